@@ -1,0 +1,35 @@
+# demo: set up and run the main job    test: set up and pass the tests    soak: the slow tests
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: demo test soak lint bench clean
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("mmgnn_dist needs Python 3.11 or later: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	touch $@
+
+demo: $(VENV)/.ready
+	$(BIN)/mmgnn data prepare sample --to shards/sample
+	$(BIN)/mmgnn train launch/demo.yaml
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest -m 'not slow and not slurm and not gpu'
+
+soak: $(VENV)/.ready
+	$(BIN)/python -m pytest -m 'slow'
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.ready
+	$(BIN)/mmgnn data prepare sample --to shards/bench data.rows_per_shard=128
+	$(BIN)/mmgnn bench loader --shards shards/bench
+
+clean:
+	rm -rf $(VENV) shards runs

@@ -1,0 +1,1 @@
+"""Molecules: targets and units, readers, checks."""

@@ -1,0 +1,98 @@
+"""Checks of molecules: which of a block are fit to train on, and why the others are not.
+
+All checks work on flat arrays. The first reason that applies to a molecule is the one that is reported.
+A missing target (null, NaN) is no fault: it is masked in training. An infinite one is.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow.compute as pc
+
+from mmgnn_dist.chem.elements import MAX_Z
+from mmgnn_dist.chem.molecules import Molecules
+
+HUGE = 1e4  # Å
+OVERLAP = 0.2  # Å; the shortest bond there is has 0.74 Å
+
+EXCLUDED = "uncharacterized"  # advised against by its data set; no damage
+DUPLICATE = "duplicate id"
+REASONS = (
+    "", "no id", "zero atoms", "lengths differ", "unknown element", "non-finite coordinates",
+    "huge coordinates", "overlapping atoms", "infinite target", EXCLUDED,
+)  # fmt: skip
+
+
+def check(molecules: Molecules) -> np.ndarray:
+    """Index into `REASONS` of what is wrong with each molecule, int8 [n]; 0 where nothing is."""
+    n = len(molecules)
+    verdict = np.zeros(n, np.int8)
+
+    def flag(where: np.ndarray, reason: str) -> None:
+        verdict[where & (verdict == 0)] = REASONS.index(reason)
+
+    counts, coordinates = molecules.z_count, molecules.pos
+    atom_of = np.repeat(np.arange(n), counts)
+    axis_of = np.repeat(np.arange(n), molecules.pos_count)
+    finite = np.isfinite(coordinates)
+
+    flag(_flags(pc.equal(molecules.id, "").fill_null(True)), "no id")
+    flag(counts == 0, "zero atoms")
+    flag((molecules.pos_count != 3 * counts) | molecules.ragged, "lengths differ")
+    flag(_any(atom_of, (molecules.z < 1) | (molecules.z > MAX_Z), n), "unknown element")
+    flag(_any(axis_of, ~finite, n), "non-finite coordinates")
+    flag(_any(axis_of, finite & (np.abs(coordinates) > HUGE), n), "huge coordinates")
+    sound = verdict == 0
+    chosen = coordinates[np.repeat(sound, molecules.pos_count)].reshape(-1, 3)
+    flag(_overlaps(chosen, np.repeat(np.flatnonzero(sound), counts[sound]), n), "overlapping atoms")
+    flag(np.isinf(molecules.y).any(axis=1), "infinite target")
+    flag(molecules.excluded, EXCLUDED)
+    return verdict
+
+
+def detail(molecules: Molecules, index: int, reason: str) -> str:
+    """What exactly is wrong with one molecule, for its quarantine row."""
+    counts, sizes = molecules.z_count, molecules.pos_count
+    z = molecules.z[counts[:index].sum() :][: counts[index]]
+    pos = molecules.pos[sizes[:index].sum() :][: sizes[index]]
+    if reason == "lengths differ":
+        uneven = ", not in triples" if molecules.ragged[index] else ""
+        return f"{len(pos)} coordinates{uneven} for {len(z)} atoms"
+    if reason == "unknown element":
+        wrong = np.flatnonzero((z < 1) | (z > MAX_Z))[0]
+        return f"atom {wrong + 1}: atomic number {z[wrong]}"
+    if reason == "non-finite coordinates":
+        return f"atom {np.flatnonzero(~np.isfinite(pos))[0] // 3 + 1}"
+    if reason == "huge coordinates":
+        return f"{np.abs(pos).max():.4g} Å"
+    if reason == "overlapping atoms":
+        return f"two atoms less than {OVERLAP} Å apart"
+    return ""
+
+
+def _flags(mask: object) -> np.ndarray:
+    return np.asarray(mask, dtype=bool)
+
+
+def _any(group: np.ndarray, bad: np.ndarray, n: int) -> np.ndarray:
+    """Per molecule whether any of its entries is bad."""
+    return np.bincount(group[bad], minlength=n) > 0
+
+
+def _overlaps(pos: np.ndarray, molecule: np.ndarray, n: int) -> np.ndarray:
+    """Molecules with two atoms closer than `OVERLAP`, bool [n].
+
+    Atoms are sorted along x within their molecule; neighbours at growing distance in that order are
+    compared until none of the same molecule is near along x.
+    """
+    result = np.zeros(n, bool)
+    order = np.lexsort((pos[:, 0], molecule))
+    pos, molecule = pos[order], molecule[order]
+    for shift in range(1, len(pos)):
+        near = (molecule[shift:] == molecule[:-shift]) & (pos[shift:, 0] - pos[:-shift, 0] < OVERLAP)
+        first = np.flatnonzero(near)
+        if not len(first):
+            break
+        squared = ((pos[first + shift] - pos[first]) ** 2).sum(axis=1)
+        result[molecule[first[squared < OVERLAP**2]]] = True
+    return result

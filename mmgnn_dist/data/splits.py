@@ -1,0 +1,176 @@
+"""Stored splits: which molecule trains, validates or tests, by id and for every fold.
+
+Molecules of one identity (the first block of the InChIKey, so stereoisomers and duplicates) stay together.
+The order in which groups are dealt out comes from a seeded hash of the identity, so a split does not depend
+on how the molecules are ordered or sharded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mmgnn_dist.chem.readers import prefixed
+from mmgnn_dist.data.hashing import hash_strings
+from mmgnn_dist.data.shards import ShardSet
+from mmgnn_dist.errors import UserError, nearest
+from mmgnn_dist.files import atomic_path
+
+PARTS = ("train", "val", "test")
+KINDS = ("random", "kfold")
+GROUPS = ("identity", "none")
+TENTH = 0.1  # random: 80/10/10; kfold: a tenth of what is not tested validates
+BLOCK = 14  # letters of an InChIKey that stand for the connectivity
+METADATA = b"mmgnn.split"
+
+
+def make_split(
+    shards: ShardSet,
+    kind: str = "random",
+    folds: int = 1,
+    seed: int = 42,
+    group: str = "identity",
+    name: str | None = None,
+) -> Path:
+    """Make a split and store it in the shard set.
+
+    Args:
+        shards: the molecules.
+        kind: `random` (80/10/10, drawn anew for every fold) or `kfold` (every molecule is tested once).
+        folds: number of folds.
+        seed: of the order in which groups are dealt out.
+        group: `identity` keeps molecules with the same InChIKey block together, `none` only equal ids.
+        name: name of the split; `kind` if there is none.
+
+    Raises:
+        UserError: unknown kind or group, wrong number of folds or name, too few molecules.
+    """
+    name = kind if name is None else name
+    if kind not in KINDS:
+        raise UserError(f"unknown kind of split '{kind}'{nearest(kind, KINDS)}: use {' or '.join(KINDS)}")
+    if group not in GROUPS:
+        raise UserError(f"unknown grouping '{group}'{nearest(group, GROUPS)}: use {' or '.join(GROUPS)}")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise UserError(f"'{name}' is no name for a split: use letters, digits, '.', '_' and '-'")
+    least = 3 if kind == "kfold" else 1
+    if folds < least:
+        raise UserError(f"a {kind} split has {least} folds or more, not {folds}")
+    keys = _identities(shards) if group == "identity" else shards.column("id").combine_chunks()
+    coded = keys.dictionary_encode()
+    codes = coded.indices.to_numpy()
+    if len(coded.dictionary) < max(folds, len(PARTS)):
+        raise UserError(f"{shards.path} has {len(coded.dictionary)} distinct molecules: too few to split")
+    columns = {"id": shards.column("id").cast(pa.string())}
+    for fold in range(folds):
+        draw = fold if kind == "random" else 0
+        order = np.argsort(hash_strings(coded.dictionary, seed=seed + draw), kind="stable")
+        parts = _deal(codes, order, kind, fold, folds)
+        columns[f"fold_{fold}"] = pa.array(np.array(PARTS, dtype=object)[parts], pa.string())
+    about = json.dumps({"kind": kind, "seed": seed, "folds": folds, "group": group})
+    path = shards.path / "splits" / f"{name}.parquet"
+    with atomic_path(path) as part:
+        pq.write_table(pa.table(columns).replace_schema_metadata({METADATA: about.encode()}), part)
+    return path
+
+
+def load_split(shards: ShardSet, name: str, fold: int = 0) -> dict[str, np.ndarray]:
+    """Global rows of each part of a stored split.
+
+    Returns:
+        `train`, `val` and `test` with sorted rows, int64.
+
+    Raises:
+        UserError: unknown split or fold, an empty part, ids that do not match the shard set's.
+    """
+    path = shards.path / "splits" / f"{name}.parquet"
+    if not path.is_file():
+        known = sorted(file.stem for file in path.parent.glob("*.parquet"))
+        raise UserError(
+            f"{shards.path} has no split '{name}'{nearest(name, known)}: it has {', '.join(known) or 'none'}"
+        )
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError):
+        raise UserError(f"{path} cannot be read: make it again with 'mmgnn data split'") from None
+    folds = sum(column.startswith("fold_") for column in table.column_names)
+    column = f"fold_{fold}"
+    if "id" not in table.column_names or not folds:
+        raise UserError(f"{path} is not a split (columns id, fold_0, ...): make it with 'mmgnn data split'")
+    if column not in table.column_names:
+        raise UserError(f"split '{name}' has no fold {fold}: it has 0 to {folds - 1}")
+    ids = shards.column("id").combine_chunks()
+    listed = table["id"].combine_chunks().cast(pa.large_string())
+    labels = table[column].combine_chunks()
+    if not listed.equals(ids):  # made for the same molecules in another order, or by hand
+        labels = labels.take(_places(ids, listed, path))
+    rows = {part: np.flatnonzero(np.asarray(pc.equal(labels, part), dtype=bool)) for part in PARTS}
+    if sum(len(part) for part in rows.values()) != len(ids):
+        raise UserError(f"{path}: {column} has values other than {', '.join(PARTS)}")
+    for part, members in rows.items():
+        if not len(members):
+            raise UserError(f"empty split: part '{part}' of split '{name}', fold {fold}, has no molecule")
+    return rows
+
+
+def split_info(shards: ShardSet, name: str) -> dict[str, Any]:
+    """How a stored split was made: kind, seed, folds, group (empty for one made by hand)."""
+    metadata = pq.read_schema(shards.path / "splits" / f"{name}.parquet").metadata or {}
+    return dict(json.loads(metadata.get(METADATA, b"{}")))
+
+
+def _identities(shards: ShardSet) -> pa.Array:
+    """The identity of each molecule: first block of its InChIKey, else its id."""
+    block = pc.utf8_slice_codeunits(shards.column("inchikey").combine_chunks(), 0, BLOCK)
+    own = prefixed("id:", shards.column("id").combine_chunks())
+    return pc.if_else(block.is_valid(), block, own)
+
+
+def _deal(codes: np.ndarray, order: np.ndarray, kind: str, fold: int, folds: int) -> np.ndarray:
+    """Index into PARTS of each molecule.
+
+    Args:
+        codes: group of each molecule.
+        order: groups in the order in which they are dealt out.
+        kind: see `make_split`.
+        fold: which fold.
+        folds: of how many.
+    """
+    sizes = np.bincount(codes, minlength=len(order))[order]
+    before = np.cumsum(sizes) - sizes  # molecules dealt out before each group
+    total = int(sizes.sum())
+    part = np.zeros(len(order), np.int64)
+    if kind == "kfold":
+        tested = before * folds // total == fold
+    else:
+        tested = before >= round(total * (1 - TENTH))
+        tested[-1] = True  # also where the last group is larger than a tenth
+    part[tested] = 2
+    rest = np.flatnonzero(~tested)
+    share = TENTH * total if kind == "random" else TENTH * sizes[rest].sum()
+    ends = np.cumsum(sizes[rest][::-1])[::-1]  # molecules from each group to the last
+    validates = rest[ends <= max(round(share), 1)]
+    part[validates if len(validates) else rest[-1:]] = 1
+    placed = np.empty_like(part)
+    placed[order] = part
+    return placed[codes]
+
+
+def _places(ids: pa.Array, listed: pa.Array, path: Path) -> pa.Array:
+    """Row of the split file for each molecule of the shard set."""
+    places = pc.index_in(ids, value_set=listed)
+    absent = places.null_count
+    extra = len(listed) - pc.sum(pc.is_in(listed, value_set=ids)).as_py()
+    repeated = len(listed) - pc.count_distinct(listed).as_py()
+    if absent or extra or repeated:
+        raise UserError(
+            f"{path} is for other molecules: {absent} of the shard set are not in it, {extra} of it are not "
+            f"in the shard set, {repeated} stand in it repeatedly: make it with 'mmgnn data split'"
+        )
+    return places

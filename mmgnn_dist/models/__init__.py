@@ -1,0 +1,1 @@
+"""Backbones, text encoder, fusion, read-outs, and the model that joins them."""

@@ -1,0 +1,70 @@
+"""Progress of long work: a bar on a terminal, a line every few seconds in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+INTERVAL = 10.0  # seconds between lines where there is no terminal
+
+
+class Progress:
+    """Call it with `(done, total, note)`; use it as a context manager.
+
+    Args:
+        title: what is being done. quiet: say nothing (ranks other than the first, `--json`).
+    """
+
+    def __init__(self, title: str, quiet: bool = False) -> None:
+        self.title, self.quiet = title, quiet
+        self._last, self._line = 0.0, ""
+        self._bar = None
+        if not quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(20),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+            )
+            self._bar = Bar(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
+            self._task = self._bar.add_task(title, total=None, note="")
+
+    def __enter__(self) -> Progress:
+        """Show the bar."""
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        """Leave the bar as it stands."""
+        if self._bar:
+            self._bar.stop()
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Report that `done` of `total` units are done."""
+        if self.quiet:
+            return
+        if self._bar:
+            self._bar.update(self._task, completed=done, total=total, note=note)
+            return
+        now = time.monotonic()
+        line = f"{self.title} {done}/{total} {note}".rstrip()
+        if (now - self._last >= INTERVAL or done == total) and line != self._line:
+            self._last, self._line = now, line
+            print(line, file=sys.stderr, flush=True)
+
+    def say(self, line: str) -> None:
+        """Print a line that stays."""
+        if self.quiet:
+            return
+        if self._bar:
+            self._bar.console.print(line, highlight=False)
+        else:
+            print(line, file=sys.stderr, flush=True)

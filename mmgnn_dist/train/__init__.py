@@ -1,0 +1,1 @@
+"""Training by DeepSpeed: loop, checkpoints, metrics, journal, results."""

@@ -1,0 +1,97 @@
+"""Evaluation: predictions in units, and errors as sums and counts over molecules.
+
+Every molecule is counted once for any number of ranks and any batch size: errors are summed in float64
+and divided once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmgnn_dist.data.loader import Loader
+from mmgnn_dist.files import atomic_path
+from mmgnn_dist.models.embeddings import Embeddings
+from mmgnn_dist.models.fused import FusedModel
+from mmgnn_dist.models.graph import Graph
+from mmgnn_dist.models.readout import Scaler
+from mmgnn_dist.train.ranks import Ranks
+
+
+@dataclass
+class Predictions:
+    """What a model says of `n` molecules, sorted by row.
+
+    Attributes:
+        rows: global rows of the shard set [n]. true, predicted: in units, float64 [n, T], NaN without label.
+        gate: [n], or None for a model without a gate.
+    """
+
+    rows: np.ndarray
+    true: np.ndarray
+    predicted: np.ndarray
+    gate: np.ndarray | None
+
+    def mae(self) -> np.ndarray:
+        """Mean absolute error of each target over its labelled molecules [T]; NaN where there are none."""
+        return mean_absolute_error(self.true, self.predicted)
+
+    def save(self, path: Path, ids: np.ndarray, targets: list[str]) -> None:
+        """Write Parquet: `id`, then `<target>_true`, `<target>_pred`, and `<target>_gate` with a gate.
+
+        A model has one gate for all its targets, so the gate columns of one file are equal.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        columns: dict[str, np.ndarray] = {"id": ids}
+        for t, name in enumerate(targets):
+            columns[f"{name}_true"] = self.true[:, t]
+            columns[f"{name}_pred"] = self.predicted[:, t]
+            if self.gate is not None:
+                columns[f"{name}_gate"] = self.gate
+        with atomic_path(path) as part:
+            pq.write_table(pa.table(columns), part)
+
+
+def mean_absolute_error(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Mean of |predicted - true| over the labelled rows of each column: [n, T] -> [T]."""
+    labelled = np.isfinite(true)
+    error = np.abs(np.where(labelled, predicted - np.where(labelled, true, 0.0), 0.0)).sum(0)
+    counts = labelled.sum(0)
+    return np.divide(error, counts, out=np.full(len(counts), np.nan), where=counts > 0)
+
+
+@torch.no_grad()
+def predict(
+    model: FusedModel, loader: Loader, scaler: Scaler, ranks: Ranks, embeddings: Embeddings | None
+) -> Predictions | None:
+    """Predict all molecules of a loader that does not shuffle.
+
+    Returns:
+        All predictions on the first rank, None on the others.
+    """
+    model.eval()
+    parts: list[tuple[np.ndarray, ...]] = []
+    for step in loader.epoch(0):
+        for batch in step.micro:
+            if not batch.size:
+                continue
+            vectors = embeddings.of(batch.rows).to(ranks.device) if embeddings else None
+            there = batch.to(ranks.device)
+            scaled, gate = model(there, vectors)
+            units = scaler.units(scaled, Graph.make(there.z, there.pos, there.ptr)).cpu().numpy()
+            true = torch.where(batch.y_mask, batch.y, torch.nan).numpy()
+            gates = np.full(batch.size, np.nan) if gate is None else gate.cpu().numpy()
+            parts.append((batch.rows.numpy().copy(), true, units, gates))
+    mine = tuple(np.concatenate(column) for column in zip(*parts, strict=True)) if parts else None
+    gathered = [part for part in ranks.gather(mine) if part is not None]
+    if not ranks.first:
+        return None
+    rows, true, units, gates = (np.concatenate(column) for column in zip(*gathered, strict=True))
+    order = np.argsort(rows)
+    has_gate = bool(np.isfinite(gates).all())
+    return Predictions(rows[order], true[order], units[order], gates[order] if has_gate else None)

@@ -1,0 +1,90 @@
+"""The export of a run: weights in safetensors and what is needed to read them, without DeepSpeed.
+
+    export/model.safetensors   averaged weights of the best validation, with the scaler
+    export/model.json          step and score, targets, the encoder that frozen weights come from
+
+Frozen weights of the language model are named (encoder, revision, checksum), not copied.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmgnn_dist.config import Recipe
+from mmgnn_dist.data.encoder_files import EncoderFiles
+from mmgnn_dist.errors import UserError
+from mmgnn_dist.files import atomic_path, read_json, sha256, write_json
+from mmgnn_dist.models.fused import FusedModel, TextSource
+from mmgnn_dist.models.readout import Scaler
+
+WEIGHTS, ABOUT = "model.safetensors", "model.json"
+
+
+def _frozen(model: FusedModel) -> set[str]:
+    return {name for name, p in model.named_parameters() if not p.requires_grad}
+
+
+def export_model(folder: Path, model: FusedModel, scaler: Scaler, about: dict[str, Any]) -> None:
+    """Write weights (as the model has them now) and scaler; `about` says what they are."""
+    from safetensors.torch import save_file
+
+    frozen = _frozen(model)
+    tensors = {
+        f"model.{name}": v.contiguous() for name, v in model.state_dict().items() if name not in frozen
+    }
+    tensors |= {f"scaler.{name}": value.cpu().contiguous() for name, value in vars(scaler).items()}
+    with atomic_path(folder / WEIGHTS) as part:
+        save_file(tensors, part)
+    write_json(folder / ABOUT, {**about, "sha256": sha256(folder / WEIGHTS)})
+
+
+def encoder_identity(files: EncoderFiles | None) -> dict[str, str | None] | None:
+    """What names an encoder's weights."""
+    if files is None:
+        return None
+    return {"name": files.name, "revision": files.revision, "fingerprint": files.model_fingerprint}
+
+
+def load_export(
+    folder: Path, recipe: Recipe, extensive: list[bool], text: TextSource | None
+) -> tuple[FusedModel, Scaler, dict[str, Any]]:
+    """Rebuild the model of an export.
+
+    Raises:
+        UserError: if the export is missing, altered, or its language model is another one now.
+    """
+    from safetensors.torch import load_file
+
+    if not (folder / ABOUT).is_file():
+        raise UserError(f"no trained model at {folder}: train the run first with 'mmgnn train'")
+    about = read_json(folder / ABOUT)
+    if sha256(folder / WEIGHTS) != about["sha256"]:
+        raise UserError(f"{folder / WEIGHTS} is truncated or altered: train the run again")
+    if about["encoder"] != encoder_identity(text.files if text else None):
+        raise UserError(
+            f"{folder} was trained with the encoder {about['encoder']}, which is another one here"
+        )
+    tensors = load_file(folder / WEIGHTS)
+    scaler = Scaler(
+        **{key.removeprefix("scaler."): v for key, v in tensors.items() if key.startswith("scaler.")}
+    )
+    model = FusedModel(recipe, extensive, text)
+    weights = {key.removeprefix("model."): v for key, v in tensors.items() if key.startswith("model.")}
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    if unexpected or set(missing) - _frozen(model):
+        raise UserError(f"{folder} does not fit its recipe: train the run again")
+    return model.eval(), scaler, about
+
+
+def fingerprint(tensors: dict[str, torch.Tensor]) -> str:
+    """SHA-256 over names and values: equal for equal weights, bit for bit."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,72 @@
+"""Several ranks on this machine: `mmgnn train RECIPE --nproc N`.
+
+Starts N processes of `mmgnn_dist.train.run` with the usual environment, passes signals on, ends all when
+one fails, and hands back the worst exit code unchanged (torchrun would turn 2 and 3 into 1).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+GRACE = 20.0  # seconds between asking the other ranks to end and ending them
+
+
+def free_port() -> int:
+    """A TCP port that is free on the loopback interface now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def launch(run: Path, nproc: int) -> int:
+    """Run the recipe of a run directory in `nproc` processes; returns the exit code."""
+    port = free_port()
+    ranks: list[subprocess.Popen[bytes]] = []
+    for rank in range(nproc):
+        variables = {
+            "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": nproc, "LOCAL_WORLD_SIZE": nproc,
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+        }  # fmt: skip
+        environment = os.environ | {name: str(value) for name, value in variables.items()}
+        command = [sys.executable, "-m", "mmgnn_dist.train.run", str(run)]
+        ranks.append(subprocess.Popen(command, env=environment))
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        for process in ranks:
+            if process.poll() is None:
+                process.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, forward)
+    return _wait(ranks)
+
+
+def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:
+    """Wait for all; when one fails, end the others."""
+    failed: int | None = None
+    deadline = 0.0
+    while any(process.poll() is None for process in ranks):
+        codes = [process.poll() for process in ranks]
+        if failed is None:
+            failed = next((code for code in codes if code not in (None, 0, 3)), None)
+            if failed is not None:
+                rank = codes.index(failed)
+                print(f"rank {rank} ended with exit code {failed}: stopping the others", file=sys.stderr)
+                deadline = time.monotonic() + GRACE
+                for process in ranks:
+                    if process.poll() is None:
+                        process.terminate()
+        elif time.monotonic() > deadline:
+            for process in ranks:
+                process.kill()
+        time.sleep(0.1)
+    if failed is not None:
+        return failed if failed > 0 else 1
+    return max(process.returncode for process in ranks)

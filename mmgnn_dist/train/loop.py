@@ -1,0 +1,267 @@
+"""The training loop: steps, validations, checkpoints, stops.
+
+Everything a step does follows from the recipe and the step's number: the molecules, the learning rates,
+the random numbers. A run that is killed continues from its newest checkpoint and ends with the same
+weights, bit for bit on the same machine and number of ranks.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from mmgnn_dist.config import Recipe
+from mmgnn_dist.data.batch import Batch
+from mmgnn_dist.data.loader import Loader, Step
+from mmgnn_dist.errors import UserError
+from mmgnn_dist.models.embeddings import Embeddings
+from mmgnn_dist.models.graph import Graph
+from mmgnn_dist.models.readout import Scaler
+from mmgnn_dist.progress import Progress
+from mmgnn_dist.train import checkpoint
+from mmgnn_dist.train.ema import Average
+from mmgnn_dist.train.engine import BatchPlan
+from mmgnn_dist.train.evaluate import predict
+from mmgnn_dist.train.journal import Journal
+from mmgnn_dist.train.ranks import Ranks
+from mmgnn_dist.train.schedule import ema_decay, lr_factor, seed_step
+
+log = logging.getLogger(__name__)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+@dataclass
+class State:
+    """What the loop continues from; plain values, kept in every checkpoint.
+
+    Attributes:
+        step: optimiser steps done. best: lowest validation score so far, best_step: when.
+        stale: validations since then. seconds: time spent in training.
+    """
+
+    step: int = 0
+    best: float = float("inf")
+    best_step: int = -1
+    stale: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Parts:
+    """All that the loop works with."""
+
+    recipe: Recipe
+    run: Path
+    ranks: Ranks
+    engine: Any
+    plan: BatchPlan
+    scaler: Scaler
+    train: Loader
+    validation: Loader
+    embeddings: Embeddings | None
+    metrics: list[str]
+    units: list[str]
+    journal: Journal | None
+    progress: Progress
+    export: Callable[[State], None]
+    about: dict[str, Any]
+    sink: Callable[[dict[str, Any]], None] = field(default=lambda line: None)
+
+    def write(self, kind: str, **fields: Any) -> None:
+        """One line into the journal and on to W&B, from the first rank."""
+        if self.journal:
+            self.sink(self.journal.write(kind, **fields))
+
+
+@contextmanager
+def stop_flag() -> Iterator[list[int]]:
+    """Collect stop signals inside the block: the handler only notes the signal's number."""
+    seen: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+
+    before = {number: signal.signal(number, note) for number in STOP_SIGNALS}
+    try:
+        yield seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def scaled_loss(
+    kind: str, scaled: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor
+) -> torch.Tensor:
+    """This rank's part of the loss of a global batch.
+
+    The loss is the mean over targets of the mean over their labelled molecules in the global batch, so the
+    parts of all micro-batches and ranks add up to it exactly.
+
+    Args:
+        kind: l1, mse or huber. scaled, target: [B, T]. mask: bool [B, T], where there is a label.
+        labels: labelled molecules of each target in the whole global batch [T].
+    """
+    wanted = torch.where(mask, target, scaled.detach())
+    functions: dict[str, Any] = {"l1": F.l1_loss, "mse": F.mse_loss, "huber": F.huber_loss}
+    elementwise = functions[kind](scaled, wanted, reduction="none")
+    return (elementwise.sum(0) / labels.clamp(min=1)).mean()
+
+
+class Trainer:
+    """Runs the loop on `Parts` from a `State`."""
+
+    def __init__(self, parts: Parts, state: State, average: Average) -> None:
+        self.parts, self.state, self.average = parts, state, average
+        train = parts.recipe.train
+        self.total = train.epochs * parts.train.steps_per_epoch
+        if train.max_steps is not None:
+            self.total = min(self.total, train.max_steps)
+        self._ids: Journal | None = None
+        if train.log_ids:
+            self._ids = Journal(parts.run / "logs" / f"ids_rank_{parts.ranks.rank}.jsonl", state.step)
+        self._last_saved = state.step
+        self._note = ""
+
+    def run(self) -> bool:
+        """Train to the end; returns False if a signal stopped it (a checkpoint stands then)."""
+        parts, state = self.parts, self.state
+        per_epoch = parts.train.steps_per_epoch
+        with stop_flag() as signals:
+            while state.step < self.total and not self._patience_spent():
+                epoch, first = divmod(state.step, per_epoch)
+                for step in parts.train.epoch(epoch, first):
+                    stop = self._step(step, epoch, bool(signals))
+                    end_of_epoch = state.step % per_epoch == 0
+                    due = end_of_epoch and (epoch + 1) % parts.recipe.train.validate_every == 0
+                    if due or state.step == self.total:
+                        self._validate(epoch)
+                    if stop:
+                        self._save()
+                        return False
+                    if state.step % parts.recipe.train.checkpoint_every == 0:
+                        self._save()
+                    if state.step >= self.total or self._patience_spent():
+                        break
+        if self._last_saved != state.step:
+            self._save()
+        return True
+
+    def _patience_spent(self) -> bool:
+        patience = self.parts.recipe.train.patience
+        return patience is not None and self.state.stale >= patience
+
+    def _step(self, step: Step, epoch: int, stop: bool) -> bool:
+        """One optimiser step on a global batch; returns whether any rank was asked to stop."""
+        started = time.monotonic()
+        parts, train = self.parts, self.parts.recipe.train
+        engine, plan, device = parts.engine, parts.plan, parts.ranks.device
+        number = self.state.step
+        seed_step(train.seed, number, parts.ranks.rank)
+        factor = lr_factor(number, self.total, train.optim)
+        for group in engine.optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+        engine.train()
+        labels = torch.from_numpy(np.asarray(step.label_count)).to(device)
+        shared = torch.zeros(2, dtype=torch.float64)
+        for position, batch in enumerate(step.micro):
+            loss = self._loss(batch, labels)
+            shared[0] += float(loss.detach())
+            # DeepSpeed divides by accumulation steps and by ranks; the loss is divided already
+            engine.backward(loss * (plan.world * plan.accumulation))
+            if position == len(step.micro) - 1:
+                shared[1] = float(stop)
+                total = parts.ranks.total(shared.to(device)).cpu()
+                self._check(float(total[0]), step)
+            engine.step()
+        self.average.update(ema_decay(number, train.optim))
+        self.state.step = number + 1
+        self.state.seconds += time.monotonic() - started
+        self._log_ids(step)
+        self._tell(epoch, float(total[0]), factor)
+        return bool(total[1] > 0)
+
+    def _loss(self, batch: Batch, labels: torch.Tensor) -> torch.Tensor:
+        parts = self.parts
+        vectors = parts.embeddings.of(batch.rows).to(parts.ranks.device) if parts.embeddings else None
+        there = batch.to(parts.ranks.device)
+        scaled, _ = parts.engine(there, vectors)
+        target = parts.scaler.scaled(there.y, Graph.make(there.z, there.pos, there.ptr))
+        return scaled_loss(parts.recipe.train.loss, scaled, target, there.y_mask, labels)
+
+    def _check(self, loss: float, step: Step) -> None:
+        """Refuse a loss that is not finite, before it reaches the weights."""
+        if np.isfinite(loss):
+            return
+        path = self.parts.run / "logs" / f"not_finite_step_{self.state.step}.json"
+        path.write_text(json.dumps([int(row) for row in step.global_rows]))
+        raise UserError(
+            f"the loss at step {self.state.step} is {loss}: lower train.optim.lr, or look at the molecules "
+            f"whose rows stand in {path}"
+        )
+
+    def _log_ids(self, step: Step) -> None:
+        if self._ids:
+            rows = torch.cat([batch.rows for batch in step.micro])
+            self._ids.write(
+                "train", step=self.state.step, ids=self.parts.train.shards.ids(rows.numpy()).tolist()
+            )
+
+    def _tell(self, epoch: int, loss: float, factor: float) -> None:
+        parts, state = self.parts, self.state
+        molecules = parts.train.seen(state.step)
+        rate = molecules / max(state.seconds, 1e-9)
+        lrs = {group["name"]: group["lr"] for group in parts.engine.optimizer.param_groups}
+        parts.write(
+            "train", step=state.step, epoch=epoch, molecules=molecules, loss=loss, lr=lrs,
+            rate=round(rate, 2), seconds=round(state.seconds, 3),
+        )  # fmt: skip
+        epochs = parts.recipe.train.epochs
+        note = f"epoch {epoch + 1}/{epochs}  loss {loss:.3f}  {rate:.0f} molecules/s  {self._note}"
+        parts.progress(state.step, self.total, note)
+
+    def _validate(self, epoch: int) -> None:
+        """Validate the averaged weights; export them if they are the best so far."""
+        parts, state = self.parts, self.state
+        with self.average.applied():
+            model = parts.engine.module
+            found = predict(model, parts.validation, parts.scaler, parts.ranks, parts.embeddings)
+            score = torch.zeros(1, dtype=torch.float64, device=parts.ranks.device)
+            if found is not None:
+                score += self._record(epoch, found.mae())
+            value = float(parts.ranks.total(score))
+            state.stale += 1
+            if value < state.best:
+                state.best, state.best_step, state.stale = value, state.step, 0
+                parts.export(state)
+
+    def _record(self, epoch: int, mae: np.ndarray) -> float:
+        """Write a validation down; returns the score, the mean over targets of MAE in standard deviations."""
+        parts, step = self.parts, self.state.step
+        score = float(np.nanmean(mae / parts.scaler.std.cpu().numpy()))
+        named = {f"val/mae/{name}": value for name, value in zip(parts.metrics, mae.tolist(), strict=True)}
+        parts.write("validation", step=step, epoch=epoch, **named, **{"val/score": score})
+        shown = [f"{t} {v:.3g} {u}" for t, v, u in zip(parts.recipe.targets, mae, parts.units, strict=True)]
+        self._note = "MAE " + ", ".join(shown[:2])
+        parts.progress.say(f"epoch {epoch + 1}, validation MAE: {', '.join(shown)}")
+        return score
+
+    def _save(self) -> None:
+        parts = self.parts
+        checkpoint.save(
+            parts.run / "checkpoints", parts.engine, self.average.weights, vars(self.state), parts.about,
+            parts.ranks, parts.recipe.train.keep_checkpoints,
+        )  # fmt: skip
+        self._last_saved = self.state.step
+        log.info("checkpoint at step %d", self.state.step)

@@ -1,0 +1,136 @@
+"""Pictures of a run: learning curve, parity of each target, distribution of the gate, comparison of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmgnn_dist.files import atomic_path
+
+BLUE, ORANGE, GREY = "#1f5fa8", "#d9741a", "#8a8f98"
+COLOURS = {"both": BLUE, "graph": ORANGE, "text": "#3b8f4e"}
+TITLES = {"graph": "graph only", "text": "text only", "both": "graph + text"}
+
+
+def _pyplot() -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update(
+        {
+            "font.size": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": 10,
+            "figure.dpi": 130,
+        }
+    )
+    return plt
+
+
+def _save(figure: Any, path: Path) -> None:
+    figure.tight_layout()
+    with atomic_path(path) as part:
+        figure.savefig(part, format="png")
+    _pyplot().close(figure)
+
+
+def _grid(plt: Any, count: int) -> tuple[Any, list[Any]]:
+    columns = min(3, count)
+    rows = -(-count // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(3.2 * columns, 2.9 * rows), squeeze=False)
+    flat = list(axes.flat)
+    for axis in flat[count:]:
+        axis.set_visible(False)
+    return figure, flat[:count]
+
+
+def draw_run(folder: Path, targets: list[str], units: list[str]) -> None:
+    """Draw what the predictions of one run show into `plots/`: parity.png, and gate.png with a gate."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(folder / "predictions.parquet")
+    _parity(folder / "plots" / "parity.png", targets, units, table)
+    if f"{targets[0]}_gate" in table.column_names:
+        _gate(folder / "plots" / "gate.png", table[f"{targets[0]}_gate"].to_numpy())
+
+
+def draw_learning(path: Path, runs: dict[str, list[dict[str, Any]]], metrics: dict[str, str]) -> None:
+    """Draw loss and validation errors over the steps.
+
+    Args:
+        path: PNG to write. runs: journal lines by modality. metrics: title of each metric, `homo (eV)`.
+    """
+    plt = _pyplot()
+    figure, axes = _grid(plt, len(metrics) + 1)
+    for modality, journal in runs.items():
+        colour = COLOURS[modality]
+        train = [line for line in journal if line["kind"] == "train"]
+        steps, losses = [line["step"] for line in train], [line["loss"] for line in train]
+        width = max(1, len(losses) // 50)
+        smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
+        axes[0].plot(steps[width - 1 :], smooth, color=colour, lw=1.5, label=TITLES[modality])
+        validations = [line for line in journal if line["kind"] == "validation"]
+        at = [line["step"] for line in validations]
+        for axis, metric in zip(axes[1:], metrics, strict=True):
+            axis.plot(at, [line[f"val/mae/{metric}"] for line in validations], "o-", ms=3, color=colour)
+    axes[0].set(title="training loss (scaled)", xlabel="step")
+    axes[0].legend(frameon=False)
+    for axis, title in zip(axes[1:], metrics.values(), strict=True):
+        axis.set(title=f"validation MAE, {title}", xlabel="step", ylim=(0, None))
+    _save(figure, path)
+
+
+def _parity(path: Path, targets: list[str], units: list[str], table: Any) -> None:
+    plt = _pyplot()
+    figure, axes = _grid(plt, len(targets))
+    for axis, target, unit in zip(axes, targets, units, strict=True):
+        true, predicted = table[f"{target}_true"].to_numpy(), table[f"{target}_pred"].to_numpy()
+        known = np.isfinite(true)
+        true, predicted = true[known], predicted[known]
+        if not len(true):
+            axis.set(title=f"{target}: no labels")
+            continue
+        low, high = min(true.min(), predicted.min()), max(true.max(), predicted.max())
+        axis.plot([low, high], [low, high], color=GREY, lw=1, zorder=1)
+        axis.scatter(true, predicted, s=5, alpha=0.5, color=BLUE, lw=0, rasterized=True)
+        mae = np.abs(true - predicted).mean()
+        axis.set(
+            title=f"{target}: MAE {mae:.3g} {unit}", xlabel=f"true ({unit})", ylabel=f"predicted ({unit})"
+        )
+    _save(figure, path)
+
+
+def _gate(path: Path, gate: np.ndarray) -> None:
+    plt = _pyplot()
+    figure, axis = plt.subplots(figsize=(4.2, 3))
+    axis.hist(gate, bins=40, color=BLUE)
+    axis.axvline(float(gate.mean()), color=ORANGE, lw=1.5)
+    axis.set(
+        title=f"gate of the test molecules, mean {gate.mean():.3f}",
+        xlabel="0: text only    1: graph only",
+        ylabel="molecules",
+    )
+    _save(figure, path)
+
+
+def draw_comparison(path: Path, rows: list[dict[str, Any]], modalities: Sequence[str]) -> None:
+    """Bars of each run's test MAE as a share of the better baseline's; `rows` as the table has them."""
+    plt = _pyplot()
+    figure, axis = plt.subplots(figsize=(1.5 + 1.1 * len(rows), 3.2))
+    width = 0.8 / len(modalities)
+    place = np.arange(len(rows))
+    for number, modality in enumerate(modalities):
+        share = [row[modality] / min(row["mean"], row["composition"]) for row in rows]
+        offset = (number - (len(modalities) - 1) / 2) * width
+        axis.bar(place + offset, share, width, label=TITLES[modality], color=COLOURS[modality])
+    axis.axhline(1.0, color=GREY, lw=1, ls="--")
+    axis.set_xticks(place, [row["target"] for row in rows])
+    axis.set(title="test MAE as a share of the better baseline (lower is better)")
+    axis.legend(frameon=False)
+    _save(figure, path)

@@ -1,0 +1,88 @@
+"""Ranks: who am I, and the few things that ranks agree on.
+
+The process group is torch's, taken over by DeepSpeed: NCCL where there is a GPU, else gloo. A launcher
+(ours, torchrun, Slurm's through its own environment) sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and
+MASTER_PORT; without them the process is alone and needs no network at all.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from mmgnn_dist.errors import UserError
+
+LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among all."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the rank that writes and speaks."""
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.world > 1:
+            dist.barrier()
+
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        """Sum over ranks, in place."""
+        if self.world > 1:
+            dist.all_reduce(values)
+        return values
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value on the first rank, an empty list on the others."""
+        if self.world == 1:
+            return [value]
+        out: list[Any] | None = [None] * self.world if self.first else None
+        dist.gather_object(value, out)
+        return out or []
+
+
+def start_ranks(threads: int = 0) -> Ranks:
+    """Join the process group, choose the device, and set the number of CPU threads.
+
+    Args:
+        threads: CPU threads of this rank; 0 divides the cores among the ranks of this machine.
+
+    Raises:
+        UserError: if a launcher set only some of the variables.
+    """
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+    present = [name for name in LAUNCHED if name in os.environ]
+    if present and len(present) < len(LAUNCHED) and "RANK" in present:
+        missing = sorted(set(LAUNCHED) - set(present))
+        raise UserError(f"the launcher set {', '.join(present)} but not {', '.join(missing)}")
+    launched = len(present) == len(LAUNCHED)
+    rank = int(os.environ["RANK"]) if launched else 0
+    world = int(os.environ["WORLD_SIZE"]) if launched else 1
+    local = int(os.environ["LOCAL_RANK"]) if launched else 0
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", local % torch.cuda.device_count())
+        torch.cuda.set_device(device)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // here))
+    if not dist.is_initialized():
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        limit = timedelta(minutes=30)
+        if launched:
+            dist.init_process_group(backend, timeout=limit)
+        else:
+            store = dist.HashStore()
+            dist.init_process_group(backend, store=store, rank=0, world_size=1, timeout=limit)
+    return Ranks(rank, world, device)

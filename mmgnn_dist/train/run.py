@@ -1,0 +1,202 @@
+"""One entry of training: `run(folder)`, idempotent on its run directory.
+
+A run directory with a `recipe.yaml` is all it needs. It starts, or continues from the newest complete
+checkpoint, or finds itself done. Every rank calls it; launchers run `python -m mmgnn_dist.train.run DIR`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sys
+import traceback
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmgnn_dist.config import Recipe, load_recipe
+from mmgnn_dist.data.shards import MANIFEST
+from mmgnn_dist.errors import EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, EXIT_USER, UserError
+from mmgnn_dist.files import read_json, sha256, write_json
+from mmgnn_dist.models.fused import FusedModel
+from mmgnn_dist.progress import Progress
+from mmgnn_dist.train import checkpoint
+from mmgnn_dist.train.ema import Average
+from mmgnn_dist.train.engine import BatchPlan, deepspeed_config, make_engine
+from mmgnn_dist.train.evaluate import predict
+from mmgnn_dist.train.export import encoder_identity, export_model, fingerprint, load_export
+from mmgnn_dist.train.journal import Journal
+from mmgnn_dist.train.loop import Parts, State, Trainer
+from mmgnn_dist.train.ranks import Ranks, start_ranks
+from mmgnn_dist.train.results import METRICS, write_results
+from mmgnn_dist.train.setup import Inputs, fit_scaler, open_inputs
+from mmgnn_dist.train.textside import open_text
+from mmgnn_dist.train.track import Wandb, run_id
+
+PACKAGES = ("mmgnn_dist", "torch", "torch-geometric", "deepspeed", "transformers", "numpy", "pyarrow")
+log = logging.getLogger(__name__)
+
+
+def run(folder: Path, quiet: bool = False) -> int:
+    """Train the recipe of a run directory to its end, and write the results.
+
+    Args:
+        folder: run directory with `recipe.yaml`. quiet: no progress on the terminal.
+
+    Returns:
+        Exit code: done, or stopped in order by a signal (the same call continues).
+
+    Raises:
+        UserError: for wrong input.
+    """
+    recipe = load_recipe(folder / "recipe.yaml")
+    ranks = start_ranks(recipe.train.threads)
+    (folder / "logs").mkdir(exist_ok=True)
+    handler = _log_to(folder / "logs" / f"rank_{ranks.rank}.log")
+    try:
+        if done(folder, recipe):
+            return EXIT_DONE
+        inputs = open_inputs(recipe, verify=ranks.first)
+        with Progress(folder.name, quiet or not ranks.first) as progress:
+            return _train(folder, inputs, ranks, progress)
+    finally:
+        logging.getLogger("mmgnn_dist").removeHandler(handler)
+
+
+def done(folder: Path, recipe: Recipe) -> bool:
+    """Whether this run is complete: results stand, and they are this recipe's."""
+    path = folder / METRICS
+    return path.is_file() and read_json(path)["recipe"] == recipe.fingerprint()
+
+
+def compute_type(recipe: Recipe, device: torch.device) -> torch.dtype | None:
+    """The type in which the language model computes: None for float32.
+
+    Raises:
+        UserError: for bf16 on hardware without it.
+    """
+    if device.type == "cuda":
+        able = torch.cuda.is_bf16_supported()
+    else:
+        able = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    wanted = recipe.train.precision
+    if wanted == "bf16" and not able:
+        raise UserError("train.precision=bf16: this hardware has no bf16 instructions; use auto or fp32")
+    return torch.bfloat16 if able and wanted != "fp32" else None
+
+
+def _log_to(path: Path) -> logging.Handler:
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("mmgnn_dist")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    return handler
+
+
+def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> int:
+    recipe, shards = inputs.recipe, inputs.shards
+    train = recipe.train
+    autocast = compute_type(recipe, ranks.device)
+    text = open_text(inputs, ranks, progress)
+    scaler = fit_scaler(inputs)
+    model = FusedModel(recipe, inputs.extensive, text.source, autocast)
+
+    batches = inputs.training(text.tokens, ranks)
+    plan = BatchPlan(train.batch, batches.passes, ranks.world)
+    engine = make_engine(model, recipe, plan, ranks.device)
+    average = Average(model)
+
+    state, found = State(), checkpoint.newest(folder / "checkpoints")
+    if found is not None:
+        values, weights = checkpoint.load(found, engine, ranks)
+        state = State(**values)
+        average.restore(weights)
+
+    about: dict[str, Any] = {
+        "recipe": recipe.fingerprint(),
+        "wandb_id": run_id(folder) if ranks.first else None,
+    }
+    about |= {"versions": versions(), "zero_stage": train.zero_stage}
+
+    def export(best: State) -> None:
+        if ranks.first:
+            facts = {"step": best.step, "score": best.best, "targets": inputs.metrics}
+            export_model(
+                folder / "export", model, scaler, {**facts, "encoder": encoder_identity(inputs.files)}
+            )
+
+    parts = Parts(
+        recipe=recipe, run=folder, ranks=ranks, engine=engine, plan=plan, scaler=scaler.to(ranks.device),
+        train=batches,
+        validation=inputs.ordered("val", text.tokens, ranks), embeddings=text.embeddings,
+        metrics=inputs.metrics, units=inputs.units,
+        journal=Journal(folder / "journal.jsonl", state.step) if ranks.first else None,
+        progress=progress, export=export, about=about,
+    )  # fmt: skip
+    sink = None
+    if ranks.first:
+        write_json(folder / "versions.json", versions())
+        write_json(folder / "deepspeed.json", deepspeed_config(recipe, plan))
+        write_json(
+            folder / "data.json",
+            {"shards": str(shards.path), "manifest_sha256": sha256(shards.path / MANIFEST)},
+        )
+        if recipe.track.wandb != "disabled":
+            sink = Wandb(recipe, folder)
+            parts.sink = sink
+        kind = "resume" if found else "start"
+        parts.write(kind, step=state.step, world=ranks.world, precision="bf16" if autocast else "fp32")
+        if found:
+            progress.say(f"continuing at step {state.step} from {found}")
+    trainer = Trainer(parts, state, average)
+    finished = trainer.run()
+    if finished:
+        best, best_scaler, about_best = load_export(folder / "export", recipe, inputs.extensive, text.source)
+        found_test = predict(
+            best.to(ranks.device), inputs.ordered("test", text.tokens, ranks), best_scaler.to(ranks.device),
+            ranks, text.embeddings,
+        )  # fmt: skip
+        if found_test is not None:
+            last = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+            facts = {
+                "steps": state.step, "best_step": about_best["step"], "seconds": round(state.seconds, 1),
+                "world": ranks.world, "precision": "bf16" if autocast else "fp32",
+                "weights": fingerprint(last), "averaged_weights": fingerprint(average.weights),
+            }  # fmt: skip
+            write_results(folder, inputs, found_test, facts)
+            parts.write("end", step=state.step, **read_json(folder / METRICS)["metrics"])
+    if sink:
+        metrics = read_json(folder / METRICS)["metrics"] if finished else {}
+        sink.finish(metrics, sorted((folder / "plots").glob("*.png")) if finished else [])
+    if not finished:
+        progress.say(f"stopped at step {state.step}; the same command continues")
+    return EXIT_DONE if finished else EXIT_STOPPED
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes."""
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
+def main() -> int:
+    """Entry of a launched rank: a faulty rank leaves at once, so that no other waits for it."""
+    try:
+        return run(Path(sys.argv[1]))
+    except UserError as error:
+        print(f"mmgnn: {error}", file=sys.stderr)
+        return EXIT_USER
+    except Exception:
+        traceback.print_exc()
+        return EXIT_FAULT
+
+
+if __name__ == "__main__":
+    exit_code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # gloo's threads can abort the interpreter while it ends, after all results stand: end without that
+    os._exit(exit_code)

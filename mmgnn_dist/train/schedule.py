@@ -1,0 +1,37 @@
+"""What depends on the step alone: learning rates and random numbers.
+
+Neither keeps state, so a run that continues at step N needs nothing but N.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from mmgnn_dist.config import OptimConfig
+
+
+def lr_factor(step: int, total: int, config: OptimConfig) -> float:
+    """Share of the peak learning rate at a step: linear warm-up, then cosine decay to `final_lr`.
+
+    Args:
+        step: 0-based. total: steps of the whole run.
+    """
+    warm = round(config.warmup * total)
+    if step < warm:
+        return (step + 1) / (warm + 1)
+    progress = (step - warm) / max(1, total - warm)
+    return config.final_lr + (1.0 - config.final_lr) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def ema_decay(step: int, config: OptimConfig) -> float:
+    """Decay of the averaged weights at a step; lower at the start, so that the first weights fade."""
+    return min(config.ema, (1.0 + step) / (10.0 + step))
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed torch's generators for a step of a rank, so that dropout repeats after a restart."""
+    state = np.random.SeedSequence([seed, step, rank]).generate_state(2, np.uint32)
+    torch.manual_seed(int(state[0]) << 32 | int(state[1]))

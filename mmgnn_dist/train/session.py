@@ -1,0 +1,117 @@
+"""What a user's `mmgnn train` and `mmgnn evaluate` do around a run: checks, twins, launch, table, report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mmgnn_dist.config import Recipe, load_recipe
+from mmgnn_dist.errors import EXIT_DONE, UserError
+from mmgnn_dist.files import read_json, write_json
+from mmgnn_dist.progress import Progress
+from mmgnn_dist.train.evaluate import predict
+from mmgnn_dist.train.export import load_export
+from mmgnn_dist.train.launch import launch
+from mmgnn_dist.train.plots import draw_comparison
+from mmgnn_dist.train.ranks import start_ranks
+from mmgnn_dist.train.results import METRICS, PREDICTIONS, draw_curves, named_errors
+from mmgnn_dist.train.run import run
+from mmgnn_dist.train.setup import open_inputs
+from mmgnn_dist.train.table import compare, legend, print_table, write_report
+from mmgnn_dist.train.textside import open_text
+
+
+def train_with_twins(recipe: Recipe, folder: Path, nproc: int, as_json: bool) -> int:
+    """Train a recipe and its twins (each a run directory of its own below `twins/`), then show the table.
+
+    Returns:
+        Exit code of the first run that did not finish, else 0.
+
+    Raises:
+        UserError: for wrong input, before anything is written.
+    """
+    open_inputs(recipe)
+    planned = {folder: recipe.model_copy(update={"twins": []})}
+    for modality in recipe.twins:
+        model = recipe.model.model_copy(update={"modality": modality})
+        planned[folder / "twins" / modality] = recipe.model_copy(update={"twins": [], "model": model})
+    for place, part in planned.items():
+        _claim(place, part)
+    for place in planned:
+        code = launch(place, nproc) if nproc > 1 else run(place, quiet=as_json)
+        if code != EXIT_DONE:
+            return code
+    twins = [place for place in planned if place != folder]
+    rows = compare(folder, twins)
+    modalities = [recipe.model.modality, *recipe.twins]
+    draw_comparison(folder / "plots" / "comparison.png", rows, modalities)
+    draw_curves(folder, twins)
+    title = f"MAE on {read_json(folder / METRICS)['molecules']['test']} test molecules"
+    note = legend(rows, recipe.model.modality)
+    report = write_report(folder, rows, title, note)
+    if as_json:
+        print(json.dumps({"run": str(folder), "table": rows}))
+    else:
+        print_table(rows, title, note)
+        print(f"run directory {folder}, report {report}, pictures {folder / 'plots'}")
+    return EXIT_DONE
+
+
+def evaluate_run(folder: Path, data: Path | None, as_json: bool) -> dict[str, float]:
+    """Apply the exported model of a run to its test part, or to all molecules of another shard set.
+
+    With `data`, predictions and metrics go to `evaluations/NAME/` of the run directory.
+
+    Returns:
+        MAE by metric name, `test/mae/homo_eV`.
+
+    Raises:
+        UserError: no finished run there, or a shard set without the run's targets.
+    """
+    if not (folder / "recipe.yaml").is_file():
+        raise UserError(f"no run at {folder}: give a run directory made by 'mmgnn train'")
+    recipe = load_recipe(folder / "recipe.yaml")
+    if data is not None:
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"shards": data})})
+    inputs = open_inputs(recipe, whole=data is not None)
+    ranks = start_ranks(recipe.train.threads)
+    with Progress("evaluate", quiet=as_json) as progress:
+        text = open_text(inputs, ranks, progress)
+        model, scaler, _ = load_export(folder / "export", recipe, inputs.extensive, text.source)
+        loader = inputs.ordered("test", text.tokens, ranks)
+        found = predict(model.to(ranks.device), loader, scaler.to(ranks.device), ranks, text.embeddings)
+    assert found is not None
+    metrics = named_errors("test", inputs, found)
+    if data is not None:
+        place = folder / "evaluations" / data.name
+        found.save(place / PREDICTIONS, inputs.shards.ids(found.rows), recipe.targets)
+        write_json(place / METRICS, {"shards": str(data), "molecules": len(found.rows), "metrics": metrics})
+    if not as_json:
+        print(f"{len(found.rows)} molecules of {inputs.shards.path}")
+        for name, value in metrics.items():
+            print(f"  {name:24s} {value:.6g}")
+    return metrics
+
+
+def _claim(folder: Path, recipe: Recipe) -> None:
+    """Make the run directory, or see that it is this recipe's."""
+    path = folder / "recipe.yaml"
+    if path.is_file():
+        other = load_recipe(path)
+        if other.fingerprint() != recipe.fingerprint():
+            keys = ", ".join(_differences(other.model_dump(mode="json"), recipe.model_dump(mode="json")))
+            raise UserError(f"{folder} holds a run of another recipe ({keys} differ): give another --run DIR")
+    recipe.save(path)
+
+
+def _differences(a: dict[str, Any], b: dict[str, Any], above: str = "") -> list[str]:
+    """Dotted keys whose values differ."""
+    out = []
+    for key in a.keys() | b.keys():
+        left, right = a.get(key), b.get(key)
+        if isinstance(left, dict) and isinstance(right, dict):
+            out += _differences(left, right, f"{above}{key}.")
+        elif left != right:
+            out.append(above + key)
+    return sorted(out)

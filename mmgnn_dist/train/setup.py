@@ -1,0 +1,125 @@
+"""From a recipe to its data and statistics: what training, evaluation and the check before share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmgnn_dist.config import Recipe
+from mmgnn_dist.data.encoder_files import EncoderFiles, resolve_encoder
+from mmgnn_dist.data.loader import Loader
+from mmgnn_dist.data.shards import ShardSet
+from mmgnn_dist.data.splits import load_split
+from mmgnn_dist.data.stats import References, fit_references
+from mmgnn_dist.data.tokens import TokenSet
+from mmgnn_dist.errors import UserError, nearest
+from mmgnn_dist.models.readout import Scaler
+from mmgnn_dist.train.ranks import Ranks
+from mmgnn_dist.train.track import check_tracking
+
+
+@dataclass
+class Inputs:
+    """The data side of a recipe.
+
+    Attributes:
+        shards: the opened shard set. split: rows of train, val and test.
+        files: the encoder, None where the modality reads no text.
+    """
+
+    recipe: Recipe
+    shards: ShardSet
+    split: dict[str, np.ndarray]
+    files: EncoderFiles | None
+
+    @property
+    def units(self) -> list[str]:
+        """The unit of each target."""
+        return [self.shards.units[name] for name in self.recipe.targets]
+
+    @property
+    def metrics(self) -> list[str]:
+        """The name of each target with its unit, as metrics carry it: `homo_eV`."""
+        units = [unit.replace("/", "_per_") for unit in self.units]
+        return [f"{name}_{unit}" for name, unit in zip(self.recipe.targets, units, strict=True)]
+
+    @property
+    def extensive(self) -> list[bool]:
+        """Which targets are summed over atoms."""
+        return [self.shards.kinds[name] == "extensive" for name in self.recipe.targets]
+
+    def training(self, tokens: TokenSet | None, ranks: Ranks) -> Loader:
+        """Shuffled global batches of the training part, this rank's share of each."""
+        return self._loader(
+            self.split["train"],
+            tokens,
+            rank=ranks.rank,
+            world=ranks.world,
+            micro=self.recipe.train.micro_batch,
+        )
+
+    def ordered(self, part: str, tokens: TokenSet | None, ranks: Ranks) -> Loader:
+        """A part in order, each molecule on one rank; a rank may have none if there are fewer than ranks."""
+        return self._loader(self.split[part], tokens, rank=ranks.rank, world=ranks.world, shuffle=False)
+
+    def _loader(self, rows: np.ndarray, tokens: TokenSet | None, **options: Any) -> Loader:
+        recipe = self.recipe
+        fields = list(recipe.text.fields) if tokens else None
+        return Loader(
+            self.shards, rows, list(recipe.targets), tokens, fields, batch=recipe.train.batch,
+            seed=recipe.train.seed, **options,
+        )  # fmt: skip
+
+
+def open_inputs(recipe: Recipe, verify: bool = True, whole: bool = False) -> Inputs:
+    """Open and check everything that a recipe names, before any expensive work.
+
+    Args:
+        recipe: the recipe. verify: check the checksums of all shards.
+        whole: take all molecules as the test part, and no split.
+
+    Raises:
+        UserError: for a missing or damaged shard set, split or encoder, and for an unknown target.
+    """
+    if recipe.data.shards is None:
+        raise UserError("the recipe names no shard set: give data.shards=DIR (made by 'mmgnn data prepare')")
+    shards = ShardSet.open(recipe.data.shards, verify=verify)
+    for name in recipe.targets:
+        if name not in shards.targets:
+            allowed = ", ".join(shards.targets)
+            raise UserError(
+                f"unknown target '{name}'{nearest(name, shards.targets)}: {recipe.data.shards} has {allowed}"
+            )
+    if whole:
+        split = {"test": np.arange(shards.rows)}
+    else:
+        split = load_split(shards, recipe.data.split, recipe.data.fold)
+    if not whole and len(split["train"]) < recipe.train.batch:
+        raise UserError(
+            f"train.batch={recipe.train.batch} is larger than the {len(split['train'])} training molecules "
+            f"of {recipe.data.shards}: lower it, or use another split"
+        )
+    modalities = {recipe.model.modality, *recipe.twins}
+    files = resolve_encoder(recipe.text.encoder, recipe.text.revision) if modalities != {"graph"} else None
+    check_tracking(recipe)
+    return Inputs(recipe, shards, split, files)
+
+
+def make_scaler(references: References, extensive: list[bool]) -> Scaler:
+    """References of the training part as tensors; extensive targets have no mean, others no reference."""
+    flags = np.asarray(extensive)
+    mean = np.where(flags, 0.0, references.mean)
+    return Scaler(
+        std=torch.from_numpy(np.ascontiguousarray(references.std)),
+        mean=torch.from_numpy(mean),
+        reference=torch.from_numpy(np.ascontiguousarray(references.atom_ref.T)),
+    )
+
+
+def fit_scaler(inputs: Inputs) -> Scaler:
+    """Fit scale and references on the training part."""
+    references = fit_references(inputs.shards, inputs.split["train"], inputs.recipe.targets)
+    return make_scaler(references, inputs.extensive)

@@ -1,0 +1,95 @@
+"""The table of a run: the error of each target beside simple baselines and the run's twins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmgnn_dist.files import write_text
+from mmgnn_dist.train.plots import TITLES
+from mmgnn_dist.train.results import read_results
+
+
+def compare(run: Path, twins: list[Path]) -> list[dict[str, Any]]:
+    """One row a target: unit, MAE of the baselines, of each run, and the run against the better baseline."""
+    results = [read_results(folder) for folder in (*twins, run)]
+    own = results[-1]
+    rows = []
+    for metric in own["baselines"]["mean"]:
+        target = metric.split("_", 1)[0]
+        unit = own["units"][target]
+        mean, linear = own["baselines"]["mean"][metric], own["baselines"]["composition"][metric]
+        row: dict[str, Any] = {"target": target, "unit": unit, "mean": mean, "composition": linear}
+        for result in results:
+            row[result["modality"]] = result["metrics"][f"test/mae/{metric}"]
+        row["of_baseline"] = row[own["modality"]] / min(mean, linear)
+        if twins:
+            twin = row[results[0]["modality"]]
+            row["gain_percent"] = 100.0 * (twin - row[own["modality"]]) / twin
+        rows.append(row)
+    return rows
+
+
+def _columns(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Key and heading of each column."""
+    columns = [("target", "target"), ("unit", "unit"), ("mean", "mean"), ("composition", "composition")]
+    columns += [(key, title) for key, title in TITLES.items() if key in rows[0]]
+    columns.append(("of_baseline", "/ baseline"))
+    if "gain_percent" in rows[0]:
+        columns.append(("gain_percent", "gain"))
+    return columns
+
+
+def legend(rows: list[dict[str, Any]], modality: str) -> str:
+    """What the columns mean, in one paragraph."""
+    own = TITLES[modality]
+    text = (
+        "mean, composition: the training part's mean, and a linear fit on atom counts. "
+        f"/ baseline: {own} as a share of the better of the two."
+    )
+    if "gain_percent" in rows[0]:
+        twin = next(title for key, title in TITLES.items() if key in rows[0] and key != modality)
+        text += f" gain: how much lower the error of {own} is than that of {twin}, one run each."
+    return text
+
+
+def _cell(key: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if key == "of_baseline":
+        return f"{100 * value:.0f} %"
+    return f"{value:+.1f} %" if key == "gain_percent" else f"{value:.4g}"
+
+
+def print_table(rows: list[dict[str, Any]], title: str, note: str) -> None:
+    """Show the table on the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    columns = _columns(rows)
+    for key, heading in columns:
+        table.add_column(heading, justify="left" if key in ("target", "unit") else "right")
+    for row in rows:
+        table.add_row(*(_cell(key, row[key]) for key, _ in columns))
+    console = Console()
+    console.print(table)
+    console.print(note, highlight=False)
+
+
+def write_report(run: Path, rows: list[dict[str, Any]], title: str, note: str) -> Path:
+    """Write the table and the pictures as Markdown into the run directory."""
+    columns = _columns(rows)
+    lines = [f"# {run.name}", "", title, "", "| " + " | ".join(heading for _, heading in columns) + " |"]
+    lines.append("|" + "---|" * len(columns))
+    lines += ["| " + " | ".join(_cell(key, row[key]) for key, _ in columns) + " |" for row in rows]
+    pictures = sorted((run / "plots").glob("*.png"))
+    lines += [
+        "",
+        note,
+        "",
+        *(f"![{path.stem.replace('_', ' ')}](plots/{path.name})" for path in pictures),
+        "",
+    ]
+    write_text(run / "report.md", "\n".join(lines))
+    return run / "report.md"

@@ -1,0 +1,43 @@
+"""The text side of a run: token sidecars, and the vectors of a frozen encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mmgnn_dist.data.tokens import TokenSet
+from mmgnn_dist.models.embeddings import Embeddings, embeddings_folder, ensure_embeddings
+from mmgnn_dist.models.fused import TextSource
+from mmgnn_dist.progress import Progress
+from mmgnn_dist.train.ranks import Ranks
+from mmgnn_dist.train.setup import Inputs
+
+
+@dataclass
+class TextSide:
+    """What a run reads of text; everything is None in a run of graphs alone."""
+
+    tokens: TokenSet | None = None
+    source: TextSource | None = None
+    embeddings: Embeddings | None = None
+
+
+def open_text(inputs: Inputs, ranks: Ranks, progress: Progress) -> TextSide:
+    """Open the sidecars; what is missing is made by the first rank while the others wait."""
+    config, files = inputs.recipe.text, inputs.files
+    if files is None:
+        return TextSide()
+    frozen = config.mode == "frozen"
+    for turn in (ranks.first, not ranks.first):
+        if turn:
+            tokens = TokenSet.ensure(inputs.shards, list(config.fields), files, config.field_tokens, progress)
+            tokens.check_length()
+            if frozen and ranks.first:
+                ensure_embeddings(inputs.shards, tokens, files, config, ranks.device, progress)
+        ranks.barrier()
+    progress.say(tokens.summary())
+    embeddings = None
+    if frozen:
+        embeddings = Embeddings(embeddings_folder(inputs.shards, tokens, files, config), inputs.shards)
+    return TextSide(
+        tokens, TextSource(files, tokens.blank, embeddings.width if embeddings else None), embeddings
+    )

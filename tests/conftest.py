@@ -1,0 +1,96 @@
+"""Fixtures for all tests: real data beside the checkout, the bundled sample, one Ray for the whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mmgnn_dist.chem.readers import sample_path
+from mmgnn_dist.config import DataConfig
+from mmgnn_dist.data.shards import ShardSet
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference data beside the checkout."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("no folder 'shared' beside the checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sample() -> Path:
+    """The Parquet file of the bundled molecules."""
+    return sample_path()
+
+
+@pytest.fixture(scope="session")
+def ray_once() -> Iterator[None]:
+    """Ray with two CPUs, started once for the whole test run."""
+    from mmgnn_dist.data.engine import ray_data
+
+    with ray_data(2):
+        yield
+
+
+@pytest.fixture(scope="session")
+def sample_shards(ray_once: None, tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
+    """The bundled molecules as the real pipeline prepares them, in several shards."""
+    from mmgnn_dist.data.pipeline import prepare
+
+    to = tmp_path_factory.mktemp("sample") / "shards"
+    prepare(["sample"], to, data=DataConfig(rows_per_shard=100))
+    return ShardSet.open(to)
+
+
+@pytest.fixture
+def columns() -> Callable[..., dict]:
+    """Columns of n made molecules: 3 to 8 atoms on a grid, energy = known sum over atoms + noise."""
+
+    def make(n: int, seed: int = 0) -> dict:
+        rng = np.random.default_rng(seed)
+        grid = np.stack(np.meshgrid(*[np.arange(3.0)] * 3), axis=-1).reshape(-1, 3)
+        z, pos, energy = [], [], []
+        for _ in range(n):
+            atoms = int(rng.integers(3, 9))
+            z.append(rng.choice([1, 6, 7, 8], atoms).tolist())
+            jitter = rng.normal(scale=0.05, size=(atoms, 3))
+            pos.append((grid[rng.permutation(27)[:atoms]] + jitter).ravel().tolist())
+            energy.append(sum({1: -0.5, 6: -38.0, 7: -54.5, 8: -75.0}[a] for a in z[-1]) + rng.normal(0, 0.1))
+        return {
+            "id": [f"made-{k:05d}" for k in range(n)],
+            "atomic_numbers": z,
+            "positions": pos,
+            "energy": energy,
+            "gap": rng.normal(6, 1, n).tolist(),
+            "iupac_name": [f"name {k}" if k % 3 else None for k in range(n)],
+            "tpsa": [float(k) if k % 2 else None for k in range(n)],
+        }
+
+    return make
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Callable[..., Path]:
+    """Write columns to a Parquet file under a fresh folder."""
+
+    def write(
+        columns: dict, name: str = "molecules.parquet", units: str | None = None, **options: int
+    ) -> Path:
+        table = pa.table(columns)
+        if units:
+            table = table.replace_schema_metadata({"mmgnn.units": units})
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, path, **options)
+        return path
+
+    return write

@@ -1,0 +1,102 @@
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mmgnn_dist.data.pipeline import prepare
+from mmgnn_dist.data.shards import ShardSet
+from mmgnn_dist.data.splits import load_split, make_split, split_info
+from mmgnn_dist.errors import UserError
+
+
+@pytest.fixture
+def shards(sample_shards, tmp_path):
+    return ShardSet.open(shutil.copytree(sample_shards.path, tmp_path / "copy"))
+
+
+def test_the_default_split_is_disjoint_and_complete(sample_shards):
+    parts = load_split(sample_shards, "random", 0)
+    rows = np.concatenate(list(parts.values()))
+    assert np.array_equal(np.sort(rows), np.arange(sample_shards.rows))
+    assert all(np.all(np.diff(part) > 0) for part in parts.values())
+    shares = [len(parts[name]) / sample_shards.rows for name in ("train", "val", "test")]
+    assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.01)
+    assert split_info(sample_shards, "random") == {
+        "kind": "random", "seed": 42, "folds": 1, "group": "identity",
+    }  # fmt: skip
+
+
+def test_every_molecule_is_tested_once_in_a_kfold(shards):
+    make_split(shards, "kfold", folds=3)
+    folds = [load_split(shards, "kfold", fold) for fold in range(3)]
+    tested = np.concatenate([fold["test"] for fold in folds])
+    assert np.array_equal(np.sort(tested), np.arange(shards.rows))
+    for fold in folds:
+        assert np.array_equal(np.sort(np.concatenate(list(fold.values()))), np.arange(shards.rows))
+        assert len(fold["val"]) == pytest.approx(shards.rows * 2 / 30, abs=3)
+
+
+def test_folds_and_seeds_differ_and_repeat(shards):
+    make_split(shards, "random", folds=2, name="a")
+    make_split(shards, "random", folds=2, name="b")
+    make_split(shards, "random", folds=2, seed=7, name="c")
+    a0, a1 = (load_split(shards, "a", fold)["test"] for fold in (0, 1))
+    assert np.array_equal(a0, load_split(shards, "b", 0)["test"])
+    assert len(np.intersect1d(a0, a1)) < len(a0) / 2
+    assert len(np.intersect1d(a0, load_split(shards, "c", 0)["test"])) < len(a0) / 2
+
+
+def test_an_identity_never_straddles_and_order_does_not_matter(ray_once, columns, save, tmp_path):
+    made = columns(400)
+    made["inchikey"] = [f"{'ABCDEFGHIJKLM'}{chr(65 + k // 3 % 26)}-{k:010d}-N" for k in range(400)]
+    made["inchikey"][::5] = [None] * 80
+    units = '{"energy": "eV", "gap": "eV"}'
+    backwards = {name: values[::-1] for name, values in made.items()}
+    tested = []
+    for name, table in (("forth", made), ("back", backwards)):
+        prepare([str(save(table, f"{name}.parquet", units=units))], tmp_path / name)
+        shards = ShardSet.open(tmp_path / name)
+        make_split(shards, "kfold", folds=3)
+        keys = shards.column("inchikey").to_pylist()
+        for split, fold in (("random", 0), ("kfold", 0), ("kfold", 1), ("kfold", 2)):
+            parts = load_split(shards, split, fold)
+            groups = [{keys[row][:14] for row in part if keys[row]} for part in parts.values()]
+            assert not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
+        tested.append(set(shards.ids(load_split(shards, "random", 0)["test"])))
+    assert tested[0] == tested[1]
+
+
+def test_wrong_splits_are_the_users_error(shards):
+    for call, message in [
+        (lambda: load_split(shards, "randon"), "no split 'randon' .did you mean 'random'"),
+        (lambda: load_split(shards, "random", 3), "no fold 3"),
+        (lambda: make_split(shards, "rnd"), "unknown kind"),
+        (lambda: make_split(shards, "kfold", folds=2), "3 folds or more"),
+        (lambda: make_split(shards, group="x"), "unknown grouping"),
+        (lambda: make_split(shards, name="../x"), "no name for a split"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            call()
+
+
+def test_splits_made_by_hand(shards):
+    ids = shards.ids().tolist()
+    path = shards.path / "splits" / "mine.parquet"
+
+    def write(names, parts):
+        pq.write_table(pa.table({"id": names, "fold_0": parts}), path)
+
+    parts = ["train", "val", "test"] * (len(ids) // 3) + ["train"] * (len(ids) % 3)
+    write(ids[::-1], parts[::-1])  # any order will do
+    assert load_split(shards, "mine")["val"].tolist() == [k for k, p in enumerate(parts) if p == "val"]
+    write(ids, ["train"] * len(ids))
+    with pytest.raises(UserError, match="empty split: part 'val'"):
+        load_split(shards, "mine")
+    write([*ids[:-2], "a", "b", "c"], [*parts, "train"])
+    with pytest.raises(UserError, match="2 of the shard set are not in it, 3 of it are not"):
+        load_split(shards, "mine")
+    write(ids, ["trian", *parts[1:]])
+    with pytest.raises(UserError, match="values other than"):
+        load_split(shards, "mine")

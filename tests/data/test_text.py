@@ -1,0 +1,112 @@
+"""Sentences of the text fields: labels, numbers, absent values, accessions."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from small_set import make_set
+
+from mmgnn_dist.config import TEXT_FIELDS
+from mmgnn_dist.data.shards import CONTEXT_FIELDS
+from mmgnn_dist.data.text import LABELS, format_number, is_accession, join_synonyms, render
+from mmgnn_dist.errors import UserError
+
+NAN = float("nan")
+
+
+def table(**columns):
+    rows = len(next(iter(columns.values())))
+    context = [[columns.get(name, [NAN] * rows)[i] for name in CONTEXT_FIELDS] for i in range(rows)]
+    text = {name: pa.array(values) for name, values in columns.items() if name not in CONTEXT_FIELDS}
+    return pa.table({**text, "context": pa.array(context, pa.list_(pa.float32(), 6))})
+
+
+def test_every_field_of_the_recipe_has_a_label():
+    assert set(LABELS) == set(TEXT_FIELDS)
+
+
+def test_sentences():
+    molecules = table(
+        iupac_name=["propan-2-one", None, "  "],
+        title=["Acetone", "CID 12345", ""],
+        synonyms=[["acetone", "67-64-1", "Acetone", "dimethyl ketone [HSDB]"], [], ["NSC 135802"]],
+        molecular_weight=[58.08, 46.0, NAN],
+        xlogp=[-0.04, 2.15, NAN],
+        tpsa=[17.1, 20.0, NAN],
+        rotatable_bond_count=[0.0, 10.0, NAN],
+    )
+    assert render(molecules, "iupac_name") == ["IUPAC name: propan-2-one.", None, None]
+    assert render(molecules, "title") == ["Name: Acetone.", None, None]
+    assert render(molecules, "synonyms") == ["Synonyms: acetone; dimethyl ketone.", None, None]
+    assert render(molecules, "molecular_weight") == [
+        "Molecular weight: 58.08.",
+        "Molecular weight: 46.",
+        None,
+    ]
+    assert render(molecules, "xlogp")[0] == "XLogP: 0."
+    assert render(molecules, "tpsa") == ["Polar surface area: 17.1.", "Polar surface area: 20.", None]
+    assert render(molecules, "rotatable_bond_count") == ["Rotatable bonds: 0.", "Rotatable bonds: 10.", None]
+    with pytest.raises(UserError, match="did you mean 'iupac_name'"):
+        render(molecules, "iupac_nam")
+
+
+def test_rows_of_a_shard_keep_their_order(tmp_path):
+    shard = make_set(tmp_path, (30,)).shards[0]
+    names = shard.table["iupac_name"].to_pylist()
+    assert render(shard.table, "iupac_name") == [name and f"IUPAC name: {name}." for name in names]
+
+
+@pytest.mark.parametrize(
+    ("value", "decimals", "text"),
+    [
+        (46.069, 2, "46.07"),
+        (46.1, 2, "46.1"),
+        (100.0, 1, "100"),
+        (100.0, 0, "100"),
+        (-0.01, 1, "0"),
+        (-1.25, 1, "-1.2"),
+    ],
+)
+def test_numbers(value, decimals, text):
+    assert format_number(value, decimals) == text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "67-64-1", "CAS-67-64-1", "CHEBI:15347", "UNII-1364PS73AF", "1364PS73AF", "DTXSID8021482",
+        "EINECS 200-662-2", "EC 200-662-2", "NSC 135802", "NSC135802", "CID 180",
+        "CSCPPACGZOOCGX-UHFFFAOYSA-N", "CHEMBL14253", "wln: 1v1",
+        "InChI=1S/CH4/h1H4", "b89e451f-f83e-471b-8b27-36fc23ef5ca1", "agn-pc-00kedz",
+    ],
+)  # fmt: skip
+def test_accessions(name):
+    assert is_accession(name)
+    assert join_synonyms([name]) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["acetone", "2-propanone", "1,3-dioxolan-2-one", "bicyclo[2.2.1]heptane", "vitamin B6",
+     "N,N-dimethylformamide", "(1R,2S)-2-methylcyclohexanol", "ethyl 2-methylbutanoate",
+     "1H-1,2,4-triazole", "cidofovir"],
+)  # fmt: skip
+def test_names_stay(name):
+    assert not is_accession(name)
+    assert join_synonyms([name]) == name
+
+
+@pytest.mark.shared
+def test_real_synonyms_hold_no_accession(shared):
+    column = pq.read_table(shared / "data/pubchem/qm9_pubchem_text.parquet")["synonyms"].to_pylist()
+    texts = [text for value in column if value and (text := join_synonyms(json.loads(value)))]
+    assert len(texts) > 600
+    bad = re.compile(
+        r"\b\d{2,7}-\d{2}-\d\b|chebi|unii|dtxsid|einecs|\bnsc|\bcid\b|[A-Z]{14}-[A-Z]{10}-[A-Z]|\b(none|nan)\b|\[\"|\{",
+        re.IGNORECASE,
+    )
+    assert [text for text in texts if bad.search(text)] == []

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mmgnn_dist.config import load_recipe
+from mmgnn_dist.errors import UserError
+
+LAUNCH = Path(__file__).parents[1] / "launch"
+
+
+@pytest.mark.parametrize("path", sorted(LAUNCH.glob("*.yaml")), ids=lambda p: p.name)
+def test_shipped_recipes_are_valid(path):
+    load_recipe(path)
+
+
+def test_canonical_form_reads_back_equal(tmp_path):
+    recipe = load_recipe(None, ["train.optim.lr=3e-4", "text.fields=[title, xlogp]", "data.units={gap: eV}"])
+    recipe.save(tmp_path / "recipe.yaml")
+    again = load_recipe(tmp_path / "recipe.yaml")
+    assert again == recipe and again.fingerprint() == recipe.fingerprint()
+    assert again.train.optim.lr == 3e-4
+
+
+def test_fingerprint_follows_what_decides_the_result():
+    base = load_recipe(None, [])
+    assert load_recipe(None, ["track.wandb=disabled"]).fingerprint() == base.fingerprint()
+    assert load_recipe(None, ["train.seed=1"]).fingerprint() != base.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("trian.epochs=3", "did you mean 'train'"),
+        ("train.epoch=3", "did you mean 'epochs'"),
+        ("train.optim.lr_txt=1", "did you mean 'lr_text'"),
+        ("model.backbone.hiden=3", "did you mean 'hidden'"),
+        ("train.epochs=many", "train.epochs='many'"),
+        ("train.epochs=0", "train.epochs=0"),
+        ("text.fields=[iupac]", "'iupac_name'"),
+        ("text.fields=[title, title]", "once"),
+        ("train.micro_batch=64", "larger than train.batch"),
+        ("twins=[both]", "model.modality=both"),
+        ("model.fusion=none", "never reads text"),
+        ("targets=[gap, gap]", "once"),
+        ("train.epochs", "key=value"),
+        ("train.epochs.deep=1", "not a section"),
+        ("train.optim={lr: [}", "not YAML"),
+    ],
+)  # fmt: skip
+def test_wrong_overrides_say_what_is_meant(override, says):
+    overrides = ["train.epochs=1", override] if override.startswith("train.epochs.") else [override]
+    with pytest.raises(UserError) as caught:
+        load_recipe(None, overrides)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "a: [", "name: ../x", "targets: []"])
+def test_wrong_files_are_user_errors(tmp_path, content):
+    path = tmp_path / "r.yaml"
+    path.write_text(content)
+    with pytest.raises(UserError) as caught:
+        load_recipe(path)
+    assert str(path) in str(caught.value)
+
+
+def test_yaml_tags_build_nothing(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("name: !!python/object/apply:os.system ['true']")
+    with pytest.raises(UserError):
+        load_recipe(path)
+    assert yaml.safe_load("1") == 1
+
+
+def test_missing_recipe_names_the_path():
+    with pytest.raises(UserError, match="no recipe at nowhere.yaml"):
+        load_recipe(Path("nowhere.yaml"))

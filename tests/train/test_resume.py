@@ -1,0 +1,152 @@
+"""A run that is killed or stopped ends as the undisturbed one; two ranks see what one sees."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+
+import numpy as np
+import pytest
+from runs import interrupt, journal, metrics, mmgnn, write_recipe
+
+from mmgnn_dist.train import checkpoint
+
+
+@pytest.fixture(scope="module")
+def undisturbed(sample_shards, tmp_path_factory):
+    """The recipe (dropout on, language model fully trained) and its run without interruption."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    recipe = write_recipe(folder, sample_shards.path)
+    mmgnn("train", recipe, "--run", folder / "run")
+    return recipe, folder / "run"
+
+
+def same_end(run, other):
+    assert metrics(run)["weights"] == metrics(other)["weights"]
+    assert metrics(run)["averaged_weights"] == metrics(other)["averaged_weights"]
+    assert metrics(run)["metrics"] == metrics(other)["metrics"]
+    losses = [[(line["step"], line["loss"]) for line in journal(r)] for r in (run, other)]
+    assert losses[0] == losses[1]
+
+
+def test_sigkill_at_a_random_step_changes_nothing(undisturbed, tmp_path):
+    recipe, reference = undisturbed
+    step = random.SystemRandom().randint(1, 11)
+    print(f"killed after step {step}")
+    words = ["train", recipe, "--run", tmp_path / "run"]
+    interrupt(tmp_path / "run", step, signal.SIGKILL, *words).wait()
+    mmgnn(*words)
+    same_end(reference, tmp_path / "run")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_stop_signal_saves_and_says_so(undisturbed, tmp_path, number):
+    recipe, reference = undisturbed
+    words = ["train", recipe, "--run", tmp_path / "run"]
+    process = interrupt(tmp_path / "run", 3, number, *words)
+    assert process.wait() == 3
+    stopped = journal(tmp_path / "run")[-1]["step"]
+    assert (tmp_path / f"run/checkpoints/step_{stopped:06d}/manifest.json").is_file()
+    mmgnn(*words)
+    same_end(reference, tmp_path / "run")
+    assert [line["step"] for line in journal(tmp_path / "run", "resume")] == [stopped]
+
+
+def test_damaged_checkpoint_is_not_used(undisturbed, tmp_path):
+    recipe, reference = undisturbed
+    run = tmp_path / "run"
+    words = ["train", recipe, "--run", run, "train.keep_checkpoints=2"]
+    interrupt(run, 11, signal.SIGKILL, *words).wait()
+    newest = checkpoint.complete(run / "checkpoints")[-1]
+    victim = next((newest / "ds").glob("*optim_states.pt"))
+    victim.write_bytes(victim.read_bytes()[:-100])
+    done = mmgnn(*words)
+    assert "truncated or altered" in done.stdout + done.stderr
+    assert metrics(run)["weights"] == metrics(reference)["weights"]
+
+
+def test_incomplete_checkpoint_is_ignored(undisturbed, tmp_path):
+    """A folder without a manifest, as a kill while writing leaves it, counts for nothing."""
+    recipe, reference = undisturbed
+    run = tmp_path / "run"
+    words = ["train", recipe, "--run", run]
+    interrupt(run, 7, signal.SIGKILL, *words).wait()
+    whole = checkpoint.complete(run / "checkpoints")[-1]
+    shutil.copytree(whole, run / "checkpoints" / ".step_000099.part")
+    (run / "checkpoints" / ".step_000099.part" / "manifest.json").unlink()
+    mmgnn(*words)
+    same_end(reference, run)
+    assert not list((run / "checkpoints").glob(".step*"))
+
+
+def ids_of(run, world):
+    """Molecules of every step, over all ranks."""
+    steps: dict[int, list[str]] = {}
+    for rank in range(world):
+        for line in (run / "logs" / f"ids_rank_{rank}.jsonl").read_text().splitlines():
+            entry = json.loads(line)
+            steps.setdefault(entry["step"], []).extend(entry["ids"])
+    return {step: sorted(ids) for step, ids in steps.items()}
+
+
+@pytest.fixture(scope="module")
+def two_worlds(sample_shards, tmp_path_factory):
+    """One recipe in one and in two processes: fp32, no dropout, 55 steps over several epochs."""
+    folder = tmp_path_factory.mktemp("worlds")
+    recipe = write_recipe(folder, sample_shards.path)
+    settings = [
+        "train.max_steps=55",
+        "train.epochs=9",
+        "train.dropout=false",
+        "train.log_ids=true",
+        "train.batch=9",
+    ]
+    runs = {}
+    for world in (1, 2):
+        runs[world] = folder / f"world{world}"
+        mmgnn("train", recipe, "--run", runs[world], "--nproc", world, *settings)
+    return runs
+
+
+def test_two_processes_see_the_same_molecules(two_worlds):
+    one, two = ids_of(two_worlds[1], 1), ids_of(two_worlds[2], 2)
+    assert one == two and len(one) == 55
+    assert all(len(set(ids)) == len(ids) for ids in one.values())
+
+
+def test_two_processes_have_the_same_losses(two_worlds):
+    losses = [np.array([line["loss"] for line in journal(run)][:50]) for run in two_worlds.values()]
+    assert np.abs(losses[1] / losses[0] - 1).max() < 1e-4
+
+
+def test_a_rank_that_dies_ends_the_others(sample_shards, tmp_path):
+    import os
+    import subprocess
+    import time
+
+    recipe = write_recipe(tmp_path, sample_shards.path)
+    run = tmp_path / "run"
+    process = interrupt(
+        run,
+        2,
+        signal.SIGCONT,
+        "train",
+        recipe,
+        "--run",
+        run,
+        "--nproc",
+        2,
+        "train.max_steps=500",
+        "train.epochs=99",
+    )
+    ranks = subprocess.run(
+        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert len(ranks) == 2
+    started = time.monotonic()
+    os.kill(int(ranks[1]), signal.SIGKILL)
+    assert process.wait(timeout=60) == 1
+    assert time.monotonic() - started < 60
+    assert "rank 1 ended with exit code -9" in process.communicate()[0]
