@@ -43,7 +43,7 @@ def load_encoder(files: EncoderFiles) -> Any:
         raise UserError(
             f"no text encoder can be read from {files.folder}: {str(error).splitlines()[0]}"
         ) from None
-    if model.config.is_encoder_decoder:
+    if getattr(model, "decoder", None) is not None:
         model = model.get_encoder()
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # never read here: its weights would have no gradient

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from conftest_models import random_molecules
@@ -40,6 +42,14 @@ def test_no_cap_on_neighbours():
     assert len(i) == 200 * 199 // 2
 
 
+@pytest.fixture
+def double():
+    """Build in float64: constants such as the width of the Gaussians are worked out while building."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 def from_pyg(model: SchNet, weights: dict[str, torch.Tensor]) -> SchNet:
     """Put weights under PyG's names into our backbone."""
     own = {"embedding.weight": torch.zeros_like(model.embedding.weight)}
@@ -61,9 +71,7 @@ def from_pyg(model: SchNet, weights: dict[str, torch.Tensor]) -> SchNet:
 
 def head(weights: dict[str, torch.Tensor], h: torch.Tensor, graph: Graph) -> torch.Tensor:
     """PyG's read-out: Lin, ssp, Lin, sum over atoms."""
-    inner = torch.nn.functional.softplus(h @ weights["lin1.weight"].T + weights["lin1.bias"]) - torch.log(
-        torch.tensor(2.0)
-    )
+    inner = torch.nn.functional.softplus(h @ weights["lin1.weight"].T + weights["lin1.bias"]) - math.log(2.0)
     atom = inner @ weights["lin2.weight"].T + weights["lin2.bias"]
     return torch.zeros(graph.size, 1, dtype=h.dtype).index_add(0, graph.molecule, atom).squeeze(-1)
 
@@ -80,7 +88,7 @@ class OwnGraph(torch.nn.Module):
         return edge, (pos[edge[0]] - pos[edge[1]]).norm(dim=-1)
 
 
-def test_equals_pyg_with_copied_weights():
+def test_equals_pyg_with_copied_weights(double):
     torch.manual_seed(1)
     reference = PygSchNet(
         hidden_channels=24,
@@ -105,14 +113,14 @@ def test_equals_pyg_with_copied_weights():
 
 
 @pytest.mark.shared
-def test_equals_reference_values(shared):
+def test_equals_reference_values(double, shared):
     golden = shared / "data" / "golden"
     weights, io = (
         load_file(golden / "schnet_pyg.safetensors"),
         load_file(golden / "schnet_pyg_io.safetensors"),
     )
     molecules = load_file(golden / "molecules.safetensors")
-    model = SchNet(SchNetConfig(hidden=32, filters=48, interactions=3, gaussians=25, cutoff=5.0)).double()
+    model = SchNet(SchNetConfig(hidden=32, filters=48, interactions=3, gaussians=25, cutoff=5.0))
     from_pyg(model, weights)
     pos = molecules["pos"].double().requires_grad_()
     graph = Graph.make(molecules["z"], pos, molecules["ptr"])
