@@ -1,12 +1,17 @@
 """Read-out and scale: fused atom vectors -> targets in their units.
 
-The read-out sums atom contributions for extensive targets and takes their mean for the others. It works
-in scaled units; `Scaler` holds what was fitted on the training part and turns scaled values into units:
+The read-out follows the physics of the target: extensive targets are sums of atom contributions, others
+their mean, and the dipole moment has the norm of a dipole of atom charges q beside its mean,
+
+    mu = mean_i s_i + |sum_i (q_i - mean q) r_i|
+
+(neutral atom charges as in PhysNet, Unke and Meuwly 2019, arXiv 1902.08408; the origin is then of no matter).
+It works in scaled units; `Scaler` holds what was fitted on the training part and turns them into units:
 
     extensive   y = std * s + sum_i reference[z_i]         (reference: least squares on composition)
     others      y = std * s + mean
 
-It computes in float64: total energies near -1e4 eV leave float32 no digits.
+in float64: total energies near -1e4 eV leave float32 no digits.
 """
 
 from __future__ import annotations
@@ -18,31 +23,49 @@ from torch import Tensor, nn
 
 from mmgnn_dist.models.graph import Graph, sum_molecules
 
+TINY = 1e-8  # keeps the norm of a vanishing dipole differentiable
+
 
 class ReadOut(nn.Module):
     """Fused atom vectors [N, H] -> scaled targets [B, T].
 
     Args:
         width: H.
-        extensive: one flag a target.
-        dropout: between the two layers.
+        kinds: one a target: extensive, dipole, or another, which takes the mean.
+        dropout: between the layers.
     """
 
     extensive: Tensor
 
-    def __init__(self, width: int, extensive: list[bool], dropout: float) -> None:
+    def __init__(self, width: int, kinds: list[str], dropout: float) -> None:
         super().__init__()
-        last = nn.Linear(width, len(extensive))
-        nn.init.zeros_(last.weight)  # start from what references and means predict
-        nn.init.zeros_(last.bias)
-        self.layers = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Dropout(dropout), last)
-        self.register_buffer("extensive", torch.tensor(extensive), persistent=False)
+        self.hidden = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Dropout(dropout))
+        self.contribution = nn.Linear(width, len(kinds))
+        nn.init.zeros_(self.contribution.weight)  # start from what references and means predict
+        nn.init.zeros_(self.contribution.bias)
+        self.register_buffer("extensive", torch.tensor([k == "extensive" for k in kinds]), persistent=False)
+        self.dipoles = [place for place, kind in enumerate(kinds) if kind == "dipole"]
+        if self.dipoles:
+            # not zero: the norm has no gradient where every charge vanishes
+            self.charge = nn.Linear(width, len(self.dipoles))
 
     def forward(self, atoms: Tensor, graph: Graph) -> Tensor:
         """Scaled targets [B, T]."""
-        total = sum_molecules(self.layers(atoms), graph)
+        hidden = self.hidden(atoms)
+        total = sum_molecules(self.contribution(hidden), graph)
         counts = (graph.ptr[1:] - graph.ptr[:-1]).unsqueeze(-1)
-        return torch.where(self.extensive, total, total / counts)
+        out = torch.where(self.extensive, total, total / counts)
+        for place, charges in zip(self.dipoles, self.charge(hidden).T if self.dipoles else (), strict=True):
+            out = out.index_add(1, torch.tensor([place], device=out.device), _dipole(charges, graph, counts))
+        return out
+
+
+def _dipole(charges: Tensor, graph: Graph, counts: Tensor) -> Tensor:
+    """Norm of the dipole of atom charges [N], made neutral in every molecule: [B, 1]."""
+    mean = sum_molecules(charges.unsqueeze(-1), graph) / counts
+    neutral = charges.unsqueeze(-1) - mean[graph.molecule]
+    vector = sum_molecules(neutral * graph.pos, graph)
+    return (vector.square().sum(-1, keepdim=True) + TINY).sqrt()
 
 
 @dataclass

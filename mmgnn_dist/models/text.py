@@ -126,23 +126,23 @@ class TextEncoder(nn.Module):
             blank = torch.tensor([self.blank], device=ptr.device)
             return out + 0.0 * self._encode(blank, torch.ones_like(blank)), present
         rows = rows[torch.argsort(lengths[rows], stable=True)]
-        for bucket in torch.tensor_split(rows, max(1, len(rows) // BUCKET)):
-            longest = int(lengths[bucket[-1]])
-            column = torch.arange(longest, device=ptr.device)
-            mask = column < lengths[bucket].unsqueeze(-1)
-            index = (ptr[bucket].unsqueeze(-1) + column).clamp_(max=len(tokens) - 1)
-            padded = torch.where(mask, tokens[index].long(), 0)
-            out = out.index_copy(0, bucket, self._encode(padded, mask.long()))
+        with self._cast(tokens.device):  # one context for all buckets: weights are cast once
+            for bucket in torch.tensor_split(rows, max(1, len(rows) // BUCKET)):
+                longest = int(lengths[bucket[-1]])
+                column = torch.arange(longest, device=ptr.device)
+                mask = column < lengths[bucket].unsqueeze(-1)
+                index = (ptr[bucket].unsqueeze(-1) + column).clamp_(max=len(tokens) - 1)
+                padded = torch.where(mask, tokens[index].long(), 0)
+                out = out.index_copy(0, bucket, self._encode(padded, mask.long()))
         return out, present
+
+    def _cast(self, device: torch.device) -> Any:
+        """Context in which the encoder computes in its type."""
+        return torch.autocast(device.type, dtype=self.autocast) if self.autocast else nullcontext()
 
     def _encode(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Padded tokens and mask [b, L] -> pooled vectors, float32 [b, D]."""
-        cast: Any = nullcontext()
-        if self.autocast is not None:
-            cast = torch.autocast(tokens.device.type, dtype=self.autocast)
-        with cast:
-            hidden = self.model(input_ids=tokens, attention_mask=mask).last_hidden_state
-        hidden = hidden.float()
+        hidden = self.model(input_ids=tokens, attention_mask=mask).last_hidden_state.float()
         if self.config.pooling == "cls":
             return hidden[:, 0]
         weight = mask.unsqueeze(-1).float()

@@ -164,9 +164,10 @@ def select(candidates: Iterable[records.Candidate], limit: int, seed: int) -> li
         rng.shuffle(groups[group])
     while len(chosen) < limit and any(groups.values()):
         chosen += [members.pop() for members in groups.values() if members]
-    # Shuffled, any prefix of an unfinished run is a fair sample.
+    # Cut first, so that only the last draw is shortened; shuffled, an unfinished run is a fair sample.
+    chosen = chosen[:limit]
     rng.shuffle(chosen)
-    return chosen[:limit]
+    return chosen
 
 
 def work(task: tuple[str, str, int]) -> dict[str, object]:

@@ -13,7 +13,7 @@ from mmgnn_dist.data.encoder_files import EncoderFiles, resolve_encoder
 from mmgnn_dist.data.loader import Loader
 from mmgnn_dist.data.shards import ShardSet
 from mmgnn_dist.data.splits import load_split
-from mmgnn_dist.data.stats import References, fit_references
+from mmgnn_dist.data.stats import fit_references
 from mmgnn_dist.data.tokens import TokenSet
 from mmgnn_dist.errors import UserError, nearest
 from mmgnn_dist.models.readout import Scaler
@@ -47,9 +47,9 @@ class Inputs:
         return [f"{name}_{unit}" for name, unit in zip(self.recipe.targets, units, strict=True)]
 
     @property
-    def extensive(self) -> list[bool]:
-        """Which targets are summed over atoms."""
-        return [self.shards.kinds[name] == "extensive" for name in self.recipe.targets]
+    def kinds(self) -> list[str]:
+        """The kind of each target: extensive, intensive, dipole, r2."""
+        return [self.shards.kinds[name] for name in self.recipe.targets]
 
     def training(self, tokens: TokenSet | None, ranks: Ranks) -> Loader:
         """Shuffled global batches of the training part, this rank's share of each."""
@@ -108,18 +108,12 @@ def open_inputs(recipe: Recipe, verify: bool = True, whole: bool = False) -> Inp
     return Inputs(recipe, shards, split, files)
 
 
-def make_scaler(references: References, extensive: list[bool]) -> Scaler:
-    """References of the training part as tensors; extensive targets have no mean, others no reference."""
-    flags = np.asarray(extensive)
-    mean = np.where(flags, 0.0, references.mean)
+def fit_scaler(inputs: Inputs) -> Scaler:
+    """Fit scale and references on the training part: extensive targets have no mean, others no reference."""
+    references = fit_references(inputs.shards, inputs.split["train"], inputs.recipe.targets)
+    extensive = np.array([kind == "extensive" for kind in inputs.kinds])
     return Scaler(
-        std=torch.from_numpy(np.ascontiguousarray(references.std)),
-        mean=torch.from_numpy(mean),
+        std=torch.from_numpy(references.std),
+        mean=torch.from_numpy(np.where(extensive, 0.0, references.mean)),
         reference=torch.from_numpy(np.ascontiguousarray(references.atom_ref.T)),
     )
-
-
-def fit_scaler(inputs: Inputs) -> Scaler:
-    """Fit scale and references on the training part."""
-    references = fit_references(inputs.shards, inputs.split["train"], inputs.recipe.targets)
-    return make_scaler(references, inputs.extensive)

@@ -23,9 +23,9 @@ def minilm() -> TextSource:
 
 
 def make(minilm: TextSource, *overrides: str) -> FusedModel:
-    model = FusedModel(load_recipe(None, [SMALL, *overrides]), [True, False], minilm)
+    model = FusedModel(load_recipe(None, [SMALL, *overrides]), ["extensive", "dipole"], minilm)
     with torch.no_grad():  # the last layer starts at zero: give it weights, so that outputs differ
-        model.readout.layers[-1].weight.normal_(generator=torch.Generator().manual_seed(5))
+        model.readout.contribution.weight.normal_(generator=torch.Generator().manual_seed(5))
     return model
 
 
@@ -118,12 +118,31 @@ def test_modalities_share_fusion_and_readout(minilm):
 
 
 def test_readout_sums_extensive_and_averages_others():
-    readout = ReadOut(8, [True, False], 0.0)
+    readout = ReadOut(8, ["extensive", "intensive"], 0.0)
     with torch.no_grad():
-        readout.layers[-1].bias.copy_(torch.tensor([2.0, 3.0]))
+        readout.contribution.bias.copy_(torch.tensor([2.0, 3.0]))
     graph = Graph.make(torch.ones(5), torch.zeros(5, 3), torch.tensor([0, 1, 5]))
     expected = torch.tensor([[2.0, 3.0], [8.0, 3.0]])
     torch.testing.assert_close(readout(torch.randn(5, 8), graph), expected)
+
+
+def test_dipole_is_that_of_the_charges():
+    """Two molecules with charges set by hand; the first is charged, so its mean charge goes first."""
+    readout = ReadOut(4, ["dipole"], 0.0)
+    readout.hidden = torch.nn.Identity()
+    with torch.no_grad():
+        readout.charge.weight.copy_(torch.tensor([[1.0, 0, 0, 0]]))
+        readout.charge.bias.zero_()
+    pos = torch.tensor([[0.0, 0, 0], [0, 0, 1.5], [5, 5, 5], [5, 5, 6], [5, 8, 5]])
+    atoms = torch.zeros(5, 4)
+    atoms[:, 0] = torch.tensor([1.4, 0.6, 0.5, -1.0, 0.5])
+    graph = Graph.make(torch.ones(5), pos, torch.tensor([0, 2, 5]))
+    expected = torch.tensor([[0.4 * 1.5], [(1.0**2 + 1.5**2) ** 0.5]])
+    torch.testing.assert_close(readout(atoms, graph), expected)
+    moved = Graph.make(torch.ones(5), pos @ torch.linalg.qr(torch.randn(3, 3))[0] + 7.0, graph.ptr)
+    torch.testing.assert_close(readout(atoms, moved), expected, rtol=1e-5, atol=1e-5)
+    same = readout(torch.ones(5, 4), graph)  # equal atoms, as in a model of text alone: no dipole
+    torch.testing.assert_close(same, torch.full((2, 1), 1e-4))
 
 
 def test_scaler_keeps_the_digits_of_total_energies():
