@@ -65,6 +65,14 @@ def mean_absolute_error(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return np.divide(error, counts, out=np.full(len(counts), np.nan), where=counts > 0)
 
 
+def named_errors(part: str, names: list[str], mae: np.ndarray) -> dict[str, float | None]:
+    """Errors under their metric names, `test/mae/homo_eV`; None where a target has no label."""
+    return {
+        f"{part}/mae/{name}": v if np.isfinite(v) else None
+        for name, v in zip(names, mae.tolist(), strict=True)
+    }
+
+
 @torch.no_grad()
 def predict(
     model: FusedModel, loader: Loader, scaler: Scaler, ranks: Ranks, embeddings: Embeddings | None

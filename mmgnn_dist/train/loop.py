@@ -33,7 +33,7 @@ from mmgnn_dist.progress import Progress
 from mmgnn_dist.train import checkpoint
 from mmgnn_dist.train.ema import Average
 from mmgnn_dist.train.engine import BatchPlan
-from mmgnn_dist.train.evaluate import predict
+from mmgnn_dist.train.evaluate import named_errors, predict
 from mmgnn_dist.train.journal import Journal
 from mmgnn_dist.train.ranks import Ranks
 from mmgnn_dist.train.schedule import ema_decay, lr_factor, seed_step
@@ -47,12 +47,12 @@ class State:
     """What the loop continues from; plain values, kept in every checkpoint.
 
     Attributes:
-        step: optimiser steps done. best: lowest validation score so far, best_step: when.
+        step: optimiser steps done. best: lowest validation score so far, if any, and best_step: when.
         stale: validations since then. seconds: time spent in training.
     """
 
     step: int = 0
-    best: float = float("inf")
+    best: float | None = None
     best_step: int = -1
     stale: int = 0
     seconds: float = 0.0
@@ -87,10 +87,16 @@ class Parts:
 
 @contextmanager
 def stop_flag() -> Iterator[list[int]]:
-    """Collect stop signals inside the block: the handler only notes the signal's number."""
+    """Collect stop signals inside the block: the handler only notes them; a second Ctrl-C does not wait."""
     seen: list[int] = []
+    first = time.monotonic()
 
     def note(number: int, frame: FrameType | None) -> None:
+        nonlocal first
+        # a terminal and a launcher may both pass on the same Ctrl-C
+        if number == signal.SIGINT and number in seen and time.monotonic() - first > 1.0:
+            raise KeyboardInterrupt
+        first = time.monotonic()
         seen.append(number)
 
     before = {number: signal.signal(number, note) for number in STOP_SIGNALS}
@@ -242,7 +248,7 @@ class Trainer:
                 score += self._record(epoch, found.mae())
             value = float(parts.ranks.total(score))
             state.stale += 1
-            if value < state.best:
+            if state.best is None or value < state.best:
                 state.best, state.best_step, state.stale = value, state.step, 0
                 parts.export(state)
 
@@ -250,7 +256,7 @@ class Trainer:
         """Write a validation down; returns the score, the mean over targets of MAE in standard deviations."""
         parts, step = self.parts, self.state.step
         score = float(np.nanmean(mae / parts.scaler.std.cpu().numpy()))
-        named = {f"val/mae/{name}": value for name, value in zip(parts.metrics, mae.tolist(), strict=True)}
+        named = named_errors("val", parts.metrics, mae)
         parts.write("validation", step=step, epoch=epoch, **named, **{"val/score": score})
         shown = [f"{t} {v:.3g} {u}" for t, v, u in zip(parts.recipe.targets, mae, parts.units, strict=True)]
         self._note = "MAE " + ", ".join(shown[:2])

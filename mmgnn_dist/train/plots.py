@@ -78,7 +78,8 @@ def draw_learning(path: Path, runs: dict[str, list[dict[str, Any]]], metrics: di
         validations = [line for line in journal if line["kind"] == "validation"]
         at = [line["step"] for line in validations]
         for axis, metric in zip(axes[1:], metrics, strict=True):
-            axis.plot(at, [line[f"val/mae/{metric}"] for line in validations], "o-", ms=3, color=colour)
+            errors = np.array([line[f"val/mae/{metric}"] for line in validations], float)  # None: NaN
+            axis.plot(at, errors, "o-", ms=3, color=colour)
     axes[0].set(title="training loss (scaled)", xlabel="step")
     axes[0].legend(frameon=False)
     for axis, title in zip(axes[1:], metrics.values(), strict=True):

@@ -10,7 +10,7 @@ import numpy as np
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.data.stats import baselines
 from mmgnn_dist.files import read_json, write_json
-from mmgnn_dist.train.evaluate import Predictions, mean_absolute_error
+from mmgnn_dist.train.evaluate import Predictions, mean_absolute_error, named_errors
 from mmgnn_dist.train.journal import read_journal
 from mmgnn_dist.train.plots import draw_learning, draw_run
 from mmgnn_dist.train.setup import Inputs
@@ -18,25 +18,19 @@ from mmgnn_dist.train.setup import Inputs
 METRICS, PREDICTIONS = "metrics.json", "predictions.parquet"
 
 
-def baseline_errors(inputs: Inputs, rows: np.ndarray, true: np.ndarray) -> dict[str, dict[str, float]]:
+def baseline_errors(inputs: Inputs, rows: np.ndarray, true: np.ndarray) -> dict[str, float | None]:
     """MAE of the mean predictor and of the linear fit on composition, fitted on the training part.
 
     Args:
         inputs: shard set, split and targets. rows: global rows [n]. true: targets in units [n, T].
 
     Returns:
-        `{"mean": {"homo_eV": ...}, "composition": {...}}`.
+        By name, `mean/mae/homo_eV` and `composition/mae/homo_eV`.
     """
-    predicted = baselines(inputs.shards, inputs.split["train"], rows, inputs.recipe.targets)
-    return {
-        name: dict(zip(inputs.metrics, mean_absolute_error(true, values).tolist(), strict=True))
-        for name, values in predicted.items()
-    }
-
-
-def named_errors(part: str, inputs: Inputs, found: Predictions) -> dict[str, float]:
-    """MAE under its metric name, `test/mae/homo_eV`."""
-    return {f"{part}/mae/{name}": float(v) for name, v in zip(inputs.metrics, found.mae(), strict=True)}
+    errors: dict[str, float | None] = {}
+    for name, values in baselines(inputs.shards, inputs.split["train"], rows, inputs.recipe.targets).items():
+        errors |= named_errors(name, inputs.metrics, mean_absolute_error(true, values))
+    return errors
 
 
 def write_results(folder: Path, inputs: Inputs, found: Predictions, facts: dict[str, Any]) -> None:
@@ -52,7 +46,7 @@ def write_results(folder: Path, inputs: Inputs, found: Predictions, facts: dict[
             **facts,
             "units": dict(zip(recipe.targets, inputs.units, strict=True)),
             "molecules": {part: len(rows) for part, rows in inputs.split.items()},
-            "metrics": named_errors("test", inputs, found),
+            "metrics": named_errors("test", inputs.metrics, found.mae()),
             "baselines": baseline_errors(inputs, found.rows, found.true),
         },
     )

@@ -6,6 +6,7 @@ checkpoint, or finds itself done. Every rank calls it; launchers run `python -m 
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import platform
@@ -13,7 +14,7 @@ import sys
 import traceback
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -55,6 +56,7 @@ def run(folder: Path, quiet: bool = False) -> int:
     recipe = load_recipe(folder / "recipe.yaml")
     ranks = start_ranks(recipe.train.threads)
     (folder / "logs").mkdir(exist_ok=True)
+    lock = _only_one(folder) if ranks.first else None
     handler = _log_to(folder / "logs" / f"rank_{ranks.rank}.log")
     try:
         if done(folder, recipe):
@@ -64,6 +66,22 @@ def run(folder: Path, quiet: bool = False) -> int:
             return _train(folder, inputs, ranks, progress)
     finally:
         logging.getLogger("mmgnn_dist").removeHandler(handler)
+        if lock:
+            lock.close()
+
+
+def _only_one(folder: Path) -> IO[str]:
+    """Hold the run directory until the file is closed or the process ends.
+
+    Raises:
+        UserError: if another process trains it.
+    """
+    lock = open(folder / "logs" / "lock", "w")  # noqa: SIM115  held, then closed by the caller
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise UserError(f"{folder} is being trained by another process: wait for it, or end it") from None
+    return lock
 
 
 def done(folder: Path, recipe: Recipe) -> bool:

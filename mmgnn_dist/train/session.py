@@ -10,12 +10,12 @@ from mmgnn_dist.config import Recipe, load_recipe
 from mmgnn_dist.errors import EXIT_DONE, UserError
 from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.progress import Progress
-from mmgnn_dist.train.evaluate import predict
+from mmgnn_dist.train.evaluate import named_errors, predict
 from mmgnn_dist.train.export import load_export
 from mmgnn_dist.train.launch import launch
 from mmgnn_dist.train.plots import draw_comparison
 from mmgnn_dist.train.ranks import start_ranks
-from mmgnn_dist.train.results import METRICS, PREDICTIONS, draw_curves, named_errors
+from mmgnn_dist.train.results import METRICS, PREDICTIONS, draw_curves
 from mmgnn_dist.train.run import run
 from mmgnn_dist.train.setup import open_inputs
 from mmgnn_dist.train.table import compare, legend, print_table, write_report
@@ -58,7 +58,7 @@ def train_with_twins(recipe: Recipe, folder: Path, nproc: int, as_json: bool) ->
     return EXIT_DONE
 
 
-def evaluate_run(folder: Path, data: Path | None, as_json: bool) -> dict[str, float]:
+def evaluate_run(folder: Path, data: Path | None, as_json: bool) -> dict[str, float | None]:
     """Apply the exported model of a run to its test part, or to all molecules of another shard set.
 
     With `data`, predictions and metrics go to `evaluations/NAME/` of the run directory.
@@ -82,7 +82,7 @@ def evaluate_run(folder: Path, data: Path | None, as_json: bool) -> dict[str, fl
         loader = inputs.ordered("test", text.tokens, ranks)
         found = predict(model.to(ranks.device), loader, scaler.to(ranks.device), ranks, text.embeddings)
     assert found is not None
-    metrics = named_errors("test", inputs, found)
+    metrics = named_errors("test", inputs.metrics, found.mae())
     if data is not None:
         place = folder / "evaluations" / data.name
         found.save(place / PREDICTIONS, inputs.shards.ids(found.rows), recipe.targets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,23 @@ def compare(run: Path, twins: list[Path]) -> list[dict[str, Any]]:
     results = [read_results(folder) for folder in (*twins, run)]
     own = results[-1]
     rows = []
-    for metric in own["baselines"]["mean"]:
-        target = metric.split("_", 1)[0]
-        unit = own["units"][target]
-        mean, linear = own["baselines"]["mean"][metric], own["baselines"]["composition"][metric]
+    for (target, unit), name in zip(own["units"].items(), own["metrics"], strict=True):
+        metric = name.removeprefix("test/mae/")
+        mean, linear = (_number(own["baselines"][f"{kind}/mae/{metric}"]) for kind in ("mean", "composition"))
         row: dict[str, Any] = {"target": target, "unit": unit, "mean": mean, "composition": linear}
         for result in results:
-            row[result["modality"]] = result["metrics"][f"test/mae/{metric}"]
+            row[result["modality"]] = _number(result["metrics"][name])
         row["of_baseline"] = row[own["modality"]] / min(mean, linear)
         if twins:
             twin = row[results[0]["modality"]]
             row["gain_percent"] = 100.0 * (twin - row[own["modality"]]) / twin
         rows.append(row)
     return rows
+
+
+def _number(value: float | None) -> float:
+    """A metric, NaN where no test molecule has a label."""
+    return math.nan if value is None else value
 
 
 def _columns(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
@@ -56,6 +61,8 @@ def legend(rows: list[dict[str, Any]], modality: str) -> str:
 def _cell(key: str, value: Any) -> str:
     if isinstance(value, str):
         return value
+    if math.isnan(value):
+        return "–"
     if key == "of_baseline":
         return f"{100 * value:.0f} %"
     return f"{value:+.1f} %" if key == "gain_percent" else f"{value:.4g}"

@@ -34,9 +34,9 @@ def command(*words: object) -> list[str]:
     return [sys.executable, "-m", "mmgnn_dist.cli", *map(str, words)]
 
 
-def mmgnn(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+def mmgnn(*words: object, code: int = 0, limit: float = 300) -> subprocess.CompletedProcess[str]:
     """Run a command line to its end and check its exit code."""
-    done = subprocess.run(command(*words), check=False, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command(*words), check=False, capture_output=True, text=True, timeout=limit)
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 

@@ -9,9 +9,9 @@ import signal
 
 import numpy as np
 import pytest
-from runs import interrupt, journal, metrics, mmgnn, write_recipe
 
 from mmgnn_dist.train import checkpoint
+from runs import interrupt, journal, metrics, mmgnn, write_recipe
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +44,37 @@ def test_sigkill_at_a_random_step_changes_nothing(undisturbed, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_stop_signal_saves_and_says_so(undisturbed, tmp_path, number):
     recipe, reference = undisturbed
-    words = ["train", recipe, "--run", tmp_path / "run"]
-    process = interrupt(tmp_path / "run", 3, number, *words)
+    run = tmp_path / "run"
+    words = ["train", recipe, "--run", run, "track.wandb=offline"]
+    process = interrupt(run, 3, number, *words)
     assert process.wait() == 3
-    stopped = journal(tmp_path / "run")[-1]["step"]
-    assert (tmp_path / f"run/checkpoints/step_{stopped:06d}/manifest.json").is_file()
+    stopped = journal(run)[-1]["step"]
+    assert (run / f"checkpoints/step_{stopped:06d}/manifest.json").is_file()
     mmgnn(*words)
-    same_end(reference, tmp_path / "run")
-    assert [line["step"] for line in journal(tmp_path / "run", "resume")] == [stopped]
+    same_end(reference, run)
+    assert [line["step"] for line in journal(run, "resume")] == [stopped]
+    segments = list(run.glob("wandb/offline-run-*"))
+    ids = {path.name.rsplit("-", 1)[1] for path in segments}
+    assert len(segments) == 2 and ids == {(run / "wandb" / "id").read_text()}
+
+
+def test_sigkill_without_sharding(undisturbed, tmp_path):
+    """ZeRO stage 0 keeps its optimiser in another file."""
+    recipe, _ = undisturbed
+    words = ["train", recipe, "train.zero_stage=0"]
+    mmgnn(*words, "--run", tmp_path / "reference")
+    interrupt(tmp_path / "run", 8, signal.SIGKILL, *words, "--run", tmp_path / "run").wait()
+    mmgnn(*words, "--run", tmp_path / "run")
+    same_end(tmp_path / "reference", tmp_path / "run")
+
+
+def test_a_run_directory_has_one_process_at_a_time(undisturbed, tmp_path):
+    recipe, _ = undisturbed
+    words = ["train", recipe, "--run", tmp_path / "run", "train.epochs=99", "train.max_steps=900"]
+    first = interrupt(tmp_path / "run", 1, signal.SIGCONT, *words)
+    assert "another process" in mmgnn(*words, code=2).stderr
+    first.kill()
+    first.wait()
 
 
 def test_damaged_checkpoint_is_not_used(undisturbed, tmp_path):
