@@ -37,9 +37,9 @@ def _number(value: float | None) -> float:
 
 def _columns(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """Key and heading of each column."""
-    columns = [("target", "target"), ("unit", "unit"), ("mean", "mean"), ("composition", "composition")]
+    columns = [("target", "target"), ("unit", "unit"), ("mean", "mean"), ("composition", "linear fit")]
     columns += [(key, title) for key, title in TITLES.items() if key in rows[0]]
-    columns.append(("of_baseline", "/ baseline"))
+    columns.append(("of_baseline", "of best"))
     if "gain_percent" in rows[0]:
         columns.append(("gain_percent", "gain"))
     return columns
@@ -49,8 +49,8 @@ def legend(rows: list[dict[str, Any]], modality: str) -> str:
     """What the columns mean, in one paragraph."""
     own = TITLES[modality]
     text = (
-        "mean, composition: the training part's mean, and a linear fit on atom counts. "
-        f"/ baseline: {own} as a share of the better of the two."
+        "mean, linear fit: the training part's mean, and a linear fit on atom counts. "
+        f"of best: {own} as a share of the better of the two."
     )
     if "gain_percent" in rows[0]:
         twin = next(title for key, title in TITLES.items() if key in rows[0] and key != modality)
@@ -70,10 +70,11 @@ def _cell(key: str, value: Any) -> str:
 
 def print_table(rows: list[dict[str, Any]], title: str, note: str) -> None:
     """Show the table on the terminal."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     columns = _columns(rows)
     for key, heading in columns:
         table.add_column(heading, justify="left" if key in ("target", "unit") else "right")

@@ -9,9 +9,9 @@ import signal
 
 import numpy as np
 import pytest
+from command_line import interrupt, journal, metrics, mmgnn, write_recipe
 
 from mmgnn_dist.train import checkpoint
-from runs import interrupt, journal, metrics, mmgnn, write_recipe
 
 
 @pytest.fixture(scope="module")

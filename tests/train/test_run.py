@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from runs import journal, metrics, mmgnn, write_recipe
+from command_line import journal, metrics, mmgnn, write_recipe
 from safetensors import safe_open
 
 from mmgnn_dist.cli import main
@@ -43,7 +43,7 @@ def test_run_directory_is_complete(trained):
     ):  # fmt: skip
         assert (run / name).is_file(), name
     assert [line["step"] for line in journal(run)] == list(range(1, 13))
-    assert "graph only" in done.stdout and "composition" in done.stdout
+    assert "graph only" in done.stdout and "linear fit" in done.stdout
     assert len(list(run.glob("checkpoints/step_*"))) == 1
     assert list(run.glob("wandb/offline-run-*/*.wandb"))
 

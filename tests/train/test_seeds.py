@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from runs import journal, mmgnn, write_recipe
+from command_line import journal, mmgnn, write_recipe
 
 SETTINGS = [
     "train.epochs=4",
