@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmgnn_dist import __version__
-from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, UserError
+from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, EXTRAS, UserError, need
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,6 +27,12 @@ def main(argv: list[str] | None = None) -> int:
         return int(arguments.action(arguments))
     except UserError as error:
         print(f"mmgnn: {error}", file=sys.stderr)
+        return EXIT_USER
+    except ModuleNotFoundError as error:
+        name = (error.name or "").split(".")[0]
+        if name not in EXTRAS:
+            raise
+        print(f"mmgnn: {need(name, EXTRAS[name])}", file=sys.stderr)
         return EXIT_USER
     except KeyboardInterrupt:
         print("mmgnn: interrupted; the same command continues", file=sys.stderr)
@@ -137,6 +143,8 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.nproc < 1:
         raise UserError(f"--nproc {arguments.nproc}: give at least one rank")
     _quiet_environment()
+    if not arguments.json:
+        print("loading libraries", file=sys.stderr)
     from mmgnn_dist.train.session import train_with_twins
 
     return train_with_twins(

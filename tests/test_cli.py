@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -95,3 +96,11 @@ def test_words_after_options_are_overrides_only_where_there_are_any(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["data", "split", "somewhere", "--kind", "random", "seed=3"])
     assert caught.value.code == 2 and "seed=3" in capsys.readouterr().err
+
+
+def test_a_missing_package_names_its_extra(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for name in [name for name in sys.modules if name.startswith(("mmgnn_dist.train", "mmgnn_dist.models"))]:
+        monkeypatch.delitem(sys.modules, name)
+    assert main(["evaluate", "somewhere"]) == 2
+    assert "mmgnn_dist[train]" in capsys.readouterr().err
