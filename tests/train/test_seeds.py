@@ -5,13 +5,7 @@ from __future__ import annotations
 import pytest
 from command_line import journal, mmgnn, write_recipe
 
-SETTINGS = [
-    "train.epochs=4",
-    "train.max_steps=null",
-    "train.batch=32",
-    "train.checkpoint_every=1000",
-    "train.optim.ema=0.99",
-]
+SETTINGS = ["train.max_steps=120", "train.batch=16", "train.checkpoint_every=1000", "train.threads=0"]
 
 
 @pytest.mark.slow
