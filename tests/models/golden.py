@@ -80,17 +80,18 @@ def close(found: Tensor, expected: Tensor, bound: float) -> None:
     assert deviation <= bound, deviation
 
 
+ATOMWISE: Mapping = {
+    **linear("output.outnet.0", "head.layers.0"),
+    **linear("output.outnet.1", "head.layers.2"),
+}
+
+
 class Atomwise(nn.Module):
     """The head of schnetpack: Lin silu Lin on every atom, summed over the molecule."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(width, width // 2), nn.SiLU(), nn.Linear(width // 2, 1))
-
-    mapping: Mapping = {
-        **linear("output.outnet.0", "head.layers.0"),
-        **linear("output.outnet.1", "head.layers.2"),
-    }
 
     def forward(self, h: Tensor) -> Tensor:
         """[N, H] -> [N]."""
@@ -108,3 +109,51 @@ class WithHead(nn.Module):
         """Sum of the head's atom values over each molecule."""
         atoms = self.head(self.vectors(graph))
         return atoms.new_zeros(graph.size).index_add(0, graph.molecule, atoms)
+
+
+class BlockHeads(nn.Module):
+    """The last linear layer of every output block of DimeNet++, added up."""
+
+    def __init__(self, width: int, blocks: int) -> None:
+        super().__init__()
+        self.last = nn.ModuleList(nn.Linear(width, 1, bias=False) for _ in range(blocks))
+
+    def forward(self, blocks: list[Tensor]) -> Tensor:
+        """[N, O] of every block -> [N]."""
+        return sum(last(h) for last, h in zip(self.last, blocks, strict=True)).squeeze(-1)
+
+
+def dimenet_mapping(blocks: int) -> Mapping:
+    """Names of PyTorch Geometric's DimeNet++ -> those of `WithHead(DimeNetPP, BlockHeads)`."""
+    mapping: Mapping = {
+        "rbf.freq": [f"body.rbf.frequency"],
+        "emb.emb.weight": [f"body.embedding.element.weight"],
+        **linear("emb.lin_rbf", f"body.embedding.radial"),
+        **linear("emb.lin", f"body.embedding.join"),
+    }
+    for k in range(blocks):
+        our, their = f"body.interactions.{k}", f"interaction_blocks.{k}"
+        for plain in ("rbf", "sbf"):
+            name = {"rbf": "radial", "sbf": "spherical"}[plain]
+            mapping |= linear(f"{their}.lin_{plain}1", f"{our}.{name}.0", bias=False)
+            mapping |= linear(f"{their}.lin_{plain}2", f"{our}.{name}.1", bias=False)
+        mapping |= linear(f"{their}.lin_down", f"{our}.down", bias=False)
+        mapping |= linear(f"{their}.lin_up", f"{our}.up", bias=False)
+        mapping |= linear(f"{their}.lin_kj", f"{our}.other") | linear(f"{their}.lin_ji", f"{our}.own")
+        mapping |= linear(f"{their}.lin", f"{our}.skip")
+        residuals = {
+            "layers_before_skip.0": "before",
+            "layers_after_skip.0": "after.0",
+            "layers_after_skip.1": "after.1",
+        }
+        for theirs, name in residuals.items():
+            mapping |= linear(f"{their}.{theirs}.lin1", f"{our}.{name}.first")
+            mapping |= linear(f"{their}.{theirs}.lin2", f"{our}.{name}.second")
+    for k in range(blocks + 1):
+        our, their = f"body.outputs.{k}", f"output_blocks.{k}"
+        mapping |= linear(f"{their}.lin_rbf", f"{our}.radial", bias=False)
+        mapping |= linear(f"{their}.lin_up", f"{our}.up", bias=False)
+        for layer in range(3):
+            mapping |= linear(f"{their}.lins.{layer}", f"{our}.layers.{layer}")
+        mapping |= linear(f"{their}.lin", f"head.last.{k}", bias=False)
+    return mapping

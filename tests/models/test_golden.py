@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from golden import Atomwise, Golden, Mapping, WithHead, close, linear
+from golden import ATOMWISE, Atomwise, BlockHeads, Golden, Mapping, WithHead, close, dimenet_mapping, linear
 
 from mmgnn_dist.config import DimeNetPPConfig, PaiNNConfig, SchNetConfig
 from mmgnn_dist.models.dimenetpp import DimeNetPP, SphericalBasis, cosines
@@ -24,7 +24,7 @@ def golden(shared):
 def test_schnet_of_schnetpack(golden):
     case = golden("schnet_spk")
     body = SchNet(SchNetConfig(hidden=32, filters=48, interactions=3, gaussians=20, cutoff=5.0))
-    mapping: Mapping = {"representation.embedding.weight": ["body.embedding.weight"], **Atomwise.mapping}
+    mapping: Mapping = {"representation.embedding.weight": ["body.embedding.weight"], **ATOMWISE}
     for k in range(3):
         ours, theirs = f"body.interactions.{k}", f"representation.interactions.{k}"
         mapping |= linear(f"{theirs}.in2f", f"{ours}.inward", bias=False)
@@ -44,7 +44,7 @@ def test_painn_of_schnetpack(golden, name):
     case = golden(name)
     basis = "bessel" if name == "painn_bessel" else "gaussian"
     body = PaiNN(PaiNNConfig(hidden=32, interactions=3, basis=basis, radial=20, cutoff=5.0))
-    mapping: Mapping = {"representation.embedding.weight": ["body.embedding.weight"], **Atomwise.mapping}
+    mapping: Mapping = {"representation.embedding.weight": ["body.embedding.weight"], **ATOMWISE}
     # theirs has the filters of all layers in one matrix
     mapping |= linear("representation.filter_net", [f"body.messages.{k}.filter" for k in range(3)])
     for k in range(3):
@@ -62,50 +62,6 @@ def test_painn_of_schnetpack(golden, name):
         close(features.scalars, case.io["h_atom"], 1e-9)
         close(features.vectors, case.io["vec_atom"], 1e-9)
     case.check(model(case.graph), model, mapping)
-
-
-class BlockHeads(torch.nn.Module):
-    """The last linear layer of every output block of DimeNet++, added up."""
-
-    def __init__(self, width: int, blocks: int) -> None:
-        super().__init__()
-        self.last = torch.nn.ModuleList(torch.nn.Linear(width, 1, bias=False) for _ in range(blocks))
-
-    def forward(self, blocks):
-        return sum(last(h) for last, h in zip(self.last, blocks, strict=True)).squeeze(-1)
-
-
-def dimenet_mapping(blocks: int, ours: str = "body.", heads: str | None = "head.last") -> Mapping:
-    """Names of PyTorch Geometric -> ours."""
-    mapping: Mapping = {
-        "rbf.freq": [f"{ours}rbf.frequency"],
-        "emb.emb.weight": [f"{ours}embedding.element.weight"],
-        **linear("emb.lin_rbf", f"{ours}embedding.radial"),
-        **linear("emb.lin", f"{ours}embedding.join"),
-    }
-    for k in range(blocks):
-        our, their = f"{ours}interactions.{k}", f"interaction_blocks.{k}"
-        for plain in ("rbf", "sbf"):
-            name = {"rbf": "radial", "sbf": "spherical"}[plain]
-            mapping |= linear(f"{their}.lin_{plain}1", f"{our}.{name}.0", bias=False)
-            mapping |= linear(f"{their}.lin_{plain}2", f"{our}.{name}.1", bias=False)
-        mapping |= linear(f"{their}.lin_down", f"{our}.down", bias=False)
-        mapping |= linear(f"{their}.lin_up", f"{our}.up", bias=False)
-        mapping |= linear(f"{their}.lin_kj", f"{our}.other") | linear(f"{their}.lin_ji", f"{our}.own")
-        mapping |= linear(f"{their}.lin", f"{our}.skip")
-        residuals = {"layers_before_skip.0": "before", "layers_after_skip.0": "after.0", "layers_after_skip.1": "after.1"}
-        for theirs, name in residuals.items():
-            mapping |= linear(f"{their}.{theirs}.lin1", f"{our}.{name}.first")
-            mapping |= linear(f"{their}.{theirs}.lin2", f"{our}.{name}.second")
-    for k in range(blocks + 1):
-        our, their = f"{ours}outputs.{k}", f"output_blocks.{k}"
-        mapping |= linear(f"{their}.lin_rbf", f"{our}.radial", bias=False)
-        mapping |= linear(f"{their}.lin_up", f"{our}.up", bias=False)
-        for layer in range(3):
-            mapping |= linear(f"{their}.lins.{layer}", f"{our}.layers.{layer}")
-        if heads:
-            mapping |= linear(f"{their}.lin", f"{heads}.{k}", bias=False)
-    return mapping
 
 
 DIMENET = {
