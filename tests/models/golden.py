@@ -126,10 +126,10 @@ class BlockHeads(nn.Module):
 def dimenet_mapping(blocks: int) -> Mapping:
     """Names of PyTorch Geometric's DimeNet++ -> those of `WithHead(DimeNetPP, BlockHeads)`."""
     mapping: Mapping = {
-        "rbf.freq": [f"body.rbf.frequency"],
-        "emb.emb.weight": [f"body.embedding.element.weight"],
-        **linear("emb.lin_rbf", f"body.embedding.radial"),
-        **linear("emb.lin", f"body.embedding.join"),
+        "rbf.freq": ["body.rbf.frequency"],
+        "emb.emb.weight": ["body.embedding.element.weight"],
+        **linear("emb.lin_rbf", "body.embedding.radial"),
+        **linear("emb.lin", "body.embedding.join"),
     }
     for k in range(blocks):
         our, their = f"body.interactions.{k}", f"interaction_blocks.{k}"
