@@ -256,16 +256,16 @@ class BackboneSuite:
         model = make_backbone(self.config)
         readout = ReadOut(model.width, ["intensive"], 0.0)
         parameters = [*model.parameters(), *readout.parameters()]
-        steps = 1000
         optimizer = torch.optim.Adam(parameters, lr=2e-3)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, 1e-5)
-        for _ in range(steps):
-            optimizer.zero_grad()
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 1000, 1e-5)
+        for step in range(1000):
             error = (readout(model(graph), graph).squeeze(-1) - target).abs()
             if float(error.detach().mean()) < 0.02:
-                break
+                print(f"{self.config.name}: {float(error.detach().mean()):.3f} after {step} steps")
+                return
+            optimizer.zero_grad()
             error.square().mean().backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             schedule.step()
-        assert float(error.detach().mean()) < 0.02
+        pytest.fail(f"{float(error.detach().mean()):.3f} of the deviation is left")

@@ -77,7 +77,8 @@ class Golden:
 def close(found: Tensor, expected: Tensor, bound: float) -> None:
     """The largest deviation is at most `bound` times the largest value."""
     deviation = float((found - expected).detach().abs().max() / expected.detach().abs().max())
-    assert deviation <= bound, deviation
+    print(f"deviation {deviation:.1e}")
+    assert deviation <= bound
 
 
 ATOMWISE: Mapping = {
