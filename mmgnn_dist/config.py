@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from mmgnn_dist.errors import UserError, nearest
 from mmgnn_dist.files import write_text
@@ -22,6 +22,7 @@ TextField = Literal[
 ]  # fmt: skip
 TEXT_FIELDS: tuple[str, ...] = get_args(TextField)
 Modality = Literal["graph", "text", "both"]
+PROPERTIES = 14  # tabulated properties of an element, models/element_properties.csv
 
 
 class Section(BaseModel):
@@ -71,11 +72,100 @@ class SchNetConfig(Section):
     cutoff: float = Field(10.0, gt=0, description="Å")
 
 
+class PaiNNConfig(Section):
+    """PaiNN, Schütt, Unke, Gastegger 2021 (arXiv 2102.03150)."""
+
+    name: Literal["painn"] = "painn"
+    hidden: int = Field(128, ge=1, description="channels of scalars and of vectors")
+    interactions: int = Field(3, ge=1)
+    basis: Literal["bessel", "gaussian"] = "bessel"
+    radial: int = Field(20, ge=2, description="functions of the radial basis")
+    cutoff: float = Field(5.0, gt=0, description="Å")
+
+
+class DimeNetPPConfig(Section):
+    """DimeNet++, Gasteiger et al. 2020 (arXiv 2011.14115)."""
+
+    name: Literal["dimenetpp"] = "dimenetpp"
+    hidden: int = Field(128, ge=1, description="width of the messages")
+    triplet: int = Field(64, ge=1, description="width of the messages in triplets")
+    basis: int = Field(8, ge=1, description="width that both bases pass through")
+    output: int = Field(256, ge=1, description="width of the atom vectors")
+    blocks: int = Field(4, ge=1)
+    radial: int = Field(6, ge=1, description="radial functions")
+    spherical: int = Field(7, ge=1, description="angular functions")
+    cutoff: float = Field(5.0, gt=0, description="Å")
+
+
+Envelope = Literal["none", "polynomial"]
+Width = Annotated[int, Field(ge=1)]
+Degrees = tuple[Width, Width, Width]  # channels of degree 0, 1 and 2
+
+
+class EquiformerConfig(Section):
+    """Equiformer, Liao and Smidt 2022 (arXiv 2206.11990); lists of three are channels of degree 0, 1, 2."""
+
+    name: Literal["equiformer"] = "equiformer"
+    hidden: Degrees = (32, 16, 8)
+    layers: int = Field(4, ge=1)
+    heads: int = Field(2, ge=1)
+    head: Degrees = Field((16, 8, 4), description="of one attention head")
+    mlp: Degrees = Field((192, 96, 48), description="inside the feed-forward blocks")
+    features: int = Field(256, ge=2, description="width of the atom vectors")
+    messages: Literal["linear", "nonlinear"] = "linear"
+    gaussians: int = Field(128, ge=2)
+    radial: tuple[Width, ...] = Field((32, 32), min_length=1, description="widths of the radial nets")
+    cutoff: float = Field(5.0, gt=0, description="Å")
+    envelope: Envelope = Field("none", description="none: as published, jumps at the cutoff")
+    attention_dropout: float = Field(0.1, ge=0, lt=1)
+
+
+class FAENetConfig(Section):
+    """FAENet, Duval et al. 2023 (arXiv 2305.05577)."""
+
+    name: Literal["faenet"] = "faenet"
+    hidden: int = Field(128, ge=1)
+    filters: int = Field(64, ge=2)
+    interactions: int = Field(2, ge=1)
+    gaussians: int = Field(20, ge=2)
+    cutoff: float = Field(6.0, gt=0, description="Å")
+    frames: Literal["full", "stochastic", "none"] = Field(
+        "full", description="stochastic: one drawn frame in training, all when evaluated; none: not invariant"
+    )
+    properties: bool = Field(True, description="tabulated properties of the elements in the embedding")
+    period_group: int = Field(0, ge=0, description="width of the embeddings of period and of group")
+    skip: Literal["none", "concat"] = Field("concat", description="concat: atom vectors of all layers")
+    update_layers: Literal[1, 2] = Field(1, description="linear layers behind the sum of messages")
+    envelope: Envelope = Field("none", description="none: as published, jumps at the cutoff")
+
+    @model_validator(mode="after")
+    def _room(self) -> FAENetConfig:
+        taken = PROPERTIES * self.properties + 2 * self.period_group
+        if taken >= self.hidden:
+            raise ValueError(
+                f"model.backbone.hidden={self.hidden}: properties and period_group take {taken} of it, "
+                f"the element's own embedding the rest: hidden must be above {taken}"
+            )
+        return self
+
+
+def _schnet_unless_named(value: Any) -> Any:
+    """`name` has a default as every key has: `model.backbone.hidden=64` alone is about SchNet."""
+    return {"name": "schnet", **value} if isinstance(value, dict) else value
+
+
+Backbone = Annotated[
+    SchNetConfig | PaiNNConfig | DimeNetPPConfig | EquiformerConfig | FAENetConfig,
+    Field(discriminator="name"),
+    BeforeValidator(_schnet_unless_named),
+]
+
+
 class ModelConfig(Section):
     """The fused model."""
 
     modality: Modality = "both"
-    backbone: SchNetConfig = SchNetConfig()
+    backbone: Backbone = SchNetConfig()
     fusion: Literal["gate", "none"] = "gate"
     dropout: float = Field(0.0, ge=0, lt=1, description="in fusion and read-out")
 
@@ -214,18 +304,43 @@ def _override(raw: dict[str, Any], item: str) -> None:
 
 def _explain(error: Any) -> str:
     """One pydantic error in the user's words."""
-    where = ".".join(str(part) for part in error["loc"])
+    path, model = _locate(error["loc"])
+    where = ".".join(path)
     if error["type"] == "extra_forbidden":
-        *parents, last = [part for part in error["loc"]]
-        model: type[BaseModel] = Recipe
-        for part in parents:
-            annotation = model.model_fields[part].annotation if part in model.model_fields else None
-            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-                model = annotation
         names = list(model.model_fields)
-        return f"unknown key {where}{nearest(str(last), names)}; allowed here: {', '.join(names)}"
+        return f"unknown key {where}{nearest(path[-1], names)}; allowed here: {', '.join(names)}"
+    if error["type"] == "union_tag_invalid":
+        given, names = error["ctx"]["tag"], error["ctx"]["expected_tags"].replace("'", "").split(", ")
+        return f"{where}.name={given!r} is unknown{nearest(given, names)}; allowed here: {', '.join(names)}"
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
         return message
     given = repr(error["input"]) if not isinstance(error["input"], dict) else "a mapping"
     return f"{where}={given}: {message[0].lower() + message[1:]}"
+
+
+def _locate(location: tuple[Any, ...]) -> tuple[list[str], type[BaseModel]]:
+    """Where an error is, as the user writes it, and the innermost section on the way there.
+
+    In a choice of sections pydantic puts the chosen one's name between the keys: it picks the section and
+    is left out.
+    """
+    path: list[str] = []
+    model: type[BaseModel] = Recipe
+    choices: dict[str, type[BaseModel]] = {}
+    for part in location:
+        if part in choices:
+            model, choices = choices[part], {}
+            continue
+        path.append(str(part))
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        sections = [kind for kind in (annotation, *get_args(annotation)) if _is_section(kind)]
+        if len(sections) == 1:
+            model = sections[0]
+        else:
+            choices = {kind.model_fields["name"].default: kind for kind in sections}
+    return path, model
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)

@@ -44,7 +44,9 @@ class EdgeMatrices(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.harmonics = o3.SphericalHarmonics(list(range(DEGREES)), normalize=True, normalization="component")
+        self.harmonics = o3.SphericalHarmonics(
+            list(range(DEGREES)), normalize=True, normalization="component"
+        )
         self.shapes: list[tuple[int, int]] = []
         for a in range(DEGREES):
             rows = []
@@ -82,23 +84,19 @@ class DepthwiseProduct(nn.Module):
     def __init__(self, channels: Channels, top: int) -> None:
         super().__init__()
         self.paths = paths(len(channels), top)
-        self.outputs = tuple(sum(channels[a] for a, _, c in self.paths if c == degree) for degree in range(top + 1))
-        counts = [sum(path[0] == a for path in self.paths) for a in range(len(channels))]
-        self.sizes = [count * width for count, width in zip(counts, channels, strict=True)]
+        self.outputs = tuple(
+            sum(channels[a] for a, _, c in self.paths if c == degree) for degree in range(top + 1)
+        )
+        self.counts = [sum(path[0] == a for path in self.paths) for a in range(len(channels))]
+        self.sizes = [count * width for count, width in zip(self.counts, channels, strict=True)]
         self.weights = sum(self.sizes)
-        self.counts = counts
         for a in range(len(channels)):
-            first, rows, owner = 0, [], []
-            for path in paths(len(channels), DEGREES - 1):
-                if path[0] != a:
-                    continue
-                size = 2 * path[2] + 1
-                if path in self.paths:
-                    rows += range(first, first + size)
-                    owner += [len(set(owner))] * size
-                first += size
-            self.register_buffer(f"rows_{a}", torch.tensor(rows), persistent=False)
-            self.register_buffer(f"owner_{a}", torch.tensor(owner), persistent=False)
+            every = [path for path in paths(DEGREES, DEGREES - 1) if path[0] == a]
+            rows = torch.tensor([2 * c + 1 for _, _, c in every])
+            kept = torch.tensor([path in self.paths for path in every])
+            owner = torch.arange(self.counts[a]).repeat_interleave(rows[kept])
+            self.register_buffer(f"rows_{a}", kept.repeat_interleave(rows).nonzero()[:, 0], persistent=False)
+            self.register_buffer(f"owner_{a}", owner, persistent=False)
 
     def forward(self, features: Features, matrices: list[Tensor], weight: Tensor) -> Features:
         """Features of E edges, their matrices, weights [E, weights] or [1, weights]."""

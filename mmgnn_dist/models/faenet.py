@@ -65,6 +65,8 @@ class ElementEmbedding(nn.Module):
     """What the network knows of an element: z [N] -> [N, H]."""
 
     properties: Tensor | None
+    period_of: Tensor
+    group_of: Tensor
 
     def __init__(self, config: FAENetConfig) -> None:
         super().__init__()
@@ -82,7 +84,10 @@ class ElementEmbedding(nn.Module):
             self.period = nn.Embedding(PERIODS, config.period_group)
             self.group = nn.Embedding(GROUPS, config.period_group)
         self.layers = nn.Sequential(
-            nn.Linear(config.hidden, config.hidden), nn.SiLU(), nn.Linear(config.hidden, config.hidden), nn.SiLU()
+            nn.Linear(config.hidden, config.hidden),
+            nn.SiLU(),
+            nn.Linear(config.hidden, config.hidden),
+            nn.SiLU(),
         )
 
     def forward(self, z: Tensor) -> Tensor:
@@ -146,7 +151,9 @@ class Interaction(nn.Module):
         )
         weight = silu(weight) if envelope is None else silu(weight) * envelope
         messages = silu(self.down(h)).index_select(1, source) * weight
-        gathered = messages.new_zeros(messages.shape[0], len(graph.z), filters).index_add(1, receiver, messages)
+        gathered = messages.new_zeros(messages.shape[0], len(graph.z), filters).index_add(
+            1, receiver, messages
+        )
         out = silu(self.up(self.norm(gathered, graph)))
         return out if self.update is None else silu(self.update(out))
 

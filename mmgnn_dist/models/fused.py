@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.data.batch import Batch
 from mmgnn_dist.data.encoder_files import EncoderFiles
+from mmgnn_dist.models.backbone import make_backbone
 from mmgnn_dist.models.fusion import make_fusion
 from mmgnn_dist.models.graph import Graph, sum_molecules
 from mmgnn_dist.models.readout import ReadOut
-from mmgnn_dist.models.schnet import SchNet
 from mmgnn_dist.models.text import TextEncoder
 
 
@@ -63,7 +63,7 @@ class FusedModel(nn.Module):
         seed, dropout = recipe.train.seed, config.dropout if recipe.train.dropout else 0.0
         # a seed for each part: the parts that modalities share start from the same weights
         torch.manual_seed(seed)
-        backbone = SchNet(config.backbone)
+        backbone = make_backbone(config.backbone, recipe.train.dropout)
         width = backbone.width
         self.backbone = backbone if self.modality != "text" else None
         torch.manual_seed(seed + 1)

@@ -55,16 +55,62 @@ def pairs_within(graph: Graph, cutoff: float) -> tuple[Tensor, Tensor, Tensor]:
         i, j: int64 [P] with i > j; distance: [P] in Å, differentiable in the positions.
     """
     first = graph.ptr[graph.molecule]
-    before = torch.arange(len(graph.z), device=graph.z.device) - first
-    total = int(before.sum())
-    i = torch.repeat_interleave(before, output_size=total)
-    start = torch.cumsum(before, 0) - before
-    j = torch.arange(total, device=i.device) - (start - first)[i]
+    i, j = _ranges(first, torch.arange(len(graph.z), device=first.device) - first)
+    near = torch.nonzero(_near(graph, i, j, cutoff)).squeeze(-1)
+    i, j = i.index_select(0, near), j.index_select(0, near)
+    return i, j, edge_vectors(graph, i, j).square().sum(-1).sqrt()
+
+
+def edges_within(graph: Graph, cutoff: float) -> tuple[Tensor, Tensor]:
+    """Every pair closer than `cutoff` in both directions, sorted by (i, j).
+
+    Args:
+        graph: the batch.
+        cutoff: Å, exclusive.
+
+    Returns:
+        i, j: int64 [E], the receiver and the neighbour that it hears.
+    """
+    first = graph.ptr[graph.molecule]
+    i, j = _ranges(first, graph.ptr[graph.molecule + 1] - first)
+    near = torch.nonzero(_near(graph, i, j, cutoff) & (i != j)).squeeze(-1)
+    return i.index_select(0, near), j.index_select(0, near)
+
+
+def triplets(i: Tensor, j: Tensor, atoms: int) -> tuple[Tensor, Tensor]:
+    """Every chain k -> j -> i of two edges with k other than i, sorted by (edge j -> i, k).
+
+    Args:
+        i, j: edges j -> i, int64 [E], sorted by (i, j).
+        atoms: number of atoms N.
+
+    Returns:
+        kj, ji: int64 [T], the edges k -> j and j -> i of each chain.
+    """
+    heard = torch.zeros(atoms, dtype=torch.int64, device=i.device).index_add_(0, i, torch.ones_like(i))
+    first = torch.cumsum(heard, 0) - heard  # the edges that atom j hears start here
+    ji, kj = _ranges(first[j], heard[j])
+    keep = torch.nonzero(j[kj] != i[ji]).squeeze(-1)
+    return kj.index_select(0, keep), ji.index_select(0, keep)
+
+
+def edge_vectors(graph: Graph, i: Tensor, j: Tensor) -> Tensor:
+    """Vectors from atoms i to atoms j in Å, [P, 3]."""
+    # index_select: its derivative adds rows in one pass, that of indexing sorts them first
+    return graph.pos.index_select(0, j) - graph.pos.index_select(0, i)
+
+
+def _near(graph: Graph, i: Tensor, j: Tensor, cutoff: float) -> Tensor:
+    """Whether the atoms of each pair are closer than `cutoff`, bool [P]."""
     with torch.no_grad():
-        squared = (graph.pos[i] - graph.pos[j]).square().sum(-1)
-        keep = torch.nonzero(squared < cutoff * cutoff).squeeze(-1)
-    i, j = i[keep], j[keep]
-    return i, j, (graph.pos[i] - graph.pos[j]).square().sum(-1).sqrt()
+        return edge_vectors(graph, i, j).square().sum(-1) < cutoff * cutoff
+
+
+def _ranges(start: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """Row r with the integers from start[r] to start[r] + count[r] - 1, for every row: rows, integers."""
+    row = torch.repeat_interleave(count, output_size=int(count.sum()))
+    skipped = torch.cumsum(count, 0) - count
+    return row, torch.arange(len(row), device=row.device) + (start - skipped)[row]
 
 
 def sum_molecules(values: Tensor, graph: Graph) -> Tensor:

@@ -21,9 +21,8 @@ from torch import Tensor, nn
 from torch_geometric.nn.models.schnet import GaussianSmearing, ShiftedSoftplus
 
 from mmgnn_dist.config import SchNetConfig
+from mmgnn_dist.models.backbone import ELEMENTS, AtomFeatures, Backbone
 from mmgnn_dist.models.graph import Graph, pairs_within
-
-ELEMENTS = 119  # atomic numbers 0 (unused) to 118
 
 
 class Interaction(nn.Module):
@@ -48,11 +47,12 @@ class Interaction(nn.Module):
         weight = self.filter(basis) * envelope
         source = self.inward(x)
         gathered = torch.zeros_like(source)
-        gathered = gathered.index_add(0, i, source[j] * weight).index_add(0, j, source[i] * weight)
+        gathered = gathered.index_add(0, i, source.index_select(0, j) * weight)
+        gathered = gathered.index_add(0, j, source.index_select(0, i) * weight)
         return self.outward(gathered)
 
 
-class SchNet(nn.Module):
+class SchNet(Backbone):
     """SchNet backbone: batch -> atom vectors [N, H].
 
     Args:
@@ -67,7 +67,7 @@ class SchNet(nn.Module):
         self.smearing = GaussianSmearing(0.0, config.cutoff, config.gaussians)
         self.interactions = nn.ModuleList(Interaction(config) for _ in range(config.interactions))
 
-    def forward(self, graph: Graph) -> Tensor:
+    def features(self, graph: Graph) -> AtomFeatures:
         """Atom vectors [N, H] of a batch; positions in Å."""
         i, j, distance = pairs_within(graph, self.config.cutoff)
         basis = self.smearing(distance).to(distance.dtype)
@@ -75,4 +75,4 @@ class SchNet(nn.Module):
         x = self.embedding(graph.z)
         for interaction in self.interactions:
             x = x + interaction(x, i, j, basis, envelope)
-        return x
+        return AtomFeatures(x)

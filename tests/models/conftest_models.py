@@ -1,10 +1,14 @@
-"""Made molecules and batches for the tests of models."""
+"""Molecules and batches for the tests of models: made ones, and real ones of the bundled sample."""
 
 from __future__ import annotations
 
+import numpy as np
+import pyarrow.parquet as pq
 import torch
 
+from mmgnn_dist.chem.readers import sample_path
 from mmgnn_dist.data.batch import Batch
+from mmgnn_dist.models.graph import Graph
 
 
 def random_molecules(sizes: list[int], seed: int = 0, dtype: torch.dtype = torch.float64):
@@ -15,6 +19,20 @@ def random_molecules(sizes: list[int], seed: int = 0, dtype: torch.dtype = torch
     pos = 2.5 * torch.randn(total, 3, generator=make, dtype=dtype)
     ptr = torch.tensor([0, *sizes]).cumsum(0)
     return z, pos, ptr
+
+
+def real_molecules(
+    count: int, dtype: torch.dtype, target: str | None = None
+) -> Graph | tuple[Graph, torch.Tensor]:
+    """Molecules of the sample, spread over it, as a batch; with a target [count] if one is named."""
+    columns = ["atomic_numbers", "positions"] + ([target] if target else [])
+    table = pq.read_table(sample_path(), columns=columns)
+    rows = table.take(np.linspace(10, table.num_rows - 1, count).astype(int)).to_pydict()
+    z = torch.tensor([number for one in rows["atomic_numbers"] for number in one])
+    pos = torch.tensor([x for one in rows["positions"] for x in one], dtype=dtype).view(-1, 3)
+    ptr = torch.tensor([0, *(len(one) for one in rows["atomic_numbers"])]).cumsum(0)
+    graph = Graph.make(z, pos, ptr)
+    return (graph, torch.tensor(rows[target], dtype=dtype)) if target else graph
 
 
 def batch_of(sizes: list[int], texts: list[list[int]], seed: int = 0, targets: int = 2) -> Batch:

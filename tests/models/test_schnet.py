@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from backbone_suite import BackboneSuite
 from conftest_models import random_molecules
 from safetensors.torch import load_file
 from torch_geometric.nn.models import SchNet as PygSchNet
@@ -40,14 +41,6 @@ def test_no_cap_on_neighbours():
     pos = torch.rand(200, 3, dtype=torch.float64)
     i, _, _ = pairs_within(Graph.make(torch.ones(200), pos, torch.tensor([0, 200])), 5.0)
     assert len(i) == 200 * 199 // 2
-
-
-@pytest.fixture
-def double():
-    """Build in float64: constants such as the width of the Gaussians are worked out while building."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def from_pyg(model: SchNet, weights: dict[str, torch.Tensor]) -> SchNet:
@@ -131,18 +124,9 @@ def test_equals_reference_values(double, shared):
     torch.testing.assert_close(torch.autograd.grad(y.sum(), pos)[0], io["grad_pos"], rtol=1e-8, atol=1e-10)
 
 
-def test_invariance_and_batch_composition():
-    model = SchNet(SchNetConfig(hidden=16, filters=16, interactions=2, gaussians=10, cutoff=6.0)).double()
-    z, pos, ptr = random_molecules([6, 11])
-    together = model(Graph.make(z, pos, ptr))
-    rotation = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64))[0]
-    moved = model(Graph.make(z, pos @ rotation.T + 3.0, ptr))
-    torch.testing.assert_close(moved, together, rtol=1e-10, atol=1e-10)
-    alone = model(Graph.make(z[:6], pos[:6], torch.tensor([0, 6])))
-    torch.testing.assert_close(alone, together[:6], rtol=1e-10, atol=1e-10)
-    order = torch.randperm(6)
-    permuted = model(Graph.make(z[order], pos[order], torch.tensor([0, 6])))
-    torch.testing.assert_close(permuted, together[order], rtol=1e-10, atol=1e-10)
+class TestSchNet(BackboneSuite):
+    config = SchNetConfig(hidden=32, filters=32, interactions=3, gaussians=25, cutoff=5.0)
+    published = SchNetConfig()
 
 
 def test_parameters_of_the_published_setting():

@@ -1,0 +1,61 @@
+"""Functions of an interatomic distance: cosine cutoff, Bessel waves, spherical Bessel functions.
+
+Waves and cutoff: Gasteiger, Groß, Günnemann, "Directional message passing for molecular graphs", ICLR 2020
+(arXiv 2003.03123), and Behler 2011. The spherical Bessel functions j_l are exact to rounding in float64
+and float32, and their zeros are found here, since tables and symbolic packages carry fewer digits.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+SERIES_TERMS = 24  # of the power series, where it is used: below 1e-17 up to order 20
+
+
+def cosine_cutoff(distance: Tensor, cutoff: float) -> Tensor:
+    """(1 + cos(pi d / cutoff)) / 2, smooth from 1 to 0: [P] -> [P, 1]; distances below the cutoff."""
+    return 0.5 * (torch.cos(distance * (math.pi / cutoff)) + 1.0).unsqueeze(-1)
+
+
+def spherical_bessel(order: int, x: Tensor) -> Tensor:
+    """j_l(x) for x > 0, of any shape.
+
+    j_{l+1}(x) = (2 l + 1) / x j_l(x) - j_{l-1}(x) from j_0 = sin x / x, j_1 = j_0 / x - cos x / x. Upwards
+    that loses digits where x < l, so the power series stands there:
+    x^l / (2 l + 1)!! sum_k (-x^2 / 2)^k / (k! (2 l + 3) (2 l + 5) ... (2 l + 2 k + 1)).
+    """
+    small = x < order + 1.0
+    # both branches see an argument that they can take: a NaN behind `where` would reach the gradient
+    far, close = torch.where(small, order + 1.0, x), torch.where(small, x, 0.0)
+    before, value = torch.cos(far) / far, torch.sin(far) / far
+    for lower in range(order):
+        before, value = value, (2 * lower + 1) / far * value - before
+    half = -0.5 * close.square()
+    series = torch.ones_like(x)
+    for term in range(SERIES_TERMS, 0, -1):
+        series = 1.0 + half / (term * (2 * order + 2 * term + 1)) * series
+    series = series * close.pow(order) / math.prod(range(1, 2 * order + 2, 2))
+    return torch.where(small, series, value)
+
+
+def bessel_zeros(orders: int, count: int) -> Tensor:
+    """The first `count` positive zeros of j_0 ... j_{orders - 1}: float64 [orders, count].
+
+    Those of j_0 are multiples of pi; between two zeros of j_{l-1} lies exactly one of j_l, found by bisection
+    to the last digit.
+    """
+    zeros = math.pi * torch.arange(1, count + orders, dtype=torch.float64)
+    rows = [zeros[:count]]
+    for order in range(1, orders):
+        low, high = zeros[:-1], zeros[1:]
+        sign = torch.sign(spherical_bessel(order, low))
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            left = torch.sign(spherical_bessel(order, middle)) == sign
+            low, high = torch.where(left, middle, low), torch.where(left, high, middle)
+        zeros = 0.5 * (low + high)
+        rows.append(zeros[:count])
+    return torch.stack(rows)
