@@ -8,8 +8,11 @@ mean of any function over the 8 frames is invariant; one frame drawn at random i
 
 Where two eigenvalues agree (symmetric tops such as CH4 or benzene; linear molecules; single atoms) the
 axes within their plane are arbitrary. The axes that `eigh` happens to give are taken as they are: always
-finite, but the mean over frames of a symmetric top depends a little on its orientation. Linear molecules
-and single atoms stay exactly invariant: their coordinates across the axis are zero in any frame.
+finite, but the mean over frames of a symmetric top depends on its orientation. With fresh weights the
+atom vectors of the 88 such molecules of 73,541 of QM9 change by 4e-5 (median) to 5e-2 (at most) of their
+deviation when turned in float32, since QM9's geometries are not symmetric to the last digit; those of an
+exactly tetrahedral CH4 by 0.3 (the tests print these). Linear molecules and single atoms stay exactly
+invariant: their coordinates across the axis are zero in any frame.
 
 Derivatives by the positions go through the axes, to first order, for every pair of eigenvalues more than
 1e-3 of the largest apart; within closer pairs the axes are held fixed, so that derivatives stay finite.
