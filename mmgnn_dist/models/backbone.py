@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from mmgnn_dist.config import Backbone as BackboneConfig
-from mmgnn_dist.config import DimeNetPPConfig, PaiNNConfig, SchNetConfig
+from mmgnn_dist.config import DimeNetPPConfig, EquiformerConfig, FAENetConfig, PaiNNConfig, SchNetConfig
 from mmgnn_dist.models.graph import Graph
 
 ELEMENTS = 119  # atomic numbers 0 (unused) to 118
@@ -52,8 +52,13 @@ class Backbone(nn.Module, ABC):
         return self.features(graph).scalars
 
 
-def make_backbone(config: BackboneConfig) -> Backbone:
-    """The backbone that a recipe names, with fresh weights from torch's random state."""
+def make_backbone(config: BackboneConfig, dropout: bool = True) -> Backbone:
+    """The backbone that a recipe names, with fresh weights from torch's random state.
+
+    Args:
+        config: its section of the recipe.
+        dropout: false leaves out every dropout that the section asks for.
+    """
     # imported where they are used: they import this module, and some need packages that others do not
     match config:
         case SchNetConfig():
@@ -68,3 +73,11 @@ def make_backbone(config: BackboneConfig) -> Backbone:
             from mmgnn_dist.models.dimenetpp import DimeNetPP
 
             return DimeNetPP(config)
+        case EquiformerConfig():
+            from mmgnn_dist.models.equiformer import Equiformer
+
+            return Equiformer(config if dropout else config.model_copy(update={"attention_dropout": 0.0}))
+        case FAENetConfig():
+            from mmgnn_dist.models.faenet import FAENet
+
+            return FAENet(config)

@@ -63,7 +63,7 @@ class FusedModel(nn.Module):
         seed, dropout = recipe.train.seed, config.dropout if recipe.train.dropout else 0.0
         # a seed for each part: the parts that modalities share start from the same weights
         torch.manual_seed(seed)
-        backbone = make_backbone(config.backbone)
+        backbone = make_backbone(config.backbone, recipe.train.dropout)
         width = backbone.width
         self.backbone = backbone if self.modality != "text" else None
         torch.manual_seed(seed + 1)
