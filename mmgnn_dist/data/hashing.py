@@ -6,6 +6,8 @@ that orders drawn from it are stable. Equal strings have equal hashes; the conve
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 
@@ -36,6 +38,19 @@ def _hash(strings: pa.LargeStringArray, seed: int) -> np.ndarray:
         filled = np.flatnonzero(size)  # reduceat gives nonsense for empty strings
         value[filled] += np.add.reduceat(weighted, offsets[filled] - first)
     return _mix(value)
+
+
+def uniform(key: Sequence[int], values: np.ndarray) -> np.ndarray:
+    """A number in [0, 1) for each of `values`, a function of it and of `key` alone, float64."""
+    return (draw(key, values) >> np.uint64(11)) * 2.0**-53
+
+
+def draw(key: Sequence[int], values: np.ndarray) -> np.ndarray:
+    """64 random bits for each of `values` (whole numbers), a function of it and of `key` alone, uint64."""
+    state = np.zeros(1, np.uint64)
+    for part in key:
+        state = _mix(state ^ np.uint64(part))
+    return _mix(_mix(values.astype(np.uint64)) ^ state)
 
 
 def _mix(value: np.ndarray) -> np.ndarray:

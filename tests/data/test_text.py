@@ -12,7 +12,7 @@ from small_set import make_set
 
 from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.data.shards import CONTEXT_FIELDS
-from mmgnn_dist.data.text import LABELS, format_number, is_accession, join_synonyms, render
+from mmgnn_dist.data.text import LABELS, format_number, is_accession, plain_names, render
 from mmgnn_dist.errors import UserError
 
 NAN = float("nan")
@@ -86,7 +86,7 @@ def test_numbers(value, decimals, text):
 )  # fmt: skip
 def test_accessions(name):
     assert is_accession(name)
-    assert join_synonyms([name]) is None
+    assert plain_names([name]) == []
 
 
 @pytest.mark.parametrize(
@@ -97,13 +97,13 @@ def test_accessions(name):
 )  # fmt: skip
 def test_names_stay(name):
     assert not is_accession(name)
-    assert join_synonyms([name]) == name
+    assert plain_names([name]) == [name]
 
 
 @pytest.mark.shared
 def test_real_synonyms_hold_no_accession(shared):
     column = pq.read_table(shared / "data/pubchem/qm9_pubchem_text.parquet")["synonyms"].to_pylist()
-    texts = [text for value in column if value and (text := join_synonyms(json.loads(value)))]
+    texts = ["; ".join(names) for value in column if value and (names := plain_names(json.loads(value)))]
     assert len(texts) > 600
     bad = re.compile(
         r"\b\d{2,7}-\d{2}-\d\b|chebi|unii|dtxsid|einecs|\bnsc|\bcid\b|[A-Z]{14}-[A-Z]{10}-[A-Z]|\b(none|nan)\b|\[\"|\{",
