@@ -168,7 +168,8 @@ def _audit(arguments: argparse.Namespace) -> int:
         print_audit(overlaps)
     if above:
         more = f", and {len(above) - 1} more" if len(above) > 1 else ""
-        raise UserError(f"{above[0]}{more}: make the split again with --group identity, or allow more")
+        options = ", ".join(f"--max-{way}" for way in WAYS)
+        raise UserError(f"{above[0]}{more}: take another split, or allow more ({options})")
     return EXIT_DONE
 
 

@@ -81,11 +81,10 @@ def audit(
         "text": text_hashes(shards, fields),
     }
     return [
-        _overlap(name, fold, first, second, way, rows)
+        _overlap(name, fold, first, second, way, groups[way][rows[first]], groups[way][rows[second]])
         for (name, fold), rows in parts.items()
         for way in WAYS
         for first, second in combinations(PARTS, 2)
-        for rows in [{part: groups[way][members] for part, members in rows.items()}]
     ]
 
 
@@ -118,9 +117,9 @@ def judge(shards: ShardSet, overlaps: Sequence[Overlap], most: dict[str, float |
 
 
 def _overlap(
-    split: str, fold: int, first: str, second: str, way: str, groups: dict[str, np.ndarray]
+    split: str, fold: int, first: str, second: str, way: str, one: np.ndarray, two: np.ndarray
 ) -> Overlap:
-    one, two = (groups[part][groups[part] != NONE] for part in (first, second))
+    one, two = one[one != NONE], two[two != NONE]
     shared = np.intersect1d(one, two)
     molecules = int(np.isin(two, shared).sum())
     return Overlap(split, fold, first, second, way, len(shared), molecules, len(two))

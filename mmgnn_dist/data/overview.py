@@ -113,15 +113,13 @@ def _token_lengths(shards: ShardSet, text: TextConfig) -> dict[str, Any]:
 
 
 def _spread(lengths: np.ndarray) -> dict[str, Any]:
-    """How many there are, their mean, median, 95th percentile and maximum, and their histogram."""
+    """How many there are, their mean, 95th percentile and maximum, and their histogram."""
     if not len(lengths):
-        return {"present": 0, "mean": 0.0, "median": 0, "p95": 0, "max": 0, "histogram": histogram(lengths)}
-    median, p95 = np.percentile(lengths, [50, 95], method="inverted_cdf")
+        return {"present": 0, "mean": 0.0, "p95": 0, "max": 0, "histogram": histogram(lengths)}
     return {
         "present": len(lengths),
         "mean": float(lengths.mean()),
-        "median": int(median),
-        "p95": int(p95),
+        "p95": int(np.percentile(lengths, 95, method="inverted_cdf")),
         "max": int(lengths.max()),
         "histogram": histogram(lengths),
     }
@@ -173,30 +171,9 @@ def tables(
         spreads = {**tokens["fields"], "all within budgets": tokens["all"]}
         found.append(
             (
-                f"Tokens of {tokens['encoder']} in {tokens['sample']:,} molecules",
-                [
-                    "field",
-                    "present",
-                    "mean",
-                    "median",
-                    "95 %",
-                    "max",
-                    "budget",
-                    "molecules cut",
-                    "tokens cut",
-                ],
-                [
-                    (
-                        [name, f"{s['present']:,}", f"{s['mean']:.1f}"]
-                        + [str(s[key]) for key in ("median", "p95", "max")]
-                        + [
-                            f"{s[key]:,}" if key in s else ""
-                            for key in ("budget", "cut_molecules", "cut_tokens")
-                        ],
-                        s["histogram"],
-                    )
-                    for name, s in spreads.items()
-                ],
+                f"Tokens of {tokens['encoder']} in {tokens['sample']:,} molecules; cut: tokens, of molecules",
+                ["field", "present", "mean", "95 %", "max", "budget", "cut"],
+                [(_token_cells(name, spread), spread["histogram"]) for name, spread in spreads.items()],
             )
         )
     reasons = overview["counts"]["reasons"]
@@ -204,6 +181,14 @@ def tables(
         ("Set aside", ["reason", "molecules"], [([why, f"{n:,}"], None) for why, n in reasons.items()])
     )
     return found
+
+
+def _token_cells(name: str, spread: dict[str, Any]) -> list[str]:
+    cells = [name, f"{spread['present']:,}", f"{spread['mean']:.1f}", str(spread["p95"]), str(spread["max"])]
+    if "budget" not in spread:
+        return [*cells, "", ""]
+    cut = f"{spread['cut_tokens']:,} of {spread['cut_molecules']:,}" if spread["cut_tokens"] else "0"
+    return [*cells, str(spread["budget"]), cut]
 
 
 def print_overview(overview: dict[str, Any]) -> None:
@@ -220,7 +205,7 @@ def print_overview(overview: dict[str, Any]) -> None:
             continue
         plotted = any(bars for _, bars in rows)
         body = [[*cells, sparkline(bars["counts"])] if bars else cells for cells, bars in rows]
-        console.print(_table(title, [*columns, "distribution"] if plotted else columns, body))
+        console.print(_table(title, [*columns, "plot"] if plotted else columns, body))
 
 
 def print_audit(overlaps: Sequence[Overlap]) -> None:
@@ -245,18 +230,21 @@ def print_audit(overlaps: Sequence[Overlap]) -> None:
 
 
 def _table(title: str, columns: list[str], rows: list[list[str]]) -> Any:
+    from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
     for place, column in enumerate(columns):
-        words = place == 0 or column in ("unit", "by", "in", "also in", "distribution", "reason")
-        table.add_column(column, justify="left" if words else "right", no_wrap=column == "distribution")
+        words = place == 0 or column in ("unit", "by", "in", "also in", "plot", "reason")
+        table.add_column(column, justify="left" if words else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     return table
 
 
-def sparkline(counts: Sequence[int], width: int = 20) -> str:
+def sparkline(counts: Sequence[int], width: int = 10) -> str:
     """Counts as a line of blocks, at most `width` characters."""
     step = max(-(-len(counts) // width), 1)
     sums = [sum(counts[start : start + step]) for start in range(0, len(counts), step)]
