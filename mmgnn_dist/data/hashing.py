@@ -34,10 +34,10 @@ def _hash(strings: pa.LargeStringArray, seed: int) -> np.ndarray:
     if last > first:
         symbols = np.frombuffer(data, np.uint8)[first:last].astype(np.uint64) + np.uint64(1)
         position = np.arange(last - first) - np.repeat(offsets[:-1] - first, size)
-        weighted = symbols * _mix(position.astype(np.uint64) + np.uint64(1))
+        weighted = symbols * mix(position.astype(np.uint64) + np.uint64(1))
         filled = np.flatnonzero(size)  # reduceat gives nonsense for empty strings
         value[filled] += np.add.reduceat(weighted, offsets[filled] - first)
-    return _mix(value)
+    return mix(value)
 
 
 def uniform(key: Sequence[int], values: np.ndarray) -> np.ndarray:
@@ -49,11 +49,11 @@ def draw(key: Sequence[int], values: np.ndarray) -> np.ndarray:
     """64 random bits for each of `values` (whole numbers), a function of it and of `key` alone, uint64."""
     state = np.zeros(1, np.uint64)
     for part in key:
-        state = _mix(state ^ np.uint64(part))
-    return _mix(_mix(values.astype(np.uint64)) ^ state)
+        state = mix(state ^ np.uint64(part))
+    return mix(mix(values.astype(np.uint64)) ^ state)
 
 
-def _mix(value: np.ndarray) -> np.ndarray:
+def mix(value: np.ndarray) -> np.ndarray:
     """The finaliser of splitmix64, a bijection of uint64."""
     value = (value + np.uint64(0x9E3779B97F4A7C15)).astype(np.uint64)
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

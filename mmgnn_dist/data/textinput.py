@@ -20,7 +20,7 @@ import numpy as np
 
 from mmgnn_dist.config import TEXT_FIELDS, Control, TextConfig
 from mmgnn_dist.data.gather import Plan, ragged_index
-from mmgnn_dist.data.hashing import draw, uniform
+from mmgnn_dist.data.hashing import draw, mix, uniform
 from mmgnn_dist.data.tokens import TokenSet
 from mmgnn_dist.errors import UserError
 
@@ -114,11 +114,10 @@ class TextInput:
         count[:, 0] = len(stages[0]) * present
         start[:, -1] = len(stages[0])
         count[:, -1] = len(stages[1]) * present
-        index, offsets = ragged_index(start.ravel(), count.ravel())
-        result, ptr = np.concatenate(stages)[index].astype(np.int64), offsets[:: start.shape[1]]
         if self.choice.control == "random":
-            self._scramble(result, rows, count, ptr)
-        return result, ptr
+            return self._random(rows, count)
+        index, offsets = ragged_index(start.ravel(), count.ravel())
+        return np.concatenate(stages)[index].astype(np.int64), offsets[:: start.shape[1]]
 
     def _field(
         self, field: str, rows: np.ndarray, plan: Plan, epoch: int
@@ -135,14 +134,20 @@ class TextInput:
             length[uniform(key, rows) < choice.dropout] = 0
         return begin, length, stage
 
-    def _scramble(self, result: np.ndarray, rows: np.ndarray, count: np.ndarray, ptr: np.ndarray) -> None:
-        """Put drawn tokens in place of all that are no special tokens."""
-        text = np.tile(np.arange(count.shape[1]) % (count.shape[1] - 1) != 0, len(rows))
-        places = np.flatnonzero(np.repeat(text, count.ravel()))
-        molecule = np.repeat(np.arange(len(rows)), np.diff(ptr))[places]
-        bits = draw((RANDOM, self.choice.seed), rows)[molecule] ^ (places - ptr[molecule]).astype(np.uint64)
-        ordinary = self.tokens.ordinary
-        result[places] = ordinary[draw((RANDOM,), bits) % np.uint64(len(ordinary))]
+    def _random(self, rows: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Texts of the same lengths (`count`, as in `read`) with drawn tokens between the special ones."""
+        length = count.sum(axis=1)
+        ptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(length)])
+        key = draw((RANDOM, self.choice.seed), rows) - ptr[:-1].astype(np.uint64)
+        place = np.repeat(key, length) + np.arange(ptr[-1], dtype=np.uint64)  # key + position in the text
+        high = mix(place) >> np.uint64(32)
+        result = self.tokens.ordinary[(high * np.uint64(len(self.tokens.ordinary))) >> np.uint64(32)]
+        present = length > 0
+        for i, token in enumerate(self._prefix.tolist()):
+            result[ptr[:-1][present] + i] = token
+        for i, token in enumerate(self._suffix[::-1].tolist(), start=1):
+            result[ptr[1:][present] - i] = token
+        return result, ptr
 
 
 def no_text(rows: int) -> tuple[np.ndarray, np.ndarray]:
