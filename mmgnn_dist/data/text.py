@@ -18,7 +18,7 @@ import pyarrow as pa
 from mmgnn_dist.data.shards import CONTEXT_FIELDS
 from mmgnn_dist.errors import UserError, nearest
 
-TEMPLATE = 1
+TEMPLATE = 2
 LABELS: dict[str, str] = {
     "iupac_name": "IUPAC name",
     "title": "Name",
@@ -39,7 +39,7 @@ _ACCESSION = re.compile(
     r"""
     \b\d{2,7}-\d{2}-\d\b                             # CAS number
     | \b\d{3}-\d{3}-\d\b                            # EC and EINECS number
-    | \b[A-Z]{14}-[A-Z]{10}-[A-Z]\b                  # InChIKey
+    | \b[A-Z]{14}-[A-Z]{8}[SN]A\b                    # InChIKey, also without its last letter
     | inchi= | smiles: | \bwln:                       # line notations
     | \b(?:cas|cid|sid|nsc|unii|einecs|ec|brn|hsdb|ccris|chebi|chembl|schembl|surecn|dtxsid|dtxcid|fema|rcra|
          akos|mfcd|zinc|drugbank|kegg|refchem|ncgc|bdbm|ai3)[\s:#.-]*(?:no\b\.?|number\b)?[\s:#.-]*\d
@@ -51,7 +51,11 @@ _ACCESSION = re.compile(
 )
 # Catalogue numbers have no common form; among synonyms it costs little to lose "macrogol 400" with them.
 _CATALOGUE = re.compile(
-    r"\d{3} | ^[a-z]{1,6}[\s_.:-]?\d+[a-z]?$ | ^[0-9a-z]{1,4}-[0-9a-z]*\d[0-9a-z-]*\d{2}$",
+    r"""
+    \d{3} | ^[a-z]{1,6}[\s_.:-]?\d+[a-z]?$ | ^[0-9a-z]{1,4}-[0-9a-z]*\d[0-9a-z-]*\d{2}$
+    | \bno\.\s?\d | ^usaf\b
+    | ^(?=[a-z]*\d)[0-9a-z]{3}$ | ^\d[0-9a-z]{3}$     # ligands and entries of the PDB
+    """,
     re.VERBOSE | re.IGNORECASE,
 )
 
