@@ -71,7 +71,7 @@ def plain_names(synonyms: Iterable[str | None]) -> list[str]:
     for name in chain.from_iterable(
         (synonym or "").split(";") for synonym in synonyms
     ):  # some hold several names
-        plain = " ".join(_SOURCE_MARK.sub("", name).split())
+        plain = " ".join(_SOURCE_MARK.sub("", name).split()).rstrip(" :,")
         if plain and plain[0] not in "[{" and not is_accession(plain) and not _CATALOGUE.search(plain):
             kept.setdefault(plain.casefold(), plain)
     return list(kept.values())
