@@ -8,8 +8,11 @@ sentence.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -58,6 +61,29 @@ _CATALOGUE = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+
+
+@dataclass(frozen=True)
+class Wording:
+    """What decides the tokens of a field, beside the tokenizer.
+
+    Attributes:
+        field: its name.
+        sentence: with a place for the value.
+        budget: most tokens of a run.
+        each: a run for each synonym.
+    """
+
+    field: str
+    sentence: str
+    budget: int
+    each: bool = False
+
+    @property
+    def place(self) -> str:
+        """Name of the folder of the sidecar."""
+        parts = json.dumps([self.sentence, self.budget, self.each])
+        return f"{self.field}-{hashlib.sha256(parts.encode()).hexdigest()[:8]}"
 
 
 def is_accession(name: str) -> bool:

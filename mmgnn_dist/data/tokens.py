@@ -26,7 +26,7 @@ import pyarrow as pa
 from mmgnn_dist.data.encoder_files import EncoderFiles
 from mmgnn_dist.data.gather import ragged_index
 from mmgnn_dist.data.shards import Shard, ShardSet
-from mmgnn_dist.data.text import TEMPLATE, render, render_synonyms, sentence_of
+from mmgnn_dist.data.text import TEMPLATE, Wording, render, render_synonyms, sentence_of
 from mmgnn_dist.errors import UserError, need
 from mmgnn_dist.files import atomic_path, read_json, sha256, write_json
 
@@ -199,29 +199,6 @@ class TokenSet:
                 )
             parts.append(part)
         return f"tokens of {self.encoder}: " + "; ".join(parts)
-
-
-@dataclass(frozen=True)
-class Wording:
-    """What decides the tokens of a field, beside the tokenizer.
-
-    Attributes:
-        field: its name.
-        sentence: with a place for the value.
-        budget: most tokens of a run.
-        each: a run for each synonym.
-    """
-
-    field: str
-    sentence: str
-    budget: int
-    each: bool = False
-
-    @property
-    def place(self) -> str:
-        """Name of the folder of the sidecar."""
-        parts = json.dumps([self.sentence, self.budget, self.each])
-        return f"{self.field}-{hashlib.sha256(parts.encode()).hexdigest()[:8]}"
 
 
 def token_key(encoder: EncoderFiles) -> str:
