@@ -72,7 +72,8 @@ class TokenSet:
         ordinary: ids that are no special token, int64.
         max_positions: most tokens the encoder can place, specials included; None: no limit.
         budgets: most tokens of each field.
-        counts: for each field: rows, present, tokens, cut_molecules, cut_tokens.
+        counts: for each field: rows, present (molecules), runs (that are not empty), tokens, cut_molecules,
+            cut_tokens.
     """
 
     def __init__(
@@ -187,10 +188,10 @@ class TokenSet:
             )
 
     def summary(self) -> str:
-        """One line: tokens per molecule, coverage, and what was cut, per field."""
+        """One line: coverage, tokens of a run, and what was cut, per field."""
         parts = []
         for field, count in self.counts.items():
-            mean = count["tokens"] / max(count["present"], 1)
+            mean = count["tokens"] / max(count["runs"], 1)
             part = f"{field} {count['present']}/{count['rows']} molecules, {mean:.1f} tokens"
             if count["cut_molecules"]:
                 part += (
@@ -279,6 +280,7 @@ def _write(path: Path, shard: Shard, shard_sha: str, wording: Wording, tokenizer
         "shard_sha256": shard_sha,
         "rows": shard.rows,
         "present": len(np.unique(molecule[length > 0])),
+        "runs": int((length > 0).sum()),
         "tokens": int(kept.sum()),
         "cut_molecules": len(np.unique(molecule[length > kept])),
         "cut_tokens": int((length - kept).sum()),
@@ -325,5 +327,5 @@ def _open(path: Path) -> Runs:
 
 
 def _total(files: list[dict[str, Any]]) -> dict[str, int]:
-    names = ("rows", "present", "tokens", "cut_molecules", "cut_tokens")
+    names = ("rows", "present", "runs", "tokens", "cut_molecules", "cut_tokens")
     return {name: sum(file[name] for file in files) for name in names}
