@@ -66,7 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     split = kinds.add_parser("split", help="store a split of a shard set")
     split.add_argument("shards", type=Path, metavar="SHARDS")
     split.add_argument(
-        "--kind", choices=("random", "kfold"), default="random", help="80/10/10, or k test folds"
+        "--kind",
+        choices=("random", "kfold", "scaffold", "size"),
+        default="random",
+        help="80/10/10 at random, by scaffold or by size, or k test folds",
     )
     split.add_argument("--folds", type=int, help="default: 3 for kfold, 1 for random")
     split.add_argument("--seed", type=int, default=42, help="default 42")
@@ -76,6 +79,25 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     split.add_argument("--name", help="default: the kind")
     split.set_defaults(action=_split)
+
+    audit = kinds.add_parser("audit", help="what the parts of splits share; exit code 2 above a threshold")
+    audit.add_argument("shards", type=Path, metavar="SHARDS")
+    audit.add_argument("--split", action="append", metavar="NAME", help="default: every stored split")
+    audit.add_argument("--fields", nargs="+", metavar="FIELD", help="fields that make a text (default: all)")
+    for way, default in (("identity", "0"), ("scaffold", "0 for scaffold splits, else 1"), ("text", "1")):
+        audit.add_argument(
+            f"--max-{way}", type=float, metavar="SHARE",
+            help=f"largest share of a part whose {way} an earlier part has (default {default})",
+        )  # fmt: skip
+    audit.add_argument("--json", action="store_true", help="print one JSON object")
+    audit.set_defaults(action=_audit)
+
+    inspect = kinds.add_parser("inspect", help="counts, coverage, distributions, quarantine of a shard set")
+    inspect.add_argument("shards", type=Path, metavar="SHARDS")
+    inspect.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
+    inspect.add_argument("--recipe", type=Path, help="recipe whose text section says how text is tokenised")
+    inspect.add_argument("--json", action="store_true", help="print one JSON object")
+    inspect.set_defaults(action=_inspect)
 
     train = verbs.add_parser("train", help="train a recipe, or continue where it stopped")
     train.add_argument("recipe", type=Path, metavar="RECIPE")
@@ -133,6 +155,47 @@ def _split(arguments: argparse.Namespace) -> int:
     shards = ShardSet.open(arguments.shards)
     path = make_split(shards, arguments.kind, folds, arguments.seed, arguments.group, arguments.name)
     print(f"split written to {path}")
+    return EXIT_DONE
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    from mmgnn_dist.config import TEXT_FIELDS
+    from mmgnn_dist.data.audit import WAYS, audit, judge
+    from mmgnn_dist.data.overview import print_audit
+    from mmgnn_dist.data.shards import ShardSet
+
+    shards = ShardSet.open(arguments.shards)
+    overlaps = audit(shards, arguments.split, arguments.fields or TEXT_FIELDS)
+    most = {way: getattr(arguments, f"max_{way}") for way in WAYS}
+    above = judge(shards, overlaps, most)
+    if arguments.json:
+        print(json.dumps({"overlaps": [vars(o) | {"share": o.share} for o in overlaps], "above": above}))
+    else:
+        print_audit(overlaps)
+    if above:
+        more = f", and {len(above) - 1} more" if len(above) > 1 else ""
+        options = ", ".join(f"--max-{way}" for way in WAYS)
+        raise UserError(f"{above[0]}{more}: take another split, or allow more ({options})")
+    return EXIT_DONE
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    _quiet_environment()
+    from mmgnn_dist.config import load_recipe
+    from mmgnn_dist.data.overview import look, print_overview
+    from mmgnn_dist.data.page import write_page
+    from mmgnn_dist.data.shards import ShardSet
+
+    shards = ShardSet.open(arguments.shards)
+    overview = look(shards, load_recipe(arguments.recipe).text)
+    if arguments.html:
+        write_page(arguments.html, overview)
+    if arguments.json:
+        print(json.dumps(overview))
+    else:
+        print_overview(overview)
+        if arguments.html:
+            print(f"page written to {arguments.html}")
     return EXIT_DONE
 
 

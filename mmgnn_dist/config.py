@@ -7,6 +7,7 @@ the canonical form goes into the run directory. Unknown keys are errors that nam
 from __future__ import annotations
 
 import hashlib
+import string
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -21,7 +22,10 @@ TextField = Literal[
     "h_bond_acceptor_count", "rotatable_bond_count", "tpsa", "synonyms",
 ]  # fmt: skip
 TEXT_FIELDS: tuple[str, ...] = get_args(TextField)
+WORD_FIELDS = frozenset({"iupac_name", "title", "molecular_formula", "synonyms"})  # the others are numbers
 Modality = Literal["graph", "text", "both"]
+Provider = Literal["table", "file", "rdkit"]
+Control = Literal["none", "zero", "shuffled", "random"]
 PROPERTIES = 14  # tabulated properties of an element, models/element_properties.csv
 
 
@@ -41,6 +45,17 @@ class DataConfig(Section):
     rows_per_shard: int = Field(4096, ge=1, description="molecules read into one shard")
     workers: int = Field(0, ge=0, description="CPUs for Ray; 0: all of this machine")
     units: dict[str, str] = Field({}, description="unit of each target column of a user's file")
+    providers: list[Provider] = Field(
+        ["table", "file"],
+        min_length=1,
+        description="who gives text fields, the most trusted first: --text tables, own file, RDKit",
+    )
+
+    @model_validator(mode="after")
+    def _providers(self) -> DataConfig:
+        if len(set(self.providers)) != len(self.providers):
+            raise ValueError("data.providers: each of table, file and rdkit may stand once")
+        return self
 
 
 class TextConfig(Section):
@@ -51,6 +66,19 @@ class TextConfig(Section):
     mode: Literal["frozen", "lora", "full"] = "full"
     fields: list[TextField] = Field(["iupac_name"], min_length=1)
     field_tokens: int = Field(64, ge=1, description="token budget of one field; what is cut is counted")
+    budgets: dict[TextField, Annotated[int, Field(ge=1)]] = Field(
+        {}, description="token budget of single fields, instead of field_tokens"
+    )
+    template: dict[TextField, str] = Field(
+        {}, description="sentence of a field instead of the built-in one: 'XLogP: {value:.2f}.'"
+    )
+    field_dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of fields that training leaves out, anew for every epoch"
+    )
+    sample_synonyms: bool = Field(
+        False, description="training reads one synonym a molecule and epoch, evaluation the first"
+    )
+    control: Control = Field("none", description="what stands in for the text, to tell what text is worth")
     pooling: Literal["mean", "cls"] = "mean"
     lora_rank: int = Field(8, ge=1)
 
@@ -59,6 +87,39 @@ class TextConfig(Section):
         if len(set(self.fields)) != len(self.fields):
             raise ValueError("fields: each text field may stand once")
         return self
+
+    @model_validator(mode="after")
+    def _sentences(self) -> TextConfig:
+        for field, sentence in self.template.items():
+            _check_sentence(field, sentence)
+        return self
+
+    @model_validator(mode="after")
+    def _choices(self) -> TextConfig:
+        if self.sample_synonyms and "synonyms" not in self.fields:
+            raise ValueError("text.sample_synonyms=true needs synonyms among text.fields")
+        if self.mode == "frozen" and (self.field_dropout or self.sample_synonyms):
+            raise ValueError(
+                "text.mode=frozen reads vectors that are computed once: text.field_dropout and "
+                "text.sample_synonyms need text.mode=lora or full"
+            )
+        return self
+
+
+def _check_sentence(field: str, sentence: str) -> None:
+    """Refuse a template without exactly one `{value}`, or with a format that does not fit the values."""
+    where = f"text.template.{field}='{sentence}'"
+    try:
+        places = [part[1:] for part in string.Formatter().parse(sentence) if part[1] is not None]
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    if len(places) != 1 or places[0][0] != "value" or places[0][2]:
+        raise ValueError(f"{where}: write {{value}} once, and doubled braces for braces")
+    spec = places[0][1] or ""
+    try:
+        format("name" if field in WORD_FIELDS else 1.5, spec)
+    except ValueError:
+        raise ValueError(f"{where}: '{spec}' is no format for this field; for a number write .2f") from None
 
 
 class SchNetConfig(Section):

@@ -58,6 +58,24 @@ def test_fingerprint_follows_what_decides_the_result():
         ("train.epochs=0", "train.epochs=0"),
         ("text.fields=[iupac]", "'iupac_name'"),
         ("text.fields=[title, title]", "once"),
+        ("text.template={xlogp: 'XLogP.'}", "write {value} once"),
+        ("text.template={xlogp: '{value} {value}'}", "write {value} once"),
+        ("text.template={xlogp: '{val}'}", "write {value} once"),
+        ("text.template={xlogp: '{value.real}'}", "write {value} once"),
+        ("text.template={xlogp: '{value!r}'}", "write {value} once"),
+        ("text.template={xlogp: '{value'}", "text.template.xlogp"),
+        ("text.template={title: '{value:.2f}'}", "no format for this field"),
+        ("text.template={xlogp: '{value:d}'}", "no format for this field"),
+        ("text.template={smiles: '{value}'}", "'iupac_name'"),
+        ("text.budgets={xlogp: 0}", "text.budgets.xlogp"),
+        ("text.field_dropout=1", "text.field_dropout=1"),
+        ("text.sample_synonyms=true", "needs synonyms among text.fields"),
+        ("text.control=scrambled", "text.control='scrambled'"),
+        ("text={mode: frozen, field_dropout: 0.1}", "text.mode=frozen"),
+        ("text={mode: frozen, fields: [synonyms], sample_synonyms: true}", "text.mode=frozen"),
+        ("data.providers=[file, file]", "may stand once"),
+        ("data.providers=[pubchem]", "'rdkit'"),
+        ("data.providers=[]", "data.providers"),
         ("train.micro_batch=64", "larger than train.batch"),
         ("twins=[both]", "model.modality=both"),
         ("model.fusion=none", "never reads text"),
@@ -73,6 +91,12 @@ def test_wrong_overrides_say_what_is_meant(override, says):
         load_recipe(None, overrides)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("control", ["none", "zero", "shuffled", "random"])
+def test_controls_go_with_every_mode(control):
+    for mode in ("frozen", "lora", "full"):
+        load_recipe(None, [f"text.mode={mode}", f"text.control={control}"])
 
 
 @pytest.mark.parametrize("content", ["[1, 2]", "a: [", "name: ../x", "targets: []"])

@@ -16,8 +16,9 @@ import pyarrow as pa
 from mmgnn_dist.chem.checks import REASONS, check, detail
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.readers import RowStream
-from mmgnn_dist.data.join import clean_text, join_text
+from mmgnn_dist.data.join import clean_text
 from mmgnn_dist.data.plan import Plan
+from mmgnn_dist.data.providers import gather_text
 from mmgnn_dist.data.shards import CONTEXT_FIELDS, STRING_FIELDS, shard_schema, write_shard
 from mmgnn_dist.data.summary import summarise
 from mmgnn_dist.errors import UserError
@@ -86,7 +87,7 @@ class ChunkRunner:
         quarantine: list[dict[str, Any]] = []
         kept_parts, kept_texts, offset = [], [], 0
         for molecules, own in zip(parts, texts, strict=True):
-            text, found = join_text(molecules, own, tables)
+            text, found = gather_text(molecules, own, tables, self.plan.providers)
             joined += np.array(found, np.int64).reshape(joined.shape)
             verdict = check(molecules)
             quarantine += _set_aside(molecules, verdict, offset)

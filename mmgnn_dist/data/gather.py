@@ -8,7 +8,8 @@ which is why the second pass costs less than scattering from each shard would.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -67,6 +68,25 @@ class Plan:
                 column[visit.shard], visit.local, axis=0, out=stage[visit.first : visit.last], mode="clip"
             )
         return stage[self.slot]
+
+    def one_of(self, items: Sequence[np.ndarray], place: np.ndarray) -> Plan:
+        """The plan for one run of each row, where a row has several.
+
+        Args:
+            items: for each shard where the runs of each row begin and end, int64 [rows + 1]; each row has one
+                at least.
+            place: which of them, as a share of their number in [0, 1), float64 [M].
+        """
+        staged = np.empty(len(place))
+        staged[self.slot] = place
+        other = copy(self)
+        other.visits = []
+        for visit in self.visits:
+            first = items[visit.shard][visit.local]
+            number = items[visit.shard][visit.local + 1] - first
+            chosen = first + (staged[visit.first : visit.last] * number).astype(np.int64)
+            other.visits.append(replace(visit, local=chosen))
+        return other
 
     def ragged(
         self, ptrs: Sequence[np.ndarray], *columns: Sequence[np.ndarray]

@@ -6,6 +6,8 @@ that orders drawn from it are stable. Equal strings have equal hashes; the conve
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 
@@ -32,13 +34,26 @@ def _hash(strings: pa.LargeStringArray, seed: int) -> np.ndarray:
     if last > first:
         symbols = np.frombuffer(data, np.uint8)[first:last].astype(np.uint64) + np.uint64(1)
         position = np.arange(last - first) - np.repeat(offsets[:-1] - first, size)
-        weighted = symbols * _mix(position.astype(np.uint64) + np.uint64(1))
+        weighted = symbols * mix(position.astype(np.uint64) + np.uint64(1))
         filled = np.flatnonzero(size)  # reduceat gives nonsense for empty strings
         value[filled] += np.add.reduceat(weighted, offsets[filled] - first)
-    return _mix(value)
+    return mix(value)
 
 
-def _mix(value: np.ndarray) -> np.ndarray:
+def uniform(key: Sequence[int], values: np.ndarray) -> np.ndarray:
+    """A number in [0, 1) for each of `values`, a function of it and of `key` alone, float64."""
+    return (draw(key, values) >> np.uint64(11)) * 2.0**-53
+
+
+def draw(key: Sequence[int], values: np.ndarray) -> np.ndarray:
+    """64 random bits for each of `values` (whole numbers), a function of it and of `key` alone, uint64."""
+    state = np.zeros(1, np.uint64)
+    for part in key:
+        state = mix(state ^ np.uint64(part))
+    return mix(mix(values.astype(np.uint64)) ^ state)
+
+
+def mix(value: np.ndarray) -> np.ndarray:
     """The finaliser of splitmix64, a bijection of uint64."""
     value = (value + np.uint64(0x9E3779B97F4A7C15)).astype(np.uint64)
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

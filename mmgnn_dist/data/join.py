@@ -1,9 +1,9 @@
 """Text fields: one clean form for all sources, and the join of tables given by `--text`.
 
 A molecule finds its row of a table by its InChIKey, else by the key's first block (a record without
-stereochemistry is preferred), else by its source id. What a table holds wins over what the molecule's own
-file holds, field by field, since the user asked for it; of several tables the first wins. `field_sources`
-keeps the origin of every field. Blank strings and the words None, nan, null count as missing.
+stereochemistry is preferred), else by its source id. Of several tables the first wins, field by field (see
+`providers` for the molecule's own file and RDKit). `field_sources` keeps the origin of every field. Blank
+strings and the words None, nan, null count as missing.
 """
 
 from __future__ import annotations
@@ -117,12 +117,12 @@ def open_text(path: Path) -> TextTable:
     return TextTable(path)
 
 
-def join_text(molecules: Molecules, own: pa.Table, tables: list[Path]) -> tuple[pa.Table, list[list[int]]]:
-    """Lay the staged tables over the molecules' own text.
+def join_tables(molecules: Molecules, base: pa.Table, tables: list[Path]) -> tuple[pa.Table, list[list[int]]]:
+    """Lay staged tables over a text.
 
     Args:
         molecules: whose keys are looked up.
-        own: their text in clean form.
+        base: text of these molecules in clean form.
         tables: files of `stage_text`, the most important first.
 
     Returns:
@@ -132,12 +132,13 @@ def join_text(molecules: Molecules, own: pa.Table, tables: list[Path]) -> tuple[
     for path in reversed(tables):
         table = open_text(path)
         rows, found = table.find(molecules)
-        own = _overlay(own, table.fields.take(rows))
+        base = overlay(base, table.fields.take(rows))
         counts.append(found)
-    return own, counts[::-1]
+    return base, counts[::-1]
 
 
-def _overlay(base: pa.Table, over: pa.Table) -> pa.Table:
+def overlay(base: pa.Table, over: pa.Table) -> pa.Table:
+    """Each field from `over` where it has it, else from `base`; both in clean form with the same rows."""
     columns = {}
     for name in base.column_names:
         below, above = base[name].combine_chunks(), over[name].combine_chunks()

@@ -1,10 +1,10 @@
 """Globally shuffled batches from memory-mapped shards, the same molecules in every step for any world size.
 
-The order of an epoch is a function of (seed, epoch) alone. An epoch is cut into ceil(rows / batch) global
-batches whose sizes differ by at most one, so that no rest is left over that is too small for the processes;
-each process takes its share of every global batch. A shuffled batch touches nearly every shard, so a window
-of many batches is read at a time (see `gather`) and then cut into views. The state is (epoch, step): nothing
-is carried from window to window.
+The order of an epoch is a function of (seed, epoch) alone, its texts of (seed, epoch, row). An epoch is cut
+into ceil(rows / batch) global batches whose sizes differ by at most one, so that no rest is left over that is
+too small for the processes; each process takes its share of every global batch. A shuffled batch touches
+nearly every shard, so a window of many batches is read at a time (see `gather`) and then cut into views. The
+state is (epoch, step): nothing is carried from window to window.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from mmgnn_dist.data.batch import Batch
 from mmgnn_dist.data.gather import Plan, ragged_index
 from mmgnn_dist.data.shards import ShardSet
+from mmgnn_dist.data.textinput import TextChoice, TextInput, no_text
 from mmgnn_dist.data.tokens import TokenSet
 from mmgnn_dist.errors import UserError, nearest
 
@@ -59,6 +60,7 @@ class Loader:
         targets: names of the targets of `Batch.y`, in order.
         tokens: token runs, or None for batches without text.
         fields: fields to join, in order; None for all of `tokens`.
+        choice: what becomes of the text (see `textinput`); None: it is read as it is.
         batch: molecules in a global batch.
         seed: of the order.
         rank, world: this process among how many.
@@ -82,6 +84,7 @@ class Loader:
         self, shards: ShardSet, rows: np.ndarray, targets: list[str], tokens: TokenSet | None = None,
         fields: Sequence[str] | None = None, batch: int = 32, seed: int = 0, rank: int = 0, world: int = 1,
         micro: int | None = None, shuffle: bool = True, window: int | None = None,
+        choice: TextChoice | None = None,
     ):  # fmt: skip
         self.shards = shards
         self.rows = np.asarray(rows, np.int64)
@@ -108,6 +111,9 @@ class Loader:
         window = window or max(WINDOW, WINDOW_PER_SHARD * len(shards.shards))
         self._steps_per_window = max(1, window * world // largest)
         self._starts = shards.starts
+        self._text = None
+        if tokens is not None and self.fields:
+            self._text = TextInput(tokens, self.fields, shards.starts, choice or TextChoice())
         self._ptr = [shard.ptr for shard in shards.shards]
         self._z = [shard.z for shard in shards.shards]
         self._pos = [shard.pos for shard in shards.shards]
@@ -133,9 +139,9 @@ class Loader:
         order = self.order(epoch)
         for first in range(start_step, self.steps_per_epoch, self._steps_per_window):
             last = min(first + self._steps_per_window, self.steps_per_epoch)
-            yield from self._window(first, self._bounds[first : last + 1], order)
+            yield from self._window(epoch, first, self._bounds[first : last + 1], order)
 
-    def _window(self, first: int, bounds: np.ndarray, order: np.ndarray) -> Iterator[Step]:
+    def _window(self, epoch: int, first: int, bounds: np.ndarray, order: np.ndarray) -> Iterator[Step]:
         """Read the steps whose global batches are order[bounds[i]:bounds[i + 1]], and cut them apart."""
         everyone = order[bounds[0] : bounds[-1]]
         cuts = bounds - bounds[0]
@@ -156,20 +162,19 @@ class Loader:
         if self.world > 1:
             plan, y, known = Plan(everyone[own], self._starts), y[own], known[own]
         y[~known] = 0
-        micro = iter(
-            self._batches(everyone[own], plan, y, known, np.array([len(part) for part in parts], np.int64))
-        )
+        sizes = np.array([len(part) for part in parts], np.int64)
+        micro = iter(self._batches(epoch, everyone[own], plan, y, known, sizes))
         for i, (a, b) in enumerate(pairwise(cuts.tolist())):
             yield Step(first + i, everyone[a:b], labels[i], [next(micro) for _ in range(passes[i])])
 
     def _batches(
-        self, rows: np.ndarray, plan: Plan, y: np.ndarray, y_mask: np.ndarray, sizes: np.ndarray
+        self, epoch: int, rows: np.ndarray, plan: Plan, y: np.ndarray, y_mask: np.ndarray, sizes: np.ndarray
     ) -> list[Batch]:
         """All micro-batches of a window as views of its columns; `sizes` are their molecules."""
         if not len(sizes):
             return []
         z, pos, ptr = self._atoms(plan)
-        tokens, token_ptr = self._text(plan)
+        tokens, token_ptr = self._text.read(rows, plan, epoch) if self._text else no_text(len(rows))
         context = plan.fixed(self._context)
         context_mask = ~np.isnan(context)
         context[~context_mask] = 0
@@ -192,28 +197,6 @@ class Loader:
         start, count, (z, pos) = plan.ragged(self._ptr, self._z, self._pos)
         index, ptr = ragged_index(start, count)
         return z[index].astype(np.int64), np.take(pos, index, axis=0), ptr
-
-    def _text(self, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
-        """Joined tokens int64 [K] and offsets [M + 1]: prefix, the runs of the fields, suffix; or nothing."""
-        if self.tokens is None or not self.fields:
-            return np.empty(0, np.int64), np.zeros(len(plan.slot) + 1, np.int64)
-        stages = [self.tokens.prefix, self.tokens.suffix]
-        # One row a molecule, one column a piece of its input: where it begins in the stage, how long it is.
-        start = np.zeros((len(plan.slot), len(self.fields) + 2), np.int64)
-        count = np.zeros_like(start)
-        size = len(stages[0]) + len(stages[1])
-        for i, field in enumerate(self.fields, start=1):
-            runs = self.tokens.runs[field]
-            begin, count[:, i], (stage,) = plan.ragged([r.ptr for r in runs], [r.values for r in runs])
-            start[:, i] = begin + size
-            stages.append(stage)
-            size += len(stage)
-        present = count.any(axis=1)
-        count[:, 0] = len(stages[0]) * present
-        start[:, -1] = len(stages[0])
-        count[:, -1] = len(stages[1]) * present
-        index, offsets = ragged_index(start.ravel(), count.ravel())
-        return np.concatenate(stages)[index].astype(np.int64), offsets[:: start.shape[1]]
 
 
 def batch_bounds(rows: int, batch: int) -> np.ndarray:

@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 
 from mmgnn_dist import __version__
 from mmgnn_dist.chem.checks import EXCLUDED
+from mmgnn_dist.chem.descriptors import rdkit_version
 from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.chunks import Staging
 from mmgnn_dist.data.duplicates import drop_duplicates
@@ -88,7 +89,7 @@ def prepare(
         sources: Parquet files, folders of them, or the word `sample`.
         to: folder to make.
         text: Parquet tables of text fields to join, the most important first.
-        data: `rows_per_shard`, `workers`, `units`, `max_bad_fraction`.
+        data: `rows_per_shard`, `workers`, `units`, `providers`, `max_bad_fraction`.
         progress: called from a thread of its own with molecules done, all molecules and the present step.
 
     Raises:
@@ -228,8 +229,12 @@ def _finish(plan: Plan, staging: Staging, records: list[dict[str, Any]], counts:
             {"name": path.name, "joined": dict(zip(JOINS, map(int, found), strict=True))}
             for path, found in zip(plan.text, joined, strict=True)
         ],
-        "versions": _versions(),
-        "prepare": {"rows_per_shard": plan.rows_per_shard, "plan": plan.fingerprint},
+        "versions": _versions(plan),
+        "prepare": {
+            "rows_per_shard": plan.rows_per_shard,
+            "providers": list(plan.providers),
+            "plan": plan.fingerprint,
+        },
     }
     write_json(staging.final / MANIFEST, manifest)
     distinct = ShardSet.open(staging.final, verify=False)
@@ -237,10 +242,11 @@ def _finish(plan: Plan, staging: Staging, records: list[dict[str, Any]], counts:
         make_split(distinct)
 
 
-def _versions() -> dict[str, str]:
+def _versions(plan: Plan) -> dict[str, str]:
     import ray
 
-    return {
+    rdkit = {"rdkit": rdkit_version()} if "rdkit" in plan.providers else {}
+    return rdkit | {
         "mmgnn_dist": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,

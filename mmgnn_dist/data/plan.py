@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmgnn_dist import __version__
+from mmgnn_dist.chem.descriptors import rdkit_version
 from mmgnn_dist.chem.readers import Source, find_sources
 from mmgnn_dist.chem.targets import TARGETS, Target
 from mmgnn_dist.config import DataConfig
@@ -37,6 +38,7 @@ class Plan:
         targets: all targets of the sources, those of the table first.
         chunks: the segments that make each shard.
         rows_per_shard: the setting behind `chunks`.
+        providers: who gives text fields, the most trusted first.
         fingerprint: SHA-256 of all that decides the shards.
     """
 
@@ -45,6 +47,7 @@ class Plan:
     targets: tuple[Target, ...]
     chunks: tuple[tuple[Segment, ...], ...]
     rows_per_shard: int
+    providers: tuple[str, ...]
     fingerprint: str
 
     @property
@@ -78,6 +81,10 @@ def make_plan(sources: list[str], text: list[Path], data: DataConfig) -> Plan:
     for path in text:
         if not path.is_file():
             raise UserError(f"no file {path}: --text takes a Parquet file of text fields")
+    if text and "table" not in data.providers:
+        raise UserError(
+            f"--text {text[0]} is given, but data.providers={data.providers} has no 'table': add it"
+        )
     if not sum(source.rows for source in found):
         raise UserError(f"no molecule in {', '.join(sources)}")
     by_name = {target.name: target for source in found for _, target, _ in source.targets}
@@ -93,6 +100,7 @@ def make_plan(sources: list[str], text: list[Path], data: DataConfig) -> Plan:
         "sources": [[source.name, *_content(source.path)] for source in found],
         "text": [[path.name, *_content(path)] for path in text],
         "rows_per_shard": data.rows_per_shard,
+        "providers": [f"rdkit {rdkit_version()}" if name == "rdkit" else name for name in data.providers],
         "targets": [
             [column, target.name, target.unit, factor]
             for source in found
@@ -101,7 +109,15 @@ def make_plan(sources: list[str], text: list[Path], data: DataConfig) -> Plan:
     }
     fingerprint = hashlib.sha256(json.dumps(decides).encode()).hexdigest()
     chunks = _chunks([source.rows for source in found], data.rows_per_shard)
-    return Plan(tuple(found), tuple(text), tuple(targets), chunks, data.rows_per_shard, fingerprint)
+    return Plan(
+        tuple(found),
+        tuple(text),
+        tuple(targets),
+        chunks,
+        data.rows_per_shard,
+        tuple(data.providers),
+        fingerprint,
+    )
 
 
 def _content(path: Path) -> list[str | int]:

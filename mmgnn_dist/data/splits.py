@@ -1,8 +1,9 @@
 """Stored splits: which molecule trains, validates or tests, by id and for every fold.
 
-Molecules of one identity (the first block of the InChIKey, so stereoisomers and duplicates) stay together.
-The order in which groups are dealt out comes from a seeded hash of the identity, so a split does not depend
-on how the molecules are ordered or sharded.
+Molecules of one identity (the first block of the InChIKey, so stereoisomers and duplicates) stay together,
+in a scaffold split also those of one scaffold. The order in which groups are dealt out comes from a seeded
+hash of the identity, so a split does not depend on how the molecules are ordered or sharded. A split by size
+trains on the smaller molecules, validates on larger ones and tests on the largest; no size is in two parts.
 """
 
 from __future__ import annotations
@@ -17,17 +18,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mmgnn_dist.chem.readers import prefixed
+from mmgnn_dist.data.groups import identities, scaffold_groups, sizes
 from mmgnn_dist.data.hashing import hash_strings
 from mmgnn_dist.data.shards import ShardSet
 from mmgnn_dist.errors import UserError, nearest
 from mmgnn_dist.files import atomic_path
 
 PARTS = ("train", "val", "test")
-KINDS = ("random", "kfold")
+KINDS = ("random", "kfold", "scaffold", "size")
 GROUPS = ("identity", "none")
 TENTH = 0.1  # random: 80/10/10; kfold: a tenth of what is not tested validates
-BLOCK = 14  # letters of an InChIKey that stand for the connectivity
 METADATA = b"mmgnn.split"
 
 
@@ -43,10 +43,13 @@ def make_split(
 
     Args:
         shards: the molecules.
-        kind: `random` (80/10/10, drawn anew for every fold) or `kfold` (every molecule is tested once).
-        folds: number of folds.
-        seed: of the order in which groups are dealt out.
-        group: `identity` keeps molecules with the same InChIKey block together, `none` only equal ids.
+        kind: `random` (80/10/10, drawn anew for every fold), `kfold` (every molecule is tested once),
+            `scaffold` (as random, by scaffold; molecules without rings go by identity) or `size` (80/10/10
+            by number of atoms, as near as whole sizes allow).
+        folds: number of folds; 1 for size.
+        seed: of the order in which groups are dealt out; of no matter for size.
+        group: `identity` keeps molecules with the same InChIKey block together, `none` only equal ids (of
+            random and kfold).
         name: name of the split; `kind` if there is none.
 
     Raises:
@@ -54,7 +57,7 @@ def make_split(
     """
     name = kind if name is None else name
     if kind not in KINDS:
-        raise UserError(f"unknown kind of split '{kind}'{nearest(kind, KINDS)}: use {' or '.join(KINDS)}")
+        raise UserError(f"unknown kind of split '{kind}'{nearest(kind, KINDS)}: use {', '.join(KINDS)}")
     if group not in GROUPS:
         raise UserError(f"unknown grouping '{group}'{nearest(group, GROUPS)}: use {' or '.join(GROUPS)}")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
@@ -62,16 +65,25 @@ def make_split(
     least = 3 if kind == "kfold" else 1
     if folds < least:
         raise UserError(f"a {kind} split has {least} folds or more, not {folds}")
-    keys = _identities(shards) if group == "identity" else shards.column("id").combine_chunks()
-    coded = keys.dictionary_encode()
-    codes = coded.indices.to_numpy()
-    if len(coded.dictionary) < max(folds, len(PARTS)):
-        raise UserError(f"{shards.path} has {len(coded.dictionary)} distinct molecules: too few to split")
+    if kind in ("scaffold", "size") and group != "identity":
+        raise UserError(f"a {kind} split keeps identities together: leave --group {group} out")
+    if kind == "size" and folds != 1:
+        raise UserError(f"a size split has one fold, not {folds}")
+    keys = _keys(shards, kind, group)
+    names, codes = keys.dictionary, keys.indices.to_numpy()
+    if len(names) < max(folds, len(PARTS)):
+        raise UserError(
+            f"{shards.path} has {len(names)} {'scaffolds' if kind == 'scaffold' else 'distinct molecules'}: "
+            "too few to split"
+        )
     columns = {"id": shards.column("id").cast(pa.string())}
     for fold in range(folds):
-        draw = fold if kind == "random" else 0
-        order = np.argsort(hash_strings(coded.dictionary, seed=seed + draw), kind="stable")
-        parts = _deal(codes, order, kind, fold, folds)
+        if kind == "size":
+            parts = _deal_by_size(codes, sizes(shards), shards)
+        else:
+            draw = 0 if kind == "kfold" else fold
+            order = np.argsort(hash_strings(names, seed=seed + draw), kind="stable")
+            parts = _deal(codes, order, kind, fold, folds)
         columns[f"fold_{fold}"] = pa.array(np.array(PARTS, dtype=object)[parts], pa.string())
     about = json.dumps({"kind": kind, "seed": seed, "folds": folds, "group": group})
     path = shards.path / "splits" / f"{name}.parquet"
@@ -91,7 +103,7 @@ def load_split(shards: ShardSet, name: str, fold: int = 0) -> dict[str, np.ndarr
     """
     path = shards.path / "splits" / f"{name}.parquet"
     if not path.is_file():
-        known = sorted(file.stem for file in path.parent.glob("*.parquet"))
+        known = split_names(shards)
         raise UserError(
             f"{shards.path} has no split '{name}'{nearest(name, known)}: it has {', '.join(known) or 'none'}"
         )
@@ -119,17 +131,59 @@ def load_split(shards: ShardSet, name: str, fold: int = 0) -> dict[str, np.ndarr
     return rows
 
 
+def split_names(shards: ShardSet) -> list[str]:
+    """Names of the stored splits."""
+    return sorted(file.stem for file in (shards.path / "splits").glob("*.parquet"))
+
+
+def split_folds(shards: ShardSet, name: str) -> int:
+    """Number of folds of a split; 1 for one that is not there (`load_split` says so)."""
+    path = shards.path / "splits" / f"{name}.parquet"
+    if not path.is_file():
+        return 1
+    return max(sum(column.startswith("fold_") for column in pq.read_schema(path).names), 1)
+
+
 def split_info(shards: ShardSet, name: str) -> dict[str, Any]:
     """How a stored split was made: kind, seed, folds, group (empty for one made by hand)."""
     metadata = pq.read_schema(shards.path / "splits" / f"{name}.parquet").metadata or {}
     return dict(json.loads(metadata.get(METADATA, b"{}")))
 
 
-def _identities(shards: ShardSet) -> pa.Array:
-    """The identity of each molecule: first block of its InChIKey, else its id."""
-    block = pc.utf8_slice_codeunits(shards.column("inchikey").combine_chunks(), 0, BLOCK)
-    own = prefixed("id:", shards.column("id").combine_chunks())
-    return pc.if_else(block.is_valid(), block, own)
+def _keys(shards: ShardSet, kind: str, group: str) -> pa.DictionaryArray:
+    """The group of each molecule; every name of the dictionary is used."""
+    if kind == "scaffold":
+        named = scaffold_groups(shards)
+        keys = named.dictionary.take(named.indices)
+    else:
+        keys = identities(shards) if group == "identity" else shards.column("id").combine_chunks()
+    return keys.dictionary_encode()
+
+
+def _deal_by_size(codes: np.ndarray, atoms: np.ndarray, shards: ShardSet) -> np.ndarray:
+    """Index into PARTS of each molecule by size, cut between sizes as near to 80/10/10 as they allow.
+
+    Args:
+        codes: group of each molecule; a group is as large as its largest.
+        atoms: number of atoms of each molecule.
+        shards: for the error.
+
+    Raises:
+        UserError: fewer than three sizes.
+    """
+    largest = np.zeros(int(codes.max()) + 1, np.int64)
+    np.maximum.at(largest, codes, atoms)
+    size = largest[codes]
+    values, counts = np.unique(size, return_counts=True)
+    if len(values) < len(PARTS):
+        raise UserError(
+            f"{shards.path} has molecules of {len(values)} sizes: a size split needs {len(PARTS)}"
+        )
+    below = np.cumsum(counts)[:-1]  # molecules in the sizes up to each but the largest
+    total = len(size)
+    first = int(np.argmin(np.abs(below[:-1] - (1 - 2 * TENTH) * total)))
+    second = first + 1 + int(np.argmin(np.abs(below[first + 1 :] - (1 - TENTH) * total)))
+    return np.searchsorted(values[[first, second]], size, side="left")
 
 
 def _deal(codes: np.ndarray, order: np.ndarray, kind: str, fold: int, folds: int) -> np.ndarray:
@@ -142,9 +196,9 @@ def _deal(codes: np.ndarray, order: np.ndarray, kind: str, fold: int, folds: int
         fold: which fold.
         folds: of how many.
     """
-    sizes = np.bincount(codes, minlength=len(order))[order]
-    before = np.cumsum(sizes) - sizes  # molecules dealt out before each group
-    total = int(sizes.sum())
+    counts = np.bincount(codes, minlength=len(order))[order]
+    before = np.cumsum(counts) - counts  # molecules dealt out before each group
+    total = int(counts.sum())
     part = np.zeros(len(order), np.int64)
     if kind == "kfold":
         tested = before * folds // total == fold
@@ -153,8 +207,8 @@ def _deal(codes: np.ndarray, order: np.ndarray, kind: str, fold: int, folds: int
         tested[-1] = True  # also where the last group is larger than a tenth
     part[tested] = 2
     rest = np.flatnonzero(~tested)
-    share = TENTH * total if kind == "random" else TENTH * sizes[rest].sum()
-    ends = np.cumsum(sizes[rest][::-1])[::-1]  # molecules from each group to the last
+    share = TENTH * (counts[rest].sum() if kind == "kfold" else total)
+    ends = np.cumsum(counts[rest][::-1])[::-1]  # molecules from each group to the last
     validates = rest[ends <= max(round(share), 1)]
     part[validates if len(validates) else rest[-1:]] = 1
     placed = np.empty_like(part)

@@ -43,7 +43,7 @@ class References:
 def composition(shards: ShardSet, rows: np.ndarray) -> np.ndarray:
     """Atoms of each element in the given global rows, float64 [R, 119], by atomic number."""
     result = np.zeros((len(rows), MAX_Z + 1))
-    for chosen, shard, local in _visits(shards, rows):
+    for chosen, shard, local in visits(shards, rows):
         sizes = shard.ptr[local + 1] - shard.ptr[local]
         inner = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         z = shard.z[np.repeat(shard.ptr[local], sizes) + inner]
@@ -67,7 +67,7 @@ def labels(shards: ShardSet, rows: np.ndarray, targets: list[str]) -> np.ndarray
             )
     columns = [shards.targets.index(name) for name in targets]
     result = np.empty((len(rows), len(targets)))
-    for chosen, shard, local in _visits(shards, rows):
+    for chosen, shard, local in visits(shards, rows):
         result[chosen] = shard.y[local][:, columns]
     return result
 
@@ -152,7 +152,7 @@ def _fit(counts: np.ndarray, y: np.ndarray) -> np.ndarray:
     return weights
 
 
-def _visits(shards: ShardSet, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Shard, np.ndarray]]:
+def visits(shards: ShardSet, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Shard, np.ndarray]]:
     """(places in `rows`, shard, rows of that shard) for every shard that is touched."""
     owner = np.searchsorted(shards.starts, rows, side="right") - 1
     for index in np.unique(owner).tolist():

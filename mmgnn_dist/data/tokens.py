@@ -1,10 +1,11 @@
-"""Token sidecars of a shard set: SHARDS/tokens/KEY/FIELD/shard-00000.arrow, one run of tokens per molecule.
+"""Token sidecars of a shard set: SHARDS/tokens/KEY/FIELD-WORDING/shard-00000.arrow, one run per molecule.
 
-KEY stands for everything that decides the tokens: encoder, tokenizer, template of the text and budget. Runs
-carry no special tokens: a molecule's input is prefix + runs of the chosen fields + suffix, put together by
-the loader, so another choice of fields redoes nothing. Each file says which shard (SHA-256) it was made from
-and what was cut; FIELD.json, written last, vouches for the files. Files are content-determined and replaced
-whole, so two processes may make the same sidecar at once, and an interrupted one continues at its shard.
+KEY stands for encoder and tokenizer, WORDING for the sentence and the budget of the field. Runs carry no
+special tokens: a molecule's input is prefix + runs of the chosen fields + suffix, put together by the loader
+(`textinput`), so another choice of fields redoes nothing. Synonyms that are sampled have a run each. Every
+file says which shard (SHA-256) it was made from and what was cut; FIELD-WORDING.json, written last, vouches
+for the files. Files are content-determined and replaced whole, so two processes may make the same sidecar at
+once, and an interrupted one continues at its shard.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -25,7 +26,7 @@ import pyarrow as pa
 from mmgnn_dist.data.encoder_files import EncoderFiles
 from mmgnn_dist.data.gather import ragged_index
 from mmgnn_dist.data.shards import Shard, ShardSet
-from mmgnn_dist.data.text import LABELS, TEMPLATE, render
+from mmgnn_dist.data.text import TEMPLATE, Wording, render, render_synonyms, sentence_of
 from mmgnn_dist.errors import UserError, need
 from mmgnn_dist.files import atomic_path, read_json, sha256, write_json
 
@@ -36,10 +37,22 @@ Progress = Callable[[int, int, str], None]  # (sentences done, sentences in all,
 
 @dataclass(frozen=True)
 class Runs:
-    """Tokens of one field in one shard, mapped: run i is values[ptr[i]:ptr[i + 1]], empty where absent."""
+    """Tokens of one field in one shard, mapped: run i is values[ptr[i]:ptr[i + 1]], empty where absent.
+
+    A molecule has the run of its row; where `items` is given it has the runs items[row]:items[row + 1], at
+    least one, of which the loader takes one.
+    """
 
     values: np.ndarray  # uint16 or int32 [tokens]
-    ptr: np.ndarray  # int64 [rows + 1]
+    ptr: np.ndarray  # int64 [runs + 1]
+    items: np.ndarray | None = None  # int64 [rows + 1]
+
+    def longest(self) -> np.ndarray:
+        """Tokens of the longest run of each molecule, int64 [rows]."""
+        length = np.diff(self.ptr)
+        if self.items is None or not len(length):
+            return length
+        return np.maximum.reduceat(length, self.items[:-1])
 
 
 class TokenSet:
@@ -47,36 +60,43 @@ class TokenSet:
 
     Attributes:
         folder: SHARDS/tokens/KEY.
-        key: KEY, which stands for tokenizer, template and budget.
+        places: name of each field's sidecar in it, FIELD-WORDING.
+        key: stands for tokenizer, sentences and budgets of all fields.
         fields: names of the fields.
         encoder: name of the encoder.
         runs: for each field the `Runs` of every shard.
         prefix, suffix: special tokens around the joined runs, arrays of the runs' dtype.
+        rows: molecules of the shard set.
         pad: id to pad with.
         vocab: number of ids.
+        ordinary: ids that are no special token, int64.
         max_positions: most tokens the encoder can place, specials included; None: no limit.
-        budget: most tokens of one field.
-        counts: for each field: rows, present, tokens, cut_molecules, cut_tokens.
+        budgets: most tokens of each field.
+        counts: for each field: rows, present (molecules), runs (that are not empty), tokens, cut_molecules,
+            cut_tokens.
     """
 
     def __init__(
-        self, folder: Path, fields: Sequence[str], encoder: EncoderFiles, tokenizer: Any, budget: int,
+        self, folder: Path, places: dict[str, str], encoder: EncoderFiles, tokenizer: Any,
         manifests: dict[str, Any],
     ):  # fmt: skip
         self.folder = folder
-        self.key = folder.name
-        self.fields = list(fields)
+        self.places = places
+        self.fields = list(places)
+        self.key = f"{folder.name}/{','.join(places.values())}"
         self.encoder = encoder.name
-        self.budget = budget
+        self.budgets: dict[str, int] = {field: manifests[field]["budget"] for field in places}
         self.max_positions = encoder.max_positions
+        self.rows: int = max((manifests[field]["counts"]["rows"] for field in places), default=0)
         self.vocab = len(tokenizer)
+        self.ordinary = np.setdiff1d(np.arange(self.vocab), tokenizer.all_special_ids)
         self.pad: int = tokenizer.pad_token_id or 0
         self.prefix, self.suffix = (np.array(ids, _dtype(tokenizer)) for ids in special_tokens(tokenizer))
         self.runs = {
-            field: [_open(folder / field / file["name"]) for file in manifests[field]["files"]]
-            for field in fields
+            field: [_open(folder / place / file["name"]) for file in manifests[field]["files"]]
+            for field, place in places.items()
         }
-        self.counts: dict[str, dict[str, int]] = {field: manifests[field]["counts"] for field in fields}
+        self.counts: dict[str, dict[str, int]] = {field: manifests[field]["counts"] for field in places}
 
     @classmethod
     def ensure(
@@ -86,6 +106,9 @@ class TokenSet:
         encoder: EncoderFiles,
         budget: int,
         progress: Progress | None = None,
+        budgets: Mapping[Any, int] | None = None,
+        template: Mapping[Any, str] | None = None,
+        sample_synonyms: bool = False,
     ) -> TokenSet:
         """Open the sidecars of `fields`; make what is missing, damaged, or of another shard.
 
@@ -95,39 +118,50 @@ class TokenSet:
             encoder: whose tokenizer.
             budget: tokens kept of one field of one molecule; what is cut is counted.
             progress: called with (sentences done, sentences in all, field).
+            budgets: budget of single fields, instead of `budget`.
+            template: sentences instead of the built-in ones (see `text.render`).
+            sample_synonyms: a run for each synonym, instead of one for all.
 
         Raises:
             UserError: no such field, no fast tokenizer, transformers missing, folder not writable.
         """
         tokenizer = load_tokenizer(encoder)
-        folder = shards.path / "tokens" / token_key(encoder, budget)
-        total, done, manifests = shards.rows * len(fields), 0, {}
+        folder = shards.path / "tokens" / token_key(encoder)
+        total, done, manifests, places = shards.rows * len(fields), 0, {}, {}
         for field in fields:
-            manifest_file = folder / f"{field}.json"
+            wording = Wording(
+                field, sentence_of(field, template or {}), (budgets or {}).get(field, budget),
+                each=sample_synonyms and field == "synonyms",
+            )  # fmt: skip
+            places[field] = wording.place
+            manifest_file = folder / f"{wording.place}.json"
             old = _old_manifest(manifest_file)
             known = {file["name"]: file for file in old["files"]}
             files = []
             try:
                 for entry, shard in zip(shards.manifest["shards"], shards.shards, strict=True):
-                    path = folder / field / entry["name"]
+                    path = folder / wording.place / entry["name"]
                     file = _check(path, entry["sha256"], known.get(path.name))
                     if file is None:
-                        file = _write(path, shard, entry["sha256"], field, tokenizer, budget)
+                        file = _write(path, shard, entry["sha256"], wording, tokenizer)
                     files.append(file)
                     done += shard.rows
                     if progress:
                         progress(done, total, field)
-                manifests[field] = {"field": field, "budget": budget, "counts": _total(files), "files": files}
+                manifests[field] = {**asdict(wording), "counts": _total(files), "files": files}
                 if manifests[field] != old:
                     write_json(manifest_file, manifests[field])
             except OSError as error:
                 raise UserError(f"cannot write tokens to {folder}: {error.strerror or error}") from None
-        return cls(folder, fields, encoder, tokenizer, budget, manifests)
+        return cls(folder, places, encoder, tokenizer, manifests)
 
     def lengths(self, fields: Sequence[str] | None = None) -> np.ndarray:
-        """Tokens of each molecule with its special tokens, 0 without text, int64 [rows]."""
+        """Tokens of each molecule with its special tokens, 0 without text, int64 [rows].
+
+        Of synonyms that are sampled the longest counts.
+        """
         runs = [self.runs[field] for field in (self.fields if fields is None else fields)]
-        length = sum(np.concatenate([np.diff(run.ptr) for run in field]) for field in runs)
+        length = sum(np.concatenate([run.longest() for run in field]) for field in runs)
         return np.where(length > 0, length + len(self.prefix) + len(self.suffix), 0)
 
     @property
@@ -149,27 +183,29 @@ class TokenSet:
         if self.max_positions is not None and self.longest > self.max_positions:
             raise UserError(
                 f"the longest text has {self.longest} tokens, {self.encoder} reads {self.max_positions}: "
-                f"lower text.field_tokens={self.budget} or take fewer of the {len(self.fields)} fields"
+                f"lower text.field_tokens={max(self.budgets.values())} or text.budgets, or take fewer of the "
+                f"{len(self.fields)} fields"
             )
 
     def summary(self) -> str:
-        """One line: tokens per molecule, coverage, and what was cut, per field."""
+        """One line: coverage, tokens of a run, and what was cut, per field."""
         parts = []
         for field, count in self.counts.items():
-            mean = count["tokens"] / max(count["present"], 1)
+            mean = count["tokens"] / max(count["runs"], 1)
             part = f"{field} {count['present']}/{count['rows']} molecules, {mean:.1f} tokens"
             if count["cut_molecules"]:
                 part += (
-                    f", {count['cut_tokens']} cut from {count['cut_molecules']} molecules at {self.budget}"
+                    f", {count['cut_tokens']} cut from {count['cut_molecules']} molecules at "
+                    f"{self.budgets[field]}"
                 )
             parts.append(part)
         return f"tokens of {self.encoder}: " + "; ".join(parts)
 
 
-def token_key(encoder: EncoderFiles, budget: int) -> str:
-    """Name of the folder of sidecars with this tokenizer, template and budget."""
+def token_key(encoder: EncoderFiles) -> str:
+    """Name of the folder of sidecars with this tokenizer."""
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", encoder.name.rstrip("/").rsplit("/", 1)[-1])[:48]
-    parts = json.dumps([encoder.fingerprint, TEMPLATE, LABELS, budget])
+    parts = json.dumps([encoder.fingerprint, TEMPLATE])
     return f"{slug}-{hashlib.sha256(parts.encode()).hexdigest()[:12]}"
 
 
@@ -229,22 +265,29 @@ def _dtype(tokenizer: Any) -> type[np.generic]:
     return np.uint16 if len(tokenizer) <= 1 << 16 else np.int32
 
 
-def _write(
-    path: Path, shard: Shard, shard_sha: str, field: str, tokenizer: Any, budget: int
-) -> dict[str, Any]:
-    values, full = encode(render(shard.table, field), tokenizer)
+def _write(path: Path, shard: Shard, shard_sha: str, wording: Wording, tokenizer: Any) -> dict[str, Any]:
+    template = {wording.field: wording.sentence}
+    if wording.each:
+        texts, entries = render_synonyms(shard.table, template)
+    else:
+        texts, entries = render(shard.table, wording.field, template), [1] * shard.rows
+    values, full = encode(texts, tokenizer)
     length = np.diff(full)
-    kept = np.minimum(length, budget)
+    kept = np.minimum(length, wording.budget)
     index, ptr = ragged_index(full[:-1], kept)
+    molecule = np.repeat(np.arange(shard.rows), entries)
     about = {
         "shard_sha256": shard_sha,
-        "rows": len(length),
-        "present": int((length > 0).sum()),
+        "rows": shard.rows,
+        "present": len(np.unique(molecule[length > 0])),
+        "runs": int((length > 0).sum()),
         "tokens": int(kept.sum()),
-        "cut_molecules": int((length > kept).sum()),
+        "cut_molecules": len(np.unique(molecule[length > kept])),
         "cut_tokens": int((length - kept).sum()),
     }
     run = pa.LargeListArray.from_arrays(pa.array(ptr), pa.array(values[index].astype(_dtype(tokenizer))))
+    if wording.each:
+        run = pa.LargeListArray.from_arrays(pa.array(np.cumsum([0, *entries])), run)
     batch = pa.record_batch({"run": run}).replace_schema_metadata({META: json.dumps(about).encode()})
     with atomic_path(path) as part, pa.ipc.new_file(str(part), batch.schema) as writer:
         writer.write_batch(batch)
@@ -277,9 +320,12 @@ def _old_manifest(path: Path) -> dict[str, Any]:
 
 def _open(path: Path) -> Runs:
     run = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0).column("run")
-    return Runs(run.values.to_numpy(zero_copy_only=True), run.offsets.to_numpy(zero_copy_only=True))
+    items = None
+    if pa.types.is_large_list(run.values.type):
+        items, run = run.offsets.to_numpy(zero_copy_only=True), run.values
+    return Runs(run.values.to_numpy(zero_copy_only=True), run.offsets.to_numpy(zero_copy_only=True), items)
 
 
 def _total(files: list[dict[str, Any]]) -> dict[str, int]:
-    names = ("rows", "present", "tokens", "cut_molecules", "cut_tokens")
+    names = ("rows", "present", "runs", "tokens", "cut_molecules", "cut_tokens")
     return {name: sum(file[name] for file in files) for name in names}

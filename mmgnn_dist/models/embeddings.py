@@ -4,7 +4,8 @@
     SHARDS/embeddings/KEY/manifest.json     written last
 
 KEY stands for encoder and its weights, tokens, fields and pooling. A molecule without text has zeros; the
-model puts its learned absent vector there.
+model puts its learned absent vector there. Of the control texts only `random` has vectors of its own:
+`shuffled` reads those of another molecule, and `zero` reads zeros.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from mmgnn_dist.config import TextConfig
 from mmgnn_dist.data.encoder_files import EncoderFiles
 from mmgnn_dist.data.loader import Loader
 from mmgnn_dist.data.shards import ShardSet
+from mmgnn_dist.data.textinput import TextChoice, partners
 from mmgnn_dist.data.tokens import TokenSet
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json, sha256, write_json
@@ -34,9 +36,15 @@ class Embeddings:
 
     Args:
         folder: made by `ensure_embeddings`.
+        shards: the shard set.
+        partners: whose vector each molecule reads instead of its own, int64 [rows].
+        zero: read zeros instead.
     """
 
-    def __init__(self, folder: Path, shards: ShardSet) -> None:
+    def __init__(
+        self, folder: Path, shards: ShardSet, partners: np.ndarray | None = None, zero: bool = False
+    ) -> None:
+        self._partners, self._zero = partners, zero
         about = read_json(folder / "manifest.json")
         self.width: int = about["width"]
         self._starts = shards.starts
@@ -48,7 +56,9 @@ class Embeddings:
 
     def of(self, rows: torch.Tensor) -> torch.Tensor:
         """Vectors of global rows: int64 [B] -> float32 [B, D]."""
-        wanted = rows.numpy()
+        if self._zero:
+            return torch.zeros(len(rows), self.width)
+        wanted = rows.numpy() if self._partners is None else self._partners[rows.numpy()]
         out = np.empty((len(wanted), self.width), np.float32)
         shard = np.searchsorted(self._starts, wanted, side="right") - 1
         for number in np.unique(shard):
@@ -57,9 +67,22 @@ class Embeddings:
         return torch.from_numpy(out)
 
 
-def embeddings_folder(shards: ShardSet, tokens: TokenSet, files: EncoderFiles, config: TextConfig) -> Path:
-    """Where the vectors of this encoder and text are kept."""
-    what = [files.model_fingerprint, tokens.key, list(config.fields), config.pooling]
+def open_embeddings(
+    shards: ShardSet, tokens: TokenSet, files: EncoderFiles, config: TextConfig, seed: int
+) -> Embeddings:
+    """The vectors that a recipe reads, those of its control text if it has one."""
+    chosen = partners(tokens, config.fields, seed) if config.control == "shuffled" else None
+    folder = embeddings_folder(shards, tokens, files, config, seed)
+    return Embeddings(folder, shards, chosen, zero=config.control == "zero")
+
+
+def embeddings_folder(
+    shards: ShardSet, tokens: TokenSet, files: EncoderFiles, config: TextConfig, seed: int
+) -> Path:
+    """Where the vectors of this encoder and text are kept; `seed` is that of random texts."""
+    what: list[object] = [files.model_fingerprint, tokens.key, list(config.fields), config.pooling]
+    if config.control == "random":
+        what += [config.control, seed]
     key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
     return shards.path / "embeddings" / key
 
@@ -71,9 +94,11 @@ def ensure_embeddings(
     config: TextConfig,
     device: torch.device,
     progress: Callable[[int, int], None],
+    seed: int = 0,
 ) -> None:
     """Write the vectors of every molecule if they are not there yet; one process calls it."""
-    folder = embeddings_folder(shards, tokens, files, config)
+    folder = embeddings_folder(shards, tokens, files, config, seed)
+    choice = TextChoice(seed, "random" if config.control == "random" else "none")
     if (folder / "manifest.json").is_file():
         return
     encoder = (
@@ -82,7 +107,7 @@ def ensure_embeddings(
     done, digests = 0, {}
     for number, shard in enumerate(shards.shards):
         rows = np.arange(shards.starts[number], shards.starts[number + 1])
-        loader = Loader(shards, rows, [], tokens, config.fields, batch=CHUNK, seed=0, shuffle=False)
+        loader = Loader(shards, rows, [], tokens, config.fields, batch=CHUNK, shuffle=False, choice=choice)
         parts = []
         for step in loader.epoch(0):
             for batch in step.micro:

@@ -14,6 +14,7 @@ from mmgnn_dist.data.loader import Loader
 from mmgnn_dist.data.shards import ShardSet
 from mmgnn_dist.data.splits import load_split
 from mmgnn_dist.data.stats import fit_references
+from mmgnn_dist.data.textinput import TextChoice
 from mmgnn_dist.data.tokens import TokenSet
 from mmgnn_dist.errors import UserError, nearest
 from mmgnn_dist.models.readout import Scaler
@@ -59,11 +60,15 @@ class Inputs:
             rank=ranks.rank,
             world=ranks.world,
             micro=self.recipe.train.micro_batch,
+            choice=TextChoice.of(self.recipe.text, self.recipe.train.seed, training=True),
         )
 
     def ordered(self, part: str, tokens: TokenSet | None, ranks: Ranks) -> Loader:
         """A part in order, each molecule on one rank; a rank may have none if there are fewer than ranks."""
-        return self._loader(self.split[part], tokens, rank=ranks.rank, world=ranks.world, shuffle=False)
+        choice = TextChoice.of(self.recipe.text, self.recipe.train.seed, training=False)
+        return self._loader(
+            self.split[part], tokens, rank=ranks.rank, world=ranks.world, shuffle=False, choice=choice
+        )
 
     def _loader(self, rows: np.ndarray, tokens: TokenSet | None, **options: Any) -> Loader:
         recipe = self.recipe

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mmgnn_dist.data.tokens import TokenSet
-from mmgnn_dist.models.embeddings import Embeddings, embeddings_folder, ensure_embeddings
+from mmgnn_dist.models.embeddings import Embeddings, ensure_embeddings, open_embeddings
 from mmgnn_dist.models.fused import TextSource
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.train.ranks import Ranks
@@ -26,18 +26,21 @@ def open_text(inputs: Inputs, ranks: Ranks, progress: Progress) -> TextSide:
     config, files = inputs.recipe.text, inputs.files
     if files is None:
         return TextSide()
-    frozen = config.mode == "frozen"
+    frozen, seed = config.mode == "frozen", inputs.recipe.train.seed
     for turn in (ranks.first, not ranks.first):
         if turn:
-            tokens = TokenSet.ensure(inputs.shards, list(config.fields), files, config.field_tokens, progress)
+            tokens = TokenSet.ensure(
+                inputs.shards, list(config.fields), files, config.field_tokens, progress,
+                config.budgets, config.template, config.sample_synonyms,
+            )  # fmt: skip
             tokens.check_length()
             if frozen and ranks.first:
-                ensure_embeddings(inputs.shards, tokens, files, config, ranks.device, progress)
+                ensure_embeddings(inputs.shards, tokens, files, config, ranks.device, progress, seed)
         ranks.barrier()
     progress.say(tokens.summary())
     embeddings = None
     if frozen:
-        embeddings = Embeddings(embeddings_folder(inputs.shards, tokens, files, config), inputs.shards)
+        embeddings = open_embeddings(inputs.shards, tokens, files, config, seed)
     return TextSide(
         tokens, TextSource(files, tokens.blank, embeddings.width if embeddings else None), embeddings
     )

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mmgnn_dist.data.groups import scaffold_groups
 from mmgnn_dist.data.pipeline import prepare
 from mmgnn_dist.data.shards import ShardSet
 from mmgnn_dist.data.splits import load_split, make_split, split_info
@@ -76,6 +77,8 @@ def test_wrong_splits_are_the_users_error(shards):
         (lambda: make_split(shards, "kfold", folds=2), "3 folds or more"),
         (lambda: make_split(shards, group="x"), "unknown grouping"),
         (lambda: make_split(shards, name="../x"), "no name for a split"),
+        (lambda: make_split(shards, "scaffold", group="none"), "keeps identities together"),
+        (lambda: make_split(shards, "size", folds=3), "one fold, not 3"),
     ]:
         with pytest.raises(UserError, match=message):
             call()
@@ -100,3 +103,60 @@ def test_splits_made_by_hand(shards):
     write(ids, ["trian", *parts[1:]])
     with pytest.raises(UserError, match="values other than"):
         load_split(shards, "mine")
+
+
+def test_a_scaffold_never_straddles(shards):
+    """Scaffolds found again with RDKit's own function; identities and draws as in a random split."""
+    from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
+
+    make_split(shards, "scaffold", folds=2)
+    names = [MurckoScaffoldSmiles(smiles) for smiles in shards.column("smiles").to_pylist()]
+    keys = [key[:14] for key in shards.column("inchikey").to_pylist()]
+    tested = []
+    for fold in range(2):
+        parts = load_split(shards, "scaffold", fold)
+        assert np.array_equal(np.sort(np.concatenate(list(parts.values()))), np.arange(shards.rows))
+        for labels in (names, keys):
+            seen = [{labels[row] for row in part if labels[row]} for part in parts.values()]
+            assert not seen[0] & seen[1] and not seen[0] & seen[2] and not seen[1] & seen[2]
+        tested.append(parts["test"])
+        acyclic = [row for row in parts["test"] if not names[row]]
+        assert acyclic  # chains are dealt out one by one, not all to one part
+        assert len(parts["test"]) > 0.05 * shards.rows
+    assert len(np.intersect1d(*tested)) < len(tested[0]) / 2
+
+
+def test_linked_scaffolds_stay_together(ray_once, columns, save, tmp_path):
+    """Tautomers of one identity with two scaffolds tie both scaffolds' molecules to each other."""
+    made = columns(90)
+    made["smiles"] = [["c1ccccc1", "C1CCCCC1", "CCO"][k % 3] for k in range(90)]
+    made["inchikey"] = [f"{chr(65 + k // 26)}{chr(65 + k % 26)}{'X' * 12}-UHFFFAOYSA-N" for k in range(90)]
+    make = str(save(made, units='{"energy": "eV", "gap": "eV"}'))
+    prepare([make], tmp_path / "apart")
+    made["inchikey"][1] = made["inchikey"][0]
+    prepare([str(save(made, "b.parquet", units='{"energy": "eV", "gap": "eV"}'))], tmp_path / "linked")
+    rings = {"apart": 2, "linked": 1}
+    for name, number in rings.items():
+        shards = ShardSet.open(tmp_path / name)
+        groups = scaffold_groups(shards).indices.to_numpy()
+        assert len(set(groups)) == number + 30
+        assert len(set(groups[::3])) == len(set(groups[1::3])) == 1
+        assert (groups[0] == groups[1]) == (name == "linked")
+
+
+def test_size_splits_extrapolate(shards):
+    make_split(shards, "size")
+    atoms = np.concatenate([np.diff(shard.ptr) for shard in shards.shards])
+    parts = {name: atoms[rows] for name, rows in load_split(shards, "size").items()}
+    assert parts["train"].max() < parts["val"].min() and parts["val"].max() < parts["test"].min()
+    assert [len(part) / shards.rows for part in parts.values()] == pytest.approx([0.8, 0.1, 0.1], abs=0.08)
+    assert split_info(shards, "size")["kind"] == "size"
+
+
+def test_size_splits_need_three_sizes(ray_once, columns, save, tmp_path):
+    made = columns(30)
+    made["atomic_numbers"] = [z[:3] for z in made["atomic_numbers"]]
+    made["positions"] = [pos[:9] for pos in made["positions"]]
+    prepare([str(save(made, units='{"energy": "eV", "gap": "eV"}'))], tmp_path / "set")
+    with pytest.raises(UserError, match="molecules of 1 sizes"):
+        make_split(ShardSet.open(tmp_path / "set"), "size")

@@ -84,17 +84,19 @@ def test_what_is_there_is_used_again(shards, encoder):
     assert calls[-1] == (2 * shards.rows, 2 * shards.rows, FIELDS[-1])
     files = sorted(tokens.folder.rglob("*.*"))
     before = [file.stat().st_mtime_ns for file in files]
-    (tokens.folder / "iupac_name.json").unlink()  # as if interrupted: finished files are kept
+    manifest = tokens.folder / f"{tokens.places['iupac_name']}.json"
+    manifest.unlink()  # as if interrupted: finished files are kept
     TokenSet.ensure(shards, FIELDS, encoder, 64)
     after = {file: file.stat().st_mtime_ns for file in sorted(tokens.folder.rglob("*.*"))}
     assert list(after) == files
-    assert [f.name for f, old in zip(files, before, strict=True) if after[f] != old] == ["iupac_name.json"]
+    assert [f.name for f, old in zip(files, before, strict=True) if after[f] != old] == [manifest.name]
 
 
 @pytest.mark.parametrize("harm", ["truncate", "alter", "remove", "shard", "manifest"])
 def test_stale_and_damaged_files_are_made_again(shards, encoder, tmp_path, harm):
     tokens = TokenSet.ensure(shards, ["iupac_name"], encoder, 64)
-    file = tokens.folder / "iupac_name" / "shard-00002.arrow"
+    place = tokens.places["iupac_name"]
+    file = tokens.folder / place / "shard-00002.arrow"
     content = file.read_bytes()
     if harm == "truncate":
         file.write_bytes(content[:-100])
@@ -103,7 +105,7 @@ def test_stale_and_damaged_files_are_made_again(shards, encoder, tmp_path, harm)
     elif harm == "remove":
         file.unlink()
     elif harm == "manifest":
-        (tokens.folder / "iupac_name.json").write_text("{ half")
+        (tokens.folder / f"{place}.json").write_text("{ half")
     else:  # another shard set under the old tokens
         other = make_set(tmp_path / "other", (9, 5, 14), seed=1)
         shutil.copytree(shards.path / "tokens", other.path / "tokens")
@@ -113,7 +115,7 @@ def test_stale_and_damaged_files_are_made_again(shards, encoder, tmp_path, harm)
     assert runs_of(again, "iupac_name") == runs_of(
         TokenSet.ensure(fresh, ["iupac_name"], encoder, 64), "iupac_name"
     )
-    manifest = json.loads((again.folder / "iupac_name.json").read_text())
+    manifest = json.loads((again.folder / f"{place}.json").read_text())
     assert [f["shard_sha256"] for f in manifest["files"]] == [s["sha256"] for s in shards.manifest["shards"]]
 
 

@@ -16,9 +16,11 @@ from mmgnn_dist.train import checkpoint
 
 @pytest.fixture(scope="module")
 def undisturbed(sample_shards, tmp_path_factory):
-    """The recipe (dropout on, language model fully trained) and its run without interruption."""
+    """The recipe (every dropout on, language model fully trained) and its run without interruption."""
     folder = tmp_path_factory.mktemp("undisturbed")
     recipe = write_recipe(folder, sample_shards.path)
+    drawn = "fields: [iupac_name, synonyms], field_tokens: 24, field_dropout: 0.3, sample_synonyms: true"
+    recipe.write_text(recipe.read_text().replace("fields: [iupac_name]", drawn))
     mmgnn("train", recipe, "--run", folder / "run")
     return recipe, folder / "run"
 

@@ -112,10 +112,18 @@ def test_altered_export_is_refused(trained, tmp_path):
         path.write_bytes(content)
 
 
-@pytest.mark.parametrize("mode", ["lora", "frozen"])
-def test_other_text_modes_train(sample_shards, tmp_path, mode):
+@pytest.mark.parametrize(("mode", "control"), [("lora", "random"), ("frozen", "shuffled")])
+def test_other_text_modes_and_controls_train(sample_shards, tmp_path, mode, control):
     recipe = write_recipe(tmp_path, sample_shards.path, mode)
-    mmgnn("train", recipe, "--run", tmp_path / "run", "train.max_steps=4", "train.precision=auto")
+    mmgnn(
+        "train",
+        recipe,
+        "--run",
+        tmp_path / "run",
+        "train.max_steps=4",
+        "train.precision=auto",
+        f"text.control={control}",
+    )
     with safe_open(tmp_path / "run/export/model.safetensors", "np") as weights:
         encoder = [name for name in weights.keys() if name.startswith("model.encoder")]  # noqa: SIM118
     assert bool(encoder) is (mode == "lora") and all("lora_" in name for name in encoder)

@@ -1,0 +1,130 @@
+"""Text fields by RDKit, for whatever no database and no file gives, and Bemis-Murcko scaffolds.
+
+Formula, weight, logP (Wildman and Crippen 1999, doi 10.1021/ci990307l), donors and acceptors, rotatable bonds
+and TPSA (Ertl 2000, doi 10.1021/jm000942e) follow from the SMILES. Without a SMILES that RDKit reads, formula
+and weight follow from the atoms and the rest stays absent. RDKit's values are not PubChem's: XLogP3 and the
+Cactvs counts are other models, which is why every field keeps its origin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mmgnn_dist.chem.elements import SYMBOLS
+from mmgnn_dist.errors import need
+
+NUMBERS = {
+    "molecular_weight": "_CalcMolWt",
+    "xlogp": "",  # the first of the Crippen descriptors
+    "h_bond_donor_count": "CalcNumHBD",
+    "h_bond_acceptor_count": "CalcNumHBA",
+    "rotatable_bond_count": "CalcNumRotatableBonds",
+    "tpsa": "CalcTPSA",
+}
+FROM_ATOMS = ("molecular_formula", "molecular_weight")
+FIELDS = ("molecular_formula", *NUMBERS)
+
+
+def rdkit_version() -> str:
+    """Version of the RDKit that is installed.
+
+    Raises:
+        UserError: none is.
+    """
+    try:
+        from rdkit import rdBase
+    except ImportError:
+        raise need("rdkit", "chem") from None
+    return str(rdBase.rdkitVersion)
+
+
+def describe(smiles: pa.Array, z: np.ndarray, z_count: np.ndarray) -> tuple[pa.Table, np.ndarray]:
+    """The text fields that RDKit can give.
+
+    Args:
+        smiles: large_string [n], null where there is none.
+        z: atomic numbers of all molecules in a row, int64; what is no element has no weight.
+        z_count: number of atoms of each molecule, int64 [n].
+
+    Returns:
+        `FIELDS` as columns, large_string and float32, null where unknown; and which molecules RDKit read from
+        their SMILES, bool [n] (the others were counted from their atoms).
+    """
+    rdkit_version()
+    from rdkit import rdBase
+    from rdkit.Chem import rdMolDescriptors as calculate
+
+    functions = [getattr(calculate, name) for name in NUMBERS.values() if name]
+    n = len(z_count)
+    formulas: list[str | None] = [None] * n
+    numbers = np.full((n, len(NUMBERS)), np.nan)
+    read = np.zeros(n, bool)
+    with rdBase.BlockLogs():
+        for row, molecule in _molecules(smiles):
+            formulas[row] = calculate.CalcMolFormula(molecule)
+            values = [function(molecule) for function in functions]
+            values.insert(1, calculate.CalcCrippenDescriptors(molecule)[0])
+            numbers[row] = values
+            read[row] = True
+    first = np.cumsum(z_count) - z_count
+    for row in np.flatnonzero(~read).tolist():
+        formulas[row], numbers[row, 0] = from_atoms(z[first[row] : first[row] + z_count[row]])
+    columns: dict[str, pa.Array] = {"molecular_formula": pa.array(formulas, pa.large_string())}
+    for place, name in enumerate(NUMBERS):
+        column = numbers[:, place].astype(np.float32)
+        columns[name] = pa.array(column, mask=~np.isfinite(column))
+    return pa.table(columns), read
+
+
+def from_atoms(z: np.ndarray) -> tuple[str | None, float]:
+    """Hill formula (C, H, then by symbol) and average weight, g/mol; None and NaN for what is no element."""
+    counts = np.bincount(np.clip(z, 0, len(SYMBOLS)), minlength=len(SYMBOLS))
+    present = np.flatnonzero(counts).tolist()
+    if not present or present[0] == 0 or present[-1] >= len(SYMBOLS):
+        return None, float("nan")
+    carbon = counts[6] > 0
+    present.sort(key=lambda e: (not (carbon and e == 6), not (carbon and e == 1), SYMBOLS[e]))
+    formula = "".join(SYMBOLS[e] + (str(counts[e]) if counts[e] > 1 else "") for e in present)
+    return formula, float(sum(_weights()[e] * counts[e] for e in present))
+
+
+def scaffolds(smiles: pa.Array) -> pa.Array:
+    """Bemis-Murcko scaffold (ring systems and linkers, without stereochemistry) as SMILES, large_string [n].
+
+    "" for a molecule without rings, null where there is no SMILES that RDKit reads.
+    """
+    rdkit_version()
+    from rdkit import Chem, rdBase
+    from rdkit.Chem.Scaffolds import MurckoScaffold
+
+    coded = smiles.dictionary_encode()
+    found: list[str | None] = [None] * len(coded.dictionary)
+    with rdBase.BlockLogs():
+        for place, molecule in _molecules(coded.dictionary):
+            Chem.RemoveStereochemistry(molecule)
+            found[place] = Chem.MolToSmiles(MurckoScaffold.GetScaffoldForMol(molecule))
+    return pa.array(found, pa.large_string()).take(coded.indices)
+
+
+def _molecules(smiles: pa.Array) -> Iterator[tuple[int, Any]]:
+    """(place, RDKit molecule) of every SMILES that RDKit reads and that has an atom."""
+    from rdkit import Chem
+
+    for place, text in enumerate(smiles.to_pylist()):
+        molecule = Chem.MolFromSmiles(text) if text else None
+        if molecule is not None and molecule.GetNumAtoms():
+            yield place, molecule
+
+
+@lru_cache(maxsize=1)
+def _weights() -> list[float]:
+    """Average atomic weights by atomic number, g/mol."""
+    from rdkit import Chem
+
+    table = Chem.GetPeriodicTable()
+    return [0.0, *(table.GetAtomicWeight(z) for z in range(1, len(SYMBOLS)))]
