@@ -93,7 +93,7 @@ class DimeNetPPConfig(Section):
     output: int = Field(256, ge=1, description="width of the atom vectors")
     blocks: int = Field(4, ge=1)
     radial: int = Field(6, ge=1, description="radial functions")
-    spherical: int = Field(7, ge=1, description="angular functions")
+    spherical: int = Field(7, ge=1, le=12, description="angular functions")
     cutoff: float = Field(5.0, gt=0, description="Å")
 
 

@@ -11,7 +11,9 @@ from mmgnn_dist.errors import UserError
 LAUNCH = Path(__file__).parents[1] / "launch"
 
 
-@pytest.mark.parametrize("path", sorted(LAUNCH.glob("*.yaml")), ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", sorted(LAUNCH.rglob("*.yaml")), ids=lambda p: p.relative_to(LAUNCH).as_posix()
+)
 def test_shipped_recipes_are_valid(path):
     load_recipe(path)
 
@@ -22,6 +24,14 @@ def test_canonical_form_reads_back_equal(tmp_path):
     again = load_recipe(tmp_path / "recipe.yaml")
     assert again == recipe and again.fingerprint() == recipe.fingerprint()
     assert again.train.optim.lr == 3e-4
+
+
+@pytest.mark.parametrize("name", ["schnet", "painn", "dimenetpp"])
+def test_a_backbone_is_chosen_by_name(name, tmp_path):
+    recipe = load_recipe(None, [f"model.backbone.name={name}", "model.backbone.hidden=48"])
+    assert recipe.model.backbone.name == name and recipe.model.backbone.hidden == 48
+    recipe.save(tmp_path / "recipe.yaml")
+    assert load_recipe(tmp_path / "recipe.yaml") == recipe
 
 
 def test_fingerprint_follows_what_decides_the_result():
@@ -36,7 +46,14 @@ def test_fingerprint_follows_what_decides_the_result():
         ("trian.epochs=3", "did you mean 'train'"),
         ("train.epoch=3", "did you mean 'epochs'"),
         ("train.optim.lr_txt=1", "did you mean 'lr_text'"),
-        ("model.backbone.hiden=3", "did you mean 'hidden'"),
+        ("model.backbone.hiden=3", "key model.backbone.hiden (did you mean 'hidden'"),
+        ("model.backbone={name: painn, radal: 3}", "key model.backbone.radal (did you mean 'radial'"),
+        ("model.backbone={name: dimenetpp, filters: 3}", "allowed here: name, hidden, triplet, basis"),
+        ("model.backbone={name: dimenetpp, radial: 0}", "model.backbone.radial=0"),
+        ("model.backbone={name: painn, basis: sine}", "'bessel' or 'gaussian'"),
+        ("model.backbone.name=panin", "model.backbone.name='panin' is unknown (did you mean 'painn'?)"),
+        ("model.backbone.name=egnn", "allowed here: schnet, painn, dimenetpp"),
+        ("model.backbone=painn", "model.backbone='painn'"),
         ("train.epochs=many", "train.epochs='many'"),
         ("train.epochs=0", "train.epochs=0"),
         ("text.fields=[iupac]", "'iupac_name'"),

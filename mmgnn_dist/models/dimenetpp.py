@@ -9,8 +9,10 @@ a message m_ji [H], a chain of edges k -> j -> i is a triplet; d is a distance, 
     sbf_ln   = u(x_kj) N_ln j_l(z_ln x_kj) Y_l0(angle)                            spherical basis
     m_ji     = silu Lin [h_i, h_j, silu Lin rbf(x_ji)]                            embedding
     t_ji     = silu Lin sum_k [silu Lin (silu Lin m_kj * Lin Lin rbf_kj)] * Lin Lin sbf_kj,ji
-    m_ji     = res (silu Lin res(silu Lin m_ji + t_ji) + m_ji)                    interaction
-    a_i      = silu Lin silu Lin silu Lin Lin sum_j m_ji * Lin rbf_ji             output, after every block
+    m_ji     = res res (silu Lin res (silu Lin m_ji + t_ji) + m_ji)               interaction
+    a_i      = silu Lin silu Lin silu Lin Lin sum_j m_ji * Lin rbf_ji             output, before and after
+                                                                                    every interaction
+    res y    = y + silu Lin silu Lin y
 
 The angle of the authors' code lies between the directions k -> j and j -> i: pi minus the bond angle, 0 in a
 straight chain. Only Legendre polynomials of its cosine are needed, and the cosine is a smooth function of
@@ -108,7 +110,7 @@ class Embedding(nn.Module):
         super().__init__()
         self.element = nn.Embedding(ELEMENTS, config.hidden)
         nn.init.uniform_(self.element.weight, -math.sqrt(3.0), math.sqrt(3.0))
-        # torch's own start, as in the authors' PyTorch ports
+        # torch's own start, as in PyTorch Geometric
         self.radial = nn.Linear(config.radial, config.hidden)
         self.join = nn.Linear(3 * config.hidden, config.hidden)
 

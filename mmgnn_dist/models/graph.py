@@ -1,7 +1,8 @@
 """Atoms of a batch, and the pairs of atoms that interact.
 
-Shapes: `N` atoms and `B` molecules of a batch, `P` pairs, `H` width. Everything is plain torch on the
-device of its input: no compiled extension, and no cap on the number of neighbours.
+Shapes: `N` atoms and `B` molecules of a batch, `P` pairs, `E` edges (a pair is two), `T` triplets, `H` width.
+Everything is plain torch on the device of its input: no compiled extension, and no cap on the number of
+neighbours.
 """
 
 from __future__ import annotations

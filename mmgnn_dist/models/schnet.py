@@ -14,8 +14,6 @@ directions, which halves the cost of the filters.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn.models.schnet import GaussianSmearing, ShiftedSoftplus
@@ -23,6 +21,7 @@ from torch_geometric.nn.models.schnet import GaussianSmearing, ShiftedSoftplus
 from mmgnn_dist.config import SchNetConfig
 from mmgnn_dist.models.backbone import ELEMENTS, AtomFeatures, Backbone
 from mmgnn_dist.models.graph import Graph, pairs_within
+from mmgnn_dist.models.radial import cosine_cutoff
 
 
 class Interaction(nn.Module):
@@ -71,7 +70,7 @@ class SchNet(Backbone):
         """Atom vectors [N, H] of a batch; positions in Å."""
         i, j, distance = pairs_within(graph, self.config.cutoff)
         basis = self.smearing(distance).to(distance.dtype)
-        envelope = 0.5 * (torch.cos(distance * (math.pi / self.config.cutoff)) + 1.0).unsqueeze(-1)
+        envelope = cosine_cutoff(distance, self.config.cutoff)
         x = self.embedding(graph.z)
         for interaction in self.interactions:
             x = x + interaction(x, i, j, basis, envelope)

@@ -95,7 +95,7 @@ class BackboneSuite:
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.dim() < 2:
-                    parameter += 0.1 * torch.randn(parameter.shape, generator=noise, dtype=dtype)
+                    parameter.add_(torch.randn(parameter.shape, generator=noise, dtype=dtype), alpha=0.1)
         return model
 
     def graph(self, count: int = 6, dtype: torch.dtype = torch.float64) -> Graph:
@@ -169,11 +169,11 @@ class BackboneSuite:
             ends = []
             for sign in (1.0, -2.0):
                 for parameter, direction in zip(parameters, directions, strict=True):
-                    parameter += sign * 1e-6 * direction
+                    parameter.add_(direction, alpha=sign * 1e-6)
                 ends.append(value(shift))
             expected = sum((s * d).sum() for s, d in zip(slopes, directions, strict=True))
             for parameter, direction in zip(parameters, directions, strict=True):
-                parameter += 1e-6 * direction
+                parameter.add_(direction, alpha=1e-6)
             torch.testing.assert_close((ends[0] - ends[1]) / 2e-6, expected, rtol=1e-6, atol=1e-7)
 
     @pytest.mark.parametrize("sizes", [[1], [2], [1, 2, 1]])
@@ -256,16 +256,16 @@ class BackboneSuite:
         model = make_backbone(self.config)
         readout = ReadOut(model.width, ["intensive"], 0.0)
         parameters = [*model.parameters(), *readout.parameters()]
-        steps = 1000
         optimizer = torch.optim.Adam(parameters, lr=2e-3)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, 1e-5)
-        for _ in range(steps):
-            optimizer.zero_grad()
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 1000, 1e-5)
+        for step in range(1000):
             error = (readout(model(graph), graph).squeeze(-1) - target).abs()
             if float(error.detach().mean()) < 0.02:
-                break
+                print(f"{self.config.name}: {float(error.detach().mean()):.3f} after {step} steps")
+                return
+            optimizer.zero_grad()
             error.square().mean().backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             schedule.step()
-        assert float(error.detach().mean()) < 0.02
+        pytest.fail(f"{float(error.detach().mean()):.3f} of the deviation is left")

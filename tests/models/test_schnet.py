@@ -1,4 +1,4 @@
-"""Pairs against brute force, SchNet against PyG's module and against saved reference values."""
+"""SchNet: the suite of all backbones, PyG's module, saved reference values, published size."""
 
 from __future__ import annotations
 
@@ -12,35 +12,8 @@ from safetensors.torch import load_file
 from torch_geometric.nn.models import SchNet as PygSchNet
 
 from mmgnn_dist.config import SchNetConfig
-from mmgnn_dist.models.graph import Graph, pairs_within
+from mmgnn_dist.models.graph import Graph
 from mmgnn_dist.models.schnet import SchNet
-
-
-def brute_force(pos: torch.Tensor, ptr: torch.Tensor, cutoff: float) -> dict[tuple[int, int], float]:
-    found = {}
-    for first, last in zip(ptr[:-1].tolist(), ptr[1:].tolist(), strict=True):
-        for i in range(first, last):
-            for j in range(first, i):
-                distance = float(torch.dist(pos[i], pos[j]))
-                if distance < cutoff:
-                    found[i, j] = distance
-    return found
-
-
-@pytest.mark.parametrize("sizes", [[5, 1, 9, 2], [1], [40, 3]])
-def test_pairs_equal_brute_force(sizes):
-    z, pos, ptr = random_molecules(sizes)
-    i, j, distance = pairs_within(Graph.make(z, pos, ptr), 4.0)
-    found = {(a, b): d for a, b, d in zip(i.tolist(), j.tolist(), distance.tolist(), strict=True)}
-    expected = brute_force(pos, ptr, 4.0)
-    assert found.keys() == expected.keys() and len(i) == len(expected)
-    assert all(abs(found[key] - expected[key]) < 1e-12 for key in expected)
-
-
-def test_no_cap_on_neighbours():
-    pos = torch.rand(200, 3, dtype=torch.float64)
-    i, _, _ = pairs_within(Graph.make(torch.ones(200), pos, torch.tensor([0, 200])), 5.0)
-    assert len(i) == 200 * 199 // 2
 
 
 def from_pyg(model: SchNet, weights: dict[str, torch.Tensor]) -> SchNet:

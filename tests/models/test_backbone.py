@@ -1,0 +1,49 @@
+"""The backbones of the shipped recipes, and each backbone inside the fused model."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from conftest_models import batch_of
+
+from mmgnn_dist.config import load_recipe
+from mmgnn_dist.models.backbone import make_backbone
+from mmgnn_dist.models.fused import FusedModel
+
+RECIPES = Path(__file__).parents[2] / "launch" / "backbones"
+NAMES = ["schnet", "painn", "dimenetpp"]
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda p: p.stem)
+def test_a_recipe_says_how_many_parameters_its_backbone_has(path):
+    said = re.search(r"# ([\d,]+) parameters", path.read_text(encoding="utf-8"))
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem
+    count = sum(p.numel() for p in make_backbone(recipe.model.backbone).parameters())
+    assert said and int(said[1].replace(",", "")) == count
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fused_model_takes_every_backbone(name):
+    """Also a batch without a single edge leaves no parameter without a gradient: ranks would wait."""
+    overrides = ["model.modality=graph", f"model.backbone.name={name}", "model.backbone.hidden=16"]
+    model = FusedModel(load_recipe(None, overrides), ["intensive", "extensive"], None)
+    for sizes in ([3, 1, 5], [1, 1]):
+        model.zero_grad()
+        scaled, _ = model(batch_of(sizes, [[]] * len(sizes)))
+        assert scaled.shape == (len(sizes), 2)
+        scaled.square().sum().backward()
+        assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_follow_torchs_seed(name):
+    config = load_recipe(None, [f"model.backbone.name={name}", "model.backbone.hidden=16"]).model.backbone
+    weights = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        weights.append(torch.cat([p.detach().flatten() for p in make_backbone(config).parameters()]))
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
