@@ -25,6 +25,41 @@ def linear(theirs: str, ours: str | list[str], bias: bool = True) -> Mapping:
     return {f"{theirs}.{kind}": [f"{n}.{kind}" for n in names] for kind in ("weight", *["bias"] * bias)}
 
 
+def put(model: nn.Module, weights: dict[str, Tensor], mapping: Mapping) -> None:
+    """Put their weights into ours; every parameter of either side must be taken."""
+    own = dict(model.named_parameters())
+    assert set(weights) == set(mapping), set(weights) ^ set(mapping)
+    for theirs, names in mapping.items():
+        value, start = weights[theirs].detach(), 0
+        for name in names:
+            parameter = own.pop(name)
+            rows = min(len(parameter), len(value) - start)
+            with torch.no_grad():
+                parameter[:rows] = value[start : start + rows]
+            start += rows
+        assert start == len(value), theirs
+    assert not own, f"without reference weights: {sorted(own)}"
+
+
+def compare(
+    model: nn.Module, reference: nn.Module, mapping: Mapping, graph: Graph, expected: Callable[[], Tensor]
+) -> None:
+    """Give our model the reference's weights: the same outputs [B] and all the same gradients.
+
+    Args:
+        model: graph -> [B]. reference: the module with the weights. mapping: its names -> ours.
+        graph: with positions that need gradients. expected: what the reference gives for it, [B].
+    """
+    theirs, own = dict(reference.named_parameters()), dict(model.named_parameters())
+    put(model, theirs, mapping)
+    found, wanted = model(graph), expected()
+    close(found, wanted, BOUND)
+    ours = torch.autograd.grad(found.sum(), [graph.pos, *(own[n] for (n,) in mapping.values())])
+    others = torch.autograd.grad(wanted.sum(), [graph.pos, *(theirs[n] for n in mapping)])
+    for a, b in zip(ours, others, strict=True):
+        close(a[: len(b)], b, BOUND)
+
+
 class Golden:
     """One case: weights, inputs, expected outputs.
 
@@ -39,20 +74,9 @@ class Golden:
         self.graph = Graph.make(self.io["z"], self.pos, self.io["ptr"])
 
     def load(self, model: nn.Module, mapping: Mapping, ignored: tuple[str, ...] = ()) -> None:
-        """Put their weights into ours; every parameter of either side must be taken."""
-        own = dict(model.named_parameters())
-        for theirs, names in mapping.items():
-            value, start = self.weights[theirs], 0
-            for name in names:
-                parameter = own.pop(name)
-                rows = min(len(parameter), len(value) - start)
-                with torch.no_grad():
-                    parameter[:rows] = value[start : start + rows]
-                start += rows
-            assert start == len(value), theirs
-        assert not own, f"without reference weights: {sorted(own)}"
-        left = [n for n in self.weights if n not in mapping and not n.startswith(ignored)]
-        assert not left, f"reference weights not taken: {left}"
+        """Put the saved weights into ours, but for those with an ignored beginning."""
+        weights = {name: value for name, value in self.weights.items() if not name.startswith(ignored)}
+        put(model, weights, mapping)
 
     def check(self, y: Tensor, model: nn.Module, mapping: Mapping) -> None:
         """Outputs [B], position gradients and the given parameter gradients."""
@@ -89,12 +113,15 @@ ATOMWISE: Mapping = {
 }
 
 
-class Atomwise(nn.Module):
-    """The head of schnetpack: Lin silu Lin on every atom, summed over the molecule."""
+PYG_HEAD: Mapping = {**linear("lin1", "head.layers.0"), **linear("lin2", "head.layers.2")}
 
-    def __init__(self, width: int) -> None:
+
+class Atomwise(nn.Module):
+    """The head of schnetpack (SiLU) and of PyG's SchNet (shifted softplus): two layers on every atom."""
+
+    def __init__(self, width: int, activation: nn.Module) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(width, width // 2), nn.SiLU(), nn.Linear(width // 2, 1))
+        self.layers = nn.Sequential(nn.Linear(width, width // 2), activation, nn.Linear(width // 2, 1))
 
     def forward(self, h: Tensor) -> Tensor:
         """[N, H] -> [N]."""
@@ -112,6 +139,30 @@ class WithHead(nn.Module):
         """Sum of the head's atom values over each molecule."""
         atoms = self.head(self.vectors(graph))
         return atoms.new_zeros(graph.size).index_add(0, graph.molecule, atoms)
+
+
+def schnet_mapping(blocks: int, prefix: str, names: dict[str, str]) -> Mapping:
+    """The mapping of SchNet without its head.
+
+    Args:
+        blocks: number of interactions. prefix: of their names. names: of our layers, in theirs.
+    """
+    mapping: Mapping = {f"{prefix}embedding.weight": ["body.embedding.weight"]}
+    for k in range(blocks):
+        for ours, theirs in names.items():
+            there, here = f"{prefix}interactions.{k}.{theirs}", f"body.interactions.{k}.{ours}"
+            mapping |= linear(there, here, bias=ours != "inward")
+    return mapping
+
+
+PYG_SCHNET = {
+    "filter.0": "mlp.0", "filter.2": "mlp.2", "inward": "conv.lin1",
+    "outward.0": "conv.lin2", "outward.2": "lin",
+}  # fmt: skip
+SPK_SCHNET = {
+    "filter.0": "filter_network.0", "filter.2": "filter_network.1", "inward": "in2f",
+    "outward.0": "f2out.0", "outward.2": "f2out.1",
+}  # fmt: skip
 
 
 class BlockHeads(nn.Module):

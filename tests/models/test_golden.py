@@ -4,8 +4,23 @@ from __future__ import annotations
 
 import pytest
 import torch
-from golden import ATOMWISE, Atomwise, BlockHeads, Golden, Mapping, WithHead, close, dimenet_mapping, linear
+from golden import (
+    ATOMWISE,
+    PYG_HEAD,
+    PYG_SCHNET,
+    SPK_SCHNET,
+    Atomwise,
+    BlockHeads,
+    Golden,
+    Mapping,
+    WithHead,
+    close,
+    dimenet_mapping,
+    linear,
+    schnet_mapping,
+)  # fmt: skip
 from torch_geometric.nn.models.dimenet import SphericalBasisLayer
+from torch_geometric.nn.models.schnet import ShiftedSoftplus
 
 from mmgnn_dist.config import DimeNetPPConfig, PaiNNConfig, SchNetConfig
 from mmgnn_dist.models.dimenetpp import DimeNetPP, SphericalBasis, cosines
@@ -22,18 +37,23 @@ def golden(shared):
     return lambda name: Golden(shared / "data" / "golden", name)
 
 
+def test_schnet_of_pyg(golden):
+    case = golden("schnet_pyg")
+    body = SchNet(SchNetConfig(hidden=32, filters=48, interactions=3, gaussians=25, cutoff=5.0))
+    mapping = schnet_mapping(3, "", PYG_SCHNET) | PYG_HEAD
+    model = WithHead(body, Atomwise(32, ShiftedSoftplus()), body)
+    shared = tuple(f"interactions.{k}.conv.nn" for k in range(3))  # the filters again
+    case.load(model, mapping, ("distance_expansion", *shared))
+    close(body.smearing.offset, case.weights["distance_expansion.offset"], 1e-15)
+    close(body(case.graph), case.io["h_atom"], 1e-9)
+    case.check(model(case.graph), model, mapping)
+
+
 def test_schnet_of_schnetpack(golden):
     case = golden("schnet_spk")
     body = SchNet(SchNetConfig(hidden=32, filters=48, interactions=3, gaussians=20, cutoff=5.0))
-    mapping: Mapping = {"representation.embedding.weight": ["body.embedding.weight"], **ATOMWISE}
-    for k in range(3):
-        ours, theirs = f"body.interactions.{k}", f"representation.interactions.{k}"
-        mapping |= linear(f"{theirs}.in2f", f"{ours}.inward", bias=False)
-        mapping |= linear(f"{theirs}.filter_network.0", f"{ours}.filter.0")
-        mapping |= linear(f"{theirs}.filter_network.1", f"{ours}.filter.2")
-        mapping |= linear(f"{theirs}.f2out.0", f"{ours}.outward.0")
-        mapping |= linear(f"{theirs}.f2out.1", f"{ours}.outward.2")
-    model = WithHead(body, Atomwise(32), body)
+    mapping = schnet_mapping(3, "representation.", SPK_SCHNET) | ATOMWISE
+    model = WithHead(body, Atomwise(32, torch.nn.SiLU()), body)
     case.load(model, mapping, ("representation.radial_basis", "representation.cutoff_fn"))
     close(body.smearing.offset, case.weights["representation.radial_basis.offsets"], 1e-15)
     close(body(case.graph), case.io["h_atom"], 1e-9)
@@ -56,7 +76,7 @@ def test_painn_of_schnetpack(golden, name):
             mapping |= linear(f"{theirs}.1", f"{ours}.context.2")
         mix = f"representation.mixing.{k}.mu_channel_mix"
         mapping |= linear(mix, f"body.updates.{k}.mix", bias=False)
-    model = WithHead(body, Atomwise(32), body)
+    model = WithHead(body, Atomwise(32, torch.nn.SiLU()), body)
     case.load(model, mapping, ("representation.radial_basis", "representation.cutoff_fn"))
     if name == "painn":
         features = body.features(case.graph)
