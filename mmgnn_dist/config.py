@@ -30,6 +30,18 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_default=True)
 
 
+class PubChemConfig(Section):
+    """PubChem's web service, for `mmgnn data enrich`."""
+
+    base_url: str = Field(
+        "https://pubchem.ncbi.nlm.nih.gov/rest/pug", description="PUG REST, or a mirror of it"
+    )
+    cache: Path | None = Field(
+        None, description="SQLite file of its answers; none: pubchem-cache.sqlite beside the output"
+    )
+    max_age: float = Field(90, ge=0, description="days after which what it did not have is asked again")
+
+
 class DataConfig(Section):
     """Where the molecules come from and which part of them trains."""
 
@@ -40,6 +52,7 @@ class DataConfig(Section):
     rows_per_shard: int = Field(4096, ge=1, description="molecules read into one shard")
     workers: int = Field(0, ge=0, description="CPUs for Ray; 0: all of this machine")
     units: dict[str, str] = Field({}, description="unit of each target column of a user's file")
+    pubchem: PubChemConfig = PubChemConfig()
 
 
 class TextConfig(Section):
