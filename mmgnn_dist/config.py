@@ -174,8 +174,8 @@ class Recipe(Section):
         write_text(path, self.to_yaml())
 
     def fingerprint(self) -> str:
-        """SHA-256 of what decides the result: the canonical recipe without its twins and tracking."""
-        part = self.model_dump(mode="json", exclude={"twins", "track"})
+        """SHA-256 of what decides the result: the canonical recipe without twins, tracking and PubChem."""
+        part = self.model_dump(mode="json", exclude={"twins": True, "track": True, "data": {"pubchem"}})
         return hashlib.sha256(yaml.safe_dump(part, sort_keys=True).encode()).hexdigest()
 
 

@@ -23,18 +23,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmgnn_dist.chem.pubchem.extras import FIELD_FILES, KEY_FILE, ExtrasFile, Lines, find_extras
-from mmgnn_dist.chem.pubchem.lookup import NAMES, Report
+from mmgnn_dist.chem.pubchem.lookup import Report
 from mmgnn_dist.config import TEXT_FIELDS
+from mmgnn_dist.data.bulkmerge import PART, Part, choose_cids, member, merged
 from mmgnn_dist.data.engine import ray_data, watch
 from mmgnn_dist.data.hashing import hash_strings
 from mmgnn_dist.data.texttable import (
     ABOUT,
-    ROWS,
-    SCHEMA,
     EnrichResult,
     check_output,
     result_lines,
@@ -46,7 +44,6 @@ from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json, write_json
 
 STAGED = "mmgnn-bulk"
-PART = pa.schema([("cid", pa.int64()), ("text", pa.large_string())])
 
 
 @dataclass(frozen=True)
@@ -99,23 +96,15 @@ class Scan:
 def _by_key(lines: Lines, wanted: np.ndarray) -> tuple[np.ndarray, pa.Array]:
     """(CIDs, InChIKeys) of the lines whose key is wanted."""
     rows, keys = lines.keys()
-    hit = np.flatnonzero(_member(hash_strings(keys), wanted))
+    hit = np.flatnonzero(member(hash_strings(keys), wanted))
     return lines.cid[rows[hit]], keys.take(pa.array(hit))
 
 
 def _by_cid(lines: Lines, wanted: np.ndarray) -> tuple[np.ndarray, pa.Array]:
     """(CIDs, texts) of the lines whose CID is wanted; only the stretch of `wanted` that they span is read."""
     first, last = np.searchsorted(wanted, [lines.cid[0], lines.cid[-1] + 1])
-    rows = np.flatnonzero(_member(lines.cid, wanted[first:last]))
+    rows = np.flatnonzero(member(lines.cid, wanted[first:last]) & (lines.end > lines.start))
     return lines.cid[rows], lines.texts(rows)
-
-
-def _member(values: np.ndarray, ordered: np.ndarray) -> np.ndarray:
-    """Whether each value is in a sorted array, bool [n]."""
-    if not len(ordered):
-        return np.zeros(len(values), bool)
-    place = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
-    return np.asarray(ordered[place] == values)
 
 
 def enrich_bulk(
@@ -164,11 +153,15 @@ def enrich_bulk(
         _scan(scans, workers or os.cpu_count() or 1, report or (lambda done, total, note: None))
         parts = {name: Part(scan.part) for name, scan in scans.items()}
         records = {name: read_json(scan.record) for name, scan in scans.items()}
-        rows, several = _choose(parts)
-        counts |= {"found": len(rows), "several": several}
+        cids, several = choose_cids(parts)
+        counts |= {"found": len(cids), "several": several}
         about = {"files": records, **counts}
-        counts["coverage"] = write_text_table(to, _windows(parts, rows, records), about)
-    return EnrichResult(to, counts, time.monotonic() - began, result_lines(to, counts))
+        counts["coverage"] = write_text_table(to, merged(parts, cids, records), about)
+    lines = result_lines(to, counts)
+    for name, record in records.items():
+        if record["odd_lines"]:
+            lines.append(f"{name}: {record['odd_lines']} lines are not CID, tab, text: left out")
+    return EnrichResult(to, counts, time.monotonic() - began, lines)
 
 
 @contextmanager
@@ -256,7 +249,7 @@ def _scan(scans: dict[str, Scan], workers: int, report: Report) -> None:
             if errors:
                 raise UserError(errors[0])
             if scanned is not others:
-                _save(others[0].wanted, np.unique(Part(key.part).cid))
+                _save(others[0].wanted, np.concatenate([np.zeros(0, np.int64), *Part(key.part).cids()]))
     report(total, total, "merging")
 
 
@@ -269,97 +262,3 @@ class Worker:
     def work(self, row: dict[str, Any]) -> dict[str, Any]:
         """One scan."""
         return {"scan": row["scan"], "error": self.scans[row["scan"]].work()}
-
-
-class Part:
-    """What was kept of one file, memory-mapped: `cid` int64 [n], ascending, and `text` of as many rows."""
-
-    def __init__(self, path: Path):
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        self.cid = table["cid"].to_numpy()
-        self.text = table["text"]
-
-    def between(self, first: int, last: int) -> tuple[np.ndarray, pa.Array]:
-        """(CIDs, texts) of the rows whose CID is in [first, last]."""
-        start, end = np.searchsorted(self.cid, [first, last + 1])
-        return self.cid[start:end], self.text.slice(start, end - start).combine_chunks()
-
-
-def _choose(parts: dict[str, Part]) -> tuple[np.ndarray, int]:
-    """(rows of the key file's part, one for each key, ascending; number of keys with several CIDs).
-
-    Of several CIDs of one key the lowest with a name is taken, else the lowest.
-    """
-    keys = parts[KEY_FILE]
-    if not len(keys.cid):
-        return np.zeros(0, np.int64), 0
-    named = np.zeros(len(keys.cid), bool)
-    for field in NAMES:
-        if FIELD_FILES[field] in parts:
-            named |= _member(keys.cid, parts[FIELD_FILES[field]].cid)
-    identity = hash_strings(keys.text)
-    order = np.lexsort((keys.cid, ~named, identity))
-    first = np.flatnonzero(np.append(True, np.diff(identity[order]) != 0))
-    sizes = np.diff(np.append(first, len(order)))
-    return np.sort(order[first]), int(np.sum(sizes > 1))
-
-
-def _windows(parts: dict[str, Part], rows: np.ndarray, records: dict[str, Any]) -> Iterator[pa.Table]:
-    """The output, a window of CIDs at a time."""
-    keys = parts[KEY_FILE]
-    origins = {
-        field: f"{name} of {records[name]['date']}" for field, name in FIELD_FILES.items() if name in records
-    }
-    for first in range(0, len(rows), ROWS):
-        window = rows[first : first + ROWS]
-        cid = keys.cid[window]
-        columns: dict[str, pa.Array] = {field.name: pa.nulls(len(cid), field.type) for field in SCHEMA}
-        columns["cid"] = pa.array(cid)
-        columns["inchikey"] = keys.text.take(pa.array(window)).combine_chunks().cast(pa.string())
-        for field, name in FIELD_FILES.items():
-            if name in parts:
-                held, text = parts[name].between(int(cid[0]), int(cid[-1]))
-                columns[field] = (_lists if field == "synonyms" else _singles)(cid, held, _trimmed(text))
-        columns["field_sources"] = _sources(columns, origins)
-        yield pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
-
-
-def _trimmed(text: pa.Array) -> pa.Array:
-    """Texts up to the first tab, without blanks at the ends; null where nothing is left."""
-    text = pc.utf8_trim_whitespace(pc.list_element(pc.split_pattern(text, "\t", max_splits=1), 0))
-    return pc.if_else(pc.equal(text, ""), None, text).cast(pa.string())
-
-
-def _singles(cid: np.ndarray, held: np.ndarray, text: pa.Array) -> pa.Array:
-    """The text of each CID, null where there is none."""
-    hit = _member(cid, held)
-    return text.take(pa.array(np.searchsorted(held, cid), mask=~hit))
-
-
-def _lists(cid: np.ndarray, held: np.ndarray, text: pa.Array) -> pa.Array:
-    """The texts of each CID as a list, null where there are none."""
-    kept = np.flatnonzero(np.asarray(text.is_valid()))
-    held = held[kept]
-    start, end = np.searchsorted(held, cid), np.searchsorted(held, cid, side="right")
-    size = end - start
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(size)])
-    places = kept[np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], size)]
-    return pa.ListArray.from_arrays(
-        pa.array(offsets, pa.int32()), text.take(pa.array(places)), mask=pa.array(size == 0)
-    )
-
-
-def _sources(columns: dict[str, pa.Array], origins: dict[str, str]) -> pa.Array:
-    """JSON object field -> origin of each row, made once for each set of fields present."""
-    fields = [field for field in TEXT_FIELDS if field in origins]
-    bits = sum(
-        np.asarray(columns[field].is_valid(), dtype=np.int64) << bit for bit, field in enumerate(fields)
-    )
-    patterns, which = np.unique(bits, return_inverse=True)
-    said = [
-        {field: origins[field] for bit, field in enumerate(fields) if pattern >> bit & 1}
-        for pattern in patterns.tolist()
-    ]
-    return pa.array([json.dumps(entry) if entry else None for entry in said], pa.string()).take(
-        pa.array(which)
-    )

@@ -72,7 +72,8 @@ def source_keys(source: Path) -> Iterator[pa.Array]:
     if "inchikey" not in schema.names:
         raise UserError(f"{source} has no column 'inchikey': PubChem's text is found by it")
     kind = schema.field("inchikey").type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if not (pa.types.is_string(plain) or pa.types.is_large_string(plain)):
         raise UserError(f"{source}: column 'inchikey' is {kind}, not strings")
     try:
         with pq.ParquetFile(source) as file:

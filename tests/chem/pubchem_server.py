@@ -170,14 +170,20 @@ class PubChemServer:
         self._server.shutdown()
         self._server.server_close()
 
-    def assert_polite(self) -> None:
-        """Fail if more than 5 requests came in any second, or 400 in any minute, or one in a pause."""
-        stamps = np.array(self.stamps)
-        for most, window in ((5, 1 / self.scale), (400, 60 / self.scale)):
-            gaps = stamps[most:] - stamps[:-most]
-            assert not np.any(gaps < window), f"{most + 1} requests in {gaps.min() * self.scale:.4f} s"
+    def assert_polite(self) -> str:
+        """Fail if more than 5 requests came in any second, or 400 in any minute, or one in a pause.
+
+        Returns:
+            The most that came in any second and in any minute.
+        """
+        stamps, peaks = np.array(self.stamps), []
+        for window in (1 / self.scale, 60 / self.scale):
+            peaks.append(int(np.max(np.searchsorted(stamps, stamps + window) - np.arange(len(stamps)))))
+        pace = f"at most {peaks[0]} in a second and {peaks[1]} in a minute"
+        assert peaks[0] <= 5 and peaks[1] <= 400, pace
         assert not self.early, f"{len(self.early)} requests while a pause was asked for: {self.early[:5]}"
         assert self.longest <= 100
+        return pace
 
     def answer(self, handler: BaseHTTPRequestHandler, namespace: str, names: list[str]) -> None:
         """Answer one request."""

@@ -70,7 +70,7 @@ def test_join_is_a_plain_look_up(ray_once, extras, tmp_path, monkeypatch):
     to = tmp_path / "text.parquet"
     source = write_keys(tmp_path / "keys.parquet", [*keys, None, keys[3]])
     truth = plain_look_up(extras, set(keys))
-    monkeypatch.setattr("mmgnn_dist.data.bulk.ROWS", 999)  # several windows
+    monkeypatch.setattr("mmgnn_dist.data.bulkmerge.ROWS", 999)  # several windows
     seen = []
     result = enrich_bulk(source, to, extras, 2, lambda done, total, note: seen.append((done, total)))
     check(to, extras, truth)
@@ -120,9 +120,7 @@ def test_continues_from_the_files_already_read(ray_once, extras, tmp_path):
     ("content", "message"),
     [
         (b"5\ta\n4\tb\n", "not sorted by CID"),
-        (b"5\ta\nx\tb\n", "line 2 that is not CID, tab, text"),
-        (b"5\ta\n6\n7\tb\n", "line 2 that is not"),
-        (b"1234567890123\ta\n", "line 1 that is not"),
+        (b"".join(b"%d\n" % cid for cid in range(11)), "11 lines that are not CID, tab, text"),
     ],
 )
 def test_wrong_lines_are_refused(content, message, tmp_path):
@@ -142,13 +140,20 @@ def test_no_gzip_is_refused(tmp_path):
 
 def test_lines_of_any_form(tmp_path):
     path = tmp_path / "CID-Title.gz"
-    members = [b"7\ta\tb\n12\t\n", "12\tß\r\n999\t".encode() + b"\xff\xfe bad\n", b"1000\tlast"]
+    members = [
+        b"7\ta\tb\n12\t\n",
+        b"x\tb\n13\n1234567890123\ta\n",
+        "12\tß\r\n999\t".encode() + b"\xff\xfe bad\n",
+        b"1000\tlast",
+    ]
     path.write_bytes(b"".join(gzip.compress(member) for member in members))
     cids, texts = [], []
-    for lines in ExtrasFile(path).lines():
+    file = ExtrasFile(path)
+    for lines in file.lines():
         cids += lines.cid.tolist()
         texts += lines.texts(np.arange(len(lines.cid))).to_pylist()
     assert cids == [7, 12, 12, 999, 1000]
+    assert file.rows == 5 and file.odd == 3
     assert texts == ["a\tb", "", "ß", "\ufffd\ufffd bad", "last"]
 
 

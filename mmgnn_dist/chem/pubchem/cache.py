@@ -95,18 +95,25 @@ class Cache:
         return [name for (name,) in self._db.execute(query, (self.service, kind, oldest))]
 
     def store(self, kind: str, identifiers: list[str], found: set[str], body: bytes) -> None:
-        """Keep an answer, and which identifiers it settles: those in `found`, the others as not found."""
+        """Keep an answer, and which identifiers it settles: those in `found`, the others as not found.
+
+        Raises:
+            UserError: the disk is full, or may not be written.
+        """
         db = self._db
-        db.execute("BEGIN")
-        answer = db.execute(
-            "INSERT INTO answers (service, kind, date, body) VALUES (?, ?, ?, ?)",
-            (self.service, kind, time.time(), zlib.compress(body)),
-        ).lastrowid
-        db.executemany(
-            "INSERT OR REPLACE INTO asked VALUES (?, ?, ?, ?, ?)",
-            [(self.service, kind, name, answer, name in found) for name in identifiers],
-        )
-        db.execute("COMMIT")
+        try:
+            db.execute("BEGIN")
+            answer = db.execute(
+                "INSERT INTO answers (service, kind, date, body) VALUES (?, ?, ?, ?)",
+                (self.service, kind, time.time(), zlib.compress(body)),
+            ).lastrowid
+            db.executemany(
+                "INSERT OR REPLACE INTO asked VALUES (?, ?, ?, ?, ?)",
+                [(self.service, kind, name, answer, name in found) for name in identifiers],
+            )
+            db.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            raise UserError(f"cannot write to the cache {self.path}: {error}") from None
 
     def answers(self, kind: str, identifiers: Iterable[str]) -> Iterator[tuple[float, bytes, set[str]]]:
         """(date, raw answer, identifiers found in it) for each answer that holds some of the identifiers."""

@@ -153,10 +153,15 @@ def check_url(base_url: str) -> str:
     Raises:
         UserError: not an address of a web service.
     """
-    parts = urlsplit(base_url.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    base_url = base_url.strip()
+    parts = urlsplit(base_url)
+    try:
+        sound = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1) > 0
+    except ValueError:  # the port
+        sound = False
+    if not sound or parts.query or parts.fragment or len(base_url.split()) != 1:
         raise UserError(f"'{base_url}' is no address of a web service: give https://HOST/rest/pug")
-    return base_url.strip().rstrip("/")
+    return base_url.rstrip("/")
 
 
 class _Unjudged(HTTPErrorProcessor):

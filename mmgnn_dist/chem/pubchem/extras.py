@@ -29,6 +29,7 @@ FIELD_FILES = {
 KEY_LETTERS = 27
 PIECE = 4 << 20  # bytes decompressed at a time
 DIGITS = 12  # most digits of a CID
+ODD_LINES, ODD_SHARE = 10, 1e-4  # lines of another form that are left out and counted; more mean damage
 TAB, NEWLINE, RETURN, ZERO = 9, 10, 13, 48
 
 
@@ -70,27 +71,29 @@ class ExtrasFile:
         size: its compressed bytes.
         read: compressed bytes read so far.
         rows: lines given so far.
+        odd: lines left out so far: they are not CID, tab, text.
     """
 
     def __init__(self, path: Path):
         self.path, self.size = path, path.stat().st_size
-        self.read = self.rows = 0
+        self.read = self.rows = self.odd = 0
         self._digest = hashlib.sha256()
         self._last = 0
 
     def about(self) -> dict[str, str | int]:
-        """Bytes, date, SHA-256 and lines; call it when all lines have been read.
+        """Bytes, date, SHA-256, lines and lines left out; call it when all lines have been read.
 
         The date is the file's own time, which `wget` and `rsync` take over from PubChem's server.
         """
         date = time.strftime("%Y-%m-%d", time.gmtime(self.path.stat().st_mtime))
-        return {"bytes": self.size, "date": date, "sha256": self._digest.hexdigest(), "rows": self.rows}
+        digest = self._digest.hexdigest()
+        return {"bytes": self.size, "date": date, "sha256": digest, "rows": self.rows, "odd_lines": self.odd}
 
     def lines(self) -> Iterator[Lines]:
         """All lines, some megabytes at a time.
 
         Raises:
-            UserError: not gzip, truncated, not lines of this form, or not ascending by CID.
+            UserError: not gzip, truncated, too many lines of another form, or not ascending by CID.
         """
         rest = b""
         for piece in self._decompressed():
@@ -98,9 +101,9 @@ class ExtrasFile:
             cut = text.rfind(b"\n") + 1
             rest = text[cut:]
             if cut:
-                yield self._split(text[:cut])
+                yield from self._split(text[:cut])
         if rest:
-            yield self._split(rest + b"\n")
+            yield from self._split(rest + b"\n")
 
     def _decompressed(self) -> Iterator[bytes]:
         """The content; a file may be several gzip members one after the other."""
@@ -124,7 +127,8 @@ class ExtrasFile:
         if not inflate.eof:
             raise self._wrong("is truncated")
 
-    def _split(self, text: bytes) -> Lines:
+    def _split(self, text: bytes) -> Iterator[Lines]:
+        """The lines of a text, unless there are none of the right form."""
         data = np.frombuffer(text, np.uint8)
         end = np.flatnonzero(data == NEWLINE)
         begin = np.concatenate([np.zeros(1, np.int64), end[:-1] + 1])
@@ -139,13 +143,17 @@ class ExtrasFile:
             bad |= held & ((digit < 0) | (digit > 9))
             cid = np.where(held, cid * 10 + digit, cid)
         if bad.any():
-            line = self.rows + int(np.argmax(bad)) + 1
-            raise self._wrong(f"has a line {line:,} that is not CID, tab, text")
+            self.odd += int(bad.sum())
+            if self.odd > ODD_LINES + ODD_SHARE * (self.rows + len(end)):
+                raise self._wrong(f"has {self.odd:,} lines that are not CID, tab, text")
+            cid, tab, end = cid[~bad], tab[~bad], end[~bad]
+            if not len(cid):
+                return
         if cid[0] < self._last or np.any(cid[1:] < cid[:-1]):
             raise self._wrong("is not sorted by CID")
         self._last = int(cid[-1])
         self.rows += len(end)
-        return Lines(data, cid, tab + 1, end - (data[end - 1] == RETURN))
+        yield Lines(data, cid, tab + 1, end - (data[end - 1] == RETURN))
 
     def _wrong(self, what: str) -> UserError:
         return UserError(f"{self.path} {what}: get it anew from PubChem's Compound/Extras")

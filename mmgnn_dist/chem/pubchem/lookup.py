@@ -16,7 +16,9 @@ from typing import Any
 from mmgnn_dist.chem.pubchem.answers import OLD_PROPERTIES, PROPERTIES, Kind, rows, text_fields
 from mmgnn_dist.chem.pubchem.cache import Cache
 from mmgnn_dist.chem.pubchem.client import Client, Refused, TooBroad
+from mmgnn_dist.errors import UserError
 
+REFUSALS = 5  # identifiers refused one by one in a row: then it is not they that are wrong
 BATCH = 100  # PubChem takes 100 to 200 identifiers a list
 INCHIKEY = re.compile(r"[A-Z]{14}-[A-Z]{10}-[A-Z]")
 NAMES = ("iupac_name", "title", "synonyms")  # a CID with one of them is better than one without
@@ -75,6 +77,7 @@ class Lookup:
     def __init__(self, client: Client, cache: Cache, max_age: float, report: Report):
         self.client, self.cache, self.max_age, self.report = client, cache, max_age, report
         self._operations: dict[str, list[str]] = {}
+        self._refused: list[str] = []  # identifiers refused since the last answer, not stored yet
 
     def cids(self, keys: list[str]) -> dict[str, list[int]]:
         """CIDs of each InChIKey that PubChem has, ascending."""
@@ -120,33 +123,51 @@ class Lookup:
             found += self._ask(question, batch)
             done += len(batch)
             note("")
+        self._store_refused(question)
 
     def _ask(self, question: Question, batch: list[str]) -> int:
         """Settle one list; how many of it were found."""
+        why = ""
         operations = self._operations.setdefault(question.kind, list(question.operations))
         for operation in list(operations):
             try:
                 kind, body = self.client.ask(question.namespace, batch, operation)
-            except Refused:
+            except Refused as error:
+                why = why or str(error)
                 continue
             except TooBroad:
                 break
             operations.sort(key=lambda other: other != operation)  # what this service understands comes first
             found = set(_held(question, body)) & set(batch) if kind is Kind.FOUND else set()
             self.cache.store(question.kind, batch, found, body)
+            self._store_refused(question)
             return len(found)
         if len(batch) == 1:
-            self.cache.store(question.kind, batch, set(), b"{}")
+            self._refused += batch
+            if len(self._refused) >= REFUSALS:
+                raise UserError(
+                    f"{self.client.base_url} refuses whatever it is asked ({why}): check --base-url"
+                )
             return 0
         half = len(batch) // 2
         return self._ask(question, batch[:half]) + self._ask(question, batch[half:])
+
+    def _store_refused(self, question: Question) -> None:
+        """Take what was refused for not found, now that the service has shown that it answers others."""
+        if self._refused:
+            self.cache.store(question.kind, self._refused, set(), b"{}")
+            self._refused = []
 
 
 def _held(question: Question, body: bytes) -> Iterator[str]:
     """The identifiers of which an answer says something."""
     for cid, row in rows(body):
         if question is KEYS:
-            yield str(row.get("inchikey"))
+            if not row.get("inchikey"):  # whose CID it is cannot be told: never take that for 'not found'
+                raise UserError(
+                    f"CID {cid} came without its InChIKey: what answers at --base-url is no PUG REST"
+                )
+            yield str(row["inchikey"])
         elif text_fields(row) if question is TEXT else _synonyms(row):
             yield str(cid)
 
