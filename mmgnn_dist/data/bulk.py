@@ -134,13 +134,13 @@ def enrich_bulk(
     missing = [f"{name} ({field})" for field, name in FIELD_FILES.items() if name not in files]
     if missing:
         say(f"not in {folder}, so left empty: {', '.join(missing)}")
+    counts, hashes = _hashes(source)
+    stamps = _stamps(files, hashes)
+    standing = _standing(to, stamps)
+    if standing:
+        lines = [*result_lines(to, standing), f"{to} is up to date"]
+        return EnrichResult(to, standing, time.monotonic() - began, lines)
     with _staging(to) as staging:
-        counts, hashes = _hashes(source)
-        stamps = _stamps(files, hashes)
-        standing = _standing(to, stamps)
-        if standing:
-            lines = [*result_lines(to, standing), f"{to} is up to date"]
-            return EnrichResult(to, standing, time.monotonic() - began, lines)
         _save(staging / "keys.npy", hashes)
         del hashes
         scans = {

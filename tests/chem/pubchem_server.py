@@ -287,6 +287,10 @@ class PubChemServer:
             if fault == "reset":
                 with contextlib.suppress(OSError):
                     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        elif fault == "lost key":
+            self._send(handler, 404, _fault("NotFound", "The list key is not known"))
+        elif fault == "expired key":
+            self._send(handler, 400, _fault("BadRequest", "The list key has expired"))
         elif fault == "slow":
             time.sleep(40 / self.scale)
         elif fault == "list key":

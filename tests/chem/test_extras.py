@@ -116,6 +116,14 @@ def test_continues_from_the_files_already_read(ray_once, extras, tmp_path):
     check(to, folder, plain_look_up(folder, set(keys)))
 
 
+def test_wrong_source_leaves_nothing(extras, tmp_path):
+    source = tmp_path / "bare.parquet"
+    pq.write_table(pa.table({"id": ["a"]}), source)
+    with pytest.raises(UserError, match="no column 'inchikey'"):
+        enrich_bulk(source, tmp_path / "text.parquet", extras)
+    assert list(tmp_path.iterdir()) == [source]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

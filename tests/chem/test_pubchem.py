@@ -162,9 +162,7 @@ def test_all_of_qm9_at_ten_percent_faults(shared, tmp_path):
         assert not server.again
         faults = sum(server.met.values()) - server.met[""]
         assert faults > 0.05 * len(server.stamps)
-        print(
-            f"{len(server.stamps)} requests, {faults} faults, {result.seconds:.1f} s, {pace}, {dict(server.met)}"
-        )
+        print(f"{len(server.stamps)} requests, {result.seconds:.1f} s, {pace}, faults {dict(server.met)}")
         assert run(server, source, to).counts["requests"] == 0
     keys = {key for key in pq.read_table(source, columns=["inchikey"])["inchikey"].to_pylist() if key}
     truth = expected(records, keys)
@@ -202,6 +200,16 @@ def test_killed_run_continues(tmp_path, keys_file):
         server.assert_polite()
         assert len(server.again) <= 2 * 100  # the request under way at each kill
     assert found(to) == expected(records, keys)
+
+
+def test_lost_list_key_is_not_taken_for_no_answer(tmp_path, keys_file):
+    records, keys = made_records(20), keys_of(20, 5)
+    with PubChemServer(
+        records, SCALE, script=("list key", "lost key", "", "list key", "", "expired key")
+    ) as server:
+        run(server, keys_file(keys), tmp_path / "text.parquet")
+        assert server.met["lost key"] == server.met["expired key"] == 1
+    assert found(tmp_path / "text.parquet") == expected(records, keys)
 
 
 def test_what_pubchem_lacked_is_asked_again_when_it_is_old(tmp_path, keys_file):

@@ -32,6 +32,11 @@ class Verdict:
     list_key: str = ""
     why: str = ""
 
+    @property
+    def key_lost(self) -> bool:
+        """Whether the list key may be what was not found: else it reads 'No CID found', 'No records ...'."""
+        return self.kind is Kind.NONE and bool(self.why) and ": No " not in self.why
+
 
 PROPERTIES = (
     "Title", "IUPACName", "MolecularFormula", "MolecularWeight", "XLogP", "HBondDonorCount",

@@ -90,7 +90,7 @@ class Client:
                     self._throttle.hold(self.limits.poll)
                     continue
                 restart, verdict = True, Verdict(Kind.FAULT, why="the result of a list key never came")
-            elif list_key and (verdict.kind is Kind.REFUSED or (verdict.kind is Kind.NONE and not lost)):
+            elif list_key and (verdict.kind is Kind.REFUSED or (verdict.key_lost and not lost)):
                 # the key itself may be what was not found: ask from the start, and believe it then
                 lost = restart = True
                 verdict = Verdict(Kind.FAULT, why="a list key was lost")
