@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from email.message import Message
 from pathlib import Path
 
@@ -210,6 +211,19 @@ def test_lost_list_key_is_not_taken_for_no_answer(tmp_path, keys_file):
         run(server, keys_file(keys), tmp_path / "text.parquet")
         assert server.met["lost key"] == server.met["expired key"] == 1
     assert found(tmp_path / "text.parquet") == expected(records, keys)
+
+
+def test_list_key_without_end_opens_the_breaker(tmp_path, keys_file, monkeypatch):
+    def never(self, handler, *ignored):
+        self.stamps.append(0)
+        self._send(handler, 202, {"Waiting": {"ListKey": "1"}})
+
+    monkeypatch.setattr(PubChemServer, "answer", never)
+    limits = replace(Limits().faster(200), longest=0.05)
+    with PubChemServer(Records(), 200) as server, pytest.raises(ServiceDown, match="list key never came"):
+        config = PubChemConfig(base_url=server.url)
+        enrich(keys_file(keys_of(1, 0)), tmp_path / "text.parquet", config, limits=limits)
+    assert len(server.stamps) > 16
 
 
 def test_what_pubchem_lacked_is_asked_again_when_it_is_old(tmp_path, keys_file):

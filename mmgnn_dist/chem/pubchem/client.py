@@ -82,7 +82,6 @@ class Client:
             status, headers, body, verdict = self._once(*sent, operation)
             restart = False
             if verdict.kind is Kind.WAITING:
-                self._failures = 0
                 now = time.monotonic()
                 deadline = deadline if list_key else now + self.limits.longest
                 list_key = verdict.list_key
