@@ -63,6 +63,25 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--json", action="store_true", help="print one JSON object")
     prepare.set_defaults(action=_prepare, overrides=[])
 
+    enrich = kinds.add_parser("enrich", help="find PubChem's text for molecules, for prepare --text")
+    enrich.add_argument(
+        "source", type=Path, metavar="SHARDS|FILE", help="shard set, or Parquet file with a column inchikey"
+    )
+    enrich.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="override the recipe, e.g. data.pubchem.cache=FILE"
+    )
+    enrich.add_argument("--to", type=Path, required=True, metavar="FILE", help="Parquet file to make")
+    enrich.add_argument("--base-url", metavar="URL", help="another address of PUG REST (a mirror)")
+    enrich.add_argument(
+        "--bulk", type=Path, metavar="FOLDER", help="read PubChem's CID-*.gz there, ask no service"
+    )
+    enrich.add_argument(
+        "--max-age", metavar="DAYS", help="ask again what PubChem did not have so long ago (default 90)"
+    )
+    enrich.add_argument("--recipe", type=Path, help="recipe whose data.pubchem section applies")
+    enrich.add_argument("--json", action="store_true", help="print one JSON object")
+    enrich.set_defaults(action=_enrich)
+
     split = kinds.add_parser("split", help="store a split of a shard set")
     split.add_argument("shards", type=Path, metavar="SHARDS")
     split.add_argument(
@@ -139,6 +158,39 @@ def _prepare(arguments: argparse.Namespace) -> int:
     recipe = load_recipe(arguments.recipe, [*given, *arguments.overrides])
     with Progress("prepare", quiet=arguments.json) as progress:
         result = prepare(sources, arguments.to, arguments.text, recipe.data, progress)
+    if arguments.json:
+        print(json.dumps(result.counts))
+    else:
+        for line in result.lines:
+            print(line)
+    return EXIT_DONE
+
+
+def _enrich(arguments: argparse.Namespace) -> int:
+    from mmgnn_dist.chem.pubchem.client import ServiceDown
+    from mmgnn_dist.config import load_recipe
+    from mmgnn_dist.progress import Progress
+
+    options = {"base_url": arguments.base_url, "max_age": arguments.max_age}
+    given = [f"data.pubchem.{name}={value}" for name, value in options.items() if value is not None]
+    if arguments.bulk and given:
+        raise UserError("--bulk asks no service: leave out --base-url and --max-age")
+    data = load_recipe(arguments.recipe, [*arguments.overrides, *given]).data
+    with Progress("enrich", quiet=arguments.json) as progress:
+        if arguments.bulk:
+            from mmgnn_dist.data.bulk import enrich_bulk
+
+            result = enrich_bulk(
+                arguments.source, arguments.to, arguments.bulk, data.workers, progress, progress.say
+            )
+        else:
+            from mmgnn_dist.data.enrich import enrich
+
+            try:
+                result = enrich(arguments.source, arguments.to, data.pubchem, progress, progress.say)
+            except ServiceDown as error:
+                print(f"mmgnn: {error}", file=sys.stderr)
+                return EXIT_STOPPED
     if arguments.json:
         print(json.dumps(result.counts))
     else:

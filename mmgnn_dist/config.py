@@ -35,6 +35,18 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_default=True)
 
 
+class PubChemConfig(Section):
+    """PubChem's web service, for `mmgnn data enrich`."""
+
+    base_url: str = Field(
+        "https://pubchem.ncbi.nlm.nih.gov/rest/pug", description="PUG REST, or a mirror of it"
+    )
+    cache: Path | None = Field(
+        None, description="SQLite file of its answers; none: pubchem-cache.sqlite beside the output"
+    )
+    max_age: float = Field(90, ge=0, description="days after which what it did not have is asked again")
+
+
 class DataConfig(Section):
     """Where the molecules come from and which part of them trains."""
 
@@ -45,6 +57,7 @@ class DataConfig(Section):
     rows_per_shard: int = Field(4096, ge=1, description="molecules read into one shard")
     workers: int = Field(0, ge=0, description="CPUs for Ray; 0: all of this machine")
     units: dict[str, str] = Field({}, description="unit of each target column of a user's file")
+    pubchem: PubChemConfig = PubChemConfig()
     providers: list[Provider] = Field(
         ["table", "file"],
         min_length=1,
@@ -312,8 +325,8 @@ class Recipe(Section):
         write_text(path, self.to_yaml())
 
     def fingerprint(self) -> str:
-        """SHA-256 of what decides the result: the canonical recipe without its twins and tracking."""
-        part = self.model_dump(mode="json", exclude={"twins", "track"})
+        """SHA-256 of what decides the result: the canonical recipe without twins, tracking and PubChem."""
+        part = self.model_dump(mode="json", exclude={"twins": True, "track": True, "data": {"pubchem"}})
         return hashlib.sha256(yaml.safe_dump(part, sort_keys=True).encode()).hexdigest()
 
 

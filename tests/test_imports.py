@@ -33,6 +33,7 @@ HEAVY = {
     "wandb",
     "peft",
     "matplotlib",
+    "pubchempy",
 }
 
 

@@ -35,7 +35,13 @@ def run_chunks(plan: Plan, staging: Staging, workers: int, report: Callable[[int
         UserError: a damaged source; the first in the order of the plan.
     """
     runs = [{"first": first, "end": end} for first, end in plan.runs()]
-    with _watch(plan, staging, report) as step, ray_data(workers) as data:
+    waiting = set(range(len(plan.chunks)))
+
+    def done() -> int:
+        waiting.difference_update([chunk for chunk in waiting if staging.record(chunk).is_file()])
+        return plan.rows - sum(plan.chunk_rows(chunk) for chunk in waiting)
+
+    with watch(plan.rows, done, report) as step, ray_data(workers) as data:
         step("reading, joining, checking, writing")
         results = (
             data.from_items(runs, override_num_blocks=len(runs))
@@ -91,10 +97,10 @@ def _on_sigterm(handler: Any) -> None:
 
 
 @contextmanager
-def _watch(
-    plan: Plan, staging: Staging, report: Callable[[int, int, str], None]
+def watch(
+    total: int, done: Callable[[], int], report: Callable[[int, int, str], None]
 ) -> Iterator[Callable[[str], None]]:
-    """Report from a thread how many molecules are staged; gives a function that names the present step."""
+    """Report from a thread how much of `total` is `done`; gives a function that names the present step."""
     over = threading.Event()
     note = "starting Ray"
 
@@ -103,12 +109,10 @@ def _watch(
         note = name
 
     def look() -> None:
-        waiting = list(range(len(plan.chunks)))
         while not over.wait(POLL):
-            waiting = [chunk for chunk in waiting if not staging.record(chunk).is_file()]
-            report(plan.rows - sum(plan.chunk_rows(chunk) for chunk in waiting), plan.rows, note)
+            report(done(), total, note)
 
-    report(0, plan.rows, note)
+    report(0, total, note)
     watcher = threading.Thread(target=look, daemon=True)
     watcher.start()
     try:

@@ -1,0 +1,127 @@
+"""Bodies of PUG REST: what kind of answer one is, and the rows in it.
+
+The body decides, not the status alone: a fault may come with status 200, and a page of HTML with any status
+is no answer of PubChem's. Names of columns changed over the years (`IsomericSMILES` became `SMILES`, and
+asking for `CanonicalSMILES` answers `ConnectivitySMILES`), so they are compared without case and underscores.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+
+class Kind(Enum):
+    """What an answer means for the one who asked."""
+
+    FOUND = "found"
+    NONE = "none"  # PubChem has nothing of what was asked
+    REFUSED = "refused"  # the request itself is wrong: asking again is useless
+    WAITING = "waiting"  # a list key; the result is fetched later
+    FAULT = "fault"  # asking again may help
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Kind of an answer, the list key of one that is waiting, and what to tell of a fault."""
+
+    kind: Kind
+    list_key: str = ""
+    why: str = ""
+
+    @property
+    def key_lost(self) -> bool:
+        """Whether the list key may be what was not found: else it reads 'No CID found', 'No records ...'."""
+        return self.kind is Kind.NONE and bool(self.why) and ": No " not in self.why
+
+
+PROPERTIES = (
+    "Title", "IUPACName", "MolecularFormula", "MolecularWeight", "XLogP", "HBondDonorCount",
+    "HBondAcceptorCount", "RotatableBondCount", "TPSA", "SMILES",
+)  # fmt: skip
+OLD_PROPERTIES = tuple("IsomericSMILES" if name == "SMILES" else name for name in PROPERTIES)
+_FIELDS = {
+    "title": "title", "iupacname": "iupac_name", "molecularformula": "molecular_formula",
+    "molecularweight": "molecular_weight", "xlogp": "xlogp", "hbonddonorcount": "h_bond_donor_count",
+    "hbondacceptorcount": "h_bond_acceptor_count", "rotatablebondcount": "rotatable_bond_count",
+    "tpsa": "tpsa",
+}  # fmt: skip
+_SMILES = ("smiles", "isomericsmiles", "connectivitysmiles", "canonicalsmiles")  # the most telling first
+_TABLES = (("PropertyTable", "Properties"), ("InformationList", "Information"))
+NOT_FOUND, BAD_REQUEST = "PUGREST.NotFound", "PUGREST.BadRequest"
+
+
+def judge(status: int, body: bytes) -> Verdict:
+    """The meaning of an answer."""
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return Verdict(Kind.FAULT, why=f"{status} with a body that is not JSON ({_start(body)})")
+    if not isinstance(value, dict):
+        return Verdict(Kind.FAULT, why=f"{status} with a body that is not PUG REST's ({_start(body)})")
+    if "Fault" in value:
+        return _fault(status, value["Fault"])
+    waiting = value.get("Waiting")
+    if isinstance(waiting, dict) and waiting.get("ListKey"):
+        return Verdict(Kind.WAITING, list_key=str(waiting["ListKey"]))
+    if status == 200:
+        if _no_cid(value):
+            return Verdict(Kind.NONE)
+        if _table(value) is not None:
+            return Verdict(Kind.FOUND)
+    return Verdict(Kind.FAULT, why=f"{status} with a body that is not PUG REST's ({_start(body)})")
+
+
+def rows(body: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(CID, columns by plain name) of each row of an answer; CID 0 means no match and is left out."""
+    for row in _table(json.loads(body)) or []:
+        if not isinstance(row, dict):
+            continue
+        plain = {str(name).replace("_", "").lower(): value for name, value in row.items()}
+        try:
+            cid = int(plain.pop("cid", 0))
+        except (TypeError, ValueError):
+            continue
+        if cid > 0:
+            yield cid, plain
+
+
+def text_fields(row: dict[str, Any]) -> dict[str, Any]:
+    """The text fields, and `smiles`, that a row of properties holds, by our names."""
+    found = {field: row[name] for name, field in _FIELDS.items() if row.get(name) not in (None, "")}
+    for name in _SMILES:
+        if row.get(name):
+            return found | {"smiles": row[name]}
+    return found
+
+
+def _table(value: dict[str, Any]) -> list[Any] | None:
+    for outer, inner in _TABLES:
+        held = value.get(outer)
+        if isinstance(held, dict) and isinstance(held.get(inner), list):
+            return list(held[inner])
+    return None
+
+
+def _no_cid(value: dict[str, Any]) -> bool:
+    """Whether the answer is a list of CIDs that says 'none': {"IdentifierList": {"CID": [0]}}."""
+    held = value.get("IdentifierList")
+    return isinstance(held, dict) and not any(held.get("CID") or [0])
+
+
+def _fault(status: int, fault: Any) -> Verdict:
+    fault = fault if isinstance(fault, dict) else {}
+    code = str(fault.get("Code", "fault without a code"))
+    message = str(fault.get("Message", "")).strip()
+    why = f"{status} {code}" + (f": {message}" if message else "")
+    kind = {NOT_FOUND: Kind.NONE, BAD_REQUEST: Kind.REFUSED}.get(code, Kind.FAULT)
+    return Verdict(kind, why=" ".join(why.split()))
+
+
+def _start(body: bytes) -> str:
+    """The first words of a body, for a message."""
+    text = " ".join(body[:60].decode("utf-8", "replace").split())
+    return f"'{text}...'" if text else "empty"
