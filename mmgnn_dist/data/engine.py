@@ -1,6 +1,7 @@
 """Ray: started for a preparation on this machine, and the one execution that works through the chunks.
 
-Ray Data hands runs of chunks to workers; only an error message comes back through it. Progress is read off
+Ray Data hands runs of chunks to workers, and raw records to those who parse them where a source can only be
+read in one go; only an error message comes back through it. Progress is read off
 the records that workers leave in the staging folder, so that it moves with every chunk.
 """
 
@@ -19,6 +20,7 @@ from mmgnn_dist.data.plan import Plan
 from mmgnn_dist.errors import UserError, need
 
 OBJECT_STORE = 256 << 20  # bytes; what goes through it is small
+BLOCK = 1 << 20  # bytes; a chunk of raw records is larger, so each is a block that any worker may take
 POLL = 0.2  # s between two looks at the progress
 
 
@@ -34,12 +36,14 @@ def run_chunks(plan: Plan, staging: Staging, workers: int, report: Callable[[int
     Raises:
         UserError: a damaged source; the first in the order of the plan.
     """
-    runs = [{"first": first, "end": end} for first, end in plan.runs()]
+    runs = [run._asdict() for run in plan.runs()]
+    runner = ChunkRunner(plan, staging)
     with _watch(plan, staging, report) as step, ray_data(workers) as data:
         step("reading, joining, checking, writing")
         results = (
             data.from_items(runs, override_num_blocks=len(runs))
-            .map(ChunkRunner(plan, staging).work, num_cpus=1, concurrency=min(workers, len(runs)))
+            .flat_map(runner.feed, num_cpus=0, concurrency=min(workers, len(runs)))  # cuts, never parses
+            .map(runner.work, num_cpus=1, concurrency=min(workers, len(plan.chunks)))
             .take_all()
         )
     errors = [result["error"] for result in sorted(results, key=lambda r: r["first"]) if result["error"]]
@@ -71,6 +75,7 @@ def ray_data(workers: int) -> Iterator[Any]:
         _on_sigterm(_interrupt if term is signal.SIG_DFL else term)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    context.target_max_block_size = BLOCK
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         yield ray.data

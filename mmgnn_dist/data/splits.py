@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mmgnn_dist.chem.readers import prefixed
+from mmgnn_dist.chem.table import prefixed
 from mmgnn_dist.data.hashing import hash_strings
 from mmgnn_dist.data.shards import ShardSet
 from mmgnn_dist.errors import UserError, nearest
