@@ -15,6 +15,9 @@ from mmgnn_dist.chem.checks import OVERSIZED, BadRecord
 MAX_RECORD = 4 << 20  # bytes; some 50,000 atoms
 MAX_LINE = 1 << 20
 COUNT = re.compile(rb"\s*\d{1,9}\s*")
+ATOM = re.compile(rb"\s*[A-Za-z\d]{1,4}(\s+[-+.\d]\S*){3}")
+QM9_SECOND_LINE = re.compile(rb"\s*gdb\s+\d+\s")
+QM9_TAIL = 3  # lines behind the atoms of a file of QM9: frequencies, SMILES, InChI
 XYZ_SUFFIXES = (".xyz", ".extxyz")
 SDF_SUFFIXES = (".sdf", ".sd", ".mol")
 
@@ -41,18 +44,29 @@ class _Block:
 
 
 def xyz_frames(stream: IO[bytes]) -> Iterator[bytes | BadRecord]:
-    """Frames of an XYZ file: each begins with a line that is a whole number, its comment apart."""
+    """Frames of an XYZ file: each begins with a line that is a whole number, its comment apart.
+
+    Lines behind the last atom belong to the frame if they look like atoms (its number is wrong then), else
+    they are a bad record of their own.
+    """
     block = _Block()
-    comment_next = False
+    lines = expected = 0
     try:
         while line := stream.readline(MAX_LINE):
-            is_count = not comment_next and COUNT.fullmatch(line) is not None
-            if is_count and block.size:
+            is_comment = lines == 1 and expected > 0
+            is_count = not is_comment and COUNT.fullmatch(line) is not None
+            surplus = lines == expected > 0 and line.strip() and not ATOM.match(line)
+            if block.size and (is_count or surplus):
                 yield block.take()
+                lines = expected = 0
             if not block.size and not line.strip():
                 continue
+            if is_count:
+                expected = int(line) + 2
+            elif is_comment and QM9_SECOND_LINE.match(line):
+                expected += QM9_TAIL
             block.add(line)
-            comment_next = is_count
+            lines += 1
     except BadRecord as error:
         yield error
         return

@@ -11,6 +11,7 @@ import re
 
 from mmgnn_dist.chem.checks import OVERSIZED, PERIODIC, UNREADABLE, BadRecord
 from mmgnn_dist.chem.elements import NUMBERS
+from mmgnn_dist.chem.frames import QM9_TAIL
 from mmgnn_dist.chem.record import Record, to_float
 from mmgnn_dist.errors import need
 
@@ -18,7 +19,6 @@ QM9_SECOND_LINE = re.compile(r"\s*gdb\s+(\d+)\s")
 QM9_PROPERTIES = (
     "A", "B", "C", "mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "u0", "u298", "h298", "g298", "cv",
 )  # fmt: skip
-QM9_TAIL = 3  # lines behind the atoms: frequencies, SMILES, InChI
 MAX_COMMENT = 1 << 16
 PAIR = re.compile(
     r"""([^\s=,"'{}\[\]]+)\s*=\s*("(?:[^"\\]|\\.)*"|'[^']*'|\{[^{}]*\}|\[[^\[\]]*\]|[^\s"'{}\[\]]+)"""

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,7 +21,7 @@ from mmgnn_dist.data.plan import Plan
 from mmgnn_dist.errors import UserError, need
 
 OBJECT_STORE = 256 << 20  # bytes; what goes through it is small
-BLOCK = 1 << 20  # bytes; a chunk of raw records is larger, so each is a block that any worker may take
+BLOCK = 1  # bytes of a Ray block: every chunk of raw records is one, so that any worker may take it
 POLL = 0.2  # s between two looks at the progress
 
 
@@ -77,6 +78,9 @@ def ray_data(workers: int) -> Iterator[Any]:
     context.enable_progress_bars = False
     context.target_max_block_size = BLOCK
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+    warnings.filterwarnings(
+        "ignore", message="The maximum number of concurrent tasks"
+    )  # few chunks, no fault
     try:
         yield ray.data
     finally:
