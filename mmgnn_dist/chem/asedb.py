@@ -77,13 +77,6 @@ class AseStream:
             columns[name] = pa.array([_text(row.get(name)) for row in good], pa.large_string())
         for name in words:
             columns[name] = pa.array([_text(row.get(name)) for row in good], pa.large_string())
-        if "id" in columns:  # a row that cannot be read needs a name, too
-            made = [f"{self.source.name}-{self.position - rows + place}" for place in range(rows)]
-            ids = [
-                name if fault else given
-                for name, fault, given in zip(made, bad, columns["id"].to_pylist(), strict=True)
-            ]
-            columns["id"] = pa.array(ids, pa.large_string())
         return pa.table(columns)
 
     def _row(self, key: int) -> dict[str, Any] | BadRecord:

@@ -33,7 +33,7 @@ def conformer(smiles: str) -> tuple[list[int], Any, str]:
     if len(smiles) > MAX_SMILES:
         raise BadRecord(OVERSIZED, f"SMILES of {len(smiles)} characters, more than {MAX_SMILES}")
     with logged() as said:
-        mol = rdkit.MolFromSmiles(smiles) if smiles else None
+        mol = rdkit.MolFromSmiles(smiles) if smiles.isascii() and smiles else None
         if mol is None or not mol.GetNumAtoms():
             raise BadRecord(NO_STRUCTURE, said[0] if said else f"'{smiles[:60]}'")
         canonical = rdkit.MolToSmiles(mol)

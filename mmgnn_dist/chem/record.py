@@ -29,7 +29,7 @@ class Record:
 
     id: str
     z: Sequence[int]
-    pos: Sequence[float]
+    pos: Sequence[float] | np.ndarray
     smiles: str | None = None
     inchikey: str | None = None
     values: dict[str, str] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Census:
 
     def columns(self) -> list[tuple[str, str]]:
         """(name, "" if most of its values are numbers, else "text"), by name."""
-        return [(name, "" if good > bad else "text") for name, (bad, good) in sorted(self.seen.items())]
+        return [(name, "" if good >= bad else "text") for name, (bad, good) in sorted(self.seen.items())]
 
 
 def is_number(text: str) -> bool:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+
 from mmgnn_dist.chem.checks import FLAT, UNREADABLE, BadRecord
 from mmgnn_dist.chem.rdkit_tools import chem, logged
-from mmgnn_dist.chem.record import Record
+from mmgnn_dist.chem.record import Record, to_float
 from mmgnn_dist.chem.source import QM9_ID
 
+V3000_ATOMS = re.compile(r"M  V30 BEGIN ATOM\s*$")
 FIELD = re.compile(r"^>[^<\n]*<([^>\n]+)>")
 PUBCHEM_FIELDS = {
     "PUBCHEM_COMPOUND_CID": "cid", "PUBCHEM_IUPAC_NAME": "iupac_name", "PUBCHEM_XLOGP3": "xlogp",
@@ -65,7 +68,8 @@ def parse_sdf(raw: bytes, name: str) -> Record:
     Raises:
         BadRecord: what keeps it from being one.
     """
-    text = raw.replace(b"\r\n", b"\n").replace(b"\0", b" ").decode("utf-8", "replace")
+    # RDKit counts bytes and may cut a letter of several in two
+    text = raw.replace(b"\r\n", b"\n").replace(b"\0", b" ").decode("ascii", "replace").replace("\ufffd", "?")
     end = text.find("\nM  END")
     if end < 0:
         raise BadRecord(UNREADABLE, "no line 'M  END'")
@@ -82,7 +86,8 @@ def parse_sdf(raw: bytes, name: str) -> Record:
         if second[20:22].upper() == "2D":
             raise BadRecord(FLAT, "a drawing: give SMILES to have a conformer made")
         z = [atom.GetAtomicNum() for atom in mol.GetAtoms()]
-        pos = mol.GetConformer().GetPositions().ravel() if z else []
+        pos = mol.GetConformer().GetPositions().ravel() if z else np.zeros(0)
+        _compare(text, pos)
         fields = data_fields(raw)
         smiles, inchikey = fields.get("smiles"), fields.get("inchikey")
         if z and not (smiles and inchikey) and _is_sound(rdkit, mol):
@@ -92,6 +97,25 @@ def parse_sdf(raw: bytes, name: str) -> Record:
     return Record(
         id=qm9_id(own) or own or name, z=z, pos=pos, smiles=smiles, inchikey=inchikey, values=fields
     )
+
+
+def _compare(text: str, pos: np.ndarray) -> None:
+    """Refuse coordinates that are no numbers: RDKit reads `0?63` as 0, and `0x63` as 99."""
+    lines = text.splitlines()
+    words: list[list[str]] = []
+    if "V3000" in lines[3]:
+        start = next((k for k, line in enumerate(lines) if V3000_ATOMS.match(line)), len(lines)) + 1
+        joined = "\n".join(lines[start:]).replace("-\nM  V30 ", "").splitlines()  # continued lines
+        words = [line.split()[4:7] for line in joined[: len(pos) // 3]]
+    else:
+        words = [[line[:10], line[10:20], line[20:30]] for line in lines[4 : 4 + len(pos) // 3]]
+    for number, (row, found) in enumerate(zip(words, pos.reshape(-1, 3), strict=True)):
+        try:
+            same = np.array_equal([to_float(word) for word in row], found, equal_nan=True)
+        except ValueError:
+            same = False
+        if not same:
+            raise BadRecord(UNREADABLE, f"atom {number + 1}: '{' '.join(row)[:60]}' is no position")
 
 
 def _is_sound(rdkit: object, mol: object) -> bool:

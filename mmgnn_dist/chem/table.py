@@ -69,11 +69,15 @@ class TableSource(Source):
 
     def ids(self, table: pa.Table, start: int) -> pa.Array:
         """The id of each row."""
+        made = prefixed(f"{self.name}-", strings(pa.array(np.arange(start, start + table.num_rows))))
+        if self.makes_ids:
+            return made
         if self.qm9:
-            return qm9_ids(table["gdb_idx"] if "gdb_idx" in self.columns else table["mol_id"])
-        if "id" in self.columns:
-            return strings(table["id"])
-        return prefixed(f"{self.name}-", strings(pa.array(np.arange(start, start + table.num_rows))))
+            ids = qm9_ids(table["gdb_idx"] if "gdb_idx" in self.columns else table["mol_id"])
+        else:
+            ids = strings(table["id"])
+        # a row that could not be read lost its id with the rest
+        return pc.coalesce(ids, made) if FAULT in table.column_names else ids
 
 
 def qm9_ids(column: pa.ChunkedArray) -> pa.Array:
