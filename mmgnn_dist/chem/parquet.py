@@ -35,7 +35,12 @@ QM9_SIGN = frozenset({"gdb_idx", "A", "B", "C", *GEOMETRY})
 
 @dataclass(frozen=True)
 class ParquetSource(TableSource):
-    """A Parquet file with geometry."""
+    """A Parquet file."""
+
+    @property
+    def embeds(self) -> bool:
+        """Whether its geometries are made from SMILES."""
+        return "positions" not in self.columns
 
     def stream(self, start: int) -> RowStream:
         """Read on from row `start`."""

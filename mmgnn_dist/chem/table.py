@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmgnn_dist.chem.checks import BAD_TARGET, REASONS, BadRecord
-from mmgnn_dist.chem.conformers import conformer
+from mmgnn_dist.chem.conformers import conformer, toolkit
 from mmgnn_dist.chem.elements import NUMBERS
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.record import MISSING, to_float
@@ -31,9 +31,18 @@ class TableSource(Source):
     """Tables with a column of atomic numbers and one of positions, of whatever file they come."""
 
     @property
+    def embeds(self) -> bool:
+        """Whether its geometries are made from SMILES."""
+        return False
+
+    @property
     def makes_ids(self) -> bool:
         """Whether ids are made of the file's name and the row."""
         return not self.qm9 and "id" not in self.columns
+
+    def content(self) -> list[Any]:
+        """What tells one content from another; conformers are another with each version of RDKit."""
+        return [*super().content(), *([toolkit()] if self.embeds else [])]
 
     def convert(self, table: pa.Table, start: int, order: list[str], spread: Spread = map) -> Molecules:
         """Rows as molecules."""

@@ -12,6 +12,7 @@ import re
 from mmgnn_dist.chem.checks import OVERSIZED, PERIODIC, UNREADABLE, BadRecord
 from mmgnn_dist.chem.elements import NUMBERS
 from mmgnn_dist.chem.frames import QM9_TAIL
+from mmgnn_dist.chem.rdkit_tools import logged
 from mmgnn_dist.chem.record import Record, to_float
 from mmgnn_dist.errors import need
 
@@ -110,7 +111,8 @@ def _key_of(inchi: str) -> str | None:
         from rdkit.Chem.inchi import InchiToInchiKey
     except ImportError:
         raise need("rdkit", "data") from None
-    return InchiToInchiKey(inchi) or None
+    with logged():
+        return InchiToInchiKey(inchi) or None
 
 
 def _refuse_periodic(values: dict[str, str]) -> None:

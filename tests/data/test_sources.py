@@ -445,3 +445,99 @@ def test_a_folder_of_everything(columns, save, conformers, tmp_path):
         "b/one": 1, "b/two-0": 2, "b/two-1": 2, "f": 7, "three": 3, "x/up": 4, "etc/passwd": 5, "ethane": 6,
     }  # fmt: skip
     assert [entry["rows"] for entry in shards.manifest["sources"]] == [5, 10, 1, 1, 1]
+
+
+def test_an_interrupted_stream_continues(tmp_path, monkeypatch):
+    """Chunks that are staged are not parsed again, though the stream is read from its start."""
+    from mmgnn_dist.data import pipeline
+
+    files = {f"w{k}.xyz": xyz_text(*WATER, f"energy={k}").encode() for k in range(100)}
+    path, to = archive(tmp_path / "many.tar.gz", files), tmp_path / "set"
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "drop_duplicates", stop)
+    with pytest.raises(KeyboardInterrupt):
+        made(path, to, {"energy": "eV"})
+    monkeypatch.undo()
+    records = sorted((tmp_path / "set.partial" / "records").glob("*.json"))
+    assert len(records) == 15
+    for lost in (records[0], records[3], records[14]):
+        lost.unlink()
+    before = {file: file.stat().st_mtime_ns for file in records if file.is_file()}
+    after = {}
+
+    def look(plan, staging):
+        after.update({file: file.stat().st_mtime_ns for file in before})
+        keep(plan, staging)
+
+    keep = pipeline.drop_duplicates
+    monkeypatch.setattr(pipeline, "drop_duplicates", look)
+    shards, _ = made(path, to, {"energy": "eV"})
+    monkeypatch.undo()
+    assert after == before
+    made(path, tmp_path / "whole", {"energy": "eV"})
+    assert hashes(to) == hashes(tmp_path / "whole")
+    assert targets(shards)["energy"].tolist() == list(range(100))
+
+
+def test_chunks_may_span_sources_of_every_kind(columns, save, tmp_path):
+    folder = tmp_path / "mixed"
+    save({k: v for k, v in columns(9).items() if k != "gap"}, "mixed/b.parquet")
+    for name in ("a.tar.gz", "c.zip", "d.tar"):
+        files = {f"{name[0]}{k}.xyz": xyz_text(*WATER, f"energy={k}").encode() for k in range(9)}
+        archive(folder / name, files)
+    (folder / "e.csv").write_text("smiles,energy\n" + "CC,1\n" * 9)
+    for rows in (4, 7, 1000):
+        shards, result = made(folder, tmp_path / str(rows), {"energy": "eV"}, rows_per_shard=rows)
+        assert result.counts["kept"] == 45
+        assert shards.ids()[[0, 8, 9, 18, 27, 44]].tolist() == ["a0", "a8", "made-00000", "c0", "d0", "e-8"]
+
+
+def test_a_bomb_ends_early_and_costs_no_other(tmp_path):
+    frame = xyz_text(*WATER, "energy=1").encode()
+    bomb = b"0" * 400_000_000
+    path = archive(tmp_path / "a.zip", {"one.xyz": frame, "bomb.xyz": bomb, "two.xyz": frame})
+    assert path.stat().st_size < 500_000
+    made(path, tmp_path / "set", {"energy": "eV"})
+    bad = quarantine(tmp_path / "set")
+    assert list(bad) == ["bomb"] and bad["bomb"][0] == "archive bomb"
+    assert "more than" in bad["bomb"][1]
+
+
+def test_a_truncated_archive_is_said_to_be_one(tmp_path):
+    files = {f"w{k}.xyz": xyz_text(*WATER, f"energy={k}").encode() for k in range(50)}
+    path = archive(tmp_path / "many.tar", files)
+    path.write_bytes(path.read_bytes()[: 1024 * 20 + 562])
+    shards, result = made(path, tmp_path / "set", {"energy": "eV"})
+    assert shards.rows == 20 and result.counts["reasons"] == {"damaged file": 1}
+    assert any("many.tar is damaged in 1 places" in line for line in result.lines)
+    content = bytearray(archive(path, files).read_bytes())
+    content[1024 * 7 : 1024 * 7 + 100] = b"\xff" * 100
+    path.write_bytes(content)
+    shards, result = made(path, tmp_path / "other", {"energy": "eV"})
+    assert shards.rows == 49 and result.counts["reasons"] == {"damaged file": 1}
+
+
+def test_the_command_line_reads_an_archive(tmp_path, capsys):
+    from mmgnn_dist.cli import main
+
+    path = archive(
+        tmp_path / "a.tgz",
+        {"a.xyz": METHANE.encode(), "b.xyz": METHANE.replace("gdb 1\t", "gdb 2\t").encode()},
+    )
+    assert main(["data", "prepare", str(path), "--to", str(tmp_path / "set"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["kept"] == 2
+
+
+def test_conformers_of_one_chunk_are_made_by_several_tasks(tmp_path):
+    from mmgnn_dist.chem.conformers import conformer
+
+    smiles = [f"{'C' * (k % 7 + 1)}{tail}" for k, tail in enumerate(["O", "N", "F", "C#N", "C=O"] * 28)]
+    path = tmp_path / "many.csv"
+    path.write_text("smiles,energy\n" + "".join(f"{text},{k}\n" for k, text in enumerate(smiles)))
+    shards, result = made(path, tmp_path / "set", {"energy": "eV"}, rows_per_shard=4096)
+    assert result.counts["kept"] == 140 and len(shards.shards) == 1
+    for row in (0, 63, 64, 139):
+        assert np.array_equal(positions(shards)[row].ravel(), np.float32(conformer(smiles[row])[1]))
