@@ -105,7 +105,8 @@ def inspect_csv(path: Path, name: str, units: dict[str, str]) -> CsvSource:
         raise UserError(f"{path} cannot be read ({header}): get it anew")
     columns = tuple(_column(word) for word in header or [])
     if "smiles" not in columns:
-        raise UserError(f"{path} has no column smiles: its columns are {', '.join(columns)[:200] or 'none'}")
+        shown = "".join(letter for letter in ", ".join(columns)[:200] if letter.isprintable()) or "none"
+        raise UserError(f"{path} has no column smiles: its columns are {shown}")
     if len(set(columns)) < len(columns):
         raise UserError(f"{path} has two columns of the same name: rename one")
     census, digest, count = Census(), hashlib.sha256(repr(columns).encode()), 0
@@ -114,7 +115,7 @@ def inspect_csv(path: Path, name: str, units: dict[str, str]) -> CsvSource:
         digest.update(repr(row).encode("utf-8", "replace"))
         if _verdict(row, len(columns)) is None and isinstance(row, list):
             census.add(dict(zip(columns, row, strict=True)))
-    kinds = [(column, other) for column, other in census.columns()]
+    kinds = census.columns(units)
     qm9 = is_qm9_table(columns)
     known = {*IDENTIFIERS, *TEXT_COLUMNS, *(QM9_EXTRA if qm9 else ())}
     targets, ignored = resolve_targets(path, kinds, (QM9_UNITS if qm9 else {}) | units, known)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -49,9 +49,15 @@ class Census:
             else:
                 self.seen.setdefault(name, [0, 0])
 
-    def columns(self) -> list[tuple[str, str]]:
-        """(name, "" if most of its values are numbers, else "text"), by name."""
-        return [(name, "" if good >= bad else "text") for name, (bad, good) in sorted(self.seen.items())]
+    def columns(self, declared: Container[str]) -> list[tuple[str, str]]:
+        """(name, "" if most of its values are numbers, else "text"), by name.
+
+        What the user has declared is a number: a record in which it is not is set aside on its own.
+        """
+        return [
+            (name, "" if good >= bad or name in declared else "text")
+            for name, (bad, good) in sorted(self.seen.items())
+        ]
 
 
 def is_number(text: str) -> bool:

@@ -183,7 +183,7 @@ def inspect_records(path: Path, name: str, units: dict[str, str]) -> RecordSourc
             is_qm9 = qm9_index(comment) is not None
             qm9 += is_qm9
             census.add(dict.fromkeys(QM9_UNITS, "0") if is_qm9 else pairs(comment))
-    columns = census.columns()
+    columns = census.columns(units)
     side: Path | None = path.with_name(path.name + ".csv")
     if not path.is_file() or side is None or not side.is_file():
         side = None

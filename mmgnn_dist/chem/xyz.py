@@ -21,8 +21,9 @@ QM9_PROPERTIES = (
     "A", "B", "C", "mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "u0", "u298", "h298", "g298", "cv",
 )  # fmt: skip
 MAX_COMMENT = 1 << 16
+# a key begins a word: looking for one from every letter on would take the square of a long comment
 PAIR = re.compile(
-    r"""([^\s=,"'{}\[\]]+)\s*=\s*("(?:[^"\\]|\\.)*"|'[^']*'|\{[^{}]*\}|\[[^\[\]]*\]|[^\s"'{}\[\]]+)"""
+    r"""(?<![^\s,])([^\s=,"'{}\[\]]+)\s*=\s*("(?:[^"\\]|\\.)*"|'[^']*'|\{[^{}]*\}|\[[^\[\]]*\]|[^\s"'{}\[\]]+)"""
 )
 PLAIN = "species:S:1:pos:R:3"
 FLAGS = {"T", "TRUE", "1"}

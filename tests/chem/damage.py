@@ -130,7 +130,8 @@ def _text(form: str, one: str, count: int, rng: np.random.Generator) -> tuple[by
         return _csv(one, count, rng)
     found, place = molecules(one, count, rng)
     records = []
-    for number, (z, pos) in enumerate(found):
+    base = int(rng.integers(1, 130_000))  # so that ids differ between files
+    for number, (z, pos) in enumerate(found, base):
         symbols = [SYMBOLS[k] for k in z]
         if form in ("V2000", "V3000"):
             text = _sd(symbols, pos, form, number)
@@ -143,7 +144,7 @@ def _text(form: str, one: str, count: int, rng: np.random.Generator) -> tuple[by
         else:
             comment = f"energy={-number}.5 id=m{number}" if form == "extxyz" else f"energy={-number}.5"
             text = xyz_text(symbols, pos, comment)
-        if number == place:
+        if number == base + place:
             text = _counts(text, form, one)
         records.append(text)
     expected = (count - (one != "none"), REASONS.get(one, ()))

@@ -541,3 +541,34 @@ def test_conformers_of_one_chunk_are_made_by_several_tasks(tmp_path):
     assert result.counts["kept"] == 140 and len(shards.shards) == 1
     for row in (0, 63, 64, 139):
         assert np.array_equal(positions(shards)[row].ravel(), np.float32(conformer(smiles[row])[1]))
+
+
+@pytest.mark.shared
+def test_qm9_as_a_table_of_smiles_needs_no_recipe(qm9_rows, tmp_path):
+    names = [
+        "A",
+        "B",
+        "C",
+        "mu",
+        "alpha",
+        "homo",
+        "lumo",
+        "gap",
+        "r2",
+        "zpve",
+        "u0",
+        "u298",
+        "h298",
+        "g298",
+        "cv",
+    ]
+    lines = [",".join(["mol_id", "smiles", *names])]
+    lines += [
+        ",".join([f"gdb_{row['gdb_idx']}", row["smiles"], *(repr(row[k]) for k in names)])
+        for row in qm9_rows[:10]
+    ]
+    (tmp_path / "qm9.csv").write_text("\n".join(lines))
+    shards, _ = made(tmp_path / "qm9.csv", tmp_path / "set")
+    assert shards.ids().tolist() == [f"dsgdb9nsd_{row['gdb_idx']:06d}" for row in qm9_rows[:10]]
+    assert targets(shards)["u0"] == pytest.approx([row["u0"] * HARTREE for row in qm9_rows[:10]])
+    assert shards.column("inchikey").to_pylist() == [row["inchikey"] for row in qm9_rows[:10]]
