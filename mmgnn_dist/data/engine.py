@@ -1,8 +1,8 @@
 """Ray: started for a preparation on this machine, and the one execution that works through the chunks.
 
 Ray Data hands runs of chunks to workers, and raw records to those who parse them where a source can only be
-read in one go; only an error message comes back through it. Progress is read off
-the records that workers leave in the staging folder, so that it moves with every chunk.
+read in one go; only an error message comes back through it. Progress is read off the records that workers
+leave in the staging folder, so that it moves with every chunk.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def run_chunks(plan: Plan, staging: Staging, workers: int, report: Callable[[int
     """
     runs = [run._asdict() for run in plan.runs()]
     runner = ChunkRunner(plan, staging)
-    with _watch(plan, staging, report) as step, ray_data(workers) as data:
+    with _watch(plan, staging, report) as step, ray_data(workers) as data, _block_per_row(data):
         step("reading, joining, checking, writing")
         results = (
             data.from_items(runs, override_num_blocks=len(runs))
@@ -76,17 +76,27 @@ def ray_data(workers: int) -> Iterator[Any]:
         _on_sigterm(_interrupt if term is signal.SIG_DFL else term)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    context.target_max_block_size = BLOCK
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    warnings.filterwarnings(
-        "ignore", message="The maximum number of concurrent tasks"
-    )  # few chunks, no fault
+    # said of fewer chunks than workers, which is no fault
+    warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks")
     try:
         yield ray.data
     finally:
         if ours:
             ray.shutdown()
             _on_sigterm(term)
+
+
+@contextmanager
+def _block_per_row(data: Any) -> Iterator[None]:
+    """Let Ray Data make a block of every row, for what is run meanwhile."""
+    context = data.DataContext.get_current()
+    before = context.target_max_block_size
+    context.target_max_block_size = BLOCK
+    try:
+        yield
+    finally:
+        context.target_max_block_size = before
 
 
 def _interrupt(signum: int, frame: object) -> None:
