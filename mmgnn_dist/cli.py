@@ -53,7 +53,8 @@ def _parser() -> argparse.ArgumentParser:
         "sources",
         nargs="+",
         metavar="SOURCE",
-        help="Parquet file or folder; 'sample': bundled data; or key=value",
+        help="file, archive or folder of Parquet, XYZ, SD, CSV or ASE database files; "
+        "'sample': bundled data; or key=value",
     )
     prepare.add_argument(
         "--text", action="append", type=Path, default=[], metavar="FILE", help="table of text fields to join"
@@ -81,6 +82,15 @@ def _parser() -> argparse.ArgumentParser:
     enrich.add_argument("--recipe", type=Path, help="recipe whose data.pubchem section applies")
     enrich.add_argument("--json", action="store_true", help="print one JSON object")
     enrich.set_defaults(action=_enrich)
+
+    fetch = kinds.add_parser("fetch", help="download a published data set, or continue to")
+    fetch.add_argument("what", choices=("qm9",))
+    fetch.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to put its files in")
+    fetch.add_argument(
+        "--url", action="append", default=[], metavar="URL", help="a mirror that has the files under URL/NAME"
+    )
+    fetch.add_argument("--json", action="store_true", help="print one JSON object")
+    fetch.set_defaults(action=_fetch)
 
     split = kinds.add_parser("split", help="store a split of a shard set")
     split.add_argument("shards", type=Path, metavar="SHARDS")
@@ -196,6 +206,19 @@ def _enrich(arguments: argparse.Namespace) -> int:
     else:
         for line in result.lines:
             print(line)
+    return EXIT_DONE
+
+
+def _fetch(arguments: argparse.Namespace) -> int:
+    from mmgnn_dist.data.fetch import QM9, fetch
+    from mmgnn_dist.progress import Progress
+
+    with Progress("fetch", quiet=arguments.json) as progress:
+        paths = fetch(QM9, arguments.to, arguments.url, progress)
+    if arguments.json:
+        print(json.dumps({"files": [str(path) for path in paths]}))
+    else:
+        print(f"next: mmgnn data prepare {paths[0]} --to SHARDS")
     return EXIT_DONE
 
 

@@ -30,6 +30,7 @@ HEAVY = {
     "ray",
     "transformers",
     "rdkit",
+    "ase",
     "wandb",
     "peft",
     "matplotlib",

@@ -17,16 +17,39 @@ OVERLAP = 0.2  # Å; the shortest bond there is has 0.74 Å
 
 EXCLUDED = "uncharacterized"  # advised against by its data set; no damage
 DUPLICATE = "duplicate id"
+# what readers find, before there is a molecule to check
+UNREADABLE = "unreadable record"
+OVERSIZED = "oversized record"
+BOMB = "archive bomb"
+DAMAGED = "damaged file"
+PERIODIC = "periodic structure"
+FLAT = "2D coordinates"
+NO_STRUCTURE = "invalid SMILES"
+NO_CONFORMER = "no conformer"
+BAD_TARGET = "unreadable target"
 REASONS = (
     "", "no id", "zero atoms", "lengths differ", "unknown element", "non-finite coordinates",
     "huge coordinates", "overlapping atoms", "infinite target", EXCLUDED,
+    UNREADABLE, OVERSIZED, BOMB, DAMAGED, PERIODIC, FLAT, NO_STRUCTURE, NO_CONFORMER, BAD_TARGET,
 )  # fmt: skip
+
+
+class BadRecord(Exception):
+    """A record of which no molecule can be made.
+
+    Args:
+        reason: one of `REASONS`. detail: what exactly is wrong, one line.
+    """
+
+    def __init__(self, reason: str, detail: str):
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
 
 
 def check(molecules: Molecules) -> np.ndarray:
     """Index into `REASONS` of what is wrong with each molecule, int8 [n]; 0 where nothing is."""
     n = len(molecules)
-    verdict = np.zeros(n, np.int8)
+    verdict = molecules.fault.astype(np.int8)
 
     def flag(where: np.ndarray, reason: str) -> None:
         verdict[where & (verdict == 0)] = REASONS.index(reason)
@@ -52,6 +75,8 @@ def check(molecules: Molecules) -> np.ndarray:
 
 def detail(molecules: Molecules, index: int, reason: str) -> str:
     """What exactly is wrong with one molecule, for its quarantine row."""
+    if molecules.fault[index]:
+        return molecules.why[index].as_py() or ""
     counts, sizes = molecules.z_count, molecules.pos_count
     z = molecules.z[counts[:index].sum() :][: counts[index]]
     pos = molecules.pos[sizes[:index].sum() :][: sizes[index]]

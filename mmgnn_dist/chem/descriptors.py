@@ -39,7 +39,7 @@ def rdkit_version() -> str:
     try:
         from rdkit import rdBase
     except ImportError:
-        raise need("rdkit", "chem") from None
+        raise need("rdkit", "data") from None
     return str(rdBase.rdkitVersion)
 
 

@@ -29,6 +29,8 @@ class Molecules:
         ragged: whether a molecule has a position that is not a triple, bool [n].
         y: targets in canonical units, float64 [n, T]; NaN where missing.
         excluded: molecules that the data set itself advises not to use, bool [n].
+        fault: index into `checks.REASONS` of what the reader found wrong, int8 [n]; 0 where nothing.
+        why: the reader's words on its fault, large_string [n], nullable.
         text: columns of text fields as the file has them, n rows.
     """
 
@@ -44,6 +46,8 @@ class Molecules:
     ragged: np.ndarray
     y: np.ndarray
     excluded: np.ndarray
+    fault: np.ndarray
+    why: pa.Array
     text: pa.Table
 
     def __len__(self) -> int:
@@ -65,5 +69,7 @@ class Molecules:
             ragged=self.ragged[mask],
             y=self.y[mask],
             excluded=self.excluded[mask],
+            fault=self.fault[mask],
+            why=self.why.filter(chosen),
             text=self.text.filter(chosen),
         )

@@ -7,6 +7,8 @@ interrupted preparation knows what is left to do.
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pyarrow as pa
 
 from mmgnn_dist.chem.checks import REASONS, check, detail
 from mmgnn_dist.chem.molecules import Molecules
-from mmgnn_dist.chem.readers import RowStream
+from mmgnn_dist.chem.source import Stream
 from mmgnn_dist.data.join import clean_text
 from mmgnn_dist.data.plan import Plan
 from mmgnn_dist.data.providers import gather_text
@@ -54,31 +56,71 @@ class Staging:
         return bool(shard.stat().st_size == entry["bytes"] and sha256(shard) == entry["sha256"])
 
 
+class Reading:
+    """Reads consecutive chunks, each source on from where the last chunk ended."""
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self._open: tuple[int, Stream] | None = None
+
+    def tables(self, chunk: int) -> list[pa.Table]:
+        """The rows of each segment of a chunk, in the form of their source."""
+        tables = []
+        for index, start, rows in self.plan.chunks[chunk]:
+            if self._open is None or self._open[0] != index or self._open[1].position != start:
+                self._open = index, self.plan.sources[index].stream(start)
+            tables.append(self._open[1].read(rows))
+        return tables
+
+
 class ChunkRunner:
-    """Works through runs of consecutive chunks, reading each file on from where the last chunk ended."""
+    """Works through runs of consecutive chunks.
+
+    A sequential source is read once, by `feed`, which hands its chunks out as raw tables; whatever else is
+    to be read is read by `work` itself.
+    """
 
     def __init__(self, plan: Plan, staging: Staging):
         self.plan, self.staging = plan, staging
 
+    def feed(self, run: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Cut a run that is fed into its chunks that are not done, with their rows; hand on any other."""
+        if not run["fed"]:
+            yield {**run, "tables": b"", "error": ""}
+            return
+        reading = Reading(self.plan)
+        for chunk in range(run["first"], run["end"]):
+            if self.staging.is_done(chunk):
+                continue
+            part = {"first": chunk, "end": chunk + 1, "fed": True, "tables": b"", "error": ""}
+            try:
+                part["tables"] = pickle.dumps(reading.tables(chunk), protocol=5)
+            except UserError as error:
+                yield {**part, "error": str(error)}
+                return
+            yield part
+
     def work(self, run: dict[str, Any]) -> dict[str, Any]:
         """Do the chunks `first` to `end` that are not done; `error` is what the user did wrong, or ''."""
-        stream: tuple[int, RowStream] | None = None
+        error = run["error"]
+        reading = Reading(self.plan)
         try:
             for chunk in range(run["first"], run["end"]):
-                if self.staging.is_done(chunk):
-                    continue
-                parts, texts = [], []
-                for index, start, rows in self.plan.chunks[chunk]:
-                    source = self.plan.sources[index]
-                    if stream is None or stream[0] != index or stream[1].position != start:
-                        stream = index, source.stream(start)
-                    molecules = source.convert(stream[1].read(rows), start, self.plan.names)
-                    parts.append(molecules)
-                    texts.append(clean_text(molecules.text, source.path.name))
-                self._finish(chunk, parts, texts)
-        except UserError as error:
-            return {"first": run["first"], "error": str(error)}
-        return {"first": run["first"], "error": ""}
+                if not error and not self.staging.is_done(chunk):
+                    self._do(chunk, pickle.loads(run["tables"]) if run["fed"] else reading.tables(chunk))
+        except UserError as wrong:
+            error = str(wrong)
+        return {"first": run["first"], "error": error}
+
+    def _do(self, chunk: int, tables: list[pa.Table]) -> None:
+        """Make molecules of the rows of a chunk and finish it."""
+        parts, texts = [], []
+        for (index, start, _), table in zip(self.plan.chunks[chunk], tables, strict=True):
+            source = self.plan.sources[index]
+            molecules = source.convert(table, start, self.plan.names, spread)
+            parts.append(molecules)
+            texts.append(clean_text(molecules.text, source.path.name))
+        self._finish(chunk, parts, texts)
 
     def _finish(self, chunk: int, parts: list[Molecules], texts: list[pa.Table]) -> None:
         """Join, check and write: the shard first, its record last."""
@@ -104,6 +146,16 @@ class ChunkRunner:
             "quarantine": quarantine,
         }
         write_json(self.staging.record(chunk), record)
+
+
+def spread(function: Callable[[Any], Any], portions: list[Any]) -> list[Any]:
+    """Map a function over portions of a chunk by tasks of their own, so that one chunk fills all CPUs."""
+    import ray
+
+    if len(portions) < 2 or not ray.is_initialized():
+        return [function(portion) for portion in portions]
+    task = ray.remote(num_cpus=1)(function)
+    return list(ray.get([task.remote(portion) for portion in portions]))  # this task's CPU is lent meanwhile
 
 
 def to_batch(parts: list[Molecules], text: pa.Table, n_targets: int) -> pa.RecordBatch:

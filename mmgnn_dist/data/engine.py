@@ -1,7 +1,8 @@
 """Ray: started for a preparation on this machine, and the one execution that works through the chunks.
 
-Ray Data hands runs of chunks to workers; only an error message comes back through it. Progress is read off
-the records that workers leave in the staging folder, so that it moves with every chunk.
+Ray Data hands runs of chunks to workers, and raw records to those who parse them where a source can only be
+read in one go; only an error message comes back through it. Progress is read off the records that workers
+leave in the staging folder, so that it moves with every chunk.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +21,7 @@ from mmgnn_dist.data.plan import Plan
 from mmgnn_dist.errors import UserError, need
 
 OBJECT_STORE = 256 << 20  # bytes; what goes through it is small
+BLOCK = 1  # bytes of a Ray block: every chunk of raw records is one, so that any worker may take it
 POLL = 0.2  # s between two looks at the progress
 
 
@@ -34,18 +37,20 @@ def run_chunks(plan: Plan, staging: Staging, workers: int, report: Callable[[int
     Raises:
         UserError: a damaged source; the first in the order of the plan.
     """
-    runs = [{"first": first, "end": end} for first, end in plan.runs()]
+    runs = [run._asdict() for run in plan.runs()]
+    runner = ChunkRunner(plan, staging)
     waiting = set(range(len(plan.chunks)))
 
     def done() -> int:
         waiting.difference_update([chunk for chunk in waiting if staging.record(chunk).is_file()])
         return plan.rows - sum(plan.chunk_rows(chunk) for chunk in waiting)
 
-    with watch(plan.rows, done, report) as step, ray_data(workers) as data:
+    with watch(plan.rows, done, report) as step, ray_data(workers) as data, _block_per_row(data):
         step("reading, joining, checking, writing")
         results = (
             data.from_items(runs, override_num_blocks=len(runs))
-            .map(ChunkRunner(plan, staging).work, num_cpus=1, concurrency=min(workers, len(runs)))
+            .flat_map(runner.feed, num_cpus=0, concurrency=min(workers, len(runs)))  # cuts, never parses
+            .map(runner.work, num_cpus=1, concurrency=min(workers, len(plan.chunks)))
             .take_all()
         )
     errors = [result["error"] for result in sorted(results, key=lambda r: r["first"]) if result["error"]]
@@ -78,12 +83,26 @@ def ray_data(workers: int) -> Iterator[Any]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # said of fewer chunks than workers, which is no fault
+    warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks")
     try:
         yield ray.data
     finally:
         if ours:
             ray.shutdown()
             _on_sigterm(term)
+
+
+@contextmanager
+def _block_per_row(data: Any) -> Iterator[None]:
+    """Let Ray Data make a block of every row, for what is run meanwhile."""
+    context = data.DataContext.get_current()
+    before = context.target_max_block_size
+    context.target_max_block_size = BLOCK
+    try:
+        yield
+    finally:
+        context.target_max_block_size = before
 
 
 def _interrupt(signum: int, frame: object) -> None:

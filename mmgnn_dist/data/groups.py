@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmgnn_dist.chem.descriptors import scaffolds
-from mmgnn_dist.chem.readers import prefixed
+from mmgnn_dist.chem.table import prefixed
 from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.data.hashing import draw, hash_strings
 from mmgnn_dist.data.shards import CONTEXT_FIELDS, ShardSet

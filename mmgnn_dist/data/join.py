@@ -18,7 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmgnn_dist.chem.molecules import Molecules
-from mmgnn_dist.chem.readers import TEXT_COLUMNS, one_line, open_parquet, qm9_ids, strings
+from mmgnn_dist.chem.parquet import open_parquet
+from mmgnn_dist.chem.source import TEXT_COLUMNS, one_line
+from mmgnn_dist.chem.table import qm9_ids, strings
 from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.data.shards import CONTEXT_FIELDS, STRING_FIELDS
 from mmgnn_dist.errors import UserError

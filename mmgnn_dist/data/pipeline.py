@@ -20,6 +20,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +88,7 @@ def prepare(
     """Make a shard set, or continue one that was interrupted.
 
     Args:
-        sources: Parquet files, folders of them, or the word `sample`.
+        sources: files of molecules, archives, folders, or the word `sample` (see `chem.readers`).
         to: folder to make.
         text: Parquet tables of text fields to join, the most important first.
         data: `rows_per_shard`, `workers`, `units`, `providers`, `max_bad_fraction`.
@@ -100,6 +102,7 @@ def prepare(
     data = data or DataConfig.model_validate({})
     report = progress or (lambda done, total, note: None)
     to = Path(to)
+    report(0, 0, "counting the molecules of the sources")
     plan = make_plan(sources, text or [], data)
     if to.exists():
         return _standing(plan, to, began)
@@ -222,8 +225,7 @@ def _finish(plan: Plan, staging: Staging, records: list[dict[str, Any]], counts:
         **combine([record["summary"] for record in records]),
         "counts": counts,
         "sources": [
-            {"name": source.path.name, "bytes": source.path.stat().st_size, "rows": source.rows}
-            for source in plan.sources
+            {"name": source.path.name, "bytes": source.bytes, "rows": source.rows} for source in plan.sources
         ],
         "text": [
             {"name": path.name, "joined": dict(zip(JOINS, map(int, found), strict=True))}
@@ -252,6 +254,7 @@ def _versions(plan: Plan) -> dict[str, str]:
         "numpy": np.__version__,
         "pyarrow": pa.__version__,
         "ray": ray.__version__,
+        **{name: version(name) for name in ("rdkit", "ase") if find_spec(name)},
     }
 
 
@@ -263,8 +266,9 @@ def _result(
     to: Path, manifest: dict[str, Any], plan: Plan, seconds: float, up_to_date: bool
 ) -> PrepareResult:
     counts = manifest["counts"]
-    lines = []
+    lines: list[str] = []
     for source in plan.sources:
+        lines += source.notes
         if source.ignored:
             names = ", ".join(source.ignored)
             lines.append(f"{source.path.name}: columns {names} are not read (no data.units for them)")

@@ -10,22 +10,29 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mmgnn_dist import __version__
 from mmgnn_dist.chem.descriptors import rdkit_version
-from mmgnn_dist.chem.readers import Source, find_sources
+from mmgnn_dist.chem.readers import find_sources
+from mmgnn_dist.chem.source import Source, file_content
 from mmgnn_dist.chem.targets import TARGETS, Target
 from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.shards import SCHEMA
 from mmgnn_dist.errors import UserError
-from mmgnn_dist.files import sha256
 
-WHOLE = 1 << 26  # files up to this size are told apart by their whole content
-END = 1 << 20  # larger ones by size, time and this much of their end, where Parquet keeps its index
 TASKS = 8  # chunks are handed out in runs, at least about so many, to decode each file few times
 RUN = 16  # chunks in a run, at most
 
 Segment = tuple[int, int, int]  # source, first row, rows
+
+
+class Run(NamedTuple):
+    """Consecutive chunks, from `first` to before `end`; `fed`: read by one task for all who parse them."""
+
+    first: int
+    end: int
+    fed: bool
 
 
 @dataclass(frozen=True)
@@ -64,11 +71,25 @@ class Plan:
         """Molecules read into one chunk."""
         return sum(rows for _, _, rows in self.chunks[chunk])
 
-    def runs(self) -> list[tuple[int, int]]:
-        """(first chunk, end) of the runs of chunks that are read in one go."""
+    def runs(self) -> list[Run]:
+        """The runs of chunks that are read in one go.
+
+        A chunk belongs to the source that it begins in. All chunks of a sequential source are one run: it is
+        read once, by one task that hands the chunks out.
+        """
         length = min(max(len(self.chunks) // TASKS, 1), RUN)
-        starts = range(0, len(self.chunks), length)
-        return [(start, min(start + length, len(self.chunks))) for start in starts]
+        runs: list[Run] = []
+        owner = None
+        for chunk, segments in enumerate(self.chunks):
+            source = segments[0][0]
+            fed = self.sources[source].sequential
+            now = source if fed else None
+            if runs and now == owner and (fed or chunk - runs[-1].first < length):
+                runs[-1] = Run(runs[-1].first, chunk + 1, fed)
+            else:
+                runs.append(Run(chunk, chunk + 1, fed))
+            owner = now
+        return runs
 
 
 def make_plan(sources: list[str], text: list[Path], data: DataConfig) -> Plan:
@@ -91,14 +112,17 @@ def make_plan(sources: list[str], text: list[Path], data: DataConfig) -> Plan:
     if not by_name:
         ignored = sorted({column for source in found for column in source.ignored})
         hint = f" (columns without a unit: {', '.join(ignored)})" if ignored else ""
-        raise UserError(f"no target in {', '.join(sources)}{hint}: declare one with data.units.NAME=UNIT")
+        notes = "".join(f"; {note}" for source in found for note in source.notes)
+        raise UserError(
+            f"no target in {', '.join(sources)}{hint}{notes}: declare one with data.units.NAME=UNIT"
+        )
     targets = [by_name[name] for name in TARGETS if name in by_name]
     targets += [by_name[name] for name in sorted(by_name) if name not in TARGETS]
     decides = {
         "program": __version__,
         "schema": SCHEMA,
-        "sources": [[source.name, *_content(source.path)] for source in found],
-        "text": [[path.name, *_content(path)] for path in text],
+        "sources": [[source.name, *source.content()] for source in found],
+        "text": [[path.name, *file_content(path)] for path in text],
         "rows_per_shard": data.rows_per_shard,
         "providers": [f"rdkit {rdkit_version()}" if name == "rdkit" else name for name in data.providers],
         "targets": [
@@ -118,16 +142,6 @@ def make_plan(sources: list[str], text: list[Path], data: DataConfig) -> Plan:
         tuple(data.providers),
         fingerprint,
     )
-
-
-def _content(path: Path) -> list[str | int]:
-    """What tells one content of a file from another."""
-    state = path.stat()
-    if state.st_size <= WHOLE:
-        return [sha256(path)]
-    with open(path, "rb") as content:
-        content.seek(-END, 2)
-        return [state.st_size, state.st_mtime_ns, hashlib.sha256(content.read()).hexdigest()]
 
 
 def _chunks(rows: list[int], most: int) -> tuple[tuple[Segment, ...], ...]:

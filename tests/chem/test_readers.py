@@ -82,10 +82,10 @@ def test_wrong_tables_are_the_users_error(columns, save, change, units, message)
 def test_wrong_files_are_the_users_error(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "x.parquet").write_bytes(b"PAR1 not really")
-    (tmp_path / "x.sdf").write_text("")
+    (tmp_path / "x.pdf").write_text("")
     for name, message in [
-        ("absent.parquet", "no file"), ("empty", "without .parquet"), ("x.parquet", "not a readable Parquet"),
-        ("x.sdf", "read from .parquet"),
+        ("absent.parquet", "no file"), ("empty", "without any of Parquet, XYZ"),
+        ("x.parquet", "not a readable Parquet"), ("x.pdf", "read from Parquet, XYZ.*not from '.pdf'"),
     ]:  # fmt: skip
         with pytest.raises(UserError, match=message):
             find_sources([str(tmp_path / name)], {})

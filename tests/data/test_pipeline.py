@@ -78,7 +78,7 @@ def test_bad_molecules_do_not_stop_the_others(planted, tmp_path):
     assert shards.column("z").to_pylist() == [made["atomic_numbers"][k] for k in kept]
     flat = np.concatenate([made["positions"][k] for k in kept]).reshape(-1, 3)
     assert np.array_equal(np.concatenate([shard.pos for shard in shards.shards]), flat.astype(np.float32))
-    assert seen[0][:2] == (0, 300) and seen[-1][:2] == (300, 300)
+    assert seen[0][:2] == (0, 0) and seen[1][:2] == (0, 300) and seen[-1][:2] == (300, 300)
     assert not (tmp_path / "set.partial").exists()
 
 

@@ -1,0 +1,60 @@
+"""A conformer for a SMILES: RDKit's ETKDGv3, then MMFF94.
+
+The seed comes from the molecule itself (its canonical SMILES), so the same molecule has the same geometry
+wherever it stands and however it is spelled, with one version of RDKit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import version
+from typing import Any
+
+from mmgnn_dist.chem.checks import NO_CONFORMER, NO_STRUCTURE, OVERSIZED, BadRecord
+from mmgnn_dist.chem.rdkit_tools import chem, logged
+
+MAX_SMILES = 2000  # characters
+ATTEMPTS = 50
+SECONDS = 60  # after which the embedding of one molecule is given up
+STEPS = 5000  # of MMFF94; drug-like molecules take some hundreds
+
+
+def toolkit() -> str:
+    """What decides a conformer beside the molecule."""
+    chem()
+    return f"rdkit {version('rdkit')}"
+
+
+def conformer(smiles: str) -> tuple[list[int], Any, str]:
+    """Geometry of one molecule, hydrogens included.
+
+    Returns:
+        Atomic numbers, coordinates (float64 [3 n], Å) and the InChIKey.
+
+    Raises:
+        BadRecord: no structure, no embedding, no parameters of MMFF94, or no convergence.
+    """
+    rdkit = chem()
+    from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
+
+    if len(smiles) > MAX_SMILES:
+        raise BadRecord(OVERSIZED, f"SMILES of {len(smiles)} characters, more than {MAX_SMILES}")
+    with logged() as said:
+        mol = rdkit.MolFromSmiles(smiles) if smiles.isascii() and smiles else None
+        if mol is None or not mol.GetNumAtoms():
+            raise BadRecord(NO_STRUCTURE, said[0] if said else f"'{smiles[:60]}'")
+        canonical = rdkit.MolToSmiles(mol)
+        mol = rdkit.AddHs(rdkit.MolFromSmiles(canonical))
+        inchikey = rdkit.MolToInchiKey(mol)
+        settings: Any = rdDistGeom.ETKDGv3()
+        settings.randomSeed = int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:4], "big") >> 1
+        settings.maxIterations = ATTEMPTS
+        settings.timeout = SECONDS
+        if rdDistGeom.EmbedMolecule(mol, settings) != 0:
+            raise BadRecord(NO_CONFORMER, "ETKDGv3 finds no geometry")
+        if not rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
+            raise BadRecord(NO_CONFORMER, "MMFF94 has no parameters for some of its atoms")
+        if rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=STEPS) != 0:
+            raise BadRecord(NO_CONFORMER, f"MMFF94 does not converge in {STEPS} steps")
+    z = [atom.GetAtomicNum() for atom in mol.GetAtoms()]
+    return z, mol.GetConformer().GetPositions().ravel(), inchikey

@@ -1,0 +1,98 @@
+"""Cutting text streams into raw records, one molecule each, without understanding them.
+
+A record that cannot be delimited ends where the next one plausibly begins, so that one bad record costs no
+other. Every fault of the stream is one `BadRecord` at its end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import IO
+
+from mmgnn_dist.chem.checks import OVERSIZED, BadRecord
+
+MAX_RECORD = 4 << 20  # bytes; some 50,000 atoms
+MAX_LINE = 1 << 20
+COUNT = re.compile(rb"\s*\d{1,9}\s*")
+ATOM = re.compile(rb"\s*[A-Za-z\d]{1,4}(\s+[-+.\d]\S*){3}")
+QM9_SECOND_LINE = re.compile(rb"\s*gdb\s+\d+\s")
+QM9_TAIL = 3  # lines behind the atoms of a file of QM9: frequencies, SMILES, InChI
+XYZ_SUFFIXES = (".xyz", ".extxyz")
+SDF_SUFFIXES = (".sdf", ".sd", ".mol")
+
+
+class _Block:
+    """The lines of a record in the making."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.size = 0
+
+    def add(self, line: bytes) -> None:
+        self.size += len(line)
+        if self.size <= MAX_RECORD:
+            self.lines.append(line)
+
+    def take(self) -> bytes | BadRecord:
+        """The record; the block is empty after it."""
+        lines, size = self.lines, self.size
+        self.lines, self.size = [], 0
+        if size > MAX_RECORD:
+            return BadRecord(OVERSIZED, f"{size} bytes, more than {MAX_RECORD}")
+        return b"".join(lines)
+
+
+def xyz_frames(stream: IO[bytes]) -> Iterator[bytes | BadRecord]:
+    """Frames of an XYZ file: each begins with a line that is a whole number, its comment apart.
+
+    Lines behind the last atom belong to the frame if they look like atoms (its number is wrong then), else
+    they are a bad record of their own.
+    """
+    block = _Block()
+    lines = expected = 0
+    try:
+        while line := stream.readline(MAX_LINE):
+            is_comment = lines == 1 and expected > 0
+            is_count = not is_comment and COUNT.fullmatch(line) is not None
+            surplus = lines == expected > 0 and line.strip() and not ATOM.match(line)
+            if block.size and (is_count or surplus):
+                yield block.take()
+                lines = expected = 0
+            if not block.size and not line.strip():
+                continue
+            if is_count:
+                expected = int(line) + 2
+            elif is_comment and QM9_SECOND_LINE.match(line):
+                expected += QM9_TAIL
+            block.add(line)
+            lines += 1
+    except BadRecord as error:
+        yield error
+        return
+    if block.size:
+        yield block.take()
+
+
+def sdf_records(stream: IO[bytes]) -> Iterator[bytes | BadRecord]:
+    """Records of an SD file, up to their `$$$$`; the last may lack it."""
+    block = _Block()
+    blank = True
+    try:
+        while line := stream.readline(MAX_LINE):
+            if line.startswith(b"$$$$"):
+                yield block.take()
+                blank = True
+                continue
+            blank = blank and not line.strip()
+            block.add(line)
+    except BadRecord as error:
+        yield error
+        return
+    if not blank:
+        yield block.take()
+
+
+def frames(stream: IO[bytes], sdf: bool) -> Iterator[bytes | BadRecord]:
+    """Raw records of a stream of either form."""
+    return sdf_records(stream) if sdf else xyz_frames(stream)
