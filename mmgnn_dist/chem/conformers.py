@@ -7,7 +7,6 @@ wherever it stands and however it is spelled, with one version of RDKit.
 from __future__ import annotations
 
 import hashlib
-from importlib.metadata import version
 from typing import Any
 
 from mmgnn_dist.chem.checks import NO_CONFORMER, NO_STRUCTURE, OVERSIZED, BadRecord
@@ -17,12 +16,6 @@ MAX_SMILES = 2000  # characters
 ATTEMPTS = 50
 SECONDS = 60  # after which the embedding of one molecule is given up
 STEPS = 5000  # of MMFF94; drug-like molecules take some hundreds
-
-
-def toolkit() -> str:
-    """What decides a conformer beside the molecule."""
-    chem()
-    return f"rdkit {version('rdkit')}"
 
 
 def conformer(smiles: str) -> tuple[list[int], Any, str]:

@@ -17,9 +17,9 @@ from typing import IO, Any
 import pyarrow as pa
 
 from mmgnn_dist.chem.checks import OVERSIZED, REASONS, UNREADABLE, BadRecord
-from mmgnn_dist.chem.conformers import toolkit
 from mmgnn_dist.chem.containers import members
 from mmgnn_dist.chem.frames import MAX_LINE
+from mmgnn_dist.chem.rdkit_tools import rdkit_version
 from mmgnn_dist.chem.record import Census
 from mmgnn_dist.chem.source import (
     IDENTIFIERS,
@@ -54,7 +54,7 @@ class CsvSource(TableSource):
 
     def content(self) -> list[Any]:
         """What tells one content from another."""
-        return [self.digest, sorted(self.excluded), toolkit()]
+        return [self.digest, sorted(self.excluded), rdkit_version()]
 
     def stream(self, start: int) -> CsvStream:
         """Read on from row `start`."""

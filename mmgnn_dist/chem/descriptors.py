@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmgnn_dist.chem.elements import SYMBOLS
-from mmgnn_dist.errors import need
+from mmgnn_dist.chem.rdkit_tools import chem
 
 NUMBERS = {
     "molecular_weight": "_CalcMolWt",
@@ -28,19 +28,6 @@ NUMBERS = {
 }
 FROM_ATOMS = ("molecular_formula", "molecular_weight")
 FIELDS = ("molecular_formula", *NUMBERS)
-
-
-def rdkit_version() -> str:
-    """Version of the RDKit that is installed.
-
-    Raises:
-        UserError: none is.
-    """
-    try:
-        from rdkit import rdBase
-    except ImportError:
-        raise need("rdkit", "data") from None
-    return str(rdBase.rdkitVersion)
 
 
 def describe(smiles: pa.Array, z: np.ndarray, z_count: np.ndarray) -> tuple[pa.Table, np.ndarray]:
@@ -55,7 +42,7 @@ def describe(smiles: pa.Array, z: np.ndarray, z_count: np.ndarray) -> tuple[pa.T
         `FIELDS` as columns, large_string and float32, null where unknown; and which molecules RDKit read from
         their SMILES, bool [n] (the others were counted from their atoms).
     """
-    rdkit_version()
+    chem()
     from rdkit import rdBase
     from rdkit.Chem import rdMolDescriptors as calculate
 
@@ -98,25 +85,24 @@ def scaffolds(smiles: pa.Array) -> pa.Array:
 
     "" for a molecule without rings, null where there is no SMILES that RDKit reads.
     """
-    rdkit_version()
-    from rdkit import Chem, rdBase
+    rdkit = chem()
+    from rdkit import rdBase
     from rdkit.Chem.Scaffolds import MurckoScaffold
 
     coded = smiles.dictionary_encode()
     found: list[str | None] = [None] * len(coded.dictionary)
     with rdBase.BlockLogs():
         for place, molecule in _molecules(coded.dictionary):
-            Chem.RemoveStereochemistry(molecule)
-            found[place] = Chem.MolToSmiles(MurckoScaffold.GetScaffoldForMol(molecule))
+            rdkit.RemoveStereochemistry(molecule)
+            found[place] = rdkit.MolToSmiles(MurckoScaffold.GetScaffoldForMol(molecule))
     return pa.array(found, pa.large_string()).take(coded.indices)
 
 
 def _molecules(smiles: pa.Array) -> Iterator[tuple[int, Any]]:
     """(place, RDKit molecule) of every SMILES that RDKit reads and that has an atom."""
-    from rdkit import Chem
-
+    rdkit = chem()
     for place, text in enumerate(smiles.to_pylist()):
-        molecule = Chem.MolFromSmiles(text) if text else None
+        molecule = rdkit.MolFromSmiles(text) if text else None
         if molecule is not None and molecule.GetNumAtoms():
             yield place, molecule
 
@@ -124,7 +110,5 @@ def _molecules(smiles: pa.Array) -> Iterator[tuple[int, Any]]:
 @lru_cache(maxsize=1)
 def _weights() -> list[float]:
     """Average atomic weights by atomic number, g/mol."""
-    from rdkit import Chem
-
-    table = Chem.GetPeriodicTable()
+    table = chem().GetPeriodicTable()
     return [0.0, *(table.GetAtomicWeight(z) for z in range(1, len(SYMBOLS)))]

@@ -23,6 +23,18 @@ def chem() -> Any:
     return Chem
 
 
+def rdkit_version() -> str:
+    """Version of the RDKit that is installed: with another one, conformers and descriptors may differ.
+
+    Raises:
+        UserError: none is.
+    """
+    chem()
+    from rdkit import rdBase
+
+    return str(rdBase.rdkitVersion)
+
+
 class _Lines(logging.Handler):
     def __init__(self) -> None:
         super().__init__()

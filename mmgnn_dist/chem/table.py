@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmgnn_dist.chem.checks import BAD_TARGET, REASONS, BadRecord
-from mmgnn_dist.chem.conformers import conformer, toolkit
+from mmgnn_dist.chem.conformers import conformer
 from mmgnn_dist.chem.elements import NUMBERS
 from mmgnn_dist.chem.molecules import Molecules
+from mmgnn_dist.chem.rdkit_tools import rdkit_version
 from mmgnn_dist.chem.record import MISSING, to_float
 from mmgnn_dist.chem.source import TEXT_COLUMNS, Source, Spread
 
@@ -42,7 +43,7 @@ class TableSource(Source):
 
     def content(self) -> list[Any]:
         """What tells one content from another; conformers are another with each version of RDKit."""
-        return [*super().content(), *([toolkit()] if self.embeds else [])]
+        return [*super().content(), *([rdkit_version()] if self.embeds else [])]
 
     def convert(self, table: pa.Table, start: int, order: list[str], spread: Spread = map) -> Molecules:
         """Rows as molecules."""

@@ -31,7 +31,6 @@ import pyarrow.parquet as pq
 
 from mmgnn_dist import __version__
 from mmgnn_dist.chem.checks import EXCLUDED
-from mmgnn_dist.chem.descriptors import rdkit_version
 from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.chunks import Staging
 from mmgnn_dist.data.duplicates import drop_duplicates
@@ -231,7 +230,7 @@ def _finish(plan: Plan, staging: Staging, records: list[dict[str, Any]], counts:
             {"name": path.name, "joined": dict(zip(JOINS, map(int, found), strict=True))}
             for path, found in zip(plan.text, joined, strict=True)
         ],
-        "versions": _versions(plan),
+        "versions": _versions(),
         "prepare": {
             "rows_per_shard": plan.rows_per_shard,
             "providers": list(plan.providers),
@@ -244,11 +243,10 @@ def _finish(plan: Plan, staging: Staging, records: list[dict[str, Any]], counts:
         make_split(distinct)
 
 
-def _versions(plan: Plan) -> dict[str, str]:
+def _versions() -> dict[str, str]:
     import ray
 
-    rdkit = {"rdkit": rdkit_version()} if "rdkit" in plan.providers else {}
-    return rdkit | {
+    return {
         "mmgnn_dist": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,

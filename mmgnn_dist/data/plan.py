@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmgnn_dist import __version__
-from mmgnn_dist.chem.descriptors import rdkit_version
+from mmgnn_dist.chem.rdkit_tools import rdkit_version
 from mmgnn_dist.chem.readers import find_sources
 from mmgnn_dist.chem.source import Source, file_content
 from mmgnn_dist.chem.targets import TARGETS, Target

@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmgnn_dist.chem.descriptors import FIELDS, FROM_ATOMS, describe, rdkit_version
+from mmgnn_dist.chem.descriptors import FIELDS, FROM_ATOMS, describe
 from mmgnn_dist.chem.molecules import Molecules
+from mmgnn_dist.chem.rdkit_tools import rdkit_version
 from mmgnn_dist.data.join import clean_text, join_tables, overlay
 
 
