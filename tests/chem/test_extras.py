@@ -6,15 +6,14 @@ import gzip
 import hashlib
 import json
 import random
-import threading
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from extras_files import FILES, lines_of, make_extras, plain_look_up
+from peak_memory import PeakMemory
 
 from mmgnn_dist.chem.pubchem.extras import ExtrasFile
 from mmgnn_dist.cli import main
@@ -163,30 +162,6 @@ def test_lines_of_any_form(tmp_path):
     assert cids == [7, 12, 12, 999, 1000]
     assert file.rows == 5 and file.odd == 3
     assert texts == ["a\tb", "", "ß", "\ufffd\ufffd bad", "last"]
-
-
-class PeakMemory:
-    """Peak of the summed PSS of this process and all below it, in bytes; a context manager."""
-
-    def __enter__(self) -> PeakMemory:
-        self.peak, self._over = 0, threading.Event()
-        self._watch = threading.Thread(target=self._look, daemon=True)
-        self._watch.start()
-        return self
-
-    def __exit__(self, *ignored: object) -> None:
-        self._over.set()
-        self._watch.join()
-
-    def _look(self) -> None:
-        while not self._over.wait(0.5):
-            total, me = 0, psutil.Process()
-            for process in [me, *me.children(recursive=True)]:
-                try:
-                    total += process.memory_full_info().pss
-                except psutil.Error:
-                    continue
-            self.peak = max(self.peak, total)
 
 
 @pytest.mark.slow
