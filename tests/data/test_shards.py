@@ -42,7 +42,7 @@ def test_any_flipped_byte_is_found(copy):
     path = copy / "shard-00001.arrow"
     whole = path.read_bytes()
     rng = np.random.default_rng(0)
-    for place in rng.integers(0, len(whole), 20):
+    for place in rng.integers(0, len(whole), 100):
         damaged = bytearray(whole)
         damaged[place] ^= 1 << int(rng.integers(8))
         path.write_bytes(damaged)
