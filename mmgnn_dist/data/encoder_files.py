@@ -74,20 +74,15 @@ class EncoderFiles:
             return self.config.get("pad_token_id", 1) + 1
         return 0
 
-    @property
-    def causal(self) -> bool:
-        """Whether a token sees only those before it."""
-        return self.config.get("model_type") in _CAUSAL
-
     def check_pooling(self, pooling: str) -> None:
         """Refuse `cls` where the first token says nothing about the text.
 
         Raises:
             UserError: for a causal encoder, and one whose tokenizer puts nothing before the text.
         """
-        kind = self.config.get("model_type")
-        why = "sees none of the others" if self.causal else "is the first of the text"
-        if pooling == "cls" and (self.causal or kind in _NO_FIRST):
+        kind = self.config["model_type"]
+        why = _BLIND_FIRST.get(kind)
+        if pooling == "cls" and why:
             raise UserError(
                 f"text.pooling=cls reads the first token, which in {self.name} ({kind}) {why}: "
                 "use text.pooling=mean or last"
@@ -99,8 +94,10 @@ _OFFSET_POSITIONS = {
     "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "data2vec-text",
     "longformer", "mpnet", "xmod", "ibert", "esm",
 }  # fmt: skip
-_CAUSAL = {"clip", "clip_text_model"}
-_NO_FIRST = {"t5", "mt5", "umt5", "t5gemma", "longt5", "switch_transformers"}  # only </s>, behind the text
+# Where the first token tells nothing of the text: CLIP is causal, T5 and its kin put only </s> behind it.
+_BLIND_FIRST = dict.fromkeys(("clip", "clip_text_model"), "sees none of the others") | dict.fromkeys(
+    ("t5", "mt5", "umt5", "longt5", "switch_transformers"), "is the first of the text"
+)
 
 
 def _fingerprint(files: list[Path]) -> str:

@@ -42,7 +42,7 @@ class TextEncoder(nn.Module):
         self.config, self.dropout, self.blank, self.autocast = config, dropout, blank, autocast
         model = load_encoder(files)
         self.width: int = model.config.hidden_size
-        self.causal, self.first_position = files.causal, files.first_position
+        self.first_position = files.first_position
         self.packed = pack(model)
         if config.checkpointing:
             checkpoint_layers(model)
@@ -88,7 +88,7 @@ class TextEncoder(nn.Module):
         if not count:
             tokens = torch.tensor(self.blank, device=ptr.device)
             ptr = torch.tensor([0, len(self.blank)], device=ptr.device)
-        layout = lay_out(ptr, self.packed, self.causal)
+        layout = lay_out(ptr, self.packed)
         with torch.autocast(tokens.device.type, dtype=self.autocast) if self.autocast else nullcontext():
             if self.packed:
                 _, position = places(ptr, len(tokens))

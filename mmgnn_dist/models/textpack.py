@@ -5,8 +5,8 @@ molecules apart: queries, keys and values are spread into a padded [b, heads, L,
 length, and its output is packed again. For short texts attention is a few per cent of the work, so its
 padding costs next to nothing; a block-diagonal mask over all K tokens is twice as slow as padding all layers.
 
-Architectures whose positions are not an input (T5's relative biases, DeBERTa) take padded passes instead,
-one for each bucket of molecules of like length.
+Other architectures (relative positions as in T5 and DeBERTa; CLIP, which counts the whole pack as one text)
+take padded passes instead, one for each bucket of molecules of like length.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-PACKED = frozenset(
-    {"bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "clip_text_model"}
-)  # positions are an input, attention is looked up by name; each is tested against its own padded forward
+# positions are an input, attention is looked up by name; each is tested against its own padded forward
+PACKED = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra"})
 ATTENTION = "mmgnn_packed"
 BUCKET = 16  # molecules of a padded pass: below that, one more pass costs more than the padding it saves
 SPREAD = 4  # longest over shortest text of a group in packed attention
@@ -48,12 +47,10 @@ class Layout:
     Attributes:
         groups: in the order in which their padded places are joined.
         back: place of each packed token among the joined padded places, int64 [K].
-        causal: whether a token attends only to those before it.
     """
 
     groups: list[Group]
     back: Tensor
-    causal: bool = False
 
 
 def places(ptr: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -79,13 +76,12 @@ def spans(lengths: Tensor) -> list[int]:
     return sizes
 
 
-def lay_out(ptr: Tensor, packed: bool, causal: bool = False) -> Layout:
+def lay_out(ptr: Tensor, packed: bool) -> Layout:
     """Plan the padding of a batch.
 
     Args:
         ptr: int64 [B + 1] as in `TextEncoder.forward`, with at least one token.
         packed: groups for packed attention; else those of padded passes.
-        causal: whether a token attends only to those before it.
     """
     bounds = ptr.cpu()  # planned on the host in one go: lengths decide shapes
     count = int(bounds[-1])
@@ -104,7 +100,7 @@ def lay_out(ptr: Tensor, packed: bool, causal: bool = False) -> Layout:
         start[group] = done + longest * torch.arange(len(group))
         done += valid.numel()
     molecule, position = places(bounds, count)
-    return Layout(groups, (start[molecule] + position).to(ptr.device), causal)
+    return Layout(groups, (start[molecule] + position).to(ptr.device))
 
 
 def pack(model: Any) -> bool:
@@ -139,11 +135,8 @@ def attend(
         q, k, v = (
             x.index_select(0, group.index).view(size, longest, heads, width).transpose(1, 2) for x in flat
         )
-        # padding stands behind the text, so a causal token never sees it
-        mask = None if group.full or layout.causal else group.valid[:, None, None]
-        out = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=layout.causal, scale=scaling
-        )
+        mask = None if group.full else group.valid[:, None, None]
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling)
         parts.append(out.transpose(1, 2).reshape(size * longest, heads * width))
     packed = torch.cat(parts).index_select(0, layout.back)
     return packed.view(1, -1, heads, width), None
