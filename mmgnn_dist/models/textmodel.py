@@ -31,7 +31,7 @@ def load_encoder(files: EncoderFiles) -> Any:
         UserError: if the folder holds no model that transformers can read, or not all of its weights.
     """
     from safetensors import SafetensorError
-    from transformers import AutoModel, AutoModelForTextEncoding
+    from transformers import AutoModel, AutoModelForTextEncoding, PreTrainedModel
     from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
     from transformers.utils import logging
 
@@ -55,10 +55,9 @@ def load_encoder(files: EncoderFiles) -> Any:
             f"{files.folder} lacks {len(missing)} weights of its {type(model).__name__}, "
             f"{min(missing)} for one: give a folder with all of them"
         )
-    if hasattr(model, "text_model"):  # CLIP: the half that reads text
-        model = model.text_model
-    if getattr(model, "decoder", None) is not None:
-        model = model.get_encoder()
+    for part in ("text_model", "encoder"):  # CLIP's half that reads text; T5 and BART without their decoder
+        if isinstance(getattr(model, part, None), PreTrainedModel):
+            model = getattr(model, part)
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
     return model
