@@ -15,6 +15,9 @@ from mmgnn_dist.models.text import TextEncoder
 from mmgnn_dist.models.textmodel import lora_targets
 from mmgnn_dist.models.textpack import PACKED
 
+# a bias of the keys shifts all scores of a row alike, and softmax gives that no gradient but rounding
+NO_GRADIENT = ("key.bias", "k_lin.bias", "k_proj.bias", "key_proj.bias", ".k.bias")
+
 
 @pytest.fixture(scope="module", params=MODELS)
 def files(request, tmp_path_factory):
@@ -125,6 +128,25 @@ def watched(encoder, batch):
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         return encoder(*batch)[0], sum(sizes)
+
+
+@pytest.mark.parametrize("mode", ["full", "lora", "frozen"])
+def test_one_step_moves_what_the_mode_says(files, mode):
+    encoder = make(files, f"text.mode={mode}").train()
+    before = {name: p.detach().clone() for name, p in encoder.named_parameters()}
+    vectors, _ = encoder(*packed(texts_of(files, count=9)))
+    trainable = [p for p in encoder.parameters() if p.requires_grad]
+    if mode == "frozen":
+        assert not trainable and not vectors.requires_grad
+        return
+    vectors.pow(3).sum().backward()
+    assert all(p.grad is not None for p in trainable)
+    torch.optim.AdamW(trainable, lr=1e-3, weight_decay=0.0).step()
+    moved = {name for name, p in encoder.named_parameters() if not torch.equal(p, before[name])}
+    if mode == "lora":  # B starts at zero, so A has a gradient of zero in the first step
+        assert moved == {name for name in before if "lora_B" in name}
+    else:
+        assert not {name for name in before.keys() - moved if not name.endswith(NO_GRADIENT)}
 
 
 def test_depths_follow_the_layers(files):
