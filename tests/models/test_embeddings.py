@@ -178,6 +178,13 @@ def test_two_writers_at_a_time_write_once(small, monkeypatch):
         torch.testing.assert_close(one, encoded(parts, TextChoice())[0], rtol=1e-5, atol=1e-5)
 
 
+def test_a_place_that_cannot_be_written_is_one_line(small):
+    ensure, folder, _ = small
+    folder.parent.write_text("a file where the folder would be")
+    with pytest.raises(UserError, match="cannot write embeddings to .*: Not a directory"):
+        ensure()
+
+
 def test_altered_vectors_are_refused(small):
     ensure, folder, _ = small
     ensure()
