@@ -1,4 +1,4 @@
-"""Text encoder: tokens -> one vector a molecule, by any Hugging Face encoder.
+"""Text encoder: tokens -> a state each and one vector a molecule, by any Hugging Face encoder.
 
 Modes: `full` trains every weight, `lora` trains low-rank adapters (Hu et al. 2021, arXiv 2106.09685)
 beside frozen weights, `frozen` trains none (its vectors come from the sidecar, see `embeddings.py`).
@@ -9,71 +9,22 @@ Shapes: `B` molecules, `K` packed tokens, `D` width of the encoder.
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mmgnn_dist.config import TextConfig
 from mmgnn_dist.data.encoder_files import EncoderFiles
-from mmgnn_dist.errors import UserError
-
-# query and value projections under the names that the common architectures give them
-LORA_TARGETS = (("query", "value"), ("q_proj", "v_proj"), ("q_lin", "v_lin"), ("q", "v"))
-BUCKET = 16  # molecules: below that, one more pass costs more than the padding it saves
-
-
-def load_encoder(files: EncoderFiles) -> Any:
-    """Load an encoder's weights (safetensors only) in float32, without its pooler.
-
-    Raises:
-        UserError: if the folder holds no model that transformers can read.
-    """
-    from transformers import AutoModel
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        model = AutoModel.from_pretrained(
-            files.folder, local_files_only=True, trust_remote_code=False, use_safetensors=True,
-            dtype=torch.float32,
-        )  # fmt: skip
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"no text encoder can be read from {files.folder}: {str(error).splitlines()[0]}"
-        ) from None
-    if getattr(model, "decoder", None) is not None:
-        model = model.get_encoder()
-    if getattr(model, "pooler", None) is not None:
-        model.pooler = None  # never read here: its weights would have no gradient
-    return model
-
-
-def lora_targets(model: nn.Module) -> list[str]:
-    """The modules that adapters go beside, found by the architecture's names.
-
-    Raises:
-        UserError: for an architecture with other names.
-    """
-    names = {
-        name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, nn.Linear)
-    }
-    for pair in LORA_TARGETS:
-        if names.issuperset(pair):
-            return list(pair)
-    raise UserError(
-        f"text.mode=lora finds no query and value layers in {type(model).__name__} "
-        f"(its linear layers: {', '.join(sorted(names))}): use text.mode=full or frozen"
-    )
+from mmgnn_dist.models.textmodel import checkpoint_layers, depths, load_encoder, lora_targets
+from mmgnn_dist.models.textpack import lay_out, pack, places
 
 
 class TextEncoder(nn.Module):
-    """A language model with pooling: packed tokens -> [B, D] and a presence flag.
+    """A language model with pooling: packed tokens -> states [K, D] -> vectors [B, D] and a presence flag.
 
     Args:
         files: where the weights are.
-        config: mode, pooling, rank of the adapters.
+        config: mode, pooling, rank of the adapters, checkpointing.
         blank: an empty text, for a batch in which no molecule has one.
         dropout: False turns the encoder's own dropout off in training too.
         autocast: compute in this type (parameters stay float32), None for float32.
@@ -91,6 +42,10 @@ class TextEncoder(nn.Module):
         self.config, self.dropout, self.blank, self.autocast = config, dropout, blank, autocast
         model = load_encoder(files)
         self.width: int = model.config.hidden_size
+        self.first_position = files.first_position
+        self.packed = pack(model)
+        if config.checkpointing:
+            checkpoint_layers(model)
         if config.mode == "lora":
             from peft import LoraConfig, get_peft_model
 
@@ -108,7 +63,7 @@ class TextEncoder(nn.Module):
         return self
 
     def forward(self, tokens: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode.
+        """Encode and pool.
 
         Args:
             tokens: int64 [K], the texts of the batch one after another, special tokens included.
@@ -117,33 +72,62 @@ class TextEncoder(nn.Module):
         Returns:
             Vectors [B, D], zero where there is no text; presence, bool [B].
         """
+        return self.pool(self.states(tokens, ptr), ptr)
+
+    def states(self, tokens: Tensor, ptr: Tensor) -> Tensor:
+        """The encoder's last hidden states of the packed tokens, in their order.
+
+        Args:
+            tokens, ptr: as in `forward`.
+
+        Returns:
+            float32 [K, D]. Without any text [0, D], still a function of every parameter: the encoder reads
+            the blank text, so that every rank has gradients for the same parameters.
+        """
+        count = int(ptr[-1])
+        tokens = tokens[:count]  # what no molecule refers to is not read
+        if not count:
+            tokens = torch.tensor(self.blank, device=ptr.device)
+            ptr = torch.tensor([0, len(self.blank)], device=ptr.device)
+        layout = lay_out(ptr, self.packed)
+        with torch.autocast(tokens.device.type, dtype=self.autocast) if self.autocast else nullcontext():
+            if self.packed:
+                _, position = places(ptr, len(tokens))
+                states = self.model(
+                    input_ids=tokens.long().unsqueeze(0), layout=layout,
+                    position_ids=(position + self.first_position).unsqueeze(0),
+                ).last_hidden_state.squeeze(0)  # fmt: skip
+            else:
+                states = torch.cat(
+                    [
+                        self.model(
+                            input_ids=tokens[group.index].long().view(group.valid.shape),
+                            attention_mask=group.valid.long(),
+                        ).last_hidden_state.flatten(0, 1)
+                        for group in layout.groups
+                    ]
+                ).index_select(0, layout.back)
+        return states[:count].float()
+
+    def pool(self, states: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
+        """One vector a molecule: the mean of its states, the first (`cls`) or the last of them.
+
+        Args:
+            states: float32 [K, D]. ptr: as in `forward`.
+
+        Returns:
+            Vectors [B, D], zero where there is no text; presence, bool [B].
+        """
         lengths = ptr[1:] - ptr[:-1]
-        present = lengths > 0
-        out = torch.zeros(len(lengths), self.width, device=ptr.device)
-        rows = torch.nonzero(present).squeeze(-1)
-        if not len(rows):
-            # the encoder runs all the same, so that every rank has gradients for the same parameters
-            blank = torch.tensor([self.blank], device=ptr.device)
-            return out + 0.0 * self._encode(blank, torch.ones_like(blank)), present
-        rows = rows[torch.argsort(lengths[rows], stable=True)]
-        with self._cast(tokens.device):  # one context for all buckets: weights are cast once
-            for bucket in torch.tensor_split(rows, max(1, len(rows) // BUCKET)):
-                longest = int(lengths[bucket[-1]])
-                column = torch.arange(longest, device=ptr.device)
-                mask = column < lengths[bucket].unsqueeze(-1)
-                index = (ptr[bucket].unsqueeze(-1) + column).clamp_(max=len(tokens) - 1)
-                padded = torch.where(mask, tokens[index].long(), 0)
-                out = out.index_copy(0, bucket, self._encode(padded, mask.long()))
-        return out, present
+        molecule, position = places(ptr, len(states))
+        if self.config.pooling == "mean":
+            weight = 1.0 / lengths[molecule]
+        else:
+            chosen = torch.zeros_like(position) if self.config.pooling == "cls" else lengths[molecule] - 1
+            weight = (position == chosen).float()
+        out = states.new_zeros(len(lengths), states.shape[-1])
+        return out.index_add(0, molecule, states * weight.unsqueeze(-1)), lengths > 0
 
-    def _cast(self, device: torch.device) -> Any:
-        """Context in which the encoder computes in its type."""
-        return torch.autocast(device.type, dtype=self.autocast) if self.autocast else nullcontext()
-
-    def _encode(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Padded tokens and mask [b, L] -> pooled vectors, float32 [b, D]."""
-        hidden = self.model(input_ids=tokens, attention_mask=mask).last_hidden_state.float()
-        if self.config.pooling == "cls":
-            return hidden[:, 0]
-        weight = mask.unsqueeze(-1).float()
-        return (hidden * weight).sum(1) / weight.sum(1)
+    def depths(self) -> dict[str, int]:
+        """Depth of each parameter by name: 0 the embeddings, the largest the top layer."""
+        return {f"model.{name}": depth for name, depth in depths(self.model).items()}

@@ -109,6 +109,8 @@ def open_inputs(recipe: Recipe, verify: bool = True, whole: bool = False) -> Inp
         )
     modalities = {recipe.model.modality, *recipe.twins}
     files = resolve_encoder(recipe.text.encoder, recipe.text.revision) if modalities != {"graph"} else None
+    if files is not None:
+        files.check_pooling(recipe.text.pooling)
     check_tracking(recipe)
     return Inputs(recipe, shards, split, files)
 
