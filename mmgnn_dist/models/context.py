@@ -60,8 +60,16 @@ class JoinContext(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm_text, self.norm_context = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.join = nn.Linear(2 * width, width)
+        self.linear = nn.Linear(2 * width, width)
+        self.absent = nn.Parameter(torch.randn(width))
 
-    def forward(self, text: Tensor, context: Tensor) -> Tensor:
-        """See the module text."""
-        return self.join(torch.cat([self.norm_text(text), self.norm_context(context)], dim=-1))
+    def forward(self, text: Tensor, known: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Join.
+
+        Args:
+            text: [B, W]. known: vectors [B, W] and presence [B] of the context, None where it is not read.
+        """
+        context = self.absent.expand_as(text)
+        if known is not None:
+            context = torch.where(known[1].unsqueeze(-1), known[0], context)
+        return self.linear(torch.cat([self.norm_text(text), self.norm_context(context)], dim=-1))

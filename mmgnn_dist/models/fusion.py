@@ -47,7 +47,7 @@ class Fusion(nn.Module, ABC):
     The gate is 1 where only the graph is read and 0 where only the text side is.
 
     Attributes:
-        text_width: W, width of the text side's vectors.
+        text_width: W, width of the text side's vectors; 0 for a fusion that does not read it.
         reads_tokens: whether the text side brings the tokens; its vector then says nothing of the text.
         pooled: whether it takes and gives one vector a molecule, [B, H] and [B], instead of one an atom.
     """
@@ -66,7 +66,7 @@ class NoFusion(Fusion):
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
-        self.text_width = width
+        self.text_width = 0
         self.norm_graph = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 

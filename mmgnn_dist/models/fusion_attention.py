@@ -2,7 +2,8 @@
 
 Vaswani et al. 2017 (arXiv 1706.03762), h heads: with normalised atom vectors m and token vectors t
 
-    f_i = P_m m_i + W_o concat_h( sum_j softmax_j(q_i . k_j / sqrt(d)) v_j ),   q = W_q m, k = W_k t, v = W_v t
+    f_i = P_m m_i + W_o concat_h( sum_j softmax_j(q_i . k_j / sqrt(d)) v_j )
+    q = W_q m + b_q,   k = W_k t + b_k,   v = W_v t + b_v
 
 over the tokens j of the molecule of atom i and one more: the text side's vector, which is a learned constant
 (with the physical context, if that is read). A molecule without text attends to it alone.
@@ -45,9 +46,8 @@ class CrossAttentionFusion(Fusion):
     def forward(self, atoms: Tensor, text: TextSide, graph: Graph) -> tuple[Tensor, Tensor | None]:
         """Fuse; see the module text."""
         m = self.norm_graph(atoms)
-        rows, inside = _dense(graph.ptr)
+        rows, _ = _dense(graph.ptr)
         queries = self._split(self.query(m)[rows.clamp(max=len(m) - 1)])
-
         size = len(text.vector)
         t, places = text.vector, torch.arange(size, device=graph.ptr.device).unsqueeze(-1)
         mask = torch.ones_like(places, dtype=torch.bool)
@@ -60,7 +60,8 @@ class CrossAttentionFusion(Fusion):
         t = self.norm_text(t)
         keys, values = self._split(self.key(t)[places]), self._split(self.value(t)[places])
         found = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask[:, None, None, :])
-        packed = found.transpose(1, 2).flatten(2)[inside]
+        position = torch.arange(len(m), device=m.device) - graph.ptr[graph.molecule]
+        packed = found.transpose(1, 2).flatten(2)[graph.molecule, position]
         return self.dropout(self.value_graph(m) + self.output(packed)), None
 
     def _split(self, x: Tensor) -> Tensor:

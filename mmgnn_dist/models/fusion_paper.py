@@ -1,6 +1,6 @@
 """The gate of arXiv 2505.12137 as published: after pooling, on one vector a molecule.
 
-Its released code sums the atom vectors to m [B, H], narrows the text (embedding of width D) to c channels, and
+Its released code sums the atom vectors to m [B, H], narrows the text (embedding e [B, D]) to c channels:
 
     t = W_2 relu(W_1 e + b_1) + b_2                       D -> H -> c
     g = sigmoid(W_g [m; t] + b_g)
@@ -45,7 +45,7 @@ class PaperGate(Fusion):
 
 
 def paper_projection(embedding: int, width: int, text_width: int) -> nn.Module:
-    """Text embedding -> t: D -> H -> c."""
+    """Text embedding -> t: D -> H -> c, the first of the module text's formulas."""
     return nn.Sequential(nn.Linear(embedding, width), nn.ReLU(), nn.Linear(width, text_width))
 
 

@@ -23,6 +23,7 @@ from mmgnn_dist.data.shards import MANIFEST
 from mmgnn_dist.errors import EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, EXIT_USER, UserError
 from mmgnn_dist.files import read_json, sha256, write_json
 from mmgnn_dist.models.fused import FusedModel
+from mmgnn_dist.models.matched import match_width, trainable
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.train import checkpoint
 from mmgnn_dist.train.ema import Average
@@ -33,7 +34,7 @@ from mmgnn_dist.train.journal import Journal
 from mmgnn_dist.train.loop import Parts, State, Trainer
 from mmgnn_dist.train.ranks import Ranks, start_ranks
 from mmgnn_dist.train.results import METRICS, write_results
-from mmgnn_dist.train.setup import Inputs, fit_scaler, open_inputs
+from mmgnn_dist.train.setup import Inputs, fit_physical_context, fit_scaler, open_inputs
 from mmgnn_dist.train.textside import open_text
 from mmgnn_dist.train.track import Wandb, run_id
 
@@ -121,7 +122,10 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
     autocast = compute_type(recipe, ranks.device)
     text = open_text(inputs, ranks, progress)
     scaler = fit_scaler(inputs)
-    model = FusedModel(recipe, inputs.kinds, text.source, autocast)
+    matched = match_width(recipe, inputs.kinds) if recipe.model.modality == "width_matched" else None
+    built = matched.recipe if matched else recipe
+    model = FusedModel(built, inputs.kinds, text.source, autocast, fit_physical_context(inputs))
+    size = {"parameters": trainable(model), "matched_to": matched.wanted if matched else None}
 
     batches = inputs.training(text.tokens, ranks)
     plan = BatchPlan(train.batch, batches.passes, ranks.world)
@@ -134,6 +138,7 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
         state = State(**values)
         average.restore(weights)
 
+    backbone = built.model.backbone.model_dump(mode="json")
     about: dict[str, Any] = {
         "recipe": recipe.fingerprint(),
         "wandb_id": run_id(folder) if ranks.first else None,
@@ -142,10 +147,10 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
 
     def export(best: State) -> None:
         if ranks.first:
-            facts = {"step": best.step, "score": best.best, "targets": inputs.metrics}
-            export_model(
-                folder / "export", model, scaler, {**facts, "encoder": encoder_identity(inputs.files)}
-            )
+            export_model(folder / "export", model, scaler, {
+                "step": best.step, "score": best.best, "targets": inputs.metrics, "backbone": backbone,
+                "encoder": encoder_identity(inputs.files),
+            })  # fmt: skip
 
     parts = Parts(
         recipe=recipe, run=folder, ranks=ranks, engine=engine, plan=plan, scaler=scaler.to(ranks.device),
@@ -159,6 +164,7 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
     if ranks.first:
         write_json(folder / "versions.json", versions())
         write_json(folder / "deepspeed.json", deepspeed_config(recipe, plan))
+        write_json(folder / "size.json", {**size, "backbone": backbone})
         write_json(
             folder / "data.json",
             {"shards": str(shards.path), "manifest_sha256": sha256(shards.path / MANIFEST)},
@@ -183,7 +189,7 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
             facts = {
                 "steps": state.step, "best_step": about_best["step"], "seconds": round(state.seconds, 1),
                 "world": ranks.world, "precision": "bf16" if autocast else "fp32",
-                "weights": fingerprint(last), "averaged_weights": fingerprint(average.weights),
+                **size, "weights": fingerprint(last), "averaged_weights": fingerprint(average.weights),
             }  # fmt: skip
             write_results(folder, inputs, found_test, facts)
             parts.write("end", step=state.step, **read_json(folder / METRICS)["metrics"])

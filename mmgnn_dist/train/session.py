@@ -9,6 +9,7 @@ from typing import Any
 from mmgnn_dist.config import Recipe, load_recipe
 from mmgnn_dist.errors import EXIT_DONE, UserError
 from mmgnn_dist.files import read_json, write_json
+from mmgnn_dist.models.matched import match_width
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.train.evaluate import named_errors, predict
 from mmgnn_dist.train.export import load_export
@@ -31,11 +32,14 @@ def train_with_twins(recipe: Recipe, folder: Path, nproc: int, as_json: bool) ->
     Raises:
         UserError: for wrong input, before anything is written.
     """
-    open_inputs(recipe)
+    inputs = open_inputs(recipe)
     planned = {folder: recipe.model_copy(update={"twins": []})}
     for modality in recipe.twins:
         model = recipe.model.model_copy(update={"modality": modality})
         planned[folder / "twins" / modality] = recipe.model_copy(update={"twins": [], "model": model})
+    for part in planned.values():
+        if part.model.modality == "width_matched":
+            match_width(part, inputs.kinds)  # that there is such a width is known before hours of training
     for place, part in planned.items():
         _claim(place, part)
     for place in planned:
@@ -48,7 +52,7 @@ def train_with_twins(recipe: Recipe, folder: Path, nproc: int, as_json: bool) ->
     draw_comparison(folder / "plots" / "comparison.png", rows, modalities)
     draw_curves(folder, twins)
     title = f"MAE on {read_json(folder / METRICS)['molecules']['test']} test molecules"
-    note = legend(rows, recipe.model.modality)
+    note = legend(folder, twins)
     report = write_report(folder, rows, title, note)
     if as_json:
         print(json.dumps({"run": str(folder), "table": rows}))

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from mmgnn_dist.config import Recipe
+from mmgnn_dist.data.context import ContextScaler, fit_context
 from mmgnn_dist.data.encoder_files import EncoderFiles, resolve_encoder
 from mmgnn_dist.data.loader import Loader
-from mmgnn_dist.data.shards import ShardSet
+from mmgnn_dist.data.shards import CONTEXT_FIELDS, ShardSet
 from mmgnn_dist.data.splits import load_split
 from mmgnn_dist.data.stats import fit_references
 from mmgnn_dist.data.textinput import TextChoice
@@ -87,7 +88,8 @@ def open_inputs(recipe: Recipe, verify: bool = True, whole: bool = False) -> Inp
         whole: take all molecules as the test part, and no split.
 
     Raises:
-        UserError: for a missing or damaged shard set, split or encoder, and for an unknown target.
+        UserError: for a missing or damaged shard set, split or encoder, for an unknown target, and for
+            physical context of a shard set that has none.
     """
     if recipe.data.shards is None:
         raise UserError("the recipe names no shard set: give data.shards=DIR (made by 'mmgnn data prepare')")
@@ -107,8 +109,13 @@ def open_inputs(recipe: Recipe, verify: bool = True, whole: bool = False) -> Inp
             f"train.batch={recipe.train.batch} is larger than the {len(split['train'])} training molecules "
             f"of {recipe.data.shards}: lower it, or use another split"
         )
-    modalities = {recipe.model.modality, *recipe.twins}
-    files = resolve_encoder(recipe.text.encoder, recipe.text.revision) if modalities != {"graph"} else None
+    if recipe.model.context and not any(shards.manifest["coverage"][name] for name in CONTEXT_FIELDS):
+        raise UserError(
+            f"model.context=true, but no molecule of {recipe.data.shards} has one of "
+            f"{', '.join(CONTEXT_FIELDS)}: join them with 'mmgnn data prepare --text', or set it to false"
+        )
+    reads = not {recipe.model.modality, *recipe.twins}.isdisjoint(("text", "both"))
+    files = resolve_encoder(recipe.text.encoder, recipe.text.revision) if reads else None
     check_tracking(recipe)
     return Inputs(recipe, shards, split, files)
 
@@ -122,3 +129,9 @@ def fit_scaler(inputs: Inputs) -> Scaler:
         mean=torch.from_numpy(np.where(extensive, 0.0, references.mean)),
         reference=torch.from_numpy(np.ascontiguousarray(references.atom_ref.T)),
     )
+
+
+def fit_physical_context(inputs: Inputs) -> ContextScaler | None:
+    """Statistics of the physical context in the training part; None where the model does not read it."""
+    model = inputs.recipe.model
+    return fit_context(inputs.shards, inputs.split["train"]) if model.context and model.reads_text else None
