@@ -92,8 +92,21 @@ class TextConfig(Section):
         False, description="training reads one synonym a molecule and epoch, evaluation the first"
     )
     control: Control = Field("none", description="what stands in for the text, to tell what text is worth")
-    pooling: Literal["mean", "cls"] = "mean"
+    pooling: Literal["mean", "cls", "last"] = Field(
+        "mean", description="cls: the first token; last: the last one, the usual choice for CLIP"
+    )
     lora_rank: int = Field(8, ge=1)
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="full: each layer learns at so many times the rate of the layer above"
+    )
+    unfreeze: float = Field(
+        0.0, ge=0, lt=1,
+        description="full: share of the run over which the layers begin to learn, the top one first, the "
+        "embeddings last; 0: all from the start",
+    )  # fmt: skip
+    checkpointing: bool = Field(
+        False, description="compute the layers again in the backward pass: less memory, a third more time"
+    )
 
     @model_validator(mode="after")
     def _once(self) -> TextConfig:
@@ -115,6 +128,16 @@ class TextConfig(Section):
             raise ValueError(
                 "text.mode=frozen reads vectors that are computed once: text.field_dropout and "
                 "text.sample_synonyms need text.mode=lora or full"
+            )
+        if self.mode != "full" and (self.layer_decay != 1.0 or self.unfreeze):
+            raise ValueError(
+                "text.layer_decay and text.unfreeze set the rates of whole layers, which "
+                f"text.mode={self.mode} does not train: leave them out, or use text.mode=full"
+            )
+        if self.mode == "frozen" and self.checkpointing:
+            raise ValueError(
+                "text.checkpointing=true saves memory of a backward pass, which text.mode=frozen has not: "
+                "leave it out"
             )
         return self
 

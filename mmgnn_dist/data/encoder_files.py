@@ -65,9 +65,28 @@ class EncoderFiles:
         positions = config.get("max_position_embeddings")
         if positions is None or config.get("position_embedding_type") == "relative":
             return None
-        if config.get("model_type") in _OFFSET_POSITIONS:
-            positions -= config.get("pad_token_id", 1) + 1
-        return int(positions)
+        return int(positions) - self.first_position
+
+    @property
+    def first_position(self) -> int:
+        """Where the model numbers positions from."""
+        if self.config.get("model_type") in _OFFSET_POSITIONS:
+            return self.config.get("pad_token_id", 1) + 1
+        return 0
+
+    def check_pooling(self, pooling: str) -> None:
+        """Refuse `cls` where the first token says nothing about the text.
+
+        Raises:
+            UserError: for a causal encoder, and one whose tokenizer puts nothing before the text.
+        """
+        kind = self.config["model_type"]
+        why = _BLIND_FIRST.get(kind)
+        if pooling == "cls" and why:
+            raise UserError(
+                f"text.pooling=cls reads the first token, which in {self.name} ({kind}) {why}: "
+                "use text.pooling=mean or last"
+            )
 
 
 # RoBERTa and its kin number positions from pad_token_id + 1 and waste the ones before.
@@ -75,6 +94,10 @@ _OFFSET_POSITIONS = {
     "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "data2vec-text",
     "longformer", "mpnet", "xmod", "ibert", "esm",
 }  # fmt: skip
+# Where the first token tells nothing of the text: CLIP is causal, T5 and its kin put only </s> behind it.
+_BLIND_FIRST = dict.fromkeys(("clip", "clip_text_model"), "sees none of the others") | dict.fromkeys(
+    ("t5", "mt5", "umt5", "longt5", "switch_transformers"), "is the first of the text"
+)
 
 
 def _fingerprint(files: list[Path]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from mmgnn_dist.config import OptimConfig, Recipe
+from mmgnn_dist.config import Recipe
 from mmgnn_dist.models.fused import FusedModel
 
 
@@ -51,20 +51,32 @@ def deepspeed_config(recipe: Recipe, plan: BatchPlan) -> dict[str, Any]:
     }
 
 
-def parameter_groups(model: FusedModel, config: OptimConfig) -> list[dict[str, Any]]:
-    """Groups with the peak learning rate of their branch; only matrices decay."""
+def parameter_groups(model: FusedModel, recipe: Recipe) -> list[dict[str, Any]]:
+    """Groups with the peak learning rate of their branch, and of their layer in the language model.
+
+    Only matrices decay. `peak` and `start` (share of the run before the group's turn) are what
+    `schedule.learning_rate` reads. With `text.layer_decay` or `text.unfreeze` the language model has groups
+    by depth, named `text.00` (embeddings) and up.
+    """
+    config, text = recipe.train.optim, recipe.text
     peaks = {"backbone": config.lr, "text": config.lr_text, "fusion": config.lr_fusion}
-    groups = []
+    depths = {}
+    if model.encoder is not None and (text.layer_decay < 1 or text.unfreeze):
+        depths = {f"encoder.{name}": depth for name, depth in model.encoder.depths().items()}
+    top = max(depths.values(), default=0)
+    groups: dict[tuple[str, bool], dict[str, Any]] = {}
     for branch, named in model.branches().items():
-        for decays in (True, False):
-            parameters = [p for _, p in named if (p.ndim >= 2) is decays]
-            if parameters:
-                decay = config.weight_decay if decays else 0.0
-                peak = peaks[branch]
-                groups.append(
-                    {"params": parameters, "lr": peak, "peak": peak, "weight_decay": decay, "name": branch}
-                )
-    return groups
+        for name, parameter in named:
+            below = top - depths.get(name, top)
+            label = f"{branch}.{top - below:02d}" if name in depths else branch
+            decays = parameter.ndim >= 2
+            peak = peaks[branch] * text.layer_decay**below
+            group = {
+                "params": [], "lr": peak, "peak": peak, "start": text.unfreeze * below / max(top, 1),
+                "weight_decay": config.weight_decay if decays else 0.0, "name": label,
+            }  # fmt: skip
+            groups.setdefault((label, decays), group)["params"].append(parameter)
+    return list(groups.values())
 
 
 def make_engine(model: FusedModel, recipe: Recipe, plan: BatchPlan, device: torch.device) -> Any:
@@ -79,7 +91,7 @@ def make_engine(model: FusedModel, recipe: Recipe, plan: BatchPlan, device: torc
     logger.setLevel(logging.ERROR)
     # a helper for CPU all-reduce that DeepSpeed would compile for a minute at first use; gloo does it
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    groups = parameter_groups(model, recipe.train.optim)
+    groups = parameter_groups(model, recipe)
     optimizer = torch.optim.AdamW(groups, fused=True)
     engine, *_ = deepspeed.initialize(
         model=model, optimizer=optimizer, config=deepspeed_config(recipe, plan), dist_init_required=False

@@ -36,7 +36,7 @@ from mmgnn_dist.train.engine import BatchPlan
 from mmgnn_dist.train.evaluate import named_errors, predict
 from mmgnn_dist.train.journal import Journal
 from mmgnn_dist.train.ranks import Ranks
-from mmgnn_dist.train.schedule import ema_decay, lr_factor, seed_step
+from mmgnn_dist.train.schedule import ema_decay, learning_rate, seed_step
 
 log = logging.getLogger(__name__)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
@@ -175,9 +175,8 @@ class Trainer:
         engine, plan, device = parts.engine, parts.plan, parts.ranks.device
         number = self.state.step
         seed_step(train.seed, number, parts.ranks.rank)
-        factor = lr_factor(number, self.total, train.optim)
         for group in engine.optimizer.param_groups:
-            group["lr"] = group["peak"] * factor
+            group["lr"] = learning_rate(group, number, self.total, train.optim)
         engine.train()
         labels = torch.from_numpy(np.asarray(step.label_count)).to(device)
         shared = torch.zeros(2, dtype=torch.float64)
@@ -195,7 +194,7 @@ class Trainer:
         self.state.step = number + 1
         self.state.seconds += time.monotonic() - started
         self._log_ids(step)
-        self._tell(epoch, float(total[0]), factor)
+        self._tell(epoch, float(total[0]))
         return bool(total[1] > 0)
 
     def _loss(self, batch: Batch, labels: torch.Tensor) -> torch.Tensor:
@@ -224,7 +223,7 @@ class Trainer:
                 "train", step=self.state.step, ids=self.parts.train.shards.ids(rows.numpy()).tolist()
             )
 
-    def _tell(self, epoch: int, loss: float, factor: float) -> None:
+    def _tell(self, epoch: int, loss: float) -> None:
         parts, state = self.parts, self.state
         molecules = parts.train.seen(state.step)
         rate = molecules / max(state.seconds, 1e-9)

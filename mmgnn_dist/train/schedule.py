@@ -6,6 +6,7 @@ Neither keeps state, so a run that continues at step N needs nothing but N.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,21 @@ def lr_factor(step: int, total: int, config: OptimConfig) -> float:
         return (step + 1) / (warm + 1)
     progress = (step - warm) / max(1, total - warm)
     return config.final_lr + (1.0 - config.final_lr) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def learning_rate(group: dict[str, Any], step: int, total: int, config: OptimConfig) -> float:
+    """Learning rate of a parameter group at a step: its share of `peak`, or 0 before its turn.
+
+    A group whose turn has not come keeps its weights to the bit, since AdamW scales its decay by the rate
+    too. Its gradients are computed, reduced and counted in the clipping, and its moments build up from the
+    first step: every rank and every step has the same parameters in play, and the first update is a
+    well-averaged one.
+
+    Args:
+        group: with `peak`, and `start`, the share of the run before its turn.
+        step, total, config: as in `lr_factor`.
+    """
+    return group["peak"] * lr_factor(step, total, config) if step >= group["start"] * total else 0.0
 
 
 def ema_decay(step: int, config: OptimConfig) -> float:

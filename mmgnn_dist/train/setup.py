@@ -116,6 +116,8 @@ def open_inputs(recipe: Recipe, verify: bool = True, whole: bool = False) -> Inp
         )
     reads = not {recipe.model.modality, *recipe.twins}.isdisjoint(("text", "both"))
     files = resolve_encoder(recipe.text.encoder, recipe.text.revision) if reads else None
+    if files is not None:
+        files.check_pooling(recipe.text.pooling)
     check_tracking(recipe)
     return Inputs(recipe, shards, split, files)
 

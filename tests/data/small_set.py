@@ -59,6 +59,7 @@ def make_set(folder: Path, sizes: tuple[int, ...] = (40, 1, 33, 29), seed: int =
         "shards": entries,
         "rows": sum(sizes),
         "targets": targets,
+        "elements": ["H", "He", "Li", "Be", "B", "C", "N", "O", "F"],
     }
     write_json(folder / "manifest.json", manifest)
     return ShardSet.open(folder)

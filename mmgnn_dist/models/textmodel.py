@@ -1,0 +1,119 @@
+"""A Hugging Face encoder as this package trains it: loaded from safetensors, its layers found by structure.
+
+The layers are the blocks of the largest chain of the architecture, whatever they are called. Depth counts
+them from the bottom: 0 the embeddings, 1 to L the layers, L also what comes behind the last of them.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from mmgnn_dist.data.encoder_files import EncoderFiles
+from mmgnn_dist.errors import UserError
+
+# query and value projections under the names that the common architectures give them
+LORA_TARGETS = (
+    ("query", "value"), ("q_proj", "v_proj"), ("q_lin", "v_lin"), ("query_proj", "value_proj"), ("q", "v"),
+)  # fmt: skip
+
+
+def load_encoder(files: EncoderFiles) -> Any:
+    """Load an encoder's weights (safetensors only) in float32: of a larger model the text encoder alone.
+
+    A pooler is left out: its output is never read here, so its weights would have no gradient.
+
+    Raises:
+        UserError: if the folder holds no model that transformers can read, or not all of its weights.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModel, AutoModelForTextEncoding, PreTrainedModel
+    from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    kind = files.config.get("model_type")
+    family = AutoModelForTextEncoding if kind in MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES else AutoModel
+    try:
+        model, found = family.from_pretrained(
+            files.folder, local_files_only=True, trust_remote_code=False, use_safetensors=True,
+            dtype=torch.float32, output_loading_info=True,
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"no text encoder can be read from {files.folder}: {str(error).splitlines()[0]}"
+        ) from None
+    unread = ("pooler.", "decoder.", "vision_model.", "logit_scale", "projection.")
+    missing = [name for name in found["missing_keys"] if not any(part in name for part in unread)]
+    if missing:
+        raise UserError(
+            f"{files.folder} lacks {len(missing)} weights of its {type(model).__name__}, "
+            f"{min(missing)} for one: give a folder with all of them"
+        )
+    for part in ("text_model", "encoder"):  # CLIP's half that reads text; T5 and BART without their decoder
+        if isinstance(getattr(model, part, None), PreTrainedModel):
+            model = getattr(model, part)
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    return model
+
+
+def lora_targets(model: nn.Module) -> list[str]:
+    """The modules that adapters go beside, found by the architecture's names.
+
+    Raises:
+        UserError: for an architecture with other names.
+    """
+    names = {
+        name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, nn.Linear)
+    }
+    for pair in LORA_TARGETS:
+        if names.issuperset(pair):
+            return list(pair)
+    raise UserError(
+        f"text.mode=lora finds no query and value layers in {type(model).__name__} "
+        f"(its linear layers: {', '.join(sorted(names))}): use text.mode=full or frozen"
+    )
+
+
+def layers_of(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """The chain of layers and its name.
+
+    Raises:
+        UserError: for an architecture without one.
+    """
+    chains = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
+    if not chains:
+        raise UserError(
+            f"{type(model).__name__} has no chain of layers: leave text.layer_decay, text.unfreeze and "
+            "text.checkpointing out"
+        )
+    return max(chains, key=lambda chain: sum(p.numel() for p in chain[1].parameters()))
+
+
+def depths(model: nn.Module) -> dict[str, int]:
+    """Depth of each parameter by name; the largest is the number of layers L."""
+    chain, layers = layers_of(model)
+    tables = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
+    result, behind = {}, False
+    for name, _ in model.named_parameters():
+        if name.startswith(f"{chain}."):
+            behind = True
+            result[name] = int(name.removeprefix(f"{chain}.").split(".", 1)[0]) + 1
+        else:
+            result[name] = len(layers) if behind and name not in tables else 0
+    return result
+
+
+def checkpoint_layers(model: nn.Module) -> None:
+    """Keep only the inputs of the layers for the backward pass, and compute the layers again there.
+
+    Random numbers of dropout are drawn again from the same state, so the gradients are the same.
+    """
+    for layer in layers_of(model)[1]:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
