@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from mmgnn_dist.models.fusion import Fusion, TextSide
 from mmgnn_dist.models.graph import Graph
+from mmgnn_dist.models.textpack import places
 
 
 class CrossAttentionFusion(Fusion):
@@ -48,20 +49,20 @@ class CrossAttentionFusion(Fusion):
         m = self.norm_graph(atoms)
         rows, _ = _dense(graph.ptr)
         queries = self._split(self.query(m)[rows.clamp(max=len(m) - 1)])
+        # keys: the vector of each molecule, then its tokens; `words` are their rows in t
         size = len(text.vector)
-        t, places = text.vector, torch.arange(size, device=graph.ptr.device).unsqueeze(-1)
-        mask = torch.ones_like(places, dtype=torch.bool)
+        t, words = text.vector, torch.arange(size, device=graph.ptr.device).unsqueeze(-1)
+        mask = torch.ones_like(words, dtype=torch.bool)
         if text.tokens is not None:
             assert text.ptr is not None
             t = torch.cat([t, text.tokens])
             own, there = _dense(text.ptr)
-            places = torch.cat([places, (own + size).clamp(max=len(t) - 1)], dim=1)
+            words = torch.cat([words, (own + size).clamp(max=len(t) - 1)], dim=1)
             mask = torch.cat([mask, there], dim=1)
         t = self.norm_text(t)
-        keys, values = self._split(self.key(t)[places]), self._split(self.value(t)[places])
+        keys, values = self._split(self.key(t)[words]), self._split(self.value(t)[words])
         found = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask[:, None, None, :])
-        position = torch.arange(len(m), device=m.device) - graph.ptr[graph.molecule]
-        packed = found.transpose(1, 2).flatten(2)[graph.molecule, position]
+        packed = found.transpose(1, 2).flatten(2)[places(graph.ptr, len(m))]
         return self.dropout(self.value_graph(m) + self.output(packed)), None
 
     def _split(self, x: Tensor) -> Tensor:
