@@ -235,6 +235,9 @@ Backbone = Annotated[
 ]
 
 
+ReadOutName = Literal["sum", "mean", "attention", "dipole", "r2"]
+
+
 class ModelConfig(Section):
     """The fused model."""
 
@@ -242,6 +245,9 @@ class ModelConfig(Section):
     backbone: Backbone = SchNetConfig()
     fusion: Literal["gate", "none"] = "gate"
     dropout: float = Field(0.0, ge=0, lt=1, description="in fusion and read-out")
+    readout: dict[str, ReadOutName] = Field(
+        {}, description="read-out of single targets, instead of the one of their kind in chem/targets.py"
+    )
 
 
 class OptimConfig(Section):
@@ -268,6 +274,9 @@ class TrainConfig(Section):
     )
     seed: int = Field(0, ge=0)
     loss: Literal["l1", "mse", "huber"] = "l1"
+    weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        {}, description="weight of single targets in the loss, 1 for the others"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 where the hardware has it"
     )
@@ -305,6 +314,13 @@ class Recipe(Section):
     def _consistent(self) -> Recipe:
         if len(set(self.targets)) != len(self.targets):
             raise ValueError("targets: each target may stand once")
+        for key, chosen in (("model.readout", self.model.readout), ("train.weights", self.train.weights)):
+            for name in chosen:
+                if name not in self.targets:
+                    raise ValueError(
+                        f"{key}.{name}: no target of this recipe{nearest(name, self.targets)}; "
+                        f"its targets: {', '.join(self.targets)}"
+                    )
         if self.model.modality in self.twins or len(set(self.twins)) != len(self.twins):
             raise ValueError(
                 f"twins: name each modality other than model.modality={self.model.modality} once"

@@ -45,7 +45,7 @@ class FusedModel(nn.Module):
 
     Args:
         recipe: modality, backbone, fusion, text mode, seed.
-        kinds: one a target (extensive, intensive, dipole, r2), for the read-out.
+        forms: the read-out of each target: sum, mean, attention, dipole, r2.
         text: the source of the text branch; None only for modality `graph`.
         autocast: type in which the language model computes, None for float32.
     """
@@ -53,7 +53,7 @@ class FusedModel(nn.Module):
     def __init__(
         self,
         recipe: Recipe,
-        kinds: list[str],
+        forms: list[str],
         text: TextSource | None,
         autocast: torch.dtype | None = None,
     ) -> None:
@@ -68,7 +68,7 @@ class FusedModel(nn.Module):
         self.backbone = backbone if self.modality != "text" else None
         torch.manual_seed(seed + 1)
         self.fusion = make_fusion(config, width, dropout)
-        self.readout = ReadOut(width, kinds, dropout)
+        self.readout = ReadOut(width, forms, dropout)
         self.absent = nn.Parameter(torch.randn(width))
         if self.modality == "text":
             self.no_graph = nn.Parameter(torch.randn(width))

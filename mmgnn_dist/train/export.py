@@ -49,7 +49,7 @@ def encoder_identity(files: EncoderFiles | None) -> dict[str, str | None] | None
 
 
 def load_export(
-    folder: Path, recipe: Recipe, kinds: list[str], text: TextSource | None
+    folder: Path, recipe: Recipe, forms: list[str], text: TextSource | None
 ) -> tuple[FusedModel, Scaler, dict[str, Any]]:
     """Rebuild the model of an export.
 
@@ -71,7 +71,7 @@ def load_export(
     scaler = Scaler(
         **{key.removeprefix("scaler."): v for key, v in tensors.items() if key.startswith("scaler.")}
     )
-    model = FusedModel(recipe, kinds, text)
+    model = FusedModel(recipe, forms, text)
     weights = {key.removeprefix("model."): v for key, v in tensors.items() if key.startswith("model.")}
     missing, unexpected = model.load_state_dict(weights, strict=False)
     if unexpected or set(missing) - _frozen(model):

@@ -121,7 +121,7 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
     autocast = compute_type(recipe, ranks.device)
     text = open_text(inputs, ranks, progress)
     scaler = fit_scaler(inputs)
-    model = FusedModel(recipe, inputs.kinds, text.source, autocast)
+    model = FusedModel(recipe, inputs.forms, text.source, autocast)
 
     batches = inputs.training(text.tokens, ranks)
     plan = BatchPlan(train.batch, batches.passes, ranks.world)
@@ -173,7 +173,7 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
     trainer = Trainer(parts, state, average)
     finished = trainer.run()
     if finished:
-        best, best_scaler, about_best = load_export(folder / "export", recipe, inputs.kinds, text.source)
+        best, best_scaler, about_best = load_export(folder / "export", recipe, inputs.forms, text.source)
         found_test = predict(
             best.to(ranks.device), inputs.ordered("test", text.tokens, ranks), best_scaler.to(ranks.device),
             ranks, text.embeddings,

@@ -78,7 +78,7 @@ def evaluate_run(folder: Path, data: Path | None, as_json: bool) -> dict[str, fl
     ranks = start_ranks(recipe.train.threads)
     with Progress("evaluate", quiet=as_json) as progress:
         text = open_text(inputs, ranks, progress)
-        model, scaler, _ = load_export(folder / "export", recipe, inputs.kinds, text.source)
+        model, scaler, _ = load_export(folder / "export", recipe, inputs.forms, text.source)
         loader = inputs.ordered("test", text.tokens, ranks)
         found = predict(model.to(ranks.device), loader, scaler.to(ranks.device), ranks, text.embeddings)
     assert found is not None

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from mmgnn_dist.chem.targets import readout_for
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.data.encoder_files import EncoderFiles, resolve_encoder
 from mmgnn_dist.data.loader import Loader
 from mmgnn_dist.data.shards import ShardSet
 from mmgnn_dist.data.splits import load_split
-from mmgnn_dist.data.stats import fit_references
+from mmgnn_dist.data.stats import REFERENCED, check_labels, fit_references
 from mmgnn_dist.data.textinput import TextChoice
 from mmgnn_dist.data.tokens import TokenSet
 from mmgnn_dist.errors import UserError, nearest
@@ -52,6 +53,15 @@ class Inputs:
         """The kind of each target: extensive, intensive, dipole, r2."""
         return [self.shards.kinds[name] for name in self.recipe.targets]
 
+    @property
+    def forms(self) -> list[str]:
+        """The read-out of each target: that of its kind, or the one that the recipe asks for."""
+        wanted = self.recipe.model.readout
+        return [
+            readout_for(name, kind, wanted.get(name))
+            for name, kind in zip(self.recipe.targets, self.kinds, strict=True)
+        ]
+
     def training(self, tokens: TokenSet | None, ranks: Ranks) -> Loader:
         """Shuffled global batches of the training part, this rank's share of each."""
         return self._loader(
@@ -87,7 +97,8 @@ def open_inputs(recipe: Recipe, verify: bool = True, whole: bool = False) -> Inp
         whole: take all molecules as the test part, and no split.
 
     Raises:
-        UserError: for a missing or damaged shard set, split or encoder, and for an unknown target.
+        UserError: for a missing or damaged shard set, split or encoder, for an unknown target, one without
+            labels to learn from, or one with a read-out that makes no sense for it.
     """
     if recipe.data.shards is None:
         raise UserError("the recipe names no shard set: give data.shards=DIR (made by 'mmgnn data prepare')")
@@ -107,18 +118,23 @@ def open_inputs(recipe: Recipe, verify: bool = True, whole: bool = False) -> Inp
             f"train.batch={recipe.train.batch} is larger than the {len(split['train'])} training molecules "
             f"of {recipe.data.shards}: lower it, or use another split"
         )
+    if not whole:
+        check_labels(shards, split["train"], recipe.targets)
     modalities = {recipe.model.modality, *recipe.twins}
     files = resolve_encoder(recipe.text.encoder, recipe.text.revision) if modalities != {"graph"} else None
     check_tracking(recipe)
-    return Inputs(recipe, shards, split, files)
+    inputs = Inputs(recipe, shards, split, files)
+    _ = inputs.forms  # refuses read-outs without physical sense
+    return inputs
 
 
 def fit_scaler(inputs: Inputs) -> Scaler:
-    """Fit scale and references on the training part: extensive targets have no mean, others no reference."""
+    """Fit scale and references on the training part: a target has either references or a mean."""
     references = fit_references(inputs.shards, inputs.split["train"], inputs.recipe.targets)
-    extensive = np.array([kind == "extensive" for kind in inputs.kinds])
+    referenced = np.array([kind in REFERENCED for kind in inputs.kinds])
     return Scaler(
         std=torch.from_numpy(references.std),
-        mean=torch.from_numpy(np.where(extensive, 0.0, references.mean)),
+        mean=torch.from_numpy(np.where(referenced, 0.0, references.mean)),
         reference=torch.from_numpy(np.ascontiguousarray(references.atom_ref.T)),
+        extent=torch.from_numpy(np.ascontiguousarray(references.extent_ref.T)),
     )
