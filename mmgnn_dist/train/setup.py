@@ -14,7 +14,7 @@ from mmgnn_dist.data.encoder_files import EncoderFiles, resolve_encoder
 from mmgnn_dist.data.loader import Loader
 from mmgnn_dist.data.shards import ShardSet
 from mmgnn_dist.data.splits import load_split
-from mmgnn_dist.data.stats import REFERENCED, check_labels, fit_references
+from mmgnn_dist.data.stats import REFERENCED, check_labels, fit_references, labels
 from mmgnn_dist.data.textinput import TextChoice
 from mmgnn_dist.data.tokens import TokenSet
 from mmgnn_dist.errors import UserError, nearest
@@ -120,6 +120,11 @@ def open_inputs(recipe: Recipe, verify: bool = True, whole: bool = False) -> Inp
         )
     if not whole:
         check_labels(shards, split["train"], recipe.targets)
+        if np.isnan(labels(shards, split["val"], recipe.targets)).all():
+            raise UserError(
+                f"no molecule of the validation part of {recipe.data.shards} has a label of "
+                f"{', '.join(recipe.targets)}: take another split"
+            )
     modalities = {recipe.model.modality, *recipe.twins}
     files = resolve_encoder(recipe.text.encoder, recipe.text.revision) if modalities != {"graph"} else None
     check_tracking(recipe)
