@@ -22,7 +22,6 @@ from mmgnn_dist.config import Recipe, load_recipe
 from mmgnn_dist.data.shards import MANIFEST
 from mmgnn_dist.errors import EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, EXIT_USER, UserError
 from mmgnn_dist.files import read_json, sha256, write_json
-from mmgnn_dist.models.fused import FusedModel
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.train import checkpoint
 from mmgnn_dist.train.ema import Average
@@ -121,7 +120,7 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
     autocast = compute_type(recipe, ranks.device)
     text = open_text(inputs, ranks, progress)
     scaler = fit_scaler(inputs)
-    model = FusedModel(recipe, inputs.forms, text.source, autocast)
+    model = inputs.model(text.source, autocast)
 
     batches = inputs.training(text.tokens, ranks)
     plan = BatchPlan(train.batch, batches.passes, ranks.world)

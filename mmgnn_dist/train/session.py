@@ -31,13 +31,9 @@ def train_with_twins(recipe: Recipe, folder: Path, nproc: int, as_json: bool) ->
     Raises:
         UserError: for wrong input, before anything is written.
     """
-    open_inputs(recipe)
-    planned = {folder: recipe.model_copy(update={"twins": []})}
-    for modality in recipe.twins:
-        model = recipe.model.model_copy(update={"modality": modality})
-        planned[folder / "twins" / modality] = recipe.model_copy(update={"twins": [], "model": model})
+    planned = plan_runs(recipe, folder)
     for place, part in planned.items():
-        _claim(place, part)
+        part.save(place / "recipe.yaml")
     for place in planned:
         code = launch(place, nproc) if nproc > 1 else run(place, quiet=as_json)
         if code != EXIT_DONE:
@@ -56,6 +52,22 @@ def train_with_twins(recipe: Recipe, folder: Path, nproc: int, as_json: bool) ->
         print_table(rows, title, note)
         print(f"run directory {folder}, report {report}, pictures {folder / 'plots'}")
     return EXIT_DONE
+
+
+def plan_runs(recipe: Recipe, folder: Path) -> dict[Path, Recipe]:
+    """The run directories of a recipe and its twins with their recipes, after all checks; writes nothing.
+
+    Raises:
+        UserError: for wrong input, or a directory that holds a run of another recipe.
+    """
+    open_inputs(recipe)
+    planned = {folder: recipe.model_copy(update={"twins": []})}
+    for modality in recipe.twins:
+        model = recipe.model.model_copy(update={"modality": modality})
+        planned[folder / "twins" / modality] = recipe.model_copy(update={"twins": [], "model": model})
+    for place, part in planned.items():
+        _refuse_other(place, part)
+    return planned
 
 
 def evaluate_run(folder: Path, data: Path | None, as_json: bool) -> dict[str, float | None]:
@@ -94,15 +106,14 @@ def evaluate_run(folder: Path, data: Path | None, as_json: bool) -> dict[str, fl
     return metrics
 
 
-def _claim(folder: Path, recipe: Recipe) -> None:
-    """Make the run directory, or see that it is this recipe's."""
+def _refuse_other(folder: Path, recipe: Recipe) -> None:
+    """See that a run directory, if it is there, is this recipe's."""
     path = folder / "recipe.yaml"
     if path.is_file():
         other = load_recipe(path)
         if other.fingerprint() != recipe.fingerprint():
             keys = ", ".join(_differences(other.model_dump(mode="json"), recipe.model_dump(mode="json")))
             raise UserError(f"{folder} holds a run of another recipe ({keys} differ): give another --run DIR")
-    recipe.save(path)
 
 
 def _differences(a: dict[str, Any], b: dict[str, Any], above: str = "") -> list[str]:

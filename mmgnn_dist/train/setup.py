@@ -18,7 +18,9 @@ from mmgnn_dist.data.stats import REFERENCED, check_labels, fit_references, labe
 from mmgnn_dist.data.textinput import TextChoice
 from mmgnn_dist.data.tokens import TokenSet
 from mmgnn_dist.errors import UserError, nearest
+from mmgnn_dist.models.fused import FusedModel, TextSource
 from mmgnn_dist.models.readout import Scaler
+from mmgnn_dist.progress import Progress
 from mmgnn_dist.train.ranks import Ranks
 from mmgnn_dist.train.track import check_tracking
 
@@ -61,6 +63,22 @@ class Inputs:
             readout_for(name, kind, wanted.get(name))
             for name, kind in zip(self.recipe.targets, self.kinds, strict=True)
         ]
+
+    def tokens(self, progress: Progress) -> TokenSet | None:
+        """Token sidecars of the recipe's text, made if they are missing; None where it reads none."""
+        config = self.recipe.text
+        if self.files is None:
+            return None
+        tokens = TokenSet.ensure(
+            self.shards, list(config.fields), self.files, config.field_tokens, progress,
+            config.budgets, config.template, config.sample_synonyms,
+        )  # fmt: skip
+        tokens.check_length()
+        return tokens
+
+    def model(self, text: TextSource | None, autocast: torch.dtype | None) -> FusedModel:
+        """The model of the recipe with its start values; `text` and `autocast` as `FusedModel` takes them."""
+        return FusedModel(self.recipe, self.forms, text, autocast)
 
     def training(self, tokens: TokenSet | None, ranks: Ranks) -> Loader:
         """Shuffled global batches of the training part, this rank's share of each."""
