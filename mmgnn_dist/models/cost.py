@@ -14,10 +14,13 @@ which is below a tenth of the products at the usual widths (H of 64 and more).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
-import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 ADAPTERS = "adapters"
@@ -75,25 +78,40 @@ def _by_branch(root: str, counter: FlopCounterMode) -> dict[str, int]:
     return branches
 
 
-def activation_bytes(forward: Callable[[], Tensor], known: Iterable[Tensor]) -> int:
-    """Bytes that a forward pass keeps for its backward pass: the peak of saved tensors, at its end.
+class _Storages(TorchDispatchMode):
+    """Watches the memory that operations hand out: size and a weak reference, by identity.
 
-    Memory that several saved tensors share is counted once. Gradients of activations, which the backward pass
-    makes and frees, come on top.
+    A weak reference keeps the identity from being given away again, and the memory not.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operation and note the memory of its results."""
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                self.made.setdefault(storage._cdata, (StorageWeakRef(storage), storage.nbytes()))
+        return out
+
+
+def activation_bytes(forward: Callable[[], Tensor], known: Iterable[Tensor]) -> int:
+    """Bytes that a forward pass leaves in memory for its backward pass, the output included.
+
+    What several tensors share is counted once, and so is what a layer under activation checkpointing keeps,
+    its input. Gradients of activations, which the backward pass makes and frees again, come on top.
 
     Args:
         forward: runs the model. known: tensors that are there anyway (parameters, buffers, the batch).
     """
-    there = {tensor.untyped_storage().data_ptr() for tensor in known}
-    # storages are held, so that no address is given away twice
-    kept: dict[int, torch.UntypedStorage] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in there:
-            kept[storage.data_ptr()] = storage
-        return tensor.detach()  # the tensor itself would keep its own graph alive
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        forward()
-    return sum(storage.nbytes() for storage in kept.values())
+    there = {tensor.untyped_storage()._cdata for tensor in known}
+    with _Storages() as storages:
+        out = forward()
+    left = [size for key, (ref, size) in storages.made.items() if key not in there and not ref.expired()]
+    del out  # alive up to here, and with it all that its backward pass needs
+    return sum(left)

