@@ -235,7 +235,8 @@ Backbone = Annotated[
 ]
 
 
-ReadOutName = Literal["sum", "mean", "attention", "dipole", "r2"]
+ReadOutName = Literal["sum", "mean", "attention", "dipole", "dipole_vectors", "r2"]
+VECTOR_BACKBONES = ("painn", "equiformer")  # their atoms carry vectors that turn with the molecule
 
 
 class ModelConfig(Section):
@@ -321,6 +322,13 @@ class Recipe(Section):
                         f"{key}.{name}: no target of this recipe{nearest(name, self.targets)}; "
                         f"its targets: {', '.join(self.targets)}"
                     )
+        backbone = self.model.backbone.name
+        for name, form in self.model.readout.items():
+            if form == "dipole_vectors" and backbone not in VECTOR_BACKBONES:
+                raise ValueError(
+                    f"model.readout.{name}=dipole_vectors: {backbone} has no vectors; use "
+                    f"model.readout.{name}=dipole, or a backbone that has: {', '.join(VECTOR_BACKBONES)}"
+                )
         if self.model.modality in self.twins or len(set(self.twins)) != len(self.twins):
             raise ValueError(
                 f"twins: name each modality other than model.modality={self.model.modality} once"

@@ -83,6 +83,7 @@ def test_fingerprint_follows_what_decides_the_result():
         ("model.readout.gap=atention", "gap='atention': input should be 'sum', 'mean', 'attention'"),
         ("model.readout.gpa=attention", "model.readout.gpa: no target of this recipe (did you mean 'gap'?)"),
         ("model.readout.u0=sum", "model.readout.u0: no target of this recipe; its targets: homo, lumo, gap"),
+        ("model.readout.gap=dipole_vectors", "schnet has no vectors; use model.readout.gap=dipole, or"),
         ("train.weights={homoo: 2}", "train.weights.homoo: no target of this recipe (did you mean 'homo'?)"),
         ("train.weights.gap=0", "train.weights.gap=0"),
         ("train.weights.gap=.inf", "train.weights.gap=inf"),

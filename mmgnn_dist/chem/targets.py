@@ -98,7 +98,7 @@ TARGETS: dict[str, Target] = {
 READOUTS: dict[str, tuple[str, ...]] = {
     "extensive": ("sum",),
     "intensive": ("mean", "attention"),
-    "dipole": ("dipole", "mean", "attention"),
+    "dipole": ("dipole", "dipole_vectors", "mean", "attention"),
     "r2": ("r2", "sum"),
 }
 

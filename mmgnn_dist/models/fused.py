@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.data.batch import Batch
 from mmgnn_dist.data.encoder_files import EncoderFiles
-from mmgnn_dist.models.backbone import make_backbone
+from mmgnn_dist.models.backbone import AtomFeatures, make_backbone
 from mmgnn_dist.models.fusion import make_fusion
 from mmgnn_dist.models.graph import Graph, sum_molecules
 from mmgnn_dist.models.readout import ReadOut
@@ -45,7 +45,7 @@ class FusedModel(nn.Module):
 
     Args:
         recipe: modality, backbone, fusion, text mode, seed.
-        forms: the read-out of each target: sum, mean, attention, dipole, r2.
+        forms: the read-out of each target: see `readout.py`.
         text: the source of the text branch; None only for modality `graph`.
         autocast: type in which the language model computes, None for float32.
     """
@@ -68,7 +68,7 @@ class FusedModel(nn.Module):
         self.backbone = backbone if self.modality != "text" else None
         torch.manual_seed(seed + 1)
         self.fusion = make_fusion(config, width, dropout)
-        self.readout = ReadOut(width, forms, dropout)
+        self.readout = ReadOut(width, forms, dropout, backbone.vector_width)
         self.absent = nn.Parameter(torch.randn(width))
         if self.modality == "text":
             self.no_graph = nn.Parameter(torch.randn(width))
@@ -98,13 +98,19 @@ class FusedModel(nn.Module):
             Scaled targets [B, T]; gate [B] (mean over atoms and channels), None without a gate.
         """
         graph = Graph.make(batch.z, batch.pos, batch.ptr)
-        atoms = self.backbone(graph) if self.backbone else self.no_graph.expand(len(graph.z), -1)
-        fused, gate = self.fusion(atoms, self._text(batch, embeddings), graph.molecule)
-        scaled = self.readout(fused, graph)
+        atoms = self._atoms(graph)
+        fused, gate = self.fusion(atoms.scalars, self._text(batch, embeddings), graph.molecule)
+        scaled = self.readout(fused, graph, atoms.vectors)
         if gate is None:
             return scaled, None
         counts = graph.ptr[1:] - graph.ptr[:-1]
         return scaled, sum_molecules(gate.unsqueeze(-1), graph).squeeze(-1) / counts
+
+    def _atoms(self, graph: Graph) -> AtomFeatures:
+        """What the backbone knows of the atoms; a constant without it."""
+        if self.backbone is None:
+            return AtomFeatures(self.no_graph.expand(len(graph.z), -1))
+        return self.backbone.features(graph)
 
     def _text(self, batch: Batch, embeddings: Tensor | None) -> Tensor:
         """The text vector of each molecule [B, H]."""

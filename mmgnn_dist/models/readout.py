@@ -3,16 +3,19 @@
 The read-out follows the physics of the target (`chem/targets.py` says which one; the recipe may choose
 another). With s_i, a_i, q_i linear in the same hidden layer of atom i, in scaled units:
 
-    sum         sum_i s_i
-    mean        mean_i s_i
-    attention   sum_i w_i s_i,  w = softmax of a over the atoms of the molecule
-    dipole      mean_i s_i + |sum_i (q_i - mean q) r_i|      neutral atom charges as in PhysNet
-    r2          sum_i s_i + sum_i q_i |r_i - r_c|^2          r_c the centre of mass
+    sum             sum_i s_i
+    mean            mean_i s_i
+    attention       sum_i w_i s_i,  w = softmax of a over the atoms of the molecule
+    dipole          mean_i s_i + |sum_i (q_i - mean q) r_i|      neutral atom charges as in PhysNet
+    dipole_vectors  mean_i s_i + |sum_i (q_i - mean q) r_i + sum_c p_ic v_ic|
+    r2              sum_i s_i + sum_i q_i |r_i - r_c|^2          r_c the centre of mass
 
-The last is SchNetPack's form of the electronic spatial extent (ElectronicSpatialExtent, used by PaiNN too),
-with a term for the extent of the atoms themselves. Every s, a and the q of r2 start at zero: training starts
-from what mean and references predict, and attention from the mean. `Scaler` holds what was fitted on the
-training part and turns scaled units into units, in float64 (energies near -1e4 eV leave float32 no digits):
+`dipole_vectors` adds dipoles of the atoms, from the vectors v_ic of the backbone, as PaiNN does (Schütt,
+Unke, Gastegger 2021, arXiv 2102.03150). r2 is SchNetPack's form of the electronic spatial extent
+(ElectronicSpatialExtent, used by PaiNN too), with a term for the extent of the atoms themselves. Every s, a,
+p and the q of r2 start at zero: training starts from what mean and references predict, and attention from the
+mean. `Scaler` holds what was fitted on the training part and turns scaled units into units, in float64
+(energies near -1e4 eV leave float32 no digits):
 
     extensive   y = std * s + sum_i reference[z_i]           least squares on composition
     r2          y = std * s + sum_i (reference[z_i] + extent[z_i] |r_i - r_c|^2)
@@ -33,7 +36,8 @@ from mmgnn_dist.chem.elements import MASSES
 from mmgnn_dist.models.graph import Graph, sum_molecules
 from mmgnn_dist.models.readout_forms import attention_weights, dipole_norms, squared_distances
 
-FORMS = frozenset({"sum", "mean", "attention", "dipole", "r2"})
+FORMS = frozenset({"sum", "mean", "attention", "dipole", "dipole_vectors", "r2"})
+PLACES = {"attended": "attention", "dipoles": "dipole", "vector_dipoles": "dipole_vectors", "extents": "r2"}
 EXTENT = 10.0  # Å^2, squared distance of a typical atom: brings both terms of r2 to one scale
 
 
@@ -42,17 +46,19 @@ class ReadOut(nn.Module):
 
     Args:
         width: H.
-        forms: one a target: sum, mean, attention, dipole, r2.
+        forms: one a target: sum, mean, attention, dipole, dipole_vectors, r2.
         dropout: between the layers.
+        vectors: number of vectors of an atom, for dipole_vectors.
     """
 
     summed: Tensor
     masses: Tensor
     attended: Tensor
     dipoles: Tensor
+    vector_dipoles: Tensor
     extents: Tensor
 
-    def __init__(self, width: int, forms: Sequence[str], dropout: float) -> None:
+    def __init__(self, width: int, forms: Sequence[str], dropout: float, vectors: int = 0) -> None:
         super().__init__()
         if not FORMS.issuperset(forms):
             raise ValueError(f"read-outs {list(forms)}: each is one of {sorted(FORMS)}")
@@ -61,19 +67,32 @@ class ReadOut(nn.Module):
         summed = torch.tensor([form in ("sum", "r2") for form in forms])
         self.register_buffer("summed", summed, persistent=False)
         self.register_buffer("masses", torch.tensor(MASSES), persistent=False)
-        for name, form in (("attended", "attention"), ("dipoles", "dipole"), ("extents", "r2")):
+        for name, form in PLACES.items():
             places = torch.tensor([i for i, own in enumerate(forms) if own == form], dtype=torch.int64)
             self.register_buffer(name, places, persistent=False)
         if len(self.dipoles):
             # not zero: the norm has no gradient where every charge vanishes
             self.charge = nn.Linear(width, len(self.dipoles))
+        if len(self.vector_dipoles):
+            if not vectors:
+                raise ValueError("dipole_vectors needs a backbone with vectors")
+            self.vector_charge = nn.Linear(width, len(self.vector_dipoles))
+            self.moment = _from_zero(width, len(self.vector_dipoles) * vectors)
         if len(self.attended):
             self.score = _from_zero(width, len(self.attended))
         if len(self.extents):
             self.density = _from_zero(width, len(self.extents))
 
-    def forward(self, atoms: Tensor, graph: Graph) -> Tensor:
-        """Scaled targets [B, T]."""
+    def forward(self, atoms: Tensor, graph: Graph, vectors: Tensor | None = None) -> Tensor:
+        """Read out.
+
+        Args:
+            atoms: fused atom vectors [N, H]. graph: the batch.
+            vectors: those of the backbone [N, 3, V], for dipole_vectors; None where there are none.
+
+        Returns:
+            Scaled targets [B, T].
+        """
         hidden = self.hidden(atoms)
         contribution = self.contribution(hidden)
         total = sum_molecules(contribution, graph)
@@ -85,6 +104,13 @@ class ReadOut(nn.Module):
             out = out.index_copy(1, self.attended, sum_molecules(weights * attended, graph))
         if len(self.dipoles):
             out = out.index_add(1, self.dipoles, dipole_norms(self.charge(hidden), graph))
+        if len(self.vector_dipoles):
+            weights = self.moment(hidden).unflatten(1, (len(self.vector_dipoles), -1))
+            if vectors is None:  # a model of text alone: no vectors, the same parameters
+                vectors = weights.new_zeros(len(weights), 3, weights.shape[-1])
+            moments = torch.einsum("nkv,nxv->nkx", weights, vectors)
+            norms = dipole_norms(self.vector_charge(hidden), graph, moments)
+            out = out.index_add(1, self.vector_dipoles, norms)
         if len(self.extents):
             distances = squared_distances(graph, self.masses) / EXTENT
             out = out.index_add(1, self.extents, sum_molecules(self.density(hidden) * distances, graph))

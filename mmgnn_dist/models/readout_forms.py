@@ -26,15 +26,21 @@ def attention_weights(scores: Tensor, graph: Graph) -> Tensor:
     return weights / sum_molecules(weights, graph).index_select(0, graph.molecule)
 
 
-def dipole_norms(charges: Tensor, graph: Graph) -> Tensor:
-    """Norms of the dipoles of charges [N, K], made neutral in every molecule: [B, K], charge times Å.
+def dipole_norms(charges: Tensor, graph: Graph, moments: Tensor | None = None) -> Tensor:
+    """Norms of the dipoles of charges, made neutral in every molecule: [B, K], charge times Å.
 
     Neutral charges as in PhysNet, Unke and Meuwly 2019 (arXiv 1902.08408): the origin is of no matter.
+
+    Args:
+        charges: [N, K]. graph: the batch.
+        moments: dipoles of the atoms themselves [N, K, 3] that are added, as PaiNN does.
     """
     counts = (graph.ptr[1:] - graph.ptr[:-1]).unsqueeze(-1)
     mean = sum_molecules(charges, graph) / counts
     neutral = charges - mean.index_select(0, graph.molecule)
     products = neutral.unsqueeze(-1) * graph.pos.unsqueeze(1)
+    if moments is not None:
+        products = products + moments
     vectors = sum_molecules(products.flatten(1), graph).unflatten(1, (-1, 3))
     return (vectors.square().sum(-1) + TINY).sqrt()
 
