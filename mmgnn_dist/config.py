@@ -259,6 +259,8 @@ Backbone = Annotated[
 
 
 Fusion = Literal["gate", "concat", "film", "cross_attention", "gate_paper", "none"]
+ReadOutName = Literal["sum", "mean", "attention", "dipole", "dipole_vectors", "r2"]
+VECTOR_BACKBONES = ("painn", "equiformer")  # their atoms carry vectors that turn with the molecule
 
 
 class ModelConfig(Section):
@@ -275,6 +277,9 @@ class ModelConfig(Section):
     )
     context: bool = Field(False, description="read the numeric text fields as numbers too")
     dropout: float = Field(0.0, ge=0, lt=1, description="in fusion and read-out")
+    readout: dict[str, ReadOutName] = Field(
+        {}, description="read-out of single targets, instead of the one of their kind in chem/targets.py"
+    )
 
     @property
     def reads_graph(self) -> bool:
@@ -311,6 +316,9 @@ class TrainConfig(Section):
     )
     seed: int = Field(0, ge=0)
     loss: Literal["l1", "mse", "huber"] = "l1"
+    weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        {}, description="weight of single targets in the loss, 1 for the others"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 where the hardware has it"
     )
@@ -348,6 +356,20 @@ class Recipe(Section):
     def _consistent(self) -> Recipe:
         if len(set(self.targets)) != len(self.targets):
             raise ValueError("targets: each target may stand once")
+        for key, chosen in (("model.readout", self.model.readout), ("train.weights", self.train.weights)):
+            for name in chosen:
+                if name not in self.targets:
+                    raise ValueError(
+                        f"{key}.{name}: no target of this recipe{nearest(name, self.targets)}; "
+                        f"its targets: {', '.join(self.targets)}"
+                    )
+        backbone = self.model.backbone.name
+        for name, form in self.model.readout.items():
+            if form == "dipole_vectors" and backbone not in VECTOR_BACKBONES:
+                raise ValueError(
+                    f"model.readout.{name}=dipole_vectors: {backbone} has no vectors; use "
+                    f"model.readout.{name}=dipole, or a backbone that has: {', '.join(VECTOR_BACKBONES)}"
+                )
         if self.model.modality in self.twins or len(set(self.twins)) != len(self.twins):
             raise ValueError(
                 f"twins: name each modality other than model.modality={self.model.modality} once"
@@ -366,6 +388,11 @@ class Recipe(Section):
             )
         if model.fusion == "none" and model.context:
             raise ValueError("model.fusion=none never reads model.context=true: take another model.fusion")
+        if model.fusion == "gate_paper" and model.readout:
+            raise ValueError(
+                "model.fusion=gate_paper reads every target from one vector a molecule, as published: leave "
+                "model.readout out, or take another model.fusion"
+            )
         if model.fusion == "cross_attention" and self.text.mode == "frozen":
             raise ValueError(
                 "model.fusion=cross_attention reads the states of all tokens, text.mode=frozen keeps one "

@@ -24,7 +24,7 @@ from mmgnn_dist.config import Recipe
 from mmgnn_dist.data.batch import Batch
 from mmgnn_dist.data.context import ContextScaler
 from mmgnn_dist.data.encoder_files import EncoderFiles
-from mmgnn_dist.models.backbone import make_backbone
+from mmgnn_dist.models.backbone import AtomFeatures, make_backbone
 from mmgnn_dist.models.context import ContextEncoder, JoinContext
 from mmgnn_dist.models.fusion import TextSide, make_fusion
 from mmgnn_dist.models.fusion_paper import PaperReadOut, paper_projection
@@ -52,7 +52,7 @@ class FusedModel(nn.Module):
 
     Args:
         recipe: modality, backbone, fusion, context, text mode, seed.
-        kinds: one a target (extensive, intensive, dipole, r2), for the read-out.
+        forms: the read-out of each target: see `readout.py`.
         text: the source of the text branch; None only for a modality that reads no text.
         autocast: type in which the language model computes, None for float32.
         context: statistics of the physical context, None where it is not read or loaded afterwards.
@@ -61,7 +61,7 @@ class FusedModel(nn.Module):
     def __init__(
         self,
         recipe: Recipe,
-        kinds: list[str],
+        forms: list[str],
         text: TextSource | None,
         autocast: torch.dtype | None = None,
         context: ContextScaler | None = None,
@@ -77,7 +77,11 @@ class FusedModel(nn.Module):
         torch.manual_seed(seed + 1)
         self.fusion = make_fusion(config, width, dropout)
         pooled, text_width = self.fusion.pooled, self.fusion.text_width
-        self.readout = PaperReadOut(width, len(kinds)) if pooled else ReadOut(width, kinds, dropout)
+        self.readout: ReadOut | PaperReadOut = (
+            PaperReadOut(width, len(forms))
+            if pooled
+            else ReadOut(width, forms, dropout, backbone.vector_width)
+        )
         self.absent = nn.Parameter(torch.randn(text_width)) if text_width else None
         self.join = JoinContext(text_width) if config.context else None
         if not config.reads_graph:
@@ -110,19 +114,21 @@ class FusedModel(nn.Module):
             Scaled targets [B, T]; gate [B] (mean over atoms and channels), None without a gate.
         """
         graph = Graph.make(batch.z, batch.pos, batch.ptr)
-        fused, gate = self.fusion(self._graph_side(graph), self._text_side(batch, embeddings), graph)
-        scaled = self.readout(fused, graph)
+        known = self._graph_side(graph)
+        fused, gate = self.fusion(known.scalars, self._text_side(batch, embeddings), graph)
+        scaled = self.readout(fused, graph, known.vectors)
         if gate is None or self.fusion.pooled:
             return scaled, gate
         counts = graph.ptr[1:] - graph.ptr[:-1]
         return scaled, sum_molecules(gate.unsqueeze(-1), graph).squeeze(-1) / counts
 
-    def _graph_side(self, graph: Graph) -> Tensor:
-        """Atom vectors [N, H]; for a pooled fusion their sum over each molecule [B, H]."""
+    def _graph_side(self, graph: Graph) -> AtomFeatures:
+        """Features of the atoms; their sum over each molecule, [B, H], for a pooled fusion."""
         if self.backbone is None:
-            return self.no_graph.expand(graph.size if self.fusion.pooled else len(graph.z), -1)
-        atoms = self.backbone(graph)
-        return sum_molecules(atoms, graph) if self.fusion.pooled else atoms
+            rows = graph.size if self.fusion.pooled else len(graph.z)
+            return AtomFeatures(self.no_graph.expand(rows, -1))
+        atoms = self.backbone.features(graph)
+        return AtomFeatures(sum_molecules(atoms.scalars, graph)) if self.fusion.pooled else atoms
 
     def _text_side(self, batch: Batch, embeddings: Tensor | None) -> TextSide:
         """Text and context of each molecule, as the fusion reads them."""

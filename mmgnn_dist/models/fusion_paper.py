@@ -50,7 +50,7 @@ def paper_projection(embedding: int, width: int, text_width: int) -> nn.Module:
 
 
 class PaperReadOut(nn.Module):
-    """Fused vector of a molecule [B, H] -> scaled targets [B, T], by one linear map for all kinds."""
+    """Fused vector of a molecule [B, H] -> scaled targets [B, T], by one linear map for all targets."""
 
     def __init__(self, width: int, targets: int) -> None:
         super().__init__()
@@ -58,6 +58,6 @@ class PaperReadOut(nn.Module):
         nn.init.zeros_(self.contribution.weight)  # start from what references and means predict
         nn.init.zeros_(self.contribution.bias)
 
-    def forward(self, fused: Tensor, graph: Graph) -> Tensor:
-        """Scaled targets [B, T]."""
+    def forward(self, fused: Tensor, graph: Graph, vectors: Tensor | None = None) -> Tensor:
+        """Scaled targets [B, T]; called as `ReadOut` is, but reads the fused vectors alone."""
         return self.contribution(fused)

@@ -52,25 +52,25 @@ def trainable(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def match_width(recipe: Recipe, kinds: list[str]) -> Matched:
+def match_width(recipe: Recipe, forms: list[str]) -> Matched:
     """Widen the backbone of a recipe of modality `width_matched`.
 
     Args:
-        recipe: its modality `both` is what is matched. kinds: one a target, for the read-out.
+        recipe: its modality `both` is what is matched. forms: read-out of each target.
 
     Raises:
         UserError: no encoder there, or no width within 2 % of the count (of a narrow backbone one channel
             more is a large step).
     """
     files = resolve_encoder(recipe.text.encoder, recipe.text.revision)
-    wanted = trainable(FusedModel(_changed(recipe, modality="both"), kinds, TextSource(files, blank=())))
+    wanted = trainable(FusedModel(_changed(recipe, modality="both"), forms, TextSource(files, blank=())))
     known: dict[str, Matched] = {}
 
     def at(factor: float) -> Matched:
         wider = _changed(recipe, backbone=widen(recipe.model.backbone, factor))
         key = wider.model.backbone.model_dump_json()
         if key not in known:
-            known[key] = Matched(wider, trainable(FusedModel(wider, kinds, None)), wanted)
+            known[key] = Matched(wider, trainable(FusedModel(wider, forms, None)), wanted)
         return known[key]
 
     def off(found: Matched) -> float:

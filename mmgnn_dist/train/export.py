@@ -50,7 +50,7 @@ def encoder_identity(files: EncoderFiles | None) -> dict[str, str | None] | None
 
 
 def load_export(
-    folder: Path, recipe: Recipe, kinds: list[str], text: TextSource | None
+    folder: Path, recipe: Recipe, forms: list[str], text: TextSource | None
 ) -> tuple[FusedModel, Scaler, dict[str, Any]]:
     """Rebuild the model of an export.
 
@@ -73,7 +73,7 @@ def load_export(
         **{key.removeprefix("scaler."): v for key, v in tensors.items() if key.startswith("scaler.")}
     )
     built = ModelConfig.model_validate({**recipe.model.model_dump(), "backbone": about["backbone"]})
-    model = FusedModel(recipe.model_copy(update={"model": built}), kinds, text)
+    model = FusedModel(recipe.model_copy(update={"model": built}), forms, text)
     weights = {key.removeprefix("model."): v for key, v in tensors.items() if key.startswith("model.")}
     missing, unexpected = model.load_state_dict(weights, strict=False)
     if unexpected or set(missing) - _frozen(model):

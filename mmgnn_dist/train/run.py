@@ -22,8 +22,7 @@ from mmgnn_dist.config import Recipe, load_recipe
 from mmgnn_dist.data.shards import MANIFEST
 from mmgnn_dist.errors import EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, EXIT_USER, UserError
 from mmgnn_dist.files import read_json, sha256, write_json
-from mmgnn_dist.models.fused import FusedModel
-from mmgnn_dist.models.matched import match_width, trainable
+from mmgnn_dist.models.matched import trainable
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.train import checkpoint
 from mmgnn_dist.train.ema import Average
@@ -34,7 +33,7 @@ from mmgnn_dist.train.journal import Journal
 from mmgnn_dist.train.loop import Parts, State, Trainer
 from mmgnn_dist.train.ranks import Ranks, start_ranks
 from mmgnn_dist.train.results import METRICS, write_results
-from mmgnn_dist.train.setup import Inputs, fit_physical_context, fit_scaler, open_inputs
+from mmgnn_dist.train.setup import Inputs, fit_scaler, open_inputs
 from mmgnn_dist.train.textside import open_text
 from mmgnn_dist.train.track import Wandb, run_id
 
@@ -122,9 +121,7 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
     autocast = compute_type(recipe, ranks.device)
     text = open_text(inputs, ranks, progress)
     scaler = fit_scaler(inputs)
-    matched = match_width(recipe, inputs.kinds) if recipe.model.modality == "width_matched" else None
-    built = matched.recipe if matched else recipe
-    model = FusedModel(built, inputs.kinds, text.source, autocast, fit_physical_context(inputs))
+    model, matched = inputs.model(text.source, autocast), inputs.matched
     size = {"parameters": trainable(model), "matched_to": matched.wanted if matched else None}
 
     batches = inputs.training(text.tokens, ranks)
@@ -138,7 +135,7 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
         state = State(**values)
         average.restore(weights)
 
-    backbone = built.model.backbone.model_dump(mode="json")
+    backbone = inputs.built.model.backbone.model_dump(mode="json")
     about: dict[str, Any] = {
         "recipe": recipe.fingerprint(),
         "wandb_id": run_id(folder) if ranks.first else None,
@@ -179,7 +176,7 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
     trainer = Trainer(parts, state, average)
     finished = trainer.run()
     if finished:
-        best, best_scaler, about_best = load_export(folder / "export", recipe, inputs.kinds, text.source)
+        best, best_scaler, about_best = load_export(folder / "export", recipe, inputs.forms, text.source)
         found_test = predict(
             best.to(ranks.device), inputs.ordered("test", text.tokens, ranks), best_scaler.to(ranks.device),
             ranks, text.embeddings,

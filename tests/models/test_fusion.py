@@ -162,6 +162,7 @@ def test_paper_gate_has_the_published_number_of_parameters():
         (["model.fusion=none"], "use it with model.modality=graph"),
         (["model.fusion=none", "model.modality=graph", "twins=[width_matched]"], "never reads text"),
         (["model.fusion=none", "model.modality=graph", "model.context=true"], "model.context=true"),
+        (["model.fusion=gate_paper", "model.readout={gap: attention}"], "as published"),
         (["model.fusion=fillm"], "'film'"),
         (["model.heads=0"], "model.heads=0"),
         (["model.modality=width_matched", "twins=[width_matched]"], "model.modality=width_matched"),

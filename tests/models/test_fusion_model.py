@@ -17,7 +17,7 @@ from mmgnn_dist.models.fused import FusedModel, TextSource
 
 SMALL = "model.backbone={name: painn, hidden: 16, interactions: 2, radial: 8, cutoff: 5.0}"
 FUSIONS = ["gate", "concat", "film", "cross_attention", "gate_paper"]
-KINDS = ["extensive", "intensive", "dipole"]
+FORMS = ["sum", "mean", "dipole"]
 STATISTICS = ContextScaler(
     torch.arange(6.0), torch.full((6,), 2.0), torch.tensor([9, 9, 9, 9, 9, 0], dtype=torch.int64)
 )
@@ -42,7 +42,7 @@ def source(tmp_path_factory) -> TextSource:
 
 def make(source: TextSource, fusion: str, context: bool = False, *overrides: str) -> FusedModel:
     words = [SMALL, f"model.fusion={fusion}", f"model.context={str(context).lower()}", *overrides]
-    model = FusedModel(load_recipe(None, words), KINDS, source, context=STATISTICS)
+    model = FusedModel(load_recipe(None, words), FORMS, source, context=STATISTICS)
     with torch.no_grad():  # the last layer starts at zero: give it weights, so that outputs differ
         model.readout.contribution.weight.normal_(generator=torch.Generator().manual_seed(5))
     return model
@@ -50,7 +50,7 @@ def make(source: TextSource, fusion: str, context: bool = False, *overrides: str
 
 def batch(texts: list[list[int]], sizes: tuple[int, ...] = (3, 4, 7), known: bool = True) -> Batch:
     """Molecules with texts, and with context unless it is not to be known; the last has none of it."""
-    made = batch_of(list(sizes), texts, targets=len(KINDS))
+    made = batch_of(list(sizes), texts, targets=len(FORMS))
     made.context = torch.randn(len(sizes), 6, generator=torch.Generator().manual_seed(7))
     made.context_mask = torch.tensor([[True, False, True, True, True, True]] * len(sizes)) & known
     made.context_mask[-1] = False
@@ -156,7 +156,7 @@ def test_context_is_read_where_it_is_known(source, fusion):
 def test_context_statistics_are_part_of_the_weights(source):
     model = make(source, "gate", True).eval()
     recipe = load_recipe(None, [SMALL, "model.context=true"])
-    fresh = FusedModel(recipe, KINDS, source).eval()
+    fresh = FusedModel(recipe, FORMS, source).eval()
     made = batch([WATER, [], ETHANOL])
     assert not torch.equal(fresh(made)[0], model(made)[0])
     fresh.load_state_dict(model.state_dict())
@@ -221,7 +221,7 @@ def test_outputs_do_not_turn_with_the_molecule_nor_depend_on_any_order(source, f
 
     order = [2, 0, 1]  # of molecules; atoms of each backwards
     atoms = torch.cat([torch.arange(made.ptr[b + 1] - 1, made.ptr[b] - 1, -1) for b in order])
-    moved = batch_of([sizes[b] for b in order], [texts[b] for b in order], targets=len(KINDS))
+    moved = batch_of([sizes[b] for b in order], [texts[b] for b in order], targets=len(FORMS))
     moved.z, moved.pos = made.z[atoms], made.pos[atoms]
     moved.context, moved.context_mask = made.context[order], made.context_mask[order]
     found, moved_gate = model(moved)
@@ -229,7 +229,7 @@ def test_outputs_do_not_turn_with_the_molecule_nor_depend_on_any_order(source, f
     if gate is not None:
         torch.testing.assert_close(moved_gate, gate[order], rtol=1e-5, atol=1e-5)
     for b in range(3):  # each alone
-        alone = batch_of([sizes[b]], [texts[b]], targets=len(KINDS))
+        alone = batch_of([sizes[b]], [texts[b]], targets=len(FORMS))
         alone.z, alone.pos = made.z[made.ptr[b] : made.ptr[b + 1]], made.pos[made.ptr[b] : made.ptr[b + 1]]
         alone.context, alone.context_mask = made.context[[b]], made.context_mask[[b]]
         torch.testing.assert_close(model(alone)[0], first[[b]], rtol=1e-5, atol=1e-5)

@@ -13,7 +13,7 @@ from mmgnn_dist.models import matched
 from mmgnn_dist.models.fused import FusedModel, TextSource
 from mmgnn_dist.models.matched import match_width, trainable, widen
 
-KINDS = ["intensive", "extensive"]
+FORMS = ["mean", "sum"]
 BACKBONES = {
     "schnet": "{name: schnet, hidden: 64, filters: 48, interactions: 2}",
     "painn": "{name: painn, hidden: 64, interactions: 2}",
@@ -40,7 +40,7 @@ def found(tiny, monkeypatch):
     monkeypatch.setattr(matched, "resolve_encoder", lambda name, revision: tiny)
 
     def match(*words: str):
-        return match_width(load_recipe(None, ["model.modality=width_matched", *words]), KINDS)
+        return match_width(load_recipe(None, ["model.modality=width_matched", *words]), FORMS)
 
     return match
 
@@ -51,12 +51,12 @@ def test_the_count_is_reached_within_two_percent(found, tiny, backbone, mode):
     """Both counts are taken again from the models; of the encoder counts what its mode trains."""
     words = [f"model.backbone={BACKBONES[backbone]}", f"text.mode={mode}", "model.context=true"]
     result = found(*words)
-    both = FusedModel(load_recipe(None, words), KINDS, TextSource(tiny, (2, 3)))
+    both = FusedModel(load_recipe(None, words), FORMS, TextSource(tiny, (2, 3)))
     text = sum(p.numel() for p in both.encoder.parameters())
     adapters = sum(p.numel() for name, p in both.encoder.named_parameters() if "lora_" in name)
     own = sum(p.numel() for name, p in both.named_parameters() if not name.startswith("encoder"))
     assert result.wanted == own + {"frozen": 0, "lora": adapters, "full": text}[mode] == trainable(both)
-    model = FusedModel(result.recipe, KINDS, None)
+    model = FusedModel(result.recipe, FORMS, None)
     assert trainable(model) == result.parameters == pytest.approx(result.wanted, rel=0.02)
     assert model.encoder is None and model.context is None
     kept = load_recipe(None, words).model.backbone

@@ -125,6 +125,18 @@ def test_the_table_has_the_control_as_large_as_the_fused_model(words, tmp_path, 
     assert main(arguments) == 0  # finished: the same command trains nothing again
 
 
+def test_the_dry_run_shows_context_and_control(words, tmp_path, capsys):
+    recipe = tmp_path / "r.yaml"
+    wide = "model.backbone={name: schnet, hidden: 64, filters: 48, interactions: 1, cutoff: 4.0}"
+    chosen = [*words, wide, "model.fusion=cross_attention", "model.context=true", "twins=[width_matched]"]
+    load_recipe(None, [*chosen, "text.mode=lora"]).save(recipe)
+    assert main(["train", str(recipe), "--run", str(tmp_path / "run"), "--dry-run", "--json"]) == 0
+    both, control = json.loads(capsys.readouterr().out)["runs"]
+    assert both["parameters"]["context"]["trainable"] > 0 and "context" not in control["parameters"]
+    wanted = both["parameters"]["all"]["trainable"]
+    assert control["parameters"]["all"]["trainable"] == pytest.approx(wanted, rel=0.02)
+
+
 def test_a_control_out_of_reach_is_found_before_training(words, tmp_path, capsys):
     recipe = tmp_path / "r.yaml"
     narrow = "model.backbone={name: painn, hidden: 4, interactions: 1}"
