@@ -2,14 +2,17 @@
 
     SHARDS/embeddings/KEY/shard-00000.npy   float32 [rows, D]
     SHARDS/embeddings/KEY/manifest.json     written last
+    SHARDS/embeddings/KEY.lock              held by the one process that writes
 
-KEY stands for encoder and its weights, tokens, fields and pooling. A molecule without text has zeros; the
-model puts its learned absent vector there. Of the control texts only `random` has vectors of its own:
-`shuffled` reads those of another molecule, and `zero` reads zeros.
+KEY stands for the weights, the tokens (tokenizer, sentences, budgets), fields, pooling and the molecules. All
+runs share a KEY: the first writes it while others wait, and what an interrupted one left is continued at its
+shard. A molecule without text has zeros; the model puts its learned absent vector there. Of the control
+texts only `random` has vectors of its own: `shuffled` reads those of another molecule, `zero` reads zeros.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 from collections.abc import Callable
@@ -29,6 +32,7 @@ from mmgnn_dist.files import atomic_path, read_json, sha256, write_json
 from mmgnn_dist.models.text import TextEncoder
 
 CHUNK = 256  # molecules a pass
+MANIFEST = "manifest.json"
 
 
 class Embeddings:
@@ -45,7 +49,7 @@ class Embeddings:
         self, folder: Path, shards: ShardSet, partners: np.ndarray | None = None, zero: bool = False
     ) -> None:
         self._partners, self._zero = partners, zero
-        about = read_json(folder / "manifest.json")
+        about = read_json(folder / MANIFEST)
         self.width: int = about["width"]
         self._starts = shards.starts
         self._parts = []
@@ -80,7 +84,10 @@ def embeddings_folder(
     shards: ShardSet, tokens: TokenSet, files: EncoderFiles, config: TextConfig, seed: int
 ) -> Path:
     """Where the vectors of this encoder and text are kept; `seed` is that of random texts."""
-    what: list[object] = [files.model_fingerprint, tokens.key, list(config.fields), config.pooling]
+    molecules = [entry["sha256"] for entry in shards.manifest["shards"]]
+    what: list[object] = [
+        files.model_fingerprint, tokens.key, list(config.fields), config.pooling, molecules,
+    ]  # fmt: skip
     if config.control == "random":
         what += [config.control, seed]
     key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
@@ -96,34 +103,57 @@ def ensure_embeddings(
     progress: Callable[[int, int], None],
     seed: int = 0,
 ) -> None:
-    """Write the vectors of every molecule if they are not there yet; one process calls it."""
+    """Write the vectors of every molecule if they are not there yet; one rank of a run calls it.
+
+    Raises:
+        UserError: if the shard set cannot be written to.
+    """
     folder = embeddings_folder(shards, tokens, files, config, seed)
-    choice = TextChoice(seed, "random" if config.control == "random" else "none")
-    if (folder / "manifest.json").is_file():
+    if (folder / MANIFEST).is_file():
         return
-    encoder = (
-        TextEncoder(files, config.model_copy(update={"mode": "frozen"}), blank=tokens.blank).eval().to(device)
-    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed, at the latest when the process ends
+            if not (folder / MANIFEST).is_file():
+                _write(folder, shards, tokens, files, config, device, progress, seed)
+    except OSError as error:
+        raise UserError(f"cannot write embeddings to {folder}: {error.strerror or error}") from None
+
+
+def _write(
+    folder: Path, shards: ShardSet, tokens: TokenSet, files: EncoderFiles, config: TextConfig,
+    device: torch.device, progress: Callable[[int, int], None], seed: int,
+) -> None:  # fmt: skip
+    """Write what is not there yet, and the manifest; the caller holds the lock."""
+    for left in folder.glob(".*.part"):
+        left.unlink()
+    choice = TextChoice(seed, "random" if config.control == "random" else "none")
+    frozen = config.model_copy(update={"mode": "frozen"})
+    encoder = TextEncoder(files, frozen, blank=tokens.blank).eval().to(device)
     done, digests = 0, {}
     for number, shard in enumerate(shards.shards):
-        rows = np.arange(shards.starts[number], shards.starts[number + 1])
-        loader = Loader(shards, rows, [], tokens, config.fields, batch=CHUNK, shuffle=False, choice=choice)
-        parts = []
-        for step in loader.epoch(0):
-            for batch in step.micro:
+        path = folder / f"shard-{number:05d}.npy"
+        if not path.is_file():
+            rows = np.arange(shards.starts[number], shards.starts[number + 1])
+            loader = Loader(
+                shards, rows, [], tokens, config.fields, batch=CHUNK, shuffle=False, choice=choice
+            )
+            vectors = np.empty((shard.rows, encoder.width), np.float32)
+            place = 0
+            for batch in (batch for step in loader.epoch(0) for batch in step.micro):
                 with torch.no_grad():
-                    vectors, _ = encoder(batch.tokens.to(device), batch.token_ptr.to(device))
-                parts.append(vectors.cpu().numpy())
-                done += batch.size
-                progress(done, shards.rows)
-        name = f"shard-{number:05d}.npy"
-        with atomic_path(folder / name) as part, open(part, "wb") as out:
-            np.save(out, np.concatenate(parts) if shard.rows else np.empty((0, encoder.width), np.float32))
-        digests[name] = sha256(folder / name)
+                    found, _ = encoder(batch.tokens.to(device), batch.token_ptr.to(device))
+                vectors[place : place + batch.size] = found.cpu().numpy()
+                place += batch.size
+                progress(done + place, shards.rows)
+            with atomic_path(path) as part, open(part, "wb") as out:
+                np.save(out, vectors)
+        done += shard.rows
+        digests[path.name] = sha256(path)
     about = {
-        "encoder": files.name,
-        "revision": files.revision,
-        "fields": config.fields,
-        "pooling": config.pooling,
-    }
-    write_json(folder / "manifest.json", {**about, "width": encoder.width, "files": digests})
+        "encoder": files.name, "revision": files.revision, "weights_sha256": files.model_fingerprint,
+        "tokens": tokens.key, "fields": list(config.fields), "pooling": config.pooling,
+        "control": choice.control,
+    }  # fmt: skip
+    write_json(folder / MANIFEST, {**about, "width": encoder.width, "files": digests})

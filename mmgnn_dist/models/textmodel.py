@@ -16,9 +16,10 @@ from torch.utils.checkpoint import checkpoint
 from mmgnn_dist.data.encoder_files import EncoderFiles
 from mmgnn_dist.errors import UserError
 
-# query and value projections under the names that the common architectures give them
+# query and value projections under the names that the common architectures give them; some have one for all
 LORA_TARGETS = (
     ("query", "value"), ("q_proj", "v_proj"), ("q_lin", "v_lin"), ("query_proj", "value_proj"), ("q", "v"),
+    ("Wqkv",), ("in_proj",), ("query_key_value",),
 )  # fmt: skip
 
 
@@ -106,7 +107,7 @@ def depths(model: nn.Module) -> dict[str, int]:
             behind = True
             result[name] = int(name.removeprefix(f"{chain}.").split(".", 1)[0]) + 1
         else:
-            result[name] = len(layers) if behind and name not in tables else 0
+            result[name] = len(layers) if behind and name not in tables and "embed" not in name else 0
     return result
 
 

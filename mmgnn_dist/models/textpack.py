@@ -70,7 +70,7 @@ def spans(lengths: Tensor) -> list[int]:
     sizes: list[int] = []
     end = len(lengths)
     while end:
-        first = int(torch.searchsorted(lengths, lengths[end - 1] / SPREAD))
+        first = int((lengths * SPREAD < lengths[end - 1]).sum())
         sizes.insert(0, end - first)
         end = first
     return sizes

@@ -48,6 +48,30 @@ MODELS: dict[str, tuple[str, Make]] = {
     ),
     "t5": ("unigram", lambda v: hf.T5EncoderModel(hf.T5Config(**T5, **v))),
     "t5-whole": ("unigram", lambda v: hf.T5Model(hf.T5Config(**T5, **v))),
+    "bart": (
+        "bytes",
+        lambda v: hf.BartModel(
+            hf.BartConfig(
+                d_model=WIDTH,
+                encoder_layers=LAYERS,
+                decoder_layers=1,
+                encoder_attention_heads=2,
+                decoder_attention_heads=2,
+                encoder_ffn_dim=32,
+                decoder_ffn_dim=32,
+                max_position_embeddings=80,
+                **v,
+            )
+        ),
+    ),
+    "modernbert": (
+        "wordpiece",
+        lambda v: hf.ModernBertModel(
+            hf.ModernBertConfig(
+                **BERT, cls_token_id=2, sep_token_id=3, attention_dropout=0.1, local_attention=16, **v
+            )
+        ),
+    ),
     "mpnet": ("bytes", lambda v: hf.MPNetModel(hf.MPNetConfig(**BERT, **v))),
     "deberta-v2": (
         "wordpiece",

@@ -15,6 +15,9 @@ from mmgnn_dist.models.text import TextEncoder
 from mmgnn_dist.models.textmodel import lora_targets
 from mmgnn_dist.models.textpack import PACKED
 
+# a bias of the keys shifts all scores of a row alike, and softmax gives that no gradient but rounding
+NO_GRADIENT = ("key.bias", "k_lin.bias", "k_proj.bias", "key_proj.bias", ".k.bias")
+
 
 @pytest.fixture(scope="module", params=MODELS)
 def files(request, tmp_path_factory):
@@ -47,8 +50,10 @@ def transformers_own(files):
     """The text encoder as transformers reads it, with its own attention."""
     if files.config["model_type"] == "t5":
         return T5EncoderModel.from_pretrained(files.folder).eval()
-    model = AutoModel.from_pretrained(files.folder)
-    return getattr(model, "text_model", model).eval()
+    model = AutoModel.from_pretrained(files.folder).eval()
+    if files.config["model_type"] == "bart":
+        return model.encoder
+    return getattr(model, "text_model", model)
 
 
 def test_states_are_those_of_transformers_alone_and_padded(files):
@@ -127,6 +132,41 @@ def watched(encoder, batch):
         return encoder(*batch)[0], sum(sizes)
 
 
+@pytest.mark.parametrize("mode", ["full", "lora", "frozen"])
+def test_one_step_moves_what_the_mode_says(files, mode):
+    encoder = make(files, f"text.mode={mode}").train()
+    before = {name: p.detach().clone() for name, p in encoder.named_parameters()}
+    vectors, _ = encoder(*packed(texts_of(files, count=9)))
+    trainable = [p for p in encoder.parameters() if p.requires_grad]
+    if mode == "frozen":
+        assert not trainable and not vectors.requires_grad
+        return
+    vectors.pow(3).sum().backward()
+    assert all(p.grad is not None for p in trainable)
+    torch.optim.AdamW(trainable, lr=1e-3, weight_decay=0.0).step()
+    moved = {name for name, p in encoder.named_parameters() if not torch.equal(p, before[name])}
+    if mode == "lora":  # B starts at zero, so A has a gradient of zero in the first step
+        assert moved == {name for name in before if "lora_B" in name}
+    else:
+        assert not {name for name in before.keys() - moved if not name.endswith(NO_GRADIENT)}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_states_on_a_gpu(files):
+    tokens, ptr = packed(texts_of(files))
+    with torch.no_grad():
+        expected = make(files).eval().states(tokens, ptr)
+        there = make(files).eval().cuda().states(tokens.cuda(), ptr.cuda())
+        low = make(files, autocast=torch.bfloat16).eval().cuda().states(tokens.cuda(), ptr.cuda())
+    torch.testing.assert_close(there.cpu(), expected, rtol=1e-3, atol=1e-3)  # TF32
+    assert low.dtype == torch.float32
+    torch.testing.assert_close(low.cpu(), expected, rtol=0.1, atol=0.1)
+    encoder = make(files, "text.checkpointing=true").cuda().train()
+    encoder(tokens.cuda(), ptr.cuda())[0].square().sum().backward()
+    assert all(p.grad is not None for p in encoder.parameters())
+
+
 def test_depths_follow_the_layers(files):
     encoder = make(files)
     found = encoder.depths()
@@ -135,16 +175,18 @@ def test_depths_follow_the_layers(files):
     for name, depth in found.items():
         if "embeddings." in name or "embed_tokens" in name or "shared" in name:
             assert depth == 0, name
-        elif "final_layer_norm" in name:
+        elif name.startswith("model.final_"):
             assert depth == LAYERS, name
     number = [int(part) for name in found for part in name.split(".") if part.isdigit()]
     assert set(number) >= set(range(LAYERS))
 
 
 def test_adapters_go_beside_query_and_value_of_every_layer(files):
+    beside = lora_targets(make(files).model)
     encoder = make(files, "text.mode=lora")
     adapted = {name for name, p in encoder.named_parameters() if p.requires_grad}
-    assert all("lora_" in name for name in adapted) and len(adapted) == 2 * 2 * LAYERS
+    assert all("lora_" in name for name in adapted) and len(adapted) == 2 * LAYERS * len(beside)
+    assert len(beside) == 2 or "qkv" in beside[0]
 
 
 def test_other_names_of_layers_are_refused():

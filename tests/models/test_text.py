@@ -7,7 +7,9 @@ import torch
 
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.data.encoder_files import resolve_encoder
+from mmgnn_dist.errors import UserError
 from mmgnn_dist.models.text import TextEncoder
+from mmgnn_dist.models.textpack import passes, spans
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,14 @@ def test_states_are_transformers_own_in_the_order_of_the_tokens(files):
     torch.testing.assert_close(states.detach(), torch.cat(own), rtol=1e-5, atol=1e-5)
 
 
+def test_groups_of_attention_are_of_like_length():
+    """One long text does not make the others long."""
+    sizes = spans(torch.tensor([1, 3, 8, 9, 17, 20, 32, 33, 36, 500]))
+    assert sizes == [1, 2, 6, 1]  # each at most four times its shortest: 1, 3 to 8, 9 to 36, 500
+    assert spans(torch.tensor([7])) == [1] and spans(torch.full((50,), 3)) == [50]
+    assert passes(torch.full((50,), 3)) == [17, 17, 16]
+
+
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_pooling_reads_the_run_of_each_molecule(files, pooling):
     encoder = make(files, f"text.pooling={pooling}")
@@ -66,3 +76,20 @@ def test_no_text_at_all_keeps_every_parameter_in_the_graph(files):
     assert not vectors.any() and vectors.shape == (3, 384) and not present.any()
     vectors.sum().backward()
     assert all(p.grad is not None and not p.grad.any() for p in encoder.parameters())
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["text.mode=lora", "text.layer_decay=0.9"], "text.mode=lora does not train"),
+        (["text.mode=frozen", "text.unfreeze=0.5"], "text.mode=frozen does not train"),
+        (["text.mode=frozen", "text.checkpointing=true"], "leave it out"),
+        (["text.layer_decay=0"], "text.layer_decay=0"),
+        (["text.unfreeze=1"], "text.unfreeze=1"),
+        (["text.pooling=max"], "'mean', 'cls' or 'last'"),
+    ],
+)
+def test_combinations_that_cannot_be_are_refused_by_the_recipe(words, says):
+    with pytest.raises(UserError, match=says) as caught:
+        load_recipe(None, words)
+    assert "\n" not in str(caught.value)
