@@ -84,7 +84,8 @@ class TextEncoder(nn.Module):
             float32 [K, D]. Without any text [0, D], still a function of every parameter: the encoder reads
             the blank text, so that every rank has gradients for the same parameters.
         """
-        count = len(tokens)
+        count = int(ptr[-1])
+        tokens = tokens[:count]  # what no molecule refers to is not read
         if not count:
             tokens = torch.tensor(self.blank, device=ptr.device)
             ptr = torch.tensor([0, len(self.blank)], device=ptr.device)

@@ -91,8 +91,7 @@ def test_pooled_vectors(files):
                 torch.testing.assert_close(vector, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("mode", ["full", "lora"])
-@pytest.mark.parametrize("dropout", [True, False])
+@pytest.mark.parametrize(("mode", "dropout"), [("full", True), ("full", False), ("lora", True)])
 def test_checkpointing_changes_no_gradient(files, mode, dropout):
     found = []
     for checkpointing in ("false", "true"):

@@ -68,9 +68,12 @@ def test_pooling_reads_the_run_of_each_molecule(files, pooling):
         torch.testing.assert_close(vector, expected)
 
 
-def test_no_text_at_all_keeps_every_parameter_in_the_graph(files):
+@pytest.mark.parametrize("tokens", [[], [101, 2300, 102]])
+def test_no_text_at_all_keeps_every_parameter_in_the_graph(files, tokens):
+    """Also with tokens in the batch that belong to no molecule."""
     encoder = make(files)
-    states = encoder.states(torch.empty(0, dtype=torch.int64), torch.zeros(4, dtype=torch.int64))
+    carried = torch.tensor(tokens, dtype=torch.int64)
+    states = encoder.states(carried, torch.zeros(4, dtype=torch.int64))
     assert states.shape == (0, 384)
     vectors, present = encoder.pool(states, torch.zeros(4, dtype=torch.int64))
     assert not vectors.any() and vectors.shape == (3, 384) and not present.any()

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from command_line import journal, mmgnn
 from make_encoder import LAYERS, make_encoder
 from safetensors.torch import load_file
 from small_set import make_set
@@ -197,3 +198,28 @@ def test_cls_of_t5_is_refused_before_anything_is_written(tmp_path, shards, encod
     assert not (tmp_path / "run" / "journal.jsonl").exists()
     folder = train(tmp_path / "run", shards, encoders("clip"), "text.pooling=last")
     assert (folder / "metrics.json").is_file()
+
+
+@pytest.mark.slow
+def test_two_processes_unfreeze_as_one_does(tmp_path, shards, encoders):
+    """Layers before their turn have gradients on every rank, so nobody waits and the losses are the same.
+
+    The loss is smooth: signs of an L1 loss can cancel but for rounding, and Adam makes a whole step of that.
+    """
+    losses, lrs = [], []
+    for world in (1, 2):
+        folder = tmp_path / f"world{world}"
+        words = [
+            f"data.shards={shards.path}", f"text.encoder={encoders('bert')}", "text.fields=[iupac_name]",
+            "text.unfreeze=0.75", "text.layer_decay=0.5", "targets=[gap]", "train.loss=mse",
+            "train.batch=8", "train.epochs=9", "train.max_steps=12", "train.threads=1",
+            "train.dropout=false", "train.zero_stage=2", "train.precision=fp32", "track.wandb=disabled",
+            "model.backbone={name: schnet, hidden: 8, filters: 8, interactions: 1, gaussians: 4, cutoff: 4}",
+        ]  # fmt: skip
+        recipe = tmp_path / "recipe.yaml"
+        load_recipe(None, words).save(recipe)
+        mmgnn("train", recipe, "--run", folder, "--nproc", world)
+        losses.append([line["loss"] for line in journal(folder)])
+        lrs.append(rates(folder))
+    assert lrs[0] == lrs[1] and len(losses[0]) == 12
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
