@@ -97,8 +97,10 @@ class FusedModel(nn.Module):
                     text.files, recipe.text, text.blank, recipe.train.dropout, autocast
                 )
                 embedding = self.encoder.width
-            wide = paper_projection(embedding, width, text_width) if pooled else None
-            self.project = wide or nn.Linear(embedding, text_width)
+            if pooled:
+                self.project = paper_projection(embedding, width, text_width)
+            else:
+                self.project = nn.Linear(embedding, text_width)
         torch.manual_seed(seed + 3)
         reads_context = config.context and config.reads_text
         self.context = ContextEncoder(context, text_width) if reads_context else None

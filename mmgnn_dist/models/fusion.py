@@ -144,7 +144,7 @@ def make_fusion(config: ModelConfig, width: int, dropout: float) -> Fusion:
         case "gate_paper":
             from mmgnn_dist.models.fusion_paper import PaperGate
 
-            return PaperGate(width, config.paper_width)
+            return PaperGate(width, config.paper_width, dropout)
         case "gate":
             return GateFusion(width, dropout)
         case "concat":

@@ -26,22 +26,23 @@ class PaperGate(Fusion):
     """([B, H], [B, c]) -> fused [B, H] and the gate's mean over channels [B].
 
     Args:
-        width: H. text_width: c.
+        width: H. text_width: c. dropout: of the fused vectors, none as published.
     """
 
     pooled = True
 
-    def __init__(self, width: int, text_width: int) -> None:
+    def __init__(self, width: int, text_width: int, dropout: float) -> None:
         super().__init__()
         self.text_width = text_width
         self.gate = nn.Linear(width + text_width, width)
         self.value_graph, self.value_text = nn.Linear(width, width), nn.Linear(text_width, width)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, atoms: Tensor, text: TextSide, graph: Graph) -> tuple[Tensor, Tensor | None]:
         """Fuse pooled vectors; see the module text."""
         gate = torch.sigmoid(self.gate(torch.cat([atoms, text.vector], dim=-1)))
         fused = gate * self.value_graph(atoms) + (1.0 - gate) * self.value_text(text.vector)
-        return fused, gate.mean(-1)
+        return self.dropout(fused), gate.mean(-1)
 
 
 def paper_projection(embedding: int, width: int, text_width: int) -> nn.Module:

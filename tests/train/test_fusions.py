@@ -22,7 +22,7 @@ from mmgnn_dist.train.loop import Trainer
 from mmgnn_dist.train.run import run
 from mmgnn_dist.train.session import evaluate_run
 
-STEPS = 50
+STEPS = 40
 
 
 @pytest.fixture(scope="module")
