@@ -74,7 +74,10 @@ def _by_branch(root: str, counter: FlopCounterMode) -> dict[str, int]:
     for name in outer:
         branch = branch_of(name)
         branches[branch] = branches.get(branch, 0) + counts[f"{root}.{name}"]
-    branches[OTHER] = branches.get(OTHER, 0) + counts.get("Global", 0) - sum(branches.values())
+    # what runs outside of them belongs to the backbone, whose `features` is not a call of the module
+    rest = counts.get("Global", 0) - sum(branches.values())
+    if rest:
+        branches["backbone"] = branches.get("backbone", 0) + rest
     return branches
 
 

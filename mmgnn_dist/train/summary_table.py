@@ -39,7 +39,8 @@ def _memory(held: dict[str, int]) -> Table:
     """Bytes on each rank."""
     table = _table("memory per rank", "")
     for name, count in held.items():
-        table.add_row(_words(name), scaled(count, "B"))
+        if count:
+            table.add_row(_words(name), scaled(count, "B"))
     return table
 
 

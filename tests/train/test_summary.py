@@ -50,6 +50,10 @@ def test_every_backbone(summary, name):
     by_branch = flop["forward_per_molecule_by_branch"]
     assert flop["forward_per_molecule"] == pytest.approx(sum(by_branch.values()))
     assert by_branch["backbone"] > by_branch["readout"] > 0
+    # the gate's four products alone, of atoms and of molecules: all else is told apart
+    width, on = model.fusion.norm_graph.normalized_shape[0], found["measured_on"]
+    gate = 2 * width**2 * 2 * (on["atoms"] + on["molecules"])
+    assert by_branch["fusion"] * on["molecules"] == pytest.approx(gate)
     assert 1.5 < flop["training_per_molecule"] / flop["forward_per_molecule"] < 3.01
     assert flop["text_forward_per_token"] is None and found["text"] is None
 
@@ -81,6 +85,32 @@ def test_text_modes_and_twins(summary, sample_shards):
     once = frozen["frozen_encoder"]["flop_per_molecule"]
     assert once == pytest.approx(both["flop"]["forward_per_molecule_by_branch"]["text_encoder"], rel=0.01)
     assert set(sample_shards.path.glob("embeddings/*")) == encoded  # nothing is encoded for a summary
+
+
+@pytest.mark.parametrize(
+    ("words", "branches"),
+    [
+        (["model.modality=text"], ["text_encoder", "fusion", "readout"]),
+        (["model.modality=width_matched"], ["backbone", "fusion", "readout"]),
+        (["model.fusion=none", "model.modality=graph"], ["backbone", "fusion", "readout"]),
+        (["model.fusion=gate_paper"], ["backbone", "text_encoder", "fusion", "readout"]),
+        (["model.fusion=cross_attention"], ["backbone", "text_encoder", "fusion", "readout"]),
+        (["model.context=true"], ["backbone", "text_encoder", "context", "fusion", "readout"]),
+    ],
+)
+def test_every_modality_and_fusion(summary, words, branches):
+    (found,) = summary(*words)
+    assert list(found["parameters"]) == [*branches, "all"]
+    counts = [count["total"] for count in found["parameters"].values()]
+    assert min(counts) > 0 and sum(counts[:-1]) == counts[-1]
+    assert found["flop"]["training_per_molecule"] > 1.5 * found["flop"]["forward_per_molecule"]
+
+
+def test_checkpointing_trades_memory_for_operations(summary):
+    plain, saving = summary()[0], summary("text.checkpointing=true")[0]
+    held = [one["memory_bytes_per_rank"]["activations"] for one in (plain, saving)]
+    work = [one["flop"]["training_per_molecule"] for one in (plain, saving)]
+    assert held[1] < 0.5 * held[0] and 1.2 < work[1] / work[0] < 1.4
 
 
 def test_ranks_share_a_step(summary):
