@@ -150,8 +150,7 @@ class FusedModel(nn.Module):
             assert embeddings is not None
             vectors, present = embeddings, batch.token_ptr[1:] > batch.token_ptr[:-1]
         else:
-            own = batch.tokens[: int(batch.token_ptr[-1])]  # tokens of no molecule are not read
-            states = self.encoder.states(own, batch.token_ptr)
+            states = self.encoder.states(batch.tokens, batch.token_ptr)
             if self.fusion.reads_tokens:
                 side.tokens, side.ptr = project(states), batch.token_ptr
                 return
