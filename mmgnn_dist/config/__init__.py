@@ -1,0 +1,29 @@
+"""The recipe: everything that decides what a run computes, typed and checked before anything loads.
+
+A recipe is YAML (see `launch/`), `key=value` pairs override it by dotted names (`train.lr=3e-4`), and
+the canonical form goes into the run directory. Unknown keys are errors that name the nearest valid key.
+"""
+
+from mmgnn_dist.config.backbones import (
+    PROPERTIES,
+    VECTOR_BACKBONES,
+    Backbone,
+    DimeNetPPConfig,
+    EquiformerConfig,
+    FAENetConfig,
+    PaiNNConfig,
+    SchNetConfig,
+)
+from mmgnn_dist.config.data import DataConfig, PubChemConfig
+from mmgnn_dist.config.load import load_recipe
+from mmgnn_dist.config.model import ModelConfig
+from mmgnn_dist.config.recipe import Recipe
+from mmgnn_dist.config.text import TEXT_FIELDS, WORD_FIELDS, Control, TextConfig, TextField
+from mmgnn_dist.config.train import OptimConfig, TrackConfig, TrainConfig
+
+__all__ = [
+    "PROPERTIES", "TEXT_FIELDS", "VECTOR_BACKBONES", "WORD_FIELDS", "Backbone", "Control", "DataConfig",
+    "DimeNetPPConfig", "EquiformerConfig", "FAENetConfig", "ModelConfig", "OptimConfig", "PaiNNConfig",
+    "PubChemConfig", "Recipe", "SchNetConfig", "TextConfig", "TextField", "TrackConfig", "TrainConfig",
+    "load_recipe",
+]  # fmt: skip

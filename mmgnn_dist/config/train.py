@@ -1,0 +1,57 @@
+"""Optimiser, steps, precision, checkpoints, tracking."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mmgnn_dist.config.section import Section
+
+
+class OptimConfig(Section):
+    """AdamW with a learning rate per branch, warm-up and cosine decay, clipping, EMA."""
+
+    lr: float = Field(1e-3, gt=0, description="backbone")
+    lr_text: float = Field(5e-5, gt=0, description="language model or its adapters")
+    lr_fusion: float = Field(1e-3, gt=0, description="fusion and read-out")
+    weight_decay: float = Field(0.01, ge=0)
+    warmup: float = Field(0.05, ge=0, lt=1, description="share of all steps")
+    final_lr: float = Field(0.01, ge=0, le=1, description="share of the peak at the end of the cosine")
+    clip: float = Field(1.0, gt=0, description="global gradient norm")
+    ema: float = Field(0.999, ge=0, lt=1, description="0: no average of the weights")
+
+
+class TrainConfig(Section):
+    """Steps, precision, checkpoints."""
+
+    epochs: int = Field(10, ge=1)
+    max_steps: int | None = Field(None, ge=1, description="stop after so many steps (the schedule too)")
+    batch: int = Field(32, ge=1, description="global batch: molecules per optimiser step")
+    micro_batch: int | None = Field(
+        None, ge=1, description="molecules per rank and pass; none: no accumulation"
+    )
+    seed: int = Field(0, ge=0)
+    loss: Literal["l1", "mse", "huber"] = "l1"
+    weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        {}, description="weight of single targets in the loss, 1 for the others"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 where the hardware has it"
+    )
+    dropout: bool = Field(True, description="false: no dropout anywhere, the language model included")
+    zero_stage: Literal[0, 1, 2] = 1
+    validate_every: int = Field(1, ge=1, description="epochs")
+    patience: int | None = Field(None, ge=1, description="validations without gain before an early stop")
+    checkpoint_every: int = Field(200, ge=1, description="steps")
+    keep_checkpoints: int = Field(1, ge=1, description="beside the best one")
+    threads: int = Field(0, ge=0, description="CPU threads per rank; 0: cores divided by ranks")
+    log_ids: bool = Field(False, description="write the molecules of every step to logs/ids_rank_N.jsonl")
+    optim: OptimConfig = OptimConfig()
+
+
+class TrackConfig(Section):
+    """Weights & Biases."""
+
+    wandb: Literal["offline", "online", "disabled"] = "offline"
+    project: str = "mmgnn"
