@@ -6,17 +6,16 @@ partitions of all ranks into named float32 tensors; every rank loads its own par
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mmgnn_dist.train.ranks import Ranks
-
-log = logging.getLogger(__name__)
 
 
 def load_universal(checkpoint: Path, tag: str, engine: Any, ranks: Ranks) -> None:
@@ -36,12 +35,40 @@ def load_universal(checkpoint: Path, tag: str, engine: Any, ranks: Ranks) -> Non
     config = engine._config  # the recipe's configuration is written before it is known what is continued
     config.load_universal_checkpoint = True
     try:
-        engine.load_checkpoint(str(place), tag=tag, load_module_strict=False)
+        with _empty_shares(engine):
+            engine.load_checkpoint(str(place), tag=tag, load_module_strict=False)
     finally:
         config.load_universal_checkpoint = False
     ranks.barrier()
     if ranks.first:
         shutil.rmtree(place)
+
+
+@contextmanager
+def _empty_shares(engine: Any) -> Iterator[None]:
+    """Let a rank load that has no number of some parameter group, as happens where a group is small.
+
+    DeepSpeed (0.19.8, stages 1 and 2) takes a group's step count from the rank's first parameter of it, and
+    raises IndexError in `load_hp_checkpoint_state_from_checkpoint_dir` where there is none.
+    Inside the block the group's first parameter has a share of length zero.
+    """
+    from deepspeed.utils.tensor_fragment import fragment_address, tensor_fragment
+
+    given = []
+    for index, group in enumerate(getattr(engine.optimizer, "bit16_groups", [])):
+        if all(p._hp_mapping is None for p in group):
+            nothing, nowhere = group[0].detach().flatten()[:0].float(), fragment_address(numel=0, start=0)
+            group[0]._hp_mapping = tensor_fragment(
+                lp_fragment=nothing, lp_fragment_address=nowhere, hp_fragment=nothing,
+                hp_fragment_address=nowhere, gradient_dict={}, offload_gradient_dict={}, use_offload=False,
+                param_group_index=index, optim_fragment={},
+            )  # fmt: skip
+            given.append(group[0])
+    try:
+        yield
+    finally:
+        for p in given:
+            p._hp_mapping = None
 
 
 def _convert(folder: Path, source: str, target: str) -> str | None:
