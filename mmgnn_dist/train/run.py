@@ -21,7 +21,7 @@ import torch
 from mmgnn_dist.config import Recipe, load_recipe
 from mmgnn_dist.data.shards import MANIFEST
 from mmgnn_dist.errors import EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, EXIT_USER, UserError
-from mmgnn_dist.files import read_json, sha256, write_json
+from mmgnn_dist.files import DISK_ERRORS, read_json, sha256, write_json
 from mmgnn_dist.models.matched import trainable
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.train import checkpoint
@@ -66,6 +66,13 @@ def run(folder: Path, quiet: bool = False) -> int:
         inputs = open_inputs(recipe, verify=ranks.first)
         with Progress(folder.name, quiet or not ranks.first) as progress:
             return _train(folder, inputs, ranks, progress)
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise UserError(
+            f"{error.filename or folder} cannot be written ({error.strerror}): make room or allow it, "
+            "then the same command continues"
+        ) from error
     finally:
         logging.getLogger("mmgnn_dist").removeHandler(handler)
         if lock:

@@ -170,10 +170,6 @@ class Saver:
             action(*arguments)
         except OSError as error:
             return f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
-        except RuntimeError as error:
-            if "PytorchStreamWriter" not in str(error):  # what torch says instead of an OSError
-                raise
-            return "the disk is full, or a limit on file sizes was met"
         return None
 
     def _agree(self, failure: str | None) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from mmgnn_dist.files import sha256
+from mmgnn_dist.files import CHUNK, sha256
 
 Write = Callable[[Path], None]
 
@@ -72,7 +72,21 @@ class Recorder:
         """Copy a file's content."""
         name = str(Path(path).relative_to(self._root))
         copied = self._copies.take(name, state_dict)
-        self.files[name] = lambda place: torch.save(copied, place)
+        self.files[name] = lambda place: _save(copied, place)
+
+
+def _save(value: Any, place: Path) -> None:
+    """`torch.save`, with the system's reason where the disk does not take it.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    try:
+        torch.save(value, place)
+    except RuntimeError:  # of changing texts, none of which has the reason: ask for it
+        with open(place, "ab") as file:
+            file.write(bytes(CHUNK))
+        raise
 
 
 def write_files(folder: Path, files: dict[str, Write]) -> dict[str, dict[str, Any]]:

@@ -34,6 +34,16 @@ def chain(folder, stage: int, worlds: list[int]) -> None:
         before = after
         found = [path.name for path in (folder / "checkpoints").iterdir()]
         assert found == [checkpoint.folder_of(3 * (done + 1))]
+    weights = torch.load(
+        folder / "checkpoints" / found[0] / "ds" / "mp_rank_00_model_states.pt", weights_only=False
+    )
+    assert sorted(weights["module"]) == [
+        "0.bias",
+        "0.weight",
+        "1.bias",
+        "1.weight",
+        "3.weight",
+    ]  # 2 is frozen
 
 
 def test_two_four_one(tmp_path):
