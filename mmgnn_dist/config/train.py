@@ -45,6 +45,9 @@ class TrainConfig(Section):
     patience: int | None = Field(None, ge=1, description="validations without gain before an early stop")
     checkpoint_every: int = Field(200, ge=1, description="steps")
     keep_checkpoints: int = Field(1, ge=1, description="beside the best one")
+    deadline: float | None = Field(
+        None, gt=0, description="seconds after its start at which a run has saved and left (exit code 3)"
+    )
     threads: int = Field(0, ge=0, description="CPU threads per rank; 0: cores divided by ranks")
     log_ids: bool = Field(False, description="write the molecules of every step to logs/ids_rank_N.jsonl")
     optim: OptimConfig = OptimConfig()
