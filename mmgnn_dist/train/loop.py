@@ -249,7 +249,7 @@ class Trainer:
     def _save(self) -> None:
         parts = self.parts
         checkpoint.save(
-            parts.run / "checkpoints", parts.engine, self.average.weights, vars(self.state), parts.about,
+            parts.run / "checkpoints", parts.engine, self.average.whole(), vars(self.state), parts.about,
             parts.ranks, parts.recipe.train.keep_checkpoints,
         )  # fmt: skip
         self._last_saved = self.state.step
