@@ -249,8 +249,8 @@ class Trainer:
     def _save(self) -> None:
         parts = self.parts
         checkpoint.save(
-            parts.run / "checkpoints", parts.engine, self.average.whole(), vars(self.state), parts.about,
-            parts.ranks, parts.recipe.train.keep_checkpoints,
+            parts.run / "checkpoints", parts.engine, self.average.whole(parts.ranks.first),
+            vars(self.state), parts.about, parts.ranks, parts.recipe.train.keep_checkpoints,
         )  # fmt: skip
         self._last_saved = self.state.step
         log.info("checkpoint at step %d", self.state.step)

@@ -180,7 +180,7 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
         last = ((n, p) for n, p in sorted(model.named_parameters()) if p.requires_grad)
         prints = {
             "weights": fingerprint(wholes(last)),
-            "averaged_weights": fingerprint(sorted(average.whole().items())),
+            "averaged_weights": fingerprint(sorted(average.whole(ranks.first).items())),
         }
         best, best_scaler, about_best = load_export(
             folder / "export", recipe, inputs.forms, text.source, into=model if is_cut(model) else None

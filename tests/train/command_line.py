@@ -51,12 +51,14 @@ def journal(run: Path, kind: str = "train") -> list[dict]:
     return [line for line in lines if line["kind"] == kind]
 
 
-def interrupt(run: Path, step: int, number: signal.Signals, *words: object) -> subprocess.Popen[str]:
+def interrupt(
+    run: Path, step: int, number: signal.Signals, *words: object, limit: float = 240
+) -> subprocess.Popen[str]:
     """Start a command line, and send a signal to it once the run's journal has reached a step."""
     process = subprocess.Popen(
         command(*words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + limit
     while not any(line["step"] >= step for line in journal(run)):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, f"step {step} was not reached"
