@@ -64,7 +64,7 @@ def checkpoint_bench(shards: Path, batch: int, steps: int, repeats: int) -> dict
             done()
 
     def thread() -> None:
-        saver.save(average.weights, state)
+        saver.save(average.whole(), state)
         train(lambda: saver.advance(*saver.status()))
         saver.settle()
 
@@ -100,7 +100,7 @@ def _save_and_wait(folder: Path, engine: Any, average: Average, state: dict[str,
 
     shutil.rmtree(folder, ignore_errors=True)
     engine.save_checkpoint(str(folder), tag=TAG, save_latest=False, exclude_frozen_parameters=True)
-    save_file(average.weights, folder / EMA)
+    save_file(average.whole(), folder / EMA)
     files = {str(p.relative_to(folder)): seal(p) for p in folder.rglob("*") if p.is_file()}
     write_json(folder / MANIFEST, {**state, "files": files})
 

@@ -257,5 +257,6 @@ class Trainer:
         return score
 
     def _save(self) -> None:
-        self.parts.saver.save(self.average.weights, vars(self.state))
+        average = self.average.whole(self.parts.ranks.first)
+        self.parts.saver.save(average, vars(self.state))
         self._last_saved = self.state.step

@@ -144,9 +144,9 @@ def journal(run: Path, kind: str = "train") -> list[dict]:
     return [line for line in lines if line["kind"] == kind]
 
 
-def reach(run: Path, step: int, *processes: Started) -> None:
+def reach(run: Path, step: int, *processes: Started, limit: float = 240) -> None:
     """Wait until the run's journal has a step."""
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + limit
     while not any(line["step"] >= step for line in journal(run)):
         for process in processes:
             assert process.poll() is None, process.output()
@@ -154,10 +154,10 @@ def reach(run: Path, step: int, *processes: Started) -> None:
         time.sleep(0.02)
 
 
-def interrupt(run: Path, step: int, number: signal.Signals, *words: object) -> Started:
+def interrupt(run: Path, step: int, number: signal.Signals, *words: object, limit: float = 240) -> Started:
     """Start a command line, and send a signal to it once the run's journal has reached a step."""
     process = start(*words)
-    reach(run, step, process)
+    reach(run, step, process, limit=limit)
     if number == signal.SIGKILL:
         process.kill()
     else:
