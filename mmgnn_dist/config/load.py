@@ -34,10 +34,18 @@ def load_recipe(path: Path | None = None, overrides: list[str] | None = None) ->
             raise UserError(f"{path} holds {type(raw).__name__}, a recipe is a mapping of sections")
     for item in overrides or []:
         _override(raw, item)
+    return check_recipe(raw, str(path) if path else "overrides")
+
+
+def check_recipe(raw: dict[str, Any], where: str) -> Recipe:
+    """The recipe of plain values that came from `where`.
+
+    Raises:
+        UserError: with one line, for anything that is wrong.
+    """
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
-        where = str(path) if path else "overrides"
         raise UserError(f"{where}: " + "; ".join(_explain(e) for e in error.errors()[:3])) from None
 
 
@@ -49,12 +57,23 @@ def _override(raw: dict[str, Any], item: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise UserError(f"'{item}': the value is not YAML") from None
+    set_key(raw, key, value)
+
+
+def set_key(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Put a value at a dotted name.
+
+    Raises:
+        UserError: if the name leads through a value.
+    """
     *parents, last = key.split(".")
     node = raw
     for name in parents:
-        node = node.setdefault(name, {})
+        if node.get(name) is None:  # a section that may be left out
+            node[name] = {}
+        node = node[name]
         if not isinstance(node, dict):
-            raise UserError(f"'{item}': {name} is a value, not a section")
+            raise UserError(f"'{key}={value}': {name} is a value, not a section")
     node[last] = value
 
 

@@ -34,7 +34,7 @@ from mmgnn_dist.train.export import encoder_identity, export_model, fingerprint,
 from mmgnn_dist.train.journal import Journal
 from mmgnn_dist.train.loop import Parts, State, Trainer
 from mmgnn_dist.train.ranks import Ranks, start_ranks
-from mmgnn_dist.train.results import METRICS, write_results
+from mmgnn_dist.train.results import METRICS, done, write_results
 from mmgnn_dist.train.saving import Saver
 from mmgnn_dist.train.setup import Inputs, fit_scaler, open_inputs
 from mmgnn_dist.train.textside import open_text
@@ -92,12 +92,6 @@ def _only_one(folder: Path) -> IO[str]:
     except OSError:
         raise UserError(f"{folder} is being trained by another process: wait for it, or end it") from None
     return lock
-
-
-def done(folder: Path, recipe: Recipe) -> bool:
-    """Whether this run is complete: results stand, and they are this recipe's."""
-    path = folder / METRICS
-    return path.is_file() and read_json(path)["recipe"] == recipe.fingerprint()
 
 
 def compute_type(recipe: Recipe, device: torch.device) -> torch.dtype | None:
@@ -203,7 +197,7 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
         )
         found_test = predict(
             best.to(ranks.device), inputs.ordered("test", text.tokens, ranks), best_scaler.to(ranks.device),
-            ranks, text.embeddings,
+            ranks, text.embeddings, train.save_vectors,
         )  # fmt: skip
         if found_test is not None:
             facts = {
