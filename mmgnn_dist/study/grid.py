@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -68,19 +69,18 @@ def make_grid(recipe: Recipe) -> dict[Cell, Recipe]:
     folds = study.folds or list(range(split_folds(shards, recipe.data.split)))
     trained = {fold: len(load_split(shards, recipe.data.split, fold)["train"]) for fold in folds}
     groups = [tuple(recipe.targets)] if study.targets == "together" else [(t,) for t in recipe.targets]
+    backbones = study.backbones or {recipe.model.backbone.name: {}}
+    arms = [(name, *arm) for name in backbones for arm in _arms(recipe, study, name)]
+    arms.sort(key=lambda arm: arm[1] != BASE)  # the base of all backbones comes first
     cells: dict[Cell, Recipe] = {}
-    for backbone, keys in (study.backbones or {recipe.model.backbone.name: {}}).items():
-        for variant, arm, changes in _arms(recipe, study, backbone):
-            for targets in groups:
-                for fold in folds:
-                    for seed in study.seeds:
-                        axes = {"targets": list(targets), "data.fold": fold, "train.seed": seed}
-                        part = _recipe(recipe, {**keys, **changes, **axes}, trained[fold])
-                        label = "" if len(groups) == 1 else f"{targets[0]}-"
-                        kind = "" if variant == BASE else f"{variant}-"
-                        name = f"{backbone}-{arm}-{kind}{label}f{fold}-s{seed}"
-                        cell = Cell(len(cells), name, backbone, arm, variant, targets, fold, seed)
-                        cells[cell] = part.model_copy(update={"name": name})
+    for backbone, variant, arm, changes in arms:
+        for targets, fold, seed in product(groups, folds, study.seeds):
+            axes = {"targets": list(targets), "data.fold": fold, "train.seed": seed}
+            part = _recipe(recipe, {**backbones[backbone], **changes, **axes}, trained[fold])
+            parts = [backbone, arm] + [variant] * (variant != BASE) + [targets[0]] * (len(groups) > 1)
+            name = "-".join([*parts, f"f{fold}", f"s{seed}"])
+            cell = Cell(len(cells), name, backbone, arm, variant, targets, fold, seed)
+            cells[cell] = part.model_copy(update={"name": name})
     return cells
 
 
