@@ -31,14 +31,12 @@ def summarise(batch: pa.RecordBatch, targets: list[str]) -> dict[str, Any]:
     }
 
 
-def presence(batch: pa.RecordBatch | pa.Table, field: str) -> np.ndarray:
+def presence(batch: pa.RecordBatch, field: str) -> np.ndarray:
     """Which molecules of a shard have a text field, bool [rows]."""
     if field not in CONTEXT_FIELDS:
         return np.asarray(batch.column(field).is_valid())
-    context = batch.column("context").flatten()
-    values = context.combine_chunks() if isinstance(context, pa.ChunkedArray) else context
-    table = values.to_numpy().reshape(len(batch), len(CONTEXT_FIELDS))
-    return ~np.isnan(table[:, CONTEXT_FIELDS.index(field)])
+    context = batch.column("context").flatten().to_numpy().reshape(len(batch), len(CONTEXT_FIELDS))
+    return ~np.isnan(context[:, CONTEXT_FIELDS.index(field)])
 
 
 def combine(summaries: list[dict[str, Any]]) -> dict[str, Any]:

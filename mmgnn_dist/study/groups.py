@@ -42,10 +42,8 @@ class Kinds:
 def kinds_of(shards: ShardSet, rows: np.ndarray, fields: list[str]) -> Kinds:
     """Look at the test molecules, given by their global rows [n]."""
     atoms = np.concatenate([np.diff(shard.ptr) for shard in shards.shards])[rows]
-    known = {
-        name: np.concatenate([presence(shard.table, name) for shard in shards.shards])[rows]
-        for name in fields
-    }
+    batches = [shard.table.to_batches()[0] for shard in shards.shards]
+    known = {name: np.concatenate([presence(batch, name) for batch in batches])[rows] for name in fields}
     try:
         groups, note = _groups(shards, rows), ""
     except UserError as error:
