@@ -17,7 +17,7 @@ import numpy as np
 from mmgnn_dist.study.parts import Figure
 
 INK, GREY = "#1b1f24", "#8a8f98"
-COLOURS = ("#2f6fb0", "#d9741a", "#3b8f4e", "#a25aa8", "#b0413e")  # read on white and on black
+COLOURS = ("#3f86cc", "#d9741a", "#3b8f4e", "#a25aa8", "#b0413e")  # read on white and on black
 MARKERS = "osD^v"
 
 

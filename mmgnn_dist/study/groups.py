@@ -1,7 +1,7 @@
 """Section on where text helps and where it hurts: by size, functional group and text coverage of a molecule.
 
-The score of a molecule is its error over all targets, each as a share of the MAE of graph alone. Intervals
-are those over test molecules, not corrected for the number of groups: a look at where to look.
+The score of a molecule is its error over all targets, each as a share of the reference's MAE. Intervals are
+those over test molecules, not corrected for the number of groups: a look at where to look.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mmgnn_dist.study.bootstrap import paired_gains
 from mmgnn_dist.study.collect import Model, Results
 from mmgnn_dist.study.compare import scores
 from mmgnn_dist.study.figures import Series, forest
-from mmgnn_dist.study.gains import AXIS
+from mmgnn_dist.study.gains import AXIS, NAMES
 from mmgnn_dist.study.parts import Figure, Section, Table, interval, percent
 
 LEAST = 30  # molecules of a group that is told
@@ -89,10 +89,9 @@ def groups_section(results: Results, kinds: Kinds) -> Section | None:
         if mask.sum() >= LEAST
     }
     backbones = [b for b in results.backbones if {Model(b, "graph"), Model(b, "both")} <= set(results.models)]
-    if not backbones:
+    if not backbones or not bins:
         return None
     rows, numbers = [], []
-    items: list[Table | Figure] = []
     found = {}
     for arm in ("graph", "shuffled"):
         for backbone in backbones:
@@ -119,10 +118,10 @@ def groups_section(results: Results, kinds: Kinds) -> Section | None:
     note = f"Mean gain over all targets, groups of {LEAST} molecules or more; a molecule may be in several."
     table = Table("groups", "Gains by kind of molecule", columns, rows, numbers, note, words=3)
     names = [name for _, name in bins]
-    series = [
-        Series(b, range(len(names)), *(vars(found["graph", b])[key] for key in ("estimate", "low", "high")))
-        for b in backbones
-    ]
-    caption = "Mean gain of graph + text over graph alone by kind of molecule, with the interval (a)."
-    items += [forest("groups", caption, {"": series}, AXIS, names), table]
+    panels: dict[str, list[Series]] = {}
+    for (arm, backbone), gains in found.items():
+        one = Series(backbone, range(len(names)), gains.estimate, gains.low, gains.high)
+        panels.setdefault(f"graph + text over {NAMES[arm]}", []).append(one)
+    caption = "Mean gain of graph + text by kind of molecule, with the interval (a)."
+    items: list[Table | Figure] = [forest("groups", caption, panels, AXIS, names), table]
     return Section("Where text helps and where it hurts", [kinds.note] if kinds.note else [], items)

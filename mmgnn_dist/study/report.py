@@ -8,12 +8,14 @@ DIR/report/figures/NAME.svg, NAME.png
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmgnn_dist.data.shards import ShardSet
+from mmgnn_dist.data.summary import presence
 from mmgnn_dist.files import write_text
 from mmgnn_dist.study.ablations import controls_section, fields_section, variants_section
 from mmgnn_dist.study.agreement import agreement_section
@@ -101,10 +103,9 @@ def _lead(results: Results) -> list[str]:
 
 def _text(shards: ShardSet, fields: list[str]) -> list[str]:
     """Which text there is and who gave it."""
-    import json
-
-    coverage = shards.manifest["coverage"]
-    counts = ", ".join(f"{name} {coverage[name]:,}" for name in fields)
+    batches = [shard.table.to_batches()[0] for shard in shards.shards]
+    coverage = {name: sum(int(presence(batch, name).sum()) for batch in batches) for name in fields}
+    counts = ", ".join(f"{name} {count:,}" for name, count in coverage.items())
     lines = [f"Text, by molecules that have it: {counts} of {shards.rows:,}."]
     origin: Counter[str] = Counter()
     for value in shards.column("field_sources").to_pylist():

@@ -21,7 +21,7 @@ from mmgnn_dist.config import Recipe
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.study.attempt import DONE, failure, state
 from mmgnn_dist.study.energy import joules
-from mmgnn_dist.study.grid import Cell, make_grid, save_grid
+from mmgnn_dist.study.grid import CELLS, Cell, load_grid, make_grid, save_grid
 from mmgnn_dist.study.local import Tell, places, run_here
 
 SESSIONS = "sessions.jsonl"
@@ -51,6 +51,21 @@ def plan_study(recipe: Recipe, folder: Path) -> dict[Cell, Recipe]:
             matched.add(kind)
             _ = inputs.matched  # that there is such a width is known before hours of training
     return cells
+
+
+def laid_out(recipe: Recipe, folder: Path) -> list[Cell]:
+    """The cells of a study directory, which is planned, checked and written unless it holds this study.
+
+    Raises:
+        UserError: as `plan_study`.
+    """
+    if (folder / CELLS).is_file():
+        found, cells = load_grid(folder)
+        if found == recipe:
+            return cells
+    planned = plan_study(recipe, folder)
+    save_grid(folder, recipe, planned)
+    return list(planned)
 
 
 def run_study(folder: Path, cells: dict[Cell, Recipe], recipe: Recipe, progress: Progress) -> bool:

@@ -43,9 +43,9 @@ def _study(arguments: argparse.Namespace) -> int:
     from mmgnn_dist.study.attempt import DONE, FAILED
     from mmgnn_dist.study.run import plan_study, run_study, states
 
-    cells = plan_study(recipe, folder)
     if arguments.cell is not None:
-        return _one(arguments, folder, cells, recipe)
+        return _one(arguments, folder, recipe)
+    cells = plan_study(recipe, folder)
     if not arguments.cells:
         with Progress(recipe.name, quiet=arguments.json) as progress:
             finished = run_study(folder, cells, recipe, progress)
@@ -66,17 +66,17 @@ def _study(arguments: argparse.Namespace) -> int:
     return EXIT_FAULT if counts[FAILED] else EXIT_DONE
 
 
-def _one(arguments: argparse.Namespace, folder: Path, cells: dict[Any, Any], recipe: Any) -> int:
-    """Run one cell in this process; its place in the study directory is made first."""
+def _one(arguments: argparse.Namespace, folder: Path, recipe: Any) -> int:
+    """Run one cell in this process; the study directory is made if it is not there."""
     from mmgnn_dist.study.attempt import DONE, FAILED, attempt, failure
-    from mmgnn_dist.study.grid import save_grid
+    from mmgnn_dist.study.run import laid_out
 
+    cells = laid_out(recipe, folder)
     if not 0 <= arguments.cell < len(cells):
         raise UserError(
             f"--cell {arguments.cell}: the study has cells 0 to {len(cells) - 1} ('--cells' lists them)"
         )
-    save_grid(folder, recipe, cells)
-    place = list(cells)[arguments.cell].run(folder)
+    place = cells[arguments.cell].run(folder)
     how = attempt(place, quiet=arguments.json)
     if arguments.json:
         print(json.dumps({"cell": arguments.cell, "run": str(place), "state": how}))

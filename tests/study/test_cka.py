@@ -1,4 +1,4 @@
-"""Linear CKA against the direct formula of HSIC, and what it has to be for rotated and independent features."""
+"""Linear CKA against the formula of HSIC, and what it is for rotated and for independent features."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mmgnn_dist.study.cka import linear_cka, permutation_baseline
 
 
 def hsic_cka(x: np.ndarray, y: np.ndarray) -> float:
-    """CKA from its definition: HSIC(K, L) = tr(K H L H) with the n x n kernel matrices (Gretton et al. 2005)."""
+    """CKA by its definition, HSIC(K, L) = tr(K H L H) of the n x n kernel matrices (Gretton et al. 2005)."""
     n = len(x)
     centre = np.eye(n) - np.ones((n, n)) / n
 
