@@ -6,8 +6,9 @@ import numpy as np
 
 from mmgnn_dist.study.collect import Model, Results
 from mmgnn_dist.study.compare import compare, mean_gain
+from mmgnn_dist.study.figures import Series, forest
 from mmgnn_dist.study.gains import NAMES, both_intervals, errors, gain_table, shown_name
-from mmgnn_dist.study.parts import Section, Table, interval, percent, probability
+from mmgnn_dist.study.parts import Figure, Section, Table, interval, percent, probability
 from mmgnn_dist.study.verdict import LEVEL, holm
 
 
@@ -74,12 +75,15 @@ def fields_section(results: Results) -> Section | None:
 
 def _field_items(
     results: Results, kind: str, title: str, note: str, found: list[tuple[str, Model, Model]]
-) -> list[Table]:
+) -> list[Table | Figure]:
     compared = compare(results, [(reference, other) for _, reference, other in found])
     p = holm(np.concatenate([c.test.p for c in compared])).reshape(len(compared), -1)
     rows, numbers = [], []
+    drawn: dict[str, list[tuple[int, float, float, float]]] = {}
+    names = list(dict.fromkeys(name for name, _, _ in found))
     for (name, _, other), one, corrected in zip(found, compared, p, strict=True):
         over_all = mean_gain(results, one.reference, other)
+        drawn.setdefault(other.backbone, []).append((names.index(name), *over_all))
         shown = [name, other.backbone, f"{percent(over_all[0])} {interval(*over_all[1:])}"]
         for t, target in enumerate(results.targets):
             sign = " ●" if corrected[t] <= LEVEL else ""
@@ -91,4 +95,7 @@ def _field_items(
         rows.append(shown)
     columns = ["field", "backbone", "all targets, % (a)", *results.targets]
     told = f"In percent, {note}; ● where it differs from zero at 5 % after Holm over the table, (a) alone."
-    return [Table(f"fields_{kind}", title, columns, rows, numbers, told, words=2)]
+    series = [Series(backbone, *zip(*held, strict=True)) for backbone, held in drawn.items()]
+    caption = f"{title}, mean over all targets with the interval (a): {note}."
+    figure = forest(f"fields_{kind}", caption, {title.lower(): series}, "change, %", names)
+    return [figure, Table(f"fields_{kind}", title, columns, rows, numbers, told, words=2)]
