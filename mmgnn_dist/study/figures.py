@@ -79,7 +79,7 @@ def forest(
         panels: by title; the x of a series are places in `names`. label: of the axis of values.
     """
     rows = max(len(names), 1)
-    figure, axes = _start(len(panels), 1, 3.9, 0.9 + 0.34 * rows)
+    figure, axes = _start(len(panels), 1, 3.9, 0.9 + (0.34 if rows <= 12 else 0.22) * rows)
     for axis, (title, series) in zip(axes, panels.items(), strict=True):
         axis.axvline(0.0, color=GREY, lw=1)
         for place, one in enumerate(series):

@@ -147,6 +147,9 @@ def verdict(table: Table) -> list[str]:
     lines = []
     for backbone in dict.fromkeys(row["backbone"] for row in table.numbers):
         own = [row for row in table.numbers if row["backbone"] == backbone]
+        if all(np.isnan(row["over_graph_test_estimate"]) for row in own):
+            lines.append(f"**{backbone}**: no fold is done both with and without text.")
+            continue
         gained = [
             f"{row['target']} ({percent(row['over_graph_test_estimate'])} %)"
             for row in own

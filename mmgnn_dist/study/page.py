@@ -40,7 +40,8 @@ svg { display: block; height: auto; }
   :root { --text: #000; --page: #fff; --soft: #444; --line: #bbb; }
   body { font-size: 10pt; max-width: none; padding: 0; }
   .wide { overflow: visible; } table { font-size: 7.5pt; } th, td { padding-right: 0.4rem; }
-  h2, h3 { break-after: avoid; } table, figure { break-inside: avoid; } svg { max-width: 100%; }
+  h2, h3 { break-after: avoid; } table, figure { break-inside: avoid; }
+  svg { max-width: 100%; max-height: 20cm; }
   nav { display: none; } }
 """
 
