@@ -15,6 +15,7 @@ from mmgnn_dist.study.resampled import corrected_t
 from mmgnn_dist.study.verdict import holm, marked
 
 STUDIES = 1000
+SCATTER = [(0.05, 0.0), (0.03, 0.03), (0.0, 0.05)]  # of the gain, by training set and by seed
 
 
 def made(rng: np.random.Generator, molecules: int, studies: int, gain: float, hard: float):
@@ -44,14 +45,14 @@ def test_without_a_gain_few_tests_are_significant(molecules, hard):
 
 def test_without_a_gain_few_corrected_tables_have_a_mark():
     """Tables of 9 targets x 2 backbones; text is worth nothing against graph, nor against shuffled text."""
-    rng, rows, molecules = np.random.default_rng(5), 18, 150
+    rng, rows, molecules = np.random.default_rng(5), 18, 120
     any_uncorrected, any_corrected, any_marked = [], [], []
     for _ in range(10):
         studies = STUDIES // 10
         folds = np.arange(molecules) % 3
         graph, both = made(rng, molecules, rows * studies, 0.0, 0.5)
         shuffled = made(rng, molecules, rows * studies, 0.0, 0.5)[1]
-        tested = [paired_gains(r, both, folds, repeats=2000) for r in (graph, shuffled)]
+        tested = [paired_gains(r, both, folds, repeats=1500) for r in (graph, shuffled)]
         p = np.stack([t.p for t in tested], -1).reshape(studies, rows, 2)
         gains = np.stack([t.estimate for t in tested], -1).reshape(studies, rows, 2)
         any_uncorrected += [(table[:, 0] <= 0.05).any() for table in p]
@@ -70,11 +71,13 @@ def runs(rng, folds, seeds, by_fold, by_seed, studies=STUDIES):
     return level, level * np.exp(np.log(0.9) + scatter)
 
 
-@pytest.mark.parametrize(("folds", "seeds"), [(3, 1), (3, 3), (5, 2), (10, 1), (1, 5)])
-@pytest.mark.parametrize(("by_fold", "by_seed"), [(0.05, 0.0), (0.03, 0.03), (0.0, 0.05)])
+DESIGNS = [
+    (folds, seeds, *scatter) for folds, seeds in [(3, 1), (3, 3), (5, 2), (10, 1)] for scatter in SCATTER
+]
+
+
+@pytest.mark.parametrize(("folds", "seeds", "by_fold", "by_seed"), [*DESIGNS, (1, 5, 0.0, 0.05)])
 def test_the_corrected_t_covers_the_gain_of_retraining(folds, seeds, by_fold, by_seed):
-    if folds == 1 and by_fold:
-        pytest.skip("one fold says nothing of other training sets")
     rng = np.random.default_rng(7)
     found = corrected_t(*runs(rng, folds, seeds, by_fold, by_seed), share=1.0 / max(folds - 1, 2))
     assert ((found.low <= 10.0) & (found.high >= 10.0)).mean() >= 0.94
