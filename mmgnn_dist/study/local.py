@@ -67,6 +67,8 @@ def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
         False if a signal stopped it in order.
     """
     gpus = gpu_count()
+    # said before DeepSpeed is imported, which else looks for a device and tells of it on standard output
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if gpus else "cpu")
     # a process that has used a GPU cannot be forked: there every worker imports for itself
     context: Any = get_context("spawn" if gpus else "forkserver")
     if not gpus:
