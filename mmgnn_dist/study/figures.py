@@ -91,7 +91,7 @@ def forest(
                 color=COLOURS[place % 5], label=one.label,
             )  # fmt: skip
         axis.set(title=title, xlabel=label, ylim=(rows - 0.5, -0.5))
-        axis.set_yticks(range(len(names)), names)
+        axis.set_yticks(range(len(names)), names if axis is axes[0] else [])
     _legend(axes[0])
     return _finish(figure, name, caption)
 

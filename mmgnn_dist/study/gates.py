@@ -15,7 +15,7 @@ from mmgnn_dist.study.compare import scores
 from mmgnn_dist.study.figures import Series, curves, histograms
 from mmgnn_dist.study.grid import BASE
 from mmgnn_dist.study.groups import Kinds
-from mmgnn_dist.study.parts import Figure, Section, Table
+from mmgnn_dist.study.parts import Figure, Section, Table, percent
 
 ARMS = ("both", "shuffled", "zero", "random")
 
@@ -150,7 +150,7 @@ def _quarters(results: Results, gates: list[Gates]) -> Table:
                 gain = 100 * (1 - y[own].sum() / x[own].sum())
                 rows.append([
                     one.learned, one.backbone, name, f"{gate[own].mean():.3f}", f"{x[own].mean():.3f}",
-                    f"{y[own].mean():.3f}", f"{gain:+.1f}",
+                    f"{y[own].mean():.3f}", percent(gain),
                 ])  # fmt: skip
                 numbers.append({
                     "learned": one.learned, "backbone": one.backbone, "quarter": place,
