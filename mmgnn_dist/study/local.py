@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.process import BaseProcess
@@ -106,7 +106,8 @@ def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
                         del crew[number]
                         continue
                     worker.cell = queue.popleft()
-                    worker.line.send(str(worker.cell))
+                    with suppress(OSError):  # of a process that has died: what it would answer says so
+                        worker.line.send(str(worker.cell))
             ready = connection.wait([w.line for w in crew.values()], timeout=0.2) if crew else []
             for number in [n for n, w in crew.items() if w.line in ready]:
                 cell, crew[number].cell = crew[number].cell, None
