@@ -18,6 +18,7 @@ import numpy as np
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.data.shards import ShardSet
 from mmgnn_dist.errors import UserError
+from mmgnn_dist.files import read_json
 from mmgnn_dist.study.attempt import DONE
 from mmgnn_dist.study.grid import BASE, Cell, load_grid
 from mmgnn_dist.study.run import states
@@ -55,7 +56,7 @@ class Results:
 
     Attributes:
         folder: study directory. cells: all cells with their states. metrics: of the done ones.
-        ids, rows: of the test molecules, all folds one after the other [n]; folds: of each [n].
+        rows: global rows of the test molecules, all folds one after the other [n]; folds: of each [n].
         errors: signed errors [n_fold] by model, target, fold and seed.
     """
 
@@ -64,7 +65,6 @@ class Results:
     cells: dict[Cell, str]
     targets: list[str]
     units: dict[str, str]
-    ids: np.ndarray
     rows: np.ndarray
     folds: np.ndarray
     metrics: dict[Cell, dict[str, Any]] = field(default_factory=dict)
@@ -90,6 +90,10 @@ class Results:
     def backbones(self) -> list[str]:
         """Backbones with a finished cell."""
         return list(dict.fromkeys(model.backbone for model in self.models))
+
+    def backbones_of(self, variant: str) -> list[str]:
+        """Backbones with a finished cell of a variant."""
+        return list(dict.fromkeys(model.backbone for model in self.models if model.variant == variant))
 
     def arms(self, variant: str = BASE) -> list[str]:
         """Arms of a variant with a finished cell."""
@@ -117,10 +121,10 @@ class Results:
             )
         return out
 
-    def pair(self, reference: Model, other: Model, targets: list[str] | None = None) -> Pair:
+    def pair(self, reference: Model, other: Model) -> Pair:
         """Two models over the folds and seeds that both have."""
         sides, runs, share = [], [], []
-        for target in targets or self.targets:
+        for target in self.targets:
             first, second = self.mae(reference, target), self.mae(other, target)
             both = _crossed(set(first) & set(second))
             sides.append([self.absolute(model, target, both) for model in (reference, other)])
@@ -149,14 +153,14 @@ def collect(folder: Path) -> Results:
     """
     import pyarrow.parquet as pq
 
-    from mmgnn_dist.train.results import PREDICTIONS, read_results
+    from mmgnn_dist.train.results import METRICS, PREDICTIONS
 
     recipe, cells = load_grid(folder)
     found = states(folder, cells)
     done = [cell for cell, how in found.items() if how == DONE]
     if not done:
         raise UserError(f"no cell of {folder} is done yet: there is nothing to report")
-    metrics = {cell: read_results(cell.run(folder)) for cell in done}
+    metrics = {cell: read_json(cell.run(folder) / METRICS) for cell in done}
     tested: dict[int, np.ndarray] = {}
     truth: dict[tuple[int, str], np.ndarray] = {}
     errors: dict[tuple[Model, str], dict[tuple[int, int], np.ndarray]] = {}
@@ -184,6 +188,6 @@ def collect(folder: Path) -> Results:
     place = {name: row for row, name in enumerate(shards.ids().tolist())}
     return Results(
         folder, recipe, found, list(recipe.targets), {t: shards.units[t] for t in recipe.targets},
-        ids, np.array([place[name] for name in ids.tolist()]),
+        np.array([place[name] for name in ids.tolist()]),
         np.repeat(folds, [len(tested[fold]) for fold in folds]), metrics, errors,
     )  # fmt: skip

@@ -36,7 +36,7 @@ def errors(results: Results, variant: str = BASE) -> Table:
     }
     rows, numbers = [], []
     for target in results.targets:
-        for backbone in results.backbones:
+        for backbone in results.backbones_of(variant):
             shown = [target, results.units[target], backbone]
             shown += [number(baselines[kind][target]) for kind in baselines]
             for arm in arms:
@@ -80,7 +80,7 @@ def _baseline(results: Results, kind: str, target: str) -> float:
 def gain_table(results: Results, variant: str, title: str) -> tuple[Table, list[Compared]]:
     """Gains of graph + text over graph and over shuffled text, with the verdict on every row."""
     wanted = []
-    for backbone in results.backbones:
+    for backbone in results.backbones_of(variant):
         both = Model(backbone, "both", variant)
         for arm in ("graph", "shuffled"):
             wanted.append((own_reference(results, both, arm), both))
@@ -94,7 +94,7 @@ def gain_table(results: Results, variant: str, title: str) -> tuple[Table, list[
     rows, numbers = [], []
     place = 0
     for t, target in enumerate(results.targets):
-        for b, backbone in enumerate(results.backbones):
+        for b, backbone in enumerate(results.backbones_of(variant)):
             graph, shuffled = against["graph"][b], against["shuffled"][b]
             star = bool(mark[place]) and all(
                 c.runs.low[t] > 0 and c.runs.p[t] <= LEVEL for c in (graph, shuffled)
