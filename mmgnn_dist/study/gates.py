@@ -14,7 +14,7 @@ from mmgnn_dist.study.collect import Model, Results
 from mmgnn_dist.study.compare import scores
 from mmgnn_dist.study.figures import Series, curves, histograms
 from mmgnn_dist.study.grid import BASE
-from mmgnn_dist.study.groups import Kinds
+from mmgnn_dist.study.groups import LEAST, Kinds
 from mmgnn_dist.study.parts import Figure, Section, Table, percent
 
 ARMS = ("both", "shuffled", "zero", "random")
@@ -118,7 +118,7 @@ def _fields(gates: list[Gates], kinds: Kinds) -> Table:
         values = one.values["both"]
         for name, present in kinds.fields.items():
             with_field, without = (values[mask & np.isfinite(values)] for mask in (present, ~present))
-            if not len(with_field) or not len(without):
+            if min(len(with_field), len(without)) < LEAST:
                 continue
             rows.append([
                 one.learned, one.backbone, name, f"{len(with_field):,}", f"{with_field.mean():.3f}",
@@ -129,7 +129,7 @@ def _fields(gates: list[Gates], kinds: Kinds) -> Table:
                 "gate_with": with_field.mean(), "without": len(without), "gate_without": without.mean(),
             })  # fmt: skip
     columns = ["learned", "backbone", "field", "molecules with", "gate", "molecules without", "gate"]
-    note = "" if rows else "Every molecule has every field, or none has."
+    note = f"Fields that {LEAST} molecules or more have, and as many have not."
     return Table("gate_fields", "Mean gate by presence of a field", columns, rows, numbers, note, words=3)
 
 

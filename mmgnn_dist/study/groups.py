@@ -75,7 +75,7 @@ def _bins(kinds: Kinds) -> dict[str, dict[str, np.ndarray]]:
     out["size"] = sizes
     count = sum(mask.astype(int) for mask in kinds.fields.values())
     out["text"] = {f"{number} of {len(kinds.fields)} fields": count == number for number in np.unique(count)}
-    out["field"] = {f"has {name}": mask for name, mask in kinds.fields.items() if not mask.all()}
+    out["field"] = {f"has {name}": mask for name, mask in kinds.fields.items() if (~mask).sum() >= LEAST}
     out["group"] = kinds.groups
     return out
 
