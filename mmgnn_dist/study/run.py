@@ -15,6 +15,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from mmgnn_dist.config import Recipe
@@ -39,17 +40,17 @@ def plan_study(recipe: Recipe, folder: Path) -> dict[Cell, Recipe]:
     from mmgnn_dist.train.setup import open_inputs
 
     cells = make_grid(recipe)
-    checked, matched = set(), set()
+    opened, matched = {}, set()
     for cell, part in cells.items():
         refuse_other(cell.run(folder), part)
-        kind = (cell.backbone, cell.arm, cell.variant, cell.targets)
-        if (*kind, cell.fold) in checked:
-            continue
-        checked.add((*kind, cell.fold))
-        inputs = open_inputs(part, verify=False)  # `make_grid` has verified the shards
+        data = cell.arm, cell.variant, cell.targets, cell.fold
+        if data not in opened:
+            opened[data] = open_inputs(part, verify=False)  # `make_grid` has verified the shards
+        kind = cell.backbone, cell.arm, cell.variant, cell.targets
         if kind not in matched:
             matched.add(kind)
-            _ = inputs.matched  # that there is such a width is known before hours of training
+            inputs = replace(opened[data], recipe=part)
+            _ = inputs.forms, inputs.matched  # what a backbone cannot do is known before hours of training
     return cells
 
 
