@@ -119,7 +119,10 @@ def refuse_other(folder: Path, recipe: Recipe) -> None:
         other = load_recipe(path)
         if other.fingerprint() != recipe.fingerprint():
             keys = ", ".join(_differences(other.model_dump(mode="json"), recipe.model_dump(mode="json")))
-            raise UserError(f"{folder} holds a run of another recipe ({keys} differ): give another directory")
+            raise UserError(
+                f"{folder} holds a run of another recipe ({keys} differ): give another directory "
+                "(--run DIR, for a study --dir DIR)"
+            )
 
 
 def _differences(a: dict[str, Any], b: dict[str, Any], above: str = "") -> list[str]:
