@@ -135,6 +135,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--run", type=Path, metavar="DIR", help="run directory (default runs/NAME)")
     train.add_argument("--nproc", type=int, default=1, metavar="N", help="ranks on this machine (default 1)")
+    train.add_argument(
+        "--dry-run", action="store_true", help="check everything, tell parameters, FLOP and memory, and stop"
+    )
     train.add_argument("--json", action="store_true", help="print one JSON object")
     train.set_defaults(action=_train)
 
@@ -283,11 +286,20 @@ def _train(arguments: argparse.Namespace) -> int:
     _quiet_environment()
     if not arguments.json:
         print("loading libraries", file=sys.stderr)
+    folder = arguments.run or Path("runs") / recipe.name
+    if arguments.dry_run:
+        from mmgnn_dist.train.summary import summarise
+        from mmgnn_dist.train.summary_table import print_summary
+
+        found = summarise(recipe, folder, arguments.nproc, arguments.json)
+        if arguments.json:
+            print(json.dumps({"runs": found}))
+        else:
+            print_summary(found)
+        return EXIT_DONE
     from mmgnn_dist.train.session import train_with_twins
 
-    return train_with_twins(
-        recipe, arguments.run or Path("runs") / recipe.name, arguments.nproc, arguments.json
-    )
+    return train_with_twins(recipe, folder, arguments.nproc, arguments.json)
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ TextField = Literal[
 ]  # fmt: skip
 TEXT_FIELDS: tuple[str, ...] = get_args(TextField)
 WORD_FIELDS = frozenset({"iupac_name", "title", "molecular_formula", "synonyms"})  # the others are numbers
-Modality = Literal["graph", "text", "both"]
+Modality = Literal["graph", "text", "both", "width_matched"]
 Provider = Literal["table", "file", "rdkit"]
 Control = Literal["none", "zero", "shuffled", "random"]
 PROPERTIES = 14  # tabulated properties of an element, models/element_properties.csv
@@ -258,13 +258,38 @@ Backbone = Annotated[
 ]
 
 
+Fusion = Literal["gate", "concat", "film", "cross_attention", "gate_paper", "none"]
+ReadOutName = Literal["sum", "mean", "attention", "dipole", "dipole_vectors", "r2"]
+VECTOR_BACKBONES = ("painn", "equiformer")  # their atoms carry vectors that turn with the molecule
+
+
 class ModelConfig(Section):
     """The fused model."""
 
-    modality: Modality = "both"
+    modality: Modality = Field(
+        "both", description="width_matched: graph alone, widened to as many trainable parameters as both has"
+    )
     backbone: Backbone = SchNetConfig()
-    fusion: Literal["gate", "none"] = "gate"
+    fusion: Fusion = Field("gate", description="gate_paper: as published, after pooling")
+    heads: int = Field(4, ge=1, description="of cross_attention")
+    paper_width: int = Field(
+        8, ge=1, description="width of gate_paper's text: 8 with SchNet, 16 DimeNet++, 32 the others"
+    )
+    context: bool = Field(False, description="read the numeric text fields as numbers too")
     dropout: float = Field(0.0, ge=0, lt=1, description="in fusion and read-out")
+    readout: dict[str, ReadOutName] = Field(
+        {}, description="read-out of single targets, instead of the one of their kind in chem/targets.py"
+    )
+
+    @property
+    def reads_graph(self) -> bool:
+        """Whether the modality reads the graph; if not, a learned constant stands in."""
+        return self.modality != "text"
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the modality reads text and physical context; if not, learned constants stand in."""
+        return self.modality in ("text", "both")
 
 
 class OptimConfig(Section):
@@ -291,6 +316,9 @@ class TrainConfig(Section):
     )
     seed: int = Field(0, ge=0)
     loss: Literal["l1", "mse", "huber"] = "l1"
+    weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        {}, description="weight of single targets in the loss, 1 for the others"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 where the hardware has it"
     )
@@ -328,6 +356,20 @@ class Recipe(Section):
     def _consistent(self) -> Recipe:
         if len(set(self.targets)) != len(self.targets):
             raise ValueError("targets: each target may stand once")
+        for key, chosen in (("model.readout", self.model.readout), ("train.weights", self.train.weights)):
+            for name in chosen:
+                if name not in self.targets:
+                    raise ValueError(
+                        f"{key}.{name}: no target of this recipe{nearest(name, self.targets)}; "
+                        f"its targets: {', '.join(self.targets)}"
+                    )
+        backbone = self.model.backbone.name
+        for name, form in self.model.readout.items():
+            if form == "dipole_vectors" and backbone not in VECTOR_BACKBONES:
+                raise ValueError(
+                    f"model.readout.{name}=dipole_vectors: {backbone} has no vectors; use "
+                    f"model.readout.{name}=dipole, or a backbone that has: {', '.join(VECTOR_BACKBONES)}"
+                )
         if self.model.modality in self.twins or len(set(self.twins)) != len(self.twins):
             raise ValueError(
                 f"twins: name each modality other than model.modality={self.model.modality} once"
@@ -335,8 +377,27 @@ class Recipe(Section):
         micro = self.train.micro_batch
         if micro is not None and micro > self.train.batch:
             raise ValueError(f"train.micro_batch={micro} is larger than train.batch={self.train.batch}")
-        if self.model.fusion == "none" and self.model.modality != "graph":
-            raise ValueError("model.fusion=none never reads text: use it with model.modality=graph")
+        return self
+
+    @model_validator(mode="after")
+    def _fusion(self) -> Recipe:
+        model = self.model
+        if model.fusion == "none" and {model.modality, *self.twins} != {"graph"}:
+            raise ValueError(
+                "model.fusion=none never reads text: use it with model.modality=graph and no twins"
+            )
+        if model.fusion == "none" and model.context:
+            raise ValueError("model.fusion=none never reads model.context=true: take another model.fusion")
+        if model.fusion == "gate_paper" and model.readout:
+            raise ValueError(
+                "model.fusion=gate_paper reads every target from one vector a molecule, as published: leave "
+                "model.readout out, or take another model.fusion"
+            )
+        if model.fusion == "cross_attention" and self.text.mode == "frozen":
+            raise ValueError(
+                "model.fusion=cross_attention reads the states of all tokens, text.mode=frozen keeps one "
+                "vector a molecule: use text.mode=lora or full, or another model.fusion"
+            )
         return self
 
     def to_yaml(self) -> str:

@@ -3,6 +3,7 @@
 Everything past the readers is in the units of this table, so a unit is converted once and in one place.
 Constants are CODATA 2018; the calorie is the thermochemical one. `kind` tells read-out and references what
 a target is: `extensive` (a sum over atoms), `intensive`, `dipole` (mu) and `r2` have physics of their own.
+`READOUTS` says which read-outs (`models/readout.py`) each kind may take.
 """
 
 from __future__ import annotations
@@ -91,6 +92,32 @@ TARGETS: dict[str, Target] = {
         Target("cv", "cal/mol/K", "extensive", "heat capacity"),
     )
 }
+
+
+# read-outs that make physical sense for a kind, the default first
+READOUTS: dict[str, tuple[str, ...]] = {
+    "extensive": ("sum",),
+    "intensive": ("mean", "attention"),
+    "dipole": ("dipole", "dipole_vectors", "mean", "attention"),
+    "r2": ("r2", "sum"),
+}
+
+
+def readout_for(name: str, kind: str, wanted: str | None = None) -> str:
+    """The read-out of a target: the one that is wanted, or the default of its kind.
+
+    A target outside the table counts as intensive for want of knowledge, so that it may be a sum too.
+
+    Raises:
+        UserError: a read-out that makes no physical sense for the target.
+    """
+    allowed = READOUTS[kind] if name in TARGETS else (*READOUTS[kind], "sum")
+    if wanted is not None and wanted not in allowed:
+        raise UserError(
+            f"model.readout.{name}={wanted} makes no physical sense for a target that is {kind}: "
+            f"use {' or '.join(dict.fromkeys(allowed))}, or leave it out for {allowed[0]}"
+        )
+    return wanted or allowed[0]
 
 
 def target_for(name: str, unit: str) -> tuple[Target, float]:

@@ -1,8 +1,10 @@
 """Atom references and standardisation from the training part, and the two trivial models to beat.
 
 A reference is the energy (or other extensive value) that each element brings on average: a least-squares
-fit on composition without intercept. What is left over is standardised. All is float64 and computed by
-sums over the memory-mapped columns, without a Python object per molecule.
+fit on composition without intercept. The electronic spatial extent r2 is fitted as that of charges on the
+atoms beside it: sum_i (atom_ref[z_i] + extent_ref[z_i] |r_i - r_c|^2), r_c the centre of mass. What is left
+over is standardised. All is float64 and computed by sums over the memory-mapped columns, without a Python
+object per molecule.
 """
 
 from __future__ import annotations
@@ -12,21 +14,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmgnn_dist.chem.elements import MAX_Z, SYMBOLS
+from mmgnn_dist.chem.elements import MASSES, MAX_Z, SYMBOLS
 from mmgnn_dist.data.shards import Shard, ShardSet
 from mmgnn_dist.errors import UserError, nearest
 
-REFERENCED = "extensive"  # the kind of target that takes atom references
+REFERENCED = ("extensive", "r2")  # kinds of targets that take references, and no mean
 
 
 @dataclass(frozen=True)
 class References:
-    """What turns targets into standardised residuals and back: y = atom_ref·composition + mean + std·r.
+    """What turns targets into standardised residuals and back.
+
+    y = atom_ref · composition + extent_ref · extents + mean + std · r
 
     Attributes:
         targets: names, [T].
         kinds: kind of each target.
         atom_ref: float64 [T, 119], per element; zero for targets that take none.
+        extent_ref: float64 [T, 119], per element and Å^2 from the centre of mass; zero but for r2.
         mean: of the residual in the training part, float64 [T].
         std: of the residual in the training part, float64 [T]; 1 where the residual is constant.
         unseen: symbols of elements that the shard set has and the training part has not.
@@ -35,6 +40,7 @@ class References:
     targets: list[str]
     kinds: list[str]
     atom_ref: np.ndarray
+    extent_ref: np.ndarray
     mean: np.ndarray
     std: np.ndarray
     unseen: list[str]
@@ -44,13 +50,38 @@ def composition(shards: ShardSet, rows: np.ndarray) -> np.ndarray:
     """Atoms of each element in the given global rows, float64 [R, 119], by atomic number."""
     result = np.zeros((len(rows), MAX_Z + 1))
     for chosen, shard, local in visits(shards, rows):
-        sizes = shard.ptr[local + 1] - shard.ptr[local]
-        inner = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        z = shard.z[np.repeat(shard.ptr[local], sizes) + inner]
-        cell = np.repeat(np.arange(len(local)), sizes) * (MAX_Z + 1) + z
-        counts = np.bincount(cell, minlength=len(local) * (MAX_Z + 1))
-        result[chosen] = counts.reshape(len(local), MAX_Z + 1)
+        atoms, molecule = _atoms(shard, local)
+        result[chosen] = _by_element(molecule, shard.z[atoms], len(local))
     return result
+
+
+def extents(shards: ShardSet, rows: np.ndarray) -> np.ndarray:
+    """Sum over the atoms of each element of |r_i - r_c|^2, r_c the centre of mass: Å^2, float64 [R, 119]."""
+    masses = np.array(MASSES)
+    result = np.zeros((len(rows), MAX_Z + 1))
+    for chosen, shard, local in visits(shards, rows):
+        atoms, molecule = _atoms(shard, local)
+        z, pos = shard.z[atoms], shard.pos[atoms].astype(np.float64)
+        mass = masses[z]
+        moment = np.stack([np.bincount(molecule, mass * axis, len(local)) for axis in pos.T], axis=1)
+        centre = moment / np.bincount(molecule, mass, len(local))[:, None]
+        result[chosen] = _by_element(molecule, z, len(local), np.square(pos - centre[molecule]).sum(axis=1))
+    return result
+
+
+def _atoms(shard: Shard, local: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Atoms of some rows of a shard, and the place in `local` of the molecule of each."""
+    sizes = shard.ptr[local + 1] - shard.ptr[local]
+    inner = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.repeat(shard.ptr[local], sizes) + inner, np.repeat(np.arange(len(local)), sizes)
+
+
+def _by_element(
+    molecule: np.ndarray, z: np.ndarray, count: int, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Number of atoms, or sum of their weights, by molecule and element: [count, 119]."""
+    sums = np.bincount(molecule * (MAX_Z + 1) + z, weights, count * (MAX_Z + 1))
+    return sums.reshape(count, MAX_Z + 1)
 
 
 def labels(shards: ShardSet, rows: np.ndarray, targets: list[str]) -> np.ndarray:
@@ -86,20 +117,27 @@ def fit_references(shards: ShardSet, rows: np.ndarray, targets: list[str]) -> Re
     y, counts = _training(shards, rows, targets)
     kinds = [shards.kinds[name] for name in targets]
     atom_ref = np.zeros((len(targets), MAX_Z + 1))
+    extent_ref = np.zeros_like(atom_ref)
     mean, std = np.zeros(len(targets)), np.ones(len(targets))
     for place, kind in enumerate(kinds):
         labelled = ~np.isnan(y[:, place])
         residual = y[labelled, place]
-        if kind == REFERENCED:
-            atom_ref[place] = _fit(counts[labelled], residual)
-            residual = residual - counts[labelled] @ atom_ref[place]
+        if kind in REFERENCED:
+            known = counts[labelled]
+            if kind == "r2":
+                known = np.concatenate([known, extents(shards, rows[labelled])], axis=1)
+            weights = _fit(known, residual)
+            residual = residual - known @ weights
+            atom_ref[place] = weights[: MAX_Z + 1]
+            if kind == "r2":
+                extent_ref[place] = weights[MAX_Z + 1 :]
         mean[place] = residual.mean()
         spread = residual.std()
         # where composition alone gives the target, what is left is rounding: no scale to divide by
         std[place] = spread if spread > 1e-12 * max(np.abs(y[labelled, place]).max(), 1e-300) else 1.0
     present = {symbol for z, symbol in enumerate(SYMBOLS) if counts[:, z].any()}
     unseen = [symbol for symbol in shards.manifest["elements"] if symbol not in present]
-    return References(list(targets), kinds, atom_ref, mean, std, unseen)
+    return References(list(targets), kinds, atom_ref, extent_ref, mean, std, unseen)
 
 
 def baselines(
@@ -135,17 +173,27 @@ def baselines(
 
 def _training(shards: ShardSet, rows: np.ndarray, targets: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """(labels, composition) of the training part, enough of each label."""
+    return check_labels(shards, rows, targets), composition(shards, rows)
+
+
+def check_labels(shards: ShardSet, rows: np.ndarray, targets: list[str]) -> np.ndarray:
+    """The labels of the training part, as `labels` gives them, enough of each target to learn from.
+
+    Raises:
+        UserError: unknown target, or fewer than two labelled molecules for one.
+    """
     y = labels(shards, rows, targets)
     for name, count in zip(targets, (~np.isnan(y)).sum(axis=0), strict=True):
         if count < 2:  # a spread needs two
             raise UserError(
-                f"target {name} has {count} labelled molecules in the training part: 2 are needed"
+                f"target {name} has {count} labelled molecules in the training part of {shards.path}, 2 are "
+                "needed: leave it out of targets, or take another split"
             )
-    return y, composition(shards, rows)
+    return y
 
 
 def _fit(counts: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Least-squares weight per element, float64 [119]; the smallest weights where they are not unique."""
+    """Least-squares weight of each column, float64; the smallest weights where they are not unique."""
     weights = np.zeros(counts.shape[1])
     used = np.flatnonzero(counts.any(axis=0))  # others would only slow the fit down
     weights[used] = np.linalg.lstsq(counts[:, used], y, rcond=None)[0]

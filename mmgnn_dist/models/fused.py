@@ -1,12 +1,16 @@
-"""The fused model: backbone, text encoder, fusion, read-out.
+"""The fused model: backbone, text encoder, physical context, fusion, read-out.
 
-    graph   --backbone-->  atoms [N, H] --+
-                                          +--fusion--> fused atoms [N, H] --read-out--> targets [B, T]
-    tokens  --encoder, Lin--> text [B, H] -+
+    graph   --backbone--> atoms [N, H] --------------------+
+                                                           +--fusion--> [N, H] --read-out--> targets [B, T]
+    tokens  --encoder, linear--> text [B, W] --+           |
+                                               +--join-----+
+    context --encoder----------> context [B, W]+
 
 All modalities of a recipe have the same fusion and the same read-out with the same start: in `graph` the
-text side and in `text` the graph side is one learned constant vector. Molecules without text take the
-learned absent vector.
+text side and in `text` the graph side is one learned constant vector (a constant for the text and one for
+the context, if the recipe has it). Molecules without text, or without context, take the same learned
+vectors. A fusion that reads tokens gets them all beside the learned vector; `gate_paper` gets the sum over
+the atoms, and has a read-out of its own.
 """
 
 from __future__ import annotations
@@ -18,9 +22,12 @@ from torch import Tensor, nn
 
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.data.batch import Batch
+from mmgnn_dist.data.context import ContextScaler
 from mmgnn_dist.data.encoder_files import EncoderFiles
-from mmgnn_dist.models.backbone import make_backbone
-from mmgnn_dist.models.fusion import make_fusion
+from mmgnn_dist.models.backbone import AtomFeatures, make_backbone
+from mmgnn_dist.models.context import ContextEncoder, JoinContext
+from mmgnn_dist.models.fusion import TextSide, make_fusion
+from mmgnn_dist.models.fusion_paper import PaperReadOut, paper_projection
 from mmgnn_dist.models.graph import Graph, sum_molecules
 from mmgnn_dist.models.readout import ReadOut
 from mmgnn_dist.models.text import TextEncoder
@@ -44,48 +51,59 @@ class FusedModel(nn.Module):
     """Graph and text -> scaled targets [B, T] and the gate of each molecule [B].
 
     Args:
-        recipe: modality, backbone, fusion, text mode, seed.
-        kinds: one a target (extensive, intensive, dipole, r2), for the read-out.
-        text: the source of the text branch; None only for modality `graph`.
+        recipe: modality, backbone, fusion, context, text mode, seed.
+        forms: the read-out of each target: see `readout.py`.
+        text: the source of the text branch; None only for a modality that reads no text.
         autocast: type in which the language model computes, None for float32.
+        context: statistics of the physical context, None where it is not read or loaded afterwards.
     """
 
     def __init__(
         self,
         recipe: Recipe,
-        kinds: list[str],
+        forms: list[str],
         text: TextSource | None,
         autocast: torch.dtype | None = None,
+        context: ContextScaler | None = None,
     ) -> None:
         super().__init__()
         config = recipe.model
-        self.modality = config.modality
         seed, dropout = recipe.train.seed, config.dropout if recipe.train.dropout else 0.0
         # a seed for each part: the parts that modalities share start from the same weights
         torch.manual_seed(seed)
         backbone = make_backbone(config.backbone, recipe.train.dropout)
         width = backbone.width
-        self.backbone = backbone if self.modality != "text" else None
+        self.backbone = backbone if config.reads_graph else None
         torch.manual_seed(seed + 1)
         self.fusion = make_fusion(config, width, dropout)
-        self.readout = ReadOut(width, kinds, dropout)
-        self.absent = nn.Parameter(torch.randn(width))
-        if self.modality == "text":
+        pooled, text_width = self.fusion.pooled, self.fusion.text_width
+        self.readout: ReadOut | PaperReadOut = (
+            PaperReadOut(width, len(forms))
+            if pooled
+            else ReadOut(width, forms, dropout, backbone.vector_width)
+        )
+        self.absent = nn.Parameter(torch.randn(text_width)) if text_width else None
+        self.join = JoinContext(text_width) if config.context else None
+        if not config.reads_graph:
             self.no_graph = nn.Parameter(torch.randn(width))
         torch.manual_seed(seed + 2)
         self.encoder: TextEncoder | None = None
-        if self.modality != "graph":
+        self.project: nn.Module | None = None
+        if config.reads_text:
             assert text is not None
-            if text.width is None:
+            embedding = text.width
+            if embedding is None:
                 self.encoder = TextEncoder(
                     text.files, recipe.text, text.blank, recipe.train.dropout, autocast
                 )
-            self.project = nn.Linear(text.width or self.encoder_width(), width)
-
-    def encoder_width(self) -> int:
-        """Width of the language model."""
-        assert self.encoder is not None
-        return self.encoder.width
+                embedding = self.encoder.width
+            if pooled:
+                self.project = paper_projection(embedding, width, text_width)
+            else:
+                self.project = nn.Linear(embedding, text_width)
+        torch.manual_seed(seed + 3)
+        reads_context = config.context and config.reads_text
+        self.context = ContextEncoder(context, text_width) if reads_context else None
 
     def forward(self, batch: Batch, embeddings: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Predict.
@@ -98,24 +116,46 @@ class FusedModel(nn.Module):
             Scaled targets [B, T]; gate [B] (mean over atoms and channels), None without a gate.
         """
         graph = Graph.make(batch.z, batch.pos, batch.ptr)
-        atoms = self.backbone(graph) if self.backbone else self.no_graph.expand(len(graph.z), -1)
-        fused, gate = self.fusion(atoms, self._text(batch, embeddings), graph.molecule)
-        scaled = self.readout(fused, graph)
-        if gate is None:
-            return scaled, None
+        known = self._graph_side(graph)
+        fused, gate = self.fusion(known.scalars, self._text_side(batch, embeddings), graph)
+        scaled = self.readout(fused, graph, known.vectors)
+        if gate is None or self.fusion.pooled:
+            return scaled, gate
         counts = graph.ptr[1:] - graph.ptr[:-1]
         return scaled, sum_molecules(gate.unsqueeze(-1), graph).squeeze(-1) / counts
 
-    def _text(self, batch: Batch, embeddings: Tensor | None) -> Tensor:
-        """The text vector of each molecule [B, H]."""
-        if self.modality == "graph":
-            return self.absent.expand(batch.size, -1)
-        if self.encoder is not None:
-            vectors, present = self.encoder(batch.tokens, batch.token_ptr)
-        else:
+    def _graph_side(self, graph: Graph) -> AtomFeatures:
+        """Features of the atoms; their sum over each molecule, [B, H], for a pooled fusion."""
+        if self.backbone is None:
+            rows = graph.size if self.fusion.pooled else len(graph.z)
+            return AtomFeatures(self.no_graph.expand(rows, -1))
+        atoms = self.backbone.features(graph)
+        return AtomFeatures(sum_molecules(atoms.scalars, graph)) if self.fusion.pooled else atoms
+
+    def _text_side(self, batch: Batch, embeddings: Tensor | None) -> TextSide:
+        """Text and context of each molecule, as the fusion reads them."""
+        if self.absent is None:  # a fusion that reads none of it
+            return TextSide(batch.pos.new_empty(batch.size, 0))
+        side = TextSide(self.absent.expand(batch.size, -1))
+        if self.project is not None:
+            self._read_text(side, self.project, batch, embeddings)
+        if self.join is not None:
+            known = self.context(batch.context, batch.context_mask) if self.context else None
+            side.vector = self.join(side.vector, known)
+        return side
+
+    def _read_text(self, side: TextSide, project: nn.Module, batch: Batch, embeddings: Tensor | None) -> None:
+        """Put the tokens beside the learned vector, or a text's vector in its place where there is a text."""
+        if self.encoder is None:
             assert embeddings is not None
             vectors, present = embeddings, batch.token_ptr[1:] > batch.token_ptr[:-1]
-        return torch.where(present.unsqueeze(-1), self.project(vectors), self.absent)
+        else:
+            states = self.encoder.states(batch.tokens, batch.token_ptr)
+            if self.fusion.reads_tokens:
+                side.tokens, side.ptr = project(states), batch.token_ptr
+                return
+            vectors, present = self.encoder.pool(states, batch.token_ptr)
+        side.vector = torch.where(present.unsqueeze(-1), project(vectors), side.vector)
 
     def branches(self) -> dict[str, list[tuple[str, nn.Parameter]]]:
         """Trainable parameters by branch: backbone, text, fusion (with read-out and constants)."""

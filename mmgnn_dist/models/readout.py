@@ -1,29 +1,44 @@
 """Read-out and scale: fused atom vectors -> targets in their units.
 
-The read-out follows the physics of the target: extensive targets are sums of atom contributions, others
-their mean, and the dipole moment has the norm of a dipole of atom charges q beside its mean,
+The read-out follows the physics of the target (`chem/targets.py` says which one; the recipe may choose
+another). With s_i, a_i, q_i linear in the same hidden layer of atom i, in scaled units:
 
-    mu = mean_i s_i + |sum_i (q_i - mean q) r_i|
+    sum             sum_i s_i
+    mean            mean_i s_i
+    attention       sum_i w_i s_i,  w = softmax of a over the atoms of the molecule
+    dipole          mean_i s_i + |sum_i (q_i - mean q) r_i|      neutral atom charges as in PhysNet
+    dipole_vectors  mean_i s_i + |sum_i (q_i - mean q) r_i + sum_c p_ic v_ic|
+    r2              sum_i s_i + sum_i q_i |r_i - r_c|^2          r_c the centre of mass
 
-(neutral atom charges as in PhysNet, Unke and Meuwly 2019, arXiv 1902.08408; the origin is then of no matter).
-It works in scaled units; `Scaler` holds what was fitted on the training part and turns them into units:
+`dipole_vectors` adds dipoles of the atoms, from the vectors v_ic of the backbone, as PaiNN does (Schütt,
+Unke, Gastegger 2021, arXiv 2102.03150). r2 is SchNetPack's form of the electronic spatial extent
+(ElectronicSpatialExtent, used by PaiNN too), with a term for the extent of the atoms themselves. Every s, a,
+p and the q of r2 start at zero: training starts from what mean and references predict, and attention from the
+mean. `Scaler` holds what was fitted on the training part and turns scaled units into units, in float64
+(energies near -1e4 eV leave float32 no digits):
 
-    extensive   y = std * s + sum_i reference[z_i]         (reference: least squares on composition)
+    extensive   y = std * s + sum_i reference[z_i]           least squares on composition
+    r2          y = std * s + sum_i (reference[z_i] + extent[z_i] |r_i - r_c|^2)
     others      y = std * s + mean
 
-in float64: total energies near -1e4 eV leave float32 no digits.
+Dipole and r2 read the positions, in a model of text alone too: there only what is learned ignores them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from mmgnn_dist.chem.elements import MASSES
 from mmgnn_dist.models.graph import Graph, sum_molecules
+from mmgnn_dist.models.readout_forms import attention_weights, dipole_norms, squared_distances
 
-TINY = 1e-8  # keeps the norm of a vanishing dipole differentiable
+FORMS = frozenset({"sum", "mean", "attention", "dipole", "dipole_vectors", "r2"})
+PLACES = {"attended": "attention", "dipoles": "dipole", "vector_dipoles": "dipole_vectors", "extents": "r2"}
+EXTENT = 10.0  # Å^2, squared distance of a typical atom: brings both terms of r2 to one scale
 
 
 class ReadOut(nn.Module):
@@ -31,62 +46,110 @@ class ReadOut(nn.Module):
 
     Args:
         width: H.
-        kinds: one a target: extensive, dipole, or another, which takes the mean.
+        forms: one a target: sum, mean, attention, dipole, dipole_vectors, r2.
         dropout: between the layers.
+        vectors: number of vectors of an atom, for dipole_vectors.
     """
 
-    extensive: Tensor
+    summed: Tensor
+    masses: Tensor
+    attended: Tensor
+    dipoles: Tensor
+    vector_dipoles: Tensor
+    extents: Tensor
 
-    def __init__(self, width: int, kinds: list[str], dropout: float) -> None:
+    def __init__(self, width: int, forms: Sequence[str], dropout: float, vectors: int = 0) -> None:
         super().__init__()
+        if not FORMS.issuperset(forms):
+            raise ValueError(f"read-outs {list(forms)}: each is one of {sorted(FORMS)}")
         self.hidden = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Dropout(dropout))
-        self.contribution = nn.Linear(width, len(kinds))
-        nn.init.zeros_(self.contribution.weight)  # start from what references and means predict
-        nn.init.zeros_(self.contribution.bias)
-        self.register_buffer("extensive", torch.tensor([k == "extensive" for k in kinds]), persistent=False)
-        self.dipoles = [place for place, kind in enumerate(kinds) if kind == "dipole"]
-        if self.dipoles:
+        self.contribution = _from_zero(width, len(forms))
+        summed = torch.tensor([form in ("sum", "r2") for form in forms])
+        self.register_buffer("summed", summed, persistent=False)
+        self.register_buffer("masses", torch.tensor(MASSES), persistent=False)
+        for name, form in PLACES.items():
+            places = torch.tensor([i for i, own in enumerate(forms) if own == form], dtype=torch.int64)
+            self.register_buffer(name, places, persistent=False)
+        if len(self.dipoles):
             # not zero: the norm has no gradient where every charge vanishes
             self.charge = nn.Linear(width, len(self.dipoles))
+        if len(self.vector_dipoles):
+            if not vectors:
+                raise ValueError("dipole_vectors needs a backbone with vectors")
+            self.vector_charge = nn.Linear(width, len(self.vector_dipoles))
+            self.moment = _from_zero(width, len(self.vector_dipoles) * vectors)
+        if len(self.attended):
+            self.score = _from_zero(width, len(self.attended))
+        if len(self.extents):
+            self.density = _from_zero(width, len(self.extents))
 
-    def forward(self, atoms: Tensor, graph: Graph) -> Tensor:
-        """Scaled targets [B, T]."""
+    def forward(self, atoms: Tensor, graph: Graph, vectors: Tensor | None = None) -> Tensor:
+        """Read out.
+
+        Args:
+            atoms: fused atom vectors [N, H]. graph: the batch.
+            vectors: those of the backbone [N, 3, V], for dipole_vectors; None where there are none.
+
+        Returns:
+            Scaled targets [B, T].
+        """
         hidden = self.hidden(atoms)
-        total = sum_molecules(self.contribution(hidden), graph)
+        contribution = self.contribution(hidden)
+        total = sum_molecules(contribution, graph)
         counts = (graph.ptr[1:] - graph.ptr[:-1]).unsqueeze(-1)
-        out = torch.where(self.extensive, total, total / counts)
-        for place, charges in zip(self.dipoles, self.charge(hidden).T if self.dipoles else (), strict=True):
-            out = out.index_add(1, torch.tensor([place], device=out.device), _dipole(charges, graph, counts))
+        out = torch.where(self.summed, total, total / counts)
+        if len(self.attended):
+            weights = attention_weights(self.score(hidden), graph)
+            attended = contribution.index_select(1, self.attended)
+            out = out.index_copy(1, self.attended, sum_molecules(weights * attended, graph))
+        if len(self.dipoles):
+            out = out.index_add(1, self.dipoles, dipole_norms(self.charge(hidden), graph))
+        if len(self.vector_dipoles):
+            weights = self.moment(hidden).unflatten(1, (len(self.vector_dipoles), -1))
+            if vectors is None:  # a model of text alone: no vectors, the same parameters
+                vectors = weights.new_zeros(len(weights), 3, weights.shape[-1])
+            moments = torch.einsum("nkv,nxv->nkx", weights, vectors)
+            norms = dipole_norms(self.vector_charge(hidden), graph, moments)
+            out = out.index_add(1, self.vector_dipoles, norms)
+        if len(self.extents):
+            distances = squared_distances(graph, self.masses) / EXTENT
+            out = out.index_add(1, self.extents, sum_molecules(self.density(hidden) * distances, graph))
         return out
 
 
-def _dipole(charges: Tensor, graph: Graph, counts: Tensor) -> Tensor:
-    """Norm of the dipole of atom charges [N], made neutral in every molecule: [B, 1]."""
-    mean = sum_molecules(charges.unsqueeze(-1), graph) / counts
-    neutral = charges.unsqueeze(-1) - mean[graph.molecule]
-    vector = sum_molecules(neutral * graph.pos, graph)
-    return (vector.square().sum(-1, keepdim=True) + TINY).sqrt()
+def _from_zero(inward: int, outward: int) -> nn.Linear:
+    """A linear layer that starts at zero."""
+    layer = nn.Linear(inward, outward)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 @dataclass
 class Scaler:
-    """Scale, mean and atom references of T targets, float64.
+    """Scale, mean and references of T targets, float64.
 
     Attributes:
-        std: [T]. mean: [T], zero for extensive targets. reference: [119, T], zero for the others.
+        std: [T]. mean: [T], zero for targets with references. reference: of each element [119, T], zero for
+            targets without. extent: of each element and Å^2 from the centre of mass [119, T], zero but for
+            r2.
     """
 
     std: Tensor
     mean: Tensor
     reference: Tensor
+    extent: Tensor
 
     def to(self, device: torch.device) -> Scaler:
         """Move to a device."""
-        return Scaler(self.std.to(device), self.mean.to(device), self.reference.to(device))
+        return Scaler(*(value.to(device) for value in vars(self).values()))
 
     def offset(self, graph: Graph) -> Tensor:
         """What the model adds to: mean and summed references, float64 [B, T]."""
-        return self.mean + sum_molecules(self.reference[graph.z], graph)
+        exact = Graph(graph.z, graph.pos.double(), graph.ptr, graph.molecule)
+        masses = torch.tensor(MASSES, dtype=torch.float64, device=graph.z.device)
+        own = self.reference[graph.z] + self.extent[graph.z] * squared_distances(exact, masses)
+        return self.mean + sum_molecules(own, graph)
 
     def scaled(self, y: Tensor, graph: Graph) -> Tensor:
         """Targets in units, float64 [B, T] -> scaled, float32."""

@@ -1,7 +1,8 @@
 """The export of a run: weights in safetensors and what is needed to read them, without DeepSpeed.
 
     export/model.safetensors   averaged weights of the best validation, with the scaler
-    export/model.json          step and score, targets, the encoder that frozen weights come from
+    export/model.json          step and score, targets, the backbone (as wide as `width_matched` made it), the
+                               encoder that frozen weights come from
 
 Frozen weights of the language model are named (encoder, revision, checksum), not copied.
 """
@@ -13,7 +14,7 @@ from typing import Any
 
 import torch
 
-from mmgnn_dist.config import Recipe
+from mmgnn_dist.config import ModelConfig, Recipe
 from mmgnn_dist.data.encoder_files import EncoderFiles
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json, sha256, write_json
@@ -49,7 +50,7 @@ def encoder_identity(files: EncoderFiles | None) -> dict[str, str | None] | None
 
 
 def load_export(
-    folder: Path, recipe: Recipe, kinds: list[str], text: TextSource | None
+    folder: Path, recipe: Recipe, forms: list[str], text: TextSource | None
 ) -> tuple[FusedModel, Scaler, dict[str, Any]]:
     """Rebuild the model of an export.
 
@@ -71,7 +72,8 @@ def load_export(
     scaler = Scaler(
         **{key.removeprefix("scaler."): v for key, v in tensors.items() if key.startswith("scaler.")}
     )
-    model = FusedModel(recipe, kinds, text)
+    built = ModelConfig.model_validate({**recipe.model.model_dump(), "backbone": about["backbone"]})
+    model = FusedModel(recipe.model_copy(update={"model": built}), forms, text)
     weights = {key.removeprefix("model."): v for key, v in tensors.items() if key.startswith("model.")}
     missing, unexpected = model.load_state_dict(weights, strict=False)
     if unexpected or set(missing) - _frozen(model):

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.data.batch import Batch
@@ -35,8 +34,9 @@ from mmgnn_dist.train.ema import Average
 from mmgnn_dist.train.engine import BatchPlan
 from mmgnn_dist.train.evaluate import named_errors, predict
 from mmgnn_dist.train.journal import Journal
+from mmgnn_dist.train.loss import scaled_loss, target_weights
 from mmgnn_dist.train.ranks import Ranks
-from mmgnn_dist.train.schedule import ema_decay, learning_rate, seed_step
+from mmgnn_dist.train.schedule import ema_decay, learning_rate, seed_step, total_steps
 
 log = logging.getLogger(__name__)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
@@ -107,33 +107,14 @@ def stop_flag() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def scaled_loss(
-    kind: str, scaled: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor
-) -> torch.Tensor:
-    """This rank's part of the loss of a global batch.
-
-    The loss is the mean over targets of the mean over their labelled molecules in the global batch, so the
-    parts of all micro-batches and ranks add up to it exactly.
-
-    Args:
-        kind: l1, mse or huber. scaled, target: [B, T]. mask: bool [B, T], where there is a label.
-        labels: labelled molecules of each target in the whole global batch [T].
-    """
-    wanted = torch.where(mask, target, scaled.detach())
-    functions: dict[str, Any] = {"l1": F.l1_loss, "mse": F.mse_loss, "huber": F.huber_loss}
-    elementwise = functions[kind](scaled, wanted, reduction="none")
-    return (elementwise.sum(0) / labels.clamp(min=1)).mean()
-
-
 class Trainer:
     """Runs the loop on `Parts` from a `State`."""
 
     def __init__(self, parts: Parts, state: State, average: Average) -> None:
         self.parts, self.state, self.average = parts, state, average
         train = parts.recipe.train
-        self.total = train.epochs * parts.train.steps_per_epoch
-        if train.max_steps is not None:
-            self.total = min(self.total, train.max_steps)
+        self.total = total_steps(train, parts.train.steps_per_epoch)
+        self.weights = target_weights(parts.recipe.targets, train)
         self._ids: Journal | None = None
         if train.log_ids:
             self._ids = Journal(parts.run / "logs" / f"ids_rank_{parts.ranks.rank}.jsonl", state.step)
@@ -203,7 +184,8 @@ class Trainer:
         there = batch.to(parts.ranks.device)
         scaled, _ = parts.engine(there, vectors)
         target = parts.scaler.scaled(there.y, Graph.make(there.z, there.pos, there.ptr))
-        return scaled_loss(parts.recipe.train.loss, scaled, target, there.y_mask, labels)
+        kind = parts.recipe.train.loss
+        return scaled_loss(kind, scaled, target, there.y_mask, labels, self.weights.to(scaled.device))
 
     def _check(self, loss: float, step: Step) -> None:
         """Refuse a loss that is not finite, before it reaches the weights."""
@@ -252,9 +234,11 @@ class Trainer:
                 parts.export(state)
 
     def _record(self, epoch: int, mae: np.ndarray) -> float:
-        """Write a validation down; returns the score, the mean over targets of MAE in standard deviations."""
+        """Write a validation down; returns the score, the weighted mean of MAE in standard deviations."""
         parts, step = self.parts, self.state.step
-        score = float(np.nanmean(mae / parts.scaler.std.cpu().numpy()))
+        known = np.isfinite(mae)  # a target may have no label in the validation part
+        errors = mae / parts.scaler.std.cpu().numpy()
+        score = float(np.average(errors[known], weights=self.weights.numpy()[known]))
         named = named_errors("val", parts.metrics, mae)
         parts.write("validation", step=step, epoch=epoch, **named, **{"val/score": score})
         shown = [f"{t} {v:.3g} {u}" for t, v, u in zip(parts.recipe.targets, mae, parts.units, strict=True)]

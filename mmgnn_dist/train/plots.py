@@ -11,8 +11,13 @@ import numpy as np
 from mmgnn_dist.files import atomic_path
 
 BLUE, ORANGE, GREY = "#1f5fa8", "#d9741a", "#8a8f98"
-COLOURS = {"both": BLUE, "graph": ORANGE, "text": "#3b8f4e"}
-TITLES = {"graph": "graph only", "text": "text only", "both": "graph + text"}
+COLOURS = {"both": BLUE, "graph": ORANGE, "width_matched": "#a8481f", "text": "#3b8f4e"}
+TITLES = {
+    "graph": "graph only",
+    "width_matched": "wider graph",
+    "text": "text only",
+    "both": "graph + text",
+}
 
 
 def _pyplot() -> Any:

@@ -22,7 +22,7 @@ from mmgnn_dist.config import Recipe, load_recipe
 from mmgnn_dist.data.shards import MANIFEST
 from mmgnn_dist.errors import EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, EXIT_USER, UserError
 from mmgnn_dist.files import read_json, sha256, write_json
-from mmgnn_dist.models.fused import FusedModel
+from mmgnn_dist.models.matched import trainable
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.train import checkpoint
 from mmgnn_dist.train.ema import Average
@@ -121,7 +121,8 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
     autocast = compute_type(recipe, ranks.device)
     text = open_text(inputs, ranks, progress)
     scaler = fit_scaler(inputs)
-    model = FusedModel(recipe, inputs.kinds, text.source, autocast)
+    model, matched = inputs.model(text.source, autocast), inputs.matched
+    size = {"parameters": trainable(model), "matched_to": matched.wanted if matched else None}
 
     batches = inputs.training(text.tokens, ranks)
     plan = BatchPlan(train.batch, batches.passes, ranks.world)
@@ -134,6 +135,7 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
         state = State(**values)
         average.restore(weights)
 
+    backbone = inputs.built.model.backbone.model_dump(mode="json")
     about: dict[str, Any] = {
         "recipe": recipe.fingerprint(),
         "wandb_id": run_id(folder) if ranks.first else None,
@@ -142,10 +144,10 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
 
     def export(best: State) -> None:
         if ranks.first:
-            facts = {"step": best.step, "score": best.best, "targets": inputs.metrics}
-            export_model(
-                folder / "export", model, scaler, {**facts, "encoder": encoder_identity(inputs.files)}
-            )
+            export_model(folder / "export", model, scaler, {
+                "step": best.step, "score": best.best, "targets": inputs.metrics, "backbone": backbone,
+                "encoder": encoder_identity(inputs.files),
+            })  # fmt: skip
 
     parts = Parts(
         recipe=recipe, run=folder, ranks=ranks, engine=engine, plan=plan, scaler=scaler.to(ranks.device),
@@ -159,6 +161,7 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
     if ranks.first:
         write_json(folder / "versions.json", versions())
         write_json(folder / "deepspeed.json", deepspeed_config(recipe, plan))
+        write_json(folder / "size.json", {**size, "backbone": backbone})
         write_json(
             folder / "data.json",
             {"shards": str(shards.path), "manifest_sha256": sha256(shards.path / MANIFEST)},
@@ -173,7 +176,7 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
     trainer = Trainer(parts, state, average)
     finished = trainer.run()
     if finished:
-        best, best_scaler, about_best = load_export(folder / "export", recipe, inputs.kinds, text.source)
+        best, best_scaler, about_best = load_export(folder / "export", recipe, inputs.forms, text.source)
         found_test = predict(
             best.to(ranks.device), inputs.ordered("test", text.tokens, ranks), best_scaler.to(ranks.device),
             ranks, text.embeddings,
@@ -183,7 +186,7 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
             facts = {
                 "steps": state.step, "best_step": about_best["step"], "seconds": round(state.seconds, 1),
                 "world": ranks.world, "precision": "bf16" if autocast else "fp32",
-                "weights": fingerprint(last), "averaged_weights": fingerprint(average.weights),
+                **size, "weights": fingerprint(last), "averaged_weights": fingerprint(average.weights),
             }  # fmt: skip
             write_results(folder, inputs, found_test, facts)
             parts.write("end", step=state.step, **read_json(folder / METRICS)["metrics"])

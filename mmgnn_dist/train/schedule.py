@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from mmgnn_dist.config import OptimConfig
+from mmgnn_dist.config import OptimConfig, TrainConfig
+
+
+def total_steps(config: TrainConfig, steps_per_epoch: int) -> int:
+    """Optimiser steps of a whole run, without early stops."""
+    steps = config.epochs * steps_per_epoch
+    return steps if config.max_steps is None else min(steps, config.max_steps)
 
 
 def lr_factor(step: int, total: int, config: OptimConfig) -> float:

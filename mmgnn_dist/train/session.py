@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,9 @@ def train_with_twins(recipe: Recipe, folder: Path, nproc: int, as_json: bool) ->
     Raises:
         UserError: for wrong input, before anything is written.
     """
-    open_inputs(recipe)
-    planned = {folder: recipe.model_copy(update={"twins": []})}
-    for modality in recipe.twins:
-        model = recipe.model.model_copy(update={"modality": modality})
-        planned[folder / "twins" / modality] = recipe.model_copy(update={"twins": [], "model": model})
+    planned = plan_runs(recipe, folder)
     for place, part in planned.items():
-        _claim(place, part)
+        part.save(place / "recipe.yaml")
     for place in planned:
         code = launch(place, nproc) if nproc > 1 else run(place, quiet=as_json)
         if code != EXIT_DONE:
@@ -48,7 +45,7 @@ def train_with_twins(recipe: Recipe, folder: Path, nproc: int, as_json: bool) ->
     draw_comparison(folder / "plots" / "comparison.png", rows, modalities)
     draw_curves(folder, twins)
     title = f"MAE on {read_json(folder / METRICS)['molecules']['test']} test molecules"
-    note = legend(rows, recipe.model.modality)
+    note = legend(folder, twins)
     report = write_report(folder, rows, title, note)
     if as_json:
         print(json.dumps({"run": str(folder), "table": rows}))
@@ -56,6 +53,25 @@ def train_with_twins(recipe: Recipe, folder: Path, nproc: int, as_json: bool) ->
         print_table(rows, title, note)
         print(f"run directory {folder}, report {report}, pictures {folder / 'plots'}")
     return EXIT_DONE
+
+
+def plan_runs(recipe: Recipe, folder: Path) -> dict[Path, Recipe]:
+    """The run directories of a recipe and its twins with their recipes, after all checks; writes nothing.
+
+    Raises:
+        UserError: for wrong input, or a directory that holds a run of another recipe.
+    """
+    inputs = open_inputs(recipe)
+    planned = {folder: recipe.model_copy(update={"twins": []})}
+    for modality in recipe.twins:
+        model = recipe.model.model_copy(update={"modality": modality})
+        planned[folder / "twins" / modality] = recipe.model_copy(update={"twins": [], "model": model})
+    for place, part in planned.items():
+        _refuse_other(place, part)
+        _ = replace(
+            inputs, recipe=part
+        ).matched  # that there is such a width is known before hours of training
+    return planned
 
 
 def evaluate_run(folder: Path, data: Path | None, as_json: bool) -> dict[str, float | None]:
@@ -78,7 +94,7 @@ def evaluate_run(folder: Path, data: Path | None, as_json: bool) -> dict[str, fl
     ranks = start_ranks(recipe.train.threads)
     with Progress("evaluate", quiet=as_json) as progress:
         text = open_text(inputs, ranks, progress)
-        model, scaler, _ = load_export(folder / "export", recipe, inputs.kinds, text.source)
+        model, scaler, _ = load_export(folder / "export", recipe, inputs.forms, text.source)
         loader = inputs.ordered("test", text.tokens, ranks)
         found = predict(model.to(ranks.device), loader, scaler.to(ranks.device), ranks, text.embeddings)
     assert found is not None
@@ -94,15 +110,14 @@ def evaluate_run(folder: Path, data: Path | None, as_json: bool) -> dict[str, fl
     return metrics
 
 
-def _claim(folder: Path, recipe: Recipe) -> None:
-    """Make the run directory, or see that it is this recipe's."""
+def _refuse_other(folder: Path, recipe: Recipe) -> None:
+    """See that a run directory, if it is there, is this recipe's."""
     path = folder / "recipe.yaml"
     if path.is_file():
         other = load_recipe(path)
         if other.fingerprint() != recipe.fingerprint():
             keys = ", ".join(_differences(other.model_dump(mode="json"), recipe.model_dump(mode="json")))
             raise UserError(f"{folder} holds a run of another recipe ({keys} differ): give another --run DIR")
-    recipe.save(path)
 
 
 def _differences(a: dict[str, Any], b: dict[str, Any], above: str = "") -> list[str]:

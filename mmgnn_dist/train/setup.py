@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 
+from mmgnn_dist.chem.targets import readout_for
 from mmgnn_dist.config import Recipe
+from mmgnn_dist.data.context import fit_context
 from mmgnn_dist.data.encoder_files import EncoderFiles, resolve_encoder
 from mmgnn_dist.data.loader import Loader
-from mmgnn_dist.data.shards import ShardSet
+from mmgnn_dist.data.shards import CONTEXT_FIELDS, ShardSet
 from mmgnn_dist.data.splits import load_split
-from mmgnn_dist.data.stats import fit_references
+from mmgnn_dist.data.stats import REFERENCED, check_labels, fit_references, labels
 from mmgnn_dist.data.textinput import TextChoice
 from mmgnn_dist.data.tokens import TokenSet
 from mmgnn_dist.errors import UserError, nearest
+from mmgnn_dist.models.fused import FusedModel, TextSource
+from mmgnn_dist.models.matched import Matched, match_width
 from mmgnn_dist.models.readout import Scaler
+from mmgnn_dist.progress import Progress
 from mmgnn_dist.train.ranks import Ranks
 from mmgnn_dist.train.track import check_tracking
 
@@ -51,6 +57,45 @@ class Inputs:
     def kinds(self) -> list[str]:
         """The kind of each target: extensive, intensive, dipole, r2."""
         return [self.shards.kinds[name] for name in self.recipe.targets]
+
+    @property
+    def forms(self) -> list[str]:
+        """The read-out of each target: that of its kind, or the one that the recipe asks for."""
+        wanted = self.recipe.model.readout
+        return [
+            readout_for(name, kind, wanted.get(name))
+            for name, kind in zip(self.recipe.targets, self.kinds, strict=True)
+        ]
+
+    def tokens(self, progress: Progress) -> TokenSet | None:
+        """Token sidecars of the recipe's text, made if they are missing; None where it reads none."""
+        config = self.recipe.text
+        if self.files is None:
+            return None
+        tokens = TokenSet.ensure(
+            self.shards, list(config.fields), self.files, config.field_tokens, progress,
+            config.budgets, config.template, config.sample_synonyms,
+        )  # fmt: skip
+        tokens.check_length()
+        return tokens
+
+    def model(self, text: TextSource | None, autocast: torch.dtype | None) -> FusedModel:
+        """The model of the recipe with its start values; `text` and `autocast` as `FusedModel` takes them."""
+        model = self.recipe.model
+        reads = model.context and model.reads_text
+        context = fit_context(self.shards, self.split["train"]) if reads else None
+        return FusedModel(self.built, self.forms, text, autocast, context)
+
+    @cached_property
+    def matched(self) -> Matched | None:
+        """The widened recipe of modality `width_matched`; None of any other modality."""
+        matches = self.recipe.model.modality == "width_matched"
+        return match_width(self.recipe, self.forms) if matches else None
+
+    @property
+    def built(self) -> Recipe:
+        """The recipe that the model is built from: as wide as it is to be."""
+        return self.matched.recipe if self.matched else self.recipe
 
     def training(self, tokens: TokenSet | None, ranks: Ranks) -> Loader:
         """Shuffled global batches of the training part, this rank's share of each."""
@@ -87,7 +132,9 @@ def open_inputs(recipe: Recipe, verify: bool = True, whole: bool = False) -> Inp
         whole: take all molecules as the test part, and no split.
 
     Raises:
-        UserError: for a missing or damaged shard set, split or encoder, and for an unknown target.
+        UserError: for a missing or damaged shard set, split or encoder, for an unknown target, one without
+            labels to learn from, or one with a read-out that makes no sense for it, and for physical context
+            of a shard set that has none.
     """
     if recipe.data.shards is None:
         raise UserError("the recipe names no shard set: give data.shards=DIR (made by 'mmgnn data prepare')")
@@ -107,20 +154,35 @@ def open_inputs(recipe: Recipe, verify: bool = True, whole: bool = False) -> Inp
             f"train.batch={recipe.train.batch} is larger than the {len(split['train'])} training molecules "
             f"of {recipe.data.shards}: lower it, or use another split"
         )
-    modalities = {recipe.model.modality, *recipe.twins}
-    files = resolve_encoder(recipe.text.encoder, recipe.text.revision) if modalities != {"graph"} else None
+    if not whole:
+        check_labels(shards, split["train"], recipe.targets)
+        if np.isnan(labels(shards, split["val"], recipe.targets)).all():
+            raise UserError(
+                f"no molecule of the validation part of {recipe.data.shards} has a label of "
+                f"{', '.join(recipe.targets)}: take another split"
+            )
+    if recipe.model.context and not any(shards.manifest["coverage"][name] for name in CONTEXT_FIELDS):
+        raise UserError(
+            f"model.context=true, but no molecule of {recipe.data.shards} has one of "
+            f"{', '.join(CONTEXT_FIELDS)}: join them with 'mmgnn data prepare --text', or set it to false"
+        )
+    reads = not {recipe.model.modality, *recipe.twins}.isdisjoint(("text", "both"))
+    files = resolve_encoder(recipe.text.encoder, recipe.text.revision) if reads else None
     if files is not None:
         files.check_pooling(recipe.text.pooling)
     check_tracking(recipe)
-    return Inputs(recipe, shards, split, files)
+    inputs = Inputs(recipe, shards, split, files)
+    _ = inputs.forms  # refuses read-outs without physical sense
+    return inputs
 
 
 def fit_scaler(inputs: Inputs) -> Scaler:
-    """Fit scale and references on the training part: extensive targets have no mean, others no reference."""
+    """Fit scale and references on the training part: a target has either references or a mean."""
     references = fit_references(inputs.shards, inputs.split["train"], inputs.recipe.targets)
-    extensive = np.array([kind == "extensive" for kind in inputs.kinds])
+    referenced = np.array([kind in REFERENCED for kind in inputs.kinds])
     return Scaler(
         std=torch.from_numpy(references.std),
-        mean=torch.from_numpy(np.where(extensive, 0.0, references.mean)),
+        mean=torch.from_numpy(np.where(referenced, 0.0, references.mean)),
         reference=torch.from_numpy(np.ascontiguousarray(references.atom_ref.T)),
+        extent=torch.from_numpy(np.ascontiguousarray(references.extent_ref.T)),
     )

@@ -45,16 +45,19 @@ def _columns(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return columns
 
 
-def legend(rows: list[dict[str, Any]], modality: str) -> str:
+def legend(run: Path, twins: list[Path]) -> str:
     """What the columns mean, in one paragraph."""
-    own = TITLES[modality]
+    results = [read_results(folder) for folder in (run, *twins)]
+    titles = [TITLES[result["modality"]] for result in results]
+    own = titles[0]
     text = (
         "mean, linear fit: the training part's mean, and a linear fit on atom counts. "
         f"of best: {own} as a share of the better of the two."
     )
-    if "gain_percent" in rows[0]:
-        twin = next(title for key, title in TITLES.items() if key in rows[0] and key != modality)
-        text += f" gain: how much lower the error of {own} is than that of {twin}, one run each."
+    if twins:
+        text += f" gain: how much lower the error of {own} is than that of {titles[1]}, one run each."
+        sizes = ", ".join(f"{t} {r['parameters']:,}" for t, r in zip(titles, results, strict=True))
+        text += f" Trainable parameters: {sizes}."
     return text
 
 

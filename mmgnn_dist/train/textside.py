@@ -29,14 +29,12 @@ def open_text(inputs: Inputs, ranks: Ranks, progress: Progress) -> TextSide:
     frozen, seed = config.mode == "frozen", inputs.recipe.train.seed
     for turn in (ranks.first, not ranks.first):
         if turn:
-            tokens = TokenSet.ensure(
-                inputs.shards, list(config.fields), files, config.field_tokens, progress,
-                config.budgets, config.template, config.sample_synonyms,
-            )  # fmt: skip
-            tokens.check_length()
+            tokens = inputs.tokens(progress)
+            assert tokens is not None
             if frozen and ranks.first:
                 ensure_embeddings(inputs.shards, tokens, files, config, ranks.device, progress, seed)
         ranks.barrier()
+    assert tokens is not None
     progress.say(tokens.summary())
     embeddings = None
     if frozen:

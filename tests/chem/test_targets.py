@@ -1,7 +1,7 @@
 import pytest
 
 from mmgnn_dist.chem.elements import NUMBERS, SYMBOLS
-from mmgnn_dist.chem.targets import TARGETS, target_for
+from mmgnn_dist.chem.targets import READOUTS, TARGETS, readout_for, target_for
 from mmgnn_dist.errors import UserError
 
 
@@ -45,3 +45,20 @@ def test_a_target_outside_the_table_takes_the_unit_of_its_dimension():
 def test_elements():
     assert len(SYMBOLS) == 119
     assert [NUMBERS[s] for s in ("H", "C", "Fe", "Au", "Og")] == [1, 6, 26, 79, 118]
+
+
+def test_every_kind_has_its_read_out():
+    assert READOUTS.keys() == {target.kind for target in TARGETS.values()}
+    found = {name: readout_for(name, TARGETS[name].kind) for name in ("u0", "alpha", "gap", "mu", "r2")}
+    assert found == {"u0": "sum", "alpha": "sum", "gap": "mean", "mu": "dipole", "r2": "r2"}
+    assert readout_for("gap", "intensive", "attention") == "attention"
+    assert readout_for("ionisation", "intensive", "sum") == "sum"  # nothing is known of it
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "says"),
+    [("gap", "sum", "use mean or attention"), ("u0", "mean", "use sum"), ("alpha", "dipole", "extensive")],
+)
+def test_a_read_out_without_physical_sense_is_refused(name, wanted, says):
+    with pytest.raises(UserError, match=f"model.readout.{name}={wanted} makes no physical sense.*{says}"):
+        readout_for(name, TARGETS[name].kind, wanted)

@@ -1,10 +1,11 @@
+import ase.data
 import numpy as np
 import pytest
 
 from mmgnn_dist.data.pipeline import prepare
 from mmgnn_dist.data.shards import ShardSet
 from mmgnn_dist.data.splits import load_split
-from mmgnn_dist.data.stats import baselines, composition, fit_references, labels
+from mmgnn_dist.data.stats import baselines, composition, extents, fit_references, labels
 from mmgnn_dist.errors import UserError
 
 
@@ -58,6 +59,27 @@ def test_a_linear_target_is_recovered_and_missing_labels_are_left_out(made):
         fit_references(shards, rows[:251], ["gap"])
     with pytest.raises(UserError, match=r"unknown target 'gapp' .did you mean 'gap'"):
         fit_references(shards, rows, ["gapp"])
+
+
+def test_spatial_extent_of_charges_is_recovered(ray_once, columns, save, tmp_path):
+    """r2 = sum of a_z + q_z |r - r_c|^2 with known a and q; centres of mass by a loop with ASE's masses."""
+    table = columns(200)
+    own, charge = {1: 3.5, 6: 10.4, 7: 10.2, 8: 10.3}, {1: 3.3, 6: 21.8, 7: 25.5, 8: 28.9}
+    table["r2"] = []
+    for z, flat in zip(table["atomic_numbers"], table["positions"], strict=True):
+        pos, mass = np.array(flat, np.float32).reshape(-1, 3).astype(float), ase.data.atomic_masses[z]
+        distances = np.square(pos - mass @ pos / mass.sum()).sum(1)
+        table["r2"].append(sum(own[a] + charge[a] * d for a, d in zip(z, distances, strict=True)))
+    units = '{"energy": "eV", "gap": "eV", "r2": "a0^2"}'
+    prepare([str(save(table, units=units))], tmp_path / "set")
+    shards = ShardSet.open(tmp_path / "set")
+    rows = np.random.default_rng(0).permutation(200)
+    found = fit_references(shards, rows, ["r2", "energy"])
+    assert found.atom_ref[0, list(own)] == pytest.approx(list(own.values()), rel=1e-6)
+    assert found.extent_ref[0, list(charge)] == pytest.approx(list(charge.values()), rel=1e-6)
+    assert not found.extent_ref[1].any()
+    predicted = composition(shards, rows) @ found.atom_ref[0] + extents(shards, rows) @ found.extent_ref[0]
+    assert predicted == pytest.approx(np.array(table["r2"])[rows], rel=1e-6)
 
 
 def test_unseen_elements_are_recorded(made):

@@ -254,7 +254,7 @@ class BackboneSuite:
         target = (gap - gap.mean()) / gap.std()
         torch.manual_seed(0)
         model = make_backbone(self.config)
-        readout = ReadOut(model.width, ["intensive"], 0.0)
+        readout = ReadOut(model.width, ["mean"], 0.0)
         parameters = [*model.parameters(), *readout.parameters()]
         optimizer = torch.optim.Adam(parameters, lr=2e-3)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 1000, 1e-5)

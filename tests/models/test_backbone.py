@@ -34,7 +34,7 @@ def test_a_recipe_says_how_many_parameters_its_backbone_has(path):
 @pytest.mark.parametrize("name", HIDDEN)
 def test_fused_model_takes_every_backbone(name):
     """Also a batch without a single edge leaves no parameter without a gradient: ranks would wait."""
-    model = FusedModel(load_recipe(None, small(name)), ["intensive", "extensive"], None)
+    model = FusedModel(load_recipe(None, small(name)), ["mean", "sum"], None)
     for sizes in ([3, 1, 5], [1, 1]):
         model.zero_grad()
         scaled, _ = model(batch_of(sizes, [[]] * len(sizes)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from conftest_models import batch_of
@@ -23,7 +24,7 @@ def minilm() -> TextSource:
 
 
 def make(minilm: TextSource, *overrides: str) -> FusedModel:
-    model = FusedModel(load_recipe(None, [SMALL, *overrides]), ["extensive", "dipole"], minilm)
+    model = FusedModel(load_recipe(None, [SMALL, *overrides]), ["sum", "dipole"], minilm)
     with torch.no_grad():  # the last layer starts at zero: give it weights, so that outputs differ
         model.readout.contribution.weight.normal_(generator=torch.Generator().manual_seed(5))
     return model
@@ -118,7 +119,7 @@ def test_modalities_share_fusion_and_readout(minilm):
 
 
 def test_readout_sums_extensive_and_averages_others():
-    readout = ReadOut(8, ["extensive", "intensive"], 0.0)
+    readout = ReadOut(8, ["sum", "mean"], 0.0)
     with torch.no_grad():
         readout.contribution.bias.copy_(torch.tensor([2.0, 3.0]))
     graph = Graph.make(torch.ones(5), torch.zeros(5, 3), torch.tensor([0, 1, 5]))
@@ -145,10 +146,26 @@ def test_dipole_is_that_of_the_charges():
     torch.testing.assert_close(same, torch.full((2, 1), 1e-4))
 
 
+def test_scaler_adds_references_and_extents():
+    """Water, its centre of mass by hand; one target with extents, one with a mean."""
+    pos = torch.tensor([[0.0, 0, 0], [0.76, 0.59, 0], [-0.76, 0.59, 0]]) + 4.0
+    mass = np.array([15.999, 1.008, 1.008])
+    distances = np.square(pos.numpy() - mass @ pos.numpy() / mass.sum()).sum(1)
+    reference, extent = torch.zeros(2, 119, 2, dtype=torch.float64)
+    reference[[1, 8], 0], extent[[1, 8], 0] = torch.tensor([[3.0, 10.0], [3.5, 29.0]]).double()
+    scaler = Scaler(torch.tensor([2.0, 0.5]).double(), torch.tensor([0.0, 7.0]).double(), reference, extent)
+    graph = Graph.make(torch.tensor([8, 1, 1]), pos, torch.tensor([0, 3]))
+    found = scaler.units(torch.tensor([[1.0, 1.0]]), graph)
+    expected = 16.0 + (np.array([29.0, 3.5, 3.5]) * distances).sum() + 2.0
+    assert found.tolist()[0] == pytest.approx([expected, 7.5], rel=1e-6)
+
+
 def test_scaler_keeps_the_digits_of_total_energies():
     reference = torch.zeros(119, 1, dtype=torch.float64)
     reference[6] = -1030.1234567
-    scaler = Scaler(torch.tensor([0.25]).double(), torch.zeros(1).double(), reference)
+    scaler = Scaler(
+        torch.tensor([0.25]).double(), torch.zeros(1).double(), reference, torch.zeros_like(reference)
+    )
     graph = Graph.make(torch.tensor([6] * 10), torch.zeros(10, 3), torch.tensor([0, 10]))
     y = torch.tensor([[10 * -1030.1234567 + 1e-4]], dtype=torch.float64)
     scaled = scaler.scaled(y, graph)

@@ -1,0 +1,114 @@
+"""`width_matched`: the graph-only model, widened until it trains as many parameters as graph and text.
+
+The control that a gain of text is measured against, so that it cannot be bought by size. What counts is what
+trains: backbone, fusion, read-out and the map from text (as the paper's table counts its models), adapters
+in `lora`, the whole language model in `full`, and nothing of a `frozen` one. With `full` the control is
+therefore as large as graph model and language model together, far wider than the other models of the recipe
+and as slow as that: `lora` and `frozen` give a control of ordinary size.
+
+All widths of the backbone grow by one factor (hidden, filters and so on; layers, cutoff and basis functions
+stay), and fusion and read-out follow the width of its atom vectors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from mmgnn_dist.config import Backbone, Recipe
+from mmgnn_dist.data.encoder_files import resolve_encoder
+from mmgnn_dist.errors import UserError
+from mmgnn_dist.models.fused import FusedModel, TextSource
+
+WIDTHS: dict[str, tuple[str, ...]] = {
+    "schnet": ("hidden", "filters"),
+    "painn": ("hidden",),
+    "dimenetpp": ("hidden", "triplet", "basis", "output"),
+    "equiformer": ("hidden", "head", "mlp", "features"),
+    "faenet": ("hidden", "filters"),
+}
+TOLERANCE = 0.02  # of the count that is to be reached
+CLOSE = 0.001  # the search ends here
+TRIES = 24
+
+
+@dataclass(frozen=True)
+class Matched:
+    """A widened recipe.
+
+    Attributes:
+        recipe: with the wider backbone. parameters: that it trains. wanted: that graph and text train.
+    """
+
+    recipe: Recipe
+    parameters: int
+    wanted: int
+
+
+def trainable(model: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def match_width(recipe: Recipe, forms: list[str]) -> Matched:
+    """Widen the backbone of a recipe of modality `width_matched`.
+
+    Args:
+        recipe: its modality `both` is what is matched. forms: read-out of each target.
+
+    Raises:
+        UserError: no encoder there, or no width within 2 % of the count (of a narrow backbone one channel
+            more is a large step).
+    """
+    files = resolve_encoder(recipe.text.encoder, recipe.text.revision)
+    wanted = trainable(FusedModel(_changed(recipe, modality="both"), forms, TextSource(files, blank=())))
+    known: dict[str, Matched] = {}
+
+    def at(factor: float) -> Matched:
+        wider = _changed(recipe, backbone=widen(recipe.model.backbone, factor))
+        key = wider.model.backbone.model_dump_json()
+        if key not in known:
+            known[key] = Matched(wider, trainable(FusedModel(wider, forms, None)), wanted)
+        return known[key]
+
+    def off(found: Matched) -> float:
+        return abs(found.parameters / wanted - 1.0)
+
+    low, high = 1.0, 2.0
+    while at(high).parameters < wanted:
+        low, high = high, 2.0 * high
+    for turn in range(TRIES):
+        # the count is nearly quadratic in the factor: its root is interpolated, every other turn halves
+        below, above, goal = (n**0.5 for n in (at(low).parameters, at(high).parameters, wanted))
+        share = (goal - below) / (above - below) if turn % 2 == 0 and above > below else 0.5
+        factor = low + min(max(share, 0.02), 0.98) * (high - low)
+        low, high = (factor, high) if at(factor).parameters < wanted else (low, factor)
+        if off(at(factor)) < CLOSE:
+            break
+    best = min(known.values(), key=off)
+    if off(best) > TOLERANCE:
+        raise UserError(
+            f"width_matched reaches {best.parameters} of {wanted} trainable parameters: one channel more of "
+            f"a backbone this narrow is too large a step; take a larger model.backbone.hidden, or leave "
+            f"width_matched out"
+        )
+    return best
+
+
+def widen(backbone: Backbone, factor: float) -> Backbone:
+    """The same backbone with all its widths multiplied and rounded.
+
+    The first is rounded to the nearest, the others down, so that they do not all step at one factor.
+    """
+    changes: dict[str, Any] = {}
+    for place, name in enumerate(WIDTHS[backbone.name]):
+        value, half = getattr(backbone, name), 0.5 if place == 0 else 0.0
+        wider = [int(factor * width + half) for width in (value if isinstance(value, tuple) else (value,))]
+        changes[name] = tuple(wider) if isinstance(value, tuple) else wider[0]
+    return backbone.model_copy(update=changes)
+
+
+def _changed(recipe: Recipe, **changes: Any) -> Recipe:
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update=changes)})

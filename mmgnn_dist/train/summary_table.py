@@ -1,0 +1,85 @@
+"""The summary of a run's cost on the terminal, every number with its unit; prefixes are decimal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+
+def print_summary(runs: list[dict[str, Any]]) -> None:
+    """Show what `summary.summarise` found."""
+    console = Console(highlight=False)
+    for run in runs:
+        text = f"{run['text']['encoder']} ({run['text']['mode']})" if run["text"] else "no text"
+        ranks = f"{run['ranks']} rank" + "s" * (run["ranks"] > 1)
+        console.print(f"[bold]{run['name']} {run['modality']}[/]: {run['backbone']}, {text}")
+        console.print(f"{ranks}, {run['device']}, {run['precision']}, ZeRO stage {run['zero_stage']}")
+        console.print(_work(run))
+        console.print(_memory(run["memory_bytes_per_rank"]))
+        for line in _lines(run):
+            console.print(line)
+        console.print()
+
+
+def _work(run: dict[str, Any]) -> Table:
+    """Parameters and operations by branch."""
+    table = _table("branch", "parameters", "trainable", "forward per molecule")
+    flop = run["flop"]
+    work = flop["forward_per_molecule_by_branch"] | {"all": flop["forward_per_molecule"]}
+    for branch, count in run["parameters"].items():
+        forward = scaled(work[branch], "FLOP") if branch in work else ""
+        table.add_row(_words(branch), f"{count['total']:,}", f"{count['trainable']:,}", forward)
+    return table
+
+
+def _memory(held: dict[str, int]) -> Table:
+    """Bytes on each rank."""
+    table = _table("memory per rank", "")
+    for name, count in held.items():
+        if count:
+            table.add_row(_words(name), scaled(count, "B"))
+    return table
+
+
+def _lines(run: dict[str, Any]) -> list[str]:
+    flop, steps, on = run["flop"], run["steps"], run["measured_on"]
+    whole, forward = flop["training_per_molecule"], flop["forward_per_molecule"]
+    lines = [f"training: {scaled(whole, 'FLOP')} per molecule, {whole / forward:.1f} times forward"]
+    if flop["text_forward_per_token"]:
+        lines.append(f"text encoder: {scaled(flop['text_forward_per_token'], 'FLOP')} per token, forward")
+    if once := run.get("frozen_encoder"):
+        lines.append(
+            f"frozen encoder: {once['parameters']:,} parameters, {scaled(once['flop_per_molecule'], 'FLOP')} "
+            "per molecule, once for the shard set"
+        )
+    passes = f"{steps['passes_per_step']} pass" + "es" * (steps["passes_per_step"] > 1)
+    return [
+        *lines,
+        f"steps: {steps['per_epoch']:,} per epoch, {steps['total']:,} in all",
+        f"a step: {steps['molecules_per_step']:.1f} molecules, {steps['tokens_per_step']:,.0f} tokens, "
+        f"{passes} on each rank",
+        f"measured on {on['molecules']} molecules with {on['atoms']} atoms and {on['tokens']:,} tokens",
+    ]
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column(first)
+    for heading in others:
+        table.add_column(heading, justify="right")
+    return table
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def scaled(count: float, unit: str) -> str:
+    """A number to three digits with a decimal prefix: `1.23 GFLOP`."""
+    power = 0
+    while count >= 999.5:
+        count, power = count / 1000.0, power + 1
+    return f"{count:.3g} {('', 'k', 'M', 'G', 'T', 'P', 'E')[power]}{unit}"
