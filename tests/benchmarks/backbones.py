@@ -253,15 +253,13 @@ def main() -> None:
         "overrides", nargs="*", metavar="key=value", help="of every recipe, e.g. train.epochs=2"
     )
     parser.add_argument("--to", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--only", choices=BACKBONES, help="train this one, first seed, and print no table")
+    parser.add_argument("--only", choices=BACKBONES, help="train this one, and print no table")
     arguments = parser.parse_args()
     shards = molecules(arguments.source, arguments.to)
     runs = arguments.to / "runs"
-    for seed in range(1 if arguments.only else max(SEEDS.values())):
-        for name in [arguments.only] if arguments.only else BACKBONES:
-            if seed < SEEDS.get(name, 1):
-                recipe = recipe_of(name, seed, shards, arguments.overrides)
-                train(cells(runs, name)[seed], name, recipe)
+    for name in [arguments.only] if arguments.only else BACKBONES:
+        for seed, cell in enumerate(cells(runs, name)):
+            train(cell, name, recipe_of(name, seed, shards, arguments.overrides))
     if arguments.only:
         return
     found = {name: [read_results(cell) for cell in cells(runs, name)] for name in BACKBONES}
