@@ -85,6 +85,8 @@ class PygBackbone(Backbone):
         with torch.no_grad():
             for name, (own,) in mapping.items():
                 theirs[name].copy_(ours[own][: len(theirs[name])])  # it has fewer elements
+        for block in self.body.interactions:
+            del block.mlp  # the same module as conv.nn, which an export would hold twice
         self.width, self.cutoff = config.hidden, config.cutoff
 
     def features(self, graph: Graph) -> AtomFeatures:
