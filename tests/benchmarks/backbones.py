@@ -33,7 +33,7 @@ from golden import PYG_SCHNET, schnet_mapping
 from mmgnn_dist.config import Recipe, SchNetConfig, load_recipe
 from mmgnn_dist.data.pipeline import prepare
 from mmgnn_dist.data.shards import ShardSet
-from mmgnn_dist.files import read_json, write_json, write_text
+from mmgnn_dist.files import write_text
 from mmgnn_dist.models.backbone import AtomFeatures, Backbone
 from mmgnn_dist.models.graph import Graph, edge_vectors, edges_within
 from mmgnn_dist.models.schnet import SchNet
@@ -65,7 +65,6 @@ SCHEDULE = [
     "train.threads=1", "train.loss=l1", "track.wandb=disabled",
     "train.optim={lr: 2.0e-3, lr_fusion: 2.0e-3, warmup: 0.05, final_lr: 0.01, ema: 0.99}",
 ]  # fmt: skip
-COST = "cost.json"
 TIMED, UNTIMED, ROUNDS = 8, 2, 3  # steps, steps before them, times of which the best counts
 
 
@@ -165,14 +164,9 @@ def speed(recipe: Recipe) -> tuple[int, float]:
 
 def train(cell: Path, name: str, recipe: Recipe) -> None:
     """Train a cell to its end, unless it is there; a cell of another recipe is refused."""
-    spent = read_json(cell / COST)["cpu_seconds"] if (cell / COST).is_file() else 0.0
-    known, started = (cell / METRICS).is_file(), time.process_time()
     with backbone_of(name):
-        code = train_with_twins(recipe, cell, nproc=1, as_json=True)
-    if not known:
-        write_json(cell / COST, {"cpu_seconds": spent + time.process_time() - started})
-    if code:
-        sys.exit(f"{cell} was stopped; the same command continues")
+        if train_with_twins(recipe, cell, nproc=1, as_json=True):
+            sys.exit(f"{cell} was stopped; the same command continues")
 
 
 def errors_table(found: dict[str, list[dict[str, Any]]]) -> list[str]:
@@ -189,25 +183,20 @@ def errors_table(found: dict[str, list[dict[str, Any]]]) -> list[str]:
     return lines
 
 
-def cost_table(
-    found: dict[str, list[dict[str, Any]]], runs: Path, shards: Path, given: list[str]
-) -> list[str]:
-    """The gap against the simple baselines, parameters, speed, CPU seconds of a whole run."""
+def cost_table(found: dict[str, list[dict[str, Any]]], shards: Path, given: list[str]) -> list[str]:
+    """The gap against the simple baselines, parameters, speed."""
     gap = next(metric for metric in next(iter(found.values()))[0]["metrics"] if "/gap_" in metric)
     costs = dict.fromkeys(BACKBONES, (0, 0.0))
     for _ in range(ROUNDS):
         for name in BACKBONES:
             with backbone_of(name):
                 costs[name] = max(costs[name], speed(recipe_of(name, 0, shards, given)))
-    lines = heading(["backbone", "gap", "parameters", "molecules/s", "× PyG's SchNet", "CPU s a run"])
+    lines = heading(["backbone", "gap", "parameters", "molecules/s", "× PyG's SchNet"])
     for name, results in found.items():
         share = errors(results, gap).mean() / min(simple(results[0], gap))
         parameters, rate = costs[name]
-        seconds = statistics.mean(
-            read_json(cell / COST)["cpu_seconds"] for cell in cells(runs, name)[: len(results)]
-        )
         shown = [f"{100 * share:.0f} %", f"{parameters:,}", f"{rate:.0f}", f"{rate / costs[PYG][1]:.2f}"]
-        lines.append(row([name, *shown, f"{seconds:.0f}"]))
+        lines.append(row([name, *shown]))
     return lines
 
 
@@ -271,7 +260,7 @@ def main() -> None:
             train(cell, name, recipe_of(name, seed, shards, arguments.overrides))
     found = {name: finished(cells(runs, name)) for name in BACKBONES}
     found = {name: results for name, results in found.items() if results}
-    parts = [errors_table(found), cost_table(found, runs, shards, arguments.overrides)]
+    parts = [errors_table(found), cost_table(found, shards, arguments.overrides)]
     if {"SchNet", PYG} <= found.keys():
         parts.append(pyg_table(found))
     text = "\n\n".join("\n".join(lines) for lines in parts) + "\n"
