@@ -1,10 +1,8 @@
 """The batch script of a profile: parameters of sbatch, what runs before the ranks, what runs after them.
 
-submitit writes `#SBATCH` lines and the `srun` line; SETUP comes before and AFTER behind. AFTER reads the
-notes of the ranks (`task.py`) and leaves with 0 when all are done and 1 for a fault of their own, which would
-come again; anything else (saved in order, killed, node lost) sends the job back to the queue, `max_restarts`
-times at most. A job that the user cancels or that Slurm itself preempts is no longer running then and is left
-alone.
+submitit writes the `#SBATCH` lines and the `srun` line. Before it stands what the profile says; after it the
+notes of the ranks (`task.py`) decide whether the job goes back to the queue. The shell functions for that are
+in `job.sh`, which plain sbatch files read too.
 """
 
 from __future__ import annotations
@@ -15,30 +13,7 @@ from typing import Any
 
 from mmgnn_dist.cluster.profile import Profile
 
-SETUP = """\
-export PYTHONSAFEPATH=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}} OMP_WAIT_POLICY=PASSIVE
-export SLURM_JOB_END_TIME=${SLURM_JOB_END_TIME:-$(date +%s -d "$(squeue -h -j "$SLURM_JOB_ID" -o %e)")}
-if [ "${SLURM_RESTART_COUNT:-0}" -gt "$max_restarts" ]; then
-  echo "mmgnn: restarted $SLURM_RESTART_COUNT times (max_restarts): submit it again to continue" >&2
-  exit 1
-fi"""
-AFTER = """\
-ended=$?
-notes() { find "$run/slurm/$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}" -name "rank_*.$1" 2>/dev/null | wc -l; }
-world=$((SLURM_JOB_NUM_NODES * SLURM_NTASKS_PER_NODE))
-told=$(($(notes done) + $(notes stopped) + $(notes failed) + $(notes killed) + $(notes ended)))
-[ "$(notes done)" = "$world" ] && exit 0
-if [ "$(notes started)" = 0 ]; then echo "mmgnn: no rank started" >&2; exit 1; fi
-[ "$(notes failed)" -gt 0 ] && [ "$(notes killed)" = 0 ] && [ "$told" = "$world" ] && exit 1
-case $(scontrol -o show job "$SLURM_JOB_ID" | grep -o 'JobState=[A-Z]*') in
-  JobState=RUNNING|JobState=TIMEOUT) ;;
-  *) exit "$ended" ;;
-esac
-if [ "${SLURM_RESTART_COUNT:-0}" -ge "$max_restarts" ]; then
-  echo "mmgnn: restarted $max_restarts times (max_restarts): submit it again to continue" >&2
-  exit 1
-fi
-scontrol requeue "$SLURM_JOB_ID" && sleep 60"""
+SHELL = Path(__file__).with_name("job.sh")
 
 
 def parameters(profile: Profile, name: str, runs: list[Path], code: Path) -> dict[str, Any]:
@@ -66,7 +41,7 @@ def parameters(profile: Profile, name: str, runs: list[Path], code: Path) -> dic
         "signal_delay_s": profile.signal_lead, "partition": profile.partition, "qos": profile.qos,
         "account": profile.account, "constraint": profile.constraint, "wckey": None,
         "mem": f"{profile.memory_gb}GB" if profile.memory_gb else None, "stderr_to_stdout": True,
-        "additional_parameters": more, "setup": setup(profile, runs, code), "teardown": AFTER.splitlines(),
+        "additional_parameters": more, "setup": setup(profile, runs, code), "teardown": ["mmgnn_after $?"],
         "srun_args": srun,
     }  # fmt: skip
     return found
@@ -78,7 +53,7 @@ def setup(profile: Profile, runs: list[Path], code: Path) -> list[str]:
     lines += ["run=${runs[${SLURM_ARRAY_TASK_ID:-0}]}", f"max_restarts={profile.max_restarts}"]
     lines += [f"module load {shlex.quote(name)}" for name in profile.modules]
     lines += profile.setup
-    variables = {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    variables: dict[str, str] = {}
     if profile.interface:
         variables |= dict.fromkeys(("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"), profile.interface)
     if profile.scratch:
@@ -88,7 +63,7 @@ def setup(profile: Profile, runs: list[Path], code: Path) -> list[str]:
     variables |= profile.environment
     lines += [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     lines.append(f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}")
-    return [*lines, *SETUP.splitlines()]
+    return [*lines, *SHELL.read_text(encoding="utf-8").splitlines(), "mmgnn_before"]
 
 
 def interpreter(profile: Profile, own: str, runs: list[Path], code: Path) -> str:

@@ -7,7 +7,7 @@ It gives the rank its place (RANK, WORLD_SIZE, MASTER_ADDR ...) from Slurm's var
 
 `stopped` has saved (exit code 3), `failed` is a fault of its own (1 or 2) with its last lines, `killed` died
 of a signal, `ended` was ended because another failed. A rank whose supervisor was killed leaves no note. From
-these notes the batch script decides whether the job goes back to the queue (`script.py`), on the host and
+these notes the batch script decides whether the job goes back to the queue (`job.sh`), on the host and
 therefore also where ranks run in a container.
 """
 
