@@ -4,8 +4,11 @@
 mmgnn_before() {
   export PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 HF_HUB_OFFLINE="${HF_HUB_OFFLINE:-1}" OMP_WAIT_POLICY=PASSIVE
   export OMP_NUM_THREADS="${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}"
-  # Slurm tells the end of the allocation from 23.02 on
-  export SLURM_JOB_END_TIME="${SLURM_JOB_END_TIME:-$(date +%s -d "$(squeue -h -j "$SLURM_JOB_ID" -o %e)")}"
+  # Slurm tells the end of the allocation from 23.02 on; a job without a limit has none
+  local end
+  if [ -z "${SLURM_JOB_END_TIME:-}" ] && end=$(squeue -h -j "$SLURM_JOB_ID" -o %e | grep T); then
+    SLURM_JOB_END_TIME=$(date +%s -d "$end") && export SLURM_JOB_END_TIME
+  fi
   if [ "${SLURM_RESTART_COUNT:-0}" -gt "$max_restarts" ]; then
     echo "mmgnn: restarted $SLURM_RESTART_COUNT times (max_restarts): submit it again to continue" >&2
     exit 1
@@ -21,7 +24,7 @@ mmgnn_after() {
   local ended=$1 world=$((SLURM_JOB_NUM_NODES * SLURM_NTASKS_PER_NODE)) told=0 end
   for end in done stopped failed killed ended; do told=$((told + $(mmgnn_notes $end))); done
   [ "$(mmgnn_notes done)" = "$world" ] && exit 0
-  if [ "$(mmgnn_notes started)" = 0 ]; then
+  if [ "$(mmgnn_notes started)" = 0 ] && [ "$ended" -lt 128 ]; then  # above: a signal came very early
     echo "mmgnn: no rank started (srun ended with $ended)" >&2
     exit 1
   fi

@@ -91,7 +91,11 @@ def _dry_run(arguments: argparse.Namespace, plan: Any) -> int:
     if slurm.here():
         verdict = slurm.check_script(script, arguments.profile)
     run, recipe = next(iter(plan.runs.items()))
-    summary = summarise(recipe.model_copy(update={"twins": []}), run, plan.profile.world, arguments.json)
+    recipe = recipe.model_copy(update={"twins": []})
+    if plan.profile.gpus_per_node and recipe.train.precision == "bf16":
+        # a login node may lack the instructions that the GPUs have
+        recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"precision": "auto"})})
+    summary = summarise(recipe, run, plan.profile.world, arguments.json)
     batch = plan.batches[0]
     cut = {"world": batch.world, "micro_batch": batch.micro, "accumulation": batch.accumulation}
     if arguments.json:
