@@ -27,7 +27,7 @@ model:
   modality: both
   backbone: {name: schnet, hidden: 16, filters: 16, interactions: 2, gaussians: 10, cutoff: 5.0}
 train:
-  {epochs: 2, max_steps: 400, batch: 8, threads: 1, precision: fp32, zero_stage: 2, checkpoint_every: 50,
+  {epochs: 2, max_steps: 120, batch: 8, threads: 1, precision: fp32, zero_stage: 2, checkpoint_every: 20,
    validate_every: 2, log_ids: true, optim: {ema: 0.9}}
 track: {wandb: offline}
 """
