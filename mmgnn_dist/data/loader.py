@@ -68,6 +68,8 @@ class Loader:
         shuffle: False keeps the order of `rows`. A process may then have fewer micro-batches than others, or
             none, in a step that has fewer molecules than processes: right for evaluation, where nothing is
             exchanged in a step. With True every process has `passes` micro-batches in every step.
+        fill: without `shuffle`, let a process that would have none take the first molecule of the step too,
+            where all processes have to make the same passes.
         window: molecules of this process read at a time; changes nothing but speed and memory.
 
     Attributes:
@@ -84,14 +86,14 @@ class Loader:
         self, shards: ShardSet, rows: np.ndarray, targets: list[str], tokens: TokenSet | None = None,
         fields: Sequence[str] | None = None, batch: int = 32, seed: int = 0, rank: int = 0, world: int = 1,
         micro: int | None = None, shuffle: bool = True, window: int | None = None,
-        choice: TextChoice | None = None,
+        choice: TextChoice | None = None, fill: bool = False,
     ):  # fmt: skip
         self.shards = shards
         self.rows = np.asarray(rows, np.int64)
         self.targets = list(targets)
         self.tokens = tokens
         self.fields = list(fields if fields is not None else tokens.fields) if tokens else []
-        self.seed, self.rank, self.world, self.shuffle = seed, rank, world, shuffle
+        self.seed, self.rank, self.world, self.shuffle, self.fill = seed, rank, world, shuffle, fill
         _check_names("target", self.targets, shards.targets)
         _check_names("text field", self.fields, tokens.fields if tokens else [])
         if shuffle and not len(self.rows):
@@ -150,6 +152,8 @@ class Loader:
         passes = []  # micro-batches of each step
         for a, b in pairwise(cuts.tolist()):
             mine = [part for part in share(places[a:b], self.rank, self.world, self.passes) if len(part)]
+            if self.fill and not mine:
+                mine = [places[a : a + 1]]
             parts += mine
             passes.append(len(mine))
         plan = Plan(everyone, self._starts)

@@ -111,9 +111,11 @@ class Inputs:
     def ordered(self, part: str, tokens: TokenSet | None, ranks: Ranks) -> Loader:
         """A part in order, each molecule on one rank; a rank may have none if there are fewer than ranks."""
         choice = TextChoice.of(self.recipe.text, self.recipe.train.seed, training=False)
+        cut = self.recipe.train.zero_stage == 3  # weights are gathered pass by pass, by all ranks together
         return self._loader(
-            self.split[part], tokens, rank=ranks.rank, world=ranks.world, shuffle=False, choice=choice
-        )
+            self.split[part], tokens, rank=ranks.rank, world=ranks.world, shuffle=False, choice=choice,
+            fill=cut,
+        )  # fmt: skip
 
     def _loader(self, rows: np.ndarray, tokens: TokenSet | None, **options: Any) -> Loader:
         recipe = self.recipe
@@ -167,7 +169,8 @@ def open_inputs(recipe: Recipe, verify: bool = True, whole: bool = False) -> Inp
             f"{', '.join(CONTEXT_FIELDS)}: join them with 'mmgnn data prepare --text', or set it to false"
         )
     reads = not {recipe.model.modality, *recipe.twins}.isdisjoint(("text", "both"))
-    files = resolve_encoder(recipe.text.encoder, recipe.text.revision) if reads else None
+    text = recipe.text
+    files = resolve_encoder(text.encoder, text.revision, text.random) if reads else None
     if files is not None:
         files.check_pooling(recipe.text.pooling)
     check_tracking(recipe)

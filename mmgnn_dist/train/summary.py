@@ -8,7 +8,8 @@ in bf16 that its backward pass needs are among the activations):
     weights 4 P    gradients 4 T    moments of AdamW 8 T    average of the weights 4 T
 
 From ZeRO stage 1 on the moments and a master copy of 4 T are shared among the ranks, from stage 2 the
-gradients too. A frozen encoder is no part of training: its vectors are computed once for a shard set.
+gradients too, at stage 3 weights and average (beside the layers that are gathered at a time). A frozen
+encoder is no part of training: its vectors are computed once for a shard set.
 """
 
 from __future__ import annotations
@@ -63,11 +64,11 @@ def memory(parameters: int, trainable: int, activations: int, stage: int, world:
         parameters, trainable: counts. activations: bytes. stage: of ZeRO. world: ranks.
     """
     held = {
-        "weights": 4 * parameters,
+        "weights": 4 * parameters // (world if stage == 3 else 1),
         "gradients": 4 * trainable // (world if stage >= 2 else 1),
         "optimizer": 8 * trainable // (world if stage >= 1 else 1),
         "master_copy": 4 * trainable // world if stage >= 1 else 0,
-        "average": 4 * trainable,
+        "average": 4 * trainable // (world if stage == 3 else 1),
         "activations": activations,
     }
     return held | {"total": sum(held.values())}
