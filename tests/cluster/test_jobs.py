@@ -188,7 +188,7 @@ def test_slurmd_killed_and_brought_back(cluster, recipe, undisturbed, tmp_path):
     run = tmp_path / "run"
     job = submit(recipe, run)
     reach(run, 45)
-    pid = ask("pgrep", "-f", "slurmd -D -N node1").split()
+    pid = ask("pgrep", "-f", f"slurmd -D -N node1 -f {cluster.folder}/").split()
     for one in pid:
         if Path(f"/proc/{one}/comm").read_text().strip() == "slurmd":
             os.kill(int(one), signal.SIGKILL)
