@@ -11,6 +11,7 @@ from mmgnn_dist.cluster.profile import Profile
 from mmgnn_dist.errors import UserError, nearest
 
 ACTIVE = ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD")
+FAULTS = ("FAILED", "NODE_FAIL", "TIMEOUT", "OUT_OF_MEMORY", "BOOT_FAIL")
 TRY = "use a login node of the cluster, or try on your machine: slurm/README.md, devcluster"
 ANSWER = 60  # seconds that Slurm may take
 
@@ -120,7 +121,7 @@ def job_states(jobs: list[str]) -> dict[str, str]:
     for job in dict.fromkeys(jobs):
         done = ask("squeue", "-h", "-r", "-j", job, "-o", "%T %r")
         words = done.stdout.split() if done.returncode == 0 else []
-        if words and words[0] not in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"):
+        if words and words[0] not in ("COMPLETED", "CANCELLED", *FAULTS):
             waits = words[0] == "PENDING" and len(words) > 1
             found[job] = f"PENDING ({' '.join(words[1:])})" if waits else words[0]
             continue

@@ -69,6 +69,8 @@ def supervise(run: Path) -> str:
 
 
 def _run(run: Path, attempt: Path, rank: int) -> tuple[str, list[str]]:
+    if scratch := os.environ.get("TMPDIR"):  # Python takes another one silently where it is missing
+        Path(scratch).mkdir(parents=True, exist_ok=True)
     environment = os.environ | place(rank) | _master(attempt, rank)
     libc = ctypes.CDLL(None)
 

@@ -15,6 +15,7 @@ import argparse
 import fcntl
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -97,16 +98,28 @@ class Cluster:
             self._stop(self.folder / file, signal.SIGTERM)
 
     def start(self, name: str) -> None:
-        """Start a node."""
-        self._stop(self.folder / f"{name}.pid", signal.SIGKILL)
+        """Start a node; of one that runs without its slurmd, slurmd."""
+        slurmd = ("slurmd", "-N", name, "-f", str(self.conf))
+        if inside := self._inside(name):
+            self._run("nsenter", f"--target={inside}", "--pid", "--mount", *slurmd)
+            return
         log = open(self.folder / "log" / f"{name}.out", "ab")  # noqa: SIM115  the daemon's from here on
-        # as process 1 of the namespace a shell collects the orphans, which slurmd would leave as zombies
-        inner = f"slurmd -D -N {name} -f {self.conf} & wait"
+        # process 1 of the namespace collects the orphans, and outlives slurmd as a machine does
+        inner = f"{shlex.join(slurmd)} && while sleep 1; do :; done"
         node = subprocess.Popen(
             ["unshare", *SPACES, "sh", "-c", inner], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             env=self.environment, start_new_session=True, cwd="/",
         )  # fmt: skip
         (self.folder / f"{name}.pid").write_text(str(node.pid))
+
+    def _inside(self, name: str) -> int | None:
+        """The first process of a node's namespace, None if the node is off."""
+        file = self.folder / f"{name}.pid"
+        try:
+            pid = int(file.read_text())
+            return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+        except (FileNotFoundError, ProcessLookupError, IndexError):
+            return None
 
     def kill(self, name: str) -> None:
         """End a node with everything that runs on it, at once."""
