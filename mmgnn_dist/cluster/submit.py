@@ -51,10 +51,11 @@ class Plan:
     batches: list[BatchPlan]
     steps: list[int]
 
-    def script(self, code: Path) -> str:
-        """The batch script, as submitit writes it."""
+    def script(self) -> str:
+        """The batch script, as submitit writes it; the copy of the code is made when it is submitted."""
         from submitit.slurm.slurm import _make_sbatch_string
 
+        code = self.base / "slurm" / "code" / "SNAPSHOT"
         options = parameters(self.profile, self.name, list(self.runs), code, self.mounts)
         count = len(self.runs) if len(self.runs) > 1 else None
         python = interpreter(self.profile, sys.executable, self.mounts)
@@ -151,11 +152,11 @@ def submit(plan: Plan, profile_path: Path) -> list[dict[str, Any]]:
     """Submit a plan; returns for each run what its `slurm/job.json` holds.
 
     Raises:
-        UserError: if Slurm refuses the job; nothing is submitted then.
+        UserError: if Slurm refuses the job; nothing is submitted or written then.
     """
     slurm.must("sinfo", "--version")
+    slurm.check_script(plan.script(), profile_path)
     code = take_snapshot(plan.base / "slurm" / "code")
-    slurm.check_script(plan.script(code), profile_path)
     for run, recipe in plan.runs.items():
         recipe.save(run / "recipe.yaml")
         (run / "slurm").mkdir(exist_ok=True)

@@ -71,7 +71,10 @@ def supervise(run: Path) -> str:
 def _run(run: Path, attempt: Path, rank: int) -> tuple[str, list[str]]:
     if scratch := os.environ.get("TMPDIR"):  # Python takes another one silently where it is missing
         Path(scratch).mkdir(parents=True, exist_ok=True)
-    environment = os.environ | place(rank) | _master(attempt, rank)
+    master = _master(attempt, rank)
+    if master is None:
+        return "ended", []
+    environment = os.environ | place(rank) | master
     libc = ctypes.CDLL(None)
 
     def die_with_parent() -> None:
@@ -141,8 +144,11 @@ def tasks_per_node(text: str) -> list[int]:
     return counts
 
 
-def _master(attempt: Path, rank: int) -> dict[str, str]:
-    """The first rank's address and a port that is free there, which it leaves in a file for the others."""
+def _master(attempt: Path, rank: int) -> dict[str, str] | None:
+    """The first rank's address and a port that is free there, which it leaves in a file for the others.
+
+    None if another rank failed meanwhile.
+    """
     path = attempt / "master.json"
     if rank == 0:
         address = _own_address()
@@ -152,6 +158,8 @@ def _master(attempt: Path, rank: int) -> dict[str, str]:
         write_text(path, json.dumps({"MASTER_ADDR": address, "MASTER_PORT": str(port)}))
     end = time.monotonic() + PATIENCE
     while not path.exists():
+        if _another_failed(attempt):
+            return None
         if time.monotonic() > end:
             raise TimeoutError(f"rank 0 left no address in {path}: is the run directory on a shared disk?")
         time.sleep(0.1)

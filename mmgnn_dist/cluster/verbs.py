@@ -88,7 +88,7 @@ def _dry_run(arguments: argparse.Namespace, plan: Any) -> int:
     from mmgnn_dist.train.summary import summarise
     from mmgnn_dist.train.summary_table import print_summary
 
-    script = plan.script(plan.base / "slurm" / "code" / "SNAPSHOT")
+    script = plan.script()
     verdict = None
     if slurm.here():
         verdict = slurm.check_script(script, arguments.profile)
