@@ -81,7 +81,7 @@ def test_plain_files_are_accepted(cluster, name):
         ({"qos": "debug", "time": "01:00:00"}, "Slurm refuses the job"),
         ({"constraint": "h100"}, "Slurm refuses the job: Invalid feature"),
         ({"sbatch": ["--reservation=none"]}, "Slurm refuses the job: Requested reservation is invalid"),
-        ({"nodes": 99}, "Slurm refuses the job: Node count"),
+        ({"nodes": 99}, "nodes=99, but partition main has 3"),
     ],
 )
 def test_a_profile_with_a_mistake_is_refused_by_one_line(cluster, recipe, tmp_path, capsys, keys, says):
