@@ -73,10 +73,11 @@ def mounts_of(profile: Profile, base: Path, recipes: list[Recipe]) -> list[str]:
     """
     if profile.container is None:
         return []
-    seen: list[Path | None] = [base, profile.cache, profile.scratch]
+    seen = [path for path in (base, profile.cache, profile.scratch) if path]  # scratch may be a node's own
     for recipe in recipes:
-        seen += [recipe.data.shards, Path(recipe.text.encoder).expanduser()]
-    paths = dict.fromkeys(str(path.resolve()) for path in seen if path and (path.is_dir() or path == base))
+        read = (recipe.data.shards, Path(recipe.text.encoder).expanduser())
+        seen += [path for path in read if path and path.is_dir()]
+    paths = dict.fromkeys(str(path.resolve()) for path in seen)
     return [*(f"{path}:{path}" for path in paths), *profile.container.mounts]
 
 
