@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from mmgnn_dist import __version__
+from mmgnn_dist.cluster.verbs import add_verbs
 from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, EXTRAS, UserError, need
+from mmgnn_dist.progress import quiet_libraries
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -149,6 +149,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     evaluate.set_defaults(action=_evaluate)
 
+    add_verbs(verbs)
+
     bench = verbs.add_parser("bench", help="measure side by side")
     bench.add_argument("what", choices=("loader", "checkpoint"))
     bench.add_argument("--shards", type=Path, required=True, metavar="SHARDS")
@@ -259,7 +261,7 @@ def _audit(arguments: argparse.Namespace) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    _quiet_environment()
+    quiet_libraries()
     from mmgnn_dist.config import load_recipe
     from mmgnn_dist.data.overview import look, print_overview
     from mmgnn_dist.data.page import write_page
@@ -284,7 +286,7 @@ def _train(arguments: argparse.Namespace) -> int:
     recipe = load_recipe(arguments.recipe, arguments.overrides)
     if arguments.nproc < 1:
         raise UserError(f"--nproc {arguments.nproc}: give at least one rank")
-    _quiet_environment()
+    quiet_libraries()
     if not arguments.json:
         print("loading libraries", file=sys.stderr)
     folder = arguments.run or Path("runs") / recipe.name
@@ -304,7 +306,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    _quiet_environment()
+    quiet_libraries()
     from mmgnn_dist.train.session import evaluate_run
 
     metrics = evaluate_run(arguments.run, arguments.data, arguments.json)
@@ -314,7 +316,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    _quiet_environment()
+    quiet_libraries()
     if arguments.what == "checkpoint":
         from mmgnn_dist.train.bench import checkpoint_bench, print_checkpoint_bench
 
@@ -327,17 +329,6 @@ def _bench(arguments: argparse.Namespace) -> int:
     result = loader_bench(arguments.shards, fields=fields, batch=arguments.batch, repeats=arguments.repeats)
     print_loader_bench(result)
     return EXIT_DONE
-
-
-def _quiet_environment() -> None:
-    """Keep libraries from writing between the lines of a progress bar; set before they are imported."""
-    defaults: dict[str, Any] = {
-        "TOKENIZERS_PARALLELISM": "false",
-        "TRANSFORMERS_VERBOSITY": "error",
-        "PYTHONWARNINGS": "ignore",
-    }
-    for name, value in defaults.items():
-        os.environ.setdefault(name, value)
 
 
 if __name__ == "__main__":

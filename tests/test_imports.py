@@ -21,7 +21,8 @@ ALLOWED = {
     "models": BASE | {"chem", "data"},
     "train": BASE | {"chem", "data", "models"},
     "bench": BASE | {"chem", "data", "models", "train"},
-    "cli": BASE | {"chem", "data", "models", "train", "bench"},
+    "cluster": BASE | {"chem", "data", "models", "train", "bench"},
+    "cli": BASE | {"chem", "data", "models", "train", "bench", "cluster"},
 }
 HEAVY = {
     "torch",
@@ -35,6 +36,7 @@ HEAVY = {
     "peft",
     "matplotlib",
     "pubchempy",
+    "submitit",
 }
 
 

@@ -11,6 +11,7 @@ import logging
 import os
 import platform
 import sys
+import time
 import traceback
 from importlib.metadata import version
 from pathlib import Path
@@ -41,6 +42,7 @@ from mmgnn_dist.train.textside import open_text
 from mmgnn_dist.train.track import Wandb, run_id
 
 PACKAGES = ("mmgnn_dist", "torch", "torch-geometric", "deepspeed", "transformers", "numpy", "pyarrow")
+LOST = 240.0  # seconds that a requeued job waits for the run directory
 log = logging.getLogger(__name__)
 
 
@@ -87,11 +89,18 @@ def _only_one(folder: Path) -> IO[str]:
         UserError: if another process trains it.
     """
     lock = open(folder / "logs" / "lock", "w")  # noqa: SIM115  held, then closed by the caller
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise UserError(f"{folder} is being trained by another process: wait for it, or end it") from None
-    return lock
+    # a node that Slurm has lost may still compute for a while, or a file server keep the locks of a dead one
+    requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+    end = time.monotonic() + (LOST if requeued else 0)
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except OSError:
+            if time.monotonic() >= end:
+                told = "is being trained by another process: wait for it, or end it"
+                raise UserError(f"{folder} {told}") from None
+        time.sleep(0.5)
 
 
 def done(folder: Path, recipe: Recipe) -> bool:
