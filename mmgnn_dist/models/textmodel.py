@@ -64,6 +64,17 @@ def load_encoder(files: EncoderFiles) -> Any:
     return model
 
 
+def text_skeleton(files: EncoderFiles) -> Any:
+    """An encoder's layers and shapes without any weights, on the device `meta`."""
+    from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
+    from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
+
+    config = AutoConfig.from_pretrained(files.folder, local_files_only=True, trust_remote_code=False)
+    encodes = config.model_type in MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
+    with torch.device("meta"):
+        return (AutoModelForTextEncoding if encodes else AutoModel).from_config(config)
+
+
 def lora_targets(model: nn.Module) -> list[str]:
     """The modules that adapters go beside, found by the architecture's names.
 
