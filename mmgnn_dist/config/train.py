@@ -45,6 +45,14 @@ class TrainConfig(Section):
     patience: int | None = Field(None, ge=1, description="validations without gain before an early stop")
     checkpoint_every: int = Field(200, ge=1, description="steps")
     keep_checkpoints: int = Field(1, ge=1, description="beside the best one")
+    max_skipped: int = Field(
+        10, ge=0, description="steps left out for a loss or gradient that is not finite before the run stops"
+    )
+    timeout: int = Field(
+        1800,
+        ge=4,
+        description="seconds without progress after which a rank names whom it waits for, and ends",
+    )
     threads: int = Field(0, ge=0, description="CPU threads per rank; 0: cores divided by ranks")
     log_ids: bool = Field(False, description="write the molecules of every step to logs/ids_rank_N.jsonl")
     optim: OptimConfig = OptimConfig()

@@ -86,8 +86,7 @@ def predict(
     parts: list[tuple[np.ndarray, ...]] = []
     for step in loader.epoch(0):
         for batch in step.micro:
-            if not batch.size:
-                continue
+            ranks.beat(f"evaluating batch {step.index}")
             vectors = embeddings.of(batch.rows).to(ranks.device) if embeddings else None
             there = batch.to(ranks.device)
             scaled, gate = model(there, vectors)

@@ -12,6 +12,7 @@ import os
 import platform
 import sys
 import traceback
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
@@ -29,6 +30,7 @@ from mmgnn_dist.train.ema import Average
 from mmgnn_dist.train.engine import BatchPlan, deepspeed_config, make_engine
 from mmgnn_dist.train.evaluate import predict
 from mmgnn_dist.train.export import encoder_identity, export_model, fingerprint, load_export
+from mmgnn_dist.train.guards import Watch
 from mmgnn_dist.train.journal import Journal
 from mmgnn_dist.train.loop import Parts, State, Trainer
 from mmgnn_dist.train.ranks import Ranks, start_ranks
@@ -54,7 +56,7 @@ def run(folder: Path, quiet: bool = False) -> int:
         UserError: for wrong input.
     """
     recipe = load_recipe(folder / "recipe.yaml")
-    ranks = start_ranks(recipe.train.threads)
+    ranks = start_ranks(recipe.train.threads, recipe.train.timeout)
     (folder / "logs").mkdir(exist_ok=True)
     lock = _only_one(folder) if ranks.first else None
     handler = _log_to(folder / "logs" / f"rank_{ranks.rank}.log")
@@ -62,8 +64,9 @@ def run(folder: Path, quiet: bool = False) -> int:
         if done(folder, recipe):
             return EXIT_DONE
         inputs = open_inputs(recipe, verify=ranks.first)
+        watch = Watch(folder / "logs", ranks.rank, ranks.world, recipe.train.timeout)
         with Progress(folder.name, quiet or not ranks.first) as progress:
-            return _train(folder, inputs, ranks, progress)
+            return _train(folder, inputs, replace(ranks, beat=watch.beat), progress, watch)
     finally:
         logging.getLogger("mmgnn_dist").removeHandler(handler)
         if lock:
@@ -115,7 +118,7 @@ def _log_to(path: Path) -> logging.Handler:
     return handler
 
 
-def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> int:
+def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress, watch: Watch) -> int:
     recipe, shards = inputs.recipe, inputs.shards
     train = recipe.train
     autocast = compute_type(recipe, ranks.device)
@@ -174,22 +177,25 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
         if found:
             progress.say(f"continuing at step {state.step} from {found}")
     trainer = Trainer(parts, state, average)
-    finished = trainer.run()
-    if finished:
-        best, best_scaler, about_best = load_export(folder / "export", recipe, inputs.forms, text.source)
-        found_test = predict(
-            best.to(ranks.device), inputs.ordered("test", text.tokens, ranks), best_scaler.to(ranks.device),
-            ranks, text.embeddings,
-        )  # fmt: skip
-        if found_test is not None:
-            last = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-            facts = {
-                "steps": state.step, "best_step": about_best["step"], "seconds": round(state.seconds, 1),
-                "world": ranks.world, "precision": "bf16" if autocast else "fp32",
-                **size, "weights": fingerprint(last), "averaged_weights": fingerprint(average.weights),
-            }  # fmt: skip
-            write_results(folder, inputs, found_test, facts)
-            parts.write("end", step=state.step, **read_json(folder / METRICS)["metrics"])
+    found_test = None
+    with watch:
+        finished = trainer.run()
+        if finished:
+            best, best_scaler, about_best = load_export(folder / "export", recipe, inputs.forms, text.source)
+            found_test = predict(
+                best.to(ranks.device), inputs.ordered("test", text.tokens, ranks),
+                best_scaler.to(ranks.device), ranks, text.embeddings,
+            )  # fmt: skip
+    if found_test is not None:
+        last = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+        facts = {
+            "steps": state.step, "best_step": about_best["step"], "skipped_steps": state.skipped,
+            "seconds": round(state.seconds, 1), "world": ranks.world,
+            "precision": "bf16" if autocast else "fp32",
+            **size, "weights": fingerprint(last), "averaged_weights": fingerprint(average.weights),
+        }  # fmt: skip
+        write_results(folder, inputs, found_test, facts)
+        parts.write("end", step=state.step, **read_json(folder / METRICS)["metrics"])
     if sink:
         metrics = read_json(folder / METRICS)["metrics"] if finished else {}
         sink.finish(metrics, sorted((folder / "plots").glob("*.png")) if finished else [])

@@ -60,7 +60,9 @@ def test_ranks_agree_and_tokens_are_predicted(tmp_path, control):
         assert all(step.imbalance == pytest.approx(imbalance(loads), abs=1e-12) for step in steps)
         seen = np.concatenate([batch.rows for step in steps for batch in step.micro])
         assert sorted(seen) == sorted(steps[0].global_rows)
-        by_row = dict(zip(seen.tolist(), np.concatenate(sum(predicted, [])).tolist(), strict=True))
+        by_row = dict(
+            zip(seen.tolist(), np.concatenate([c for own in predicted for c in own]).tolist(), strict=True)
+        )
         cost = [by_row[row] for row in steps[0].global_rows.tolist()]
         stride.append(imbalance(np.array([sum(cost[k::3]) for k in range(3)])))
     assert imbalance(loads) < 0.5 * np.mean(stride)
