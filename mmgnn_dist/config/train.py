@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mmgnn_dist.config.section import Section
 
@@ -40,11 +40,21 @@ class TrainConfig(Section):
         "auto", description="auto: bf16 where the hardware has it"
     )
     dropout: bool = Field(True, description="false: no dropout anywhere, the language model included")
-    zero_stage: Literal[0, 1, 2] = 1
+    zero_stage: Literal[0, 1, 2, 3] = Field(
+        1, description="what the ranks share out: 1 the optimiser, 2 gradients too, 3 weights too; 0 nothing"
+    )
+    offload: Literal["none", "optimizer", "parameters"] = Field(
+        "none",
+        description="what is kept and updated in host memory: the optimiser (zero_stage 1 to 3), and the "
+        "weights too (zero_stage 3); of use with GPUs alone",
+    )
     validate_every: int = Field(1, ge=1, description="epochs")
     patience: int | None = Field(None, ge=1, description="validations without gain before an early stop")
     checkpoint_every: int = Field(200, ge=1, description="steps")
     keep_checkpoints: int = Field(1, ge=1, description="beside the best one")
+    deterministic: bool = Field(
+        False, description="only operations that give the same bits from run to run, on GPUs too"
+    )
     max_skipped: int = Field(
         10, ge=0, description="steps left out for a loss or gradient that is not finite before the run stops"
     )
@@ -56,6 +66,19 @@ class TrainConfig(Section):
     threads: int = Field(0, ge=0, description="CPU threads per rank; 0: cores divided by ranks")
     log_ids: bool = Field(False, description="write the molecules of every step to logs/ids_rank_N.jsonl")
     optim: OptimConfig = OptimConfig()
+
+    @model_validator(mode="after")
+    def _sharding(self) -> TrainConfig:
+        if self.offload == "optimizer" and self.zero_stage == 0:
+            raise ValueError(
+                "train.offload=optimizer needs train.zero_stage=1, 2 or 3: DeepSpeed moves no other optimiser"
+            )
+        if self.offload == "parameters" and self.zero_stage != 3:
+            raise ValueError(
+                f"train.offload=parameters needs train.zero_stage=3: at stage {self.zero_stage} every rank "
+                "computes with all weights; use train.offload=optimizer"
+            )
+        return self
 
 
 class TrackConfig(Section):

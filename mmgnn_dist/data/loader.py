@@ -65,6 +65,8 @@ class Loader:
         micro: most molecules of a process in one forward pass; None: its whole share.
         shuffle: False keeps the order of `rows`; a step is then one batch for each process, the last step may
             have none for some. With True every process has `passes` micro-batches in every step.
+        fill: without `shuffle`, let a process that would have none take the first molecule of the step too,
+            where all processes have to make the same passes.
         costs: of the molecules, for shares of equal cost; None: every molecule costs the same.
         window: molecules of this process read at a time; changes nothing but speed and memory.
 
@@ -82,14 +84,14 @@ class Loader:
         self, shards: ShardSet, rows: np.ndarray, targets: list[str], tokens: TokenSet | None = None,
         fields: Sequence[str] | None = None, batch: int = 32, seed: int = 0, rank: int = 0, world: int = 1,
         micro: int | None = None, shuffle: bool = True, window: int | None = None,
-        choice: TextChoice | None = None, costs: Costs | None = None,
+        choice: TextChoice | None = None, fill: bool = False, costs: Costs | None = None,
     ):  # fmt: skip
         self.shards = shards
         self.rows = np.asarray(rows, np.int64)
         self.targets = list(targets)
         self.tokens = tokens
         self.fields = list(fields if fields is not None else tokens.fields) if tokens else []
-        self.seed, self.rank, self.world, self.shuffle = seed, rank, world, shuffle
+        self.seed, self.rank, self.world, self.shuffle, self.fill = seed, rank, world, shuffle, fill
         _check_names("target", self.targets, shards.targets)
         _check_names("text field", self.fields, tokens.fields if tokens else [])
         if shuffle and not len(self.rows):
@@ -190,7 +192,7 @@ class Loader:
         """This process's batch of an evaluation step, as places in the step's molecules; or none."""
         number = step * self.world + self.rank
         if number + 1 >= len(self._batch_bounds):
-            return []
+            return [np.arange(1)] if self.fill else []
         return [np.arange(*self._batch_bounds[number : number + 2]) - self._bounds[step]]
 
     def _batches(

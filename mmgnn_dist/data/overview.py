@@ -86,7 +86,7 @@ def _target_histogram(shards: ShardSet, name: str) -> dict[str, Any]:
 def _token_lengths(shards: ShardSet, text: TextConfig) -> dict[str, Any]:
     """Token lengths of the fields of a sample; `missing` says why there are none."""
     try:
-        files = resolve_encoder(text.encoder, text.revision)
+        files = resolve_encoder(text.encoder, text.revision, text.random)
         tokenizer = load_tokenizer(files)
         special = sum(map(len, special_tokens(tokenizer)))
     except UserError as error:

@@ -125,13 +125,32 @@ def _mean(x: Tensor, graph: Graph) -> Tensor:
     return (total / counts).index_select(1, graph.molecule)
 
 
+class EdgeFilter(nn.Linear):
+    """Lin [e; h_j; h_i] of the edges in three parts: the two of the atoms are worked out once an atom."""
+
+    def __init__(self, hidden: int, filters: int) -> None:
+        super().__init__(filters + 2 * hidden, filters)
+        self.parts = [filters, hidden, hidden]
+
+    def forward(  # type: ignore[override]
+        self, edge: Tensor, h: Tensor, source: Tensor, receiver: Tensor
+    ) -> Tensor:
+        """Edges [F, E, K] and atoms [F, N, H] -> [F, E, K]."""
+        of_edge, of_source, of_receiver = self.weight.split(self.parts, 1)
+        return (
+            edge @ of_edge.T
+            + (h @ of_source.T).index_select(1, source)
+            + (h @ of_receiver.T + self.bias).index_select(1, receiver)
+        )
+
+
 class Interaction(nn.Module):
     """One round of messages: h [F, N, H] -> its update."""
 
     def __init__(self, config: FAENetConfig) -> None:
         super().__init__()
         hidden, filters = config.hidden, config.filters
-        self.filter = nn.Linear(filters + 2 * hidden, filters)
+        self.filter = EdgeFilter(hidden, filters)
         self.down = nn.Linear(hidden, filters)
         self.norm = MoleculeNorm(filters)
         self.up = nn.Linear(filters, hidden)
@@ -141,19 +160,11 @@ class Interaction(nn.Module):
         self, h: Tensor, edge: Tensor, envelope: Tensor | None, source: Tensor, receiver: Tensor, graph: Graph
     ) -> Tensor:
         """Messages along the edges, embedded as [F, E, K]."""
-        filters, hidden = self.down.weight.shape
-        # Lin [e; h_j; h_i] in three parts: the two of the atoms are worked out once an atom
-        of_edge, of_source, of_receiver = self.filter.weight.split([filters, hidden, hidden], 1)
-        weight = (
-            edge @ of_edge.T
-            + (h @ of_source.T).index_select(1, source)
-            + (h @ of_receiver.T + self.filter.bias).index_select(1, receiver)
-        )
+        weight = self.filter(edge, h, source, receiver)
         weight = silu(weight) if envelope is None else silu(weight) * envelope
         messages = silu(self.down(h)).index_select(1, source) * weight
-        gathered = messages.new_zeros(messages.shape[0], len(graph.z), filters).index_add(
-            1, receiver, messages
-        )
+        empty = messages.new_zeros(messages.shape[0], len(graph.z), messages.shape[2])
+        gathered = empty.index_add(1, receiver, messages)
         out = silu(self.up(self.norm(gathered, graph)))
         return out if self.update is None else silu(self.update(out))
 

@@ -97,6 +97,8 @@ class FusedModel(nn.Module):
                     text.files, recipe.text, text.blank, recipe.train.dropout, autocast
                 )
                 embedding = self.encoder.width
+            # after the encoder whose weights may or may not have been drawn, here or on another rank
+            torch.manual_seed(seed + 2)
             if pooled:
                 self.project = paper_projection(embedding, width, text_width)
             else:

@@ -21,6 +21,7 @@ from mmgnn_dist.config import Backbone, Recipe
 from mmgnn_dist.data.encoder_files import resolve_encoder
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.models.fused import FusedModel, TextSource
+from mmgnn_dist.models.partition import count
 
 WIDTHS: dict[str, tuple[str, ...]] = {
     "schnet": ("hidden", "filters"),
@@ -49,7 +50,7 @@ class Matched:
 
 def trainable(model: nn.Module) -> int:
     """Number of trainable parameters."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return sum(count(p) for p in model.parameters() if p.requires_grad)
 
 
 def match_width(recipe: Recipe, forms: list[str]) -> Matched:
@@ -62,7 +63,7 @@ def match_width(recipe: Recipe, forms: list[str]) -> Matched:
         UserError: no encoder there, or no width within 2 % of the count (of a narrow backbone one channel
             more is a large step).
     """
-    files = resolve_encoder(recipe.text.encoder, recipe.text.revision)
+    files = resolve_encoder(recipe.text.encoder, recipe.text.revision, recipe.text.random)
     wanted = trainable(FusedModel(_changed(recipe, modality="both"), forms, TextSource(files, blank=())))
     known: dict[str, Matched] = {}
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mmgnn_dist.config import TextConfig
 from mmgnn_dist.data.encoder_files import EncoderFiles
+from mmgnn_dist.models.partition import is_cut
 from mmgnn_dist.models.textmodel import checkpoint_layers, depths, load_encoder, lora_targets
 from mmgnn_dist.models.textpack import lay_out, pack, places
 
@@ -89,7 +90,8 @@ class TextEncoder(nn.Module):
         if not count:
             tokens = torch.tensor(self.blank, device=ptr.device)
             ptr = torch.tensor([0, len(self.blank)], device=ptr.device)
-        layout = lay_out(ptr, self.packed)
+        # ranks that share the weights out gather them together: all of them make the same passes
+        layout = lay_out(ptr, self.packed, one_pass=is_cut(self.model))
         with torch.autocast(tokens.device.type, dtype=self.autocast) if self.autocast else nullcontext():
             if self.packed:
                 _, position = places(ptr, len(tokens))

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmgnn_dist.data.encoder_files import EncoderFiles
 from mmgnn_dist.errors import UserError
+from mmgnn_dist.models.partition import count
 
 # query and value projections under the names that the common architectures give them; some have one for all
 LORA_TARGETS = (
@@ -32,30 +33,18 @@ def load_encoder(files: EncoderFiles) -> Any:
         UserError: if the folder holds no model that transformers can read, or not all of its weights.
     """
     from safetensors import SafetensorError
-    from transformers import AutoModel, AutoModelForTextEncoding, PreTrainedModel
-    from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
+    from transformers import PreTrainedModel
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    kind = files.config.get("model_type")
-    family = AutoModelForTextEncoding if kind in MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES else AutoModel
+    family = _family(files)
     try:
-        model, found = family.from_pretrained(
-            files.folder, local_files_only=True, trust_remote_code=False, use_safetensors=True,
-            dtype=torch.float32, output_loading_info=True,
-        )  # fmt: skip
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        model = _random(family, files) if files.random is not None else _stored(family, files)
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
         raise UserError(
             f"no text encoder can be read from {files.folder}: {str(error).splitlines()[0]}"
         ) from None
-    unread = ("pooler.", "decoder.", "vision_model.", "logit_scale", "projection.")
-    missing = [name for name in found["missing_keys"] if not any(part in name for part in unread)]
-    if missing:
-        raise UserError(
-            f"{files.folder} lacks {len(missing)} weights of its {type(model).__name__}, "
-            f"{min(missing)} for one: give a folder with all of them"
-        )
     for part in ("text_model", "encoder"):  # CLIP's half that reads text; T5 and BART without their decoder
         if isinstance(getattr(model, part, None), PreTrainedModel):
             model = getattr(model, part)
@@ -64,15 +53,47 @@ def load_encoder(files: EncoderFiles) -> Any:
     return model
 
 
+def _stored(family: Any, files: EncoderFiles) -> Any:
+    """The model with the weights of its folder."""
+    model, found = family.from_pretrained(
+        files.folder, local_files_only=True, trust_remote_code=False, use_safetensors=True,
+        dtype=torch.float32, output_loading_info=True,
+    )  # fmt: skip
+    unread = ("pooler.", "decoder.", "vision_model.", "logit_scale", "projection.")
+    missing = [name for name in found["missing_keys"] if not any(part in name for part in unread)]
+    if missing:
+        raise UserError(
+            f"{files.folder} lacks {len(missing)} weights of its {type(model).__name__}, "
+            f"{min(missing)} for one: give a folder with all of them"
+        )
+    return model
+
+
 def text_skeleton(files: EncoderFiles) -> Any:
     """An encoder's layers and shapes without any weights, on the device `meta`."""
-    from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(files.folder, local_files_only=True, **(files.random or {}))
+    with torch.device("meta"):
+        return _family(files).from_config(config, trust_remote_code=False)
+
+
+def _family(files: EncoderFiles) -> Any:
+    """The class that makes an encoder: of a larger model the text encoder alone where there is one."""
+    from transformers import AutoModel, AutoModelForTextEncoding
     from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
 
-    config = AutoConfig.from_pretrained(files.folder, local_files_only=True, trust_remote_code=False)
-    encodes = config.model_type in MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
-    with torch.device("meta"):
-        return (AutoModelForTextEncoding if encodes else AutoModel).from_config(config)
+    encodes = files.config.get("model_type") in MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
+    return AutoModelForTextEncoding if encodes else AutoModel
+
+
+def _random(family: Any, files: EncoderFiles) -> Any:
+    """The model with weights that its architecture draws from torch's random state."""
+    from transformers import AutoConfig
+
+    assert files.random is not None
+    config = AutoConfig.from_pretrained(files.folder, local_files_only=True, **files.random)
+    return family.from_config(config, trust_remote_code=False, dtype=torch.float32)
 
 
 def lora_targets(model: nn.Module) -> list[str]:
@@ -105,7 +126,7 @@ def layers_of(model: nn.Module) -> tuple[str, nn.ModuleList]:
             f"{type(model).__name__} has no chain of layers: leave text.layer_decay, text.unfreeze and "
             "text.checkpointing out"
         )
-    return max(chains, key=lambda chain: sum(p.numel() for p in chain[1].parameters()))
+    return max(chains, key=lambda chain: sum(map(count, chain[1].parameters())))
 
 
 def depths(model: nn.Module) -> dict[str, int]:

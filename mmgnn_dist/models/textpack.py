@@ -76,12 +76,13 @@ def spans(lengths: Tensor) -> list[int]:
     return sizes
 
 
-def lay_out(ptr: Tensor, packed: bool) -> Layout:
+def lay_out(ptr: Tensor, packed: bool, one_pass: bool = False) -> Layout:
     """Plan the padding of a batch.
 
     Args:
         ptr: int64 [B + 1] as in `TextEncoder.forward`, with at least one token.
         packed: groups for packed attention; else those of padded passes.
+        one_pass: a single padded pass, whatever the lengths.
     """
     bounds = ptr.cpu()  # planned on the host in one go: lengths decide shapes
     count = int(bounds[-1])
@@ -90,7 +91,8 @@ def lay_out(ptr: Tensor, packed: bool) -> Layout:
     rows = rows[torch.argsort(lengths[rows], stable=True)]
     start = torch.zeros_like(lengths)  # where the padded text of each molecule begins
     groups, done = [], 0
-    for group in rows.split((spans if packed else passes)(lengths[rows])):
+    sizes = [len(rows)] if one_pass and not packed else (spans if packed else passes)(lengths[rows])
+    for group in rows.split(sizes):
         longest = int(lengths[group[-1]])
         column = torch.arange(longest)
         valid = column < lengths[group].unsqueeze(-1)

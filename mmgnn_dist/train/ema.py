@@ -1,7 +1,7 @@
 """Exponential moving average of the trainable weights, kept in float32 beside them.
 
 Averages of weights are what is validated, exported and tested; training goes on with the weights
-themselves.
+themselves. Under ZeRO stage 3 each rank averages the part of the weights that it holds.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+from mmgnn_dist.models.partition import held, part_of, released, wholes
 
 
 class Average:
@@ -22,25 +24,32 @@ class Average:
 
     def __init__(self, model: nn.Module) -> None:
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        self._parameters = [p for _, p in named]
-        self.weights: dict[str, Tensor] = {name: p.detach().clone().float() for name, p in named}
+        self._parameters = dict(named)
+        self._weights: dict[str, Tensor] = {name: held(p).clone().float() for name, p in named}
 
     @torch.no_grad()
     def update(self, decay: float) -> None:
         """Move towards the weights by (1 - decay)."""
-        live = [p.detach() for p in self._parameters]
-        torch._foreach_lerp_(list(self.weights.values()), live, 1.0 - decay)
+        live = [held(p) for p in self._parameters.values()]
+        torch._foreach_lerp_(list(self._weights.values()), live, 1.0 - decay)
+
+    def whole(self) -> dict[str, Tensor]:
+        """All averaged weights, in host memory if they are shared out; all ranks have to take part."""
+        if not any(hasattr(p, "ds_tensor") for p in self._parameters.values()):
+            return self._weights
+        with self.applied():
+            return {name: value.cpu().clone() for name, value in wholes(self._parameters.items())}
 
     def restore(self, weights: dict[str, Tensor]) -> None:
-        """Take averaged weights from a checkpoint."""
-        for name, value in self.weights.items():
-            value.copy_(weights[name])
+        """Take averaged weights, each of them whole, from a checkpoint."""
+        for name, value in self._weights.items():
+            value.copy_(part_of(self._parameters[name], weights[name]))
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Let the model have the averaged weights inside the block."""
-        live = [p.detach().clone() for p in self._parameters]
-        self._copy(list(self.weights.values()))
+        live = [held(p).clone() for p in self._parameters.values()]
+        self._copy(list(self._weights.values()))
         try:
             yield
         finally:
@@ -48,4 +57,5 @@ class Average:
 
     @torch.no_grad()
     def _copy(self, values: list[Tensor]) -> None:
-        torch._foreach_copy_([p.detach() for p in self._parameters], values)
+        torch._foreach_copy_([held(p) for p in self._parameters.values()], values)
+        released(self._parameters.values())

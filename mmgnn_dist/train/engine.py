@@ -1,7 +1,12 @@
 """DeepSpeed: its configuration, derived from the recipe in one place, and the engine.
 
-The same engine trains one process on a CPU and many on GPUs. The optimiser is torch's fused AdamW, so
-nothing is compiled at run time and nothing needs nvcc.
+The same engine trains one process on a CPU and many on GPUs. The optimiser is torch's fused AdamW, also in
+host memory, so nothing is compiled at run time and nothing needs nvcc.
+
+Weights, gradients and moments are float32 at every stage; `train.precision=bf16` is autocast in the language
+model. Weights in bf16 with a float32 master copy would halve what stage 3 gathers, but positions and radial
+functions of the graph would be in bf16 too, and over the ranks of a large run float32 costs little memory:
+three billion parameters are 16 bytes each over 64 GPUs, 0.75 GB on each.
 """
 
 from __future__ import annotations
@@ -9,6 +14,8 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +23,12 @@ import torch
 
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.models.fused import FusedModel
+from mmgnn_dist.models.partition import rank_of
+
+BUCKET = 2**24  # elements that are reduced or gathered in one message: 64 MiB, too long to wait for its start
+# elements that stage 3 has gathered at a time (1 GiB, and at least one layer), and how near in elements the
+# next use must be for it to keep them until then
+LIVE, REUSE = 2**28, 2**24
 
 
 @dataclass(frozen=True)
@@ -41,12 +54,28 @@ class BatchPlan:
 
 def deepspeed_config(recipe: Recipe, plan: BatchPlan) -> dict[str, Any]:
     """The DeepSpeed configuration of a recipe."""
+    stage, offload = recipe.train.zero_stage, recipe.train.offload
+    host = {"device": "cpu", "pin_memory": True}
+    zero: dict[str, Any] = {
+        "stage": stage, "overlap_comm": stage > 0, "reduce_bucket_size": BUCKET,
+        "allgather_bucket_size": BUCKET,
+    }  # fmt: skip
+    if offload != "none":
+        zero["offload_optimizer"] = host
+    if offload == "parameters":
+        zero["offload_param"] = host
+    if stage == 3:
+        zero |= {
+            "stage3_prefetch_bucket_size": BUCKET, "stage3_max_live_parameters": LIVE,
+            "stage3_max_reuse_distance": REUSE,
+        }  # fmt: skip
     return {
         "train_batch_size": plan.micro * plan.accumulation * plan.world,
         "train_micro_batch_size_per_gpu": plan.micro,
         "gradient_accumulation_steps": plan.accumulation,
         "gradient_clipping": recipe.train.optim.clip,
-        "zero_optimization": {"stage": recipe.train.zero_stage},
+        "zero_optimization": zero,
+        "zero_force_ds_cpu_optimizer": False,  # which would be compiled; torch's is fused on the host too
         "steps_per_print": 10**9,
     }
 
@@ -69,7 +98,7 @@ def parameter_groups(model: FusedModel, recipe: Recipe) -> list[dict[str, Any]]:
         for name, parameter in named:
             below = top - depths.get(name, top)
             label = f"{branch}.{top - below:02d}" if name in depths else branch
-            decays = parameter.ndim >= 2
+            decays = rank_of(parameter) >= 2
             peak = peaks[branch] * text.layer_decay**below
             group = {
                 "params": [], "lr": peak, "peak": peak, "start": text.unfreeze * below / max(top, 1),
@@ -79,8 +108,28 @@ def parameter_groups(model: FusedModel, recipe: Recipe) -> list[dict[str, Any]]:
     return list(groups.values())
 
 
-def make_engine(model: FusedModel, recipe: Recipe, plan: BatchPlan, device: torch.device) -> Any:
-    """Put the model under DeepSpeed."""
+@contextmanager
+def shared_out(recipe: Recipe, plan: BatchPlan, device: torch.device) -> Iterator[None]:
+    """Where a model is built: at stage 3 the language model is never whole on any rank.
+
+    transformers builds it under `deepspeed.zero.Init` and reads its weights layer by layer while this holds;
+    the rest of the model is small, and cut by `make_engine`.
+    """
+    if recipe.train.zero_stage < 3:
+        yield
+        return
+    _deepspeed(device)
+    from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
+
+    _held = HfDeepSpeedConfig(deepspeed_config(recipe, plan))  # transformers has only a weak reference
+    try:
+        yield
+    finally:
+        unset_hf_deepspeed_config()
+
+
+def _deepspeed(device: torch.device) -> Any:
+    """DeepSpeed, quiet and without what it compiles."""
     os.environ.setdefault("DS_ACCELERATOR", device.type)
     os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed asks for it even of a process that is alone
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
@@ -91,6 +140,13 @@ def make_engine(model: FusedModel, recipe: Recipe, plan: BatchPlan, device: torc
     logger.setLevel(logging.ERROR)
     # a helper for CPU all-reduce that DeepSpeed would compile for a minute at first use; gloo does it
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(torch.distributed.get_backend(), auto_mpi_discovery=False, verbose=False)
+    return deepspeed
+
+
+def make_engine(model: FusedModel, recipe: Recipe, plan: BatchPlan, device: torch.device) -> Any:
+    """Put the model under DeepSpeed."""
+    deepspeed = _deepspeed(device)
     groups = parameter_groups(model, recipe)
     optimizer = torch.optim.AdamW(groups, fused=True)
     engine, *_ = deepspeed.initialize(

@@ -99,6 +99,6 @@ def predict(
     if not ranks.first:
         return None
     rows, true, units, gates = (np.concatenate(column) for column in zip(*gathered, strict=True))
-    order = np.argsort(rows)
+    rows, order = np.unique(rows, return_index=True)  # one that was taken to fill a step counts once
     has_gate = bool(np.isfinite(gates).all())
-    return Predictions(rows[order], true[order], units[order], gates[order] if has_gate else None)
+    return Predictions(rows, true[order], units[order], gates[order] if has_gate else None)

@@ -9,6 +9,7 @@ Frozen weights of the language model are named (encoder, revision, checksum), no
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from mmgnn_dist.data.encoder_files import EncoderFiles
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json, sha256, write_json
 from mmgnn_dist.models.fused import FusedModel, TextSource
+from mmgnn_dist.models.partition import held, part_of, released, wholes
 from mmgnn_dist.models.readout import Scaler
 
 WEIGHTS, ABOUT = "model.safetensors", "model.json"
@@ -28,14 +30,23 @@ def _frozen(model: FusedModel) -> set[str]:
     return {name for name, p in model.named_parameters() if not p.requires_grad}
 
 
-def export_model(folder: Path, model: FusedModel, scaler: Scaler, about: dict[str, Any]) -> None:
-    """Write weights (as the model has them now) and scaler; `about` says what they are."""
+def export_model(
+    folder: Path, model: FusedModel, scaler: Scaler, about: dict[str, Any], first: bool = True
+) -> None:
+    """Write weights (as the model has them now) and scaler; `about` says what they are.
+
+    Every rank calls it, the `first` writes. What the ranks share out is gathered in its host memory.
+    """
     from safetensors.torch import save_file
 
-    frozen = _frozen(model)
-    tensors = {
-        f"model.{name}": v.contiguous() for name, v in model.state_dict().items() if name not in frozen
-    }
+    tensors = {}
+    for name, value in wholes((n, p) for n, p in model.named_parameters() if p.requires_grad):
+        if first:
+            tensors[f"model.{name}"] = value.cpu().clone(memory_format=torch.contiguous_format)
+    if not first:
+        return
+    kept = {name for name, _ in model.named_parameters()}
+    tensors |= {f"model.{n}": v.cpu().contiguous() for n, v in model.state_dict().items() if n not in kept}
     tensors |= {f"scaler.{name}": value.cpu().contiguous() for name, value in vars(scaler).items()}
     with atomic_path(folder / WEIGHTS) as part:
         save_file(tensors, part)
@@ -50,9 +61,14 @@ def encoder_identity(files: EncoderFiles | None) -> dict[str, str | None] | None
 
 
 def load_export(
-    folder: Path, recipe: Recipe, forms: list[str], text: TextSource | None
+    folder: Path, recipe: Recipe, forms: list[str], text: TextSource | None, into: FusedModel | None = None
 ) -> tuple[FusedModel, Scaler, dict[str, Any]]:
-    """Rebuild the model of an export.
+    """Rebuild the model of an export, computing in float32.
+
+    Args:
+        folder: `export/` of a run. recipe, forms, text: as `FusedModel` takes them.
+        into: a model of this recipe that takes the weights, part by part if its ranks share it out; none: a
+            new one.
 
     Raises:
         UserError: if the export is missing, altered, or its language model is another one now.
@@ -73,20 +89,35 @@ def load_export(
         **{key.removeprefix("scaler."): v for key, v in tensors.items() if key.startswith("scaler.")}
     )
     built = ModelConfig.model_validate({**recipe.model.model_dump(), "backbone": about["backbone"]})
-    model = FusedModel(recipe.model_copy(update={"model": built}), forms, text)
+    model = into or FusedModel(recipe.model_copy(update={"model": built}), forms, text)
+    if model.encoder is not None:
+        model.encoder.autocast = None
     weights = {key.removeprefix("model."): v for key, v in tensors.items() if key.startswith("model.")}
-    missing, unexpected = model.load_state_dict(weights, strict=False)
-    if unexpected or set(missing) - _frozen(model):
+    if set(weights) != set(model.state_dict()) - _frozen(model):
         raise UserError(f"{folder} does not fit its recipe: train the run again")
+    put_weights(model, weights)
     return model.eval(), scaler, about
 
 
-def fingerprint(tensors: dict[str, torch.Tensor]) -> str:
-    """SHA-256 over names and values: equal for equal weights, bit for bit."""
+@torch.no_grad()
+def put_weights(model: FusedModel, weights: dict[str, torch.Tensor]) -> None:
+    """Let a model, shared out among ranks or not, have whole weights and buffers by name."""
+    parameters = dict(model.named_parameters())
+    buffers = dict(model.named_buffers())
+    for name, value in weights.items():
+        if name in parameters:
+            held(parameters[name]).copy_(part_of(parameters[name], value))
+        else:
+            buffers[name].copy_(value)
+    released(parameters.values())
+
+
+def fingerprint(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
+    """SHA-256 over names and values, which come by ascending name: equal for equal weights, bit for bit."""
     import hashlib
 
     digest = hashlib.sha256()
-    for name in sorted(tensors):
+    for name, value in tensors:
         digest.update(name.encode())
-        digest.update(tensors[name].detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

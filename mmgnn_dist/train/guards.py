@@ -127,8 +127,8 @@ class Watch:
 
     def _give_up(self, still: float) -> None:
         message = (
-            f"rank {self.rank}: no progress for {still:.0f} s ({self._what}), train.timeout={self.limit:.0f}; "
-            f"waited for {self.late()}"
+            f"rank {self.rank}: no progress for {still:.0f} s ({self._what}, train.timeout={self.limit:.0f})"
+            f"; waited for {self.late()}"
         )
         log.error(message)
         print(f"mmgnn: {message}", file=sys.stderr, flush=True)

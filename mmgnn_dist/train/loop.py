@@ -211,7 +211,7 @@ class Trainer:
         if state.skipped > most:
             raise UserError(
                 f"step {state.step} is left out as {state.skipped - 1} before it (train.max_skipped={most}): "
-                f"{what}; lower train.optim.lr, or look at the molecules in {path.parent}/not_finite_step_*.json"
+                f"{what}; lower train.optim.lr, or see the molecules in {path.parent}/not_finite_step_*.json"
             )
 
     def _log_ids(self, step: Step) -> None:
@@ -265,7 +265,7 @@ class Trainer:
     def _save(self) -> None:
         parts = self.parts
         checkpoint.save(
-            parts.run / "checkpoints", parts.engine, self.average.weights, vars(self.state), parts.about,
+            parts.run / "checkpoints", parts.engine, self.average.whole(), vars(self.state), parts.about,
             parts.ranks, parts.recipe.train.keep_checkpoints,
         )  # fmt: skip
         self._last_saved = self.state.step

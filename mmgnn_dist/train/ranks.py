@@ -28,7 +28,7 @@ class Ranks:
     rank: int
     world: int
     device: torch.device
-    beat: Callable[[str], None] = lambda what: None  # noqa: E731  told what the rank does next
+    beat: Callable[[str], None] = lambda what: None
 
     @property
     def first(self) -> bool:
@@ -56,6 +56,21 @@ class Ranks:
         out: list[Any] | None = [None] * self.world if self.first else None
         dist.gather_object(value, out)
         return out or []
+
+
+def set_deterministic(wanted: bool) -> None:
+    """Let torch take only operations whose result is the same from run to run; before a GPU is used.
+
+    On one CPU thread all that a step does is so anyway. On GPUs sums by atomic additions (`index_add`, the
+    backward pass of gathers) are replaced, attention goes without the kernel whose backward pass adds in any
+    order, and an operation that has no such form raises an error.
+    """
+    if wanted:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+        torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(wanted)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cuda.enable_mem_efficient_sdp(not wanted)
 
 
 def start_ranks(threads: int = 0, patience: float = 1800.0) -> Ranks:

@@ -24,16 +24,17 @@ from mmgnn_dist.data.shards import MANIFEST
 from mmgnn_dist.errors import EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, EXIT_USER, UserError
 from mmgnn_dist.files import read_json, sha256, write_json
 from mmgnn_dist.models.matched import trainable
+from mmgnn_dist.models.partition import is_cut, wholes
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.train import checkpoint
 from mmgnn_dist.train.ema import Average
-from mmgnn_dist.train.engine import BatchPlan, deepspeed_config, make_engine
+from mmgnn_dist.train.engine import BatchPlan, deepspeed_config, make_engine, shared_out
 from mmgnn_dist.train.evaluate import predict
 from mmgnn_dist.train.export import encoder_identity, export_model, fingerprint, load_export
 from mmgnn_dist.train.guards import Watch
 from mmgnn_dist.train.journal import Journal
 from mmgnn_dist.train.loop import Parts, State, Trainer
-from mmgnn_dist.train.ranks import Ranks, start_ranks
+from mmgnn_dist.train.ranks import Ranks, set_deterministic, start_ranks
 from mmgnn_dist.train.results import METRICS, write_results
 from mmgnn_dist.train.setup import Inputs, fit_scaler, open_inputs
 from mmgnn_dist.train.textside import open_text
@@ -56,6 +57,7 @@ def run(folder: Path, quiet: bool = False) -> int:
         UserError: for wrong input.
     """
     recipe = load_recipe(folder / "recipe.yaml")
+    set_deterministic(recipe.train.deterministic)
     ranks = start_ranks(recipe.train.threads, recipe.train.timeout)
     (folder / "logs").mkdir(exist_ok=True)
     lock = _only_one(folder) if ranks.first else None
@@ -124,11 +126,12 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress, watch
     autocast = compute_type(recipe, ranks.device)
     text = open_text(inputs, ranks, progress)
     scaler = fit_scaler(inputs)
-    model, matched = inputs.model(text.source, autocast), inputs.matched
-    size = {"parameters": trainable(model), "matched_to": matched.wanted if matched else None}
-
     batches = inputs.training(text.tokens, ranks)
     plan = BatchPlan(train.batch, batches.passes, ranks.world)
+    matched = inputs.matched
+    with shared_out(recipe, plan, ranks.device):
+        model = inputs.model(text.source, autocast)
+    size = {"parameters": trainable(model), "matched_to": matched.wanted if matched else None}
     engine = make_engine(model, recipe, plan, ranks.device)
     average = Average(model)
 
@@ -146,11 +149,10 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress, watch
     about |= {"versions": versions(), "zero_stage": train.zero_stage}
 
     def export(best: State) -> None:
-        if ranks.first:
-            export_model(folder / "export", model, scaler, {
-                "step": best.step, "score": best.best, "targets": inputs.metrics, "backbone": backbone,
-                "encoder": encoder_identity(inputs.files),
-            })  # fmt: skip
+        export_model(folder / "export", model, scaler, {
+            "step": best.step, "score": best.best, "targets": inputs.metrics, "backbone": backbone,
+            "encoder": encoder_identity(inputs.files),
+        }, ranks.first)  # fmt: skip
 
     parts = Parts(
         recipe=recipe, run=folder, ranks=ranks, engine=engine, plan=plan, scaler=scaler.to(ranks.device),
@@ -181,18 +183,23 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress, watch
     with watch:
         finished = trainer.run()
         if finished:
-            best, best_scaler, about_best = load_export(folder / "export", recipe, inputs.forms, text.source)
+            last = ((n, p) for n, p in sorted(model.named_parameters()) if p.requires_grad)
+            prints = {
+                "weights": fingerprint(wholes(last)),
+                "averaged_weights": fingerprint(sorted(average.whole().items())),
+            }
+            best, best_scaler, about_best = load_export(
+                folder / "export", recipe, inputs.forms, text.source, into=model if is_cut(model) else None
+            )
             found_test = predict(
                 best.to(ranks.device), inputs.ordered("test", text.tokens, ranks),
                 best_scaler.to(ranks.device), ranks, text.embeddings,
             )  # fmt: skip
     if found_test is not None:
-        last = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
         facts = {
             "steps": state.step, "best_step": about_best["step"], "skipped_steps": state.skipped,
             "seconds": round(state.seconds, 1), "world": ranks.world,
-            "precision": "bf16" if autocast else "fp32",
-            **size, "weights": fingerprint(last), "averaged_weights": fingerprint(average.weights),
+            "precision": "bf16" if autocast else "fp32", **size, **prints,
         }  # fmt: skip
         write_results(folder, inputs, found_test, facts)
         parts.write("end", step=state.step, **read_json(folder / METRICS)["metrics"])

@@ -120,7 +120,10 @@ class Inputs:
         train = self.recipe.train
         choice = TextChoice.of(self.recipe.text, train.seed, training=False)
         batch = train.micro_batch or min(train.batch, EVALUATED)
-        return self._loader(self.split[part], tokens, ranks, batch=batch, shuffle=False, choice=choice)
+        cut = train.zero_stage == 3  # weights are gathered pass by pass, by all ranks together
+        return self._loader(
+            self.split[part], tokens, ranks, batch=batch, shuffle=False, choice=choice, fill=cut
+        )
 
     @cached_property
     def costs(self) -> Costs:
@@ -179,7 +182,8 @@ def open_inputs(recipe: Recipe, verify: bool = True, whole: bool = False) -> Inp
             f"{', '.join(CONTEXT_FIELDS)}: join them with 'mmgnn data prepare --text', or set it to false"
         )
     reads = not {recipe.model.modality, *recipe.twins}.isdisjoint(("text", "both"))
-    files = resolve_encoder(recipe.text.encoder, recipe.text.revision) if reads else None
+    text = recipe.text
+    files = resolve_encoder(text.encoder, text.revision, text.random) if reads else None
     if files is not None:
         files.check_pooling(recipe.text.pooling)
     check_tracking(recipe)

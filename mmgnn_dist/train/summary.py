@@ -8,11 +8,13 @@ in bf16 that its backward pass needs are among the activations):
     weights 4 P    gradients 4 T    moments of AdamW 8 T    average of the weights 4 T
 
 From ZeRO stage 1 on the moments and a master copy of 4 T are shared among the ranks, from stage 2 the
-gradients too. A frozen encoder is no part of training: its vectors are computed once for a shard set.
+gradients too, at stage 3 weights and average (beside the layers that are gathered at a time). A frozen
+encoder is no part of training: its vectors are computed once for a shard set.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
@@ -53,7 +55,7 @@ def summarise(recipe: Recipe, folder: Path, nproc: int, quiet: bool) -> list[dic
     planned = plan_runs(recipe, folder)
     ranks = Ranks(0, nproc, start_ranks(recipe.train.threads).device)
     with Progress("summary", quiet) as progress:
-        return [_summary(open_inputs(part, verify=False), ranks, progress) for part in planned.values()]
+        return [summary_of(open_inputs(part, verify=False), ranks, progress) for part in planned.values()]
 
 
 def memory(parameters: int, trainable: int, activations: int, stage: int, world: int) -> dict[str, int]:
@@ -63,11 +65,11 @@ def memory(parameters: int, trainable: int, activations: int, stage: int, world:
         parameters, trainable: counts. activations: bytes. stage: of ZeRO. world: ranks.
     """
     held = {
-        "weights": 4 * parameters,
+        "weights": 4 * parameters // (world if stage == 3 else 1),
         "gradients": 4 * trainable // (world if stage >= 2 else 1),
         "optimizer": 8 * trainable // (world if stage >= 1 else 1),
         "master_copy": 4 * trainable // world if stage >= 1 else 0,
-        "average": 4 * trainable,
+        "average": 4 * trainable // (world if stage == 3 else 1),
         "activations": activations,
     }
     return held | {"total": sum(held.values())}
@@ -75,14 +77,16 @@ def memory(parameters: int, trainable: int, activations: int, stage: int, world:
 
 @dataclass
 class Measured:
-    """A pass over one micro-batch: operations forward by branch and in all, bytes kept for backward."""
+    """A pass over one micro-batch: operations forward by branch and in all, bytes kept for backward, time."""
 
     forward: dict[str, int]
     training: int
     activations: int
+    seconds: float
 
 
-def _summary(inputs: Inputs, ranks: Ranks, progress: Progress) -> dict[str, Any]:
+def summary_of(inputs: Inputs, ranks: Ranks, progress: Progress) -> dict[str, Any]:
+    """The cost of one recipe, as `summarise` gives it."""
     recipe, train, text = inputs.recipe, inputs.recipe.train, inputs.recipe.text
     autocast = compute_type(recipe, ranks.device)
     tokens = inputs.tokens(progress)
@@ -128,6 +132,7 @@ def _summary(inputs: Inputs, ranks: Ranks, progress: Progress) -> dict[str, Any]
             "tokens_per_step": _tokens_per_step(inputs, tokens, ranks.device),
             "passes_per_step": loader.passes,
         },
+        "seconds_per_pass": measured.seconds,
         "measured_on": {"molecules": batch.size, "atoms": len(batch.z), "tokens": words},
     }
     if frozen is not None:
@@ -145,7 +150,15 @@ def _measure(model: FusedModel, batch: Batch, width: int | None) -> Measured:
         return model(batch, vectors)[0]
 
     activations = activation_bytes(forward, there if vectors is None else [*there, vectors])
-    return Measured(*count_flops(model, forward), activations)
+    forward().sum().backward()  # the first pass of a process chooses its kernels
+    seconds = []
+    for _ in range(2):
+        begin = time.perf_counter()
+        forward().sum().backward()
+        if batch.z.is_cuda:
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - begin)
+    return Measured(*count_flops(model, forward), activations, min(seconds))
 
 
 def _once(encoder: TextEncoder, batch: Batch) -> dict[str, Any]:

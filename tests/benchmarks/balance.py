@@ -4,7 +4,7 @@
     taskset -c 0 python tests/benchmarks/balance.py shards/sample
 
 Each backbone at its reference setting and MiniLM run forward and backward over the same molecules on one
-core, in turns, the best of three. Then, for every backbone, batches of 32 molecules of very different cost are
+core, in turns, the best of three. Then, for every backbone, batches of 32 molecules of different cost are
 timed, and compared with what the predictor says of them: `spread` is the standard deviation of measured over
 predicted, each scaled to a mean of 1, beside that of molecules per batch (what equal counts would assume).
 """
@@ -34,7 +34,7 @@ FIELDS = ("iupac_name", "molecular_formula", "molecular_weight", "tpsa")
 
 
 def best(call, repeats: int = 3) -> float:
-    """Fewest seconds of this process in a training pass; a clock of its own, whatever else the machine does."""
+    """Fewest seconds of this process in a training pass, whatever else the machine does."""
     times = []
     for _ in range(repeats + 1):
         begin = time.process_time()

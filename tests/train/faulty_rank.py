@@ -27,7 +27,7 @@ class _Poison(torch.autograd.Function):
 
 def break_steps(steps: set[int], where: str) -> None:
     """Let the loss of some steps be faulty on the last rank."""
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     compute = loop.Trainer._loss
 
     def faulty(self, batch, labels):

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from command_line import command, journal, metrics, mmgnn, write_recipe
+from command_line import journal, metrics, write_recipe
 
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.train.launch import free_port
@@ -45,7 +42,7 @@ def faulty(run: Path, world: int, steps: str, where: str) -> tuple[list[int], st
     [(0, "gradient", []), (1, "loss", ["train.micro_batch=2"]), (2, "gradient", []), (0, "loss", [])],
 )
 def test_a_step_that_is_not_finite_is_left_out(sample_shards, tmp_path, stage, where, words):
-    """The weights, moments and averages after it are those of a run whose rate is 0 in no step but without it."""
+    """Counted, written down, its molecules dumped; all later steps are finite; and the run repeats."""
     run = prepared(tmp_path, sample_shards, f"train.zero_stage={stage}", *words)
     codes, error = faulty(run, 1, "0,3,4", where)
     assert codes == [0], error

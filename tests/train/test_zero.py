@@ -1,0 +1,179 @@
+"""ZeRO stages, processes, accumulation, offload: all of them train the same model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from command_line import journal, metrics
+from make_encoder import make_encoder
+from safetensors.torch import load_file
+from small_set import make_set
+from worlds import together, write
+
+from mmgnn_dist.config import load_recipe
+from mmgnn_dist.data.encoder_files import resolve_encoder
+from mmgnn_dist.errors import UserError
+
+STAGES = (0, 1, 2, 3)
+OFFLOAD = {0: [], 1: ["optimizer"], 2: ["optimizer"], 3: ["optimizer", "parameters"]}
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    """64 molecules to train on, 16 for validation, 17 to test: no number of processes divides these."""
+    made = make_set(tmp_path_factory.mktemp("set"), (57, 40))
+    ids = made.column("id").combine_chunks()
+    parts = pa.array(["train"] * 64 + ["val"] * 16 + ["test"] * 17)
+    (made.path / "splits").mkdir()
+    pq.write_table(pa.table({"id": ids, "fold_0": parts}), made.path / "splits" / "random.parquet")
+    return made.path
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    return make_encoder(tmp_path_factory.mktemp("encoder"), "bert")
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory, shards, encoder):
+    """Write a run directory of a given name."""
+    root = tmp_path_factory.mktemp("runs")
+
+    def of(name, *words):
+        return write(root / name, shards, encoder, *words)
+
+    return of
+
+
+def losses(run):
+    return np.array([line["loss"] for line in journal(run)])
+
+
+def copies(run):
+    """Checksum of all parameters on each rank."""
+    return [json.loads(path.read_text()) for path in sorted(run.glob("logs/copy_rank_*.json"))]
+
+
+def deviation(run, other, steps=None):
+    return np.abs(losses(run)[:steps] / losses(other)[:steps] - 1).max()
+
+
+def mae(run):
+    return metrics(run)["metrics"]["test/mae/gap_eV"]
+
+
+@pytest.fixture(scope="module")
+def reference(start):
+    """One process, nothing cut, one pass a step; 10 or 11 molecules a step, so shares differ."""
+    run = start("reference", "train.batch=11", "train.max_steps=5", "train.zero_stage=0")
+    together(1, [run])
+    return run
+
+
+def with_weights_of(run, other):
+    """Let a run test the export of another one instead of its own."""
+    shutil.copytree(other / "export", run / "test_this")
+    return run
+
+
+@pytest.fixture(scope="module")
+def two_processes(start, reference):
+    """Every stage in two processes, each with another accumulation."""
+    runs = {}
+    for stage, micro in zip(STAGES, ("3", "2", "null", "3"), strict=True):
+        words = [f"train.zero_stage={stage}", f"train.micro_batch={micro}"]
+        run = start(f"two_{stage}", "train.batch=11", "train.max_steps=5", *words)
+        runs[stage] = with_weights_of(run, reference)
+    together(2, list(runs.values()))
+    return runs
+
+
+def test_stages_and_accumulation_in_two_processes_are_one_process(reference, two_processes):
+    """Shares of ranks and passes differ by one molecule, and many a molecule has no label or no text."""
+    for stage, run in two_processes.items():
+        assert len(losses(run)) == 5
+        assert deviation(run, reference) < 1e-5, stage
+
+
+def test_one_set_of_weights_has_one_error(reference, two_processes):
+    """Seventeen test molecules in steps of eleven over two processes: each counted once."""
+    for run in two_processes.values():
+        assert mae(run) == pytest.approx(mae(reference), rel=1e-6)
+        assert len(pq.read_table(run / "predictions.parquet")) == 17
+
+
+def test_every_rank_has_the_same_weights(two_processes):
+    for stage in (0, 1, 2):
+        first, second = copies(two_processes[stage])
+        assert first == second
+
+
+def test_stage_3_continues_bit_for_bit_offloaded_or_not(start):
+    """With every dropout on, and with frozen weights: stopped at step 3 of 6, another group goes on."""
+    words = ["train.zero_stage=3", "train.max_steps=6", "train.dropout=true", "model.dropout=0.1"]
+    lora = [*words, "text.mode=lora", "model.backbone={name: painn, hidden: 8, interactions: 1}"]
+    plans = {"full": [*words, "train.offload=parameters", "text.checkpointing=true"], "lora": lora}
+    whole = {name: start(f"whole_{name}", *plan) for name, plan in plans.items()}
+    halves = {name: start(f"halves_{name}", *plan) for name, plan in plans.items()}
+    for run in halves.values():
+        (run / "stop_at").write_text("3")
+    together(2, [*whole.values(), *halves.values()])
+    assert all(len(losses(run)) == 3 for run in halves.values())
+    together(2, list(halves.values()))
+    for name, run in halves.items():
+        assert (losses(run) == losses(whole[name])).all()
+        for key in ("weights", "averaged_weights", "metrics"):
+            assert metrics(run)[key] == metrics(whole[name])[key]
+        checkpoint = load_file(run / "checkpoints" / "step_000006" / "ema.safetensors")
+        exported = load_file(run / "export" / "model.safetensors")
+        for weight, value in checkpoint.items():  # whole tensors, whoever held which part
+            assert exported[f"model.{weight}"].shape == value.shape
+
+
+def test_random_encoder_has_the_sizes_that_are_asked_for(tmp_path, encoder):
+    """No weights are in the folder, and so none can be read."""
+    shutil.copytree(encoder, tmp_path / "sizes", ignore=shutil.ignore_patterns("*.safetensors"))
+    with pytest.raises(UserError, match=r"no \*.safetensors weights.*text.random=\{\}"):
+        resolve_encoder(str(tmp_path / "sizes"))
+    from mmgnn_dist.models.textmodel import load_encoder
+
+    files = resolve_encoder(str(tmp_path / "sizes"), random={"num_hidden_layers": 5, "hidden_size": 24})
+    model = load_encoder(files)
+    assert len(model.encoder.layer) == 5
+    assert model.embeddings.word_embeddings.weight.shape[1] == 24
+    assert model.embeddings.word_embeddings.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    assert files.model_fingerprint != resolve_encoder(str(encoder)).model_fingerprint
+    with pytest.raises(
+        UserError, match=r"text.random.num_layers: config.json of .* no such key .did you mean"
+    ):
+        resolve_encoder(str(encoder), random={"num_layers": 2})
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["train.offload=optimizer", "train.zero_stage=0"], "needs train.zero_stage=1, 2 or 3"),
+        (["train.offload=parameters", "train.zero_stage=2"], "use train.offload=optimizer"),
+        (["train.offload=cpu"], "train.offload='cpu'"),
+        (["train.zero_stage=4"], "train.zero_stage=4"),
+        (["text.random={}", "text.mode=lora"], "use text.mode=full"),
+        (["text.random={num_hidden_layers: [1]}"], "text.random.num_hidden_layers"),
+    ],
+)
+def test_impossible_combinations_are_refused(words, says):
+    with pytest.raises(UserError) as error:
+        load_recipe(None, words)
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["large", "qm9"])
+def test_recipes_of_launch_are_whole(name):
+    from pathlib import Path
+
+    recipe = load_recipe(Path(__file__).parents[2] / "launch" / f"{name}.yaml")
+    assert recipe.name == name
