@@ -159,13 +159,14 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(action=_evaluate)
 
     bench = verbs.add_parser("bench", help="measure side by side")
-    bench.add_argument("what", choices=("loader",))
+    bench.add_argument("what", choices=("loader", "checkpoint"))
     bench.add_argument("--shards", type=Path, required=True, metavar="SHARDS")
     bench.add_argument(
         "--fields", nargs="+", metavar="FIELD", help="text fields to carry (default: formula and numbers)"
     )
     bench.add_argument("--batch", type=int, default=64, help="default 64")
     bench.add_argument("--repeats", type=int, default=5, help="default 5")
+    bench.add_argument("--steps", type=int, default=50, help="between two checkpoints; default 50")
     bench.set_defaults(action=_bench)
     return parser
 
@@ -342,6 +343,12 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 def _bench(arguments: argparse.Namespace) -> int:
     _quiet_environment()
+    if arguments.what == "checkpoint":
+        from mmgnn_dist.train.bench import checkpoint_bench, print_checkpoint_bench
+
+        measured = checkpoint_bench(arguments.shards, arguments.batch, arguments.steps, arguments.repeats)
+        print_checkpoint_bench(measured)
+        return EXIT_DONE
     from mmgnn_dist.bench import FIELDS, loader_bench, print_loader_bench
 
     fields = arguments.fields or FIELDS

@@ -6,6 +6,7 @@ is synced, and is renamed at the end: a crash leaves the old content or none, ne
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -15,6 +16,10 @@ from pathlib import Path
 from typing import Any
 
 CHUNK = 1 << 22
+# the disk is full, a quota or a limit was met, or writing is not allowed: nothing that a program does wrong
+DISK_ERRORS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM,
+}  # fmt: skip
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import Field, model_validator
@@ -87,6 +88,7 @@ class Recipe(Section):
         write_text(path, self.to_yaml())
 
     def fingerprint(self) -> str:
-        """SHA-256 of what decides the result: the canonical recipe without twins, tracking and PubChem."""
-        part = self.model_dump(mode="json", exclude={"twins": True, "track": True, "data": {"pubchem"}})
+        """SHA-256 of what decides the result: the recipe without twins, tracking, PubChem and deadline."""
+        beside: dict[str, Any] = {"twins": True, "track": True, "data": {"pubchem"}, "train": {"deadline"}}
+        part = self.model_dump(mode="json", exclude=beside)
         return hashlib.sha256(yaml.safe_dump(part, sort_keys=True).encode()).hexdigest()

@@ -63,6 +63,9 @@ class TrainConfig(Section):
         ge=4,
         description="seconds without progress after which a rank names whom it waits for, and ends",
     )
+    deadline: float | None = Field(
+        None, gt=0, description="seconds after its start at which a run has saved and left (exit code 3)"
+    )
     threads: int = Field(0, ge=0, description="CPU threads per rank; 0: cores divided by ranks")
     log_ids: bool = Field(False, description="write the molecules of every step to logs/ids_rank_N.jsonl")
     optim: OptimConfig = OptimConfig()

@@ -90,9 +90,12 @@ class TextEncoder(nn.Module):
         if not count:
             tokens = torch.tensor(self.blank, device=ptr.device)
             ptr = torch.tensor([0, len(self.blank)], device=ptr.device)
-        # ranks that share the weights out gather them together: all of them make the same passes
-        layout = lay_out(ptr, self.packed, one_pass=is_cut(self.model))
-        with torch.autocast(tokens.device.type, dtype=self.autocast) if self.autocast else nullcontext():
+        # ranks that share the weights out gather them together: all of them make the same passes, and none
+        # keeps copies of whole weights in the cache of autocast
+        cut, kind = is_cut(self.model), tokens.device.type
+        layout = lay_out(ptr, self.packed, one_pass=cut)
+        autocast = torch.autocast(kind, dtype=self.autocast, cache_enabled=not cut) if self.autocast else None
+        with autocast or nullcontext():
             if self.packed:
                 _, position = places(ptr, len(tokens))
                 states = self.model(

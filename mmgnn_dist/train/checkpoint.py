@@ -1,10 +1,10 @@
-"""Checkpoints: complete or absent.
+"""Checkpoints on disk: complete or absent.
 
     checkpoints/step_000200/   ds/ (DeepSpeed's files), ema.safetensors, state.json, manifest.json
 
-All ranks write into a folder of another name; then the first rank writes the manifest (sizes, SHA-256,
-world size, recipe), syncs, and renames the folder. A folder called `step_N` is therefore whole. The newest
-one is used; older ones are pruned only after a newer one stands.
+They are written under another name and renamed when all is there (see `saving.py`); the manifest has sizes,
+SHA-256, world size, recipe, and names the encoder whose frozen weights are not copied. A folder called
+`step_N` is therefore whole. The newest one is used; older ones are pruned only after a newer one stands.
 
 DeepSpeed's files are pickles, so a checkpoint is loaded only if its checksums match its manifest and the
 files belong to the user who runs.
@@ -20,16 +20,32 @@ from typing import Any
 import torch
 
 from mmgnn_dist.errors import UserError
-from mmgnn_dist.files import read_json, sha256, sync_folder, write_json
+from mmgnn_dist.files import read_json, sha256
 from mmgnn_dist.train.ranks import Ranks
+from mmgnn_dist.train.universal import load_universal
 
-MANIFEST = "manifest.json"
+MANIFEST, STATE, EMA = "manifest.json", "state.json", "ema.safetensors"
 TAG = "ds"
+
+
+def folder_of(step: int) -> str:
+    """The name of a checkpoint's folder."""
+    return f"step_{step:06d}"
 
 
 def complete(folder: Path) -> list[Path]:
     """The complete checkpoints below `folder`, oldest first."""
-    return sorted(p for p in Path(folder).glob("step_*") if (p / MANIFEST).is_file())
+    return sorted(
+        (p for p in Path(folder).glob("step_*") if (p / MANIFEST).is_file()),
+        key=lambda path: int(path.name.removeprefix("step_")),
+    )
+
+
+def discard(checkpoint: Path) -> None:
+    """Remove a checkpoint; one that is half removed is not called complete."""
+    gone = checkpoint.with_name(f".{checkpoint.name}.old")
+    checkpoint.rename(gone)
+    shutil.rmtree(gone)
 
 
 def newest(folder: Path) -> Path | None:
@@ -49,6 +65,24 @@ def newest(folder: Path) -> Path | None:
     return None
 
 
+def agreed_newest(folder: Path, ranks: Ranks) -> Path | None:
+    """`newest`, looked for by the first rank alone, the same on all.
+
+    Raises:
+        UserError: on all ranks, as in `newest`.
+    """
+    mine: tuple[Path | None, str | None] = (None, None)
+    if ranks.first:
+        try:
+            mine = newest(folder), None
+        except UserError as error:
+            mine = None, str(error)
+    found, fault = ranks.everyone(mine)[0]
+    if fault:
+        raise UserError(fault)
+    return found
+
+
 def _fault(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint, if anything."""
     for name, expected in read_json(checkpoint / MANIFEST)["files"].items():
@@ -63,64 +97,34 @@ def _fault(checkpoint: Path) -> str | None:
     return None
 
 
-def save(
-    folder: Path, engine: Any, ema: dict[str, torch.Tensor], state: dict[str, Any], about: dict[str, Any],
-    ranks: Ranks, keep: int,
-) -> Path:  # fmt: skip
-    """Write the checkpoint of `state["step"]`; every rank calls it.
+def load(
+    checkpoint: Path, engine: Any, ranks: Ranks, encoder: dict[str, Any] | None
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Put a verified checkpoint into the engine, whatever number of ranks wrote it.
 
     Args:
-        folder: `checkpoints/` of the run.
-        engine: the DeepSpeed engine. ema: averaged weights by name.
-        state: plain values that the loop continues from. about: goes into the manifest.
-        keep: how many of the newest checkpoints stay.
-    """
-    final = folder / f"step_{state['step']:06d}"
-    part = folder / f".{final.name}.part"
-    if ranks.first:
-        for left in folder.glob(".step_*.part"):
-            shutil.rmtree(left)
-        part.mkdir(parents=True)
-    ranks.barrier()
-    engine.save_checkpoint(str(part), tag=TAG, save_latest=False, exclude_frozen_parameters=True)
-    if ranks.first:
-        from safetensors.torch import save_file
-
-        save_file(ema, part / "ema.safetensors")
-        write_json(part / "state.json", state)
-    ranks.barrier()
-    if ranks.first:
-        files = {}
-        for path in sorted(p for p in part.rglob("*") if p.is_file()):
-            with open(path, "rb") as written:
-                os.fsync(written.fileno())
-            files[str(path.relative_to(part))] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
-        write_json(part / MANIFEST, {**about, "step": state["step"], "world": ranks.world, "files": files})
-        if final.exists():
-            shutil.rmtree(final)  # a folder of this name that could not be used
-        part.rename(final)
-        sync_folder(folder)
-        for old in complete(folder)[:-keep]:
-            shutil.rmtree(old)
-    ranks.barrier()
-    return final
-
-
-def load(checkpoint: Path, engine: Any, ranks: Ranks) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Put a verified checkpoint into the engine.
+        checkpoint: as `newest` gives it. engine: a new DeepSpeed engine.
+        encoder: what names the encoder of this run: its frozen weights do not stand in the checkpoint.
 
     Returns:
         The loop's state, and the averaged weights by name.
 
     Raises:
-        UserError: if it was written by another number of ranks.
+        UserError: if the encoder is another one now.
     """
     from safetensors.torch import load_file
 
-    world = read_json(checkpoint / MANIFEST)["world"]
-    if world != ranks.world:
-        raise UserError(f"{checkpoint} was written by {world} ranks: continue with --nproc {world}")
-    path, _ = engine.load_checkpoint(str(checkpoint), tag=TAG, load_module_strict=False)
-    if path is None:
-        raise RuntimeError(f"DeepSpeed did not read {checkpoint}")
-    return read_json(checkpoint / "state.json"), load_file(checkpoint / "ema.safetensors")
+    manifest = read_json(checkpoint / MANIFEST)
+    if manifest["encoder"] != encoder:
+        raise UserError(
+            f"{checkpoint} was written with the encoder {manifest['encoder']}, which is {encoder} here: give "
+            "the same one, or another --run DIR"
+        )
+    # without sharding every rank has the whole state, and any number of them reads the same file
+    if manifest["world"] != ranks.world and engine.zero_optimization():
+        load_universal(checkpoint, TAG, engine, ranks)
+    else:
+        path, _ = engine.load_checkpoint(str(checkpoint), tag=TAG, load_module_strict=False)
+        if path is None:
+            raise RuntimeError(f"DeepSpeed did not read {checkpoint}")
+    return read_json(checkpoint / STATE), load_file(checkpoint / EMA)

@@ -33,12 +33,17 @@ class Average:
         live = [held(p) for p in self._parameters.values()]
         torch._foreach_lerp_(list(self._weights.values()), live, 1.0 - decay)
 
-    def whole(self) -> dict[str, Tensor]:
-        """All averaged weights, in host memory if they are shared out; all ranks have to take part."""
+    def whole(self, keep: bool = True) -> dict[str, Tensor]:
+        """All averaged weights, in host memory if they are shared out; all ranks have to take part.
+
+        Args:
+            keep: whether this rank wants them; if not, it only gives its parts.
+        """
         if not any(hasattr(p, "ds_tensor") for p in self._parameters.values()):
             return self._weights
         with self.applied():
-            return {name: value.cpu().clone() for name, value in wholes(self._parameters.items())}
+            whole = wholes(self._parameters.items())
+            return {name: value.cpu().clone() for name, value in whole if keep}
 
     def restore(self, weights: dict[str, Tensor]) -> None:
         """Take averaged weights, each of them whole, from a checkpoint."""

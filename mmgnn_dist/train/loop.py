@@ -7,7 +7,6 @@ weights, bit for bit on the same machine and number of ranks.
 
 from __future__ import annotations
 
-import logging
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +28,7 @@ from mmgnn_dist.models.embeddings import Embeddings
 from mmgnn_dist.models.graph import Graph
 from mmgnn_dist.models.readout import Scaler
 from mmgnn_dist.progress import Progress
-from mmgnn_dist.train import checkpoint
+from mmgnn_dist.train.deadline import Deadline
 from mmgnn_dist.train.ema import Average
 from mmgnn_dist.train.engine import BatchPlan
 from mmgnn_dist.train.evaluate import named_errors, predict
@@ -37,9 +36,9 @@ from mmgnn_dist.train.guards import StepGuard
 from mmgnn_dist.train.journal import Journal
 from mmgnn_dist.train.loss import scaled_loss, target_weights
 from mmgnn_dist.train.ranks import Ranks
+from mmgnn_dist.train.saving import Saver
 from mmgnn_dist.train.schedule import ema_decay, learning_rate, seed_step, total_steps
 
-log = logging.getLogger(__name__)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -79,8 +78,15 @@ class Parts:
     journal: Journal | None
     progress: Progress
     export: Callable[[State], None]
-    about: dict[str, Any]
+    saver: Saver
+    deadline: Deadline
     sink: Callable[[dict[str, Any]], None] = field(default=lambda line: None)
+
+    def forget_ids(self, step: int) -> None:
+        """Drop what ranks that are no more wrote down of steps that are run again."""
+        for path in self.run.glob("logs/ids_rank_*.jsonl") if self.ranks.first else ():
+            if int(path.stem.rsplit("_", 1)[1]) >= self.ranks.world:
+                Journal(path, step).close()
 
     def write(self, kind: str, **fields: Any) -> None:
         """One line into the journal and on to W&B, from the first rank."""
@@ -121,32 +127,34 @@ class Trainer:
         self.guard = StepGuard(parts.engine)
         self._ids: Journal | None = None
         if train.log_ids:
+            parts.forget_ids(state.step)
             self._ids = Journal(parts.run / "logs" / f"ids_rank_{parts.ranks.rank}.jsonl", state.step)
         self._last_saved = state.step
         self._note = ""
 
     def run(self) -> bool:
-        """Train to the end; returns False if a signal stopped it (a checkpoint stands then)."""
+        """Train to the end; returns False if it was stopped before (a checkpoint stands then)."""
         parts, state = self.parts, self.state
         per_epoch = parts.train.steps_per_epoch
         with stop_flag() as signals:
             while state.step < self.total and not self._patience_spent():
                 epoch, first = divmod(state.step, per_epoch)
                 for step in parts.train.epoch(epoch, first):
-                    stop = self._step(step, epoch, bool(signals))
+                    stop = self._step(step, epoch, bool(signals) or parts.deadline.near(parts.saver.seconds))
                     end_of_epoch = state.step % per_epoch == 0
                     due = end_of_epoch and (epoch + 1) % parts.recipe.train.validate_every == 0
-                    if due or state.step == self.total:
-                        self._validate(epoch)
+                    best = (due or state.step == self.total) and self._validate(epoch)
                     if stop:
                         self._save()
+                        parts.saver.settle()
                         return False
-                    if state.step % parts.recipe.train.checkpoint_every == 0:
+                    if best or state.step % parts.recipe.train.checkpoint_every == 0:
                         self._save()
                     if state.step >= self.total or self._patience_spent():
                         break
         if self._last_saved != state.step:
             self._save()
+        parts.saver.settle()
         return True
 
     def _patience_spent(self) -> bool:
@@ -164,7 +172,7 @@ class Trainer:
             group["lr"] = learning_rate(group, number, self.total, train.optim)
         engine.train()
         labels = torch.from_numpy(np.asarray(step.label_count)).to(device)
-        shared = torch.zeros(2, dtype=torch.float64)
+        shared = torch.zeros(4, dtype=torch.float64)  # loss, stop, checkpoint written, checkpoint failed
         for position, batch in enumerate(step.micro):
             parts.ranks.beat(f"step {number}, forward")
             loss = self._loss(batch, labels)
@@ -173,7 +181,7 @@ class Trainer:
             # DeepSpeed divides by accumulation steps and by ranks; the loss is divided already
             engine.backward(loss * (plan.world * plan.accumulation))
             if position == len(step.micro) - 1:
-                shared[1] = float(stop)
+                shared[1:] = torch.tensor([float(stop), *parts.saver.status()])
                 total = parts.ranks.total(shared.to(device)).cpu()
                 self.guard.judge(float(total[0]))
             engine.step()
@@ -185,6 +193,7 @@ class Trainer:
             self._tell(epoch, float(total[0]), step.imbalance)
         else:
             self._skipped(epoch, float(total[0]), step)
+        parts.saver.advance(float(total[2]), float(total[3]))
         return bool(total[1] > 0)
 
     def _loss(self, batch: Batch, labels: torch.Tensor) -> torch.Tensor:
@@ -234,8 +243,8 @@ class Trainer:
         note = f"epoch {epoch + 1}/{epochs}  loss {loss:.3f}  {rate:.0f} molecules/s  {self._note}"
         parts.progress(state.step, self.total, note)
 
-    def _validate(self, epoch: int) -> None:
-        """Validate the averaged weights; export them if they are the best so far."""
+    def _validate(self, epoch: int) -> bool:
+        """Validate the averaged weights; if they are the best so far, export them and return True."""
         parts, state = self.parts, self.state
         with self.average.applied():
             model = parts.engine.module
@@ -248,6 +257,7 @@ class Trainer:
             if state.best is None or value < state.best:
                 state.best, state.best_step, state.stale = value, state.step, 0
                 parts.export(state)
+            return state.stale == 0
 
     def _record(self, epoch: int, mae: np.ndarray) -> float:
         """Write a validation down; returns the score, the weighted mean of MAE in standard deviations."""
@@ -263,10 +273,6 @@ class Trainer:
         return score
 
     def _save(self) -> None:
-        parts = self.parts
-        checkpoint.save(
-            parts.run / "checkpoints", parts.engine, self.average.whole(), vars(self.state), parts.about,
-            parts.ranks, parts.recipe.train.keep_checkpoints,
-        )  # fmt: skip
+        average = self.average.whole(self.parts.ranks.first)
+        self.parts.saver.save(average, vars(self.state))
         self._last_saved = self.state.step
-        log.info("checkpoint at step %d", self.state.step)

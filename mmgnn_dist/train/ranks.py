@@ -48,6 +48,14 @@ class Ranks:
             dist.all_reduce(values)
         return values
 
+    def everyone(self, value: Any) -> list[Any]:
+        """Every rank's value on every rank."""
+        if self.world == 1:
+            return [value]
+        out: list[Any] = [None] * self.world
+        dist.all_gather_object(out, value)
+        return out
+
     def gather(self, value: Any) -> list[Any]:
         """Every rank's value on the first rank, an empty list on the others."""
         if self.world == 1:

@@ -22,11 +22,12 @@ import torch
 from mmgnn_dist.config import Recipe, load_recipe
 from mmgnn_dist.data.shards import MANIFEST
 from mmgnn_dist.errors import EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, EXIT_USER, UserError
-from mmgnn_dist.files import read_json, sha256, write_json
+from mmgnn_dist.files import DISK_ERRORS, read_json, sha256, write_json
 from mmgnn_dist.models.matched import trainable
 from mmgnn_dist.models.partition import is_cut, wholes
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.train import checkpoint
+from mmgnn_dist.train.deadline import Deadline
 from mmgnn_dist.train.ema import Average
 from mmgnn_dist.train.engine import BatchPlan, deepspeed_config, make_engine, shared_out
 from mmgnn_dist.train.evaluate import predict
@@ -36,6 +37,7 @@ from mmgnn_dist.train.journal import Journal
 from mmgnn_dist.train.loop import Parts, State, Trainer
 from mmgnn_dist.train.ranks import Ranks, set_deterministic, start_ranks
 from mmgnn_dist.train.results import METRICS, write_results
+from mmgnn_dist.train.saving import Saver
 from mmgnn_dist.train.setup import Inputs, fit_scaler, open_inputs
 from mmgnn_dist.train.textside import open_text
 from mmgnn_dist.train.track import Wandb, run_id
@@ -69,6 +71,13 @@ def run(folder: Path, quiet: bool = False) -> int:
         watch = Watch(folder / "logs", ranks.rank, ranks.world, recipe.train.timeout)
         with Progress(folder.name, quiet or not ranks.first) as progress:
             return _train(folder, inputs, replace(ranks, beat=watch.beat), progress, watch)
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise UserError(
+            f"{error.filename or folder} cannot be written ({error.strerror}): make room or allow it, "
+            "then the same command continues"
+        ) from error
     finally:
         logging.getLogger("mmgnn_dist").removeHandler(handler)
         if lock:
@@ -135,9 +144,10 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress, watch
     engine = make_engine(model, recipe, plan, ranks.device)
     average = Average(model)
 
-    state, found = State(), checkpoint.newest(folder / "checkpoints")
+    encoder = encoder_identity(inputs.files)
+    state, found = State(), checkpoint.agreed_newest(folder / "checkpoints", ranks)
     if found is not None:
-        values, weights = checkpoint.load(found, engine, ranks)
+        values, weights = checkpoint.load(found, engine, ranks, encoder)
         state = State(**values)
         average.restore(weights)
 
@@ -146,12 +156,13 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress, watch
         "recipe": recipe.fingerprint(),
         "wandb_id": run_id(folder) if ranks.first else None,
     }
-    about |= {"versions": versions(), "zero_stage": train.zero_stage}
+    about |= {"versions": versions(), "zero_stage": train.zero_stage, "encoder": encoder}
+    saver = Saver(folder / "checkpoints", engine, ranks, train.keep_checkpoints, about)
 
     def export(best: State) -> None:
         export_model(folder / "export", model, scaler, {
             "step": best.step, "score": best.best, "targets": inputs.metrics, "backbone": backbone,
-            "encoder": encoder_identity(inputs.files),
+            "encoder": encoder,
         }, ranks.first)  # fmt: skip
 
     parts = Parts(
@@ -160,7 +171,7 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress, watch
         validation=inputs.ordered("val", text.tokens, ranks), embeddings=text.embeddings,
         metrics=inputs.metrics, units=inputs.units,
         journal=Journal(folder / "journal.jsonl", state.step) if ranks.first else None,
-        progress=progress, export=export, about=about,
+        progress=progress, export=export, saver=saver, deadline=Deadline(train.deadline),
     )  # fmt: skip
     sink = None
     if ranks.first:
@@ -178,15 +189,20 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress, watch
         parts.write(kind, step=state.step, world=ranks.world, precision="bf16" if autocast else "fp32")
         if found:
             progress.say(f"continuing at step {state.step} from {found}")
+            if (wrote := read_json(found / checkpoint.MANIFEST)["world"]) != ranks.world:
+                progress.say(f"it was written by {wrote} ranks and is converted for {ranks.world}")
     trainer = Trainer(parts, state, average)
     found_test = None
     with watch:
-        finished = trainer.run()
+        try:
+            finished = trainer.run()
+        finally:
+            saver.close()
         if finished:
             last = ((n, p) for n, p in sorted(model.named_parameters()) if p.requires_grad)
             prints = {
                 "weights": fingerprint(wholes(last)),
-                "averaged_weights": fingerprint(sorted(average.whole().items())),
+                "averaged_weights": fingerprint(sorted(average.whole(ranks.first).items())),
             }
             best, best_scaler, about_best = load_export(
                 folder / "export", recipe, inputs.forms, text.source, into=model if is_cut(model) else None

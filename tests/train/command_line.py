@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from functools import cache
 from pathlib import Path
+
+from mmgnn_dist.train.launch import free_port
 
 RECIPE = """
 name: small
@@ -24,19 +29,107 @@ track: {wandb: disabled}
 """
 
 
-def write_recipe(folder: Path, shards: Path, mode: str = "full") -> Path:
+def write_recipe(folder: Path, shards: Path, mode: str = "full", encoder: Path | None = None) -> Path:
     path = folder / "small.yaml"
-    path.write_text(RECIPE % (shards, mode))
+    text = RECIPE % (shards, mode)
+    if encoder:
+        text = text.replace("text: {", f"text: {{encoder: {encoder}, ")
+    path.write_text(text)
     return path
 
 
-def command(*words: object) -> list[str]:
-    return [sys.executable, "-m", "mmgnn_dist.cli", *map(str, words)]
+@cache
+def zygote() -> subprocess.Popen[str]:
+    started = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("zygote.py"))],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    atexit.register(started.kill)
+    return started
 
 
-def mmgnn(*words: object, code: int = 0, limit: float = 300) -> subprocess.CompletedProcess[str]:
-    """Run a command line to its end and check its exit code."""
-    done = subprocess.run(command(*words), check=False, capture_output=True, text=True, timeout=limit)
+def ask(**request: object) -> int | None:
+    process = zygote()
+    assert process.stdin and process.stdout
+    process.stdin.write(json.dumps(request) + "\n")
+    process.stdin.flush()
+    return json.loads(process.stdout.readline())
+
+
+class Started:
+    """A process that the zygote forked, as `subprocess.Popen` has it."""
+
+    def __init__(self, module: str, words: tuple[object, ...], **environment: object) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="mmgnn-"))
+        self._out, self.returncode = [folder / name for name in ("stdout", "stderr")], None
+        variables = dict(os.environ) | {key: str(value) for key, value in environment.items()}
+        pid = ask(
+            module=module, words=[str(word) for word in words], out=[str(path) for path in self._out],
+            folder=str(Path.cwd()), environment=variables,
+        )  # fmt: skip
+        assert pid
+        self.pid: int = pid
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            self.returncode = ask(wait=self.pid)
+        return self.returncode
+
+    def wait(self, timeout: float = 300) -> int:
+        deadline = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout, self.output())
+            time.sleep(0.02)
+        return code
+
+    def output(self) -> str:
+        """What it wrote to standard output and standard error."""
+        return "".join(self.texts())
+
+    def texts(self) -> list[str]:
+        return [path.read_text() for path in self._out]
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+def start(*words: object) -> Started:
+    """A command line that runs."""
+    return Started("mmgnn_dist.cli", words)
+
+
+def start_ranks(run: Path, world: int) -> list[Started]:
+    """The ranks of a run directory, started as a launcher of several machines does."""
+    return start_all("mmgnn_dist.train.run", world, run)
+
+
+def start_all(module: str, world: int, *words: object) -> list[Started]:
+    """One process a rank, each running `main()` of a module."""
+    shared = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1"}
+    port = free_port()
+    return [
+        Started(module, words, RANK=rank, LOCAL_RANK=rank, MASTER_PORT=port, **shared)
+        for rank in range(world)
+    ]
+
+
+def mmgnn(
+    *words: object, code: int = 0, limit: float = 300, fresh: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run a command line to its end and check its exit code; `fresh`: in a new interpreter."""
+    if fresh:
+        command = [sys.executable, "-m", "mmgnn_dist.cli", *map(str, words)]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=limit)
+    else:
+        process = start(*words)
+        found = process.wait(limit)
+        done = subprocess.CompletedProcess(words, found, *process.texts())
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 
@@ -51,18 +144,22 @@ def journal(run: Path, kind: str = "train") -> list[dict]:
     return [line for line in lines if line["kind"] == kind]
 
 
-def interrupt(run: Path, step: int, number: signal.Signals, *words: object) -> subprocess.Popen[str]:
-    """Start a command line, and send a signal to it once the run's journal has reached a step."""
-    process = subprocess.Popen(
-        command(*words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-    deadline = time.monotonic() + 240
+def reach(run: Path, step: int, *processes: Started, limit: float = 240) -> None:
+    """Wait until the run's journal has a step."""
+    deadline = time.monotonic() + limit
     while not any(line["step"] >= step for line in journal(run)):
-        assert process.poll() is None, process.communicate()[0]
+        for process in processes:
+            assert process.poll() is None, process.output()
         assert time.monotonic() < deadline, f"step {step} was not reached"
         time.sleep(0.02)
+
+
+def interrupt(run: Path, step: int, number: signal.Signals, *words: object, limit: float = 240) -> Started:
+    """Start a command line, and send a signal to it once the run's journal has reached a step."""
+    process = start(*words)
+    reach(run, step, process, limit=limit)
     if number == signal.SIGKILL:
-        os.killpg(process.pid, number)
+        process.kill()
     else:
         process.send_signal(number)
     return process

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
+import subprocess
+import time
 
 import numpy as np
 import pytest
 from command_line import interrupt, journal, metrics, mmgnn, write_recipe
+from make_encoder import make_encoder
 
 from mmgnn_dist.train import checkpoint
 
 
 @pytest.fixture(scope="module")
-def undisturbed(sample_shards, tmp_path_factory):
+def encoder(tmp_path_factory):
+    """A small language model of the kind of the default one."""
+    return make_encoder(tmp_path_factory.mktemp("encoder"), "bert")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(sample_shards, encoder, tmp_path_factory):
     """The recipe (every dropout on, language model fully trained) and its run without interruption."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    recipe = write_recipe(folder, sample_shards.path)
+    recipe = write_recipe(folder, sample_shards.path, encoder=encoder)
     drawn = "fields: [iupac_name, synonyms], field_tokens: 24, field_dropout: 0.3, sample_synonyms: true"
     recipe.write_text(recipe.read_text().replace("fields: [iupac_name]", drawn))
-    mmgnn("train", recipe, "--run", folder / "run")
+    mmgnn("train", recipe, "--run", folder / "run", fresh=True)
     return recipe, folder / "run"
 
 
@@ -83,7 +93,7 @@ def test_damaged_checkpoint_is_not_used(undisturbed, tmp_path):
     recipe, reference = undisturbed
     run = tmp_path / "run"
     words = ["train", recipe, "--run", run, "train.keep_checkpoints=2"]
-    interrupt(run, 11, signal.SIGKILL, *words).wait()
+    assert interrupt(run, 7, signal.SIGTERM, *words).wait() == 3
     newest = checkpoint.complete(run / "checkpoints")[-1]
     victim = next((newest / "ds").glob("*optim_states.pt"))
     victim.write_bytes(victim.read_bytes()[:-100])
@@ -97,7 +107,7 @@ def test_incomplete_checkpoint_is_ignored(undisturbed, tmp_path):
     recipe, reference = undisturbed
     run = tmp_path / "run"
     words = ["train", recipe, "--run", run]
-    interrupt(run, 7, signal.SIGKILL, *words).wait()
+    assert interrupt(run, 7, signal.SIGTERM, *words).wait() == 3
     whole = checkpoint.complete(run / "checkpoints")[-1]
     shutil.copytree(whole, run / "checkpoints" / ".step_000099.part")
     (run / "checkpoints" / ".step_000099.part" / "manifest.json").unlink()
@@ -117,10 +127,10 @@ def ids_of(run, world):
 
 
 @pytest.fixture(scope="module")
-def two_worlds(sample_shards, tmp_path_factory):
+def two_worlds(sample_shards, encoder, tmp_path_factory):
     """One recipe in one and in two processes: fp32, no dropout, 55 steps over several epochs."""
     folder = tmp_path_factory.mktemp("worlds")
-    recipe = write_recipe(folder, sample_shards.path)
+    recipe = write_recipe(folder, sample_shards.path, encoder=encoder)
     settings = [
         "train.max_steps=55",
         "train.epochs=9",
@@ -146,26 +156,12 @@ def test_two_processes_have_the_same_losses(two_worlds):
     assert np.abs(losses[1] / losses[0] - 1).max() < 1e-4
 
 
-def test_a_rank_that_dies_ends_the_others(sample_shards, tmp_path):
-    import os
-    import subprocess
-    import time
-
-    recipe = write_recipe(tmp_path, sample_shards.path)
+def test_a_rank_that_dies_ends_the_others(sample_shards, encoder, tmp_path):
+    recipe = write_recipe(tmp_path, sample_shards.path, encoder=encoder)
     run = tmp_path / "run"
-    process = interrupt(
-        run,
-        2,
-        signal.SIGCONT,
-        "train",
-        recipe,
-        "--run",
-        run,
-        "--nproc",
-        2,
-        "train.max_steps=500",
-        "train.epochs=99",
-    )
+    settings = ["train.max_steps=900", "train.epochs=99"]
+    words = ["train", recipe, "--run", run, "--nproc", 2, *settings]
+    process = interrupt(run, 2, signal.SIGCONT, *words)
     ranks = subprocess.run(
         ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
     ).stdout.split()
@@ -174,4 +170,4 @@ def test_a_rank_that_dies_ends_the_others(sample_shards, tmp_path):
     os.kill(int(ranks[1]), signal.SIGKILL)
     assert process.wait(timeout=60) == 1
     assert time.monotonic() - started < 60
-    assert "rank 1 ended with exit code -9" in process.communicate()[0]
+    assert "rank 1 ended with exit code -9" in process.output()

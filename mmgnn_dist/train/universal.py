@@ -1,0 +1,89 @@
+"""A checkpoint of another number of ranks, through DeepSpeed's universal checkpoint.
+
+The first rank has DeepSpeed's converter (a process of its own: it prints, and uses several) cut the flat
+partitions of all ranks into named float32 tensors; every rank loads its own part of them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmgnn_dist.train.ranks import Ranks
+
+
+def load_universal(checkpoint: Path, tag: str, engine: Any, ranks: Ranks) -> None:
+    """Load `checkpoint/tag` into an engine of another number of ranks; what is converted is removed then.
+
+    Raises:
+        RuntimeError: if DeepSpeed's converter fails.
+    """
+    target = f".{checkpoint.name}.universal"
+    place = checkpoint.with_name(target)
+    failure = None
+    if ranks.first:
+        shutil.rmtree(place, ignore_errors=True)
+        failure = _convert(checkpoint.parent, f"{checkpoint.name}/{tag}", f"{target}/{tag}")
+    if failure := ranks.everyone(failure)[0]:
+        raise RuntimeError(f"DeepSpeed's ds_to_universal failed on {checkpoint}:\n{failure}")
+    config = engine._config  # the recipe's configuration is written before it is known what is continued
+    config.load_universal_checkpoint = True
+    try:
+        with _empty_shares(engine):
+            engine.load_checkpoint(str(place), tag=tag, load_module_strict=False)
+    finally:
+        config.load_universal_checkpoint = False
+    ranks.barrier()
+    if ranks.first:
+        shutil.rmtree(place)
+
+
+@contextmanager
+def _empty_shares(engine: Any) -> Iterator[None]:
+    """Let a rank load that has no number of some parameter group, as happens where a group is small.
+
+    DeepSpeed (0.19.8, stages 1 and 2) takes a group's step count from the rank's first parameter of it, and
+    raises IndexError in `load_hp_checkpoint_state_from_checkpoint_dir` where there is none.
+    Inside the block the group's first parameter has a share of length zero.
+    """
+    from deepspeed.utils.tensor_fragment import fragment_address, tensor_fragment
+
+    given = []
+    for index, group in enumerate(getattr(engine.optimizer, "bit16_groups", [])):
+        if all(p._hp_mapping is None for p in group):
+            nothing, nowhere = group[0].detach().flatten()[:0].float(), fragment_address(numel=0, start=0)
+            group[0]._hp_mapping = tensor_fragment(
+                lp_fragment=nothing, lp_fragment_address=nowhere, hp_fragment=nothing,
+                hp_fragment_address=nowhere, gradient_dict={}, offload_gradient_dict={}, use_offload=False,
+                param_group_index=index, optim_fragment={},
+            )  # fmt: skip
+            given.append(group[0])
+    try:
+        yield
+    finally:
+        for p in given:
+            p._hp_mapping = None
+
+
+def _convert(folder: Path, source: str, target: str) -> str | None:
+    """Run the converter below `folder` (its names of files are patterns, so they are relative to it).
+
+    Returns:
+        The end of what it said, if it failed.
+    """
+    workers = str(min(8, len(os.sched_getaffinity(0))))
+    (folder / target).parent.mkdir()
+    command = [
+        sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--input_folder", source,
+        "--output_folder", target, "--num_extract_workers", workers, "--num_merge_workers", workers,
+        "--inject_missing_state",
+    ]  # fmt: skip
+    alone = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    done = subprocess.run(command, cwd=folder, env=alone, capture_output=True, text=True, check=False)
+    return done.stderr[-2000:] if done.returncode else None
