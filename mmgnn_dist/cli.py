@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from mmgnn_dist import __version__
 from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, EXTRAS, UserError, need
+from mmgnn_dist.plan.verb import add_plan
+from mmgnn_dist.progress import quiet_libraries
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -141,15 +141,6 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--json", action="store_true", help="print one JSON object")
     train.set_defaults(action=_train)
 
-    plan = verbs.add_parser("plan", help="memory, communication and time of each ZeRO stage; trains nothing")
-    plan.add_argument("recipe", type=Path, metavar="RECIPE")
-    plan.add_argument("overrides", nargs="*", metavar="key=value", help="override the recipe")
-    plan.add_argument("--world", type=int, default=1, metavar="N", help="ranks, one a GPU (default 1)")
-    plan.add_argument("--gpu-memory", type=float, metavar="GB", help="of one GPU: which stages fit")
-    plan.add_argument("--rate", type=float, metavar="TFLOPS", help="of one GPU, as measured; default: here")
-    plan.add_argument("--json", action="store_true", help="print one JSON object")
-    plan.set_defaults(action=_plan)
-
     evaluate = verbs.add_parser("evaluate", help="test a finished run, or apply it to other molecules")
     evaluate.add_argument("run", type=Path, metavar="RUN")
     evaluate.add_argument(
@@ -157,6 +148,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     evaluate.set_defaults(action=_evaluate)
+
+    add_plan(verbs)
 
     bench = verbs.add_parser("bench", help="measure side by side")
     bench.add_argument("what", choices=("loader", "checkpoint"))
@@ -268,7 +261,7 @@ def _audit(arguments: argparse.Namespace) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    _quiet_environment()
+    quiet_libraries()
     from mmgnn_dist.config import load_recipe
     from mmgnn_dist.data.overview import look, print_overview
     from mmgnn_dist.data.page import write_page
@@ -293,7 +286,7 @@ def _train(arguments: argparse.Namespace) -> int:
     recipe = load_recipe(arguments.recipe, arguments.overrides)
     if arguments.nproc < 1:
         raise UserError(f"--nproc {arguments.nproc}: give at least one rank")
-    _quiet_environment()
+    quiet_libraries()
     if not arguments.json:
         print("loading libraries", file=sys.stderr)
     folder = arguments.run or Path("runs") / recipe.name
@@ -312,27 +305,8 @@ def _train(arguments: argparse.Namespace) -> int:
     return train_with_twins(recipe, folder, arguments.nproc, arguments.json)
 
 
-def _plan(arguments: argparse.Namespace) -> int:
-    from mmgnn_dist.config import load_recipe
-
-    recipe = load_recipe(arguments.recipe, arguments.overrides)
-    for name in ("world", "gpu_memory", "rate"):
-        value = getattr(arguments, name)
-        if value is not None and value <= 0:
-            raise UserError(f"--{name.replace('_', '-')} {value}: give a number above 0")
-    _quiet_environment()
-    from mmgnn_dist.plan import plan, print_plan
-
-    found = plan(recipe, arguments.world, arguments.gpu_memory, arguments.rate, arguments.json)
-    if arguments.json:
-        print(json.dumps(found))
-    else:
-        print_plan(found)
-    return EXIT_DONE
-
-
 def _evaluate(arguments: argparse.Namespace) -> int:
-    _quiet_environment()
+    quiet_libraries()
     from mmgnn_dist.train.session import evaluate_run
 
     metrics = evaluate_run(arguments.run, arguments.data, arguments.json)
@@ -342,7 +316,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    _quiet_environment()
+    quiet_libraries()
     if arguments.what == "checkpoint":
         from mmgnn_dist.train.bench import checkpoint_bench, print_checkpoint_bench
 
@@ -355,17 +329,6 @@ def _bench(arguments: argparse.Namespace) -> int:
     result = loader_bench(arguments.shards, fields=fields, batch=arguments.batch, repeats=arguments.repeats)
     print_loader_bench(result)
     return EXIT_DONE
-
-
-def _quiet_environment() -> None:
-    """Keep libraries from writing between the lines of a progress bar; set before they are imported."""
-    defaults: dict[str, Any] = {
-        "TOKENIZERS_PARALLELISM": "false",
-        "TRANSFORMERS_VERBOSITY": "error",
-        "PYTHONWARNINGS": "ignore",
-    }
-    for name, value in defaults.items():
-        os.environ.setdefault(name, value)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from types import TracebackType
@@ -68,3 +69,14 @@ class Progress:
             self._bar.console.print(line, highlight=False)
         else:
             print(line, file=sys.stderr, flush=True)
+
+
+def quiet_libraries() -> None:
+    """Keep libraries from writing between the lines of a progress bar; set before they are imported."""
+    defaults = {
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "PYTHONWARNINGS": "ignore",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)

@@ -1,18 +1,19 @@
-"""A rank of a run with a fault put in: `python faulty_rank.py RUN STEPS WHERE`, as the launcher starts one.
+"""A rank of a run with a fault put in, started as any rank with the words RUN STEPS WHERE.
 
 In the named steps (comma-separated, counted from 0) the loss of the last rank is NaN (`loss`), or finite with
-a gradient that is not (`gradient`).
+a gradient that is not (`gradient`), or the rank gets no further (`hang`).
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 
 import torch
 
 import mmgnn_dist.train.loop as loop
-from mmgnn_dist.train.run import main
+from mmgnn_dist.train import run
 
 
 class _Poison(torch.autograd.Function):
@@ -26,21 +27,22 @@ class _Poison(torch.autograd.Function):
 
 
 def break_steps(steps: set[int], where: str) -> None:
-    """Let the loss of some steps be faulty on the last rank."""
-    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    """Let some steps be faulty on the last rank."""
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     compute = loop.Trainer._loss
 
     def faulty(self, batch, labels):
         loss = compute(self, batch, labels)
         if self.state.step not in steps or rank != world - 1:
             return loss
+        if where == "hang":
+            time.sleep(600)
         return loss * float("nan") if where == "loss" else _Poison.apply(loss)
 
     loop.Trainer._loss = faulty
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Train with the fault."""
     break_steps({int(step) for step in sys.argv[2].split(",")}, sys.argv[3])
-    code = main()
-    sys.stderr.flush()
-    os._exit(code)
+    return run.main()

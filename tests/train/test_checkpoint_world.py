@@ -51,6 +51,6 @@ def test_two_four_one(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [0, 1, 2])
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_two_four_one_two(tmp_path, stage):
     chain(tmp_path, stage, [2, 4, 1, 2])
