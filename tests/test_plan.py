@@ -82,7 +82,7 @@ def test_adapters_are_cheap_and_a_frozen_encoder_is_no_part(planned):
 
 
 def test_small_models_are_told_that_zero_buys_nothing(recipe, planned, capsys):
-    found = planned("model.modality=graph", "--world", 8, "--gpu-memory", "40GiB")
+    found = planned("model.modality=graph", "train.batch=64", "--world", 8, "--gpu-memory", "40GiB")
     assert len(found["warnings"]) == 1 and "ZeRO buys nothing" in found["warnings"][0]
     assert found["smallest"]["stage"] == 0 and found["seconds_per_step"] > 0
     assert "nothing fits" in planned("--gpu-memory", "500MiB")["warnings"][-1]
@@ -130,6 +130,7 @@ def test_recipes_of_launch_without_any_weights(planned, sample_shards, tmp_path)
     config = json.loads((encoder / "config.json").read_text())
     sizes = {"hidden_size": 1792, "intermediate_size": 3840, "num_hidden_layers": 28, "vocab_size": 50368}
     sizes |= {"num_attention_heads": 28, "layer_types": ["full_attention"] * 28}
+    sizes |= {"max_position_embeddings": 7999}
     (encoder / "config.json").write_text(json.dumps(config | sizes))
     (encoder / "model.safetensors").unlink()
     words = ["--world", 64, "--gpu-memory", "40GB", "--rate", 100, f"data.shards={sample_shards.path}"]

@@ -48,7 +48,7 @@ def plan(
     activations = summary["memory_bytes_per_rank"]["activations"]
     choices = []
     for stage, offload in CHOICES:
-        found = memory(total, trained, activations, stage, world, offload)
+        found = memory(total, trained, summary["largest_parameter"], activations, stage, world, offload)
         sent = sent_bytes(total, trained, stage, world, steps["passes_per_step"])
         choices.append({
             "stage": stage, "offload": offload, "bytes": found.device, "peak": found.peak,

@@ -32,25 +32,28 @@ class Memory:
 
 
 def memory(
-    parameters: int, trained: int, activations: int, stage: int, world: int, offload: str = "none"
+    parameters: int, trained: int, largest: int, activations: int, stage: int, world: int, offload: str
 ) -> Memory:
     """Memory of a rank.
 
     Args:
-        parameters, trained: counts P and T. activations: bytes. stage: of ZeRO. world: ranks.
-        offload: `none`, `optimizer`, `parameters`.
+        parameters, trained: counts P and T. largest: elements of the largest parameter. activations: bytes.
+        stage: of ZeRO. world: ranks. offload: `none`, `optimizer`, `parameters`.
     """
-    # where stage 0 sends its gradients it has a flat copy of them; the others send by buckets, two at a time
-    messages = 0
-    if world > 1:
-        messages = 4 * trained if stage == 0 else 2 * 4 * min(BUCKET, trained)
+    messages = gathered = 0
+    if world > 1 and stage == 0:  # a flat copy of the gradients
+        messages = 4 * trained
+    elif world > 1:  # a bucket that is filled and one that is sent; the largest parameter goes in one piece
+        messages = 2 * 4 * max(min(BUCKET, trained), largest)
+    if world > 1 and stage == 3:  # beside the own part
+        gathered = 4 * min(parameters, LIVE)
     device = {
         "weights": 4 * parameters // (world if stage == 3 else 1),
         "gradients": 4 * trained // (world if stage >= 2 else 1),
         "optimizer": 8 * trained // (world if stage >= 1 else 1),
         "master_copy": 4 * trained // world if stage >= 1 else 0,
         "average": 4 * trained // (world if stage == 3 else 1),
-        "gathered": 4 * min(parameters - parameters // world, LIVE) if stage == 3 else 0,
+        "gathered": gathered,
         "messages": messages,
         "activations": activations,
     }

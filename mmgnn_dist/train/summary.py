@@ -92,7 +92,10 @@ def summary_of(
     measured = _measure(model, batch, frozen.width if frozen else None, timed)
     parameters = count_parameters(model.named_parameters())
     total, trainable = (sum(column) for column in zip(*parameters.values(), strict=True))
-    held = memory(total, trainable, measured.activations, train.zero_stage, ranks.world, train.offload)
+    largest = max(p.numel() for p in model.parameters())
+    held = memory(
+        total, trainable, largest, measured.activations, train.zero_stage, ranks.world, train.offload
+    )
     words = len(batch.tokens)
     encoder = measured.forward.get("text_encoder")
     summary: dict[str, Any] = {
@@ -114,6 +117,7 @@ def summary_of(
             "forward_per_molecule_by_branch": {b: n / batch.size for b, n in measured.forward.items()},
             "text_forward_per_token": encoder / words if encoder and words else None,
         },
+        "largest_parameter": largest,
         "memory_bytes_per_rank": held.device | {"peak": held.peak},
         "steps": {
             "per_epoch": loader.steps_per_epoch,
