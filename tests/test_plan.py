@@ -134,7 +134,7 @@ def test_recipes_of_launch_without_any_weights(planned, sample_shards, tmp_path)
     (encoder / "config.json").write_text(json.dumps(config | sizes))
     (encoder / "model.safetensors").unlink()
     words = ["--world", 64, "--gpu-memory", "40GB", "--rate", 100, f"data.shards={sample_shards.path}"]
-    words += [f"text.encoder={encoder}"]
+    words += [f"text.encoder={encoder}", "train.batch=64"]
     large = planned(*words, path=LAUNCH / "large.yaml")
     assert large["extrapolated"] and large["activation_precision"] == "bf16"
     assert large["parameters"] == pytest.approx(1.03e9, rel=0.03)
@@ -142,7 +142,7 @@ def test_recipes_of_launch_without_any_weights(planned, sample_shards, tmp_path)
     assert by[0, "none"]["peak"] > 16e9 > 8e9 > by[3, "none"]["peak"]
     assert by[3, "none"]["sent_per_step"] == 12 * large["parameters"] * 63 // 64
     shutil.rmtree(encoder)
-    qm9 = planned("--world", 8, "--gpu-memory", "16GB", words[-2], path=LAUNCH / "qm9.yaml")
+    qm9 = planned("--world", 8, "--gpu-memory", "16GB", words[-3], path=LAUNCH / "qm9.yaml")
     assert qm9["smallest"]["stage"] == 0 and "ZeRO buys nothing" in qm9["warnings"][0]
 
 

@@ -34,9 +34,8 @@ def chain(folder, stage: int, worlds: list[int]) -> None:
         before = after
         found = [path.name for path in (folder / "checkpoints").iterdir()]
         assert found == [checkpoint.folder_of(3 * (done + 1))]
-    weights = torch.load(
-        folder / "checkpoints" / found[0] / "ds" / "mp_rank_00_model_states.pt", weights_only=False
-    )
+    states = sorted((folder / "checkpoints" / found[0] / "ds").glob("*mp_rank_00_model_states.pt"))
+    weights = torch.load(states[0], weights_only=False)
     assert sorted(weights["module"]) == [
         "0.bias",
         "0.weight",
