@@ -134,7 +134,7 @@ def test_recipes_of_launch_without_any_weights(planned, sample_shards, tmp_path)
     (encoder / "config.json").write_text(json.dumps(config | sizes))
     (encoder / "model.safetensors").unlink()
     words = ["--world", 64, "--gpu-memory", "40GB", "--rate", 100, f"data.shards={sample_shards.path}"]
-    words += [f"text.encoder={encoder}", "train.batch=64"]
+    words += [f"text.encoder={encoder}", "train.batch=128"]
     large = planned(*words, path=LAUNCH / "large.yaml")
     assert large["extrapolated"] and large["activation_precision"] == "bf16"
     assert large["parameters"] == pytest.approx(1.03e9, rel=0.03)
