@@ -10,6 +10,7 @@ from pathlib import Path
 from mmgnn_dist import __version__
 from mmgnn_dist.cluster.verbs import add_verbs
 from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, EXTRAS, UserError, need
+from mmgnn_dist.plan.verb import add_plan
 from mmgnn_dist.progress import quiet_libraries
 
 
@@ -150,6 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(action=_evaluate)
 
     add_verbs(verbs)
+    add_plan(verbs)
 
     bench = verbs.add_parser("bench", help="measure side by side")
     bench.add_argument("what", choices=("loader", "checkpoint"))

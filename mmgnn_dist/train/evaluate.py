@@ -86,6 +86,7 @@ def predict(
     parts: list[tuple[np.ndarray, ...]] = []
     for step in loader.epoch(0):
         for batch in step.micro:
+            ranks.beat(f"evaluating batch {step.index}")
             vectors = embeddings.of(batch.rows).to(ranks.device) if embeddings else None
             there = batch.to(ranks.device)
             scaled, gate = model(there, vectors)

@@ -60,6 +60,13 @@ def state_of(engine) -> dict[str, torch.Tensor]:
             found |= {f"{name}/weight": p, f"step/{name}": state["step"]}
         return {name: value.detach().clone().float() for name, value in found.items()}
     zero = engine.optimizer
+    if engine.zero_optimization_stage() == 3:
+        for p, name in names.items():
+            keys = {"weight": None, "exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq"}
+            found |= {f"{name}/{key}": zero.get_full_hp_param(p, state) for key, state in keys.items()}
+        flat = zero.fp32_partitioned_groups_flat
+        found |= {f"step/{i}": zero.optimizer.state[group]["step"] for i, group in enumerate(flat)}
+        return {name: value.detach().clone().float() for name, value in found.items()}
     for group, flat in zip(zero.bit16_groups, zero.single_partition_of_fp32_groups, strict=True):
         state = zero.optimizer.state[flat]
         for p in group:
