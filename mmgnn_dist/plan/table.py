@@ -59,12 +59,12 @@ def _table(found: dict[str, Any]) -> Any:
     for name in choices[0]["bytes"]:
         row(name.replace("_", " "), lambda one, name=name: one["bytes"][name])  # type: ignore[misc]
     table.add_section()
-    row("peak on the device", lambda one: one["peak"])
+    row("peak on device", lambda one: one["peak"])
     row("host memory", lambda one: sum(one["host"].values()))
     row("sent in a step", lambda one: one["sent_per_step"])
-    row("checkpoint, all ranks", lambda one: one["checkpoint_bytes"])
+    row("checkpoint, whole", lambda one: one["checkpoint_bytes"])
     if choices[0]["seconds_of_messages"] is not None:
-        table.add_row("seconds of messages", *(f"{one['seconds_of_messages']:.2g}" for one in choices))
+        table.add_row("message seconds", *(f"{one['seconds_of_messages']:.2g}" for one in choices))
     if found["gpu_memory"]:
         fits = ("yes" if one["fits"] else "no" for one in choices)
         table.add_row(f"fits {scaled(found['gpu_memory'], 'B')}", *fits)
