@@ -5,6 +5,7 @@ An encoder too large to build here is measured with one and with two of its laye
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -48,7 +49,7 @@ def measure(recipe: Recipe, world: int, timed: bool, quiet: bool) -> dict[str, A
         if inputs.files is None or _size(inputs.files) < LARGE:
             return {**one(inputs), "extrapolated": False}
         depth, layers = _depth(inputs.files)
-        found = [one(_open(_with_layers(recipe, inputs.files, depth, number))) for number in (1, 2)]
+        found = [one(_with_layers(inputs, inputs.files, depth, number)) for number in (1, 2)]
     return {**_extend(found[0], found[1], layers), "extrapolated": True}
 
 
@@ -85,8 +86,8 @@ def _depth(files: EncoderFiles) -> tuple[str, int]:
     )
 
 
-def _with_layers(recipe: Recipe, files: EncoderFiles, depth: str, number: int) -> Recipe:
-    """The recipe with so many layers in its encoder."""
+def _with_layers(inputs: Inputs, files: EncoderFiles, depth: str, number: int) -> Inputs:
+    """The inputs with so many layers in their encoder; shares of molecules are those of the whole one."""
     layers = files.config[depth]
     # lists with an entry for each layer, as ModernBERT's kinds of attention
     lists = {
@@ -94,8 +95,9 @@ def _with_layers(recipe: Recipe, files: EncoderFiles, depth: str, number: int) -
         for name, value in files.config.items()
         if isinstance(value, list) and len(value) == layers
     }
-    random = {**(recipe.text.random or {}), **lists, depth: number}
-    return recipe.model_copy(update={"text": recipe.text.model_copy(update={"random": random})})
+    fewer = replace(inputs, files=replace(files, random={**(files.random or {}), **lists, depth: number}))
+    fewer.costs = inputs.costs
+    return fewer
 
 
 def _extend(one: Any, two: Any, layers: int) -> Any:

@@ -28,7 +28,9 @@ def print_plan(found: dict[str, Any]) -> None:
         f"{on['atoms']:.0f} atoms and {on['tokens']:.0f} tokens"
     )
     console.print(_table(found))
-    console.print("+opt: offload of the optimiser to host memory, +all: of the weights too")
+    console.print(
+        "+opt: offload of the optimiser to host memory, +all: of the weights too; checkpoint: of all ranks"
+    )
     console.print(
         f"a step computes {scaled(found['flop_per_step_and_rank'], 'FLOP')} on each rank: "
         f"{found['seconds_per_step']:.3g} s at {scaled(found['rate'], 'FLOP/s')}; messages overlap it "
@@ -59,12 +61,12 @@ def _table(found: dict[str, Any]) -> Any:
     for name in choices[0]["bytes"]:
         row(name.replace("_", " "), lambda one, name=name: one["bytes"][name])  # type: ignore[misc]
     table.add_section()
-    row("peak on the device", lambda one: one["peak"])
+    row("peak on device", lambda one: one["peak"])
     row("host memory", lambda one: sum(one["host"].values()))
     row("sent in a step", lambda one: one["sent_per_step"])
-    row("checkpoint, all ranks", lambda one: one["checkpoint_bytes"])
+    row("checkpoint", lambda one: one["checkpoint_bytes"])
     if choices[0]["seconds_of_messages"] is not None:
-        table.add_row("seconds of messages", *(f"{one['seconds_of_messages']:.2g}" for one in choices))
+        table.add_row("s of messages", *(f"{one['seconds_of_messages']:.2g}" for one in choices))
     if found["gpu_memory"]:
         fits = ("yes" if one["fits"] else "no" for one in choices)
         table.add_row(f"fits {scaled(found['gpu_memory'], 'B')}", *fits)
