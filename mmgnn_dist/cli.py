@@ -12,6 +12,7 @@ from mmgnn_dist.cluster.verbs import add_verbs
 from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, EXTRAS, UserError, need
 from mmgnn_dist.plan.verb import add_plan
 from mmgnn_dist.progress import quiet_libraries
+from mmgnn_dist.study.verbs import add_verbs as add_study_verbs
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -152,6 +153,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_verbs(verbs)
     add_plan(verbs)
+    add_study_verbs(verbs)
 
     bench = verbs.add_parser("bench", help="measure side by side")
     bench.add_argument("what", choices=("loader", "checkpoint"))

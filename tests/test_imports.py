@@ -23,7 +23,8 @@ ALLOWED = {
     "bench": BASE | {"chem", "data", "models", "train"},
     "cluster": BASE | {"chem", "data", "models", "train", "bench"},
     "plan": BASE | {"chem", "data", "models", "train"},
-    "cli": BASE | {"chem", "data", "models", "train", "bench", "cluster", "plan"},
+    "study": BASE | {"chem", "data", "models", "train"},
+    "cli": BASE | {"chem", "data", "models", "train", "bench", "cluster", "plan", "study"},
 }
 HEAVY = {
     "torch",

@@ -37,7 +37,7 @@ from mmgnn_dist.train.guards import Watch
 from mmgnn_dist.train.journal import Journal
 from mmgnn_dist.train.loop import Parts, State, Trainer
 from mmgnn_dist.train.ranks import Ranks, set_deterministic, start_ranks
-from mmgnn_dist.train.results import METRICS, write_results
+from mmgnn_dist.train.results import METRICS, done, write_results
 from mmgnn_dist.train.saving import Saver
 from mmgnn_dist.train.setup import Inputs, fit_scaler, open_inputs
 from mmgnn_dist.train.textside import open_text
@@ -105,12 +105,6 @@ def _only_one(folder: Path) -> IO[str]:
                 told = "is being trained by another process: wait for it, or end it"
                 raise UserError(f"{folder} {told}") from None
         time.sleep(0.5)
-
-
-def done(folder: Path, recipe: Recipe) -> bool:
-    """Whether this run is complete: results stand, and they are this recipe's."""
-    path = folder / METRICS
-    return path.is_file() and read_json(path)["recipe"] == recipe.fingerprint()
 
 
 def compute_type(recipe: Recipe, device: torch.device) -> torch.dtype | None:
@@ -218,7 +212,7 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress, watch
             )
             found_test = predict(
                 best.to(ranks.device), inputs.ordered("test", text.tokens, ranks),
-                best_scaler.to(ranks.device), ranks, text.embeddings,
+                best_scaler.to(ranks.device), ranks, text.embeddings, train.save_vectors,
             )  # fmt: skip
     if found_test is not None:
         facts = {
