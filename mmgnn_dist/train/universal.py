@@ -35,7 +35,7 @@ def load_universal(checkpoint: Path, tag: str, engine: Any, ranks: Ranks) -> Non
     config = engine._config  # the recipe's configuration is written before it is known what is continued
     config.load_universal_checkpoint = True
     try:
-        with _empty_shares(engine):
+        with _empty_shares(engine), _own_groups(engine):
             engine.load_checkpoint(str(place), tag=tag, load_module_strict=False)
     finally:
         config.load_universal_checkpoint = False
@@ -69,6 +69,22 @@ def _empty_shares(engine: Any) -> Iterator[None]:
     finally:
         for p in given:
             p._hp_mapping = None
+
+
+@contextmanager
+def _own_groups(engine: Any) -> Iterator[None]:
+    """Keep what the recipe says of the parameter groups: rates, decay, names.
+
+    DeepSpeed (0.19.8, stage 3) gives all groups the settings of the checkpoint's first one, in
+    `load_hp_checkpoint_state_from_checkpoint_dir_stage3`.
+    """
+    groups = engine.optimizer.param_groups
+    settings = [{key: value for key, value in group.items() if key != "params"} for group in groups]
+    try:
+        yield
+    finally:
+        for group, own in zip(groups, settings, strict=True):
+            group.update(own)
 
 
 def _convert(folder: Path, source: str, target: str) -> str | None:
