@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import yaml
@@ -92,6 +93,27 @@ def tasks(run: Path) -> list[int]:
     said = ask("pgrep", "-f", f"mmgnn_dist.train.run {run}$").split()
     assert len(said) == 2, said
     return [int(pid) for pid in said]
+
+
+@contextmanager
+def held(run: Path) -> Iterator[list[int]]:
+    """The training processes stand still meanwhile, so that a run cannot end before what is to disturb it."""
+    found = tasks(run)
+    for pid in found:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield found
+    finally:
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def signalled(pid: int, number: signal.Signals) -> bool:
+    """Whether a process that stands still has been sent a signal."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    masks = (int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd", "ShdPnd")))
+    return any(mask >> (number - 1) & 1 for mask in masks)
 
 
 def kill_task(run: Path) -> None:

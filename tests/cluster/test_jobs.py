@@ -17,6 +17,7 @@ from jobs import (
     ask,
     changed,
     finish,
+    held,
     log,
     nodes,
     reach,
@@ -155,8 +156,13 @@ def test_three_folds_and_their_report(cluster, recipe, tmp_path):
     assert done.returncode == 0, done.stderr
     jobs = json.loads(done.stdout)["jobs"]
     assert len({job["job"].split("_")[0] for job in jobs[:3]}) == 1 and "report" in jobs[3]
-    wait((base / "report.md").is_file, "the report", base)
     runs = [base / f"fold_{fold}" for fold in range(3)]
+    # the last element has the number of the whole array: it alone is to go back to the queue
+    reach(runs[2], 5)
+    with held(runs[2]):
+        ask("scancel", "--signal=USR2", jobs[2]["job"])
+    wait((base / "report.md").is_file, "the report", base)
+    assert [status(run)["restarts"] for run in runs] == [0, 0, 1]
     errors = [metrics(run)["metrics"]["test/mae/gap_eV"] for run in runs]
     assert len(set(errors)) == 3
     table = (base / "report.md").read_text().splitlines()
