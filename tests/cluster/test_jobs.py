@@ -44,11 +44,12 @@ def test_two_nodes_train_as_one_machine_does_and_soon(cluster, recipe, undisturb
         cache=str(cache), environment={"DS_ACCELERATOR": "cpu", "GREETING": "two words"},
         sbatch=["--comment=ours", "--nice=7"],
     )  # fmt: skip
-    busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    load = os.getloadavg()[0]
     started = time.monotonic()
     job = submit(recipe, run, profile=profile)
     reach(run, 1)
     took = time.monotonic() - started
+    busy = max(1.0, max(load, *os.getloadavg()) / (os.cpu_count() or 1))
     print(f"from submit to the first step {took:.1f} s, load {busy:.1f} times the processors")
     assert took < QUIET * busy
 
