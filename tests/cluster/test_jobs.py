@@ -144,7 +144,7 @@ def test_three_folds_and_their_report(cluster, recipe, tmp_path):
     with serve(tmp_path) as online:
         profile = changed(tmp_path, cache=online["HF_HOME"])
         words = ["submit", recipe, "--profile", profile, "--run", base, "--folds", "0,1,2", "--json"]
-        words += ["data.split=kfold", "train.max_steps=20", "track.wandb=disabled"]
+        words += ["data.split=kfold", "train.max_steps=60", "track.wandb=disabled"]
         words += [f"text.encoder={NAME}", f"text.revision={COMMIT}"]
         Path(online["HF_HOME"]).mkdir()
         missing = call(online, *words)
@@ -159,7 +159,7 @@ def test_three_folds_and_their_report(cluster, recipe, tmp_path):
     assert len({job["job"].split("_")[0] for job in jobs[:3]}) == 1 and "report" in jobs[3]
     runs = [base / f"fold_{fold}" for fold in range(3)]
     # the last element has the number of the whole array: it alone is to go back to the queue
-    reach(runs[2], 5)
+    reach(runs[2], 3)
     with held(runs[2]):
         ask("scancel", "--signal=USR2", jobs[2]["job"])
     wait((base / "report.md").is_file, "the report", base)
