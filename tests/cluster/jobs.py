@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import yaml
@@ -92,6 +93,20 @@ def tasks(run: Path) -> list[int]:
     said = ask("pgrep", "-f", f"mmgnn_dist.train.run {run}$").split()
     assert len(said) == 2, said
     return [int(pid) for pid in said]
+
+
+@contextmanager
+def held(run: Path) -> Iterator[None]:
+    """The training processes stand still meanwhile, so that a run cannot end before what is to disturb it."""
+    found = tasks(run)
+    for pid in found:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 def kill_task(run: Path) -> None:

@@ -51,7 +51,10 @@ def state_of(engine) -> dict[str, torch.Tensor]:
 
     DeepSpeed's own `safe_get_full_optimizer_state` knows the first parameter group only.
     """
-    found = {}
+    found = {
+        f"group/{group['name']}": torch.tensor([group["lr"], group["weight_decay"], group["peak"]])
+        for group in engine.optimizer.param_groups
+    }
     names = {p: name for name, p in engine.module.named_parameters() if p.requires_grad}
     if not engine.zero_optimization():
         for p, name in names.items():
