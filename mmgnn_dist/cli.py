@@ -11,6 +11,7 @@ from mmgnn_dist import __version__
 from mmgnn_dist.cluster.verbs import add_verbs
 from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, EXTRAS, UserError, need
 from mmgnn_dist.plan.verb import add_plan
+from mmgnn_dist.predict.verbs import add_predict
 from mmgnn_dist.progress import quiet_libraries
 from mmgnn_dist.study.verbs import add_verbs as add_study_verbs
 
@@ -152,6 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(action=_evaluate)
 
     add_verbs(verbs)
+    add_predict(verbs)
     add_plan(verbs)
     add_study_verbs(verbs)
 
