@@ -94,11 +94,13 @@ def main() -> None:
                 recipe = half if kind in ("half", "apart") else whole
                 for run in runs:
                     recipe.save(run / "recipe.yaml")
-                world, port = (2 if kind == "together" else 1), free_port()
-                places = [(run, rank) for run in runs for rank in range(world)]
+                world = 2 if kind == "together" else 1
+                places = [
+                    (run, rank, port) for run in runs for port in [free_port()] for rank in range(world)
+                ]
                 processes = [
                     start(run, rank, world, core, port)
-                    for (run, rank), core in zip(places, cores, strict=False)
+                    for (run, rank, port), core in zip(places, cores, strict=False)
                 ]
                 wall, busy = timed(runs, processes)
                 if turn:
