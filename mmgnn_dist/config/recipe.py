@@ -13,6 +13,7 @@ from mmgnn_dist.config.backbones import VECTOR_BACKBONES
 from mmgnn_dist.config.data import DataConfig
 from mmgnn_dist.config.model import Modality, ModelConfig
 from mmgnn_dist.config.section import Section
+from mmgnn_dist.config.study import StudyConfig
 from mmgnn_dist.config.text import TextConfig
 from mmgnn_dist.config.train import TrackConfig, TrainConfig
 from mmgnn_dist.errors import nearest
@@ -30,6 +31,7 @@ class Recipe(Section):
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
     track: TrackConfig = TrackConfig()
+    study: StudyConfig | None = Field(None, description="a grid of runs, for `mmgnn study`")
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
@@ -88,7 +90,9 @@ class Recipe(Section):
         write_text(path, self.to_yaml())
 
     def fingerprint(self) -> str:
-        """SHA-256 of what decides the result: the recipe without twins, tracking, PubChem and deadline."""
-        beside: dict[str, Any] = {"twins": True, "track": True, "data": {"pubchem"}, "train": {"deadline"}}
+        """SHA-256 of what decides the result: without twins, study, tracking, PubChem and deadline."""
+        beside: dict[str, Any] = {
+            "twins": True, "study": True, "track": True, "data": {"pubchem"}, "train": {"deadline"},
+        }  # fmt: skip
         part = self.model_dump(mode="json", exclude=beside)
         return hashlib.sha256(yaml.safe_dump(part, sort_keys=True).encode()).hexdigest()

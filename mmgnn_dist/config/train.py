@@ -33,6 +33,10 @@ class TrainConfig(Section):
     )
     seed: int = Field(0, ge=0)
     loss: Literal["l1", "mse", "huber"] = "l1"
+    scaling: Literal["standard", "raw"] = Field(
+        "standard",
+        description="standard: less what composition explains, in standard deviations; raw: as it is",
+    )
     weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
         {}, description="weight of single targets in the loss, 1 for the others"
     )
@@ -67,6 +71,9 @@ class TrainConfig(Section):
         None, gt=0, description="seconds after its start at which a run has saved and left (exit code 3)"
     )
     threads: int = Field(0, ge=0, description="CPU threads per rank; 0: cores divided by ranks")
+    save_vectors: bool = Field(
+        False, description="write vectors of the test molecules to vectors.safetensors"
+    )
     log_ids: bool = Field(False, description="write the molecules of every step to logs/ids_rank_N.jsonl")
     optim: OptimConfig = OptimConfig()
 

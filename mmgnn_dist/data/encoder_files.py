@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata, util
@@ -156,6 +157,19 @@ def resolve_encoder(
     return files
 
 
+def fetch_encoder(given: str) -> EncoderFiles:
+    """Bring an encoder of the hub into the local cache, for nodes without internet.
+
+    Args:
+        given: NAME@REVISION; without a revision the newest, whose commit is in the answer.
+
+    Raises:
+        UserError: as `resolve_encoder`.
+    """
+    name, _, revision = given.partition("@")
+    return resolve_encoder(name, revision or None)
+
+
 def _from_package(name: str, revision: str | None) -> EncoderFiles:
     module, folder, extra = PACKAGES[name]
     spec = util.find_spec(module)
@@ -165,6 +179,18 @@ def _from_package(name: str, revision: str | None) -> EncoderFiles:
     if revision not in (None, version):
         raise UserError(f"text.revision={revision}, but version {version} of {name} is installed")
     return EncoderFiles(name, Path(spec.submodule_search_locations[0]) / folder, version)
+
+
+def _cache() -> str:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return HF_HUB_CACHE
+
+
+def _home() -> str:
+    """What to write before a command that is to use this cache."""
+    home = os.environ.get("HF_HOME")
+    return f"HF_HUB_OFFLINE=0 HF_HOME={shlex.quote(home)} " if home else "HF_HUB_OFFLINE=0 "
 
 
 def _from_hub(name: str, revision: str | None, patterns: list[str]) -> EncoderFiles:
@@ -184,8 +210,12 @@ def _from_hub(name: str, revision: str | None, patterns: list[str]) -> EncoderFi
             library_name="mmgnn_dist",
         )
     except LocalEntryNotFoundError:
-        why = "HF_HUB_OFFLINE is set and the cache lacks it" if offline else "the hub cannot be reached"
-        raise UserError(f"no encoder {where}: {why}; {HELP}") from None
+        if offline:
+            raise UserError(
+                f"no encoder {where}: HF_HUB_OFFLINE is set and the cache {_cache()} lacks it; "
+                f"bring it where there is internet: {_home()}mmgnn fetch-model {where}"
+            ) from None
+        raise UserError(f"no encoder {where}: the hub cannot be reached; {HELP}") from None
     except HFValidationError:
         raise UserError(f"'{name}' is neither a folder nor a name on the hub: {HELP}") from None
     except (HfHubHTTPError, OSError) as error:

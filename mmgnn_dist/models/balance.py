@@ -1,9 +1,9 @@
 """What a molecule costs in training, predicted from its atoms and its tokens, for shares of equal cost.
 
-The graph's operations are counted on molecules of the training part itself, a few of each of some sizes, so
-edges, triplets and cutoff are in them as they are; sizes in between are interpolated. The language model's
-follow from the matrices of its layers: 2 a weight and token forward, as much for the gradient of the states
-and as much for that of the weights. Operations become time by the rates in `RATES`.
+The graph's forward operations are counted on molecules of the training part itself, two of each of some
+sizes, so edges, triplets and cutoff are in them as they are; sizes in between are interpolated. The language
+model's follow from the matrices of its layers: 2 a weight and token forward, as much for the gradient of the
+states and as much for that of the weights. Operations become time by the rates in `RATES`.
 
 Nothing here reads a clock: shares that differed from run to run would change sums and dropout, and a run
 that was killed would not end as the one that was not.
@@ -20,7 +20,7 @@ from mmgnn_dist.data.encoder_files import EncoderFiles
 from mmgnn_dist.data.loader import Loader
 from mmgnn_dist.data.shards import ShardSet
 from mmgnn_dist.models.backbone import make_backbone
-from mmgnn_dist.models.cost import count_flops
+from mmgnn_dist.models.cost import count_forward
 from mmgnn_dist.models.graph import Graph
 from mmgnn_dist.models.textmodel import layers_of, text_skeleton
 
@@ -30,7 +30,7 @@ RATES = {
     "schnet": 0.45, "painn": 0.3, "dimenetpp": 0.4, "equiformer": 0.55, "faenet": 0.8, "text": 1.0,
     "text_bf16": 1.8,
 }  # fmt: skip
-SIZES, EACH = 8, 4  # sizes whose operations are counted, and molecules of each
+SIZES, EACH = 6, 2  # sizes whose operations are counted, and molecules of each
 
 
 def predict_costs(recipe: Recipe, files: EncoderFiles | None, shards: ShardSet, rows: np.ndarray) -> Costs:
@@ -66,8 +66,9 @@ def _graph_costs(config: Backbone, shards: ShardSet, rows: np.ndarray, atoms: np
         some = rows[np.flatnonzero(own == size)[:EACH]]
         (batch,) = next(Loader(shards, some, [], batch=EACH, shuffle=False).epoch()).micro
         graph = Graph.make(batch.z, batch.pos, batch.ptr)
-        _, flop = count_flops(backbone, lambda graph=graph: backbone(graph))  # type: ignore[misc]
-        counted.append(flop / len(some))
+        with torch.no_grad():  # the gradients of inputs and of weights take as much again each
+            found = count_forward(backbone, lambda graph=graph: backbone(graph))  # type: ignore[misc]
+        counted.append(3 * sum(found.values()) / len(some))
     # beyond the largest size, which only other parts of the set can have, a molecule costs as the largest
     return np.interp(np.arange(atoms.max() + 1), sizes, counted)
 

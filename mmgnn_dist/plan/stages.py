@@ -83,10 +83,15 @@ def _warnings(
     warnings = []
     if world == 1 and recipe.train.zero_stage:
         warnings.append("one rank: ZeRO has nobody to share with and adds a copy of the weights; use stage 0")
-    elif whole - least < LITTLE * whole or roomy:
+    elif whole - least < LITTLE * whole:
         warnings.append(
             f"ZeRO buys nothing here: stage 0 needs {scaled(whole, 'B')} a rank and the best stage "
             f"{scaled(least, 'B')}; use train.zero_stage=0"
+        )
+    elif roomy:
+        warnings.append(
+            f"ZeRO buys nothing here: stage 0 needs {scaled(whole, 'B')}, less than half of the GPU; sharing "
+            "would only add messages, use train.zero_stage=0"
         )
     if gpu_memory and fitting is None:
         warnings.append(

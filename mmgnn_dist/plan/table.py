@@ -56,7 +56,7 @@ def _table(found: dict[str, Any]) -> Any:
 
     def row(name: str, value: Callable[[dict[str, Any]], int]) -> None:
         sizes = [value(one) / UNITS[unit] for one in choices]
-        table.add_row(name, *(f"{size:.3g}" if size >= 0.001 else "-" for size in sizes))
+        table.add_row(name, *map(_digits, sizes))
 
     for name in choices[0]["bytes"]:
         row(name.replace("_", " "), lambda one, name=name: one["bytes"][name])  # type: ignore[misc]
@@ -71,3 +71,10 @@ def _table(found: dict[str, Any]) -> Any:
         fits = ("yes" if one["fits"] else "no" for one in choices)
         table.add_row(f"fits {scaled(found['gpu_memory'], 'B')}", *fits)
     return table
+
+
+def _digits(size: float) -> str:
+    """Four characters at most, so that eight columns fit a terminal of 80."""
+    if size < 0.005:
+        return "-"
+    return f"{size:.3g}" if size >= 1 else f"{size:.2f}"

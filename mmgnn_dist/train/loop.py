@@ -31,7 +31,7 @@ from mmgnn_dist.progress import Progress
 from mmgnn_dist.train.deadline import Deadline
 from mmgnn_dist.train.ema import Average
 from mmgnn_dist.train.engine import BatchPlan
-from mmgnn_dist.train.evaluate import named_errors, predict
+from mmgnn_dist.train.evaluate import Predictions, named_errors, predict
 from mmgnn_dist.train.guards import StepGuard
 from mmgnn_dist.train.journal import Journal
 from mmgnn_dist.train.loss import scaled_loss, target_weights
@@ -244,27 +244,38 @@ class Trainer:
         parts.progress(state.step, self.total, note)
 
     def _validate(self, epoch: int) -> bool:
-        """Validate the averaged weights; if they are the best so far, export them and return True."""
+        """Validate the averaged weights; if they are the best so far, export them and return True.
+
+        Raises:
+            UserError: on all ranks, if their predictions are not finite.
+        """
         parts, state = self.parts, self.state
         with self.average.applied():
             model = parts.engine.module
             found = predict(model, parts.validation, parts.scaler, parts.ranks, parts.embeddings)
             score = torch.zeros(1, dtype=torch.float64, device=parts.ranks.device)
             if found is not None:
-                score += self._record(epoch, found.mae())
+                score += self._record(epoch, found)
             value = float(parts.ranks.total(score))
+            if not np.isfinite(value):
+                raise UserError(
+                    f"the predictions for the validation part at step {state.step} are not finite: lower "
+                    "train.optim.lr, or begin anew with train.precision=fp32"
+                )
             state.stale += 1
             if state.best is None or value < state.best:
                 state.best, state.best_step, state.stale = value, state.step, 0
                 parts.export(state)
             return state.stale == 0
 
-    def _record(self, epoch: int, mae: np.ndarray) -> float:
+    def _record(self, epoch: int, found: Predictions) -> float:
         """Write a validation down; returns the score, the weighted mean of MAE in standard deviations."""
-        parts, step = self.parts, self.state.step
-        known = np.isfinite(mae)  # a target may have no label in the validation part
+        parts, step, mae = self.parts, self.state.step, found.mae()
+        known = np.isfinite(found.true).any(0)  # a target may have no label in the validation part
         errors = mae / parts.scaler.std.cpu().numpy()
         score = float(np.average(errors[known], weights=self.weights.numpy()[known]))
+        if not np.isfinite(score):
+            return score
         named = named_errors("val", parts.metrics, mae)
         parts.write("validation", step=step, epoch=epoch, **named, **{"val/score": score})
         shown = [f"{t} {v:.3g} {u}" for t, v, u in zip(parts.recipe.targets, mae, parts.units, strict=True)]

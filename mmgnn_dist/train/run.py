@@ -11,6 +11,7 @@ import logging
 import os
 import platform
 import sys
+import time
 import traceback
 from dataclasses import replace
 from importlib.metadata import version
@@ -36,13 +37,14 @@ from mmgnn_dist.train.guards import Watch
 from mmgnn_dist.train.journal import Journal
 from mmgnn_dist.train.loop import Parts, State, Trainer
 from mmgnn_dist.train.ranks import Ranks, set_deterministic, start_ranks
-from mmgnn_dist.train.results import METRICS, write_results
+from mmgnn_dist.train.results import METRICS, done, write_results
 from mmgnn_dist.train.saving import Saver
 from mmgnn_dist.train.setup import Inputs, fit_scaler, open_inputs
 from mmgnn_dist.train.textside import open_text
 from mmgnn_dist.train.track import Wandb, run_id
 
 PACKAGES = ("mmgnn_dist", "torch", "torch-geometric", "deepspeed", "transformers", "numpy", "pyarrow")
+LOST = 240.0  # seconds that a requeued job waits for the run directory
 log = logging.getLogger(__name__)
 
 
@@ -91,17 +93,18 @@ def _only_one(folder: Path) -> IO[str]:
         UserError: if another process trains it.
     """
     lock = open(folder / "logs" / "lock", "w")  # noqa: SIM115  held, then closed by the caller
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise UserError(f"{folder} is being trained by another process: wait for it, or end it") from None
-    return lock
-
-
-def done(folder: Path, recipe: Recipe) -> bool:
-    """Whether this run is complete: results stand, and they are this recipe's."""
-    path = folder / METRICS
-    return path.is_file() and read_json(path)["recipe"] == recipe.fingerprint()
+    # a node that Slurm has lost may still compute for a while, or a file server keep the locks of a dead one
+    requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+    end = time.monotonic() + (LOST if requeued else 0)
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except OSError:
+            if time.monotonic() >= end:
+                told = "is being trained by another process: wait for it, or end it"
+                raise UserError(f"{folder} {told}") from None
+        time.sleep(0.5)
 
 
 def compute_type(recipe: Recipe, device: torch.device) -> torch.dtype | None:
@@ -209,7 +212,7 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress, watch
             )
             found_test = predict(
                 best.to(ranks.device), inputs.ordered("test", text.tokens, ranks),
-                best_scaler.to(ranks.device), ranks, text.embeddings,
+                best_scaler.to(ranks.device), ranks, text.embeddings, train.save_vectors,
             )  # fmt: skip
     if found_test is not None:
         facts = {

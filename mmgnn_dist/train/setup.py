@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mmgnn_dist.chem.elements import MAX_Z
 from mmgnn_dist.chem.targets import readout_for
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.data.balance import Costs
@@ -16,7 +17,7 @@ from mmgnn_dist.data.context import fit_context
 from mmgnn_dist.data.encoder_files import EncoderFiles, resolve_encoder
 from mmgnn_dist.data.loader import Loader
 from mmgnn_dist.data.shards import CONTEXT_FIELDS, ShardSet
-from mmgnn_dist.data.splits import load_split
+from mmgnn_dist.data.splits import load_split, nested
 from mmgnn_dist.data.stats import REFERENCED, check_labels, fit_references, labels
 from mmgnn_dist.data.textinput import TextChoice
 from mmgnn_dist.data.tokens import TokenSet
@@ -164,6 +165,8 @@ def open_inputs(recipe: Recipe, verify: bool = True, whole: bool = False) -> Inp
         split = {"test": np.arange(shards.rows)}
     else:
         split = load_split(shards, recipe.data.split, recipe.data.fold)
+        if recipe.data.train_size is not None:
+            split["train"] = nested(shards, split["train"], recipe.data.train_size)
     if not whole and len(split["train"]) < recipe.train.batch:
         raise UserError(
             f"train.batch={recipe.train.batch} is larger than the {len(split['train'])} training molecules "
@@ -193,7 +196,12 @@ def open_inputs(recipe: Recipe, verify: bool = True, whole: bool = False) -> Inp
 
 
 def fit_scaler(inputs: Inputs) -> Scaler:
-    """Fit scale and references on the training part: a target has either references or a mean."""
+    """Fit scale and references on the training part: a target has references or a mean, a raw one neither."""
+    if inputs.recipe.train.scaling == "raw":
+        count = len(inputs.recipe.targets)
+        nothing = torch.zeros(MAX_Z + 1, count, dtype=torch.float64)
+        one = torch.ones(count, dtype=torch.float64)
+        return Scaler(std=one, mean=torch.zeros_like(one), reference=nothing, extent=nothing.clone())
     references = fit_references(inputs.shards, inputs.split["train"], inputs.recipe.targets)
     referenced = np.array([kind in REFERENCED for kind in inputs.kinds])
     return Scaler(
