@@ -10,7 +10,8 @@ machine; the wall clock runs from step FIRST to step LAST of the journal:
     apart     two processes with half the batch each that know nothing of each other: what the cores share
     together  two ranks with the global batch: on top, messages and the waiting for the slower rank
 
-Each line is a rate over twice that of `one`. The bar is 0.8 for `together`.
+Each line is a rate over twice that of `one`; the bar is 0.8 for `together`. `CPU` is the same with the CPU
+time of the busiest process in place of the wall clock: without waiting, and whatever else the machine does.
 """
 
 from __future__ import annotations
@@ -42,21 +43,31 @@ def start(run: Path, rank: int, world: int, core: int, port: int) -> subprocess.
     return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def timed(runs: list[Path], processes: list[subprocess.Popen[bytes]]) -> float:
-    """Seconds from the last run's step FIRST to the first run's step LAST, for LAST - FIRST steps."""
+def cpu(process: subprocess.Popen[bytes]) -> float:
+    """CPU seconds of a process so far."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(") ", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def timed(runs: list[Path], processes: list[subprocess.Popen[bytes]]) -> tuple[float, float]:
+    """Wall clock and CPU time of the busiest process from step FIRST to step LAST, the mean of the runs."""
     times: dict[tuple[Path, int], float] = {}
+    spent: dict[tuple[Path, int], list[float]] = {}
     while any((run, LAST) not in times for run in runs):
         for run in runs:
             path = run / "journal.jsonl"
             done = path.read_bytes().count(b'"train"') if path.is_file() else 0
             for step in (FIRST, LAST):
-                if done >= step:
-                    times.setdefault((run, step), time.perf_counter())
+                if done >= step and (run, step) not in times:
+                    times[run, step] = time.perf_counter()
+                    spent[run, step] = [cpu(process) for process in processes]
         assert not any(process.poll() for process in processes), "a process failed"
         time.sleep(LOOK)
     for process in processes:
         assert process.wait() == 0
-    return statistics.mean(times[run, LAST] - times[run, FIRST] for run in runs)
+    wall = statistics.mean(times[run, LAST] - times[run, FIRST] for run in runs)
+    busy = (max(b - a for a, b in zip(spent[run, FIRST], spent[run, LAST], strict=True)) for run in runs)
+    return wall, statistics.mean(busy)
 
 
 def main() -> None:
@@ -74,39 +85,43 @@ def main() -> None:
     whole = load_recipe(given.recipe, settings)
     half = load_recipe(given.recipe, [*settings, f"train.batch={whole.train.batch // 2}"])
     cores = sorted(os.sched_getaffinity(0))[:2]
-    rates: dict[str, list[float]] = {"one": [], "half": [], "apart": [], "together": []}
+    rates: dict[str, list[tuple[float, float]]] = {"one": [], "half": [], "apart": [], "together": []}
     waits: list[float] = []
     with tempfile.TemporaryDirectory() as made:
         for turn in range(given.rounds + 1):  # the first round makes the vectors of the text
-            for kind, found in rates.items():
+            for kind, found in rates.items() if turn else [("one", [])]:
                 runs = [Path(made) / f"{kind}_{turn}_{n}" for n in range(2 if kind == "apart" else 1)]
                 recipe = half if kind in ("half", "apart") else whole
                 for run in runs:
                     recipe.save(run / "recipe.yaml")
-                world, port = (2 if kind == "together" else 1), free_port()
-                places = [(run, rank) for run in runs for rank in range(world)]
+                world = 2 if kind == "together" else 1
+                places = [
+                    (run, rank, port) for run in runs for port in [free_port()] for rank in range(world)
+                ]
                 processes = [
                     start(run, rank, world, core, port)
-                    for (run, rank), core in zip(places, cores, strict=False)
+                    for (run, rank, port), core in zip(places, cores, strict=False)
                 ]
-                seconds = timed(runs, processes)
+                wall, busy = timed(runs, processes)
                 if turn:
-                    found.append(len(runs) * recipe.train.batch * (LAST - FIRST) / seconds)
+                    molecules = len(runs) * recipe.train.batch * (LAST - FIRST)
+                    found.append((molecules / wall, molecules / busy))
                 if kind == "together":
                     waits += [
                         line["imbalance"]
                         for line in read_journal(runs[0] / "journal.jsonl")
                         if line["kind"] == "train"
                     ]
-    base = 2 * statistics.median(rates["one"])
+    base = [2 * statistics.median(column) for column in zip(*rates["one"], strict=True)]
     print(
         f"{whole.name}: {whole.model.backbone.name}, batch {whole.train.batch}, {LAST - FIRST} steps, "
         f"{given.rounds} rounds"
     )
     for kind, found in rates.items():
-        middle = statistics.median(found)
-        every = ", ".join(f"{rate:.1f}" for rate in found)
-        print(f"{kind:9s} {middle:8.1f} molecules/s  {middle / base:.3f}  (all {every})")
+        wall, busy = (statistics.median(column) for column in zip(*found, strict=True))
+        shares = f"{wall / base[0]:.3f}  CPU {busy / base[1]:.3f}"
+        every = ", ".join(f"{rate:.1f}" for rate, _ in found)
+        print(f"{kind:9s} {wall:8.1f} molecules/s  {shares}  (all {every})")
     print(f"predicted imbalance of the two ranks {statistics.mean(waits):.4f}")
 
 
