@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 from mmgnn_dist import __version__
-from mmgnn_dist.cluster.verbs import add_verbs
+from mmgnn_dist.cluster import verbs as cluster_verbs
+from mmgnn_dist.cluster import verbs_sweep
 from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, EXTRAS, UserError, need
 from mmgnn_dist.progress import quiet_libraries
+from mmgnn_dist.train import verbs as train_verbs
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -149,7 +151,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     evaluate.set_defaults(action=_evaluate)
 
-    add_verbs(verbs)
+    for module in (train_verbs, cluster_verbs, verbs_sweep):
+        module.add_verbs(verbs)
 
     bench = verbs.add_parser("bench", help="measure side by side")
     bench.add_argument("what", choices=("loader", "checkpoint"))

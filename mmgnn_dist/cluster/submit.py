@@ -93,6 +93,9 @@ def make_plan(
     if slurm.here():
         slurm.check_profile(profile, profile_path)
     base = base.resolve()
+    if (folds or seeds) and recipe.track.group is None:
+        track = recipe.track.model_copy(update={"group": recipe.name})
+        recipe = recipe.model_copy(update={"track": track})
     runs: dict[Path, Recipe] = {}
     whole: list[int | None] = [None]
     for fold, seed in itertools.product(folds or whole, seeds or whole):

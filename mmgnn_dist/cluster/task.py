@@ -13,7 +13,6 @@ therefore also where ranks run in a container.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import os
@@ -30,6 +29,7 @@ from pathlib import Path
 from types import FrameType
 
 from mmgnn_dist.files import write_text
+from mmgnn_dist.train.launch import die_with_parent
 
 GRACE = 10.0  # seconds that a rank has to end by itself after another failed
 PATIENCE = 300.0  # seconds that ranks wait for the first one's address
@@ -70,11 +70,6 @@ def supervise(run: Path) -> str:
 
 def _run(run: Path, attempt: Path, rank: int) -> tuple[str, list[str]]:
     environment = os.environ | place(rank) | _master(attempt, rank)
-    libc = ctypes.CDLL(None)
-
-    def die_with_parent() -> None:
-        libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
     process = subprocess.Popen(
         [sys.executable, "-m", "mmgnn_dist.train.run", str(run)], env=environment, stderr=subprocess.PIPE,
         preexec_fn=die_with_parent,  # noqa: PLW1509  there are no threads yet

@@ -31,9 +31,10 @@ from mmgnn_dist.progress import Progress
 from mmgnn_dist.train.deadline import Deadline
 from mmgnn_dist.train.ema import Average
 from mmgnn_dist.train.engine import BatchPlan
-from mmgnn_dist.train.evaluate import named_errors, predict
+from mmgnn_dist.train.evaluate import Predictions, named_errors, predict
 from mmgnn_dist.train.journal import Journal
 from mmgnn_dist.train.loss import scaled_loss, target_weights
+from mmgnn_dist.train.meter import Meter
 from mmgnn_dist.train.ranks import Ranks
 from mmgnn_dist.train.saving import Saver
 from mmgnn_dist.train.schedule import ema_decay, learning_rate, seed_step, total_steps
@@ -127,6 +128,7 @@ class Trainer:
             self._ids = Journal(parts.run / "logs" / f"ids_rank_{parts.ranks.rank}.jsonl", state.step)
         self._last_saved = state.step
         self._note = ""
+        self._meter = Meter(parts.ranks.device)
 
     def run(self) -> bool:
         """Train to the end; returns False if it was stopped before (a checkpoint stands then)."""
@@ -223,6 +225,8 @@ class Trainer:
             "train", step=state.step, epoch=epoch, molecules=molecules, loss=loss, lr=lrs,
             rate=round(rate, 2), seconds=round(state.seconds, 3),
         )  # fmt: skip
+        if parts.journal and (usage := self._meter.read()):
+            parts.write("system", step=state.step, epoch=epoch, **usage)
         epochs = parts.recipe.train.epochs
         note = f"epoch {epoch + 1}/{epochs}  loss {loss:.3f}  {rate:.0f} molecules/s  {self._note}"
         parts.progress(state.step, self.total, note)
@@ -235,7 +239,7 @@ class Trainer:
             found = predict(model, parts.validation, parts.scaler, parts.ranks, parts.embeddings)
             score = torch.zeros(1, dtype=torch.float64, device=parts.ranks.device)
             if found is not None:
-                score += self._record(epoch, found.mae())
+                score += self._record(epoch, found)
             value = float(parts.ranks.total(score))
             state.stale += 1
             if state.best is None or value < state.best:
@@ -243,14 +247,15 @@ class Trainer:
                 parts.export(state)
             return state.stale == 0
 
-    def _record(self, epoch: int, mae: np.ndarray) -> float:
+    def _record(self, epoch: int, found: Predictions) -> float:
         """Write a validation down; returns the score, the weighted mean of MAE in standard deviations."""
-        parts, step = self.parts, self.state.step
+        parts, step, mae = self.parts, self.state.step, found.mae()
         known = np.isfinite(mae)  # a target may have no label in the validation part
         errors = mae / parts.scaler.std.cpu().numpy()
         score = float(np.average(errors[known], weights=self.weights.numpy()[known]))
         named = named_errors("val", parts.metrics, mae)
-        parts.write("validation", step=step, epoch=epoch, **named, **{"val/score": score})
+        gate = {} if found.gate is None else {"gate": found.gates()}
+        parts.write("validation", step=step, epoch=epoch, **named, **{"val/score": score}, **gate)
         shown = [f"{t} {v:.3g} {u}" for t, v, u in zip(parts.recipe.targets, mae, parts.units, strict=True)]
         self._note = "MAE " + ", ".join(shown[:2])
         parts.progress.say(f"epoch {epoch + 1}, validation MAE: {', '.join(shown)}")
