@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmgnn_dist import __version__
 from mmgnn_dist.cluster import verbs as cluster_verbs
-from mmgnn_dist.cluster import verbs_sweep
+from mmgnn_dist.cluster import verbs_doctor, verbs_sweep
 from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, EXTRAS, UserError, need
 from mmgnn_dist.progress import quiet_libraries
 from mmgnn_dist.train import verbs as train_verbs
@@ -151,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     evaluate.set_defaults(action=_evaluate)
 
-    for module in (train_verbs, cluster_verbs, verbs_sweep):
+    for module in (train_verbs, cluster_verbs, verbs_sweep, verbs_doctor):
         module.add_verbs(verbs)
 
     bench = verbs.add_parser("bench", help="measure side by side")

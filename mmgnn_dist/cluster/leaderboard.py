@@ -144,8 +144,10 @@ def print_leaderboard(recipe: Recipe, folder: Path, entries: list[Entry]) -> Non
 
     assert recipe.sweep
     keys = list(recipe.sweep.space)
+    ends = [key.rsplit(".", 1)[-1] for key in keys]
+    headings = ends if len(set(ends)) == len(ends) else keys
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading in ("trial", "state", recipe.sweep.metric, *keys):
+    for heading in ("trial", "state", recipe.sweep.metric, *headings):
         table.add_column(heading, justify="left" if heading == "state" else "right")
     order = ranked(entries)
     for entry in order:

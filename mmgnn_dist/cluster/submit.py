@@ -57,7 +57,7 @@ class Plan:
 
         options = parameters(self.profile, self.name, list(self.runs), code)
         count = len(self.runs) if len(self.runs) > 1 else None
-        python = interpreter(self.profile, sys.executable, list(self.runs), code)
+        python = interpreter(self.profile, sys.executable, [self.base], code)
         command = f"{python} -u -m submitit.core._submit {self.base / 'slurm'}"
         given = {key: value for key, value in options.items() if value is not None}
         given["wckey"] = None
@@ -89,7 +89,7 @@ def make_plan(
     except ImportError:
         raise need("submitit", "slurm") from None
     profile = load_profile(profile_path)
-    _check_paths(profile, profile_path)
+    check_paths(profile, profile_path)
     if slurm.here():
         slurm.check_profile(profile, profile_path)
     base = base.resolve()
@@ -118,7 +118,7 @@ def make_plan(
     return Plan(base, runs, profile, batches, steps)
 
 
-def _check_paths(profile: Profile, path: Path) -> None:
+def check_paths(profile: Profile, path: Path) -> None:
     """See that the folders and files that the profile names can be read here.
 
     Raises:
@@ -154,7 +154,7 @@ def submit(plan: Plan, profile_path: Path) -> list[dict[str, Any]]:
         recipe.save(run / "recipe.yaml")
         (run / "slurm").mkdir(exist_ok=True)
     options = parameters(plan.profile, plan.name, list(plan.runs), code)
-    jobs = _send(plan, options, [Task(run) for run in plan.runs], code)
+    jobs = send(plan.base / "slurm", plan.profile, options, [Task(run) for run in plan.runs], code)
     found = []
     for index, (run, job) in enumerate(zip(plan.runs, jobs, strict=True)):
         about = {
@@ -170,12 +170,21 @@ def submit(plan: Plan, profile_path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _send(plan: Plan, options: dict[str, Any], tasks: list[Any], code: Path) -> list[Any]:
+def send(folder: Path, profile: Profile, options: dict[str, Any], tasks: list[Any], code: Path) -> list[Any]:
+    """Have submitit submit one job, or an array of several tasks; returns its jobs.
+
+    Args:
+        folder: of pickles and logs. profile: where to run. options: as `parameters` gives them.
+        tasks: what each element calls. code: folder of the snapshot.
+
+    Raises:
+        UserError: if Slurm refuses.
+    """
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    python = interpreter(plan.profile, sys.executable, list(plan.runs), code)
-    executor = SlurmExecutor(folder=plan.base / "slurm", python=python)
+    python = interpreter(profile, sys.executable, [folder.parent], code)
+    executor = SlurmExecutor(folder=folder, python=python)
     executor.update_parameters(**options)
     try:
         if len(tasks) == 1:
@@ -194,7 +203,7 @@ def _send_report(plan: Plan, array: str, code: Path) -> dict[str, Any]:
     )
     options = parameters(profile, f"{plan.name}-report", [plan.base], code)
     options |= {"dependency": f"afterany:{array}", "teardown": None}
-    job = _send(plan, options, [Report(plan.base, list(plan.runs))], code)[0]
+    job = send(plan.base / "slurm", plan.profile, options, [Report(plan.base, list(plan.runs))], code)[0]
     about = {"job": str(job.job_id), "report": str(plan.base / "report.md"), "after": array}
     write_json(plan.base / "slurm" / "report.json", about)
     return about

@@ -69,7 +69,7 @@ def supervise(run: Path) -> str:
 
 
 def _run(run: Path, attempt: Path, rank: int) -> tuple[str, list[str]]:
-    environment = os.environ | place(rank) | _master(attempt, rank)
+    environment = os.environ | place(rank) | meet(attempt, rank)
     process = subprocess.Popen(
         [sys.executable, "-m", "mmgnn_dist.train.run", str(run)], env=environment, stderr=subprocess.PIPE,
         preexec_fn=die_with_parent,  # noqa: PLW1509  there are no threads yet
@@ -134,11 +134,11 @@ def tasks_per_node(text: str) -> list[int]:
     return counts
 
 
-def _master(attempt: Path, rank: int) -> dict[str, str]:
+def meet(folder: Path, rank: int) -> dict[str, str]:
     """The first rank's address and a port that is free there, which it leaves in a file for the others."""
-    path = attempt / "master.json"
+    path = folder / "master.json"
     if rank == 0:
-        address = _own_address()
+        address = own_address()
         with socket.socket() as probe:
             probe.bind(("", 0))
             port = probe.getsockname()[1]
@@ -152,7 +152,7 @@ def _master(attempt: Path, rank: int) -> dict[str, str]:
     return found
 
 
-def _own_address() -> str:
+def own_address() -> str:
     """Address of the interface that the profile names, else this node's name."""
     interface = os.environ.get("GLOO_SOCKET_IFNAME")
     if not interface:
