@@ -168,6 +168,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
+    from mmgnn_dist.cluster.allocation import ray_around
     from mmgnn_dist.config import load_recipe
     from mmgnn_dist.data.pipeline import prepare
     from mmgnn_dist.progress import Progress
@@ -176,7 +177,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
     sources = [source for source in arguments.sources if source not in given]
     recipe = load_recipe(arguments.recipe, [*given, *arguments.overrides])
     with Progress("prepare", quiet=arguments.json) as progress:
-        result = prepare(sources, arguments.to, arguments.text, recipe.data, progress)
+        result = prepare(sources, arguments.to, arguments.text, recipe.data, progress, ray_around)
     if arguments.json:
         print(json.dumps(result.counts))
     else:

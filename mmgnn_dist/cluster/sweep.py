@@ -15,6 +15,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from mmgnn_dist.cluster.allocation import ray_around
 from mmgnn_dist.cluster.ledger import Entry, read_trials
 from mmgnn_dist.config import Recipe, load_recipe
 from mmgnn_dist.data.engine import ray_here
@@ -133,7 +134,7 @@ def _search(recipe: Recipe, folder: Path, most: int, progress: Progress) -> None
     assert recipe.sweep
     os.environ.update(SETTINGS)  # read when ray is imported
     cores = len(os.sched_getaffinity(0))
-    with ray_here(cores) as ray, stop_flag() as signals:
+    with ray_around(), ray_here(cores) as ray, stop_flag() as signals:
         _check_room(recipe, [node["Resources"] for node in ray.nodes() if node["Alive"]])
         from ray import tune
 

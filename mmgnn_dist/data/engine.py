@@ -31,7 +31,7 @@ def run_chunks(plan: Plan, staging: Staging, workers: int, report: Callable[[int
     Args:
         plan: what to do.
         staging: where it goes.
-        workers: chunks worked on at a time, and CPUs of Ray if it is started here.
+        workers: chunks worked on at a time, and CPUs of Ray if it is started here; 0: as many as there are.
         report: called with molecules done, all molecules and the present step.
 
     Raises:
@@ -45,8 +45,10 @@ def run_chunks(plan: Plan, staging: Staging, workers: int, report: Callable[[int
         waiting.difference_update([chunk for chunk in waiting if staging.record(chunk).is_file()])
         return plan.rows - sum(plan.chunk_rows(chunk) for chunk in waiting)
 
-    with watch(plan.rows, done, report) as step, ray_data(workers) as data, _block_per_row(data):
+    cores = os.cpu_count() or 1
+    with watch(plan.rows, done, report) as step, ray_data(workers or cores) as data, _block_per_row(data):
         step("reading, joining, checking, writing")
+        workers = workers or _cpus()
         results = (
             data.from_items(runs, override_num_blocks=len(runs))
             .flat_map(runner.feed, num_cpus=0, concurrency=min(workers, len(runs)))  # cuts, never parses
@@ -56,6 +58,13 @@ def run_chunks(plan: Plan, staging: Staging, workers: int, report: Callable[[int
     errors = [result["error"] for result in sorted(results, key=lambda r: r["first"]) if result["error"]]
     if errors:
         raise UserError(errors[0])
+
+
+def _cpus() -> int:
+    """CPUs of the Ray that this process has joined."""
+    import ray
+
+    return int(ray.cluster_resources()["CPU"])
 
 
 @contextmanager

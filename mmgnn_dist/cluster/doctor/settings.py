@@ -23,7 +23,7 @@ def check_settings() -> list[Line]:
         cure = (
             "see that SLURM_CONF names this cluster's slurm.conf and that its controller is up: scontrol ping"
         )
-        return [fail("Slurm", str(error), cure)]
+        return [warn("Slurm", str(error), cure)]
     pairs = (line.partition("=") for line in shown.splitlines())
     settings = {key.strip(): value.strip() for key, _, value in pairs}
     return [*_version(settings), *_requeue(settings), *_accounting(settings), *_nodes()]
@@ -41,7 +41,7 @@ def _requeue(settings: dict[str, str]) -> list[Line]:
     lines = []
     if settings.get("JobRequeue") == "0":
         cure = (
-            "scripts of mmgnn submit ask for --requeue by themselves; put #SBATCH --requeue into your own, or "
+            "jobs of mmgnn submit ask for --requeue by themselves; put #SBATCH --requeue into your own, or "
             "have the site set JobRequeue=1"
         )
         lines.append(
