@@ -96,7 +96,7 @@ def _own_ip() -> str:
         return socket.gethostbyname(name)
     except OSError:
         raise UserError(
-            f"this node's name {name} does not resolve: export GLOO_SOCKET_IFNAME=INTERFACE (ip -br addr), or "
+            f"this node's name {name} does not resolve: export GLOO_SOCKET_IFNAME=INTERFACE, or "
             "run mmgnn doctor --on-cluster"
         ) from None
 
