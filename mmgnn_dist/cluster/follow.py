@@ -15,6 +15,7 @@ from mmgnn_dist.files import read_json
 from mmgnn_dist.train.journal import read_journal
 
 JOB = Path("slurm") / "job.json"
+REPORT = Path("slurm") / "report.json"
 METRICS = "metrics.json"
 RECENT = 50  # steps over which the rate is measured
 
@@ -39,7 +40,7 @@ def status(runs: list[Path]) -> list[dict[str, Any]]:
 
     Returns:
         For each run: job, Slurm's state, whether it is done, steps and their number, molecules/s, seconds
-        left, last loss, restarts, error (of a run that failed by its own fault).
+        left, last loss, restarts, error (of a run that ended by its own fault, or could not start).
     """
     jobs = {run: read_json(run / JOB) for run in runs}
     states = slurm.job_states([about["job"] for about in jobs.values()])
@@ -56,8 +57,10 @@ def _one(run: Path, about: dict[str, Any], state: str) -> dict[str, Any]:
     found = {
         "run": str(run), "job": about["job"], "state": state, "done": done, "step": last["step"],
         "steps": about["steps"], "loss": last["loss"] if steps else None, "rate": None, "seconds_left": None,
-        "restarts": restarts(run), "error": None if done else own_fault(run),
+        "restarts": restarts(run), "error": None,
     }  # fmt: skip
+    if not done:
+        found["error"] = own_fault(run) or (_last_words(about) if state in slurm.FAULTS else None)
     if spent > 0:
         found["rate"] = (last["molecules"] - first["molecules"]) / spent
         each = spent / (last["step"] - first["step"])
@@ -92,6 +95,13 @@ def own_fault(run: Path) -> str | None:
         return None
     lines = [line for line in notes[0].read_text().splitlines() if line.strip()]
     return f"{notes[0].stem.replace('_', ' ')}: {lines[-1] if lines else 'it said nothing'}"
+
+
+def _last_words(about: dict[str, Any]) -> str | None:
+    """The last line of a job's log: why no rank started, or that it was restarted too often."""
+    path = Path(about["log"].replace("%t", "0"))
+    lines = path.read_text(errors="replace").split("\n") if path.is_file() else []
+    return next((line.strip() for line in reversed(lines) if line.strip()), None)
 
 
 def print_status(found: list[dict[str, Any]]) -> None:
@@ -142,8 +152,11 @@ def show_log(run: Path, rank: int, lines: int, follow: bool) -> None:
 
 
 def cancel(runs: list[Path]) -> list[str]:
-    """Cancel the jobs of runs; returns those that were still active."""
+    """Cancel the jobs of runs, and the report of an array of which all are; returns those still active."""
     jobs = [read_json(run / JOB)["job"] for run in runs]
+    for base in {run.parent for run in runs}:
+        if (base / REPORT).is_file() and set(find_runs([base], base)) <= set(runs):
+            jobs.append(read_json(base / REPORT)["job"])
     states = slurm.job_states(jobs)
     active = [job for job in jobs if states[job].startswith(slurm.ACTIVE)]
     for job in active:

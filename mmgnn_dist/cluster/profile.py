@@ -15,6 +15,11 @@ from pydantic import Field, field_validator, model_validator
 from mmgnn_dist.config.load import load_section
 from mmgnn_dist.config.section import Section
 
+OWN = {
+    "account", "array", "constraint", "cpus-per-task", "dependency", "error", "gpus-per-node", "job-name",
+    "mem", "no-requeue", "nodes", "ntasks-per-node", "open-mode", "output", "partition", "qos", "requeue",
+    "signal", "time",
+}  # fmt: skip
 TIME = re.compile(r"(?:(\d+)-)?(\d{1,2}):(\d{2}):(\d{2})")
 
 
@@ -23,7 +28,7 @@ class Container(Section):
 
     kind: Literal["apptainer", "pyxis"]
     image: str = Field(description="file, or for pyxis a name that enroot imports")
-    mounts: list[str] = Field([], description="SOURCE:TARGET beyond home and the run directory")
+    mounts: list[str] = Field([], description="SOURCE:TARGET beyond what the run reads and writes")
     python: str = Field("python3", description="the interpreter in the image")
 
 
@@ -68,6 +73,11 @@ class Profile(Section):
         days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
         return (days * 24 + hours) * 60 + minutes + (seconds > 0)
 
+    def models(self) -> dict[str, str]:
+        """Variables that say where models are, for the ranks and for the checks of the login node alike."""
+        found = {"HF_HUB_OFFLINE": "1"} | ({"HF_HOME": str(self.cache)} if self.cache else {})
+        return found | {key: value for key, value in self.environment.items() if key.startswith("HF_")}
+
     @field_validator("time", mode="after")
     @classmethod
     def _time(cls, value: str) -> str:
@@ -88,6 +98,10 @@ class Profile(Section):
         for line in self.sbatch:
             if not line.startswith("--"):
                 raise ValueError(f"sbatch: '{line}' is no option: write --NAME=VALUE")
+            if line[2:].partition("=")[0] in OWN:
+                raise ValueError(
+                    f"sbatch: '{line}' is the profile's own or is set by mmgnn submit: leave it out"
+                )
         if self.container and self.python:
             raise ValueError("python and container together: the interpreter of an image is container.python")
         return self

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 from mmgnn_dist.cluster.profile import Profile
 from mmgnn_dist.errors import UserError, nearest
 
 ACTIVE = ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD")
+FAULTS = ("FAILED", "NODE_FAIL", "TIMEOUT", "OUT_OF_MEMORY", "BOOT_FAIL")
 TRY = "use a login node of the cluster, or try on your machine: slurm/README.md, devcluster"
 ANSWER = 60  # seconds that Slurm may take
 
@@ -47,8 +49,9 @@ def must(*words: str) -> str:
 
 
 def _reason(said: str) -> str:
-    lines = [re.sub(r"^[a-z]+: (error: |fatal: )?", "", line) for line in said.strip().splitlines()]
-    return lines[-1] if lines else "no reason given"
+    lines = said.strip().splitlines()
+    before = r"^([a-z]+: )?(error: |fatal: |allocation failure: )?"
+    return re.sub(before, "", lines[-1]) if lines else "no reason given"
 
 
 def check_profile(profile: Profile, path: Path) -> None:
@@ -78,6 +81,13 @@ def check_profile(profile: Profile, path: Path) -> None:
                 f"{path}: gpus_per_node={profile.gpus_per_node}, but a node of {where} has {most}: ask for "
                 "more nodes instead"
             )
+    sizes: Counter[str] = Counter()
+    for row in rows:
+        sizes[row[0]] += int(row[2])
+    if profile.nodes > max(sizes.values(), default=0):
+        raise UserError(
+            f"{path}: nodes={profile.nodes}, but {where} has {max(sizes.values(), default=0)}: ask for fewer"
+        )
     limits = [_minutes(row[3]) for row in rows]
     longest = None if None in limits else max((limit for limit in limits if limit is not None), default=0)
     if longest is not None and profile.minutes > longest:
@@ -120,7 +130,7 @@ def job_states(jobs: list[str]) -> dict[str, str]:
     for job in dict.fromkeys(jobs):
         done = ask("squeue", "-h", "-r", "-j", job, "-o", "%T %r")
         words = done.stdout.split() if done.returncode == 0 else []
-        if words and words[0] not in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"):
+        if words and words[0] not in ("COMPLETED", "CANCELLED", *FAULTS):
             waits = words[0] == "PENDING" and len(words) > 1
             found[job] = f"PENDING ({' '.join(words[1:])})" if waits else words[0]
             continue

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -18,9 +19,10 @@ from typing import Any
 import torch
 
 from mmgnn_dist.cluster import slurm
+from mmgnn_dist.cluster.follow import JOB, REPORT
 from mmgnn_dist.cluster.profile import Profile, load_profile
 from mmgnn_dist.cluster.report import Report
-from mmgnn_dist.cluster.script import interpreter, parameters
+from mmgnn_dist.cluster.script import interpreter, mounts_of, parameters
 from mmgnn_dist.cluster.snapshot import take_snapshot
 from mmgnn_dist.cluster.task import Task
 from mmgnn_dist.config import Recipe
@@ -32,8 +34,6 @@ from mmgnn_dist.train.ranks import Ranks
 from mmgnn_dist.train.schedule import total_steps
 from mmgnn_dist.train.session import plan_runs
 from mmgnn_dist.train.setup import open_inputs
-
-JOB = Path("slurm") / "job.json"
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,24 @@ class Plan:
     batches: list[BatchPlan]
     steps: list[int]
 
-    def script(self, code: Path) -> str:
-        """The batch script, as submitit writes it."""
+    def script(self) -> str:
+        """The batch script, as submitit writes it; the copy of the code is made when it is submitted."""
         from submitit.slurm.slurm import _make_sbatch_string
 
-        options = parameters(self.profile, self.name, list(self.runs), code)
+        code = self.base / "slurm" / "code" / "SNAPSHOT"
+        options = parameters(self.profile, self.name, list(self.runs), code, self.mounts)
         count = len(self.runs) if len(self.runs) > 1 else None
-        python = interpreter(self.profile, sys.executable, [self.base], code)
+        python = interpreter(self.profile, sys.executable, self.mounts)
         command = f"{python} -u -m submitit.core._submit {self.base / 'slurm'}"
         given = {key: value for key, value in options.items() if value is not None}
         given["wckey"] = None
         text: str = _make_sbatch_string(command, self.base / "slurm", map_count=count, **given)
         return text
+
+    @property
+    def mounts(self) -> list[str]:
+        """What a container is shown."""
+        return mounts_of(self.profile, self.base, list(self.runs.values()))
 
     @property
     def name(self) -> str:
@@ -119,16 +125,20 @@ def make_plan(
 
 
 def check_paths(profile: Profile, path: Path) -> None:
-    """See that the folders and files that the profile names can be read here.
+    """See that the folders and files that the profile names, and its interpreter, can be read here.
 
     Raises:
         UserError: names the key and the path.
     """
-    named = {"cache": profile.cache}
-    if profile.container and ("/" in profile.container.image or profile.container.kind == "apptainer"):
-        named["container.image"] = Path(profile.container.image)
-    for key, value in named.items():
-        if value is not None and not os.access(value, os.R_OK):
+    named = [("cache", profile.cache)] if profile.cache else []
+    if profile.python:
+        named.append(("python", Path(shutil.which(profile.python) or profile.python)))
+    if container := profile.container:
+        if container.kind == "apptainer" or container.image.startswith("/"):
+            named.append(("container.image", Path(container.image)))
+        named += [("container.mounts", Path(mount.partition(":")[0])) for mount in container.mounts]
+    for key, value in named:
+        if not os.access(value, os.R_OK):
             why = "cannot be read by you" if value.exists() else "is not there"
             raise UserError(f"{path}: {key}={value} {why}: make it, or name another")
 
@@ -145,16 +155,17 @@ def submit(plan: Plan, profile_path: Path) -> list[dict[str, Any]]:
     """Submit a plan; returns for each run what its `slurm/job.json` holds.
 
     Raises:
-        UserError: if Slurm refuses the job; nothing is submitted then.
+        UserError: if Slurm refuses the job; nothing is submitted or written then.
     """
     slurm.must("sinfo", "--version")
+    slurm.check_script(plan.script(), profile_path)
     code = take_snapshot(plan.base / "slurm" / "code")
-    slurm.check_script(plan.script(code), profile_path)
     for run, recipe in plan.runs.items():
         recipe.save(run / "recipe.yaml")
         (run / "slurm").mkdir(exist_ok=True)
-    options = parameters(plan.profile, plan.name, list(plan.runs), code)
-    jobs = send(plan.base / "slurm", plan.profile, options, [Task(run) for run in plan.runs], code)
+    options = parameters(plan.profile, plan.name, list(plan.runs), code, plan.mounts)
+    tasks = [Task(run) for run in plan.runs]
+    jobs = send(plan.base / "slurm", plan.profile, options, tasks, plan.mounts)
     found = []
     for index, (run, job) in enumerate(zip(plan.runs, jobs, strict=True)):
         about = {
@@ -170,12 +181,14 @@ def submit(plan: Plan, profile_path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def send(folder: Path, profile: Profile, options: dict[str, Any], tasks: list[Any], code: Path) -> list[Any]:
+def send(
+    folder: Path, profile: Profile, options: dict[str, Any], tasks: list[Any], mounts: list[str]
+) -> list[Any]:
     """Have submitit submit one job, or an array of several tasks; returns its jobs.
 
     Args:
         folder: of pickles and logs. profile: where to run. options: as `parameters` gives them.
-        tasks: what each element calls. code: folder of the snapshot.
+        tasks: what each element calls. mounts: what a container must see.
 
     Raises:
         UserError: if Slurm refuses.
@@ -183,7 +196,7 @@ def send(folder: Path, profile: Profile, options: dict[str, Any], tasks: list[An
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    python = interpreter(profile, sys.executable, [folder.parent], code)
+    python = interpreter(profile, sys.executable, mounts)
     executor = SlurmExecutor(folder=folder, python=python)
     executor.update_parameters(**options)
     try:
@@ -201,9 +214,10 @@ def _send_report(plan: Plan, array: str, code: Path) -> dict[str, Any]:
     profile = plan.profile.model_copy(
         update={"nodes": 1, "tasks_per_node": 1, "gpus_per_node": 0, "gpu_type": None, "time": "00:10:00"}
     )
-    options = parameters(profile, f"{plan.name}-report", [plan.base], code)
+    options = parameters(profile, f"{plan.name}-report", [plan.base], code, plan.mounts)
     options |= {"dependency": f"afterany:{array}", "teardown": None}
-    job = send(plan.base / "slurm", plan.profile, options, [Report(plan.base, list(plan.runs))], code)[0]
+    report = Report(plan.base, list(plan.runs))
+    job = send(plan.base / "slurm", plan.profile, options, [report], plan.mounts)[0]
     about = {"job": str(job.job_id), "report": str(plan.base / "report.md"), "after": array}
-    write_json(plan.base / "slurm" / "report.json", about)
+    write_json(plan.base / REPORT, about)
     return about

@@ -69,7 +69,12 @@ def supervise(run: Path) -> str:
 
 
 def _run(run: Path, attempt: Path, rank: int) -> tuple[str, list[str]]:
-    environment = os.environ | place(rank) | meet(attempt, rank)
+    if scratch := os.environ.get("TMPDIR"):  # Python takes another one silently where it is missing
+        Path(scratch).mkdir(parents=True, exist_ok=True)
+    master = meet(attempt, rank)
+    if master is None:
+        return "ended", []
+    environment = os.environ | place(rank) | master
     process = subprocess.Popen(
         [sys.executable, "-m", "mmgnn_dist.train.run", str(run)], env=environment, stderr=subprocess.PIPE,
         preexec_fn=die_with_parent,  # noqa: PLW1509  there are no threads yet
@@ -134,8 +139,11 @@ def tasks_per_node(text: str) -> list[int]:
     return counts
 
 
-def meet(folder: Path, rank: int) -> dict[str, str]:
-    """The first rank's address and a port that is free there, which it leaves in a file for the others."""
+def meet(folder: Path, rank: int) -> dict[str, str] | None:
+    """The first rank's address and a port that is free there, which it leaves in a file for the others.
+
+    None if another rank failed meanwhile.
+    """
     path = folder / "master.json"
     if rank == 0:
         address = own_address()
@@ -145,6 +153,8 @@ def meet(folder: Path, rank: int) -> dict[str, str]:
         write_text(path, json.dumps({"MASTER_ADDR": address, "MASTER_PORT": str(port)}))
     end = time.monotonic() + PATIENCE
     while not path.exists():
+        if _another_failed(folder):
+            return None
         if time.monotonic() > end:
             raise TimeoutError(f"rank 0 left no address in {path}: is the run directory on a shared disk?")
         time.sleep(0.1)

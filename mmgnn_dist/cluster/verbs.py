@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,9 @@ def _submit(arguments: argparse.Namespace) -> int:
     from mmgnn_dist.cluster.profile import load_profile
     from mmgnn_dist.progress import quiet_libraries
 
-    load_profile(arguments.profile)  # told before the libraries load
+    profile = load_profile(arguments.profile)  # told before the libraries load
     quiet_libraries()
+    os.environ.update(profile.models())
     from mmgnn_dist.cluster.submit import make_plan, submit
 
     base = arguments.run or Path("runs") / recipe.name
@@ -86,7 +88,7 @@ def _dry_run(arguments: argparse.Namespace, plan: Any) -> int:
     from mmgnn_dist.train.summary import summarise
     from mmgnn_dist.train.summary_table import print_summary
 
-    script = plan.script(plan.base / "slurm" / "code" / "SNAPSHOT")
+    script = plan.script()
     verdict = None
     if slurm.here():
         verdict = slurm.check_script(script, arguments.profile)

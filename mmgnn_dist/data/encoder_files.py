@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata, util
@@ -186,6 +187,12 @@ def _cache() -> str:
     return HF_HUB_CACHE
 
 
+def _home() -> str:
+    """What to write before a command that is to use this cache."""
+    home = os.environ.get("HF_HOME")
+    return f"HF_HUB_OFFLINE=0 HF_HOME={shlex.quote(home)} " if home else "HF_HUB_OFFLINE=0 "
+
+
 def _from_hub(name: str, revision: str | None) -> EncoderFiles:
     try:
         from huggingface_hub import snapshot_download
@@ -206,7 +213,7 @@ def _from_hub(name: str, revision: str | None) -> EncoderFiles:
         if offline:
             raise UserError(
                 f"no encoder {where}: HF_HUB_OFFLINE is set and the cache {_cache()} lacks it; "
-                f"bring it where there is internet: mmgnn fetch-model {where}"
+                f"bring it where there is internet: {_home()}mmgnn fetch-model {where}"
             ) from None
         raise UserError(f"no encoder {where}: the hub cannot be reached; {HELP}") from None
     except HFValidationError:

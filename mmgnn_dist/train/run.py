@@ -10,6 +10,7 @@ import logging
 import os
 import platform
 import sys
+import time
 import traceback
 from importlib.metadata import version
 from pathlib import Path
@@ -40,6 +41,7 @@ from mmgnn_dist.train.textside import open_text
 from mmgnn_dist.train.track import Wandb, run_id
 
 PACKAGES = ("mmgnn_dist", "torch", "torch-geometric", "deepspeed", "transformers", "numpy", "pyarrow")
+LOST = 240.0  # seconds that a requeued job waits for the run directory
 log = logging.getLogger(__name__)
 
 
@@ -85,10 +87,17 @@ def _only_one(folder: Path) -> IO[str]:
     Raises:
         UserError: if another process trains it.
     """
-    try:
-        return hold(folder / "logs" / "lock")
-    except BlockingIOError:
-        raise UserError(f"{folder} is being trained by another process: wait for it, or end it") from None
+    # a node that Slurm has lost may still compute for a while, or a file server keep the locks of a dead one
+    requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+    end = time.monotonic() + (LOST if requeued else 0)
+    while True:
+        try:
+            return hold(folder / "logs" / "lock")
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                told = "is being trained by another process: wait for it, or end it"
+                raise UserError(f"{folder} {told}") from None
+        time.sleep(0.5)
 
 
 def done(folder: Path, recipe: Recipe) -> bool:

@@ -5,28 +5,35 @@
 
 Every node is a process namespace: killing it takes slurmd and all its jobs away at once, as a power cut does.
 Needs root and Debian's packages (PACKAGES). Another Slurm on the machine is never touched: configuration,
-sockets, keys and data base are this folder's. It uses the standard library alone: any python3 runs it.
+sockets, keys and data base are this folder's, and ports are a block of which none is in use (BLOCKS), so that
+several dev clusters stand side by side. It uses the standard library alone: any python3 runs it.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from settings import ACCOUNTS, PORTS, QOS, slurm_conf, slurmdbd_conf
+from settings import ACCOUNTS, BLOCKS, PORTS, QOS, slurm_conf, slurmdbd_conf
 
 PACKAGES = "slurm-wlm slurmdbd munge mariadb-server"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "slurmdbd", "mariadbd", "mariadb-install-db", "unshare")
-PATIENCE = 60.0  # seconds that a daemon may take to answer
+PATIENCE = 120.0  # seconds that a daemon may take to answer, or to end
+SPACES = ("--pid", "--fork", "--kill-child", "--mount", "--mount-proc")
+LOCK = Path("/run/mmgnn-devcluster.lock")  # one cluster at a time looks for ports and takes them
+PATH_LIMIT = 100  # bytes of a path that a socket may have, with room for its name
 
 
 class Fault(Exception):
@@ -48,22 +55,31 @@ class Cluster:
         self.environment = os.environ | {"SLURM_CONF": str(self.conf)}
 
     def up(self) -> None:
-        """Start every daemon and wait until all nodes are idle.
+        """Start every daemon and wait until all nodes are idle; what was started is ended if one fails.
 
         Raises:
-            Fault: if a daemon does not answer.
+            Fault: if it cannot be brought up here, or a daemon does not answer.
         """
+        self.check()
+        try:
+            with _alone():
+                self._up(_free_ports(self.names))
+        except BaseException:
+            self.stop()
+            raise
+
+    def _up(self, ports: dict[str, int]) -> None:
         for name in ("munge", "state", "log", "mysql"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o755)
         self._munge()
         host = socket.gethostname().split(".")[0]
-        self.conf.write_text(slurm_conf(self.folder, host, self.names))
+        self.conf.write_text(slurm_conf(self.folder, host, self.names, ports))
         (self.folder / "gres.conf").write_text(
             f"NodeName=node[1-{len(self.names)}] Name=gpu Type=a100 File=/dev/tty[0-3]\n"
         )
         (self.folder / "cgroup.conf").write_text("CgroupAutomount=no\n")
-        self._accounting(host)
+        self._accounting(host, ports)
         self._run("slurmctld", "-f", self.conf)
         for name in self.names:
             self.start(name)
@@ -82,17 +98,28 @@ class Cluster:
             self._stop(self.folder / file, signal.SIGTERM)
 
     def start(self, name: str) -> None:
-        """Start a node."""
-        self._stop(self.folder / f"{name}.pid", signal.SIGKILL)
+        """Start a node; of one that runs without its slurmd, slurmd."""
+        slurmd = ("slurmd", "-N", name, "-f", str(self.conf))
+        if inside := self._inside(name):
+            self._run("nsenter", f"--target={inside}", "--pid", "--mount", *slurmd)
+            return
         log = open(self.folder / "log" / f"{name}.out", "ab")  # noqa: SIM115  the daemon's from here on
-        # as process 1 of the namespace a shell collects the orphans, which slurmd would leave as zombies
-        inner = f"slurmd -D -N {name} -f {self.conf} & wait"
-        spaces = ("--pid", "--fork", "--kill-child", "--mount", "--mount-proc")
+        # process 1 of the namespace collects the orphans, and outlives slurmd as a machine does
+        inner = f"{shlex.join(slurmd)} && while sleep 1; do :; done"
         node = subprocess.Popen(
-            ["unshare", *spaces, "sh", "-c", inner], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            ["unshare", *SPACES, "sh", "-c", inner], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             env=self.environment, start_new_session=True, cwd="/",
         )  # fmt: skip
         (self.folder / f"{name}.pid").write_text(str(node.pid))
+
+    def _inside(self, name: str) -> int | None:
+        """The first process of a node's namespace, None if the node is off."""
+        file = self.folder / f"{name}.pid"
+        try:
+            pid = int(file.read_text())
+            return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+        except (FileNotFoundError, ProcessLookupError, IndexError):
+            return None
 
     def kill(self, name: str) -> None:
         """End a node with everything that runs on it, at once."""
@@ -107,7 +134,7 @@ class Cluster:
         """See that a cluster can be brought up here.
 
         Raises:
-            Fault: without root or programs, with a port in use, or if the folder holds one.
+            Fault: without root, programs or namespaces, or if the folder holds a cluster.
         """
         if os.geteuid() != 0:
             raise Fault("the dev cluster needs root: slurmd starts jobs as their users")
@@ -117,17 +144,12 @@ class Cluster:
         missing = [f"/dev/tty{k}" for k in range(4) if not Path(f"/dev/tty{k}").exists()]
         if missing:
             raise Fault(f"{missing[0]} not found: the pseudo-GPUs are /dev/tty[0-3] (mknod /dev/ttyN c 4 N)")
+        if subprocess.run(["unshare", *SPACES, "true"], check=False, capture_output=True).returncode != 0:
+            raise Fault("no process namespace can be made here (unshare): start the container privileged")
         if self.conf.exists():
             raise Fault(f"{self.folder} holds a cluster already: take it down first, or give another --dir")
-        for name, port in {**PORTS, **{n: PORTS["slurmd"] + k for k, n in enumerate(self.names, 1)}}.items():
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind(("127.0.0.1", port))
-                except OSError:
-                    raise Fault(
-                        f"port {port} ({name}) is in use: is another dev cluster up? take it down"
-                    ) from None
+        if len(str(self.socket)) > PATH_LIMIT:
+            raise Fault(f"{self.folder} is too long a path for sockets: give a shorter --dir")
 
     def _munge(self) -> None:
         place = self.folder / "munge"
@@ -139,7 +161,7 @@ class Cluster:
         files |= {"socket": "munge.socket", "seed-file": "munged.seed"}
         self._run("munged", "--force", *(f"--{option}={place / name}" for option, name in files.items()))
 
-    def _accounting(self, host: str) -> None:
+    def _accounting(self, host: str, ports: dict[str, int]) -> None:
         place = self.folder / "mysql"
         base = ("--no-defaults", f"--socket={place / 'socket'}")
         options = ("--user=root", f"--datadir={place / 'data'}")
@@ -148,18 +170,19 @@ class Cluster:
             "--skip-test-db",
         )  # fmt: skip
         log = open(place / "log", "ab")  # noqa: SIM115  the daemon's from here on
-        subprocess.Popen(
+        server = subprocess.Popen(
             ["mariadbd", *base, *options, f"--pid-file={place / 'mariadbd.pid'}",
-             "--bind-address=127.0.0.1", f"--port={PORTS['mariadbd']}", "--innodb-buffer-pool-size=64M",
+             "--bind-address=127.0.0.1", f"--port={ports['mariadbd']}", "--innodb-buffer-pool-size=64M",
              "--innodb-lock-wait-timeout=900"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
+        (place / "mariadbd.pid").write_text(str(server.pid))
         self._wait("mariadbd", lambda: self._answers("mariadb-admin", *base, "ping"))
         password = secrets.token_hex(16)
         user = f"'slurm'@'127.0.0.1' identified by '{password}'"
         self._run("mariadb", *base, "-e", f"create database slurm_acct; grant all on slurm_acct.* to {user}")
         conf = self.folder / "slurmdbd.conf"
-        conf.write_text(slurmdbd_conf(self.folder, host, password))
+        conf.write_text(slurmdbd_conf(self.folder, host, password, ports))
         conf.chmod(0o600)
         self._run("slurmdbd")
         self._wait("slurmdbd", lambda: self._answers("sacctmgr", "-n", "-i", "list", "cluster"))
@@ -195,20 +218,52 @@ class Cluster:
             time.sleep(0.1)
 
     def _stop(self, file: Path, number: signal.Signals) -> None:
-        """Send a signal to the process of a PID file and wait for its end."""
+        """Send a signal to the process of a PID file and wait for its end; end it if it takes too long."""
         if not file.exists():
             return
         pid = int(file.read_text())
         file.unlink()
+        end = time.monotonic() + PATIENCE
         try:
             os.kill(pid, number)
-            for _ in range(200):
-                if Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] == "Z":
-                    return
-                os.kill(pid, 0)
+            while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                if time.monotonic() > end:
+                    os.kill(pid, signal.SIGKILL)
                 time.sleep(0.05)
         except (ProcessLookupError, FileNotFoundError):
             return
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the lock of this machine: no other cluster looks for ports until this one listens on its own."""
+    with LOCK.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _free_ports(nodes: list[str]) -> dict[str, int]:
+    """The ports of the first block that nobody listens in, by daemon and by node.
+
+    Raises:
+        Fault: if there is none.
+    """
+    for first in BLOCKS:
+        ports = {name: first + offset for name, offset in PORTS.items()}
+        ports |= {name: ports["slurmd"] + k for k, name in enumerate(nodes, 1)}
+        if all(map(_is_free, ports.values())):
+            return ports
+    raise Fault(f"no block of free ports from {BLOCKS.start} to {BLOCKS.stop}: take dev clusters down")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
 
 
 def main() -> int:
@@ -226,12 +281,7 @@ def main() -> int:
                 raise Fault(f"{arguments.what} which node? one of {', '.join(cluster.names)}")
             getattr(cluster, arguments.what)(arguments.node)
         elif arguments.what == "up":
-            cluster.check()
-            try:
-                cluster.up()
-            except Fault:
-                cluster.stop()
-                raise
+            cluster.up()
             print(f"export SLURM_CONF={cluster.conf}")
         elif arguments.what == "down":
             cluster.down()

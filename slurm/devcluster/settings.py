@@ -8,12 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-PORTS = {
-    "slurmctld": 16817,
-    "mariadbd": 16818,
-    "slurmdbd": 16819,
-    "slurmd": 17000,
-}  # node K listens on slurmd + K
+BLOCKS = range(16800, 26800, 100)  # where a cluster's ports may begin: below those that Linux gives away
+PORTS = {"slurmctld": 17, "mariadbd": 18, "slurmdbd": 19, "slurmd": 20}  # from there; node K: slurmd + K
 ACCOUNTS = ("dev", "m0000_g", "myproject")
 QOS: dict[str, tuple[str, ...]] = {
     "normal": (),
@@ -29,11 +25,11 @@ PARTITIONS = {
 }
 
 
-def slurm_conf(folder: Path, host: str, nodes: list[str]) -> str:
-    """The text of slurm.conf; gres.conf and slurmdbd.conf are read beside it."""
+def slurm_conf(folder: Path, host: str, nodes: list[str], ports: dict[str, int]) -> str:
+    """The text of slurm.conf, beside which lie gres.conf and slurmdbd.conf: all listen on loopback."""
     socket = folder / "munge" / "munge.socket"
     settings = {
-        "ClusterName": "dev", "SlurmctldHost": f"{host}(127.0.0.1)", "SlurmctldPort": PORTS["slurmctld"],
+        "ClusterName": "dev", "SlurmctldHost": f"{host}(127.0.0.1)", "SlurmctldPort": ports["slurmctld"],
         "SlurmUser": "root", "SlurmdUser": "root", "AuthType": "auth/munge", "CredType": "cred/munge",
         # a requeued job waits cred_expire seconds (default 120) before it may start again
         "AuthInfo": f"socket={socket},cred_expire=5",
@@ -49,26 +45,27 @@ def slurm_conf(folder: Path, host: str, nodes: list[str]) -> str:
         "PreemptMode": "REQUEUE", "JobAcctGatherType": "jobacct_gather/linux", "JobAcctGatherFrequency": 5,
         # slurmd gives jobs an unlimited core size otherwise, and a crash then leaves gigabytes behind
         "PropagateResourceLimits": "CORE", "EnforcePartLimits": "ALL",
+        "CommunicationParameters": "NoCtldInAddrAny,NoInAddrAny",
         "AccountingStorageType": "accounting_storage/slurmdbd", "AccountingStorageHost": "127.0.0.1",
-        "AccountingStoragePort": PORTS["slurmdbd"], "AccountingStoragePass": socket,
+        "AccountingStoragePort": ports["slurmdbd"], "AccountingStoragePass": socket,
         "AccountingStorageEnforce": "associations,limits,qos", "AccountingStorageTRES": "gres/gpu",
     }  # fmt: skip
     lines = [f"{key}={value}" for key, value in settings.items()]
     lines += [
-        f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={PORTS['slurmd'] + k} {NODE}"
-        for k, name in enumerate(nodes, 1)
+        f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[name]} {NODE}" for name in nodes
     ]
     lines += [f"PartitionName={name} Nodes=ALL State=UP {how}" for name, how in PARTITIONS.items()]
     return "\n".join(lines) + "\n"
 
 
-def slurmdbd_conf(folder: Path, host: str, password: str) -> str:
+def slurmdbd_conf(folder: Path, host: str, password: str, ports: dict[str, int]) -> str:
     """The text of slurmdbd.conf: the data base listens on this machine only."""
     settings = {
         "AuthType": "auth/munge", "AuthInfo": f"socket={folder / 'munge' / 'munge.socket'}",
-        "DbdHost": host, "DbdAddr": "127.0.0.1", "DbdPort": PORTS["slurmdbd"], "SlurmUser": "root",
+        "CommunicationParameters": "NoInAddrAny",
+        "DbdHost": host, "DbdAddr": "127.0.0.1", "DbdPort": ports["slurmdbd"], "SlurmUser": "root",
         "LogFile": folder / "log/slurmdbd.log", "PidFile": folder / "slurmdbd.pid",
         "StorageType": "accounting_storage/mysql", "StorageUser": "slurm", "StoragePass": password,
-        "StorageLoc": "slurm_acct", "StorageHost": "127.0.0.1", "StoragePort": PORTS["mariadbd"],
+        "StorageLoc": "slurm_acct", "StorageHost": "127.0.0.1", "StoragePort": ports["mariadbd"],
     }  # fmt: skip
     return "\n".join(f"{key}={value}" for key, value in settings.items()) + "\n"

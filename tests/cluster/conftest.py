@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from command_line import mmgnn
 from make_encoder import make_encoder
+from private import Cluster, hindrance, left_over
 
 from mmgnn_dist.data.shards import ShardSet
 from mmgnn_dist.data.splits import make_split
 
-ROOT = Path(__file__).parents[2]
-DEVCLUSTER = ROOT / "slurm" / "devcluster" / "devcluster.py"
-PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd")
 RECIPE = """
 name: small
 targets: [homo, gap, energy]
@@ -33,23 +29,11 @@ track: {wandb: offline}
 """
 
 
-@dataclass
-class Cluster:
-    """The running dev cluster."""
-
-    folder: Path
-
-    def do(self, *words: str) -> None:
-        """Run a command of the dev cluster."""
-        subprocess.run([sys.executable, DEVCLUSTER, *words, "--dir", str(self.folder)], check=True)
-
-
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    missing = [name for name in PROGRAMS if shutil.which(name) is None]
-    if missing:
-        pytest.skip(f"Slurm is not installed: no {', '.join(missing)}")
     running = Cluster(tmp_path_factory.mktemp("devcluster") / "slurm")
+    if why := hindrance(running.folder):
+        pytest.skip(why)
     patch = pytest.MonkeyPatch()
     patch.setenv("SLURM_CONF", str(running.folder / "slurm.conf"))
     try:
@@ -58,6 +42,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     finally:
         running.do("down")
         patch.undo()
+    assert not left_over(running.folder)
 
 
 @pytest.fixture(scope="session")
@@ -70,3 +55,11 @@ def recipe(sample_shards: ShardSet, tmp_path_factory: pytest.TempPathFactory) ->
     path = folder / "small.yaml"
     path.write_text(RECIPE % (shards.path, folder / "encoder"))
     return path
+
+
+@pytest.fixture(scope="session")
+def undisturbed(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of two ranks on this machine, without Slurm."""
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    mmgnn("train", recipe, "--run", run, "--nproc", 2)
+    return run

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from command_line import journal, mmgnn
+import yaml
+from command_line import journal, metrics, mmgnn
+from test_resume import ids_of
 
 PROFILE = Path(__file__).parents[2] / "slurm" / "dev.yaml"
-LIMIT = 300.0  # seconds that a job may take on a busy machine
+LIMIT = 600.0  # seconds that a job may take on a busy machine
 
 
 def ask(*words: str) -> str:
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+
+def changed(to: Path, profile: Path = PROFILE, **keys: object) -> Path:
+    """A copy of a profile with other values."""
+    path = to / "mine.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(profile.read_text()) | keys))
+    return path
 
 
 def submit_all(recipe: Path, run: Path, *words: object, profile: Path = PROFILE) -> list[dict]:
@@ -68,6 +80,54 @@ def finish(run: Path, job: str, ends: tuple[str, ...] = ("COMPLETED",)) -> None:
     over = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
     wait(lambda: state(job) in over, "the job's end", run)
     assert state(job) in ends, f"{state(job)}\n{log(run)[-5000:]}"
+
+
+def nodes(run: Path, job: str, start: int) -> set[str]:
+    """The nodes of the Nth start, from 0, of a job of two ranks."""
+    notes = run / "slurm" / f"{job}.{start}"
+    return {(notes / f"rank_{rank}.started").read_text() for rank in (0, 1)}
+
+
+def tasks(run: Path) -> list[int]:
+    """The training processes of a run of two ranks."""
+    said = ask("pgrep", "-f", f"mmgnn_dist.train.run {run}$").split()
+    assert len(said) == 2, said
+    return [int(pid) for pid in said]
+
+
+@contextmanager
+def held(run: Path) -> Iterator[list[int]]:
+    """The training processes stand still meanwhile, so that a run cannot end before what is to disturb it."""
+    found = tasks(run)
+    for pid in found:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield found
+    finally:
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def signalled(pid: int, number: signal.Signals) -> bool:
+    """Whether a process that stands still has been sent a signal."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    masks = (int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd", "ShdPnd")))
+    return any(mask >> (number - 1) & 1 for mask in masks)
+
+
+def kill_task(run: Path) -> None:
+    """SIGKILL to one training process of a run."""
+    os.kill(tasks(run)[1], signal.SIGKILL)
+
+
+def same_end(run: Path, other: Path) -> None:
+    """See that two runs ended with the same bits, by the same losses, on the same molecules."""
+    for name in ("weights", "averaged_weights", "metrics"):
+        assert metrics(run)[name] == metrics(other)[name], name
+    losses = [[(line["step"], line["loss"]) for line in journal(r)] for r in (run, other)]
+    assert losses[0] == losses[1]
+    assert ids_of(run, 2) == ids_of(other, 2)
 
 
 def wandb_ids(run: Path) -> list[str]:

@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from mmgnn_dist.cluster.profile import Profile, load_profile
-from mmgnn_dist.cluster.script import interpreter, parameters, setup
+from mmgnn_dist.cluster.script import interpreter, mounts_of, parameters, setup
 from mmgnn_dist.cluster.slurm import _gpus, _minutes
 from mmgnn_dist.cluster.task import place, tasks_per_node
+from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import UserError
 
 SLURM = Path(__file__).parents[2] / "slurm"
@@ -28,6 +29,7 @@ SLURM = Path(__file__).parents[2] / "slurm"
         ("gpus_per_node: 4", "tasks_per_node=1 with gpus_per_node=4"),
         ("gpu_type: a100", "gpu_type=a100 without gpus_per_node"),
         ("sbatch: [reservation=x]", "write --NAME=VALUE"),
+        ('sbatch: ["--time=02:00:00"]', "'--time=02:00:00' is the profile's own"),
         ("container: {kind: docker, image: x}", "container.kind='docker'"),
         ("container: {kind: pyxis, image: x}\npython: /usr/bin/python3", "container.python"),
         ("- nodes", "a profile is a mapping"),
@@ -95,22 +97,23 @@ def test_the_profile_stands_in_the_script(tmp_path):
     shell += '\necho "$run|$NAME|$GLOO_SOCKET_IFNAME|$NCCL_SOCKET_IFNAME|$HF_HOME"'
     said = subprocess.run(["bash", "-euc", shell], check=True, capture_output=True, text=True).stdout
     assert said.splitlines() == ["module load cuda/12.8", f"{tmp_path}/a run|two words|hsn0|hsn0|/models"]
-    options = parameters(profile, "name", [tmp_path], tmp_path)
+    options = parameters(profile, "name", [tmp_path], tmp_path, [])
     assert options["additional_parameters"] == {
         "requeue": True, "exclusive": True, "gpus-per-node": "a100:4",
     }  # fmt: skip
 
 
-def test_containers(tmp_path):
-    run, code = tmp_path / "runs" / "one", tmp_path / "code"
+def test_a_container_sees_what_the_run_reads_and_writes(tmp_path):
+    base, shards, cache = (tmp_path / name for name in ("runs", "shards", "cache"))
+    shards.mkdir(), cache.mkdir()
     image = {"image": "/images/m.sif", "mounts": ["/data:/data"]}
-    profile = Profile(gpus_per_node=1, container={"kind": "apptainer", **image})
-    words = interpreter(profile, "/usr/bin/python3", [run], code)
-    assert words.startswith("apptainer exec --nv --bind") and words.endswith("/images/m.sif python3")
-    assert "--bind /data:/data" in words and str(run.parent) in words
+    profile = Profile(gpus_per_node=1, cache=cache, container={"kind": "apptainer", **image})
+    seen = mounts_of(profile, base, [Recipe(data={"shards": shards})])
+    assert seen == [*(f"{path}:{path}" for path in (base, cache, shards)), "/data:/data"]
+    words = interpreter(profile, "/usr/bin/python3", seen)
+    binds = " ".join(f"--bind {mount}" for mount in seen)
+    assert words == f"apptainer exec --nv {binds} /images/m.sif python3"
     profile = Profile(container={"kind": "pyxis", **image})
-    assert interpreter(profile, "/usr/bin/python3", [run], code) == "python3"
-    (mounts,) = (
-        word for word in parameters(profile, "n", [run], code)["srun_args"] if "--container-mounts" in word
-    )
-    assert "/data:/data" in mounts and f"{run.parent}:{run.parent}" in mounts
+    assert interpreter(profile, "/usr/bin/python3", seen) == "python3"
+    srun = parameters(profile, "n", [base], tmp_path, seen)["srun_args"]
+    assert srun[-2:] == ["--container-image=/images/m.sif", f"--container-mounts={','.join(seen)}"]

@@ -40,7 +40,7 @@ class Examine:
 
         rank, folder = int(os.environ["SLURM_PROCID"]), Path(self.folder)
         os.environ.update(place(rank))
-        examine(folder, rank, lambda: os.environ.update(meet(folder, rank)))
+        examine(folder, rank, lambda: os.environ.update(meet(folder, rank) or {}))
         return "done"
 
 

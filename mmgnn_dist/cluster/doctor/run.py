@@ -18,7 +18,7 @@ from mmgnn_dist.cluster.doctor.line import Line, fail, ok
 from mmgnn_dist.cluster.doctor.rank import Examine
 from mmgnn_dist.cluster.doctor.settings import check_settings
 from mmgnn_dist.cluster.profile import Profile, load_profile
-from mmgnn_dist.cluster.script import parameters
+from mmgnn_dist.cluster.script import mounts_of, parameters
 from mmgnn_dist.cluster.snapshot import take_snapshot
 from mmgnn_dist.cluster.submit import check_paths, send
 from mmgnn_dist.config import Recipe
@@ -85,8 +85,9 @@ def examine_cluster(recipe: Recipe, path: Path, base: Path) -> Found:
     code = take_snapshot(base.resolve() / "code")
     short = profile.model_copy(update={"time": LIMIT})
     _write_ask(folder, recipe, profile.gpus_per_node, profile.world)
-    options = parameters(short, "mmgnn-doctor", [folder], code) | {"teardown": None}
-    (job,) = send(folder, profile, options, [Examine(folder)], code)
+    mounts = mounts_of(profile, base.resolve(), [recipe])
+    options = parameters(short, "mmgnn-doctor", [folder], code, mounts) | {"teardown": None}
+    (job,) = send(folder, profile, options, [Examine(folder)], mounts)
     number = str(job.job_id)
     last = _wait(folder, profile, number)
     found += _read(folder, profile.world, last)
