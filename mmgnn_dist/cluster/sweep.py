@@ -89,9 +89,9 @@ def sweep(recipe: Recipe, folder: Path, quiet: bool) -> int:
     """
     from mmgnn_dist.cluster.leaderboard import write_leaderboard
 
-    assert recipe.sweep
     folder = folder.resolve()
     inputs = check(recipe, folder)
+    assert recipe.sweep
     try:
         lock = hold(folder / "lock")
     except BlockingIOError:

@@ -25,7 +25,7 @@ SCRIPT = Path(__file__).parents[2] / "slurm" / "ray.sbatch"
 LIMIT = 300.0
 
 
-def batch(log: Path, *words: object, wait: bool = True) -> str:
+def batch(log: Path, *words: object, wait: bool = True, code: int = 0, gpus: int = 0) -> str:
     """Submit the shipped script with a command; returns its job."""
     done = subprocess.run(
         ["sbatch", "--parsable", *(["--wait"] if wait else []), "--cpus-per-task=1", f"--output={log}",
@@ -33,7 +33,7 @@ def batch(log: Path, *words: object, wait: bool = True) -> str:
         check=False, capture_output=True, text=True, timeout=LIMIT,
         env=os.environ | {MARK: log.stem, "GLOO_SOCKET_IFNAME": "lo"},
     )  # fmt: skip
-    assert done.returncode == 0, log.read_text() if log.exists() else done.stderr
+    assert done.returncode == code, log.read_text() if log.exists() else done.stderr
     return done.stdout.strip()
 
 
@@ -142,3 +142,15 @@ def test_a_sweep_of_two_nodes_that_is_killed_continues(cluster, sample_shards, t
         else:
             resumed += bool(journal(run, "resume"))
     assert resumed and (folder / "best.yaml").exists()
+
+
+@pytest.mark.slow
+def test_a_trial_whose_gpu_is_not_there_fails_and_does_not_train_on_the_cpu(cluster, sample_shards, tmp_path):
+    """The dev cluster's GPUs are counted by Slurm and Ray, and compute nothing: two trials share one."""
+    recipe, folder = tmp_path / "search.yaml", tmp_path / "sweep"
+    recipe.write_text(RECIPE % shutil.copytree(sample_shards.path, tmp_path / "shards"))
+    words = [sys.executable, "-m", "mmgnn_dist.cli", "sweep", recipe, "--dir", folder, "sweep.samples=2"]
+    log = tmp_path / f"{tmp_path.name}.log"
+    batch(log, *words, "sweep.gpus=0.5", code=2, gpus=1)
+    assert "all 2 trials failed" in log.read_text() and "no GPU is seen here" in log.read_text()
+    assert set(states(folder).values()) == {"failed"} and not any(folder.glob("trials/*/journal.jsonl"))
