@@ -29,6 +29,7 @@ def batch(log: Path, *words: object, wait: bool = True, code: int = 0, gpus: int
     """Submit the shipped script with a command; returns its job."""
     done = subprocess.run(
         ["sbatch", "--parsable", *(["--wait"] if wait else []), "--cpus-per-task=1", f"--output={log}",
+         *([f"--gpus-per-node={gpus}"] if gpus else []),
          str(SCRIPT), *map(str, words)],
         check=False, capture_output=True, text=True, timeout=LIMIT,
         env=os.environ | {MARK: log.stem, "GLOO_SOCKET_IFNAME": "lo"},
