@@ -13,9 +13,7 @@ from mmgnn_dist.errors import EXIT_DONE, UserError
 def add_verbs(verbs: Any) -> None:
     """Add the parser."""
     doctor = verbs.add_parser("doctor", help="what will not work on this machine or cluster, and its cure")
-    doctor.add_argument(
-        "recipe", nargs="?", type=Path, metavar="RECIPE", help="look at its encoder and shards"
-    )
+    doctor.add_argument("recipe", nargs="?", metavar="RECIPE", help="look at its encoder and shards")
     doctor.add_argument("overrides", nargs="*", metavar="key=value", help="override the recipe")
     doctor.add_argument(
         "--on-cluster", action="store_true", help="look at the nodes, by a job of some minutes"
@@ -36,7 +34,10 @@ def _doctor(arguments: argparse.Namespace) -> int:
         raise UserError(
             "--on-cluster and --profile slurm/NAME.yaml go together: it says which nodes to look at"
         )
-    recipe = load_recipe(arguments.recipe, arguments.overrides)
+    path, overrides = arguments.recipe, arguments.overrides
+    if path is not None and "=" in path and not Path(path).exists():
+        path, overrides = None, [path, *overrides]
+    recipe = load_recipe(path and Path(path), overrides)
     quiet_libraries()
     from mmgnn_dist.cluster.doctor.run import examine_cluster, examine_here, grouped, judge, print_lines
 

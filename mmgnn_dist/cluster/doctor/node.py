@@ -55,6 +55,7 @@ def packages() -> list[Line]:
             fine.append(f"{one.name} {found}")
         else:
             lines.append(fail("packages", f"{one.name} {found}, wanted {one.specifier}", cure))
+    fine = list(dict.fromkeys(fine))
     shown = [
         text for text in fine if text.split()[0] in ("torch", "deepspeed", "ray", "transformers", "wandb")
     ]
