@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -23,7 +24,8 @@ from mmgnn_dist.cluster.task import own_address, tasks_per_node
 from mmgnn_dist.data.engine import OBJECT_STORE
 from mmgnn_dist.train.launch import die_with_parent
 
-GRACE = 5.0  # seconds between asking processes to end and ending them
+GRACE, SAVING = 5.0, 20.0  # seconds between asking processes to end and ending them; the latter of trials
+TRIAL = "mmgnn_dist.train.launch"  # in the command line of what runs the ranks of a trial
 AGAIN = 30  # times that a worker looks for its head
 ANY = ("node-manager", "object-manager", "min-worker", "max-worker", "metrics-export",
        "dashboard-agent-listen", "dashboard-agent-grpc", "runtime-env-agent")  # fmt: skip
@@ -70,23 +72,34 @@ def _until_end_of_input(over: threading.Event) -> None:
 
 
 def end_all() -> None:
-    """End every process below this one."""
-    below = psutil.Process().children(recursive=True)
-    for process in below:
-        try:
+    """End every process below this one; trials first, which save before they leave."""
+    _end([process for process in _below() if TRIAL in _words(process)], SAVING)
+    _end(_below(), GRACE)
+    _end(_below(), 0.0)  # what was started meanwhile
+
+
+def _end(processes: list[psutil.Process], seconds: float) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
             process.terminate()
-        except psutil.NoSuchProcess:
-            continue
-    end = time.monotonic() + GRACE
-    while (below := psutil.Process().children(recursive=True)) and time.monotonic() < end:
-        psutil.wait_procs(below, timeout=0.2)
+    end = time.monotonic() + seconds
+    while any(process.is_running() for process in processes) and time.monotonic() < end:
         _reap()
-    for process in below:
-        try:
+        time.sleep(0.1)
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
             process.kill()
-        except psutil.NoSuchProcess:
-            continue
     _reap()
+
+
+def _below() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
+
+
+def _words(process: psutil.Process) -> list[str]:
+    with suppress(psutil.Error):
+        return process.cmdline()
+    return []
 
 
 def _reap() -> None:

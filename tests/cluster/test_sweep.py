@@ -204,7 +204,7 @@ def test_a_signal_stops_in_order_and_faults_are_told(recipe, tmp_path):
     """SIGTERM: the trials save and the sweep continues; a trial with wrong values fails alone."""
     folder, path = tmp_path / "sweep", tmp_path / "batches.yaml"
     path.write_text(recipe.read_text() + "    train.batch: {kind: choice, values: [32, 100000]}\n")
-    words = ["sweep", str(path), "--dir", str(folder), "sweep.samples=5"]
+    words = ["sweep", str(path), "--dir", str(folder), "sweep.samples=5", "sweep.ranks=2"]
     process = subprocess.Popen([sys.executable, "-m", "mmgnn_dist.cli", *words])
     end = time.monotonic() + 240
     while not any(len(steps(run)) > 40 for run in folder.glob("trials/*")):
