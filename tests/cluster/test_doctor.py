@@ -45,13 +45,15 @@ def test_a_healthy_cluster_is_ok_throughout(cluster, recipe, tmp_path):
 
 
 @pytest.mark.slurm
-def test_four_faults_at_a_time_are_named_with_their_cures(cluster, recipe, tmp_path):
-    """A wrong interface, a full temporary folder on the first node, a lost weight file, JobRequeue=0."""
+def test_five_faults_at_a_time_are_named_with_their_cures(cluster, recipe, tmp_path):
+    """A wrong interface, a full temporary folder on the first node, a lost weight file, JobRequeue=0, and no
+    interface for gloo, so that ranks meet by the nodes' names, which nothing here resolves."""
     encoder, full = make_encoder(tmp_path / "model", "bert"), tmp_path / "full"
     (encoder / "model.safetensors").unlink()
     full.mkdir()
     fill = f"mount -t tmpfs -o size=4m tmpfs {full}; head -c 8000000 /dev/zero > {full}/fill || true"
-    where = profile(tmp_path, interface="ib7", scratch=str(full), setup=[fill])
+    wrong = {"DS_ACCELERATOR": "cpu", "NCCL_SOCKET_IFNAME": "ib7"}
+    where = profile(tmp_path, interface=None, environment=wrong, scratch=str(full), setup=[fill])
     conf = cluster.folder / "slurm.conf"
     before = conf.read_text()
     try:
@@ -69,16 +71,12 @@ def test_four_faults_at_a_time_are_named_with_their_cures(cluster, recipe, tmp_p
     assert str(encoder) in found["encoder"]["found"]
     assert found["requeue"]["level"] == "WARN" and "JobRequeue=0" in found["requeue"]["found"]
     assert "--requeue" in found["requeue"]["cure"]
-    assert found["all-reduce"]["found"] == "not tried" and "interface" in found["all-reduce"]["cure"]
-    assert found["GPUs"]["level"] == found["limits"]["level"] == "OK"
-
-
-@pytest.mark.slurm
-def test_an_unresolvable_host_is_named_with_its_cure(cluster, recipe, tmp_path):
-    """Without an interface ranks meet by the nodes' names, which nothing here resolves."""
-    found = doctor(recipe, profile(tmp_path, interface=None), tmp_path, code=2)
     assert found["host names"]["level"] == "FAIL" and "node1 does not resolve" in found["host names"]["found"]
     assert "set interface" in found["host names"]["cure"]
+    assert (
+        found["all-reduce"]["found"] == "not tried" and "host names, interface" in found["all-reduce"]["cure"]
+    )
+    assert found["GPUs"]["level"] == found["limits"]["level"] == "OK"
 
 
 def test_here_without_a_cluster(tmp_path, monkeypatch):
