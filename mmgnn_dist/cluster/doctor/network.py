@@ -63,6 +63,9 @@ def hosts() -> list[Line]:
         except OSError as error:
             cure = "set interface in the profile, so that addresses are used, or have it added to /etc/hosts"
             return [fail("host names", f"{name} does not resolve ({error.strerror or error})", cure)]
+        if str(address).startswith("127.") and int(os.environ.get("SLURM_JOB_NUM_NODES", "1")) > 1:
+            cure = "set interface in the profile, so that ranks use the address that others reach"
+            return [fail("host names", f"{name} is {address}, which no other node reaches", cure)]
         if (spent := time.monotonic() - began) > SLOW_NAMES:
             cure = "set interface in the profile; its DNS is not reached from the nodes"
             return [warn("host names", f"{name} is {address}, found after {spent:.0f} s", cure)]
