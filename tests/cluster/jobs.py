@@ -96,24 +96,17 @@ def tasks(run: Path) -> list[int]:
 
 
 @contextmanager
-def held(run: Path) -> Iterator[list[int]]:
+def held(run: Path) -> Iterator[None]:
     """The training processes stand still meanwhile, so that a run cannot end before what is to disturb it."""
     found = tasks(run)
     for pid in found:
         os.kill(pid, signal.SIGSTOP)
     try:
-        yield found
+        yield
     finally:
         for pid in found:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
-
-
-def signalled(pid: int, number: signal.Signals) -> bool:
-    """Whether a process that stands still has been sent a signal."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    masks = (int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd", "ShdPnd")))
-    return any(mask >> (number - 1) & 1 for mask in masks)
 
 
 def kill_task(run: Path) -> None:

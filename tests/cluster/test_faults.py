@@ -18,7 +18,6 @@ from jobs import (
     nodes,
     reach,
     same_end,
-    signalled,
     state,
     status,
     submit,
@@ -78,8 +77,10 @@ def test_time_limit(cluster, recipe, undisturbed, tmp_path):
     run = tmp_path / "run"
     job = submit(recipe, run, profile=changed(tmp_path, time="00:02:00"))
     reach(run, 25)
-    with held(run) as pids:
-        wait(lambda: all(signalled(pid, signal.SIGUSR2) for pid in pids), "Slurm's signal", run)
+    notes = run / "slurm"
+    with held(run):  # Slurm lets them go on when it sends the signal
+        wait((notes / f"{job}.1" / "rank_0.started").is_file, "the second start", run)
+    assert {path.suffix for path in (notes / f"{job}.0").glob("rank_*")} == {".started", ".stopped"}
     finish(run, job)
     same_end(run, undisturbed)
     assert status(run)["restarts"] == 1 and len(set(wandb_ids(run))) == 1

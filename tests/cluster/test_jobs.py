@@ -44,11 +44,12 @@ def test_two_nodes_train_as_one_machine_does_and_soon(cluster, recipe, undisturb
         cache=str(cache), environment={"DS_ACCELERATOR": "cpu", "GREETING": "two words"},
         sbatch=["--comment=ours", "--nice=7"],
     )  # fmt: skip
-    busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    load = os.getloadavg()[0]
     started = time.monotonic()
     job = submit(recipe, run, profile=profile)
     reach(run, 1)
     took = time.monotonic() - started
+    busy = max(1.0, max(load, *os.getloadavg()) / (os.cpu_count() or 1))
     print(f"from submit to the first step {took:.1f} s, load {busy:.1f} times the processors")
     assert took < QUIET * busy
 
@@ -143,7 +144,7 @@ def test_three_folds_and_their_report(cluster, recipe, tmp_path):
     with serve(tmp_path) as online:
         profile = changed(tmp_path, cache=online["HF_HOME"])
         words = ["submit", recipe, "--profile", profile, "--run", base, "--folds", "0,1,2", "--json"]
-        words += ["data.split=kfold", "train.max_steps=20", "track.wandb=disabled"]
+        words += ["data.split=kfold", "train.max_steps=60", "track.wandb=disabled"]
         words += [f"text.encoder={NAME}", f"text.revision={COMMIT}"]
         Path(online["HF_HOME"]).mkdir()
         missing = call(online, *words)
@@ -158,7 +159,7 @@ def test_three_folds_and_their_report(cluster, recipe, tmp_path):
     assert len({job["job"].split("_")[0] for job in jobs[:3]}) == 1 and "report" in jobs[3]
     runs = [base / f"fold_{fold}" for fold in range(3)]
     # the last element has the number of the whole array: it alone is to go back to the queue
-    reach(runs[2], 5)
+    reach(runs[2], 3)
     with held(runs[2]):
         ask("scancel", "--signal=USR2", jobs[2]["job"])
     wait((base / "report.md").is_file, "the report", base)
