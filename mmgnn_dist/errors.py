@@ -34,7 +34,8 @@ EXTRAS = {
     "submitit": "slurm",
     "optuna": "sweep",
 } | dict.fromkeys(
-    ("torch", "torch_geometric", "deepspeed", "transformers", "peft", "safetensors", "matplotlib"), "train"
+    ("torch", "torch_geometric", "deepspeed", "transformers", "peft", "safetensors", "matplotlib", "scipy"),
+    "train",
 )
 
 

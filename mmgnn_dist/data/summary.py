@@ -20,21 +20,23 @@ from mmgnn_dist.data.shards import CONTEXT_FIELDS
 def summarise(batch: pa.RecordBatch, targets: list[str]) -> dict[str, Any]:
     """Target moments, coverage of text fields, elements and largest molecule of one shard."""
     y = batch.column("y").flatten().to_numpy().reshape(len(batch), len(targets))
-    context = batch.column("context").flatten().to_numpy().reshape(len(batch), len(CONTEXT_FIELDS))
     z = batch.column("z")
     sizes = np.diff(z.offsets.to_numpy())
-    coverage = {}
-    for name in TEXT_FIELDS:
-        if name in CONTEXT_FIELDS:
-            coverage[name] = int((~np.isnan(context[:, CONTEXT_FIELDS.index(name)])).sum())
-        else:
-            coverage[name] = len(batch) - batch.column(name).null_count
+    coverage = {name: int(presence(batch, name).sum()) for name in TEXT_FIELDS}
     return {
         "targets": {name: _moments(y[:, place]) for place, name in enumerate(targets)},
         "coverage": coverage,
         "elements": np.bincount(z.flatten().to_numpy(), minlength=len(SYMBOLS)).tolist(),
         "max_atoms": int(sizes.max(initial=0)),
     }
+
+
+def presence(batch: pa.RecordBatch, field: str) -> np.ndarray:
+    """Which molecules of a shard have a text field, bool [rows]."""
+    if field not in CONTEXT_FIELDS:
+        return np.asarray(batch.column(field).is_valid())
+    context = batch.column("context").flatten().to_numpy().reshape(len(batch), len(CONTEXT_FIELDS))
+    return ~np.isnan(context[:, CONTEXT_FIELDS.index(field)])
 
 
 def combine(summaries: list[dict[str, Any]]) -> dict[str, Any]:

@@ -6,7 +6,9 @@ and divided once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from mmgnn_dist.data.loader import Loader
 from mmgnn_dist.files import atomic_path
 from mmgnn_dist.models.embeddings import Embeddings
 from mmgnn_dist.models.fused import FusedModel
-from mmgnn_dist.models.graph import Graph
+from mmgnn_dist.models.graph import Graph, sum_molecules
 from mmgnn_dist.models.readout import Scaler
 from mmgnn_dist.train.ranks import Ranks
 
@@ -31,12 +33,15 @@ class Predictions:
     Attributes:
         rows: global rows of the shard set [n]. true, predicted: in units, float64 [n, T], NaN without label.
         gate: [n], or None for a model without a gate.
+        vectors: float32 [n, H] by name, where they were asked for: `graph` (what the backbone gives) and
+            `fused` (what the read-out reads), each the mean over the atoms of a molecule.
     """
 
     rows: np.ndarray
     true: np.ndarray
     predicted: np.ndarray
     gate: np.ndarray | None
+    vectors: dict[str, np.ndarray] = field(default_factory=dict)
 
     def mae(self) -> np.ndarray:
         """Mean absolute error of each target over its labelled molecules [T]; NaN where there are none."""
@@ -65,6 +70,14 @@ class Predictions:
         with atomic_path(path) as part:
             pq.write_table(pa.table(columns), part)
 
+    def save_vectors(self, path: Path, most: int) -> None:
+        """Write the vectors of at most so many molecules, evenly spaced, with their global rows `rows`."""
+        from safetensors.numpy import save_file
+
+        chosen = np.unique(np.linspace(0, len(self.rows) - 1, most).round().astype(int))
+        with atomic_path(path) as part:
+            save_file({"rows": self.rows[chosen], **{n: v[chosen] for n, v in self.vectors.items()}}, part)
+
 
 def mean_absolute_error(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Mean of |predicted - true| over the labelled rows of each column: [n, T] -> [T]."""
@@ -84,29 +97,54 @@ def named_errors(part: str, names: list[str], mae: np.ndarray) -> dict[str, floa
 
 @torch.no_grad()
 def predict(
-    model: FusedModel, loader: Loader, scaler: Scaler, ranks: Ranks, embeddings: Embeddings | None
-) -> Predictions | None:
-    """Predict all molecules of a loader that does not shuffle.
+    model: FusedModel, loader: Loader, scaler: Scaler, ranks: Ranks, embeddings: Embeddings | None,
+    vectors: bool = False,
+) -> Predictions | None:  # fmt: skip
+    """Predict all molecules of a loader that does not shuffle, with their `vectors` if they are wanted.
 
     Returns:
         All predictions on the first rank, None on the others.
     """
     model.eval()
     parts: list[tuple[np.ndarray, ...]] = []
-    for step in loader.epoch(0):
-        for batch in step.micro:
-            vectors = embeddings.of(batch.rows).to(ranks.device) if embeddings else None
+    with _molecule_vectors(model) if vectors else nullcontext(dict[str, np.ndarray]()) as seen:
+        for number, batch in ((one.index, batch) for one in loader.epoch(0) for batch in one.micro):
+            ranks.beat(f"evaluating batch {number}")
+            text = embeddings.of(batch.rows).to(ranks.device) if embeddings else None
             there = batch.to(ranks.device)
-            scaled, gate = model(there, vectors)
+            scaled, gate = model(there, text)
             units = scaler.units(scaled, Graph.make(there.z, there.pos, there.ptr)).cpu().numpy()
             true = torch.where(batch.y_mask, batch.y, torch.nan).numpy()
             gates = np.full(batch.size, np.nan) if gate is None else gate.cpu().numpy()
-            parts.append((batch.rows.numpy().copy(), true, units, gates))
+            parts.append((batch.rows.numpy().copy(), true, units, gates, *seen.values()))
     mine = tuple(np.concatenate(column) for column in zip(*parts, strict=True)) if parts else None
     gathered = [part for part in ranks.gather(mine) if part is not None]
     if not ranks.first:
         return None
-    rows, true, units, gates = (np.concatenate(column) for column in zip(*gathered, strict=True))
+    rows, true, units, gates, *found = (np.concatenate(column) for column in zip(*gathered, strict=True))
     rows, order = np.unique(rows, return_index=True)  # one that was taken to fill a step counts once
     has_gate = bool(np.isfinite(gates).all())
-    return Predictions(rows, true[order], units[order], gates[order] if has_gate else None)
+    named = {name: values[order] for name, values in zip(seen, found, strict=True)}
+    return Predictions(rows, true[order], units[order], gates[order] if has_gate else None, named)
+
+
+@contextmanager
+def _molecule_vectors(model: FusedModel) -> Iterator[dict[str, np.ndarray]]:
+    """Inside the block, each pass of the model leaves the vectors of its molecules in what is given."""
+    seen: dict[str, np.ndarray] = {}
+
+    def mean(atoms: torch.Tensor, graph: Graph) -> np.ndarray:
+        """Over the atoms of each molecule: [N, H] -> [B, H]; of a pooled fusion it is one already."""
+        if not model.fusion.pooled:
+            atoms = sum_molecules(atoms, graph) / (graph.ptr[1:] - graph.ptr[:-1]).unsqueeze(-1)
+        return atoms.float().cpu().numpy()
+
+    def look(module: torch.nn.Module, given: tuple[Any, ...], out: tuple[torch.Tensor, Any]) -> None:
+        atoms, _, graph = given
+        seen.update(graph=mean(atoms, graph), fused=mean(out[0], graph))
+
+    hook = model.fusion.register_forward_hook(look)
+    try:
+        yield seen
+    finally:
+        hook.remove()

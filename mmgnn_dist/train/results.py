@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mmgnn_dist.config import load_recipe
+from mmgnn_dist.config import Recipe, load_recipe
 from mmgnn_dist.data.stats import baselines
 from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.train.evaluate import Predictions, mean_absolute_error, named_errors
@@ -15,7 +15,8 @@ from mmgnn_dist.train.journal import read_journal
 from mmgnn_dist.train.plots import draw_learning, draw_run
 from mmgnn_dist.train.setup import Inputs
 
-METRICS, PREDICTIONS = "metrics.json", "predictions.parquet"
+METRICS, PREDICTIONS, VECTORS = "metrics.json", "predictions.parquet", "vectors.safetensors"
+MOST_VECTORS = 2000  # enough to compare representations, and 2 MB a run
 
 
 def baseline_errors(inputs: Inputs, rows: np.ndarray, true: np.ndarray) -> dict[str, float | None]:
@@ -37,6 +38,8 @@ def write_results(folder: Path, inputs: Inputs, found: Predictions, facts: dict[
     """Write predictions, pictures and, last, the metrics; `facts` go in beside them."""
     recipe = inputs.recipe
     found.save(folder / PREDICTIONS, inputs.shards.ids(found.rows), recipe.targets)
+    if recipe.train.save_vectors:
+        found.save_vectors(folder / VECTORS, MOST_VECTORS)
     draw_run(folder, recipe.targets, inputs.units)
     write_json(
         folder / METRICS,
@@ -51,6 +54,12 @@ def write_results(folder: Path, inputs: Inputs, found: Predictions, facts: dict[
         },
     )
     draw_curves(folder, [])
+
+
+def done(folder: Path, recipe: Recipe) -> bool:
+    """Whether a run is complete: results stand, and they are this recipe's."""
+    path = folder / METRICS
+    return path.is_file() and read_json(path)["recipe"] == recipe.fingerprint()
 
 
 def read_results(folder: Path) -> dict[str, Any]:

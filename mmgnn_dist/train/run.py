@@ -12,6 +12,7 @@ import platform
 import sys
 import time
 import traceback
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
@@ -31,10 +32,11 @@ from mmgnn_dist.train.ema import Average
 from mmgnn_dist.train.engine import BatchPlan, deepspeed_config, make_engine, shared_out
 from mmgnn_dist.train.evaluate import predict
 from mmgnn_dist.train.export import encoder_identity, export_model, fingerprint, load_export
+from mmgnn_dist.train.guards import Watch
 from mmgnn_dist.train.journal import Journal
 from mmgnn_dist.train.loop import Parts, State, Trainer
-from mmgnn_dist.train.ranks import Ranks, start_ranks
-from mmgnn_dist.train.results import METRICS, write_results
+from mmgnn_dist.train.ranks import Ranks, set_deterministic, start_ranks
+from mmgnn_dist.train.results import METRICS, done, write_results
 from mmgnn_dist.train.saving import Saver
 from mmgnn_dist.train.setup import Inputs, fit_scaler, open_inputs
 from mmgnn_dist.train.textside import open_text
@@ -58,7 +60,8 @@ def run(folder: Path, quiet: bool = False) -> int:
         UserError: for wrong input.
     """
     recipe = load_recipe(folder / "recipe.yaml")
-    ranks = start_ranks(recipe.train.threads)
+    set_deterministic(recipe.train.deterministic)
+    ranks = start_ranks(recipe.train.threads, recipe.train.timeout)
     (folder / "logs").mkdir(exist_ok=True)
     lock = _only_one(folder) if ranks.first else None
     handler = _log_to(folder / "logs" / f"rank_{ranks.rank}.log")
@@ -66,8 +69,9 @@ def run(folder: Path, quiet: bool = False) -> int:
         if done(folder, recipe):
             return EXIT_DONE
         inputs = open_inputs(recipe, verify=ranks.first)
+        watch = Watch(folder / "logs", ranks.rank, ranks.world, recipe.train.timeout)
         with Progress(folder.name, quiet or not ranks.first) as progress:
-            return _train(folder, inputs, ranks, progress)
+            return _train(folder, inputs, replace(ranks, beat=watch.beat), progress, watch)
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
@@ -100,12 +104,6 @@ def _only_one(folder: Path) -> IO[str]:
         time.sleep(0.5)
 
 
-def done(folder: Path, recipe: Recipe) -> bool:
-    """Whether this run is complete: results stand, and they are this recipe's."""
-    path = folder / METRICS
-    return path.is_file() and read_json(path)["recipe"] == recipe.fingerprint()
-
-
 def compute_type(recipe: Recipe, device: torch.device) -> torch.dtype | None:
     """The type in which the language model computes: None for float32.
 
@@ -131,7 +129,7 @@ def _log_to(path: Path) -> logging.Handler:
     return handler
 
 
-def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> int:
+def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress, watch: Watch) -> int:
     recipe, shards = inputs.recipe, inputs.shards
     train = recipe.train
     autocast = compute_type(recipe, ranks.device)
@@ -194,31 +192,33 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
             if (wrote := read_json(found / checkpoint.MANIFEST)["world"]) != ranks.world:
                 progress.say(f"it was written by {wrote} ranks and is converted for {ranks.world}")
     trainer = Trainer(parts, state, average)
-    try:
-        finished = trainer.run()
-    finally:
-        saver.close()
-    if finished:
-        last = ((n, p) for n, p in sorted(model.named_parameters()) if p.requires_grad)
-        prints = {
-            "weights": fingerprint(wholes(last)),
-            "averaged_weights": fingerprint(sorted(average.whole(ranks.first).items())),
-        }
-        best, best_scaler, about_best = load_export(
-            folder / "export", recipe, inputs.forms, text.source, into=model if is_cut(model) else None
-        )
-        found_test = predict(
-            best.to(ranks.device), inputs.ordered("test", text.tokens, ranks), best_scaler.to(ranks.device),
-            ranks, text.embeddings,
-        )  # fmt: skip
-        if found_test is not None:
-            facts = {
-                "steps": state.step, "best_step": about_best["step"], "seconds": round(state.seconds, 1),
-                "world": ranks.world, "precision": "bf16" if autocast else "fp32",
-                **size, **prints,
-            }  # fmt: skip
-            write_results(folder, inputs, found_test, facts)
-            parts.write("end", step=state.step, **read_json(folder / METRICS)["metrics"])
+    found_test = None
+    with watch:
+        try:
+            finished = trainer.run()
+        finally:
+            saver.close()
+        if finished:
+            last = ((n, p) for n, p in sorted(model.named_parameters()) if p.requires_grad)
+            prints = {
+                "weights": fingerprint(wholes(last)),
+                "averaged_weights": fingerprint(sorted(average.whole(ranks.first).items())),
+            }
+            best, best_scaler, about_best = load_export(
+                folder / "export", recipe, inputs.forms, text.source, into=model if is_cut(model) else None
+            )
+            found_test = predict(
+                best.to(ranks.device), inputs.ordered("test", text.tokens, ranks),
+                best_scaler.to(ranks.device), ranks, text.embeddings, train.save_vectors,
+            )  # fmt: skip
+    if found_test is not None:
+        facts = {
+            "steps": state.step, "best_step": about_best["step"], "skipped_steps": state.skipped,
+            "seconds": round(state.seconds, 1), "world": ranks.world,
+            "precision": "bf16" if autocast else "fp32", **size, **prints,
+        }  # fmt: skip
+        write_results(folder, inputs, found_test, facts)
+        parts.write("end", step=state.step, **read_json(folder / METRICS)["metrics"])
     if sink:
         sink.finish(read_json(folder / METRICS) if finished else None)
     if not finished:

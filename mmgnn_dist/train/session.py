@@ -61,6 +61,8 @@ def plan_runs(recipe: Recipe, folder: Path) -> dict[Path, Recipe]:
     Raises:
         UserError: for wrong input, or a directory that holds a run of another recipe.
     """
+    if recipe.study is not None:
+        raise UserError(f"{recipe.name} is a grid of runs (section study): train it with 'mmgnn study'")
     inputs = open_inputs(recipe)
     if recipe.twins and recipe.track.group is None:
         track = recipe.track.model_copy(update={"group": recipe.name})
@@ -70,7 +72,7 @@ def plan_runs(recipe: Recipe, folder: Path) -> dict[Path, Recipe]:
         model = recipe.model.model_copy(update={"modality": modality})
         planned[folder / "twins" / modality] = recipe.model_copy(update={"twins": [], "model": model})
     for place, part in planned.items():
-        _refuse_other(place, part)
+        refuse_other(place, part)
         _ = replace(
             inputs, recipe=part
         ).matched  # that there is such a width is known before hours of training
@@ -113,14 +115,14 @@ def evaluate_run(folder: Path, data: Path | None, as_json: bool) -> dict[str, fl
     return metrics
 
 
-def _refuse_other(folder: Path, recipe: Recipe) -> None:
+def refuse_other(folder: Path, recipe: Recipe) -> None:
     """See that a run directory, if it is there, is this recipe's."""
     path = folder / "recipe.yaml"
     if path.is_file():
         other = load_recipe(path)
         if other.fingerprint() != recipe.fingerprint():
             keys = ", ".join(differences(other.model_dump(mode="json"), recipe.model_dump(mode="json")))
-            raise UserError(f"{folder} holds a run of another recipe ({keys} differ): give another --run DIR")
+            raise UserError(f"{folder} holds a run of another recipe ({keys} differ): give another directory")
 
 
 def differences(a: dict[str, Any], b: dict[str, Any], above: str = "") -> list[str]:

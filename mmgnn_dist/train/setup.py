@@ -9,23 +9,28 @@ from typing import Any
 import numpy as np
 import torch
 
+from mmgnn_dist.chem.elements import MAX_Z
 from mmgnn_dist.chem.targets import readout_for
 from mmgnn_dist.config import Recipe
+from mmgnn_dist.data.balance import Costs
 from mmgnn_dist.data.context import fit_context
 from mmgnn_dist.data.encoder_files import EncoderFiles, resolve_encoder
 from mmgnn_dist.data.loader import Loader
 from mmgnn_dist.data.shards import CONTEXT_FIELDS, ShardSet
-from mmgnn_dist.data.splits import load_split
+from mmgnn_dist.data.splits import load_split, nested
 from mmgnn_dist.data.stats import REFERENCED, check_labels, fit_references, labels
 from mmgnn_dist.data.textinput import TextChoice
 from mmgnn_dist.data.tokens import TokenSet
 from mmgnn_dist.errors import UserError, nearest
+from mmgnn_dist.models.balance import predict_costs
 from mmgnn_dist.models.fused import FusedModel, TextSource
 from mmgnn_dist.models.matched import Matched, match_width
 from mmgnn_dist.models.readout import Scaler
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.train.ranks import Ranks
 from mmgnn_dist.train.track import check_tracking
+
+EVALUATED = 64  # most molecules that a rank evaluates at a time, without train.micro_batch
 
 
 @dataclass
@@ -99,30 +104,39 @@ class Inputs:
 
     def training(self, tokens: TokenSet | None, ranks: Ranks) -> Loader:
         """Shuffled global batches of the training part, this rank's share of each."""
+        train = self.recipe.train
+        cut = ranks.world > 1 or train.micro_batch  # else there is nothing to balance
         return self._loader(
             self.split["train"],
             tokens,
-            rank=ranks.rank,
-            world=ranks.world,
-            micro=self.recipe.train.micro_batch,
-            choice=TextChoice.of(self.recipe.text, self.recipe.train.seed, training=True),
+            ranks,
+            batch=train.batch,
+            micro=train.micro_batch,
+            choice=TextChoice.of(self.recipe.text, train.seed, training=True),
+            costs=self.costs if cut else None,
         )
 
     def ordered(self, part: str, tokens: TokenSet | None, ranks: Ranks) -> Loader:
-        """A part in order, each molecule on one rank; a rank may have none if there are fewer than ranks."""
-        choice = TextChoice.of(self.recipe.text, self.recipe.train.seed, training=False)
-        cut = self.recipe.train.zero_stage == 3  # weights are gathered pass by pass, by all ranks together
+        """A part in order, each molecule on one rank; the batches are the same for any number of ranks."""
+        train = self.recipe.train
+        choice = TextChoice.of(self.recipe.text, train.seed, training=False)
+        batch = train.micro_batch or min(train.batch, EVALUATED)
+        cut = train.zero_stage == 3  # weights are gathered pass by pass, by all ranks together
         return self._loader(
-            self.split[part], tokens, rank=ranks.rank, world=ranks.world, shuffle=False, choice=choice,
-            fill=cut,
-        )  # fmt: skip
+            self.split[part], tokens, ranks, batch=batch, shuffle=False, choice=choice, fill=cut
+        )
 
-    def _loader(self, rows: np.ndarray, tokens: TokenSet | None, **options: Any) -> Loader:
+    @cached_property
+    def costs(self) -> Costs:
+        """What the molecules cost in training."""
+        return predict_costs(self.built, self.files, self.shards, self.split["train"])
+
+    def _loader(self, rows: np.ndarray, tokens: TokenSet | None, ranks: Ranks, **options: Any) -> Loader:
         recipe = self.recipe
         fields = list(recipe.text.fields) if tokens else None
         return Loader(
-            self.shards, rows, list(recipe.targets), tokens, fields, batch=recipe.train.batch,
-            seed=recipe.train.seed, **options,
+            self.shards, rows, list(recipe.targets), tokens, fields, seed=recipe.train.seed, rank=ranks.rank,
+            world=ranks.world, **options,
         )  # fmt: skip
 
 
@@ -151,6 +165,8 @@ def open_inputs(recipe: Recipe, verify: bool = True, whole: bool = False) -> Inp
         split = {"test": np.arange(shards.rows)}
     else:
         split = load_split(shards, recipe.data.split, recipe.data.fold)
+        if recipe.data.train_size is not None:
+            split["train"] = nested(shards, split["train"], recipe.data.train_size)
     if not whole and len(split["train"]) < recipe.train.batch:
         raise UserError(
             f"train.batch={recipe.train.batch} is larger than the {len(split['train'])} training molecules "
@@ -180,7 +196,12 @@ def open_inputs(recipe: Recipe, verify: bool = True, whole: bool = False) -> Inp
 
 
 def fit_scaler(inputs: Inputs) -> Scaler:
-    """Fit scale and references on the training part: a target has either references or a mean."""
+    """Fit scale and references on the training part: a target has references or a mean, a raw one neither."""
+    if inputs.recipe.train.scaling == "raw":
+        count = len(inputs.recipe.targets)
+        nothing = torch.zeros(MAX_Z + 1, count, dtype=torch.float64)
+        one = torch.ones(count, dtype=torch.float64)
+        return Scaler(std=one, mean=torch.zeros_like(one), reference=nothing, extent=nothing.clone())
     references = fit_references(inputs.shards, inputs.split["train"], inputs.recipe.targets)
     referenced = np.array([kind in REFERENCED for kind in inputs.kinds])
     return Scaler(

@@ -1,0 +1,35 @@
+"""Linear CKA: how alike two representations of the same molecules are (Kornblith et al. 2019, arXiv
+1905.00414).
+
+    CKA(X, Y) = |Y' X|^2 / (|X' X| |Y' Y|),  columns centred, Frobenius norms
+
+1 for representations that differ by a rotation, a shift and a scale. Independent representations do not give
+0 but what their widths and the number of molecules make of chance: the baseline shuffles the molecules of
+one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def linear_cka(x: np.ndarray, y: np.ndarray) -> float:
+    """Linear CKA of two representations [n, p] and [n, q] of the same molecules."""
+    x, y = _centred(x), _centred(y)
+    return float(np.linalg.norm(y.T @ x) ** 2 / (np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)))
+
+
+def permutation_baseline(
+    x: np.ndarray, y: np.ndarray, repeats: int = 100, seed: int = 0
+) -> tuple[float, float]:
+    """Mean and standard deviation of the CKA of `x` with `y` of other molecules, drawn `repeats` times."""
+    x, y = _centred(x), _centred(y)
+    scale = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
+    generator = np.random.default_rng(seed)
+    drawn = [np.linalg.norm(y[generator.permutation(len(y))].T @ x) ** 2 / scale for _ in range(repeats)]
+    return float(np.mean(drawn)), float(np.std(drawn, ddof=1))
+
+
+def _centred(x: np.ndarray) -> np.ndarray:
+    x = np.asarray(x, np.float64)
+    return x - x.mean(0)

@@ -1,0 +1,193 @@
+"""What the finished cells of a study predicted, side by side: the same molecules in the same order.
+
+A comparison takes only folds and seeds that both of its sides have, so that a study which is half done
+compares like with like. Cells of one fold have to have tested the same molecules with the same labels; one
+that has not is refused, since a paired test of it would mean nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmgnn_dist.config import Recipe
+from mmgnn_dist.data.shards import ShardSet
+from mmgnn_dist.errors import UserError
+from mmgnn_dist.files import read_json
+from mmgnn_dist.study.attempt import DONE
+from mmgnn_dist.study.grid import BASE, Cell, load_grid
+from mmgnn_dist.study.run import states
+
+
+@dataclass(frozen=True, order=True)
+class Model:
+    """What is compared: a backbone, what it reads, and what differs from the base of the study."""
+
+    backbone: str
+    arm: str
+    variant: str = BASE
+
+
+@dataclass
+class Pair:
+    """Two models on the same molecules.
+
+    Attributes:
+        reference, other: absolute errors, means over seeds [n, T]; NaN where a fold or label is missing.
+        folds: of each molecule [n]. runs: MAE by target, [K, S] of each side, over folds and seeds of both.
+        share: n_test / n_train.
+    """
+
+    reference: np.ndarray
+    other: np.ndarray
+    folds: np.ndarray
+    runs: list[tuple[np.ndarray, np.ndarray]]
+    share: float
+
+
+@dataclass
+class Results:
+    """A study as far as it is done.
+
+    Attributes:
+        folder: study directory. cells: all cells with their states. metrics: of the done ones.
+        rows: global rows of the test molecules, all folds one after the other [n]; folds: of each [n].
+        errors: signed errors [n_fold] by model, target, fold and seed.
+    """
+
+    folder: Path
+    recipe: Recipe
+    cells: dict[Cell, str]
+    targets: list[str]
+    units: dict[str, str]
+    rows: np.ndarray
+    folds: np.ndarray
+    metrics: dict[Cell, dict[str, Any]] = field(default_factory=dict)
+    errors: dict[tuple[Model, str], dict[tuple[int, int], np.ndarray]] = field(default_factory=dict)
+
+    @property
+    def done(self) -> list[Cell]:
+        """The finished cells."""
+        return list(self.metrics)
+
+    @cached_property
+    def shards(self) -> ShardSet:
+        """The molecules."""
+        assert self.recipe.data.shards is not None
+        return ShardSet.open(self.recipe.data.shards, verify=False)
+
+    @cached_property
+    def models(self) -> list[Model]:
+        """Models with a finished cell, in the order of the grid."""
+        return list(dict.fromkeys(Model(c.backbone, c.arm, c.variant) for c in self.done))
+
+    @property
+    def backbones(self) -> list[str]:
+        """Backbones with a finished cell."""
+        return list(dict.fromkeys(model.backbone for model in self.models))
+
+    def backbones_of(self, variant: str) -> list[str]:
+        """Backbones with a finished cell of a variant."""
+        return list(dict.fromkeys(model.backbone for model in self.models if model.variant == variant))
+
+    def arms(self, variant: str = BASE) -> list[str]:
+        """Arms of a variant with a finished cell."""
+        return list(dict.fromkeys(model.arm for model in self.models if model.variant == variant))
+
+    def variants(self, kind: str) -> list[str]:
+        """Variants of one kind (`size`, `without`), as far as they are done."""
+        return list(dict.fromkeys(m.variant for m in self.models if m.variant.startswith(f"{kind}-")))
+
+    def mae(self, model: Model, target: str) -> dict[tuple[int, int], float]:
+        """Test error of each run of a model, by fold and seed."""
+        return {
+            run: float(np.nanmean(np.abs(error))) if np.isfinite(error).any() else np.nan
+            for run, error in self.errors.get((model, target), {}).items()
+        }
+
+    def absolute(self, model: Model, target: str, runs: Iterable[tuple[int, int]]) -> np.ndarray:
+        """|error| of each test molecule, the mean over the seeds of `runs`, NaN in other folds [n]."""
+        out = np.full(len(self.rows), np.nan)
+        known = self.errors.get((model, target), {})
+        chosen = list(runs)
+        for fold in {fold for fold, _ in chosen}:
+            out[self.folds == fold] = np.mean(
+                [np.abs(known[run]) for run in chosen if run[0] == fold], axis=0
+            )
+        return out
+
+    def pair(self, reference: Model, other: Model) -> Pair:
+        """Two models over the folds and seeds that both have."""
+        sides, runs, share = [], [], []
+        for target in self.targets:
+            first, second = self.mae(reference, target), self.mae(other, target)
+            both = _crossed(set(first) & set(second))
+            sides.append([self.absolute(model, target, both) for model in (reference, other)])
+            shape = len({fold for fold, _ in both}), -1 if both else 0
+            maes = [np.array([m[run] for run in both]).reshape(shape) for m in (first, second)]
+            runs.append((maes[0], maes[1]))
+        for cell, metrics in self.metrics.items():
+            if Model(cell.backbone, cell.arm, cell.variant) == other:
+                share.append(metrics["molecules"]["test"] / metrics["molecules"]["train"])
+        x, y = np.array(sides).transpose(1, 2, 0)
+        return Pair(x, y, self.folds, runs, float(np.mean(share)) if share else np.nan)
+
+
+def _crossed(runs: set[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The (fold, seed) of all folds there are and the seeds that every one of them has."""
+    folds = sorted({fold for fold, _ in runs})
+    seeds = sorted(s for s in {seed for _, seed in runs} if all((fold, s) in runs for fold in folds))
+    return [(fold, seed) for fold in folds for seed in seeds]
+
+
+def collect(folder: Path) -> Results:
+    """Read the finished cells of a study.
+
+    Raises:
+        UserError: no study there, no finished cell, or cells of a fold that tested other molecules.
+    """
+    import pyarrow.parquet as pq
+
+    from mmgnn_dist.train.results import METRICS, PREDICTIONS
+
+    recipe, cells = load_grid(folder)
+    found = states(folder, cells)
+    done = [cell for cell, how in found.items() if how == DONE]
+    if not done:
+        raise UserError(f"no cell of {folder} is done yet: there is nothing to report")
+    metrics = {cell: read_json(cell.run(folder) / METRICS) for cell in done}
+    tested: dict[int, np.ndarray] = {}
+    truth: dict[tuple[int, str], np.ndarray] = {}
+    errors: dict[tuple[Model, str], dict[tuple[int, int], np.ndarray]] = {}
+    for cell in done:
+        table = pq.read_table(cell.run(folder) / PREDICTIONS)
+        ids = table["id"].to_numpy()
+        same = np.array_equal(tested.setdefault(cell.fold, ids), ids)
+        for target in cell.targets:
+            true = table[f"{target}_true"].to_numpy()
+            first = truth.setdefault((cell.fold, target), true)
+            if not same or not np.array_equal(first, true, equal_nan=True):
+                raise UserError(
+                    f"{cell.name} tested other molecules than other runs of fold {cell.fold}: shard set or "
+                    f"split "
+                    f"changed under the study; remove {cell.run(folder)} and run the study again"
+                )
+            model = Model(cell.backbone, cell.arm, cell.variant)
+            errors.setdefault((model, target), {})[cell.fold, cell.seed] = (
+                table[f"{target}_pred"].to_numpy() - true
+            )
+    folds = sorted(tested)
+    ids = np.concatenate([tested[fold] for fold in folds])
+    assert recipe.data.shards is not None
+    shards = ShardSet.open(recipe.data.shards, verify=False)
+    place = {name: row for row, name in enumerate(shards.ids().tolist())}
+    return Results(
+        folder, recipe, found, list(recipe.targets), {t: shards.units[t] for t in recipe.targets},
+        np.array([place[name] for name in ids.tolist()]),
+        np.repeat(folds, [len(tested[fold]) for fold in folds]), metrics, errors,
+    )  # fmt: skip

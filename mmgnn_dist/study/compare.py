@@ -1,0 +1,80 @@
+"""Comparisons of models, target by target: both intervals, p-values, and one score over all targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmgnn_dist.study.bootstrap import REPEATS, Gains, paired_gains
+from mmgnn_dist.study.collect import Model, Pair, Results
+from mmgnn_dist.study.resampled import Retrained, corrected_t
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What one model gains over another: each array over the targets [T].
+
+    Attributes:
+        reference, other: the models. test: over test molecules, with the replicates [R, T].
+        runs: over trainings.
+        counts: folds and seeds that were compared, by target.
+    """
+
+    reference: Model
+    other: Model
+    test: Gains
+    runs: Retrained
+    counts: list[tuple[int, int]]
+
+
+def compare(results: Results, wanted: list[tuple[Model, Model]], repeats: int = REPEATS) -> list[Compared]:
+    """Compare (reference, other) pairs on all targets; all share the same resamples."""
+    if not wanted:
+        return []
+    pairs = [results.pair(*models) for models in wanted]
+    x, y = (np.concatenate([getattr(p, side) for p in pairs], axis=1) for side in ("reference", "other"))
+    together = paired_gains(x, y, results.folds, repeats)
+    out = []
+    for place, (models, pair) in enumerate(zip(wanted, pairs, strict=True)):
+        own = slice(place * len(results.targets), (place + 1) * len(results.targets))
+        test = Gains(*(value[..., own] for value in vars(together).values()))
+        out.append(Compared(*models, test, _retrained(pair), [first.shape for first, _ in pair.runs]))
+    return out
+
+
+def _retrained(pair: Pair) -> Retrained:
+    """The corrected t of each target."""
+    found = []
+    for first, second in pair.runs:
+        if first.size:
+            found.append(corrected_t(first, second, pair.share))
+        else:
+            found.append(Retrained(*(np.array(np.nan) for _ in range(4))))
+    return Retrained(
+        *(np.array([vars(one)[key] for one in found]) for key in ("estimate", "low", "high", "p"))
+    )
+
+
+def scores(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+    """Both errors of each molecule over all targets, each as a share of the reference's MAE: [n] and [n].
+
+    The gain in this score is the mean over targets of their gains. NaN where the molecule has no label.
+    """
+    with np.errstate(invalid="ignore"):
+        scale = _mean(pair.reference, 0)
+        return _mean(pair.reference / scale, 1), _mean(pair.other / scale, 1)
+
+
+def _mean(values: np.ndarray, axis: int) -> np.ndarray:
+    """Mean of what is known, NaN where nothing is."""
+    known = np.isfinite(values)
+    total, count = np.where(known, values, 0.0).sum(axis), known.sum(axis)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+
+def mean_gain(results: Results, reference: Model, other: Model) -> tuple[float, float, float]:
+    """Mean gain over the targets with its interval (a)."""
+    x, y = scores(results.pair(reference, other))
+    found = paired_gains(x[:, None], y[:, None], results.folds, repeats=2000)
+    return float(found.estimate[0]), float(found.low[0]), float(found.high[0])

@@ -1,0 +1,163 @@
+"""The grid of a study: from its recipe to cells, each a recipe of one run.
+
+The base of a study is every arm of every backbone in every fold with every seed. A variant changes one thing
+of the base (fusion, text mode, fields, number of training molecules) and trains only the arms that it
+concerns: a graph-only run knows no text mode, so that it is compared with the variant's text too. All cells
+of a fold share molecules, order, steps and seeds; what differs stands in the name of the cell.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from mmgnn_dist.config import CONTROLS, Recipe, StudyConfig, load_recipe
+from mmgnn_dist.config.load import check_section, set_key
+from mmgnn_dist.data.shards import ShardSet
+from mmgnn_dist.data.splits import load_split, split_folds
+from mmgnn_dist.errors import UserError
+from mmgnn_dist.files import read_json, write_json
+
+CELLS, RECIPE = "cells.json", "study.yaml"
+BASE = "base"
+SIZED = ("graph", "both", "shuffled")  # arms of the learning curve
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study.
+
+    Attributes:
+        number: place in the grid. name: of its run directory below `cells/`.
+        backbone, arm, variant: what it is; `variant` is base, or what differs from it, such as `size-500`.
+        targets: that its model learns. fold, seed: of the split and of the run.
+    """
+
+    number: int
+    name: str
+    backbone: str
+    arm: str
+    variant: str
+    targets: tuple[str, ...]
+    fold: int
+    seed: int
+
+    def run(self, study: Path) -> Path:
+        """Its run directory."""
+        return study / "cells" / self.name
+
+
+def make_grid(recipe: Recipe) -> dict[Cell, Recipe]:
+    """All cells of a study with their recipes.
+
+    Raises:
+        UserError: no section study, no such split or fold, more training molecules than there are, or an
+            override that makes no recipe.
+    """
+    study = recipe.study
+    if study is None:
+        raise UserError(
+            f"{recipe.name} has no section study: add one (see launch/quick.yaml), or use 'mmgnn train'"
+        )
+    if recipe.data.shards is None:
+        raise UserError("the recipe names no shard set: give data.shards=DIR (made by 'mmgnn data prepare')")
+    shards = ShardSet.open(recipe.data.shards)
+    folds = study.folds or list(range(split_folds(shards, recipe.data.split)))
+    trained = {fold: len(load_split(shards, recipe.data.split, fold)["train"]) for fold in folds}
+    groups = [tuple(recipe.targets)] if study.targets == "together" else [(t,) for t in recipe.targets]
+    backbones = study.backbones or {recipe.model.backbone.name: {}}
+    arms = [(name, *arm) for name in backbones for arm in _arms(recipe, study, name)]
+    arms.sort(key=lambda arm: arm[1] != BASE)  # the base of all backbones comes first
+    cells: dict[Cell, Recipe] = {}
+    for backbone, variant, arm, changes in arms:
+        for targets, fold, seed in product(groups, folds, study.seeds):
+            axes = {"targets": list(targets), "data.fold": fold, "train.seed": seed}
+            part = _recipe(recipe, {**backbones[backbone], **changes, **axes}, trained[fold])
+            parts = [backbone, arm] + [variant] * (variant != BASE) + [targets[0]] * (len(groups) > 1)
+            name = "-".join([*parts, f"f{fold}", f"s{seed}"])
+            cell = Cell(len(cells), name, backbone, arm, variant, targets, fold, seed)
+            cells[cell] = part.model_copy(update={"name": name})
+    return cells
+
+
+def _arms(recipe: Recipe, study: StudyConfig, backbone: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Every (variant, arm) of a backbone with what it changes in the recipe."""
+    for arm in study.arms:
+        yield BASE, arm, _arm(arm)
+    if study.variants_of and backbone not in study.variants_of:
+        return
+    for fusion in study.fusions:
+        for arm in study.arms:
+            yield f"fusion-{fusion}", arm, {**_arm(arm), "model.fusion": fusion}
+    for mode in study.modes:
+        for arm in study.arms:
+            if arm != "graph":
+                yield f"mode-{mode}", arm, {**_arm(arm), "text.mode": mode}
+    fields = list(recipe.text.fields)
+    for kind in study.fields if len(fields) > 1 else []:
+        for field in fields:
+            kept = [field] if kind == "alone" else [f for f in fields if f != field]
+            yield f"{kind}-{field}", "both", {**_arm("both"), "text.fields": kept}
+    for size in study.sizes:
+        for arm in study.arms:
+            if arm in SIZED:
+                yield f"size-{size}", arm, {**_arm(arm), "data.train_size": size}
+
+
+def _arm(arm: str) -> dict[str, Any]:
+    """What an arm sets."""
+    if arm in CONTROLS:
+        return {"model.modality": "both", "text.control": arm}
+    return {"model.modality": arm, "text.control": "none"}
+
+
+def _recipe(recipe: Recipe, changes: dict[str, Any], trained: int) -> Recipe:
+    """The recipe of a cell; `trained` molecules are in the training part of its fold.
+
+    A smaller training set is seen more often, so that every size takes as many steps and validations.
+    """
+    raw = recipe.model_dump(mode="json")
+    raw |= {"study": None, "twins": []}
+    raw["train"] |= {"save_vectors": True, "threads": recipe.train.threads or 1}
+    for key, value in changes.items():
+        set_key(raw, key, copy.deepcopy(value))
+    size = changes.get("data.train_size")
+    if size is not None:
+        if size > trained:
+            raise UserError(
+                f"study.sizes: {size} is more than the {trained} training molecules of fold "
+                f"{changes['data.fold']} of {recipe.data.shards}"
+            )
+        train = raw["train"]
+        all_steps, steps = (-(-count // train["batch"]) for count in (trained, size))
+        total = train["epochs"] * all_steps
+        train["max_steps"] = min(total, train["max_steps"] or total)
+        train["epochs"] = -(-total // steps)
+        train["validate_every"] = max(1, round(train["validate_every"] * all_steps / steps))
+    return check_section(raw, Recipe, "a cell of the study")
+
+
+def save_grid(folder: Path, recipe: Recipe, cells: dict[Cell, Recipe]) -> None:
+    """Write the study's recipe, the recipe of each run, and last the list of cells."""
+    recipe.save(folder / RECIPE)
+    for cell, part in cells.items():
+        place = cell.run(folder) / "recipe.yaml"
+        if not place.is_file():
+            part.save(place)
+    write_json(folder / CELLS, [asdict(cell) for cell in cells])
+
+
+def load_grid(folder: Path) -> tuple[Recipe, list[Cell]]:
+    """The recipe and the cells of a study directory.
+
+    Raises:
+        UserError: no study there.
+    """
+    if not (folder / CELLS).is_file():
+        raise UserError(f"no study at {folder}: give a directory made by 'mmgnn study'")
+    cells = [Cell(**{**line, "targets": tuple(line["targets"])}) for line in read_json(folder / CELLS)]
+    return load_recipe(folder / RECIPE), cells

@@ -1,0 +1,171 @@
+"""Cells on this machine: several processes, each of which imports once and runs one cell after the other.
+
+A process that dies (killed, out of memory) costs its cell alone: the cell is written down as failed and
+another process takes its place. When the study itself is killed, its processes end with it, so that the same
+command finds all cells free. On a machine with GPUs every process has one of them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import connection, get_context, parent_process
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from mmgnn_dist.study.attempt import STOPPED, attempt, fail
+
+# what a cell imports, whatever it trains
+LIBRARIES = (
+    "torch", "deepspeed", "torch_geometric", "safetensors.torch", "pyarrow.parquet",
+    "matplotlib.pyplot", "transformers.models.auto.modeling_auto", "mmgnn_dist.train.run",
+)  # fmt: skip
+LINGER = 60.0  # seconds between asking a process to stop in order and ending it
+
+Tell = Callable[[Path, str], None]
+
+
+@dataclass
+class Worker:
+    """A process, its end of the line, and the cell that it runs."""
+
+    process: BaseProcess
+    line: Any
+    cell: Path | None = None
+
+
+def places(asked: int, threads: int) -> int:
+    """How many cells run at a time: as asked, else one for each GPU, or for each share of the cores."""
+    gpus = gpu_count()
+    return asked or gpus or max(1, len(os.sched_getaffinity(0)) // max(1, threads))
+
+
+def gpu_count() -> int:
+    """Number of GPUs of this machine."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
+    """Run cells, several at a time.
+
+    Args:
+        cells: their run directories, in the order in which they start. workers: how many at a time.
+        logs: folder for what libraries print. tell: called with each cell and its state when it ends.
+
+    Returns:
+        False if a signal stopped it in order.
+    """
+    gpus = gpu_count()
+    # said before DeepSpeed is imported, which else looks for a device and tells of it on standard output
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if gpus else "cpu")
+    # a process that has used a GPU cannot be forked: there every worker imports for itself
+    context: Any = get_context("spawn" if gpus else "forkserver")
+    if not gpus:
+        context.set_forkserver_preload(list(LIBRARIES))
+    logs.mkdir(parents=True, exist_ok=True)
+    queue = deque(cells)
+
+    def start(number: int) -> Worker:
+        ours, theirs = context.Pipe()
+        gpu = number % gpus if gpus else None
+        process = context.Process(
+            target=_work, args=(theirs, logs / f"worker_{number}.log", gpu), daemon=True
+        )
+        process.start()
+        theirs.close()
+        return Worker(process, ours)
+
+    with _stop_signals() as stopped:
+        crew = {number: start(number) for number in range(min(workers, len(cells)))}
+        asked = 0.0
+        while crew:
+            if stopped and not asked:
+                asked = time.monotonic()
+                queue.clear()
+                for worker in crew.values():
+                    worker.process.terminate()
+            if asked and time.monotonic() > asked + LINGER:
+                for worker in crew.values():
+                    worker.process.kill()
+            for number, worker in list(crew.items()):
+                if worker.cell is None:
+                    if not queue:
+                        worker.line.close()  # the process ends
+                        worker.process.join(LINGER)
+                        del crew[number]
+                        continue
+                    worker.cell = queue.popleft()
+                    with suppress(OSError):  # of a process that has died: what it would answer says so
+                        worker.line.send(str(worker.cell))
+            ready = connection.wait([w.line for w in crew.values()], timeout=0.2) if crew else []
+            for number in [n for n, w in crew.items() if w.line in ready]:
+                cell, crew[number].cell = crew[number].cell, None
+                assert cell is not None
+                try:
+                    tell(cell, crew[number].line.recv())
+                except EOFError:
+                    process = crew.pop(number).process
+                    process.join()
+                    if stopped:
+                        tell(cell, STOPPED)
+                        continue
+                    code = process.exitcode
+                    tell(cell, fail(cell, f"its process ended with exit code {code} (negative: the signal)"))
+                    crew[number] = start(number)
+    return not stopped
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Collect stop signals inside the block instead of ending at once."""
+    seen: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+    before = {number: signal.signal(number, note) for number in numbers}
+    try:
+        yield seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _work(line: Any, log: Path, gpu: int | None) -> None:
+    """Be a worker: run the cells whose folders come down the line until it closes."""
+    os.setsid()  # Ctrl-C in a terminal reaches the study alone, which passes it on
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (1, 2):
+        os.dup2(out, stream)
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    while True:
+        try:
+            folder = line.recv()
+        except EOFError:
+            break
+        line.send(attempt(Path(folder)))
+    sys.stdout.flush()
+    # gloo's threads can abort the interpreter while it ends
+    os._exit(0)
+
+
+def _end_with_parent() -> None:
+    """End this process when the study has ended, killed or not."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

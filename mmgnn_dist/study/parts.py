@@ -1,0 +1,99 @@
+"""What a report is made of: sections with text, tables and figures; and tables as CSV and Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Table:
+    """A table: as it is read, and as numbers.
+
+    Attributes:
+        name: of its CSV file. title: above it. columns: headings. rows: cells as they are shown.
+        numbers: one mapping a row of the CSV, in full precision. note: below it.
+        words: how many columns are words, at the left; the others are numbers.
+    """
+
+    name: str
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+    numbers: list[dict[str, Any]]
+    note: str = ""
+    words: int = 1
+
+    def csv(self) -> str:
+        """All numbers."""
+        out = io.StringIO()
+        keys = list(dict.fromkeys(key for row in self.numbers for key in row))
+        writer = csv.DictWriter(out, keys, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.numbers)
+        return out.getvalue()
+
+    def markdown(self) -> list[str]:
+        """Lines of Markdown, without the title."""
+        marks = ["---" if place < self.words else "---:" for place in range(len(self.columns))]
+        head = "| " + " | ".join(self.columns) + " |"
+        lines = [head, "|" + "|".join(marks) + "|", *("| " + " | ".join(row) + " |" for row in self.rows)]
+        return [*lines, "", self.note] if self.note else lines
+
+
+@dataclass
+class Figure:
+    """A figure: an SVG that takes the colour of the text around it, and a PNG on white."""
+
+    name: str
+    caption: str
+    svg: str
+    png: bytes
+
+
+@dataclass
+class Section:
+    """A part of the report with its own heading."""
+
+    title: str
+    text: list[str] = field(default_factory=list)
+    items: list[Table | Figure] = field(default_factory=list)
+
+
+def number(value: float, digits: int = 3) -> str:
+    """To so many significant digits, without an exponent where that is readable; a dash for unknown."""
+    if not math.isfinite(value):
+        return "–"
+    if value and not 1e-4 <= abs(value) < 1e6:
+        return f"{value:.{digits - 1}e}"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0
+    return f"{value:,.{decimals}f}"
+
+
+def with_spread(mean: float, spread: float) -> str:
+    """`0.123 ± 0.004`, both to the decimals that the mean has with three digits."""
+    if not math.isfinite(mean):
+        return "–"
+    decimals = min(6, max(0, 2 - math.floor(math.log10(abs(mean))))) if mean else 0
+    tail = f" ± {spread:.{decimals}f}" if math.isfinite(spread) else ""
+    return f"{mean:,.{decimals}f}{tail}"
+
+
+def percent(value: float) -> str:
+    """`+3.1`; a minus sign as it is printed in books."""
+    return "–" if not math.isfinite(value) else f"{value:+.1f}".replace("-", "−")
+
+
+def interval(low: float, high: float) -> str:
+    """`[−0.5, +3.1]`."""
+    return "–" if not (math.isfinite(low) and math.isfinite(high)) else f"[{percent(low)}, {percent(high)}]"
+
+
+def probability(p: float) -> str:
+    """`0.012`, `< 0.001`."""
+    if not math.isfinite(p):
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

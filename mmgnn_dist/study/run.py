@@ -1,0 +1,128 @@
+"""A study from its recipe to finished cells; the same call continues after anything.
+
+    DIR/study.yaml, cells.json    the recipe, and the list of its cells
+    DIR/cells/NAME/               a run directory; failure.json in it says why it failed
+    DIR/sessions.jsonl            one line each time cells were run: seconds, cells, energy
+    DIR/report/                   see `report`
+
+Whoever runs the cells (`run_here`, an array of Slurm jobs, Ray) is handed run directories and leaves their
+states in them: nothing else has to be passed on.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from mmgnn_dist.config import Recipe
+from mmgnn_dist.progress import Progress
+from mmgnn_dist.study.attempt import DONE, failure, state
+from mmgnn_dist.study.energy import joules
+from mmgnn_dist.study.grid import CELLS, Cell, load_grid, make_grid, save_grid
+from mmgnn_dist.study.local import Tell, places, run_here
+
+SESSIONS = "sessions.jsonl"
+# runs the cells of these folders and tells of each when it ends; False if it was stopped in order
+Executor = Callable[[list[Path], Tell], bool]
+
+
+def plan_study(recipe: Recipe, folder: Path) -> dict[Cell, Recipe]:
+    """The cells of a study, after all checks that a run makes before it trains; writes nothing.
+
+    Raises:
+        UserError: for wrong input, or a directory that holds cells of another recipe.
+    """
+    from mmgnn_dist.train.session import refuse_other
+    from mmgnn_dist.train.setup import open_inputs
+
+    cells = make_grid(recipe)
+    opened, matched = {}, set()
+    for cell, part in cells.items():
+        refuse_other(cell.run(folder), part)
+        data = cell.arm, cell.variant, cell.targets, cell.fold
+        if data not in opened:
+            opened[data] = open_inputs(part, verify=False)  # `make_grid` has verified the shards
+        kind = cell.backbone, cell.arm, cell.variant, cell.targets
+        if kind not in matched:
+            matched.add(kind)
+            inputs = replace(opened[data], recipe=part)
+            _ = inputs.forms, inputs.matched  # what a backbone cannot do is known before hours of training
+    return cells
+
+
+def laid_out(recipe: Recipe, folder: Path) -> list[Cell]:
+    """The cells of a study directory, which is planned, checked and written unless it holds this study.
+
+    Raises:
+        UserError: as `plan_study`.
+    """
+    if (folder / CELLS).is_file():
+        found, cells = load_grid(folder)
+        if found == recipe:
+            return cells
+    planned = plan_study(recipe, folder)
+    save_grid(folder, recipe, planned)
+    return list(planned)
+
+
+def run_study(folder: Path, cells: dict[Cell, Recipe], recipe: Recipe, progress: Progress) -> bool:
+    """Run what is not done yet on this machine; returns False if a signal stopped it in order.
+
+    Raises:
+        UserError: if the study directory cannot be written.
+    """
+    assert recipe.study is not None
+    workers = places(recipe.study.workers, next(iter(cells.values())).train.threads)
+
+    def here(waiting: list[Path], tell: Tell) -> bool:
+        return run_here(waiting, workers, folder / "logs", tell)
+
+    return run_cells(folder, cells, recipe, here, workers, progress)
+
+
+def run_cells(
+    folder: Path,
+    cells: dict[Cell, Recipe],
+    recipe: Recipe,
+    executor: Executor,
+    workers: int,
+    progress: Progress,
+) -> bool:
+    """Hand what is not done yet to an executor, and write down what the session took."""
+    save_grid(folder, recipe, cells)
+    waiting = [cell.run(folder) for cell in cells if state(cell.run(folder)) != DONE]
+    finished: Counter[str] = Counter({DONE: len(cells) - len(waiting)})
+    if waiting and finished[DONE]:
+        progress.say(f"{finished[DONE]} of {len(cells)} cells are done already")
+    begun = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    started, energy = time.monotonic(), joules()
+
+    def tell(cell: Path, how: str) -> None:
+        finished[how] += 1
+        if text := failure(cell):
+            progress.say(f"{cell.name} failed: {text}")
+        progress(sum(finished.values()), len(cells), f"{cell.name} {how}")
+
+    if not waiting:
+        return True
+    progress(finished[DONE], len(cells), f"{workers} at a time")
+    try:
+        return executor(waiting, tell)
+    finally:
+        spent = joules()
+        line = {
+            "started": begun,
+            "seconds": round(time.monotonic() - started, 1), "workers": workers, "cells": dict(finished),
+            "joules": {name: round(spent[name] - value) for name, value in energy.items() if name in spent},
+        }  # fmt: skip
+        with open(folder / SESSIONS, "a", encoding="utf-8") as out:
+            out.write(json.dumps(line) + "\n")
+
+
+def states(folder: Path, cells: list[Cell]) -> dict[Cell, str]:
+    """What became of each cell."""
+    return {cell: state(cell.run(folder)) for cell in cells}

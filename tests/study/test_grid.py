@@ -1,0 +1,137 @@
+"""The cells of a study: what differs between two of them, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from small_set import make_set
+
+from mmgnn_dist.config import load_recipe
+from mmgnn_dist.data.splits import load_split, make_split
+from mmgnn_dist.study.grid import make_grid
+from mmgnn_dist.train.setup import fit_scaler, open_inputs
+
+LAUNCH = Path(__file__).parents[2] / "launch"
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    made = make_set(tmp_path_factory.mktemp("grid") / "shards", (120, 80))
+    make_split(made, "kfold", 3)
+    return made
+
+
+def grid(shards, *words):
+    base = [
+        f"data.shards={shards.path}", "data.split=kfold", "targets=[mu, gap]", "train.batch=8",
+        "train.epochs=4", "text.mode=frozen", "text.fields=[iupac_name, title, synonyms]",
+        "study.backbones.one={model.backbone: {name: schnet, hidden: 16}}",
+        "study.backbones.two={model.backbone: {name: painn}}",
+    ]  # fmt: skip
+    return make_grid(load_recipe(None, [*base, *words]))
+
+
+def differences(a, b, above=""):
+    out = set()
+    for key in a.keys() | b.keys():
+        left, right = a.get(key), b.get(key)
+        if isinstance(left, dict) and isinstance(right, dict):
+            out |= differences(left, right, f"{above}{key}.")
+        elif left != right:
+            out.add(above + key)
+    return out
+
+
+def test_arms_differ_in_what_is_read_alone(shards):
+    cells = grid(
+        shards, "study.arms=[graph, text, both, width_matched, zero, shuffled, random]", "study.seeds=[0, 1]"
+    )
+    assert len(cells) == 2 * 7 * 3 * 2 and [cell.number for cell in cells] == list(range(84))
+    assert len({cell.name for cell in cells}) == len({r.fingerprint() for r in cells.values()}) == 84
+    at = {(c.backbone, c.arm, c.fold, c.seed): r.model_dump(mode="json") for c, r in cells.items()}
+    for (backbone, arm, fold, seed), recipe in at.items():
+        found = differences(recipe, at[backbone, "both", fold, seed]) - {"name"}
+        control = arm in ("zero", "shuffled", "random")
+        assert found == (set() if arm == "both" else {"text.control"} if control else {"model.modality"})
+        assert recipe["study"] is None and recipe["train"]["save_vectors"]
+        assert (recipe["data"]["fold"], recipe["train"]["seed"]) == (fold, seed)
+
+
+def test_variants_change_one_thing_and_share_what_they_do_not_concern(shards):
+    cells = grid(
+        shards, "study.fusions=[film]", "study.modes=[lora]", "study.fields=[without, alone]",
+        "study.sizes=[20, 40]", "study.variants_of=[one]", "study.folds=[1]",
+    )  # fmt: skip
+    base = {(c.backbone, c.arm): r.model_dump(mode="json") for c, r in cells.items() if c.variant == "base"}
+    assert len(base) == 6 and all(c.number < 6 for c in cells if c.variant == "base")
+    arms: dict[str, set[str]] = {}
+    for cell, recipe in cells.items():
+        if cell.variant == "base":
+            continue
+        assert cell.backbone == "one"
+        arms.setdefault(cell.variant, set()).add(cell.arm)
+        found = differences(recipe.model_dump(mode="json"), base["one", cell.arm]) - {"name"}
+        kind, value = cell.variant.split("-")
+        if kind == "size":
+            assert found - {"train.epochs", "train.validate_every"} == {"data.train_size", "train.max_steps"}
+        else:
+            assert found == {{"fusion": "model.fusion", "mode": "text.mode"}.get(kind, "text.fields")}
+        if kind == "without":
+            assert value not in recipe.text.fields and len(recipe.text.fields) == 2
+        if kind == "alone":
+            assert recipe.text.fields == [value]
+    text = {"both", "shuffled"}
+    assert arms["fusion-film"] == arms["size-20"] == text | {"graph"} and arms["mode-lora"] == text
+    assert arms["without-title"] == arms["alone-synonyms"] == {"both"}
+    assert len([v for v in arms if v.startswith(("without", "alone"))]) == 6
+
+
+def test_sizes_are_nested_and_take_as_many_steps(shards):
+    cells = grid(
+        shards, "study.sizes=[20, 40]", "study.folds=[2]", "study.arms=[graph]", "study.variants_of=[two]"
+    )
+    whole = load_split(shards, "kfold", 2)
+    steps = 4 * -(-len(whole["train"]) // 8)
+    rows = {}
+    for cell, recipe in cells.items():
+        if cell.variant == "base":
+            continue
+        inputs = open_inputs(recipe)
+        size = recipe.data.train_size
+        rows[size] = set(inputs.split["train"].tolist())
+        assert len(rows[size]) == size and rows[size] <= set(whole["train"].tolist())
+        assert all(np.array_equal(inputs.split[part], whole[part]) for part in ("val", "test"))
+        assert recipe.train.max_steps == steps <= recipe.train.epochs * -(-size // 8)
+    assert rows[20] < rows[40]
+
+
+def test_a_model_for_each_target(shards):
+    cells = grid(shards, "study.targets=each", "study.folds=[0]", "study.arms=[graph]")
+    assert [cell.name for cell in cells][:2] == ["one-graph-mu-f0-s0", "one-graph-gap-f0-s0"]
+    assert [recipe.targets for recipe in cells.values()] == [["mu"], ["gap"]] * 2
+
+
+def test_raw_targets_are_taken_as_they_are(shards):
+    words = [f"data.shards={shards.path}", "data.split=kfold", "targets=[mu, gap]", "train.batch=8"]
+    scaler = fit_scaler(open_inputs(load_recipe(None, [*words, "train.scaling=raw"])))
+    assert scaler.std.tolist() == [1.0, 1.0] and not any(
+        v.any() for v in (scaler.mean, scaler.reference, scaler.extent)
+    )
+    assert fit_scaler(open_inputs(load_recipe(None, words))).mean.any()
+
+
+def test_presets():
+    paper, raw = (yaml.safe_load((LAUNCH / f"{name}.yaml").read_text()) for name in ("paper", "paper-raw"))
+    assert differences(paper, raw) == {"name", "train.scaling"} and raw["train"]["scaling"] == "raw"
+    for name in ("paper", "paper-raw", "quick"):
+        assert load_recipe(LAUNCH / f"{name}.yaml").study is not None
+    paper = load_recipe(LAUNCH / "paper.yaml")
+    tokens = [paper.text.budgets.get(field, paper.text.field_tokens) for field in paper.text.fields]
+    assert sum(tokens) <= 75
+    widths = {name: keys["model.paper_width"] for name, keys in paper.study.backbones.items()}
+    assert widths == {"schnet": 8, "dimenetpp": 16, "equiformer": 32, "faenet": 32}
+    quick = load_recipe(LAUNCH / "quick.yaml").study
+    assert quick.arms == ["graph", "both", "shuffled"] and list(quick.backbones) == ["schnet", "painn"]

@@ -1,0 +1,180 @@
+"""The report of a study whose runs are made up: what is a gain of text is called one, and nothing else.
+
+Every section is made, from run directories with known errors: text helps for the gap, does nothing for mu,
+and for the energy helps no more than shuffled text does.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from safetensors.numpy import save_file
+from small_set import TARGETS, make_set
+
+from mmgnn_dist.cli import main
+from mmgnn_dist.config import load_recipe
+from mmgnn_dist.data.splits import load_split, make_split
+from mmgnn_dist.data.stats import labels
+from mmgnn_dist.study.grid import make_grid, save_grid
+
+WORDS = (
+    "name=made", "data.split=kfold", "targets=[mu, gap, energy]", "train.batch=8", "train.epochs=4",
+    "text.mode=frozen", "text.fields=[iupac_name, title, synonyms]",
+    "study.backbones.one={model.backbone: {name: schnet, hidden: 16}}",
+    "study.backbones.two={model.backbone: {name: painn}}",
+    "study.arms=[graph, text, both, width_matched, zero, shuffled, random]", "study.seeds=[0, 1]",
+    "study.fusions=[film]", "study.modes=[lora]", "study.fields=[without, alone]", "study.sizes=[50, 100]",
+    "study.variants_of=[one]",
+)  # fmt: skip
+
+
+def error_scale(cell, target: str) -> float:
+    """How large the errors of a cell are, by what it reads."""
+    reads_text = cell.arm == "both" and cell.variant != "without-title"
+    if target == "gap" and reads_text:
+        return 0.7
+    return 0.7 if target == "energy" and cell.arm in ("both", "shuffled") else 1.0
+
+
+def make_up(study: Path, cells, shards) -> None:
+    """Write what finished runs leave behind."""
+    hard = np.exp(0.3 * np.random.default_rng(0).standard_normal(shards.rows))
+    for cell, recipe in cells.items():
+        rng = np.random.default_rng(cell.number)
+        folder, rows = cell.run(study), load_split(shards, "kfold", cell.fold)["test"]
+        columns = {"id": shards.ids(rows)}
+        maes = {}
+        for target in cell.targets:
+            true = labels(shards, rows, [target])[:, 0]
+            # half of an error is the molecule's own: all models share it
+            shared = np.random.default_rng([7, cell.fold, TARGETS.index(target)]).standard_normal(len(rows))
+            error = error_scale(cell, target) * hard[rows] * (shared + 0.7 * rng.standard_normal(len(rows)))
+            columns |= {f"{target}_true": true, f"{target}_pred": true + error}
+            columns[f"{target}_gate"] = rng.uniform(0.3, 0.7, len(rows))
+            maes[f"{target}_eV"] = float(np.nanmean(np.abs(np.where(np.isfinite(true), error, np.nan))))
+        pq.write_table(pa.table(columns), folder / "predictions.parquet")
+        base = np.random.default_rng(1).standard_normal((len(rows), 8)).astype(np.float32)
+        save_file(
+            {"rows": rows, "graph": base + rng.standard_normal(base.shape).astype(np.float32), "fused": base},
+            folder / "vectors.safetensors",
+        )
+        written = {
+            "recipe": recipe.fingerprint(), "modality": recipe.model.modality, "steps": 4, "best_step": 4,
+            "seconds": 2.0, "world": 1, "precision": "fp32", "parameters": 1000, "weights": "0" * 64,
+            "units": dict.fromkeys(cell.targets, "eV"),
+            "molecules": {"train": 120, "val": 14, "test": len(rows)},
+            "metrics": {f"test/mae/{name}": value for name, value in maes.items()},
+            "baselines": {f"{kind}/mae/{name}": 2.0 for kind in ("mean", "composition") for name in maes},
+        }  # fmt: skip
+        (folder / "metrics.json").write_text(json.dumps(written))
+        (folder / "versions.json").write_text('{"torch": "2"}')
+        (folder / "data.json").write_text('{"shards": "here", "manifest_sha256": "f00"}')
+        (folder / "journal.jsonl").write_text('{"kind": "train", "step": 4, "molecules": 480}\n')
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made")
+    shards = make_set(folder / "shards", (140, 100))
+    make_split(shards, "kfold", 3)
+    recipe = load_recipe(None, [f"data.shards={shards.path}", *WORDS])
+    cells = make_grid(recipe)
+    save_grid(folder / "study", recipe, cells)
+    make_up(folder / "study", cells, shards)
+    assert main(["report", str(folder / "study")]) == 0
+    return folder / "study", shards, recipe
+
+
+def numbers(folder: Path, name: str) -> list[dict[str, str]]:
+    with open(folder / "report" / "numbers" / f"{name}.csv") as content:
+        return list(csv.DictReader(content))
+
+
+def test_a_gain_of_text_is_found_and_no_other(study):
+    folder, _, _ = study
+    for name in ("gains", "gains_fusion-film", "gains_mode-lora"):
+        rows = numbers(folder, name)
+        assert len(rows) == (6 if name == "gains" else 3)
+        for row in rows:
+            assert row["gain_of_text"] == str(row["target"] == "gap"), row
+            if row["target"] != "mu":
+                assert 0 < float(row["over_graph_test_low"]) < 35 and float(row["over_graph_test_high"]) > 25
+            assert float(row["over_graph_runs_low"]) < float(row["over_graph_runs_estimate"])
+    text = (folder / "report" / "report.md").read_text()
+    assert "gain of text on 1 of 3 targets: gap" in text
+
+
+def test_every_section_is_there_with_its_numbers(study):
+    folder, _, _ = study
+    text = (folder / "report" / "report.md").read_text()
+    for heading in (
+        "When does text help?", "Controls", "Which field carries the gain?", "Fusions and text modes",
+        "Learning curve", "Where text helps and where it hurts", "The gate", "Do the architectures agree?",
+        "Cost and provenance",
+    ):  # fmt: skip
+        assert f"\n## {heading}\n" in text, heading
+    without = {(r["field"], r["backbone"], r["target"]): r for r in numbers(folder, "fields_without")}
+    assert len(without) == 3 * 3
+    assert float(without["title", "one", "gap"]["over_both_test_high"]) < 0  # the one that carried the gain
+    assert float(without["synonyms", "one", "gap"]["over_both_test_high"]) > 0
+    alone = {(r["field"], r["backbone"], r["target"]): r for r in numbers(folder, "fields_alone")}
+    assert float(alone["title", "one", "gap"]["over_graph_test_low"]) > 0
+    curve = numbers(folder, "curve_gains")
+    assert [int(r["molecules"]) for r in curve[:3]] == [50, 100, 120]
+    assert {r["reference"] for r in numbers(folder, "controls")} == {
+        "text",
+        "width_matched",
+        "zero",
+        "random",
+    }
+    cka = numbers(folder, "agreement_cka")
+    assert {r["arm"] for r in cka} == {"graph", "both", "shuffled"}
+    assert all(float(r["cka"]) > float(r["chance"]) + 5 * float(r["chance_sd"]) for r in cka)
+    gates = numbers(folder, "gate")
+    assert all(0.3 < float(r["q05"]) < float(r["mean"]) < float(r["q95"]) < 0.7 for r in gates)
+    assert {r["runs"] for r in numbers(folder, "cost")} == {"6"}
+    for name in ("errors", "gains", "groups", "runs", "gate_errors", "agreement_errors"):
+        assert numbers(folder, name)
+
+
+def test_half_a_study_compares_like_with_like(study):
+    """Only folds and seeds that both sides have: the gain is that of these molecules."""
+    folder, shards, _ = study
+    gone = [*folder.glob("cells/one-both-f[12]-*/metrics.json"), folder / "cells/one-both-f0-s1/metrics.json"]
+    kept = {path: path.read_text() for path in gone}
+    for path in gone:
+        path.unlink()
+    try:
+        assert main(["report", str(folder)]) == 0
+        row = next(r for r in numbers(folder, "gains") if (r["backbone"], r["target"]) == ("one", "gap"))
+        assert row["over_graph_folds"] == "1"
+        true = labels(shards, load_split(shards, "kfold", 0)["test"], ["gap"])[:, 0]
+        mae = {}
+        for arm in ("graph", "both"):
+            table = pq.read_table(folder / f"cells/one-{arm}-f0-s0/predictions.parquet")
+            mae[arm] = np.nanmean(np.abs(table["gap_pred"].to_numpy() - true))
+        expected = 100 * (1 - mae["both"] / mae["graph"])
+        assert float(row["over_graph_test_estimate"]) == pytest.approx(expected)
+        assert "**Not finished**" in (folder / "report" / "report.md").read_text()
+    finally:
+        for path, content in kept.items():
+            path.write_text(content)
+
+
+def test_runs_that_tested_other_molecules_are_refused(study, capsys):
+    folder, _, _ = study
+    path = folder / "cells/two-shuffled-f1-s0/predictions.parquet"
+    table = pq.read_table(path)
+    try:
+        pq.write_table(table.take(pa.array(range(1, len(table)))), path)
+        assert main(["report", str(folder)]) == 2
+        error = capsys.readouterr().err
+        assert "two-shuffled-f1-s0 tested other molecules" in error and error.strip().count("\n") == 0
+    finally:
+        pq.write_table(table, path)
