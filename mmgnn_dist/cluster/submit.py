@@ -95,10 +95,13 @@ def make_plan(
     except ImportError:
         raise need("submitit", "slurm") from None
     profile = load_profile(profile_path)
-    _check_paths(profile, profile_path)
+    check_paths(profile, profile_path)
     if slurm.here():
         slurm.check_profile(profile, profile_path)
     base = base.resolve()
+    if (folds or seeds) and recipe.track.group is None:
+        track = recipe.track.model_copy(update={"group": recipe.name})
+        recipe = recipe.model_copy(update={"track": track})
     runs: dict[Path, Recipe] = {}
     whole: list[int | None] = [None]
     for fold, seed in itertools.product(folds or whole, seeds or whole):
@@ -121,7 +124,7 @@ def make_plan(
     return Plan(base, runs, profile, batches, steps)
 
 
-def _check_paths(profile: Profile, path: Path) -> None:
+def check_paths(profile: Profile, path: Path) -> None:
     """See that the folders and files that the profile names, and its interpreter, can be read here.
 
     Raises:
@@ -161,7 +164,8 @@ def submit(plan: Plan, profile_path: Path) -> list[dict[str, Any]]:
         recipe.save(run / "recipe.yaml")
         (run / "slurm").mkdir(exist_ok=True)
     options = parameters(plan.profile, plan.name, list(plan.runs), code, plan.mounts)
-    jobs = _send(plan, options, [Task(run) for run in plan.runs])
+    tasks = [Task(run) for run in plan.runs]
+    jobs = send(plan.base / "slurm", plan.profile, options, tasks, plan.mounts)
     found = []
     for index, (run, job) in enumerate(zip(plan.runs, jobs, strict=True)):
         about = {
@@ -177,12 +181,23 @@ def submit(plan: Plan, profile_path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _send(plan: Plan, options: dict[str, Any], tasks: list[Any]) -> list[Any]:
+def send(
+    folder: Path, profile: Profile, options: dict[str, Any], tasks: list[Any], mounts: list[str]
+) -> list[Any]:
+    """Have submitit submit one job, or an array of several tasks; returns its jobs.
+
+    Args:
+        folder: of pickles and logs. profile: where to run. options: as `parameters` gives them.
+        tasks: what each element calls. mounts: what a container must see.
+
+    Raises:
+        UserError: if Slurm refuses.
+    """
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    python = interpreter(plan.profile, sys.executable, plan.mounts)
-    executor = SlurmExecutor(folder=plan.base / "slurm", python=python)
+    python = interpreter(profile, sys.executable, mounts)
+    executor = SlurmExecutor(folder=folder, python=python)
     executor.update_parameters(**options)
     try:
         if len(tasks) == 1:
@@ -201,7 +216,8 @@ def _send_report(plan: Plan, array: str, code: Path) -> dict[str, Any]:
     )
     options = parameters(profile, f"{plan.name}-report", [plan.base], code, plan.mounts)
     options |= {"dependency": f"afterany:{array}", "teardown": None}
-    job = _send(plan, options, [Report(plan.base, list(plan.runs))])[0]
+    report = Report(plan.base, list(plan.runs))
+    job = send(plan.base / "slurm", plan.profile, options, [report], plan.mounts)[0]
     about = {"job": str(job.job_id), "report": str(plan.base / "report.md"), "after": array}
     write_json(plan.base / REPORT, about)
     return about

@@ -13,7 +13,6 @@ therefore also where ranks run in a container.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import os
@@ -30,6 +29,7 @@ from pathlib import Path
 from types import FrameType
 
 from mmgnn_dist.files import write_text
+from mmgnn_dist.train.launch import die_with_parent
 
 GRACE = 10.0  # seconds that a rank has to end by itself after another failed
 PATIENCE = 300.0  # seconds that ranks wait for the first one's address
@@ -71,15 +71,10 @@ def supervise(run: Path) -> str:
 def _run(run: Path, attempt: Path, rank: int) -> tuple[str, list[str]]:
     if scratch := os.environ.get("TMPDIR"):  # Python takes another one silently where it is missing
         Path(scratch).mkdir(parents=True, exist_ok=True)
-    master = _master(attempt, rank)
+    master = meet(attempt, rank)
     if master is None:
         return "ended", []
     environment = os.environ | place(rank) | master
-    libc = ctypes.CDLL(None)
-
-    def die_with_parent() -> None:
-        libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
     process = subprocess.Popen(
         [sys.executable, "-m", "mmgnn_dist.train.run", str(run)], env=environment, stderr=subprocess.PIPE,
         preexec_fn=die_with_parent,  # noqa: PLW1509  there are no threads yet
@@ -144,21 +139,21 @@ def tasks_per_node(text: str) -> list[int]:
     return counts
 
 
-def _master(attempt: Path, rank: int) -> dict[str, str] | None:
+def meet(folder: Path, rank: int) -> dict[str, str] | None:
     """The first rank's address and a port that is free there, which it leaves in a file for the others.
 
     None if another rank failed meanwhile.
     """
-    path = attempt / "master.json"
+    path = folder / "master.json"
     if rank == 0:
-        address = _own_address()
+        address = own_address()
         with socket.socket() as probe:
             probe.bind(("", 0))
             port = probe.getsockname()[1]
         write_text(path, json.dumps({"MASTER_ADDR": address, "MASTER_PORT": str(port)}))
     end = time.monotonic() + PATIENCE
     while not path.exists():
-        if _another_failed(attempt):
+        if _another_failed(folder):
             return None
         if time.monotonic() > end:
             raise TimeoutError(f"rank 0 left no address in {path}: is the run directory on a shared disk?")
@@ -167,7 +162,7 @@ def _master(attempt: Path, rank: int) -> dict[str, str] | None:
     return found
 
 
-def _own_address() -> str:
+def own_address() -> str:
     """Address of the interface that the profile names, else this node's name."""
     interface = os.environ.get("GLOO_SOCKET_IFNAME")
     if not interface:

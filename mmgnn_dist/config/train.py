@@ -96,3 +96,10 @@ class TrackConfig(Section):
 
     wandb: Literal["offline", "online", "disabled"] = "offline"
     project: str = "mmgnn"
+    group: str | None = Field(
+        None, description="runs that belong together; arrays, sweeps and twins set it where it is not given"
+    )
+    tags: list[str] = Field([], description="labels of the run in W&B")
+    artifact: Literal["none", "export", "checkpoint"] = Field(
+        "none", description="what a finished run hands to W&B: its weights, or all it could continue from"
+    )

@@ -35,6 +35,7 @@ from mmgnn_dist.train.evaluate import Predictions, named_errors, predict
 from mmgnn_dist.train.guards import StepGuard
 from mmgnn_dist.train.journal import Journal
 from mmgnn_dist.train.loss import scaled_loss, target_weights
+from mmgnn_dist.train.meter import Meter
 from mmgnn_dist.train.ranks import Ranks
 from mmgnn_dist.train.saving import Saver
 from mmgnn_dist.train.schedule import ema_decay, learning_rate, seed_step, total_steps
@@ -131,6 +132,7 @@ class Trainer:
             self._ids = Journal(parts.run / "logs" / f"ids_rank_{parts.ranks.rank}.jsonl", state.step)
         self._last_saved = state.step
         self._note = ""
+        self._meter = Meter(parts.ranks.device)
 
     def run(self) -> bool:
         """Train to the end; returns False if it was stopped before (a checkpoint stands then)."""
@@ -239,6 +241,8 @@ class Trainer:
             "train", step=state.step, epoch=epoch, molecules=molecules, loss=loss, lr=lrs,
             rate=round(rate, 2), seconds=round(state.seconds, 3), imbalance=round(imbalance, 4),
         )  # fmt: skip
+        if parts.journal and (usage := self._meter.read()):
+            parts.write("system", step=state.step, epoch=epoch, **usage)
         epochs = parts.recipe.train.epochs
         note = f"epoch {epoch + 1}/{epochs}  loss {loss:.3f}  {rate:.0f} molecules/s  {self._note}"
         parts.progress(state.step, self.total, note)
@@ -277,7 +281,8 @@ class Trainer:
         if not np.isfinite(score):
             return score
         named = named_errors("val", parts.metrics, mae)
-        parts.write("validation", step=step, epoch=epoch, **named, **{"val/score": score})
+        gate = {} if found.gate is None else {"gate": found.gates()}
+        parts.write("validation", step=step, epoch=epoch, **named, **{"val/score": score}, **gate)
         shown = [f"{t} {v:.3g} {u}" for t, v, u in zip(parts.recipe.targets, mae, parts.units, strict=True)]
         self._note = "MAE " + ", ".join(shown[:2])
         parts.progress.say(f"epoch {epoch + 1}, validation MAE: {', '.join(shown)}")

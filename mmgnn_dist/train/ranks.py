@@ -89,9 +89,15 @@ def start_ranks(threads: int = 0, patience: float = 1800.0) -> Ranks:
         patience: seconds that a rank waits for the others; torch's own limit, which names nobody, is longer.
 
     Raises:
-        UserError: if a launcher set only some of the variables.
+        UserError: if a launcher set only some of the variables, or there is no GPU where one is asked for.
     """
-    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+    there = torch.cuda.is_available()
+    if os.environ.setdefault("DS_ACCELERATOR", "cuda" if there else "cpu") == "cuda" and not there:
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+        raise UserError(
+            f"DS_ACCELERATOR=cuda, but no GPU is seen here (CUDA_VISIBLE_DEVICES={seen}): ask for one, or "
+            "set DS_ACCELERATOR=cpu"
+        )
     present = [name for name in LAUNCHED if name in os.environ]
     if present and len(present) < len(LAUNCHED) and "RANK" in present:
         missing = sorted(set(LAUNCHED) - set(present))

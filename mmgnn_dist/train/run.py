@@ -6,7 +6,6 @@ checkpoint, or finds itself done. Every rank calls it; launchers run `python -m 
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import platform
@@ -23,7 +22,7 @@ import torch
 from mmgnn_dist.config import Recipe, load_recipe
 from mmgnn_dist.data.shards import MANIFEST
 from mmgnn_dist.errors import EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, EXIT_USER, UserError
-from mmgnn_dist.files import DISK_ERRORS, read_json, sha256, write_json
+from mmgnn_dist.files import DISK_ERRORS, hold, read_json, sha256, write_json
 from mmgnn_dist.models.matched import trainable
 from mmgnn_dist.models.partition import is_cut, wholes
 from mmgnn_dist.progress import Progress
@@ -92,15 +91,13 @@ def _only_one(folder: Path) -> IO[str]:
     Raises:
         UserError: if another process trains it.
     """
-    lock = open(folder / "logs" / "lock", "w")  # noqa: SIM115  held, then closed by the caller
     # a node that Slurm has lost may still compute for a while, or a file server keep the locks of a dead one
     requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
     end = time.monotonic() + (LOST if requeued else 0)
     while True:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return lock
-        except OSError:
+            return hold(folder / "logs" / "lock")
+        except BlockingIOError:
             if time.monotonic() >= end:
                 told = "is being trained by another process: wait for it, or end it"
                 raise UserError(f"{folder} {told}") from None
@@ -224,8 +221,7 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress, watch
         write_results(folder, inputs, found_test, facts)
         parts.write("end", step=state.step, **read_json(folder / METRICS)["metrics"])
     if sink:
-        metrics = read_json(folder / METRICS)["metrics"] if finished else {}
-        sink.finish(metrics, sorted((folder / "plots").glob("*.png")) if finished else [])
+        sink.finish(read_json(folder / METRICS) if finished else None)
     if not finished:
         progress.say(f"stopped at step {state.step}; the same command continues")
     return EXIT_DONE if finished else EXIT_STOPPED

@@ -64,6 +64,9 @@ def plan_runs(recipe: Recipe, folder: Path) -> dict[Path, Recipe]:
     if recipe.study is not None:
         raise UserError(f"{recipe.name} is a grid of runs (section study): train it with 'mmgnn study'")
     inputs = open_inputs(recipe)
+    if recipe.twins and recipe.track.group is None:
+        track = recipe.track.model_copy(update={"group": recipe.name})
+        recipe = recipe.model_copy(update={"track": track})
     planned = {folder: recipe.model_copy(update={"twins": []})}
     for modality in recipe.twins:
         model = recipe.model.model_copy(update={"modality": modality})
@@ -128,17 +131,17 @@ def refuse_other(folder: Path, recipe: Recipe) -> None:
     if path.is_file():
         other = load_recipe(path)
         if other.fingerprint() != recipe.fingerprint():
-            keys = ", ".join(_differences(other.model_dump(mode="json"), recipe.model_dump(mode="json")))
+            keys = ", ".join(differences(other.model_dump(mode="json"), recipe.model_dump(mode="json")))
             raise UserError(f"{folder} holds a run of another recipe ({keys} differ): give another directory")
 
 
-def _differences(a: dict[str, Any], b: dict[str, Any], above: str = "") -> list[str]:
+def differences(a: dict[str, Any], b: dict[str, Any], above: str = "") -> list[str]:
     """Dotted keys whose values differ."""
     out = []
     for key in a.keys() | b.keys():
         left, right = a.get(key), b.get(key)
         if isinstance(left, dict) and isinstance(right, dict):
-            out += _differences(left, right, f"{above}{key}.")
+            out += differences(left, right, f"{above}{key}.")
         elif left != right:
             out.append(above + key)
     return sorted(out)
