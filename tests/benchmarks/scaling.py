@@ -3,15 +3,14 @@
     python tests/benchmarks/scaling.py SHARDS [--recipe launch/qm9.yaml] [--rounds 3]
 
 The recipe trains with its encoder frozen and no validation. Four ways take turns, so that all meet the same
-machine; the wall clock runs from step FIRST to step LAST of the journal:
+machine; what counts is the time of the steps from FIRST to LAST in the journal, waiting included:
 
     one       one process, the global batch
     half      one process, half the batch: what the overhead of small batches costs
     apart     two processes with half the batch each that know nothing of each other: what the cores share
     together  two ranks with the global batch: on top, messages and the waiting for the slower rank
 
-Each line is a rate over twice that of `one`; the bar is 0.8 for `together`. `CPU` is the same with the CPU
-time of the busiest process in place of the wall clock: without waiting, and whatever else the machine does.
+Each line is a rate over twice that of `one`; the bar is 0.8 for `together`.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+from typing import Any
 
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.train.journal import read_journal
 from mmgnn_dist.train.launch import free_port
 
 ROOT = Path(__file__).parents[2]
-FIRST, LAST, LOOK = 5, 45, 0.05  # steps that are timed; seconds between two looks at a journal
+FIRST, LAST = 5, 45  # steps that are timed
 
 
 def start(run: Path, rank: int, world: int, core: int, port: int) -> subprocess.Popen[bytes]:
@@ -43,31 +42,19 @@ def start(run: Path, rank: int, world: int, core: int, port: int) -> subprocess.
     return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def cpu(process: subprocess.Popen[bytes]) -> float:
-    """CPU seconds of a process so far."""
-    fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(") ", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def timed(runs: list[Path], processes: list[subprocess.Popen[bytes]]) -> tuple[float, float]:
-    """Wall clock and CPU time of the busiest process from step FIRST to step LAST, the mean of the runs."""
-    times: dict[tuple[Path, int], float] = {}
-    spent: dict[tuple[Path, int], list[float]] = {}
-    while any((run, LAST) not in times for run in runs):
-        for run in runs:
-            path = run / "journal.jsonl"
-            done = path.read_bytes().count(b'"train"') if path.is_file() else 0
-            for step in (FIRST, LAST):
-                if done >= step and (run, step) not in times:
-                    times[run, step] = time.perf_counter()
-                    spent[run, step] = [cpu(process) for process in processes]
-        assert not any(process.poll() for process in processes), "a process failed"
-        time.sleep(LOOK)
+def seconds(runs: list[Path], processes: list[subprocess.Popen[bytes]]) -> float:
+    """Time of the steps from FIRST to LAST once all have ended, the mean of the runs."""
     for process in processes:
-        assert process.wait() == 0
-    wall = statistics.mean(times[run, LAST] - times[run, FIRST] for run in runs)
-    busy = (max(b - a for a, b in zip(spent[run, FIRST], spent[run, LAST], strict=True)) for run in runs)
-    return wall, statistics.mean(busy)
+        assert process.wait() == 0, "a process failed"
+    spent = []
+    for run in runs:
+        at = {line["step"]: line["seconds"] for line in steps(run)}
+        spent.append(at[LAST] - at[FIRST])
+    return statistics.mean(spent)
+
+
+def steps(run: Path) -> list[dict[str, Any]]:
+    return [line for line in read_journal(run / "journal.jsonl") if line["kind"] == "train"]
 
 
 def main() -> None:
@@ -85,7 +72,7 @@ def main() -> None:
     whole = load_recipe(given.recipe, settings)
     half = load_recipe(given.recipe, [*settings, f"train.batch={whole.train.batch // 2}"])
     cores = sorted(os.sched_getaffinity(0))[:2]
-    rates: dict[str, list[tuple[float, float]]] = {"one": [], "half": [], "apart": [], "together": []}
+    rates: dict[str, list[float]] = {"one": [], "half": [], "apart": [], "together": []}
     waits: list[float] = []
     with tempfile.TemporaryDirectory() as made:
         for turn in range(given.rounds + 1):  # the first round makes the vectors of the text
@@ -102,26 +89,19 @@ def main() -> None:
                     start(run, rank, world, core, port)
                     for (run, rank, port), core in zip(places, cores, strict=False)
                 ]
-                wall, busy = timed(runs, processes)
+                spent = seconds(runs, processes)
                 if turn:
-                    molecules = len(runs) * recipe.train.batch * (LAST - FIRST)
-                    found.append((molecules / wall, molecules / busy))
+                    found.append(len(runs) * recipe.train.batch * (LAST - FIRST) / spent)
                 if kind == "together":
-                    waits += [
-                        line["imbalance"]
-                        for line in read_journal(runs[0] / "journal.jsonl")
-                        if line["kind"] == "train"
-                    ]
-    base = [2 * statistics.median(column) for column in zip(*rates["one"], strict=True)]
+                    waits += [line["imbalance"] for line in steps(runs[0])]
+    base = 2 * statistics.median(rates["one"])
     print(
         f"{whole.name}: {whole.model.backbone.name}, batch {whole.train.batch}, {LAST - FIRST} steps, "
         f"{given.rounds} rounds"
     )
     for kind, found in rates.items():
-        wall, busy = (statistics.median(column) for column in zip(*found, strict=True))
-        shares = f"{wall / base[0]:.3f}  CPU {busy / base[1]:.3f}"
-        every = ", ".join(f"{rate:.1f}" for rate, _ in found)
-        print(f"{kind:9s} {wall:8.1f} molecules/s  {shares}  (all {every})")
+        rate, every = statistics.median(found), ", ".join(f"{one:.1f}" for one in found)
+        print(f"{kind:9s} {rate:8.1f} molecules/s  {rate / base:.3f}  (all {every})")
     print(f"predicted imbalance of the two ranks {statistics.mean(waits):.4f}")
 
 
