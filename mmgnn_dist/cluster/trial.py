@@ -85,7 +85,7 @@ class Trial(Trainable):
 
 
 def reason(run: Path) -> str:
-    """Why a trial failed: the last thing that a rank of it said to the user, else the last line of its log."""
+    """Why a trial failed: what a rank of it said last to the user, else the last line of its log."""
     path = run / LOG
     said = path.read_text(errors="replace") if path.exists() else ""
     lines = [line for line in said.splitlines() if line.strip()]
