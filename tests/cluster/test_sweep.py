@@ -19,6 +19,7 @@ from mmgnn_dist.config import load_recipe
 
 KEY = "local-plantedkey0123456789abcdef0123456789ab"
 EVERY = 20  # steps between checkpoints
+LIMIT = 600.0  # seconds that half a sweep may take on a busy machine
 RECIPE = """
 name: search
 targets: [homo, gap]
@@ -96,15 +97,17 @@ def searched(recipe, tmp_path_factory):
     words.append("track.wandb=offline")
     with open(folder.parent / "first.log", "w") as log:
         first = subprocess.Popen(words, stdout=log, stderr=log, env=environment, start_new_session=True)
-    end = time.monotonic() + 240
-    while not half_way(folder, 1):
-        assert first.poll() is None and time.monotonic() < end, (folder.parent / "first.log").read_text()
-        time.sleep(0.05)
-    os.kill(first.pid, signal.SIGKILL)
-    first.wait()
+    end = time.monotonic() + LIMIT
+    try:
+        while not half_way(folder, 1):
+            assert first.poll() is None and time.monotonic() < end, (folder.parent / "first.log").read_text()
+            time.sleep(0.05)
+    finally:
+        os.kill(first.pid, signal.SIGKILL)
+        first.wait()
     none_left(mark)
     before = progress(folder)
-    done = subprocess.run(words, check=False, capture_output=True, text=True, env=environment, timeout=300)
+    done = subprocess.run(words, check=False, capture_output=True, text=True, env=environment, timeout=LIMIT)
     assert done.returncode == 0, done.stdout + done.stderr
     none_left(mark)
     return folder, before, done, words
