@@ -17,7 +17,7 @@ demo: $(VENV)/.ready
 	$(BIN)/mmgnn train launch/demo.yaml
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -m 'not slow and not slurm and not gpu'
+	$(BIN)/python -m pytest -m 'not slow and not gpu'
 
 soak: $(VENV)/.ready
 	$(BIN)/python -m pytest -m 'slow'

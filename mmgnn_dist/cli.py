@@ -8,9 +8,14 @@ import sys
 from pathlib import Path
 
 from mmgnn_dist import __version__
+from mmgnn_dist.cluster import verbs as cluster_verbs
+from mmgnn_dist.cluster import verbs_doctor, verbs_sweep
 from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, EXTRAS, UserError, need
+from mmgnn_dist.plan.verb import add_plan
+from mmgnn_dist.predict.verbs import add_predict
 from mmgnn_dist.progress import quiet_libraries
 from mmgnn_dist.study.verbs import add_verbs as add_study_verbs
+from mmgnn_dist.train import verbs as train_verbs
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -149,6 +154,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     evaluate.set_defaults(action=_evaluate)
 
+    for module in (train_verbs, cluster_verbs, verbs_sweep, verbs_doctor):
+        module.add_verbs(verbs)
+    add_predict(verbs)
+    add_plan(verbs)
     add_study_verbs(verbs)
 
     bench = verbs.add_parser("bench", help="measure side by side")
@@ -165,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
+    from mmgnn_dist.cluster.allocation import ray_around
     from mmgnn_dist.config import load_recipe
     from mmgnn_dist.data.pipeline import prepare
     from mmgnn_dist.progress import Progress
@@ -173,7 +183,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
     sources = [source for source in arguments.sources if source not in given]
     recipe = load_recipe(arguments.recipe, [*given, *arguments.overrides])
     with Progress("prepare", quiet=arguments.json) as progress:
-        result = prepare(sources, arguments.to, arguments.text, recipe.data, progress)
+        result = prepare(sources, arguments.to, arguments.text, recipe.data, progress, around=ray_around)
     if arguments.json:
         print(json.dumps(result.counts))
     else:

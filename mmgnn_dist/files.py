@@ -7,19 +7,36 @@ is synced, and is renamed at the end: a crash leaves the old content or none, ne
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 CHUNK = 1 << 22
 # the disk is full, a quota or a limit was met, or writing is not allowed: nothing that a program does wrong
 DISK_ERRORS = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM,
 }  # fmt: skip
+
+
+def hold(path: Path) -> IO[str]:
+    """Lock a file until it is closed or the process ends; its folder is made.
+
+    Raises:
+        BlockingIOError: if another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = open(path, "w")  # noqa: SIM115  held, then closed by the caller
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise BlockingIOError(f"{path} is held") from None
+    return lock
 
 
 def sync_folder(folder: Path) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "mmgnn_dist"
@@ -21,8 +21,11 @@ ALLOWED = {
     "models": BASE | {"chem", "data"},
     "train": BASE | {"chem", "data", "models"},
     "bench": BASE | {"chem", "data", "models", "train"},
+    "cluster": BASE | {"chem", "data", "models", "train", "bench"},
+    "plan": BASE | {"chem", "data", "models", "train"},
+    "predict": BASE | {"chem", "data", "models", "train"},
     "study": BASE | {"chem", "data", "models", "train"},
-    "cli": BASE | {"chem", "data", "models", "train", "bench", "study"},
+    "cli": BASE | {"chem", "data", "models", "train", "bench", "cluster", "plan", "predict", "study"},
 }
 HEAVY = {
     "torch",
@@ -36,6 +39,7 @@ HEAVY = {
     "peft",
     "matplotlib",
     "pubchempy",
+    "submitit",
 }
 
 
@@ -67,14 +71,15 @@ def test_imports_go_one_way():
     assert not wrong
 
 
-def test_help_answers_in_under_a_second_and_loads_nothing_heavy():
+def test_help_takes_less_than_a_second_of_processor_time_and_loads_nothing_heavy():
     program = (
         "import sys; from mmgnn_dist.cli import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
         f"print(sorted({HEAVY!r} & set(sys.modules)))"
     )
-    start = time.perf_counter()
+    before = os.times()
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert time.perf_counter() - start < 1.0
+    after = os.times()
+    assert after.children_user + after.children_system < before.children_user + before.children_system + 1.0
     assert done.stdout.strip().endswith("[]")
     assert "train" in done.stdout

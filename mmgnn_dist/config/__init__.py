@@ -19,12 +19,14 @@ from mmgnn_dist.config.load import load_recipe
 from mmgnn_dist.config.model import ModelConfig
 from mmgnn_dist.config.recipe import Recipe
 from mmgnn_dist.config.study import CONTROLS, Arm, StudyConfig
+from mmgnn_dist.config.sweep import Dimension, SweepConfig
 from mmgnn_dist.config.text import TEXT_FIELDS, WORD_FIELDS, Control, TextConfig, TextField
 from mmgnn_dist.config.train import OptimConfig, TrackConfig, TrainConfig
 
 __all__ = [
-    "CONTROLS", "PROPERTIES", "TEXT_FIELDS", "VECTOR_BACKBONES", "WORD_FIELDS", "Arm", "Backbone", "Control",
-    "DataConfig", "DimeNetPPConfig", "EquiformerConfig", "FAENetConfig", "ModelConfig", "OptimConfig",
-    "PaiNNConfig", "PubChemConfig", "Recipe", "SchNetConfig", "StudyConfig", "TextConfig", "TextField",
+    "CONTROLS", "PROPERTIES", "TEXT_FIELDS", "VECTOR_BACKBONES", "WORD_FIELDS", "Arm", "Backbone",
+    "Control", "DataConfig", "DimeNetPPConfig", "Dimension", "EquiformerConfig", "FAENetConfig",
+    "ModelConfig", "OptimConfig", "PaiNNConfig", "PubChemConfig", "Recipe", "SchNetConfig", "StudyConfig",
+    "SweepConfig", "TextConfig", "TextField",
     "TrackConfig", "TrainConfig", "load_recipe",
 ]  # fmt: skip

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from mmgnn_dist.config.recipe import Recipe
+from mmgnn_dist.config.section import Section
 from mmgnn_dist.errors import UserError, nearest
+
+S = TypeVar("S", bound=Section)
 
 
 def load_recipe(path: Path | None = None, overrides: list[str] | None = None) -> Recipe:
@@ -22,31 +25,47 @@ def load_recipe(path: Path | None = None, overrides: list[str] | None = None) ->
     Raises:
         UserError: with one line, for anything that is wrong.
     """
+    return load_section(path, Recipe, "recipe", "launch/demo.yaml", overrides)
+
+
+def load_section(
+    path: Path | None, kind: type[S], what: str, example: str, overrides: list[str] | None = None
+) -> S:
+    """Read a YAML file of a kind, apply overrides and check it.
+
+    Args:
+        path: YAML file; None for the defaults.
+        kind: what it holds. what: that in a word. example: a file of this kind.
+        overrides: `section.key=value`, the value in YAML.
+
+    Raises:
+        UserError: with one line, for anything that is wrong.
+    """
     raw: Any = {}
     if path is not None:
         if not Path(path).is_file():
-            raise UserError(f"no recipe at {path}: give a YAML file such as launch/demo.yaml")
+            raise UserError(f"no {what} at {path}: give a YAML file such as {example}")
         try:
             raw = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
         if not isinstance(raw, dict):
-            raise UserError(f"{path} holds {type(raw).__name__}, a recipe is a mapping of sections")
+            raise UserError(f"{path} holds {type(raw).__name__}, a {what} is a mapping of sections")
     for item in overrides or []:
         _override(raw, item)
-    return check_recipe(raw, str(path) if path else "overrides")
+    return check_section(raw, kind, str(path) if path else "overrides")
 
 
-def check_recipe(raw: dict[str, Any], where: str) -> Recipe:
-    """The recipe of plain values that came from `where`.
+def check_section(raw: dict[str, Any], kind: type[S], where: str) -> S:
+    """What plain values that came from `where` say.
 
     Raises:
         UserError: with one line, for anything that is wrong.
     """
     try:
-        return Recipe.model_validate(raw)
+        return kind.model_validate(raw)
     except ValidationError as error:
-        raise UserError(f"{where}: " + "; ".join(_explain(e) for e in error.errors()[:3])) from None
+        raise UserError(f"{where}: " + "; ".join(_explain(e, kind) for e in error.errors()[:3])) from None
 
 
 def _override(raw: dict[str, Any], item: str) -> None:
@@ -77,9 +96,9 @@ def set_key(raw: dict[str, Any], key: str, value: Any) -> None:
     node[last] = value
 
 
-def _explain(error: Any) -> str:
+def _explain(error: Any, root: type[BaseModel]) -> str:
     """One pydantic error in the user's words."""
-    path, model = _locate(error["loc"])
+    path, model = _locate(error["loc"], root)
     where = ".".join(path)
     if error["type"] == "extra_forbidden":
         names = list(model.model_fields)
@@ -94,14 +113,14 @@ def _explain(error: Any) -> str:
     return f"{where}={given}: {message[0].lower() + message[1:]}"
 
 
-def _locate(location: tuple[Any, ...]) -> tuple[list[str], type[BaseModel]]:
+def _locate(location: tuple[Any, ...], root: type[BaseModel]) -> tuple[list[str], type[BaseModel]]:
     """Where an error is, as the user writes it, and the innermost section on the way there.
 
     In a choice of sections pydantic puts the chosen one's name between the keys: it picks the section and
     is left out.
     """
     path: list[str] = []
-    model: type[BaseModel] = Recipe
+    model = root
     choices: dict[str, type[BaseModel]] = {}
     for part in location:
         if part in choices:

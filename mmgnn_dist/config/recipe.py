@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from mmgnn_dist.config.backbones import VECTOR_BACKBONES
 from mmgnn_dist.config.data import DataConfig
 from mmgnn_dist.config.model import Modality, ModelConfig
 from mmgnn_dist.config.section import Section
 from mmgnn_dist.config.study import StudyConfig
+from mmgnn_dist.config.sweep import FIXED, SweepConfig
 from mmgnn_dist.config.text import TextConfig
 from mmgnn_dist.config.train import TrackConfig, TrainConfig
 from mmgnn_dist.errors import nearest
@@ -32,6 +33,7 @@ class Recipe(Section):
     train: TrainConfig = TrainConfig()
     track: TrackConfig = TrackConfig()
     study: StudyConfig | None = Field(None, description="a grid of runs, for `mmgnn study`")
+    sweep: SweepConfig | None = Field(None, description="what `mmgnn sweep` varies")
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
@@ -81,6 +83,57 @@ class Recipe(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _sweep(self) -> Recipe:
+        if self.sweep is None:
+            return self
+        if self.study is not None:
+            raise ValueError("sections study and sweep in one recipe: make a recipe of each")
+        metric, targets = self.sweep.metric, self.targets
+        if metric != "val/score" and not any(metric.startswith(f"val/mae/{name}_") for name in targets):
+            raise ValueError(
+                f"sweep.metric={metric}: choose by the validation part alone, val/score or "
+                f"val/mae/TARGET_UNIT with a target of {', '.join(targets)}"
+            )
+        for key, dimension in self.sweep.space.items():
+            where = f"sweep.space.{key}"
+            self._check_key(key, where)
+            for value in dimension.corners:
+                try:
+                    self.changed({key: value})
+                except ValidationError as error:
+                    said = error.errors()[0]["msg"].removeprefix("Value error, ")
+                    raise ValueError(f"{where}: the recipe does not allow {value} ({said})") from None
+        return self
+
+    def _check_key(self, key: str, where: str) -> None:
+        """Refuse a key that there is not, or that all trials must share."""
+        node: Any = self.model_dump(mode="json")
+        above = ""
+        for part in key.split("."):
+            above = f"{above}.{part}" if above else part
+            if above in FIXED:
+                raise ValueError(f"{where}: trials that differ in {above} cannot be compared")
+            if not isinstance(node, dict) or part not in node:
+                names = list(node) if isinstance(node, dict) else []
+                raise ValueError(f"{where}: there is no such key{nearest(part, names)}")
+            node = node[part]
+
+    def changed(self, values: dict[str, Any]) -> Recipe:
+        """This recipe without its sweep and with other values, by dotted key.
+
+        Raises:
+            ValidationError: if they do not go together.
+        """
+        raw = self.model_dump(mode="json", exclude={"sweep"})
+        for key, value in values.items():
+            *parents, last = key.split(".")
+            node = raw
+            for name in parents:
+                node = node[name]
+            node[last] = value
+        return Recipe.model_validate(raw)
+
     def to_yaml(self) -> str:
         """The canonical YAML form."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -90,9 +143,10 @@ class Recipe(Section):
         write_text(path, self.to_yaml())
 
     def fingerprint(self) -> str:
-        """SHA-256 of what decides the result: without twins, study, tracking, PubChem and deadline."""
+        """SHA-256 of what decides the result: no twins, study, sweep, tracking, PubChem and deadline."""
         beside: dict[str, Any] = {
-            "twins": True, "study": True, "track": True, "data": {"pubchem"}, "train": {"deadline"},
+            "twins": True, "study": True, "sweep": True, "track": True, "data": {"pubchem"},
+            "train": {"deadline"},
         }  # fmt: skip
         part = self.model_dump(mode="json", exclude=beside)
         return hashlib.sha256(yaml.safe_dump(part, sort_keys=True).encode()).hexdigest()

@@ -56,6 +56,17 @@ class TrainConfig(Section):
     patience: int | None = Field(None, ge=1, description="validations without gain before an early stop")
     checkpoint_every: int = Field(200, ge=1, description="steps")
     keep_checkpoints: int = Field(1, ge=1, description="beside the best one")
+    deterministic: bool = Field(
+        False, description="only operations that give the same bits from run to run, on GPUs too"
+    )
+    max_skipped: int = Field(
+        10, ge=0, description="steps left out for a loss or gradient that is not finite before the run stops"
+    )
+    timeout: int = Field(
+        1800,
+        ge=4,
+        description="seconds without progress after which a rank names whom it waits for, and ends",
+    )
     deadline: float | None = Field(
         None, gt=0, description="seconds after its start at which a run has saved and left (exit code 3)"
     )
@@ -85,3 +96,10 @@ class TrackConfig(Section):
 
     wandb: Literal["offline", "online", "disabled"] = "offline"
     project: str = "mmgnn"
+    group: str | None = Field(
+        None, description="runs that belong together; arrays, sweeps and twins set it where it is not given"
+    )
+    tags: list[str] = Field([], description="labels of the run in W&B")
+    artifact: Literal["none", "export", "checkpoint"] = Field(
+        "none", description="what a finished run hands to W&B: its weights, or all it could continue from"
+    )

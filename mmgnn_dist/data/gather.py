@@ -69,6 +69,14 @@ class Plan:
             )
         return stage[self.slot]
 
+    def lengths(self, ptrs: Sequence[np.ndarray]) -> np.ndarray:
+        """Lengths of the runs of the rows asked for, int64 [M]; `ptrs` as in `ragged`."""
+        count = np.empty(len(self.slot), np.int64)
+        for visit in self.visits:
+            ptr = ptrs[visit.shard]
+            np.subtract(ptr[1:][visit.local], ptr[visit.local], out=count[visit.first : visit.last])
+        return count[self.slot]
+
     def one_of(self, items: Sequence[np.ndarray], place: np.ndarray) -> Plan:
         """The plan for one run of each row, where a row has several.
 

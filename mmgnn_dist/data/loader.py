@@ -2,9 +2,11 @@
 
 The order of an epoch is a function of (seed, epoch) alone, its texts of (seed, epoch, row). An epoch is cut
 into ceil(rows / batch) global batches whose sizes differ by at most one, so that no rest is left over that is
-too small for the processes; each process takes its share of every global batch. A shuffled batch touches
-nearly every shard, so a window of many batches is read at a time (see `gather`) and then cut into views. The
-state is (epoch, step): nothing is carried from window to window.
+too small for the processes; each process takes a share of equal cost of every global batch (see `balance`).
+Without shuffling, for evaluation, each process takes whole batches in turn: a batch is then computed alike,
+to the bit, for any number of processes. A shuffled batch touches nearly every shard, so a window of many
+batches is read at a time (see `gather`) and then cut into views. The state is (epoch, step): nothing is
+carried from window to window.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from mmgnn_dist.data.balance import Costs, deal, imbalance
 from mmgnn_dist.data.batch import Batch
 from mmgnn_dist.data.gather import Plan, ragged_index
 from mmgnn_dist.data.shards import ShardSet
@@ -36,19 +39,14 @@ class Step:
         global_rows: molecules of the whole global batch, int64 [G], the same on every process.
         label_count: known labels in the whole global batch per target, int64 [T].
         micro: this process's batches, one per forward pass.
+        imbalance: of the predicted cost of the processes, see `balance.imbalance`.
     """
 
     index: int
     global_rows: np.ndarray
     label_count: torch.Tensor
     micro: list[Batch]
-
-
-def share(rows: np.ndarray, rank: int, world: int, passes: int) -> list[np.ndarray]:
-    """A process's part of a global batch: every `world`-th row, cut into `passes` nearly equal parts."""
-    own = rows[rank::world]
-    cuts = [len(own) * i // passes for i in range(passes + 1)]
-    return [own[a:b] for a, b in pairwise(cuts)]
+    imbalance: float
 
 
 class Loader:
@@ -61,15 +59,15 @@ class Loader:
         tokens: token runs, or None for batches without text.
         fields: fields to join, in order; None for all of `tokens`.
         choice: what becomes of the text (see `textinput`); None: it is read as it is.
-        batch: molecules in a global batch.
+        batch: molecules in a global batch; without shuffling, in the batch of one process.
         seed: of the order.
         rank, world: this process among how many.
         micro: most molecules of a process in one forward pass; None: its whole share.
-        shuffle: False keeps the order of `rows`. A process may then have fewer micro-batches than others, or
-            none, in a step that has fewer molecules than processes: right for evaluation, where nothing is
-            exchanged in a step. With True every process has `passes` micro-batches in every step.
+        shuffle: False keeps the order of `rows`; a step is then one batch for each process, the last step may
+            have none for some. With True every process has `passes` micro-batches in every step.
         fill: without `shuffle`, let a process that would have none take the first molecule of the step too,
             where all processes have to make the same passes.
+        costs: of the molecules, for shares of equal cost; None: every molecule costs the same.
         window: molecules of this process read at a time; changes nothing but speed and memory.
 
     Attributes:
@@ -86,7 +84,7 @@ class Loader:
         self, shards: ShardSet, rows: np.ndarray, targets: list[str], tokens: TokenSet | None = None,
         fields: Sequence[str] | None = None, batch: int = 32, seed: int = 0, rank: int = 0, world: int = 1,
         micro: int | None = None, shuffle: bool = True, window: int | None = None,
-        choice: TextChoice | None = None, fill: bool = False,
+        choice: TextChoice | None = None, fill: bool = False, costs: Costs | None = None,
     ):  # fmt: skip
         self.shards = shards
         self.rows = np.asarray(rows, np.int64)
@@ -98,12 +96,16 @@ class Loader:
         _check_names("text field", self.fields, tokens.fields if tokens else [])
         if shuffle and not len(self.rows):
             raise UserError("empty split: no molecules to train on")
-        self._bounds = batch_bounds(len(self.rows), batch)
+        self._bounds = self._batch_bounds = batch_bounds(len(self.rows), batch)
+        if not shuffle:
+            self._bounds = np.append(self._batch_bounds[:-1:world], len(self.rows))
         self.steps_per_epoch = len(self._bounds) - 1
         sizes = np.diff(self._bounds)
         largest = int(sizes.max(initial=1))
         most = -(-largest // world)
         self.passes = -(-most // micro) if micro else 1
+        self._micro = micro or largest
+        self._costs = costs
         if shuffle and sizes.min() // world < self.passes:
             raise UserError(
                 f"{len(self.rows)} molecules in batches of {sizes.min()} on {world} processes leave a "
@@ -148,15 +150,15 @@ class Loader:
         everyone = order[bounds[0] : bounds[-1]]
         cuts = bounds - bounds[0]
         places = np.arange(len(everyone))
-        parts: list[np.ndarray] = []
-        passes = []  # micro-batches of each step
-        for a, b in pairwise(cuts.tolist()):
-            mine = [part for part in share(places[a:b], self.rank, self.world, self.passes) if len(part)]
-            if self.fill and not mine:
-                mine = [places[a : a + 1]]
-            parts += mine
-            passes.append(len(mine))
         plan = Plan(everyone, self._starts)
+        parts: list[np.ndarray] = []
+        passes, uneven = [], []  # micro-batches of each step, imbalance of each step
+        costs = self._predicted(everyone, plan, epoch)
+        for i, (a, b) in enumerate(pairwise(cuts.tolist())):
+            mine, off = self._share(costs[a:b]) if self.shuffle else (self._turn(first + i), 0.0)
+            parts += [places[a:b][part] for part in mine]
+            passes.append(len(mine))
+            uneven.append(off)
         y = plan.fixed(self._y)
         if len(self._columns) != y.shape[1] or (np.diff(self._columns) != 1).any():
             y = np.take(y, self._columns, axis=1)
@@ -169,7 +171,29 @@ class Loader:
         sizes = np.array([len(part) for part in parts], np.int64)
         micro = iter(self._batches(epoch, everyone[own], plan, y, known, sizes))
         for i, (a, b) in enumerate(pairwise(cuts.tolist())):
-            yield Step(first + i, everyone[a:b], labels[i], [next(micro) for _ in range(passes[i])])
+            own_micro = [next(micro) for _ in range(passes[i])]
+            yield Step(first + i, everyone[a:b], labels[i], own_micro, uneven[i])
+
+    def _predicted(self, rows: np.ndarray, plan: Plan, epoch: int) -> np.ndarray:
+        """Predicted cost of each molecule of a window, float64 [M]."""
+        if self._costs is None or not self.shuffle:
+            return np.ones(len(rows))
+        tokens = self._text.lengths(rows, plan, epoch) if self._text else np.zeros(len(rows), np.int64)
+        return self._costs.of(plan.lengths(self._ptr), tokens)
+
+    def _share(self, costs: np.ndarray) -> tuple[list[np.ndarray], float]:
+        """This process's passes of a global batch, as places in it, and the imbalance of all processes."""
+        shares = deal(costs, self.world, self.passes, self.passes * self._micro)
+        own = shares[self.rank]
+        mine = [own[part] for part in deal(costs[own], self.passes, 1, self._micro)]
+        return mine, imbalance(np.array([costs[share].sum() for share in shares]))
+
+    def _turn(self, step: int) -> list[np.ndarray]:
+        """This process's batch of an evaluation step, as places in the step's molecules; or none."""
+        number = step * self.world + self.rank
+        if number + 1 >= len(self._batch_bounds):
+            return [np.arange(1)] if self.fill else []
+        return [np.arange(*self._batch_bounds[number : number + 2]) - self._bounds[step]]
 
     def _batches(
         self, epoch: int, rows: np.ndarray, plan: Plan, y: np.ndarray, y_mask: np.ndarray, sizes: np.ndarray

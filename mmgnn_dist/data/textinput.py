@@ -119,20 +119,43 @@ class TextInput:
         index, offsets = ragged_index(start.ravel(), count.ravel())
         return np.concatenate(stages)[index].astype(np.int64), offsets[:: start.shape[1]]
 
+    def lengths(self, rows: np.ndarray, plan: Plan, epoch: int) -> np.ndarray:
+        """How many tokens `read` would give for each molecule, int64 [M]; reads no token."""
+        if self._partners is not None:
+            plan = Plan(self._partners[rows], self.starts)
+        total = np.zeros(len(rows), np.int64)
+        for field in self.fields:
+            length = self._runs(field, rows, plan, epoch).lengths(
+                [run.ptr for run in self.tokens.runs[field]]
+            )
+            length[self._dropped(field, rows, epoch)] = 0
+            total += length
+        special = (total > 0) * (len(self._prefix) + len(self._suffix))
+        return special if self.choice.control == "zero" else total + special
+
     def _field(
         self, field: str, rows: np.ndarray, plan: Plan, epoch: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(where each molecule's run begins in the stage, its length, the stage) of one field."""
-        runs, choice = self.tokens.runs[field], self.choice
-        items = [run.items for run in runs if run.items is not None]
-        if items:
-            place = uniform((SYNONYM, choice.seed, epoch), rows) if choice.sample else np.zeros(len(rows))
-            plan = plan.one_of(items, place)
+        runs, plan = self.tokens.runs[field], self._runs(field, rows, plan, epoch)
         begin, length, (stage,) = plan.ragged([run.ptr for run in runs], [run.values for run in runs])
-        if choice.dropout:
-            key = (DROPOUT, choice.seed, epoch, TEXT_FIELDS.index(field))
-            length[uniform(key, rows) < choice.dropout] = 0
+        length[self._dropped(field, rows, epoch)] = 0
         return begin, length, stage
+
+    def _runs(self, field: str, rows: np.ndarray, plan: Plan, epoch: int) -> Plan:
+        """The plan for the run of a field that each molecule reads in this epoch."""
+        items = [run.items for run in self.tokens.runs[field] if run.items is not None]
+        if not items:
+            return plan
+        seed, sample = self.choice.seed, self.choice.sample
+        return plan.one_of(items, uniform((SYNONYM, seed, epoch), rows) if sample else np.zeros(len(rows)))
+
+    def _dropped(self, field: str, rows: np.ndarray, epoch: int) -> np.ndarray | slice:
+        """Which molecules go without a field in this epoch."""
+        if not self.choice.dropout:
+            return slice(0)
+        key = (DROPOUT, self.choice.seed, epoch, TEXT_FIELDS.index(field))
+        return uniform(key, rows) < self.choice.dropout
 
     def _random(self, rows: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Texts of the same lengths (`count`, as in `read`) with drawn tokens between the special ones."""

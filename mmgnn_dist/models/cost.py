@@ -53,15 +53,21 @@ def count_flops(model: nn.Module, forward: Callable[[], Tensor]) -> tuple[dict[s
     Returns:
         Forward operations by branch, adapters with the text encoder; operations forward and backward.
     """
-    # the fused attention of CPUs is unknown to the counter: written out, its products are counted
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        out = forward()
-    branches = _by_branch(type(model).__name__, counter)
+    branches = count_forward(model, forward)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         out = forward()
         if out.requires_grad:
             out.sum().backward()
-    return {branch: branches[branch] for branch in BRANCHES if branch in branches}, counter.get_total_flops()
+    return branches, counter.get_total_flops()
+
+
+def count_forward(model: nn.Module, forward: Callable[[], Tensor]) -> dict[str, int]:
+    """Forward operations by branch, as `count_flops` counts them."""
+    # the fused attention of CPUs is unknown to the counter: written out, its products are counted
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        forward()
+    branches = _by_branch(type(model).__name__, counter)
+    return {branch: branches[branch] for branch in BRANCHES if branch in branches}
 
 
 def _by_branch(root: str, counter: FlopCounterMode) -> dict[str, int]:

@@ -33,14 +33,12 @@ def load_encoder(files: EncoderFiles) -> Any:
         UserError: if the folder holds no model that transformers can read, or not all of its weights.
     """
     from safetensors import SafetensorError
-    from transformers import AutoModel, AutoModelForTextEncoding, PreTrainedModel
-    from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
+    from transformers import PreTrainedModel
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    kind = files.config.get("model_type")
-    family = AutoModelForTextEncoding if kind in MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES else AutoModel
+    family = _family(files)
     try:
         model = _random(family, files) if files.random is not None else _stored(family, files)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
@@ -69,6 +67,24 @@ def _stored(family: Any, files: EncoderFiles) -> Any:
             f"{min(missing)} for one: give a folder with all of them"
         )
     return model
+
+
+def text_skeleton(files: EncoderFiles) -> Any:
+    """An encoder's layers and shapes without any weights, on the device `meta`."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(files.folder, local_files_only=True, **(files.random or {}))
+    with torch.device("meta"):
+        return _family(files).from_config(config, trust_remote_code=False)
+
+
+def _family(files: EncoderFiles) -> Any:
+    """The class that makes an encoder: of a larger model the text encoder alone where there is one."""
+    from transformers import AutoModel, AutoModelForTextEncoding
+    from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
+
+    encodes = files.config.get("model_type") in MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
+    return AutoModelForTextEncoding if encodes else AutoModel
 
 
 def _random(family: Any, files: EncoderFiles) -> Any:

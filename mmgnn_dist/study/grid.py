@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mmgnn_dist.config import CONTROLS, Recipe, StudyConfig, load_recipe
-from mmgnn_dist.config.load import check_recipe, set_key
+from mmgnn_dist.config.load import check_section, set_key
 from mmgnn_dist.data.shards import ShardSet
 from mmgnn_dist.data.splits import load_split, split_folds
 from mmgnn_dist.errors import UserError
@@ -138,7 +138,7 @@ def _recipe(recipe: Recipe, changes: dict[str, Any], trained: int) -> Recipe:
         train["max_steps"] = min(total, train["max_steps"] or total)
         train["epochs"] = -(-total // steps)
         train["validate_every"] = max(1, round(train["validate_every"] * all_steps / steps))
-    return check_recipe(raw, "a cell of the study")
+    return check_section(raw, Recipe, "a cell of the study")
 
 
 def save_grid(folder: Path, recipe: Recipe, cells: dict[Cell, Recipe]) -> None:

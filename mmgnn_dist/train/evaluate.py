@@ -23,6 +23,8 @@ from mmgnn_dist.models.graph import Graph, sum_molecules
 from mmgnn_dist.models.readout import Scaler
 from mmgnn_dist.train.ranks import Ranks
 
+GATE_BINS = 20  # of the histogram that validations keep
+
 
 @dataclass
 class Predictions:
@@ -44,6 +46,12 @@ class Predictions:
     def mae(self) -> np.ndarray:
         """Mean absolute error of each target over its labelled molecules [T]; NaN where there are none."""
         return mean_absolute_error(self.true, self.predicted)
+
+    def gates(self) -> dict[str, Any]:
+        """Mean of the gate, and how many molecules have it in each of GATE_BINS equal parts of 0 to 1."""
+        assert self.gate is not None
+        counts, _ = np.histogram(self.gate, bins=GATE_BINS, range=(0, 1))
+        return {"mean": float(self.gate.mean()), "counts": counts.tolist()}
 
     def save(self, path: Path, ids: np.ndarray, targets: list[str]) -> None:
         """Write Parquet: `id`, then `<target>_true`, `<target>_pred`, and `<target>_gate` with a gate.
@@ -100,7 +108,8 @@ def predict(
     model.eval()
     parts: list[tuple[np.ndarray, ...]] = []
     with _molecule_vectors(model) if vectors else nullcontext(dict[str, np.ndarray]()) as seen:
-        for batch in (batch for step in loader.epoch(0) for batch in step.micro):
+        for number, batch in ((one.index, batch) for one in loader.epoch(0) for batch in one.micro):
+            ranks.beat(f"evaluating batch {number}")
             text = embeddings.of(batch.rows).to(ranks.device) if embeddings else None
             there = batch.to(ranks.device)
             scaled, gate = model(there, text)

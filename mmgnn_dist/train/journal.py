@@ -1,6 +1,8 @@
 """The journal of a run: one JSON object a line, the truth about what happened.
 
-Kinds: `start` and `resume` (versions, world size), `train` (one a step), `validation`, `end`. A run that
+Kinds: `start` and `resume` (versions, world size), `train` (one a step), `skipped`
+(instead of `train`, for a step that was not finite), `validation`, `system` (memory and processor, some
+seconds apart), `end`. A run that
 continues from step N first drops the lines of later steps, since these steps are run again: every step
 stands in the journal once, and every restart stands too.
 """
@@ -13,7 +15,7 @@ from typing import IO, Any
 
 from mmgnn_dist.files import write_text
 
-STEPPED = ("train", "validation", "end")
+STEPPED = ("train", "skipped", "validation", "system", "end")
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:

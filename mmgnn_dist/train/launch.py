@@ -1,11 +1,14 @@
 """Several ranks on this machine: `mmgnn train RECIPE --nproc N`.
 
 Starts N processes of `mmgnn_dist.train.run` with the usual environment, passes signals on, ends all when
-one fails, and hands back the worst exit code unchanged (torchrun would turn 2 and 3 into 1).
+one fails, and hands back the worst exit code unchanged (torchrun would turn 2 and 3 into 1). A rank does not
+outlive the launcher, and as a program of its own (`python -m mmgnn_dist.train.launch RUN N`, a trial of a
+sweep) the launcher does not outlive what started it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -16,6 +19,13 @@ from pathlib import Path
 from types import FrameType
 
 GRACE = 20.0  # seconds between asking the other ranks to end and ending them
+
+_LIBC = ctypes.CDLL(None)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the one that started it is gone."""
+    _LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def free_port() -> int:
@@ -36,7 +46,8 @@ def launch(run: Path, nproc: int) -> int:
         }  # fmt: skip
         environment = os.environ | {name: str(value) for name, value in variables.items()}
         command = [sys.executable, "-m", "mmgnn_dist.train.run", str(run)]
-        ranks.append(subprocess.Popen(command, env=environment))
+        process = subprocess.Popen(command, env=environment, preexec_fn=die_with_parent)  # noqa: PLW1509
+        ranks.append(process)
 
     def forward(number: int, frame: FrameType | None) -> None:
         for process in ranks:
@@ -70,3 +81,8 @@ def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:
     if failed is not None:
         return failed if failed > 0 else 1
     return max(process.returncode for process in ranks)
+
+
+if __name__ == "__main__":
+    die_with_parent()
+    sys.exit(launch(Path(sys.argv[1]), int(sys.argv[2])))

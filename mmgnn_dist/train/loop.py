@@ -7,7 +7,6 @@ weights, bit for bit on the same machine and number of ranks.
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from mmgnn_dist.config import Recipe
 from mmgnn_dist.data.batch import Batch
 from mmgnn_dist.data.loader import Loader, Step
 from mmgnn_dist.errors import UserError
+from mmgnn_dist.files import write_json
 from mmgnn_dist.models.embeddings import Embeddings
 from mmgnn_dist.models.graph import Graph
 from mmgnn_dist.models.readout import Scaler
@@ -31,9 +31,11 @@ from mmgnn_dist.progress import Progress
 from mmgnn_dist.train.deadline import Deadline
 from mmgnn_dist.train.ema import Average
 from mmgnn_dist.train.engine import BatchPlan
-from mmgnn_dist.train.evaluate import named_errors, predict
+from mmgnn_dist.train.evaluate import Predictions, named_errors, predict
+from mmgnn_dist.train.guards import StepGuard
 from mmgnn_dist.train.journal import Journal
 from mmgnn_dist.train.loss import scaled_loss, target_weights
+from mmgnn_dist.train.meter import Meter
 from mmgnn_dist.train.ranks import Ranks
 from mmgnn_dist.train.saving import Saver
 from mmgnn_dist.train.schedule import ema_decay, learning_rate, seed_step, total_steps
@@ -48,6 +50,7 @@ class State:
     Attributes:
         step: optimiser steps done. best: lowest validation score so far, if any, and best_step: when.
         stale: validations since then. seconds: time spent in training.
+        skipped: steps that were left out because they were not finite.
     """
 
     step: int = 0
@@ -55,6 +58,7 @@ class State:
     best_step: int = -1
     stale: int = 0
     seconds: float = 0.0
+    skipped: int = 0
 
 
 @dataclass
@@ -121,12 +125,14 @@ class Trainer:
         train = parts.recipe.train
         self.total = total_steps(train, parts.train.steps_per_epoch)
         self.weights = target_weights(parts.recipe.targets, train)
+        self.guard = StepGuard(parts.engine)
         self._ids: Journal | None = None
         if train.log_ids:
             parts.forget_ids(state.step)
             self._ids = Journal(parts.run / "logs" / f"ids_rank_{parts.ranks.rank}.jsonl", state.step)
         self._last_saved = state.step
         self._note = ""
+        self._meter = Meter(parts.ranks.device)
 
     def run(self) -> bool:
         """Train to the end; returns False if it was stopped before (a checkpoint stands then)."""
@@ -170,20 +176,25 @@ class Trainer:
         labels = torch.from_numpy(np.asarray(step.label_count)).to(device)
         shared = torch.zeros(4, dtype=torch.float64)  # loss, stop, checkpoint written, checkpoint failed
         for position, batch in enumerate(step.micro):
+            parts.ranks.beat(f"step {number}, forward")
             loss = self._loss(batch, labels)
             shared[0] += float(loss.detach())
+            parts.ranks.beat(f"step {number}, backward")
             # DeepSpeed divides by accumulation steps and by ranks; the loss is divided already
             engine.backward(loss * (plan.world * plan.accumulation))
             if position == len(step.micro) - 1:
                 shared[1:] = torch.tensor([float(stop), *parts.saver.status()])
                 total = parts.ranks.total(shared.to(device)).cpu()
-                self._check(float(total[0]), step)
+                self.guard.judge(float(total[0]))
             engine.step()
-        self.average.update(ema_decay(number, train.optim))
         self.state.step = number + 1
         self.state.seconds += time.monotonic() - started
         self._log_ids(step)
-        self._tell(epoch, float(total[0]))
+        if self.guard.taken:
+            self.average.update(ema_decay(number, train.optim))
+            self._tell(epoch, float(total[0]), step.imbalance)
+        else:
+            self._skipped(epoch, float(total[0]), step)
         parts.saver.advance(float(total[2]), float(total[3]))
         return bool(total[1] > 0)
 
@@ -196,16 +207,23 @@ class Trainer:
         kind = parts.recipe.train.loss
         return scaled_loss(kind, scaled, target, there.y_mask, labels, self.weights.to(scaled.device))
 
-    def _check(self, loss: float, step: Step) -> None:
-        """Refuse a loss that is not finite, before it reaches the weights."""
-        if np.isfinite(loss):
-            return
-        path = self.parts.run / "logs" / f"not_finite_step_{self.state.step}.json"
-        path.write_text(json.dumps([int(row) for row in step.global_rows]))
-        raise UserError(
-            f"the loss at step {self.state.step} is {loss}: lower train.optim.lr, or look at the molecules "
-            f"whose rows stand in {path}"
-        )
+    def _skipped(self, epoch: int, loss: float, step: Step) -> None:
+        """Count a step that was left out, dump its molecules, and stop after too many."""
+        parts, state = self.parts, self.state
+        state.skipped += 1
+        what = f"the loss is {loss}" if not np.isfinite(loss) else "its gradient is not finite"
+        path = parts.run / "logs" / f"not_finite_step_{state.step}.json"
+        if parts.ranks.first:
+            ids = parts.train.shards.ids(step.global_rows).tolist()
+            write_json(path, {"step": state.step, "why": what, "ids": ids})
+        parts.write("skipped", step=state.step, epoch=epoch, why=what, skipped=state.skipped)
+        parts.progress.say(f"step {state.step} is left out: {what}; its molecules stand in {path}")
+        most = parts.recipe.train.max_skipped
+        if state.skipped > most:
+            raise UserError(
+                f"step {state.step} is left out as {state.skipped - 1} before it (train.max_skipped={most}): "
+                f"{what}; lower train.optim.lr, or see the molecules in {path.parent}/not_finite_step_*.json"
+            )
 
     def _log_ids(self, step: Step) -> None:
         if self._ids:
@@ -214,43 +232,57 @@ class Trainer:
                 "train", step=self.state.step, ids=self.parts.train.shards.ids(rows.numpy()).tolist()
             )
 
-    def _tell(self, epoch: int, loss: float) -> None:
+    def _tell(self, epoch: int, loss: float, imbalance: float) -> None:
         parts, state = self.parts, self.state
         molecules = parts.train.seen(state.step)
         rate = molecules / max(state.seconds, 1e-9)
         lrs = {group["name"]: group["lr"] for group in parts.engine.optimizer.param_groups}
         parts.write(
             "train", step=state.step, epoch=epoch, molecules=molecules, loss=loss, lr=lrs,
-            rate=round(rate, 2), seconds=round(state.seconds, 3),
+            rate=round(rate, 2), seconds=round(state.seconds, 3), imbalance=round(imbalance, 4),
         )  # fmt: skip
+        if parts.journal and (usage := self._meter.read()):
+            parts.write("system", step=state.step, epoch=epoch, **usage)
         epochs = parts.recipe.train.epochs
         note = f"epoch {epoch + 1}/{epochs}  loss {loss:.3f}  {rate:.0f} molecules/s  {self._note}"
         parts.progress(state.step, self.total, note)
 
     def _validate(self, epoch: int) -> bool:
-        """Validate the averaged weights; if they are the best so far, export them and return True."""
+        """Validate the averaged weights; if they are the best so far, export them and return True.
+
+        Raises:
+            UserError: on all ranks, if their predictions are not finite.
+        """
         parts, state = self.parts, self.state
         with self.average.applied():
             model = parts.engine.module
             found = predict(model, parts.validation, parts.scaler, parts.ranks, parts.embeddings)
             score = torch.zeros(1, dtype=torch.float64, device=parts.ranks.device)
             if found is not None:
-                score += self._record(epoch, found.mae())
+                score += self._record(epoch, found)
             value = float(parts.ranks.total(score))
+            if not np.isfinite(value):
+                raise UserError(
+                    f"the predictions for the validation part at step {state.step} are not finite: lower "
+                    "train.optim.lr, or begin anew with train.precision=fp32"
+                )
             state.stale += 1
             if state.best is None or value < state.best:
                 state.best, state.best_step, state.stale = value, state.step, 0
                 parts.export(state)
             return state.stale == 0
 
-    def _record(self, epoch: int, mae: np.ndarray) -> float:
+    def _record(self, epoch: int, found: Predictions) -> float:
         """Write a validation down; returns the score, the weighted mean of MAE in standard deviations."""
-        parts, step = self.parts, self.state.step
-        known = np.isfinite(mae)  # a target may have no label in the validation part
+        parts, step, mae = self.parts, self.state.step, found.mae()
+        known = np.isfinite(found.true).any(0)  # a target may have no label in the validation part
         errors = mae / parts.scaler.std.cpu().numpy()
         score = float(np.average(errors[known], weights=self.weights.numpy()[known]))
+        if not np.isfinite(score):
+            return score
         named = named_errors("val", parts.metrics, mae)
-        parts.write("validation", step=step, epoch=epoch, **named, **{"val/score": score})
+        gate = {} if found.gate is None else {"gate": found.gates()}
+        parts.write("validation", step=step, epoch=epoch, **named, **{"val/score": score}, **gate)
         shown = [f"{t} {v:.3g} {u}" for t, v, u in zip(parts.recipe.targets, mae, parts.units, strict=True)]
         self._note = "MAE " + ", ".join(shown[:2])
         parts.progress.say(f"epoch {epoch + 1}, validation MAE: {', '.join(shown)}")

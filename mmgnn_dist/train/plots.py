@@ -20,7 +20,8 @@ TITLES = {
 }
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """Matplotlib without a screen, in our style."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -38,11 +39,12 @@ def _pyplot() -> Any:
     return plt
 
 
-def _save(figure: Any, path: Path) -> None:
+def save(figure: Any, path: Path) -> None:
+    """Write a figure as PNG and forget it."""
     figure.tight_layout()
     with atomic_path(path) as part:
         figure.savefig(part, format="png")
-    _pyplot().close(figure)
+    pyplot().close(figure)
 
 
 def _grid(plt: Any, count: int) -> tuple[Any, list[Any]]:
@@ -71,7 +73,7 @@ def draw_learning(path: Path, runs: dict[str, list[dict[str, Any]]], metrics: di
     Args:
         path: PNG to write. runs: journal lines by modality. metrics: title of each metric, `homo (eV)`.
     """
-    plt = _pyplot()
+    plt = pyplot()
     figure, axes = _grid(plt, len(metrics) + 1)
     for modality, journal in runs.items():
         colour = COLOURS[modality]
@@ -89,11 +91,11 @@ def draw_learning(path: Path, runs: dict[str, list[dict[str, Any]]], metrics: di
     axes[0].legend(frameon=False)
     for axis, title in zip(axes[1:], metrics.values(), strict=True):
         axis.set(title=f"validation MAE, {title}", xlabel="step", ylim=(0, None))
-    _save(figure, path)
+    save(figure, path)
 
 
 def _parity(path: Path, targets: list[str], units: list[str], table: Any) -> None:
-    plt = _pyplot()
+    plt = pyplot()
     figure, axes = _grid(plt, len(targets))
     for axis, target, unit in zip(axes, targets, units, strict=True):
         true, predicted = table[f"{target}_true"].to_numpy(), table[f"{target}_pred"].to_numpy()
@@ -109,11 +111,11 @@ def _parity(path: Path, targets: list[str], units: list[str], table: Any) -> Non
         axis.set(
             title=f"{target}: MAE {mae:.3g} {unit}", xlabel=f"true ({unit})", ylabel=f"predicted ({unit})"
         )
-    _save(figure, path)
+    save(figure, path)
 
 
 def _gate(path: Path, gate: np.ndarray) -> None:
-    plt = _pyplot()
+    plt = pyplot()
     figure, axis = plt.subplots(figsize=(4.2, 3))
     axis.hist(gate, bins=40, color=BLUE)
     axis.axvline(float(gate.mean()), color=ORANGE, lw=1.5)
@@ -122,12 +124,12 @@ def _gate(path: Path, gate: np.ndarray) -> None:
         xlabel="0: text only    1: graph only",
         ylabel="molecules",
     )
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_comparison(path: Path, rows: list[dict[str, Any]], modalities: Sequence[str]) -> None:
     """Bars of each run's test MAE as a share of the better baseline's; `rows` as the table has them."""
-    plt = _pyplot()
+    plt = pyplot()
     figure, axis = plt.subplots(figsize=(1.5 + 1.1 * len(rows), 3.2))
     width = 0.8 / len(modalities)
     place = np.arange(len(rows))
@@ -139,4 +141,4 @@ def draw_comparison(path: Path, rows: list[dict[str, Any]], modalities: Sequence
     axis.set_xticks(place, [row["target"] for row in rows])
     axis.set(title="test MAE as a share of the better baseline (lower is better)")
     axis.legend(frameon=False)
-    _save(figure, path)
+    save(figure, path)

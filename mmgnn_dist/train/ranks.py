@@ -8,6 +8,7 @@ MASTER_PORT; without them the process is alone and needs no network at all.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -27,6 +28,7 @@ class Ranks:
     rank: int
     world: int
     device: torch.device
+    beat: Callable[[str], None] = lambda what: None
 
     @property
     def first(self) -> bool:
@@ -36,11 +38,13 @@ class Ranks:
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.world > 1:
+            self.beat("waiting for all ranks")
             dist.barrier()
 
     def total(self, values: torch.Tensor) -> torch.Tensor:
         """Sum over ranks, in place."""
         if self.world > 1:
+            self.beat("summing over ranks")
             dist.all_reduce(values)
         return values
 
@@ -56,21 +60,44 @@ class Ranks:
         """Every rank's value on the first rank, an empty list on the others."""
         if self.world == 1:
             return [value]
+        self.beat("gathering on the first rank")
         out: list[Any] | None = [None] * self.world if self.first else None
         dist.gather_object(value, out)
         return out or []
 
 
-def start_ranks(threads: int = 0) -> Ranks:
+def set_deterministic(wanted: bool) -> None:
+    """Let torch take only operations whose result is the same from run to run; before a GPU is used.
+
+    On one CPU thread all that a step does is so anyway. On GPUs sums by atomic additions (`index_add`, the
+    backward pass of gathers) are replaced, attention goes without the kernel whose backward pass adds in any
+    order, and an operation that has no such form raises an error.
+    """
+    if wanted:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+        torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(wanted)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cuda.enable_mem_efficient_sdp(not wanted)
+
+
+def start_ranks(threads: int = 0, patience: float = 1800.0) -> Ranks:
     """Join the process group, choose the device, and set the number of CPU threads.
 
     Args:
         threads: CPU threads of this rank; 0 divides the cores among the ranks of this machine.
+        patience: seconds that a rank waits for the others; torch's own limit, which names nobody, is longer.
 
     Raises:
-        UserError: if a launcher set only some of the variables.
+        UserError: if a launcher set only some of the variables, or there is no GPU where one is asked for.
     """
-    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+    there = torch.cuda.is_available()
+    if os.environ.setdefault("DS_ACCELERATOR", "cuda" if there else "cpu") == "cuda" and not there:
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+        raise UserError(
+            f"DS_ACCELERATOR=cuda, but no GPU is seen here (CUDA_VISIBLE_DEVICES={seen}): ask for one, or "
+            "set DS_ACCELERATOR=cpu"
+        )
     present = [name for name in LAUNCHED if name in os.environ]
     if present and len(present) < len(LAUNCHED) and "RANK" in present:
         missing = sorted(set(LAUNCHED) - set(present))
@@ -87,7 +114,7 @@ def start_ranks(threads: int = 0) -> Ranks:
     torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // here))
     if not dist.is_initialized():
         backend = "nccl" if device.type == "cuda" else "gloo"
-        limit = timedelta(minutes=30)
+        limit = timedelta(seconds=patience + 60)
         if launched:
             dist.init_process_group(backend, timeout=limit)
         else:

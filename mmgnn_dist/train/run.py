@@ -6,12 +6,13 @@ checkpoint, or finds itself done. Every rank calls it; launchers run `python -m 
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import platform
 import sys
+import time
 import traceback
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
@@ -21,7 +22,7 @@ import torch
 from mmgnn_dist.config import Recipe, load_recipe
 from mmgnn_dist.data.shards import MANIFEST
 from mmgnn_dist.errors import EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, EXIT_USER, UserError
-from mmgnn_dist.files import DISK_ERRORS, read_json, sha256, write_json
+from mmgnn_dist.files import DISK_ERRORS, hold, read_json, sha256, write_json
 from mmgnn_dist.models.matched import trainable
 from mmgnn_dist.models.partition import is_cut, wholes
 from mmgnn_dist.progress import Progress
@@ -31,9 +32,10 @@ from mmgnn_dist.train.ema import Average
 from mmgnn_dist.train.engine import BatchPlan, deepspeed_config, make_engine, shared_out
 from mmgnn_dist.train.evaluate import predict
 from mmgnn_dist.train.export import encoder_identity, export_model, fingerprint, load_export
+from mmgnn_dist.train.guards import Watch
 from mmgnn_dist.train.journal import Journal
 from mmgnn_dist.train.loop import Parts, State, Trainer
-from mmgnn_dist.train.ranks import Ranks, start_ranks
+from mmgnn_dist.train.ranks import Ranks, set_deterministic, start_ranks
 from mmgnn_dist.train.results import METRICS, done, write_results
 from mmgnn_dist.train.saving import Saver
 from mmgnn_dist.train.setup import Inputs, fit_scaler, open_inputs
@@ -41,6 +43,7 @@ from mmgnn_dist.train.textside import open_text
 from mmgnn_dist.train.track import Wandb, run_id
 
 PACKAGES = ("mmgnn_dist", "torch", "torch-geometric", "deepspeed", "transformers", "numpy", "pyarrow")
+LOST = 240.0  # seconds that a requeued job waits for the run directory
 log = logging.getLogger(__name__)
 
 
@@ -57,7 +60,8 @@ def run(folder: Path, quiet: bool = False) -> int:
         UserError: for wrong input.
     """
     recipe = load_recipe(folder / "recipe.yaml")
-    ranks = start_ranks(recipe.train.threads)
+    set_deterministic(recipe.train.deterministic)
+    ranks = start_ranks(recipe.train.threads, recipe.train.timeout)
     (folder / "logs").mkdir(exist_ok=True)
     lock = _only_one(folder) if ranks.first else None
     handler = _log_to(folder / "logs" / f"rank_{ranks.rank}.log")
@@ -65,8 +69,9 @@ def run(folder: Path, quiet: bool = False) -> int:
         if done(folder, recipe):
             return EXIT_DONE
         inputs = open_inputs(recipe, verify=ranks.first)
+        watch = Watch(folder / "logs", ranks.rank, ranks.world, recipe.train.timeout)
         with Progress(folder.name, quiet or not ranks.first) as progress:
-            return _train(folder, inputs, ranks, progress)
+            return _train(folder, inputs, replace(ranks, beat=watch.beat), progress, watch)
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
@@ -86,12 +91,17 @@ def _only_one(folder: Path) -> IO[str]:
     Raises:
         UserError: if another process trains it.
     """
-    lock = open(folder / "logs" / "lock", "w")  # noqa: SIM115  held, then closed by the caller
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise UserError(f"{folder} is being trained by another process: wait for it, or end it") from None
-    return lock
+    # a node that Slurm has lost may still compute for a while, or a file server keep the locks of a dead one
+    requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+    end = time.monotonic() + (LOST if requeued else 0)
+    while True:
+        try:
+            return hold(folder / "logs" / "lock")
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                told = "is being trained by another process: wait for it, or end it"
+                raise UserError(f"{folder} {told}") from None
+        time.sleep(0.5)
 
 
 def compute_type(recipe: Recipe, device: torch.device) -> torch.dtype | None:
@@ -119,7 +129,7 @@ def _log_to(path: Path) -> logging.Handler:
     return handler
 
 
-def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> int:
+def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress, watch: Watch) -> int:
     recipe, shards = inputs.recipe, inputs.shards
     train = recipe.train
     autocast = compute_type(recipe, ranks.device)
@@ -152,7 +162,8 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
     def export(best: State) -> None:
         export_model(folder / "export", model, scaler, {
             "step": best.step, "score": best.best, "targets": inputs.metrics, "backbone": backbone,
-            "encoder": encoder,
+            "encoder": encoder, "units": dict(zip(recipe.targets, inputs.units, strict=True)),
+            "kinds": dict(zip(recipe.targets, inputs.kinds, strict=True)),
         }, ranks.first)  # fmt: skip
 
     parts = Parts(
@@ -182,34 +193,35 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
             if (wrote := read_json(found / checkpoint.MANIFEST)["world"]) != ranks.world:
                 progress.say(f"it was written by {wrote} ranks and is converted for {ranks.world}")
     trainer = Trainer(parts, state, average)
-    try:
-        finished = trainer.run()
-    finally:
-        saver.close()
-    if finished:
-        last = ((n, p) for n, p in sorted(model.named_parameters()) if p.requires_grad)
-        prints = {
-            "weights": fingerprint(wholes(last)),
-            "averaged_weights": fingerprint(sorted(average.whole(ranks.first).items())),
-        }
-        best, best_scaler, about_best = load_export(
-            folder / "export", recipe, inputs.forms, text.source, into=model if is_cut(model) else None
-        )
-        found_test = predict(
-            best.to(ranks.device), inputs.ordered("test", text.tokens, ranks), best_scaler.to(ranks.device),
-            ranks, text.embeddings, train.save_vectors,
-        )  # fmt: skip
-        if found_test is not None:
-            facts = {
-                "steps": state.step, "best_step": about_best["step"], "seconds": round(state.seconds, 1),
-                "world": ranks.world, "precision": "bf16" if autocast else "fp32",
-                **size, **prints,
-            }  # fmt: skip
-            write_results(folder, inputs, found_test, facts)
-            parts.write("end", step=state.step, **read_json(folder / METRICS)["metrics"])
+    found_test = None
+    with watch:
+        try:
+            finished = trainer.run()
+        finally:
+            saver.close()
+        if finished:
+            last = ((n, p) for n, p in sorted(model.named_parameters()) if p.requires_grad)
+            prints = {
+                "weights": fingerprint(wholes(last)),
+                "averaged_weights": fingerprint(sorted(average.whole(ranks.first).items())),
+            }
+            best, best_scaler, about_best = load_export(
+                folder / "export", recipe, inputs.forms, text.source, into=model if is_cut(model) else None
+            )
+            found_test = predict(
+                best.to(ranks.device), inputs.ordered("test", text.tokens, ranks),
+                best_scaler.to(ranks.device), ranks, text.embeddings, train.save_vectors,
+            )  # fmt: skip
+    if found_test is not None:
+        facts = {
+            "steps": state.step, "best_step": about_best["step"], "skipped_steps": state.skipped,
+            "seconds": round(state.seconds, 1), "world": ranks.world,
+            "precision": "bf16" if autocast else "fp32", **size, **prints,
+        }  # fmt: skip
+        write_results(folder, inputs, found_test, facts)
+        parts.write("end", step=state.step, **read_json(folder / METRICS)["metrics"])
     if sink:
-        metrics = read_json(folder / METRICS)["metrics"] if finished else {}
-        sink.finish(metrics, sorted((folder / "plots").glob("*.png")) if finished else [])
+        sink.finish(read_json(folder / METRICS) if finished else None)
     if not finished:
         progress.say(f"stopped at step {state.step}; the same command continues")
     return EXIT_DONE if finished else EXIT_STOPPED

@@ -12,6 +12,7 @@ import torch
 from mmgnn_dist.chem.elements import MAX_Z
 from mmgnn_dist.chem.targets import readout_for
 from mmgnn_dist.config import Recipe
+from mmgnn_dist.data.balance import Costs
 from mmgnn_dist.data.context import fit_context
 from mmgnn_dist.data.encoder_files import EncoderFiles, resolve_encoder
 from mmgnn_dist.data.loader import Loader
@@ -21,12 +22,15 @@ from mmgnn_dist.data.stats import REFERENCED, check_labels, fit_references, labe
 from mmgnn_dist.data.textinput import TextChoice
 from mmgnn_dist.data.tokens import TokenSet
 from mmgnn_dist.errors import UserError, nearest
+from mmgnn_dist.models.balance import predict_costs
 from mmgnn_dist.models.fused import FusedModel, TextSource
 from mmgnn_dist.models.matched import Matched, match_width
 from mmgnn_dist.models.readout import Scaler
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.train.ranks import Ranks
 from mmgnn_dist.train.track import check_tracking
+
+EVALUATED = 64  # most molecules that a rank evaluates at a time, without train.micro_batch
 
 
 @dataclass
@@ -100,30 +104,39 @@ class Inputs:
 
     def training(self, tokens: TokenSet | None, ranks: Ranks) -> Loader:
         """Shuffled global batches of the training part, this rank's share of each."""
+        train = self.recipe.train
+        cut = ranks.world > 1 or train.micro_batch  # else there is nothing to balance
         return self._loader(
             self.split["train"],
             tokens,
-            rank=ranks.rank,
-            world=ranks.world,
-            micro=self.recipe.train.micro_batch,
-            choice=TextChoice.of(self.recipe.text, self.recipe.train.seed, training=True),
+            ranks,
+            batch=train.batch,
+            micro=train.micro_batch,
+            choice=TextChoice.of(self.recipe.text, train.seed, training=True),
+            costs=self.costs if cut else None,
         )
 
     def ordered(self, part: str, tokens: TokenSet | None, ranks: Ranks) -> Loader:
-        """A part in order, each molecule on one rank; a rank may have none if there are fewer than ranks."""
-        choice = TextChoice.of(self.recipe.text, self.recipe.train.seed, training=False)
-        cut = self.recipe.train.zero_stage == 3  # weights are gathered pass by pass, by all ranks together
+        """A part in order, each molecule on one rank; the batches are the same for any number of ranks."""
+        train = self.recipe.train
+        choice = TextChoice.of(self.recipe.text, train.seed, training=False)
+        batch = train.micro_batch or min(train.batch, EVALUATED)
+        cut = train.zero_stage == 3  # weights are gathered pass by pass, by all ranks together
         return self._loader(
-            self.split[part], tokens, rank=ranks.rank, world=ranks.world, shuffle=False, choice=choice,
-            fill=cut,
-        )  # fmt: skip
+            self.split[part], tokens, ranks, batch=batch, shuffle=False, choice=choice, fill=cut
+        )
 
-    def _loader(self, rows: np.ndarray, tokens: TokenSet | None, **options: Any) -> Loader:
+    @cached_property
+    def costs(self) -> Costs:
+        """What the molecules cost in training."""
+        return predict_costs(self.built, self.files, self.shards, self.split["train"])
+
+    def _loader(self, rows: np.ndarray, tokens: TokenSet | None, ranks: Ranks, **options: Any) -> Loader:
         recipe = self.recipe
         fields = list(recipe.text.fields) if tokens else None
         return Loader(
-            self.shards, rows, list(recipe.targets), tokens, fields, batch=recipe.train.batch,
-            seed=recipe.train.seed, **options,
+            self.shards, rows, list(recipe.targets), tokens, fields, seed=recipe.train.seed, rank=ranks.rank,
+            world=ranks.world, **options,
         )  # fmt: skip
 
 

@@ -1,19 +1,14 @@
 """What a run would cost, from its recipe and one real batch: `mmgnn train RECIPE --dry-run`.
 
 All checks of a run are made and one micro-batch of its own shard set is measured; nothing is trained and
-nothing written but missing token sidecars of the shard set, which the run would write too. On each rank, with
-P parameters of which T are trained, all of them float32 whatever the language model computes in (the copies
-in bf16 that its backward pass needs are among the activations):
-
-    weights 4 P    gradients 4 T    moments of AdamW 8 T    average of the weights 4 T
-
-From ZeRO stage 1 on the moments and a master copy of 4 T are shared among the ranks, from stage 2 the
-gradients too, at stage 3 weights and average (beside the layers that are gathered at a time). A frozen
-encoder is no part of training: its vectors are computed once for a shard set.
+nothing written but missing token sidecars of the shard set, which the run would write too. A frozen encoder
+is no part of training: its vectors are computed once for a shard set. `memory.py` says what each rank holds.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
@@ -29,6 +24,7 @@ from mmgnn_dist.models.cost import activation_bytes, count_flops, count_paramete
 from mmgnn_dist.models.fused import FusedModel, TextSource
 from mmgnn_dist.models.text import TextEncoder
 from mmgnn_dist.progress import Progress
+from mmgnn_dist.train.memory import memory
 from mmgnn_dist.train.ranks import Ranks, start_ranks
 from mmgnn_dist.train.run import compute_type
 from mmgnn_dist.train.schedule import total_steps
@@ -54,38 +50,36 @@ def summarise(recipe: Recipe, folder: Path, nproc: int, quiet: bool) -> list[dic
     planned = plan_runs(recipe, folder)
     ranks = Ranks(0, nproc, start_ranks(recipe.train.threads).device)
     with Progress("summary", quiet) as progress:
-        return [_summary(open_inputs(part, verify=False), ranks, progress) for part in planned.values()]
-
-
-def memory(parameters: int, trainable: int, activations: int, stage: int, world: int) -> dict[str, int]:
-    """Bytes on each rank by what they hold.
-
-    Args:
-        parameters, trainable: counts. activations: bytes. stage: of ZeRO. world: ranks.
-    """
-    held = {
-        "weights": 4 * parameters // (world if stage == 3 else 1),
-        "gradients": 4 * trainable // (world if stage >= 2 else 1),
-        "optimizer": 8 * trainable // (world if stage >= 1 else 1),
-        "master_copy": 4 * trainable // world if stage >= 1 else 0,
-        "average": 4 * trainable // (world if stage == 3 else 1),
-        "activations": activations,
-    }
-    return held | {"total": sum(held.values())}
+        return [
+            summary_of(open_inputs(part, verify=False), ranks, progress, compute_type(part, ranks.device))
+            for part in planned.values()
+        ]
 
 
 @dataclass
 class Measured:
-    """A pass over one micro-batch: operations forward by branch and in all, bytes kept for backward."""
+    """A pass over one micro-batch: operations forward by branch and in all, bytes kept for backward, time.
+
+    `seconds` is infinite where it was not measured.
+    """
 
     forward: dict[str, int]
     training: int
     activations: int
+    seconds: float
 
 
-def _summary(inputs: Inputs, ranks: Ranks, progress: Progress) -> dict[str, Any]:
+def summary_of(
+    inputs: Inputs, ranks: Ranks, progress: Progress, autocast: torch.dtype | None, timed: bool = False
+) -> dict[str, Any]:
+    """The cost of one recipe, as `summarise` gives it.
+
+    Args:
+        inputs: of the recipe. ranks: among which a step is shared. progress: of token sidecars.
+        autocast: type in which the language model computes, None for float32.
+        timed: measure `seconds_per_pass` too, forward and backward.
+    """
     recipe, train, text = inputs.recipe, inputs.recipe.train, inputs.recipe.text
-    autocast = compute_type(recipe, ranks.device)
     tokens = inputs.tokens(progress)
     loader = inputs.training(tokens, ranks)
     source, frozen = None, None
@@ -95,9 +89,13 @@ def _summary(inputs: Inputs, ranks: Ranks, progress: Progress) -> dict[str, Any]
         source = TextSource(inputs.files, tokens.blank, frozen.width if frozen else None)
     model = inputs.model(source, autocast).to(ranks.device)
     batch = next(loader.epoch(0)).micro[0].to(ranks.device)
-    measured = _measure(model, batch, frozen.width if frozen else None)
+    measured = _measure(model, batch, frozen.width if frozen else None, timed)
     parameters = count_parameters(model.named_parameters())
     total, trainable = (sum(column) for column in zip(*parameters.values(), strict=True))
+    largest = max(p.numel() for p in model.parameters())
+    held = memory(
+        total, trainable, largest, measured.activations, train.zero_stage, ranks.world, train.offload
+    )
     words = len(batch.tokens)
     encoder = measured.forward.get("text_encoder")
     summary: dict[str, Any] = {
@@ -119,9 +117,8 @@ def _summary(inputs: Inputs, ranks: Ranks, progress: Progress) -> dict[str, Any]
             "forward_per_molecule_by_branch": {b: n / batch.size for b, n in measured.forward.items()},
             "text_forward_per_token": encoder / words if encoder and words else None,
         },
-        "memory_bytes_per_rank": memory(
-            total, trainable, measured.activations, train.zero_stage, ranks.world
-        ),
+        "largest_parameter": largest,
+        "memory_bytes_per_rank": held.device | {"peak": held.peak},
         "steps": {
             "per_epoch": loader.steps_per_epoch,
             "total": total_steps(train, loader.steps_per_epoch),
@@ -131,12 +128,14 @@ def _summary(inputs: Inputs, ranks: Ranks, progress: Progress) -> dict[str, Any]
         },
         "measured_on": {"molecules": batch.size, "atoms": len(batch.z), "tokens": words},
     }
+    if timed:
+        summary["seconds_per_pass"] = measured.seconds
     if frozen is not None:
         summary["frozen_encoder"] = _once(frozen, batch)
     return summary
 
 
-def _measure(model: FusedModel, batch: Batch, width: int | None) -> Measured:
+def _measure(model: FusedModel, batch: Batch, width: int | None, timed: bool) -> Measured:
     """Run the model as training does; `width` of a frozen encoder's vectors, which may be anything."""
     model.train()
     vectors = torch.zeros(batch.size, width, device=batch.z.device) if width else None
@@ -146,7 +145,20 @@ def _measure(model: FusedModel, batch: Batch, width: int | None) -> Measured:
         return model(batch, vectors)[0]
 
     activations = activation_bytes(forward, there if vectors is None else [*there, vectors])
-    return Measured(*count_flops(model, forward), activations)
+    flop = count_flops(model, forward)
+    return Measured(*flop, activations, min(_times(forward)) if timed else float("inf"))
+
+
+def _times(forward: Callable[[], Tensor], repeats: int = 2) -> list[float]:
+    """Seconds of passes forward and backward; the first one, in which kernels are chosen, does not count."""
+    seconds = []
+    for _ in range(repeats + 1):
+        begin = time.perf_counter()
+        out = forward().sum()
+        out.backward()
+        out.item()  # waits for a GPU
+        seconds.append(time.perf_counter() - begin)
+    return seconds[1:]
 
 
 def _once(encoder: TextEncoder, batch: Batch) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def print_summary(runs: list[dict[str, Any]]) -> None:
 
 def _work(run: dict[str, Any]) -> Table:
     """Parameters and operations by branch."""
-    table = _table("branch", "parameters", "trainable", "forward per molecule")
+    table = make_table("branch", "parameters", "trainable", "forward per molecule")
     flop = run["flop"]
     work = flop["forward_per_molecule_by_branch"] | {"all": flop["forward_per_molecule"]}
     for branch, count in run["parameters"].items():
@@ -37,7 +37,7 @@ def _work(run: dict[str, Any]) -> Table:
 
 def _memory(held: dict[str, int]) -> Table:
     """Bytes on each rank."""
-    table = _table("memory per rank", "")
+    table = make_table("memory per rank", "")
     for name, count in held.items():
         if count:
             table.add_row(_words(name), scaled(count, "B"))
@@ -65,7 +65,8 @@ def _lines(run: dict[str, Any]) -> list[str]:
     ]
 
 
-def _table(first: str, *others: str) -> Table:
+def make_table(first: str, *others: str) -> Table:
+    """An empty table, its columns behind the first one to the right."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column(first)
     for heading in others:

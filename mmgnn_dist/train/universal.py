@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mmgnn_dist.train.ranks import Ranks
 
 
@@ -35,7 +37,7 @@ def load_universal(checkpoint: Path, tag: str, engine: Any, ranks: Ranks) -> Non
     config = engine._config  # the recipe's configuration is written before it is known what is continued
     config.load_universal_checkpoint = True
     try:
-        with _empty_shares(engine):
+        with _empty_shares(engine), _apart(engine):
             engine.load_checkpoint(str(place), tag=tag, load_module_strict=False)
     finally:
         config.load_universal_checkpoint = False
@@ -69,6 +71,24 @@ def _empty_shares(engine: Any) -> Iterator[None]:
     finally:
         for p in given:
             p._hp_mapping = None
+
+
+@contextmanager
+def _apart(engine: Any) -> Iterator[None]:
+    """Keep parameter groups apart: rates, decay and names as the recipe says, a count of steps for each.
+
+    DeepSpeed (0.19.8, `load_hp_checkpoint_state_from_checkpoint_dir_stage3`) gives all groups the settings of
+    the checkpoint's first one, and one tensor as their common count, which then grows with every group.
+    """
+    groups = engine.optimizer.param_groups
+    settings = [{key: value for key, value in group.items() if key != "params"} for group in groups]
+    try:
+        yield
+    finally:
+        for group, own in zip(groups, settings, strict=True):
+            group.update(own)
+        for state in engine.optimizer.optimizer.state.values():
+            state["step"] = torch.as_tensor(state["step"], dtype=torch.float32).clone()
 
 
 def _convert(folder: Path, source: str, target: str) -> str | None:

@@ -9,7 +9,7 @@ import torch
 from backbone_suite import BackboneSuite, assert_near
 from conftest_models import real_molecules
 from torch import Tensor
-from torch.nn.functional import silu
+from torch.nn.functional import linear, silu
 
 from mmgnn_dist.config import FAENetConfig, load_recipe
 from mmgnn_dist.errors import UserError
@@ -73,9 +73,8 @@ def naive_layers(model: FAENet, z: Tensor, pos: Tensor) -> list[Tensor]:
             total = torch.zeros(config.filters)
             for (receiver, j), (e, fade) in edges.items():
                 if receiver == i:
-                    total = (
-                        total + silu(block.down(h[j])) * silu(block.filter(torch.cat([e, h[j], h[i]]))) * fade
-                    )
+                    weight = linear(torch.cat([e, h[j], h[i]]), block.filter.weight, block.filter.bias)
+                    total = total + silu(block.down(h[j])) * silu(weight) * fade
             sums.append(total)
         messages = torch.stack(sums)
         shifted = messages - block.norm.mean_scale * messages.mean(0)

@@ -37,7 +37,7 @@ def tiny(tmp_path_factory) -> EncoderFiles:
 @pytest.fixture
 def found(tiny, monkeypatch):
     """Match a recipe's width with the tiny encoder in place of the recipe's."""
-    monkeypatch.setattr(matched, "resolve_encoder", lambda name, revision: tiny)
+    monkeypatch.setattr(matched, "resolve_encoder", lambda name, revision, random: tiny)
 
     def match(*words: str):
         return match_width(load_recipe(None, ["model.modality=width_matched", *words]), FORMS)

@@ -156,6 +156,12 @@ def test_two_processes_have_the_same_losses(two_worlds):
     assert np.abs(losses[1] / losses[0] - 1).max() < 1e-4
 
 
+def test_the_imbalance_of_every_step_is_logged(two_worlds):
+    one, two = ([line["imbalance"] for line in journal(run)] for run in two_worlds.values())
+    assert set(one) == {0.0} and len(two) == 55
+    assert 0 < np.mean(two) < 0.25  # nine molecules over two ranks: four and five, the lighter ones with five
+
+
 def test_a_rank_that_dies_ends_the_others(sample_shards, encoder, tmp_path):
     recipe = write_recipe(tmp_path, sample_shards.path, encoder=encoder)
     run = tmp_path / "run"

@@ -12,6 +12,7 @@ from command_line import journal, metrics, mmgnn, write_recipe
 from safetensors import safe_open
 
 from mmgnn_dist.cli import main
+from mmgnn_dist.config import load_recipe
 from mmgnn_dist.data.shards import ShardSet
 from mmgnn_dist.data.splits import load_split
 
@@ -73,6 +74,8 @@ def test_twin_takes_the_same_steps(trained):
     assert ids[0] == ids[1] and len(ids[0]) == 12
     rates = [[line["lr"]["backbone"] for line in journal(r)] for r in (run, run / "twins/graph")]
     assert rates[0] == rates[1]
+    groups = [load_recipe(folder / "recipe.yaml").track.group for folder in (run, run / "twins/graph")]
+    assert groups == ["small", "small"]
     assert "encoder" not in str(list(safe_open(run / "twins/graph/export/model.safetensors", "np").keys()))
 
 
@@ -87,7 +90,7 @@ def test_a_finished_run_is_not_trained_again(trained):
 def test_another_recipe_is_refused(trained):
     _, _, words = trained
     done = mmgnn(*words, "train.seed=5", code=2)
-    assert "train.seed differ" in done.stderr and "--run DIR" in done.stderr
+    assert "train.seed differ" in done.stderr and "give another directory" in done.stderr
 
 
 def test_evaluate_gives_the_metrics_of_the_run(trained, sample_shards):

@@ -6,7 +6,10 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from make_encoder import make_encoder
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.train import checkpoint
 
-KILLS = 30
+KILLS, IN_PREPARE = 30, 5
 
 
 @pytest.fixture
@@ -66,13 +69,38 @@ def test_a_deadline_saves_and_leaves(make_run):
     assert step and checkpoint.newest(run / "checkpoints").name == checkpoint.folder_of(step)
 
 
+def prepare_killed(to: Path, draw: random.Random) -> None:
+    """Prepare the bundled molecules, killed at random moments before."""
+    command = [sys.executable, "-m", "mmgnn_dist.cli", "data", "prepare", "sample", "--to", str(to)]
+    command.append("data.rows_per_shard=100")
+    partial = to.with_name(f"{to.name}.partial")
+    for _ in range(IN_PREPARE):
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            while not partial.is_dir():
+                assert process.poll() is None, "prepare ended before it was killed"
+                time.sleep(0.01)
+            time.sleep(draw.uniform(0, 1.5))
+            process.kill()
+        assert not to.exists()
+    subprocess.run(command, check=True)
+
+
 @pytest.mark.slow
-def test_thirty_kills_change_nothing(make_run):
-    """Two ranks, a checkpoint in every step; half of the kills wait for a checkpoint to be under way."""
+def test_thirty_kills_change_nothing(make_run, sample_shards, tmp_path):
+    """Two ranks, a checkpoint in every step; half of the kills wait for a checkpoint to be under way.
+
+    The molecules come from a preparation that was killed too; the reference has those of an undisturbed one.
+    """
+    draw = random.SystemRandom()
+    killed = tmp_path / "prepared"
+    prepare_killed(killed, draw)
+    names = sorted(path.relative_to(killed) for path in killed.rglob("*") if path.is_file())
+    for name in names:
+        assert (killed / name).read_bytes() == (sample_shards.path / name).read_bytes(), name
     settings = ["train.epochs=99", "train.max_steps=150", "train.checkpoint_every=1"]
-    reference, run = make_run("reference", *settings), make_run("run", *settings)
+    reference, run = make_run("reference", *settings), make_run("run", *settings, f"data.shards={killed}")
     end(start_ranks(reference, 2), 0)
-    draw, kills, inside = random.SystemRandom(), 0, 0
+    kills, inside = 0, 0
     while kills < KILLS:
         stands = checkpoint.complete(run / "checkpoints")
         step = int(stands[-1].name.removeprefix("step_")) if stands else 0
@@ -95,7 +123,7 @@ def test_thirty_kills_change_nothing(make_run):
         for stands in checkpoint.complete(run / "checkpoints"):
             assert checkpoint._fault(stands) is None, stands
     end(start_ranks(run, 2), 0)
-    print(f"{kills} kills, {inside} of them while a checkpoint was written")
+    print(f"{kills} kills, {inside} while a checkpoint was written, and {IN_PREPARE} inside prepare")
     for name in ("weights", "averaged_weights", "metrics"):
         assert metrics(run)[name] == metrics(reference)[name]
     lines = [[(line["step"], line["loss"]) for line in journal(place)] for place in (run, reference)]
@@ -103,7 +131,7 @@ def test_thirty_kills_change_nothing(make_run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [0, 1, 2])
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_worlds_that_change_see_the_same_molecules(make_run, stage):
     """2 -> 4 -> 1 -> 2 ranks, changed every ten steps."""
     settings = [

@@ -46,7 +46,7 @@ def test_every_backbone(summary, name):
     assert list(found["parameters"]) == ["backbone", "fusion", "readout", "all"]
     held, flop = found["memory_bytes_per_rank"], found["flop"]
     assert held["weights"] == 4 * count and held["optimizer"] == 8 * count
-    assert held["activations"] > 1000 and held["total"] == sum(held.values()) - held["total"]
+    assert held["activations"] > 1000 and held["peak"] == sum(held.values()) - held["peak"]
     by_branch = flop["forward_per_molecule_by_branch"]
     assert flop["forward_per_molecule"] == pytest.approx(sum(by_branch.values()))
     assert by_branch["backbone"] > by_branch["readout"] > 0
@@ -168,7 +168,7 @@ def test_memory_is_what_deepspeed_holds(stage):
     engine = make_engine(model, recipe, BatchPlan(32, 1, 1), start_ranks(1).device)
     engine.backward(sum(p.square().sum() for p in model.parameters()))
     engine.step()
-    found = memory(count, count, 0, stage, 1)
+    found = memory(count, count, 0, 0, stage, 1, "none").device
     inner = getattr(engine.optimizer, "optimizer", engine.optimizer)
     moments = [t for state in inner.state.values() for t in state.values() if t.dim()]
     assert _bytes(moments) == pytest.approx(found["optimizer"], rel=1e-3)
@@ -182,12 +182,21 @@ def _bytes(tensors) -> int:
 
 
 def test_memory_of_many_ranks():
-    assert memory(100, 60, 7, 0, 4) == {
+    whole = memory(100, 60, 10, 7, 0, 4, "none")
+    assert whole.device == {
         "weights": 400, "gradients": 240, "optimizer": 480, "master_copy": 0, "average": 240,
-        "activations": 7, "total": 1367,
+        "gathered": 0, "messages": 240, "activations": 7,
     }  # fmt: skip
-    shared = memory(100, 60, 7, 2, 4)
-    assert (shared["gradients"], shared["optimizer"], shared["master_copy"]) == (60, 120, 60)
+    assert whole.peak == 1360 + 240 and whole.host == {"checkpoint": 240}  # messages after the activations
+    shared = memory(100, 60, 70, 7, 2, 4, "none")
+    assert [shared.device[name] for name in ("gradients", "optimizer", "master_copy")] == [60, 120, 60]
+    assert shared.device["messages"] == 560  # the largest parameter is above all that is trained
+    moved = memory(100, 60, 10, 7, 3, 4, "parameters")
+    assert moved.peak == 400 + 2 * 4 * 60 + 7  # what is gathered, two buckets, activations
+    assert moved.host == {
+        "optimizer": 120, "master_copy": 60, "weights": 100, "average": 60, "gradients": 60,
+        "checkpoint": 240,
+    }  # fmt: skip
 
 
 def test_numbers_are_short():

@@ -51,7 +51,10 @@ def state_of(engine) -> dict[str, torch.Tensor]:
 
     DeepSpeed's own `safe_get_full_optimizer_state` knows the first parameter group only.
     """
-    found = {}
+    found = {
+        f"group/{group['name']}": torch.tensor([group["lr"], group["weight_decay"], group["peak"]])
+        for group in engine.optimizer.param_groups
+    }
     names = {p: name for name, p in engine.module.named_parameters() if p.requires_grad}
     if not engine.zero_optimization():
         for p, name in names.items():
@@ -60,6 +63,13 @@ def state_of(engine) -> dict[str, torch.Tensor]:
             found |= {f"{name}/weight": p, f"step/{name}": state["step"]}
         return {name: value.detach().clone().float() for name, value in found.items()}
     zero = engine.optimizer
+    if engine.zero_optimization_stage() == 3:
+        for p, name in names.items():
+            keys = {"weight": None, "exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq"}
+            found |= {f"{name}/{key}": zero.get_full_hp_param(p, state) for key, state in keys.items()}
+        flat = zero.fp32_partitioned_groups_flat
+        found |= {f"step/{i}": zero.optimizer.state[group]["step"] for i, group in enumerate(flat)}
+        return {name: value.detach().clone().float() for name, value in found.items()}
     for group, flat in zip(zero.bit16_groups, zero.single_partition_of_fp32_groups, strict=True):
         state = zero.optimizer.state[flat]
         for p in group:

@@ -1,0 +1,1 @@
+"""Where runs are computed: Slurm profiles, submission, the supervisor of a rank, following what runs."""

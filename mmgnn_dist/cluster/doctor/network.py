@@ -1,0 +1,152 @@
+"""What ranks need of each other: interfaces, names, a clock, a shared disk, and a fast all-reduce."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import socket
+import struct
+import time
+from pathlib import Path
+
+from mmgnn_dist.cluster.doctor.line import Line, fail, ok, warn
+
+SLOW_NAMES = 2.0  # seconds
+SKEW, FAR = 1.0, 30.0  # seconds between two clocks
+BYTES = 32 << 20  # of the tensor that is summed
+REPEATS = 5
+SLOW_NCCL = 1e9  # bytes/s: slower than any link between GPUs, so NCCL took the wrong one
+SLOW_DISK = 20e6  # bytes/s
+
+
+def addresses() -> dict[str, str]:
+    """IPv4 address of each interface that has one."""
+    found = {}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for _, name in socket.if_nameindex():
+            try:
+                answer = fcntl.ioctl(probe.fileno(), 0x8915, struct.pack("256s", name[:15].encode()))
+            except OSError:  # SIOCGIFADDR: it has none
+                continue
+            found[name] = socket.inet_ntoa(answer[20:24])
+    return found
+
+
+def interface() -> list[Line]:
+    """The interfaces that NCCL and GLOO are told to use are there and have an address."""
+    there = addresses()
+    names = ", ".join(f"{name} {address}" for name, address in there.items())
+    told = {name: os.environ.get(name, "") for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")}
+    cure = f"set interface in the profile to one of {', '.join(there)} (ip -br addr)"
+    for variable, value in told.items():
+        exact = variable.startswith("GLOO") or value.startswith("=")
+        wanted = [part for part in value.lstrip("=").split(",") if part]
+        if value.startswith("^"):
+            continue
+        lost = [w for w in wanted if not any(name == w if exact else name.startswith(w) for name in there)]
+        if lost:
+            return [fail("interface", f"{variable}={value}, but there is {names}", cure)]
+    chosen = told["GLOO_SOCKET_IFNAME"]
+    return [ok("interface", f"{chosen} {there[chosen]}" if chosen else f"left to choose: {names}")]
+
+
+def hosts() -> list[Line]:
+    """The names by which ranks find each other resolve, and soon."""
+    if chosen := os.environ.get("GLOO_SOCKET_IFNAME"):
+        return [ok("host names", f"not needed: ranks meet at the address of {chosen}")]
+    names = [os.environ.get("SLURMD_NODENAME"), socket.gethostname()]
+    for name in dict.fromkeys(name for name in names if name):
+        began = time.monotonic()
+        try:
+            address = socket.getaddrinfo(name, None, socket.AF_INET)[0][4][0]
+        except OSError as error:
+            cure = "set interface in the profile, so that addresses are used, or have it added to /etc/hosts"
+            return [fail("host names", f"{name} does not resolve ({error.strerror or error})", cure)]
+        if str(address).startswith("127.") and int(os.environ.get("SLURM_JOB_NUM_NODES", "1")) > 1:
+            cure = "set interface in the profile, so that ranks use the address that others reach"
+            return [fail("host names", f"{name} is {address}, which no other node reaches", cure)]
+        if (spent := time.monotonic() - began) > SLOW_NAMES:
+            cure = "set interface in the profile; its DNS is not reached from the nodes"
+            return [warn("host names", f"{name} is {address}, found after {spent:.0f} s", cure)]
+    return [ok("host names", f"{name} is {address}")]
+
+
+def disk(folder: Path, rank: int) -> list[Line]:
+    """Writing, locking and renaming in the shared folder, and its clock beside ours."""
+    path = folder / f"probe_{rank}"
+    cure = "put run directories on the disk that all nodes share: --dir, --run"
+    began = time.monotonic()
+    try:
+        with open(path.with_suffix(".part"), "wb") as probe:
+            fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            probe.write(os.urandom(BYTES))
+            probe.flush()
+            os.fsync(probe.fileno())
+        path.with_suffix(".part").rename(path)
+    except OSError as error:
+        return [fail("shared disk", f"{folder}: {error.strerror}", cure)]
+    rate = BYTES / (time.monotonic() - began)
+    skew = abs(path.stat().st_mtime - time.time())
+    path.unlink()
+    found = f"{folder}: {rate / 1e6:.0f} MB/s, locks, renames"
+    lines = [warn("shared disk", found, cure) if rate < SLOW_DISK else ok("shared disk", found)]
+    if skew > SKEW:
+        what = f"{skew:.0f} s from that of {folder}"
+        lines.append(
+            (fail if skew > FAR else warn)("clock", what, "have the site set the clock (chrony, NTP)")
+        )
+    return lines
+
+
+def together(rank: int, world: int) -> list[Line]:
+    """Join all ranks, compare clocks, and measure the all-reduce that gradients take.
+
+    The environment holds what torch.distributed needs. Bandwidth is bytes times 2 (n - 1) / n a second, that
+    of one link in a ring.
+    """
+    import torch
+    import torch.distributed as dist
+
+    from mmgnn_dist.train.ranks import start_ranks
+
+    device = start_ranks(1).device
+    times = [torch.zeros(1, dtype=torch.float64, device=device) for _ in range(world)]
+    values = torch.ones(BYTES // 4, device=device)
+    dist.all_reduce(values)
+    dist.barrier()
+    dist.all_gather(times, torch.tensor([time.time()], dtype=torch.float64, device=device))
+    dist.barrier()
+    began = time.monotonic()
+    for _ in range(REPEATS):
+        dist.all_reduce(values)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    spent = (time.monotonic() - began) / REPEATS
+    right = bool((values == float(world) ** (REPEATS + 1)).all())
+    dist.destroy_process_group()
+    if rank:
+        return []
+    clocks = [float(value) for value in times]
+    skew = max(clocks) - min(clocks)
+    rate = BYTES * 2 * (world - 1) / world / spent
+    backend = "NCCL" if device.type == "cuda" else "gloo"
+    found = f"{backend}, {world} ranks: {rate / 1e9:.2f} GB/s"
+    what = "all-reduce"
+    if not right:
+        lines = [fail(what, f"{backend} gives a wrong sum", "try NCCL_P2P_DISABLE=1, and tell the site")]
+    elif backend == "NCCL" and rate < SLOW_NCCL:
+        lines = [warn(what, found, "set interface to the fast network, look at NCCL_DEBUG=INFO")]
+    else:
+        lines = [ok(what, found)]
+    if skew > SKEW:
+        cure = "have the site set the clocks (chrony, NTP)"
+        lines.append((fail if skew > FAR else warn)("clock", f"nodes differ by {skew:.1f} s", cure))
+    else:
+        lines.append(ok("clock", f"nodes differ by {max(0.0, skew):.2f} s at most"))
+    return lines
+
+
+def plain(error: BaseException) -> str:
+    """An error in one line."""
+    return re.sub(r"\s+", " ", f"{type(error).__name__}: {error}").strip()[:300]

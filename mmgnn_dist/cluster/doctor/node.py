@@ -1,0 +1,176 @@
+"""What one node has: packages, GPUs, temporary and shared memory, limits, caches, the recipe's files."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+from mmgnn_dist.cluster.doctor.line import Line, fail, ok, warn
+from mmgnn_dist.config import Recipe
+from mmgnn_dist.data.engine import OBJECT_STORE
+from mmgnn_dist.errors import UserError
+
+NEEDED = ("data", "train")  # extras without which nothing works
+SOCKET = 107  # bytes that the path of a socket may have (sun_path)
+RAY = "/ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store"  # what Ray appends
+LEAST_TMP, GOOD_TMP = 1 << 30, 4 << 30
+GOOD_FILES, LEAST_FILES = 4096, 1024
+
+
+def check_node(recipe: Recipe, gpus: int) -> list[Line]:
+    """All checks of this node; `gpus` are those that each node is asked for."""
+    checks: list[Callable[[], list[Line]]] = [
+        packages, lambda: devices(gpus), temporary, shared_memory, limits, cache, lambda: files(recipe),
+    ]  # fmt: skip
+    return [line for check in checks for line in check()]
+
+
+def packages() -> list[Line]:
+    """Versions of what is installed against what pyproject.toml asks for."""
+    from packaging.requirements import Requirement
+
+    try:
+        wanted = [Requirement(text) for text in metadata.requires("mmgnn_dist") or []]
+    except metadata.PackageNotFoundError:
+        return [
+            fail("packages", "mmgnn_dist is not installed for this Python", "pip install 'mmgnn_dist[all]'")
+        ]
+    lines, fine = [], []
+    for one in wanted:
+        extra = next((e for e in _extras() if one.marker and one.marker.evaluate({"extra": e})), None)
+        if one.marker and extra in (None, "dev", "all"):
+            continue
+        cure = f"pip install '{one.name}{one.specifier}'"
+        try:
+            found = metadata.version(one.name)
+        except metadata.PackageNotFoundError:
+            needed = extra is None or extra in NEEDED
+            lines.append((fail if needed else warn)("packages", f"{one.name} is missing", cure))
+            continue
+        if one.specifier.contains(found, prereleases=True):
+            fine.append(f"{one.name} {found}")
+        else:
+            lines.append(fail("packages", f"{one.name} {found}, wanted {one.specifier}", cure))
+    fine = list(dict.fromkeys(fine))
+    shown = [
+        text for text in fine if text.split()[0] in ("torch", "deepspeed", "ray", "transformers", "wandb")
+    ]
+    return lines or [ok("packages", f"{', '.join(shown)} and {len(fine) - len(shown)} more")]
+
+
+def _extras() -> list[str]:
+    return metadata.metadata("mmgnn_dist").get_all("Provides-Extra") or []
+
+
+def devices(wanted: int) -> list[Line]:
+    """GPUs: as many as wanted, each computes."""
+    import torch
+
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if found < wanted:
+        cure = "ask for them (gpus_per_node), see nvidia-smi there, and whether torch is built for CUDA"
+        return [fail("GPUs", f"{found} where {wanted} are asked for", cure)]
+    if not found and Path("/dev/nvidia0").exists():
+        cure = "install a torch that is built for this driver's CUDA: nvidia-smi names it"
+        return [fail("GPUs", f"there is one, but torch {torch.__version__} cannot use it", cure)]
+    if not found:
+        return [ok("GPUs", "none, and none asked for: the CPU trains")]
+    lines = []
+    for number in range(found):
+        name = torch.cuda.get_device_name(number)
+        free, total = torch.cuda.mem_get_info(number)
+        one = torch.ones(256, 256, device=f"cuda:{number}")
+        if float((one @ one).sum()) != 256.0**3:
+            lines.append(
+                fail("GPUs", f"{number} ({name}) computes wrongly", "leave its node out, tell the site")
+            )
+        elif free < total / 2:
+            text = f"{number} ({name}) has {free >> 30} of {total >> 30} GiB free"
+            lines.append(warn("GPUs", text, "end what else runs on it: nvidia-smi"))
+    return lines or [ok("GPUs", f"{found} x {torch.cuda.get_device_name(0)}")]
+
+
+def temporary() -> list[Line]:
+    """Room in the folder of temporary files, and whether Ray's sockets fit below it."""
+    folder = Path(os.environ.get("TMPDIR", "/tmp"))
+    cure = "set scratch in the profile (or TMPDIR) to another folder, or empty it"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return [fail("temporary files", f"{folder} cannot be written", cure)]
+    free, inodes = shutil.disk_usage(folder).free, os.statvfs(folder)
+    room = f"{folder} has {free / 2**30:.1f} GiB free"
+    if free < LEAST_TMP or (inodes.f_files and not inodes.f_favail):
+        return [fail("temporary files", room if free < LEAST_TMP else f"{folder} has no inode left", cure)]
+    length = len(str(folder)) + len(RAY)
+    if length > SOCKET:
+        short = "set scratch in the profile (or TMPDIR) to a short path: /tmp"
+        return [
+            fail("temporary files", f"{folder} is too long for Ray's sockets by {length - SOCKET}", short)
+        ]
+    return [warn("temporary files", room, cure)] if free < GOOD_TMP else [ok("temporary files", room)]
+
+
+def shared_memory() -> list[Line]:
+    """Room in /dev/shm, where Ray keeps objects and NCCL its buffers."""
+    free = shutil.disk_usage("/dev/shm").free
+    found = f"/dev/shm has {free / 2**30:.1f} GiB free"
+    if free < 2 * OBJECT_STORE:
+        return [
+            warn(
+                "shared memory", found, "in a container start it with --shm-size=2g; else remove what is left"
+            )
+        ]
+    return [ok("shared memory", found)]
+
+
+def limits() -> list[Line]:
+    """Open files, processes, and locked memory where there is InfiniBand."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lines, cure = [], "add 'ulimit -n 65536' to setup of the profile; the hard limit is the site's"
+    found = f"{files[0]} open files ({files[1]} at most)"
+    if files[0] < GOOD_FILES:
+        lines.append((fail if files[0] < LEAST_FILES else warn)("limits", found, cure))
+    processes = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    if 0 <= processes < LEAST_FILES:
+        lines.append(warn("limits", f"{processes} processes and threads", "add 'ulimit -u 16384' to setup"))
+    locked = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+    if locked != resource.RLIM_INFINITY and any(Path("/sys/class").glob("infiniband/*")):
+        text = f"{locked >> 10} KiB of locked memory, and InfiniBand needs more"
+        lines.append(warn("limits", text, "ask the site for 'ulimit -l unlimited' (PropagateResourceLimits)"))
+    return lines or [ok("limits", found)]
+
+
+def cache() -> list[Line]:
+    """The folder of Hugging Face models can be read and written."""
+    folder = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
+        cure = "set cache in the profile (or HF_HOME) to a folder of yours on a shared disk"
+        return [warn("model cache", f"{folder} cannot be written", cure)]
+    return [ok("model cache", str(folder))]
+
+
+def files(recipe: Recipe) -> list[Line]:
+    """The encoder, and the shard set if the recipe names one."""
+    from mmgnn_dist.data.encoder_files import resolve_encoder
+    from mmgnn_dist.data.shards import ShardSet
+
+    text, lines = recipe.text, []
+    try:
+        found = resolve_encoder(text.encoder, text.revision, text.random)
+        lines.append(ok("encoder", f"{found.name} in {found.folder}"))
+    except UserError as error:
+        lines.append(fail("encoder", str(error), f"give a whole model as text.encoder: {FETCH}"))
+    if recipe.data.shards is not None:
+        try:
+            shards = ShardSet.open(recipe.data.shards, verify=False)
+            lines.append(ok("shards", f"{recipe.data.shards}: {shards.rows} molecules"))
+        except UserError as error:
+            lines.append(fail("shards", str(error), "prepare them on a disk that all nodes see"))
+    return lines
+
+
+FETCH = "mmgnn fetch-model NAME@REVISION where there is internet, with HF_HOME on a shared disk"

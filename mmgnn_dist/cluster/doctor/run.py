@@ -1,0 +1,169 @@
+"""Examinations: of this machine, and of the nodes of a profile by a job of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from mmgnn_dist.cluster import slurm
+from mmgnn_dist.cluster.doctor.line import Line, fail, ok
+from mmgnn_dist.cluster.doctor.rank import Examine
+from mmgnn_dist.cluster.doctor.settings import check_settings
+from mmgnn_dist.cluster.profile import Profile, load_profile
+from mmgnn_dist.cluster.script import mounts_of, parameters
+from mmgnn_dist.cluster.snapshot import take_snapshot
+from mmgnn_dist.cluster.submit import check_paths, send
+from mmgnn_dist.config import Recipe
+from mmgnn_dist.errors import UserError
+from mmgnn_dist.files import read_json, write_json
+from mmgnn_dist.train.launch import free_port
+
+Found = list[tuple[str, Line]]  # the node, and what it found
+HERE = 180.0  # seconds that an examination of this machine may take
+QUEUE = 600.0  # seconds that the job may wait and take
+LIMIT = "00:10:00"
+
+
+def examine_here(recipe: Recipe) -> Found:
+    """Look at this machine, with as many ranks as it has GPUs, two without."""
+    import torch
+
+    world = torch.cuda.device_count() if torch.cuda.is_available() else 2
+    folder = Path(tempfile.mkdtemp(prefix=".mmgnn-doctor-", dir=Path.cwd()))
+    try:
+        _write_ask(folder, recipe, 0, world)
+        port = free_port()
+        ranks = []
+        for rank in range(world):
+            place: dict[str, object] = {
+                "RANK": rank,
+                "LOCAL_RANK": rank,
+                "WORLD_SIZE": world,
+                "LOCAL_WORLD_SIZE": world,
+            }
+            place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            environment = os.environ | {key: str(value) for key, value in place.items()}
+            words = [sys.executable, "-m", "mmgnn_dist.cluster.doctor.rank", str(folder)]
+            ranks.append(
+                subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            )
+        try:
+            said = [process.communicate(timeout=HERE)[1] for process in ranks]
+        except subprocess.TimeoutExpired:
+            said = [b"no answer"]
+        finally:
+            for process in ranks:
+                process.kill()
+        last = next(
+            (text.decode(errors="replace").strip().splitlines()[-1] for text in said if text.strip()), ""
+        )
+        here = socket.gethostname()
+        return [*((here, line) for line in check_settings()), *_read(folder, world, last)]
+    finally:
+        shutil.rmtree(folder)
+
+
+def examine_cluster(recipe: Recipe, path: Path, base: Path) -> Found:
+    """Look at Slurm, then at the nodes of a profile by a job that runs a rank for each task.
+
+    Raises:
+        UserError: for a wrong profile, or where there is no Slurm.
+    """
+    profile = load_profile(path)
+    check_paths(profile, path)
+    found: Found = [(socket.gethostname(), line) for line in check_settings()]
+    slurm.check_profile(profile, path)
+    folder = base.resolve() / time.strftime("%Y%m%d-%H%M%S")
+    code = take_snapshot(base.resolve() / "code")
+    short = profile.model_copy(update={"time": LIMIT})
+    _write_ask(folder, recipe, profile.gpus_per_node, profile.world)
+    mounts = mounts_of(profile, base.resolve(), [recipe])
+    options = parameters(short, "mmgnn-doctor", [folder], code, mounts) | {"teardown": None}
+    (job,) = send(folder, profile, options, [Examine(folder)], mounts)
+    number = str(job.job_id)
+    last = _wait(folder, profile, number)
+    found += _read(folder, profile.world, last)
+    if last.startswith("PENDING"):
+        slurm.ask("scancel", number)
+    return found
+
+
+def _write_ask(folder: Path, recipe: Recipe, gpus: int, world: int) -> None:
+    recipe.save(folder / "recipe.yaml")
+    write_json(folder / "ask.json", {"gpus": gpus, "world": world})
+
+
+def _wait(folder: Path, profile: Profile, job: str) -> str:
+    """Wait for all findings or the job's end; returns its state and last words."""
+    end = time.monotonic() + QUEUE
+    while True:
+        state = slurm.job_states([job])[job]
+        if all((folder / f"done_{rank}.json").exists() for rank in range(profile.world)):
+            return state
+        if not state.startswith(slurm.ACTIVE) or time.monotonic() > end:
+            time.sleep(2)  # what was written last may be seen late
+            logs = "\n".join(path.read_text(errors="replace") for path in sorted(folder.glob("*_log.out")))
+            lines = [line for line in logs.splitlines() if line.strip()]
+            return f"{state}, {lines[-1]}" if lines else state
+        time.sleep(0.5)
+
+
+def _read(folder: Path, world: int, last: str) -> Found:
+    """Findings of all ranks; one that left none is a finding too."""
+    found: Found = []
+    where = ""
+    for rank in range(world):
+        path, done = folder / f"rank_{rank}.json", folder / f"done_{rank}.json"
+        if path.exists():
+            content = read_json(path)
+            where = content["node"]
+            found += [(where, Line(**line)) for line in content["lines"]]
+        if done.exists():
+            found += [(where, Line(**line)) for line in read_json(done)]
+        else:
+            cure = "look at the job's log and Slurm's reason (squeue, scontrol show job)"
+            found.append((f"rank {rank}", fail("answer", f"none ({last or 'it said nothing'})", cure)))
+    if all((folder / f"done_{rank}.json").exists() for rank in range(world)):
+        found.append(("", ok("answer", f"{world} ranks")))
+    return found
+
+
+def grouped(found: Found) -> list[dict[str, Any]]:
+    """The lines, those that several nodes share once, with the nodes."""
+    nodes: dict[Line, list[str]] = {}
+    for node, line in found:
+        nodes.setdefault(line, []).append(node)
+    return [
+        {"what": line.what, "level": line.level, "found": line.found, "cure": line.cure,
+         "nodes": list(dict.fromkeys(node for node in where if node))}
+        for line, where in nodes.items()
+    ]  # fmt: skip
+
+
+def print_lines(lines: Iterable[dict[str, Any]]) -> None:
+    """One line each, and its cure below it."""
+    for line in lines:
+        nodes = f"  [{', '.join(line['nodes'])}]" if line["nodes"] else ""
+        print(f"{line['level']:4s}  {line['what']:15s}  {line['found']}{nodes}")
+        if line["cure"]:
+            print(f"{'':23s}cure: {line['cure']}")
+
+
+def judge(lines: list[dict[str, Any]]) -> None:
+    """Raise if anything fails.
+
+    Raises:
+        UserError: with how many and which.
+    """
+    wrong = [line["what"] for line in lines if line["level"] == "FAIL"]
+    if wrong:
+        names = ", ".join(dict.fromkeys(wrong))
+        raise UserError(f"{len(wrong)} of {len(lines)} checks failed ({names}): the cures stand beside them")

@@ -1,0 +1,116 @@
+"""A profile: where on a cluster to run, one YAML of `slurm/` a site or queue, typed as recipes are.
+
+A recipe says what is computed and a profile where, so that either can change without the other. Everything
+Slurm knows by itself (which partitions there are, how long a job may be) is asked of Slurm, not written here.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from mmgnn_dist.config.load import load_section
+from mmgnn_dist.config.section import Section
+
+OWN = {
+    "account", "array", "constraint", "cpus-per-task", "dependency", "error", "gpus-per-node", "job-name",
+    "mem", "no-requeue", "nodes", "ntasks-per-node", "open-mode", "output", "partition", "qos", "requeue",
+    "signal", "time",
+}  # fmt: skip
+TIME = re.compile(r"(?:(\d+)-)?(\d{1,2}):(\d{2}):(\d{2})")
+
+
+class Container(Section):
+    """Run the ranks in a container image that holds Python and what mmgnn_dist needs."""
+
+    kind: Literal["apptainer", "pyxis"]
+    image: str = Field(description="file, or for pyxis a name that enroot imports")
+    mounts: list[str] = Field([], description="SOURCE:TARGET beyond what the run reads and writes")
+    python: str = Field("python3", description="the interpreter in the image")
+
+
+class Profile(Section):
+    """Where to run."""
+
+    nodes: int = Field(1, ge=1)
+    tasks_per_node: int = Field(1, ge=1, description="ranks on a node; with GPUs one for each")
+    gpus_per_node: int = Field(0, ge=0)
+    gpu_type: str | None = Field(None, description="as Slurm calls it: a100")
+    cpus_per_task: int = Field(1, ge=1)
+    memory_gb: int | None = Field(None, ge=1, description="of a node; none: the partition's default")
+    account: str | None = None
+    partition: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    time: str = Field(
+        "01:00:00", description="HH:MM:SS or D-HH:MM:SS, quoted (YAML takes 1:00:00 for a number)"
+    )
+    signal_lead: int = Field(90, ge=0, description="seconds before the end at which Slurm sends USR2")
+    max_restarts: int = Field(20, ge=0, description="how often a run goes back to the queue")
+    modules: list[str] = Field([], description="for `module load`")
+    setup: list[str] = Field([], description="shell lines on the first node before the ranks start")
+    environment: dict[str, str] = Field({}, description="variables of the ranks")
+    interface: str | None = Field(None, description="network interface of NCCL and GLOO: hsn0, ib0, lo")
+    scratch: Path | None = Field(None, description="folder of temporary files, TMPDIR of the ranks")
+    cache: Path | None = Field(None, description="folder of Hugging Face models, HF_HOME: must be shared")
+    python: str | None = Field(None, description="interpreter on the nodes; none: the one that submits")
+    container: Container | None = None
+    sbatch: list[str] = Field([], description="more options of sbatch: --reservation=course")
+
+    @property
+    def world(self) -> int:
+        """Ranks in all."""
+        return self.nodes * self.tasks_per_node
+
+    @property
+    def minutes(self) -> int:
+        """The time limit, whole minutes."""
+        found = TIME.fullmatch(self.time)
+        assert found
+        days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+        return (days * 24 + hours) * 60 + minutes + (seconds > 0)
+
+    def models(self) -> dict[str, str]:
+        """Variables that say where models are, for the ranks and for the checks of the login node alike."""
+        found = {"HF_HUB_OFFLINE": "1"} | ({"HF_HOME": str(self.cache)} if self.cache else {})
+        return found | {key: value for key, value in self.environment.items() if key.startswith("HF_")}
+
+    @field_validator("time", mode="after")
+    @classmethod
+    def _time(cls, value: str) -> str:
+        found = TIME.fullmatch(value)
+        if not found or not any(int(part or 0) for part in found.groups()):
+            raise ValueError(f"time={value!r} is no time limit: write HH:MM:SS or D-HH:MM:SS, quoted")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Profile:
+        if self.gpus_per_node and self.tasks_per_node != self.gpus_per_node:
+            raise ValueError(
+                f"tasks_per_node={self.tasks_per_node} with gpus_per_node={self.gpus_per_node}: "
+                "every GPU has one rank, give both the same number"
+            )
+        if self.gpu_type and not self.gpus_per_node:
+            raise ValueError(f"gpu_type={self.gpu_type} without gpus_per_node: say how many")
+        for line in self.sbatch:
+            if not line.startswith("--"):
+                raise ValueError(f"sbatch: '{line}' is no option: write --NAME=VALUE")
+            if line[2:].partition("=")[0] in OWN:
+                raise ValueError(
+                    f"sbatch: '{line}' is the profile's own or is set by mmgnn submit: leave it out"
+                )
+        if self.container and self.python:
+            raise ValueError("python and container together: the interpreter of an image is container.python")
+        return self
+
+
+def load_profile(path: Path) -> Profile:
+    """Read and check a profile.
+
+    Raises:
+        UserError: with one line, for anything that is wrong.
+    """
+    return load_section(path, Profile, "profile", "slurm/generic.yaml")

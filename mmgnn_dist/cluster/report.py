@@ -1,0 +1,65 @@
+"""The report of an array: mean and standard deviation of the test errors over its folds and seeds."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from pathlib import Path
+from typing import Any
+
+from mmgnn_dist.files import read_json, write_json, write_text
+
+METRICS = "metrics.json"
+MEMBER = re.compile(r"(fold_\d+)?_?(seed_\d+)?")
+
+
+class Report:
+    """What submitit pickles for the job that follows an array.
+
+    Args:
+        base: folder of the array. runs: its run directories.
+    """
+
+    def __init__(self, base: Path, runs: list[Path]) -> None:
+        self.base, self.runs = str(base), [str(run) for run in runs]
+
+    def __call__(self) -> str:
+        """Write `report.md` and `report.json`; returns the path of the table."""
+        return str(write_table(Path(self.base), [Path(run) for run in self.runs]))
+
+
+def write_table(base: Path, runs: list[Path]) -> Path:
+    """Write the table over the runs that are finished, and name those that are not."""
+    groups: dict[str, dict[str, list[float]]] = {}
+    missing = []
+    for run in runs:
+        if not (run / METRICS).is_file():
+            missing.append(str(run.relative_to(base)) if run != base else run.name)
+            continue
+        group = groups.setdefault(_group(base, run), {})
+        for name, value in read_json(run / METRICS)["metrics"].items():
+            if value is not None:
+                group.setdefault(name, []).append(value)
+    rows: list[dict[str, Any]] = [
+        {
+            "group": group, "metric": name, "mean": statistics.fmean(values), "runs": len(values),
+            "sd": statistics.stdev(values) if len(values) > 1 else None,
+        }
+        for group, metrics in groups.items() for name, values in metrics.items()
+    ]  # fmt: skip
+    lines = ["# Test errors over folds and seeds", "", "| run | metric | mean | sd | runs |"]
+    lines += ["|---|---|---|---|---|"]
+    for row in rows:
+        sd = "" if row["sd"] is None else f"{row['sd']:.4g}"
+        lines.append(f"| {row['group']} | {row['metric']} | {row['mean']:.5g} | {sd} | {row['runs']} |")
+    if missing:
+        lines += ["", f"Not finished: {', '.join(missing)} (`mmgnn status` says why)."]
+    write_json(base / "report.json", {"rows": rows, "missing": missing})
+    write_text(base / "report.md", "\n".join(lines) + "\n")
+    return base / "report.md"
+
+
+def _group(base: Path, run: Path) -> str:
+    """The part of a run's path that is no fold and no seed: `main`, or `twins/graph`."""
+    parts = [part for part in run.relative_to(base).parts if not MEMBER.fullmatch(part)]
+    return "/".join(parts) or "main"

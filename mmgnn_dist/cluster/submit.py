@@ -1,0 +1,223 @@
+"""`mmgnn submit RECIPE --profile FILE`: all checks first, then one job, or an array and its report.
+
+What cannot run is refused here, on the login node: recipe, shards, encoder and split by the checks of
+training, the profile by Slurm itself. A job holds a frozen copy of the code and the run directory's name,
+nothing else; it starts, continues, or finds itself done (`train/run.py`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmgnn_dist.cluster import slurm
+from mmgnn_dist.cluster.follow import JOB, REPORT
+from mmgnn_dist.cluster.profile import Profile, load_profile
+from mmgnn_dist.cluster.report import Report
+from mmgnn_dist.cluster.script import interpreter, mounts_of, parameters
+from mmgnn_dist.cluster.snapshot import take_snapshot
+from mmgnn_dist.cluster.task import Task
+from mmgnn_dist.config import Recipe
+from mmgnn_dist.errors import UserError, need
+from mmgnn_dist.files import read_json, write_json
+from mmgnn_dist.progress import Progress
+from mmgnn_dist.train.engine import BatchPlan
+from mmgnn_dist.train.ranks import Ranks
+from mmgnn_dist.train.schedule import total_steps
+from mmgnn_dist.train.session import plan_runs
+from mmgnn_dist.train.setup import open_inputs
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would be submitted.
+
+    Attributes:
+        base: folder of everything. runs: run directories with their recipes, one array element each.
+        profile: where to run. batches: how each run's global batch is cut. steps: of each run.
+    """
+
+    base: Path
+    runs: dict[Path, Recipe]
+    profile: Profile
+    batches: list[BatchPlan]
+    steps: list[int]
+
+    def script(self) -> str:
+        """The batch script, as submitit writes it; the copy of the code is made when it is submitted."""
+        from submitit.slurm.slurm import _make_sbatch_string
+
+        code = self.base / "slurm" / "code" / "SNAPSHOT"
+        options = parameters(self.profile, self.name, list(self.runs), code, self.mounts)
+        count = len(self.runs) if len(self.runs) > 1 else None
+        python = interpreter(self.profile, sys.executable, self.mounts)
+        command = f"{python} -u -m submitit.core._submit {self.base / 'slurm'}"
+        given = {key: value for key, value in options.items() if value is not None}
+        given["wckey"] = None
+        text: str = _make_sbatch_string(command, self.base / "slurm", map_count=count, **given)
+        return text
+
+    @property
+    def mounts(self) -> list[str]:
+        """What a container is shown."""
+        return mounts_of(self.profile, self.base, list(self.runs.values()))
+
+    @property
+    def name(self) -> str:
+        """Name of the job in Slurm."""
+        return next(iter(self.runs.values())).name
+
+
+def make_plan(
+    recipe: Recipe, profile_path: Path, base: Path, folds: list[int], seeds: list[int], quiet: bool
+) -> Plan:
+    """Check everything; writes nothing but missing token sidecars of the shard set.
+
+    Args:
+        recipe: the recipe. profile_path: file of the profile. base: run directory, or the array's folder.
+        folds: of the split, and seeds: one run for each pair; empty: the recipe's own. quiet: no progress.
+
+    Raises:
+        UserError: for whatever training or Slurm would refuse.
+    """
+    if "SLURM_JOB_ID" in os.environ:
+        raise UserError("this is inside of a Slurm job already: submit from a login node")
+    try:
+        import submitit  # noqa: F401
+    except ImportError:
+        raise need("submitit", "slurm") from None
+    profile = load_profile(profile_path)
+    check_paths(profile, profile_path)
+    if slurm.here():
+        slurm.check_profile(profile, profile_path)
+    base = base.resolve()
+    if (folds or seeds) and recipe.track.group is None:
+        track = recipe.track.model_copy(update={"group": recipe.name})
+        recipe = recipe.model_copy(update={"track": track})
+    runs: dict[Path, Recipe] = {}
+    whole: list[int | None] = [None]
+    for fold, seed in itertools.product(folds or whole, seeds or whole):
+        parts = [f"fold_{fold}"] if fold is not None else []
+        parts += [f"seed_{seed}"] if seed is not None else []
+        data = recipe.data.model_copy(update={"fold": fold} if fold is not None else {})
+        train = recipe.train.model_copy(update={"seed": seed} if seed is not None else {})
+        member = recipe.model_copy(update={"data": data, "train": train})
+        runs |= plan_runs(member, base.joinpath("_".join(parts)) if parts else base)
+    batches, steps = [], []
+    first = Ranks(0, profile.world, torch.device("cpu"))
+    with Progress("submit", quiet) as progress:
+        for part in runs.values():
+            inputs = open_inputs(part, verify=False)
+            loader = inputs.training(inputs.tokens(progress), first)
+            batches.append(BatchPlan(part.train.batch, loader.passes, profile.world))
+            steps.append(total_steps(part.train, loader.steps_per_epoch))
+    for run in runs:
+        _refuse_active(run)
+    return Plan(base, runs, profile, batches, steps)
+
+
+def check_paths(profile: Profile, path: Path) -> None:
+    """See that the folders and files that the profile names, and its interpreter, can be read here.
+
+    Raises:
+        UserError: names the key and the path.
+    """
+    named = [("cache", profile.cache)] if profile.cache else []
+    if profile.python:
+        named.append(("python", Path(shutil.which(profile.python) or profile.python)))
+    if container := profile.container:
+        if container.kind == "apptainer" or container.image.startswith("/"):
+            named.append(("container.image", Path(container.image)))
+        named += [("container.mounts", Path(mount.partition(":")[0])) for mount in container.mounts]
+    for key, value in named:
+        if not os.access(value, os.R_OK):
+            why = "cannot be read by you" if value.exists() else "is not there"
+            raise UserError(f"{path}: {key}={value} {why}: make it, or name another")
+
+
+def _refuse_active(run: Path) -> None:
+    if (run / JOB).is_file():
+        job = read_json(run / JOB)["job"]
+        state = slurm.job_states([job])[job]
+        if state.startswith(slurm.ACTIVE):
+            raise UserError(f"{run} is job {job} already ({state}): mmgnn status or mmgnn cancel {run}")
+
+
+def submit(plan: Plan, profile_path: Path) -> list[dict[str, Any]]:
+    """Submit a plan; returns for each run what its `slurm/job.json` holds.
+
+    Raises:
+        UserError: if Slurm refuses the job; nothing is submitted or written then.
+    """
+    slurm.must("sinfo", "--version")
+    slurm.check_script(plan.script(), profile_path)
+    code = take_snapshot(plan.base / "slurm" / "code")
+    for run, recipe in plan.runs.items():
+        recipe.save(run / "recipe.yaml")
+        (run / "slurm").mkdir(exist_ok=True)
+    options = parameters(plan.profile, plan.name, list(plan.runs), code, plan.mounts)
+    tasks = [Task(run) for run in plan.runs]
+    jobs = send(plan.base / "slurm", plan.profile, options, tasks, plan.mounts)
+    found = []
+    for index, (run, job) in enumerate(zip(plan.runs, jobs, strict=True)):
+        about = {
+            "job": str(job.job_id), "submitted": time.time(), "profile": str(profile_path.resolve()),
+            "world": plan.profile.world, "steps": plan.steps[index], "run": str(run),
+            "log": str(job.paths.folder / f"{job.job_id}_%t_log.out"), "code": str(code),
+            "max_restarts": plan.profile.max_restarts,
+        }  # fmt: skip
+        write_json(run / JOB, about)
+        found.append(about)
+    if len(jobs) > 1:
+        found.append(_send_report(plan, str(jobs[0].job_id).split("_")[0], code))
+    return found
+
+
+def send(
+    folder: Path, profile: Profile, options: dict[str, Any], tasks: list[Any], mounts: list[str]
+) -> list[Any]:
+    """Have submitit submit one job, or an array of several tasks; returns its jobs.
+
+    Args:
+        folder: of pickles and logs. profile: where to run. options: as `parameters` gives them.
+        tasks: what each element calls. mounts: what a container must see.
+
+    Raises:
+        UserError: if Slurm refuses.
+    """
+    from submitit import SlurmExecutor
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    python = interpreter(profile, sys.executable, mounts)
+    executor = SlurmExecutor(folder=folder, python=python)
+    executor.update_parameters(**options)
+    try:
+        if len(tasks) == 1:
+            return [executor.submit(tasks[0])]
+        with executor.batch():
+            jobs = [executor.submit(task) for task in tasks]
+        return jobs
+    except (FailedSubmissionError, FailedJobError) as error:
+        raise UserError(f"Slurm refused the job: {' '.join(str(error).split())}") from None
+
+
+def _send_report(plan: Plan, array: str, code: Path) -> dict[str, Any]:
+    """The job that waits for all elements, whatever their ends, and writes the table."""
+    profile = plan.profile.model_copy(
+        update={"nodes": 1, "tasks_per_node": 1, "gpus_per_node": 0, "gpu_type": None, "time": "00:10:00"}
+    )
+    options = parameters(profile, f"{plan.name}-report", [plan.base], code, plan.mounts)
+    options |= {"dependency": f"afterany:{array}", "teardown": None}
+    report = Report(plan.base, list(plan.runs))
+    job = send(plan.base / "slurm", plan.profile, options, [report], plan.mounts)[0]
+    about = {"job": str(job.job_id), "report": str(plan.base / "report.md"), "after": array}
+    write_json(plan.base / REPORT, about)
+    return about

@@ -1,0 +1,182 @@
+"""The supervisor of a rank: every task of a Slurm step runs it, by submitit or by plain sbatch.
+
+It gives the rank its place (RANK, WORLD_SIZE, MASTER_ADDR ...) from Slurm's variables, starts
+`mmgnn_dist.train.run` as a process of its own, passes signals on, and notes in the run directory how it ended
+
+    RUN/slurm/JOB.RESTART/rank_N.started, then rank_N.done | stopped | failed | killed | ended
+
+`stopped` has saved (exit code 3), `failed` is a fault of its own (1 or 2) with its last lines, `killed` died
+of a signal, `ended` was ended because another failed. A rank whose supervisor was killed leaves no note. From
+these notes the batch script decides whether the job goes back to the queue (`job.sh`), on the host and
+therefore also where ranks run in a container.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from types import FrameType
+
+from mmgnn_dist.files import write_text
+from mmgnn_dist.train.launch import die_with_parent
+
+GRACE = 10.0  # seconds that a rank has to end by itself after another failed
+PATIENCE = 300.0  # seconds that ranks wait for the first one's address
+KEPT = 30  # lines of stderr kept for `mmgnn status`
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+ENDS = ("done", "stopped", "failed", "killed", "ended")
+
+
+class Task:
+    """What submitit pickles: the run directory alone, so that a requeued job starts like a new one."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = str(run)
+
+    def __call__(self) -> str:
+        """Run the rank; leaves by SystemExit unless it is done, since a returned value means success."""
+        end = supervise(Path(self.run))
+        if end != "done":
+            # exit code 0: another one would make srun kill the ranks that still save
+            raise SystemExit(0)
+        return end
+
+
+def supervise(run: Path) -> str:
+    """Run one rank to its end; returns how it ended."""
+    rank = int(os.environ["SLURM_PROCID"])
+    attempt = run / "slurm" / f"{os.environ['SLURM_JOB_ID']}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+    attempt.mkdir(parents=True, exist_ok=True)
+    note = attempt / f"rank_{rank}"
+    note.with_suffix(".started").write_text(os.environ.get("SLURMD_NODENAME", ""))
+    try:
+        end, said = _run(run, attempt, rank)
+    except Exception as error:
+        end, said = "failed", [f"{type(error).__name__}: {error}"]
+    write_text(note.with_suffix(f".{end}"), "".join(f"{line}\n" for line in said))
+    return end
+
+
+def _run(run: Path, attempt: Path, rank: int) -> tuple[str, list[str]]:
+    if scratch := os.environ.get("TMPDIR"):  # Python takes another one silently where it is missing
+        Path(scratch).mkdir(parents=True, exist_ok=True)
+    master = meet(attempt, rank)
+    if master is None:
+        return "ended", []
+    environment = os.environ | place(rank) | master
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mmgnn_dist.train.run", str(run)], env=environment, stderr=subprocess.PIPE,
+        preexec_fn=die_with_parent,  # noqa: PLW1509  there are no threads yet
+    )  # fmt: skip
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        if process.poll() is None:
+            process.send_signal(number)
+
+    for number in SIGNALS:
+        signal.signal(number, forward)
+    lines: deque[str] = deque(maxlen=KEPT)
+    reader = threading.Thread(target=_pass_on, args=(process, lines), daemon=True)
+    reader.start()
+    told = 0.0
+    while process.poll() is None:
+        if not told and _another_failed(attempt):
+            told = time.monotonic()
+            process.terminate()
+        elif told and time.monotonic() - told > GRACE:
+            process.kill()
+        time.sleep(0.2)
+    reader.join(timeout=5)
+    code = process.returncode
+    if told and code != 0:
+        return "ended", list(lines)
+    if code < 0:
+        return "killed", [f"rank {rank} was killed by signal {-code}", *lines]
+    return {0: "done", 3: "stopped"}.get(code, "failed"), list(lines)
+
+
+def _pass_on(process: subprocess.Popen[bytes], lines: deque[str]) -> None:
+    """Copy the rank's stderr to ours and keep its last lines."""
+    assert process.stderr
+    for line in process.stderr:
+        sys.stderr.buffer.write(line)
+        sys.stderr.flush()
+        lines.append(line.decode(errors="replace").rstrip("\n"))
+
+
+def _another_failed(attempt: Path) -> bool:
+    return any(path.suffix in (".failed", ".killed") for path in attempt.glob("rank_*"))
+
+
+def place(rank: int) -> dict[str, str]:
+    """The variables of torch.distributed but for the master, from Slurm's."""
+    counts = os.environ.get("SLURM_STEP_TASKS_PER_NODE") or os.environ["SLURM_TASKS_PER_NODE"]
+    here = tasks_per_node(counts)[int(os.environ["SLURM_NODEID"])]
+    return {
+        "RANK": str(rank), "LOCAL_RANK": os.environ["SLURM_LOCALID"],
+        "WORLD_SIZE": os.environ["SLURM_NTASKS"], "LOCAL_WORLD_SIZE": str(here),
+    }  # fmt: skip
+
+
+def tasks_per_node(text: str) -> list[int]:
+    """Slurm's `2(x3),1` is [2, 2, 2, 1]."""
+    counts: list[int] = []
+    for part in text.split(","):
+        found = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
+        assert found, text
+        counts += [int(found[1])] * int(found[2] or 1)
+    return counts
+
+
+def meet(folder: Path, rank: int) -> dict[str, str] | None:
+    """The first rank's address and a port that is free there, which it leaves in a file for the others.
+
+    None if another rank failed meanwhile.
+    """
+    path = folder / "master.json"
+    if rank == 0:
+        address = own_address()
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            port = probe.getsockname()[1]
+        write_text(path, json.dumps({"MASTER_ADDR": address, "MASTER_PORT": str(port)}))
+    end = time.monotonic() + PATIENCE
+    while not path.exists():
+        if _another_failed(folder):
+            return None
+        if time.monotonic() > end:
+            raise TimeoutError(f"rank 0 left no address in {path}: is the run directory on a shared disk?")
+        time.sleep(0.1)
+    found: dict[str, str] = json.loads(path.read_text())
+    return found
+
+
+def own_address() -> str:
+    """Address of the interface that the profile names, else this node's name."""
+    interface = os.environ.get("GLOO_SOCKET_IFNAME")
+    if not interface:
+        return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        request = struct.pack("256s", interface[:15].encode())
+        try:
+            found = fcntl.ioctl(probe.fileno(), 0x8915, request)  # SIOCGIFADDR
+        except OSError:
+            names = ", ".join(name for _, name in socket.if_nameindex())
+            raise ValueError(f"no interface {interface} with an IPv4 address here, only {names}") from None
+    return socket.inet_ntoa(found[20:24])
+
+
+if __name__ == "__main__":
+    supervise(Path(sys.argv[1]))
+    sys.exit(0)

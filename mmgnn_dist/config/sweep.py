@@ -1,0 +1,80 @@
+"""The section `sweep` of a recipe: what `mmgnn sweep` varies, how it searches, and what a trial may use."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from mmgnn_dist.config.section import Section
+
+# what all trials share, or their validation errors could not be compared
+FIXED = {
+    "name", "targets", "twins", "data", "track", "sweep", "study", "train.weights", "train.scaling",
+    "train.seed", "train.epochs", "train.max_steps", "train.validate_every", "train.patience",
+    "train.deadline", "train.threads", "train.log_ids", "train.checkpoint_every", "train.keep_checkpoints",
+}  # fmt: skip
+
+
+class Dimension(Section):
+    """The values that one key of the recipe may take."""
+
+    kind: Literal["float", "int", "choice"]
+    low: float | None = None
+    high: float | None = None
+    log: bool = Field(False, description="draw the logarithm evenly")
+    values: list[Any] | None = Field(None, description="of a choice; sections too: {name: painn, hidden: 64}")
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Dimension:
+        if self.kind == "choice":
+            if self.low is not None or self.high is not None or self.log:
+                raise ValueError("a choice has values and no low, high or log")
+            if not self.values or len({repr(value) for value in self.values}) < len(self.values):
+                raise ValueError("a choice needs values, each once")
+            return self
+        if self.values is not None:
+            raise ValueError(f"kind={self.kind} has low and high; values belong to kind=choice")
+        if self.low is None or self.high is None or not self.low < self.high or math.isinf(self.high):
+            raise ValueError(f"low={self.low}, high={self.high}: give two bounds, the lower one first")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low={self.low} has no logarithm: give one above 0, or leave out log")
+        if self.kind == "int" and not (self.low.is_integer() and self.high.is_integer()):
+            raise ValueError(f"low={self.low}, high={self.high}: kind=int has whole bounds")
+        return self
+
+    @property
+    def corners(self) -> list[Any]:
+        """The values that a recipe must accept for all between them to be right."""
+        if self.kind == "choice":
+            return list(self.values or [])
+        return [int(v) if self.kind == "int" else v for v in (self.low, self.high) if v is not None]
+
+
+class SweepConfig(Section):
+    """A search over recipes."""
+
+    space: dict[str, Dimension] = Field(min_length=1, description="by dotted key: train.optim.lr")
+    samples: int = Field(16, ge=1, description="trials in all")
+    metric: str = Field("val/score", description="to be small: val/score or val/mae/TARGET_UNIT")
+    searcher: Literal["optuna", "random"] = "optuna"
+    scheduler: Literal["asha", "none"] = Field("asha", description="asha ends the worse trials early")
+    grace: int = Field(1, ge=1, description="validations that every trial may have")
+    reduction: int = Field(3, ge=2, description="one of so many trials goes on from each rung of asha")
+    ranks: int = Field(1, ge=1, description="processes of a trial, on one node")
+    cpus: int = Field(1, ge=1, description="of a rank")
+    gpus: float = Field(0, ge=0, le=1, description="of a rank; 0.5: two trials share one; 0: CPU alone")
+    concurrent: int | None = Field(
+        None, ge=1, description="trials at a time; none: as many as there is room for"
+    )
+    seed: int = Field(0, ge=0, description="of the searcher")
+
+    @model_validator(mode="after")
+    def _whole(self) -> SweepConfig:
+        if self.ranks > 1 and 0 < self.gpus < 1:
+            raise ValueError(
+                f"sweep.gpus={self.gpus} with sweep.ranks={self.ranks}: ranks that exchange gradients need a "
+                "GPU each, use sweep.gpus=1"
+            )
+        return self

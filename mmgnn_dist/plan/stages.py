@@ -1,0 +1,101 @@
+"""A recipe laid out for ZeRO stages 0 to 3, with and without offload: what each of them takes and sends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmgnn_dist.config import Recipe
+from mmgnn_dist.plan.measure import measure
+from mmgnn_dist.train.memory import checkpoint_bytes, memory, sent_bytes
+from mmgnn_dist.train.summary_table import scaled
+
+RUNTIME = 1_500_000_000  # bytes of a GPU that CUDA, its libraries and NCCL take
+LITTLE = 0.1  # ZeRO that saves less than this share of the memory is not worth its messages
+# (stage, offload), from the quickest to the slowest
+CHOICES = (
+    (0, "none"), (1, "none"), (2, "none"), (3, "none"), (1, "optimizer"), (2, "optimizer"),
+    (3, "optimizer"), (3, "parameters"),
+)  # fmt: skip
+
+
+def plan(
+    recipe: Recipe,
+    world: int,
+    gpu_memory: int | None = None,
+    rate: float | None = None,
+    bandwidth: float | None = None,
+    quiet: bool = True,
+) -> dict[str, Any]:
+    """Lay a recipe out on `world` ranks.
+
+    Args:
+        recipe: without regard to its twins, its ZeRO stage and offload. world: ranks.
+        gpu_memory: bytes of one GPU. rate: FLOP/s of one rank in training; None: of this machine, measured.
+        bandwidth: bytes/s that a rank can send; None leaves the time of messages out.
+        quiet: no progress on the terminal.
+
+    Returns:
+        parameters, trainable; `choices`, one of each stage and offload: bytes on each rank by what they hold,
+        bytes in host memory, bytes sent by each rank in a step, checkpoint_bytes of all ranks, whether it
+        fits; flop_per_step_and_rank, rate, seconds_per_step (computing alone); smallest that fits; warnings.
+
+    Raises:
+        UserError: for whatever training would refuse.
+    """
+    summary = measure(recipe, world, rate is None, quiet)
+    count, steps = summary["parameters"]["all"], summary["steps"]
+    total, trained = count["total"], count["trainable"]
+    activations = summary["memory_bytes_per_rank"]["activations"]
+    choices = []
+    for stage, offload in CHOICES:
+        found = memory(total, trained, summary["largest_parameter"], activations, stage, world, offload)
+        sent = sent_bytes(total, trained, stage, world, steps["passes_per_step"])
+        choices.append({
+            "stage": stage, "offload": offload, "bytes": found.device, "peak": found.peak,
+            "host": found.host, "sent_per_step": sent,
+            "seconds_of_messages": sent / bandwidth if bandwidth else None,
+            "checkpoint_bytes": checkpoint_bytes(trained, stage),
+            "fits": found.peak + RUNTIME <= gpu_memory if gpu_memory else None,
+        })  # fmt: skip
+    molecules = steps["molecules_per_step"] / world
+    flop = summary["flop"]["training_per_molecule"] * molecules
+    speed = rate
+    if speed is None:
+        here = summary["flop"]["training_per_molecule"] * summary["measured_on"]["molecules"]
+        speed = here / summary["seconds_per_pass"]
+    fitting = next((choice for choice in choices if choice["fits"]), None)
+    return {
+        "name": recipe.name, "ranks": world, "parameters": total, "trainable": trained, "choices": choices,
+        "activation_precision": summary["precision"], "flop_per_step_and_rank": flop, "rate": speed,
+        "seconds_per_step": flop / speed, "measured_on": summary["measured_on"],
+        "device": summary["device"], "extrapolated": summary["extrapolated"], "gpu_memory": gpu_memory,
+        "smallest": fitting and {name: fitting[name] for name in ("stage", "offload", "peak")},
+        "warnings": _warnings(recipe, choices, world, gpu_memory, fitting),
+    }  # fmt: skip
+
+
+def _warnings(
+    recipe: Recipe, choices: list[dict[str, Any]], world: int, gpu_memory: int | None, fitting: Any
+) -> list[str]:
+    whole = choices[0]["peak"]
+    least = min(choice["peak"] for choice in choices if choice["offload"] == "none")
+    roomy = gpu_memory and whole + RUNTIME < 0.5 * gpu_memory
+    warnings = []
+    if world == 1 and recipe.train.zero_stage:
+        warnings.append("one rank: ZeRO has nobody to share with and adds a copy of the weights; use stage 0")
+    elif whole - least < LITTLE * whole:
+        warnings.append(
+            f"ZeRO buys nothing here: stage 0 needs {scaled(whole, 'B')} a rank and the best stage "
+            f"{scaled(least, 'B')}; use train.zero_stage=0"
+        )
+    elif roomy:
+        warnings.append(
+            f"ZeRO buys nothing here: stage 0 needs {scaled(whole, 'B')}, less than half of the GPU; sharing "
+            "would only add messages, use train.zero_stage=0"
+        )
+    if gpu_memory and fitting is None:
+        warnings.append(
+            f"nothing fits {scaled(gpu_memory, 'B')}: lower train.micro_batch, use text.checkpointing=true "
+            "or text.mode=lora, or more ranks"
+        )
+    return warnings

@@ -1,0 +1,80 @@
+"""What `mmgnn plan` shows on a terminal: a column for each stage and offload."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mmgnn_dist.plan.stages import RUNTIME
+from mmgnn_dist.train.summary_table import make_table, scaled
+
+UNITS = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3}
+SHORT = {"none": "", "optimizer": "+opt", "parameters": "+all"}
+
+
+def print_plan(found: dict[str, Any]) -> None:
+    """Show what `plan` found."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    guess = " (from one and two layers of its encoder)" if found["extrapolated"] else ""
+    console.print(
+        f"[bold]{found['name']}[/] on {found['ranks']} ranks: {found['parameters']:,} parameters, "
+        f"{found['trainable']:,} trained{guess}"
+    )
+    on = found["measured_on"]
+    console.print(
+        f"activations in {found['activation_precision']}, of {on['molecules']:.0f} molecules with "
+        f"{on['atoms']:.0f} atoms and {on['tokens']:.0f} tokens"
+    )
+    console.print(_table(found))
+    console.print(
+        "+opt: offload of the optimiser to host memory, +all: of the weights too; checkpoint: of all ranks"
+    )
+    console.print(
+        f"a step computes {scaled(found['flop_per_step_and_rank'], 'FLOP')} on each rank: "
+        f"{found['seconds_per_step']:.3g} s at {scaled(found['rate'], 'FLOP/s')}; messages overlap it "
+        "or come on top"
+    )
+    if found["smallest"]:
+        best = found["smallest"]
+        console.print(
+            f"smallest stage that fits: train.zero_stage={best['stage']} train.offload={best['offload']}, "
+            f"{scaled(best['peak'], 'B')} and {scaled(RUNTIME, 'B')} for CUDA and NCCL"
+        )
+    for warning in found["warnings"]:
+        console.print(f"note: {warning}")
+
+
+def _table(found: dict[str, Any]) -> Any:
+    """Rows of bytes in one unit, and what follows from them."""
+    choices = found["choices"]
+    largest = max(max(one["peak"], one["checkpoint_bytes"]) for one in choices)
+    unit = next(unit for unit in ("TB", "GB", "MB", "kB") if largest >= UNITS[unit])
+    table = make_table(f"{unit} on a rank", *(f"{one['stage']}{SHORT[one['offload']]}" for one in choices))
+    table.columns[0].no_wrap = True
+
+    def row(name: str, value: Callable[[dict[str, Any]], int]) -> None:
+        sizes = [value(one) / UNITS[unit] for one in choices]
+        table.add_row(name, *map(_digits, sizes))
+
+    for name in choices[0]["bytes"]:
+        row(name.replace("_", " "), lambda one, name=name: one["bytes"][name])  # type: ignore[misc]
+    table.add_section()
+    row("peak on device", lambda one: one["peak"])
+    row("host memory", lambda one: sum(one["host"].values()))
+    row("sent in a step", lambda one: one["sent_per_step"])
+    row("checkpoint", lambda one: one["checkpoint_bytes"])
+    if choices[0]["seconds_of_messages"] is not None:
+        table.add_row("s of messages", *(f"{one['seconds_of_messages']:.2g}" for one in choices))
+    if found["gpu_memory"]:
+        fits = ("yes" if one["fits"] else "no" for one in choices)
+        table.add_row(f"fits {scaled(found['gpu_memory'], 'B')}", *fits)
+    return table
+
+
+def _digits(size: float) -> str:
+    """Four characters at most, so that eight columns fit a terminal of 80."""
+    if size < 0.005:
+        return "-"
+    return f"{size:.3g}" if size >= 1 else f"{size:.2f}"

@@ -1,0 +1,102 @@
+"""Memory of a training step on each rank, by what holds it, for every ZeRO stage and offload.
+
+With P parameters of which T are trained, W ranks, all of them float32 whatever the language model computes in
+(the copies in bf16 that its backward pass needs are among the activations), a rank holds
+
+    weights 4 P    gradients 4 T    moments of AdamW 8 T    average of the weights 4 T
+
+From ZeRO stage 1 on the moments and a master copy of 4 T are shared among the ranks, from stage 2 the
+gradients too, at stage 3 weights and average, beside the layers that are gathered at a time. Messages need
+buffers. Offload moves the optimiser, or at stage 3 also the weights, to host memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mmgnn_dist.train.engine import BUCKET, LIVE
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one rank.
+
+    Attributes:
+        device: by what they hold, on the device. host: the same in host memory.
+        peak: most bytes on the device at a time, in a training step.
+    """
+
+    device: dict[str, int]
+    host: dict[str, int]
+    peak: int
+
+
+def memory(
+    parameters: int, trained: int, largest: int, activations: int, stage: int, world: int, offload: str
+) -> Memory:
+    """Memory of a rank.
+
+    Args:
+        parameters, trained: counts P and T. largest: elements of the largest parameter. activations: bytes.
+        stage: of ZeRO. world: ranks. offload: `none`, `optimizer`, `parameters`.
+    """
+    messages = gathered = 0
+    if world > 1 and stage == 0:  # a flat copy of the gradients
+        messages = 4 * trained
+    elif world > 1:  # a bucket that is filled and one that is sent; the largest parameter goes in one piece
+        messages = 2 * 4 * max(min(BUCKET, trained), largest)
+    if world > 1 and stage == 3:  # beside the own part
+        gathered = 4 * min(parameters, LIVE)
+    device = {
+        "weights": 4 * parameters // (world if stage == 3 else 1),
+        "gradients": 4 * trained // (world if stage >= 2 else 1),
+        "optimizer": 8 * trained // (world if stage >= 1 else 1),
+        "master_copy": 4 * trained // world if stage >= 1 else 0,
+        "average": 4 * trained // (world if stage == 3 else 1),
+        "gathered": gathered,
+        "messages": messages,
+        "activations": activations,
+    }
+    moved = {
+        "none": (),
+        "optimizer": ("optimizer", "master_copy"),
+        "parameters": ("optimizer", "master_copy", "weights", "average"),
+    }[offload]
+    if offload != "none" and stage >= 2:
+        moved += ("gradients",)
+    host = {name: device[name] for name in moved}
+    device |= dict.fromkeys(moved, 0)
+    # a checkpoint is copied here and written while training goes on
+    host["checkpoint"] = checkpoint_bytes(trained, stage) // world
+    steady = sum(size for name, size in device.items() if name not in ("activations", "messages"))
+    during = activations, messages
+    # stage 0 sends after the backward pass, when the activations are gone
+    return Memory(device, host, steady + (max(during) if stage == 0 else sum(during)))
+
+
+def checkpoint_bytes(trained: int, stage: int) -> int:
+    """Size of a checkpoint on disk: weights, moments, average, and the master copy where there is one.
+
+    Frozen weights are named, not copied.
+    """
+    return (20 if stage in (1, 2) else 16) * trained
+
+
+def sent_bytes(parameters: int, trained: int, stage: int, world: int, passes: int) -> int:
+    """Bytes that each rank sends in a step, over a ring.
+
+    With s = (W - 1) / W and p passes (micro-batches) in the step:
+
+        stage 0   reduce gradients to all                     2 * 4 T s
+        stage 1   reduce to the owners, gather new weights    2 * 4 T s
+        stage 2   the same, reduced after every pass          (p + 1) * 4 T s
+        stage 3   gather weights forward and backward,        p * (2 * 4 P s + 4 T s)
+                  reduce gradients, for every pass
+    """
+    whole = {
+        0: 8 * trained,
+        1: 8 * trained,
+        2: 4 * trained * (passes + 1),
+        3: passes * (8 * parameters + 4 * trained),
+    }[stage]
+    return whole * (world - 1) // world

@@ -1,0 +1,297 @@
+#!/usr/bin/env python3
+"""A real, private Slurm on one Linux machine: `devcluster.py up | down | status | kill NODE | start NODE`.
+
+    munged + mariadbd + slurmdbd + slurmctld + one slurmd a node, all below one folder and on ports of its own
+
+Every node is a process namespace: killing it takes slurmd and all its jobs away at once, as a power cut does.
+Needs root and Debian's packages (PACKAGES). Another Slurm on the machine is never touched: configuration,
+sockets, keys and data base are this folder's, and ports are a block of which none is in use (BLOCKS), so that
+several dev clusters stand side by side. It uses the standard library alone: any python3 runs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from settings import ACCOUNTS, BLOCKS, PORTS, QOS, slurm_conf, slurmdbd_conf
+
+PACKAGES = "slurm-wlm slurmdbd munge mariadb-server"
+PROGRAMS = ("munged", "slurmctld", "slurmd", "slurmdbd", "mariadbd", "mariadb-install-db", "unshare")
+PATIENCE = 120.0  # seconds that a daemon may take to answer, or to end
+SPACES = ("--pid", "--fork", "--kill-child", "--mount", "--mount-proc")
+LOCK = Path("/run/mmgnn-devcluster.lock")  # one cluster at a time looks for ports and takes them
+PATH_LIMIT = 100  # bytes of a path that a socket may have, with room for its name
+
+
+class Fault(Exception):
+    """What stands in the way, in one line."""
+
+
+class Cluster:
+    """The cluster of one folder.
+
+    Args:
+        folder: holds everything. nodes: how many there are.
+    """
+
+    def __init__(self, folder: Path, nodes: int) -> None:
+        self.folder = folder.resolve()
+        self.names = [f"node{k}" for k in range(1, nodes + 1)]
+        self.conf = self.folder / "slurm.conf"
+        self.socket = self.folder / "munge" / "munge.socket"
+        self.environment = os.environ | {"SLURM_CONF": str(self.conf)}
+
+    def up(self) -> None:
+        """Start every daemon and wait until all nodes are idle; what was started is ended if one fails.
+
+        Raises:
+            Fault: if it cannot be brought up here, or a daemon does not answer.
+        """
+        self.check()
+        try:
+            with _alone():
+                self._up(_free_ports(self.names))
+        except BaseException:
+            self.stop()
+            raise
+
+    def _up(self, ports: dict[str, int]) -> None:
+        for name in ("munge", "state", "log", "mysql"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o755)
+        self._munge()
+        host = socket.gethostname().split(".")[0]
+        self.conf.write_text(slurm_conf(self.folder, host, self.names, ports))
+        (self.folder / "gres.conf").write_text(
+            f"NodeName=node[1-{len(self.names)}] Name=gpu Type=a100 File=/dev/tty[0-3]\n"
+        )
+        (self.folder / "cgroup.conf").write_text("CgroupAutomount=no\n")
+        self._accounting(host, ports)
+        self._run("slurmctld", "-f", self.conf)
+        for name in self.names:
+            self.start(name)
+        self._wait("the nodes", lambda: self.states() == dict.fromkeys(self.names, "idle"))
+
+    def down(self) -> None:
+        """End every daemon and remove the folder."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def stop(self) -> None:
+        """End every daemon; the folder with its logs stays."""
+        for name in self.names:
+            self.kill(name)
+        for file in ("slurmctld.pid", "slurmdbd.pid", "mysql/mariadbd.pid", "munge/munged.pid"):
+            self._stop(self.folder / file, signal.SIGTERM)
+
+    def start(self, name: str) -> None:
+        """Start a node; of one that runs without its slurmd, slurmd."""
+        slurmd = ("slurmd", "-N", name, "-f", str(self.conf))
+        if inside := self._inside(name):
+            self._run("nsenter", f"--target={inside}", "--pid", "--mount", *slurmd)
+            return
+        log = open(self.folder / "log" / f"{name}.out", "ab")  # noqa: SIM115  the daemon's from here on
+        # process 1 of the namespace collects the orphans, and outlives slurmd as a machine does
+        inner = f"{shlex.join(slurmd)} && while sleep 1; do :; done"
+        node = subprocess.Popen(
+            ["unshare", *SPACES, "sh", "-c", inner], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            env=self.environment, start_new_session=True, cwd="/",
+        )  # fmt: skip
+        (self.folder / f"{name}.pid").write_text(str(node.pid))
+
+    def _inside(self, name: str) -> int | None:
+        """The first process of a node's namespace, None if the node is off."""
+        file = self.folder / f"{name}.pid"
+        try:
+            pid = int(file.read_text())
+            return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+        except (FileNotFoundError, ProcessLookupError, IndexError):
+            return None
+
+    def kill(self, name: str) -> None:
+        """End a node with everything that runs on it, at once."""
+        self._stop(self.folder / f"{name}.pid", signal.SIGKILL)
+
+    def states(self) -> dict[str, str]:
+        """State of each node."""
+        shown = self._ask("sinfo", "-h", "-N", "-o", "%N %T").split("\n")
+        return dict(line.split() for line in shown if line)
+
+    def check(self) -> None:
+        """See that a cluster can be brought up here.
+
+        Raises:
+            Fault: without root, programs or namespaces, or if the folder holds a cluster.
+        """
+        if os.geteuid() != 0:
+            raise Fault("the dev cluster needs root: slurmd starts jobs as their users")
+        missing = [name for name in PROGRAMS if shutil.which(name) is None]
+        if missing:
+            raise Fault(f"{', '.join(missing)} not found: apt-get install {PACKAGES}")
+        missing = [f"/dev/tty{k}" for k in range(4) if not Path(f"/dev/tty{k}").exists()]
+        if missing:
+            raise Fault(f"{missing[0]} not found: the pseudo-GPUs are /dev/tty[0-3] (mknod /dev/ttyN c 4 N)")
+        if subprocess.run(["unshare", *SPACES, "true"], check=False, capture_output=True).returncode != 0:
+            raise Fault("no process namespace can be made here (unshare): start the container privileged")
+        if self.conf.exists():
+            raise Fault(f"{self.folder} holds a cluster already: take it down first, or give another --dir")
+        if len(str(self.socket)) > PATH_LIMIT:
+            raise Fault(f"{self.folder} is too long a path for sockets: give a shorter --dir")
+
+    def _munge(self) -> None:
+        place = self.folder / "munge"
+        place.chmod(0o755)
+        key = place / "munge.key"
+        key.write_bytes(os.urandom(128))
+        key.chmod(0o600)
+        files = {"key-file": "munge.key", "pid-file": "munged.pid", "log-file": "munged.log"}
+        files |= {"socket": "munge.socket", "seed-file": "munged.seed"}
+        self._run("munged", "--force", *(f"--{option}={place / name}" for option, name in files.items()))
+
+    def _accounting(self, host: str, ports: dict[str, int]) -> None:
+        place = self.folder / "mysql"
+        base = ("--no-defaults", f"--socket={place / 'socket'}")
+        options = ("--user=root", f"--datadir={place / 'data'}")
+        self._run(
+            "mariadb-install-db", "--no-defaults", *options, "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+        )  # fmt: skip
+        log = open(place / "log", "ab")  # noqa: SIM115  the daemon's from here on
+        server = subprocess.Popen(
+            ["mariadbd", *base, *options, f"--pid-file={place / 'mariadbd.pid'}",
+             "--bind-address=127.0.0.1", f"--port={ports['mariadbd']}", "--innodb-buffer-pool-size=64M",
+             "--innodb-lock-wait-timeout=900"],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+        (place / "mariadbd.pid").write_text(str(server.pid))
+        self._wait("mariadbd", lambda: self._answers("mariadb-admin", *base, "ping"))
+        password = secrets.token_hex(16)
+        user = f"'slurm'@'127.0.0.1' identified by '{password}'"
+        self._run("mariadb", *base, "-e", f"create database slurm_acct; grant all on slurm_acct.* to {user}")
+        conf = self.folder / "slurmdbd.conf"
+        conf.write_text(slurmdbd_conf(self.folder, host, password, ports))
+        conf.chmod(0o600)
+        self._run("slurmdbd")
+        self._wait("slurmdbd", lambda: self._answers("sacctmgr", "-n", "-i", "list", "cluster"))
+        self._run("sacctmgr", "-i", "add", "cluster", "dev")
+        for name, limits in QOS.items():
+            if name != "normal":  # is there from the start
+                self._run("sacctmgr", "-i", "add", "qos", name, *limits)
+        for name in ACCOUNTS:
+            self._run("sacctmgr", "-i", "add", "account", name, "Cluster=dev")
+            options = (f"QOS={','.join(QOS)}", "DefaultQOS=normal", f"DefaultAccount={ACCOUNTS[0]}")
+            self._run("sacctmgr", "-i", "add", "user", "root", f"Account={name}", *options)
+
+    def _run(self, *words: object) -> None:
+        done = subprocess.run(
+            [str(word) for word in words], check=False, capture_output=True, text=True, env=self.environment
+        )
+        if done.returncode != 0:
+            said = (done.stderr + done.stdout).strip().splitlines()
+            raise Fault(f"{words[0]} failed: {said[-1] if said else done.returncode}; see {self.folder}/log")
+
+    def _ask(self, *words: str) -> str:
+        done = subprocess.run(words, check=False, capture_output=True, text=True, env=self.environment)
+        return done.stdout if done.returncode == 0 else ""
+
+    def _answers(self, *words: str) -> bool:
+        return subprocess.run(words, check=False, capture_output=True, env=self.environment).returncode == 0
+
+    def _wait(self, what: str, ready: Callable[[], bool]) -> None:
+        end = time.monotonic() + PATIENCE
+        while not ready():
+            if time.monotonic() > end:
+                raise Fault(f"{what} did not answer in {PATIENCE:.0f} s: see {self.folder}/log")
+            time.sleep(0.1)
+
+    def _stop(self, file: Path, number: signal.Signals) -> None:
+        """Send a signal to the process of a PID file and wait for its end; end it if it takes too long."""
+        if not file.exists():
+            return
+        pid = int(file.read_text())
+        file.unlink()
+        end = time.monotonic() + PATIENCE
+        try:
+            os.kill(pid, number)
+            while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                if time.monotonic() > end:
+                    os.kill(pid, signal.SIGKILL)
+                time.sleep(0.05)
+        except (ProcessLookupError, FileNotFoundError):
+            return
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the lock of this machine: no other cluster looks for ports until this one listens on its own."""
+    with LOCK.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _free_ports(nodes: list[str]) -> dict[str, int]:
+    """The ports of the first block that nobody listens in, by daemon and by node.
+
+    Raises:
+        Fault: if there is none.
+    """
+    for first in BLOCKS:
+        ports = {name: first + offset for name, offset in PORTS.items()}
+        ports |= {name: ports["slurmd"] + k for k, name in enumerate(nodes, 1)}
+        if all(map(_is_free, ports.values())):
+            return ports
+    raise Fault(f"no block of free ports from {BLOCKS.start} to {BLOCKS.stop}: take dev clusters down")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
+
+
+def main() -> int:
+    """Run one command; 2 and one line if something stands in its way."""
+    parser = argparse.ArgumentParser(description="A real, private Slurm on this machine.")
+    parser.add_argument("what", choices=("up", "down", "status", "kill", "start"))
+    parser.add_argument("node", nargs="?", help="for kill and start: node1, node2 ...")
+    parser.add_argument("--dir", type=Path, default=Path("/tmp/slurm-dev"), help="default /tmp/slurm-dev")
+    parser.add_argument("--nodes", type=int, default=3, help="default 3")
+    arguments = parser.parse_args()
+    cluster = Cluster(arguments.dir, arguments.nodes)
+    try:
+        if arguments.what in ("kill", "start"):
+            if arguments.node not in cluster.names:
+                raise Fault(f"{arguments.what} which node? one of {', '.join(cluster.names)}")
+            getattr(cluster, arguments.what)(arguments.node)
+        elif arguments.what == "up":
+            cluster.up()
+            print(f"export SLURM_CONF={cluster.conf}")
+        elif arguments.what == "down":
+            cluster.down()
+        else:
+            print("\n".join(f"{name} {state}" for name, state in cluster.states().items()) or "down")
+    except Fault as fault:
+        print(f"devcluster: {fault}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

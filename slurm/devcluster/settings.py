@@ -1,0 +1,71 @@
+"""What the dev cluster is: ports, partitions, QoS, accounts, and the text of its configuration files.
+
+Whatever a profile of `slurm/` names stands here, so that each can be tried. Nodes declare more CPUs and
+memory than the machine has: nothing binds or limits tasks, a node only counts what its jobs ask for.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+BLOCKS = range(16800, 26800, 100)  # where a cluster's ports may begin: below those that Linux gives away
+PORTS = {"slurmctld": 17, "mariadbd": 18, "slurmdbd": 19, "slurmd": 20}  # from there; node K: slurmd + K
+ACCOUNTS = ("dev", "m0000_g", "myproject")
+QOS: dict[str, tuple[str, ...]] = {
+    "normal": (),
+    "regular": (),
+    "debug": ("MaxWall=00:30:00", "Flags=DenyOnLimit"),
+    "preempt": (),
+}
+NODE = "CPUs=256 RealMemory=500000 Gres=gpu:a100:4 Feature=gpu,a100"
+PARTITIONS = {
+    "main": "Default=YES MaxTime=2-00:00:00 PriorityTier=1 PreemptMode=REQUEUE",
+    "gpu": "MaxTime=2-00:00:00 PriorityTier=1 PreemptMode=REQUEUE",
+    "urgent": "MaxTime=04:00:00 PriorityTier=100 PreemptMode=OFF",
+}
+
+
+def slurm_conf(folder: Path, host: str, nodes: list[str], ports: dict[str, int]) -> str:
+    """The text of slurm.conf, beside which lie gres.conf and slurmdbd.conf: all listen on loopback."""
+    socket = folder / "munge" / "munge.socket"
+    settings = {
+        "ClusterName": "dev", "SlurmctldHost": f"{host}(127.0.0.1)", "SlurmctldPort": ports["slurmctld"],
+        "SlurmUser": "root", "SlurmdUser": "root", "AuthType": "auth/munge", "CredType": "cred/munge",
+        # a requeued job waits cred_expire seconds (default 120) before it may start again
+        "AuthInfo": f"socket={socket},cred_expire=5",
+        "StateSaveLocation": folder / "state", "SlurmdSpoolDir": folder / "spool.%n",
+        "SlurmctldPidFile": folder / "slurmctld.pid", "SlurmdPidFile": folder / "inner.%n.pid",
+        "SlurmctldLogFile": folder / "log/slurmctld.log", "SlurmdLogFile": folder / "log/slurmd.%n.log",
+        "ProctrackType": "proctrack/linuxproc", "TaskPlugin": "task/none", "SwitchType": "switch/none",
+        "MpiDefault": "none", "ReturnToService": 2, "SlurmdTimeout": 20, "MinJobAge": 600, "KillWait": 10,
+        "SchedulerType": "sched/backfill",
+        "SchedulerParameters": "sched_interval=1,bf_interval=1,batch_sched_delay=0,sched_min_interval=0",
+        "SelectType": "select/cons_tres", "SelectTypeParameters": "CR_CPU", "GresTypes": "gpu",
+        "SlurmdParameters": "config_overrides", "JobRequeue": 1, "PreemptType": "preempt/partition_prio",
+        "PreemptMode": "REQUEUE", "JobAcctGatherType": "jobacct_gather/linux", "JobAcctGatherFrequency": 5,
+        # slurmd gives jobs an unlimited core size otherwise, and a crash then leaves gigabytes behind
+        "PropagateResourceLimits": "CORE", "EnforcePartLimits": "ALL",
+        "CommunicationParameters": "NoCtldInAddrAny,NoInAddrAny",
+        "AccountingStorageType": "accounting_storage/slurmdbd", "AccountingStorageHost": "127.0.0.1",
+        "AccountingStoragePort": ports["slurmdbd"], "AccountingStoragePass": socket,
+        "AccountingStorageEnforce": "associations,limits,qos", "AccountingStorageTRES": "gres/gpu",
+    }  # fmt: skip
+    lines = [f"{key}={value}" for key, value in settings.items()]
+    lines += [
+        f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[name]} {NODE}" for name in nodes
+    ]
+    lines += [f"PartitionName={name} Nodes=ALL State=UP {how}" for name, how in PARTITIONS.items()]
+    return "\n".join(lines) + "\n"
+
+
+def slurmdbd_conf(folder: Path, host: str, password: str, ports: dict[str, int]) -> str:
+    """The text of slurmdbd.conf: the data base listens on this machine only."""
+    settings = {
+        "AuthType": "auth/munge", "AuthInfo": f"socket={folder / 'munge' / 'munge.socket'}",
+        "CommunicationParameters": "NoInAddrAny",
+        "DbdHost": host, "DbdAddr": "127.0.0.1", "DbdPort": ports["slurmdbd"], "SlurmUser": "root",
+        "LogFile": folder / "log/slurmdbd.log", "PidFile": folder / "slurmdbd.pid",
+        "StorageType": "accounting_storage/mysql", "StorageUser": "slurm", "StoragePass": password,
+        "StorageLoc": "slurm_acct", "StorageHost": "127.0.0.1", "StoragePort": ports["mariadbd"],
+    }  # fmt: skip
+    return "\n".join(f"{key}={value}" for key, value in settings.items()) + "\n"

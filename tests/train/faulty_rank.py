@@ -1,0 +1,48 @@
+"""A rank of a run with a fault put in, started as any rank with the words RUN STEPS WHERE.
+
+In the named steps (comma-separated, counted from 0) the loss of the last rank is NaN (`loss`), or finite with
+a gradient that is not (`gradient`), or the rank gets no further (`hang`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import torch
+
+import mmgnn_dist.train.loop as loop
+from mmgnn_dist.train import run
+
+
+class _Poison(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * float("inf")
+
+
+def break_steps(steps: set[int], where: str) -> None:
+    """Let some steps be faulty on the last rank."""
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    compute = loop.Trainer._loss
+
+    def faulty(self, batch, labels):
+        loss = compute(self, batch, labels)
+        if self.state.step not in steps or rank != world - 1:
+            return loss
+        if where == "hang":
+            time.sleep(600)
+        return loss * float("nan") if where == "loss" else _Poison.apply(loss)
+
+    loop.Trainer._loss = faulty
+
+
+def main() -> int:
+    """Train with the fault."""
+    break_steps({int(step) for step in sys.argv[2].split(",")}, sys.argv[3])
+    return run.main()

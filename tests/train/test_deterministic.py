@@ -1,0 +1,50 @@
+"""`train.deterministic`: every backbone trains with it, and two runs of it are the same, on GPUs too."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from command_line import journal, metrics
+from make_encoder import make_encoder
+from worlds import sixty_four, together, write
+
+BACKBONES = {
+    "schnet": "hidden: 16, filters: 16, interactions: 2", "painn": "hidden: 16, interactions: 2",
+    "dimenetpp": "hidden: 16", "equiformer": "hidden: [8, 4, 2], layers: 2", "faenet": "hidden: 24",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two runs of each backbone, with every dropout on, in one process; and one without the switch."""
+    root = tmp_path_factory.mktemp("runs")
+    shards, encoder = sixty_four(root / "set"), make_encoder(root / "encoder", "bert")
+    made = {}
+    for name, sizes in BACKBONES.items():
+        words = [f"model.backbone={{name: {name}, {sizes}}}", "train.max_steps=3", "train.dropout=true"]
+        for turn in range(2):
+            made[name, turn] = write(
+                root / f"{name}_{turn}", shards, encoder, *words, "train.deterministic=true"
+            )
+    together(1, list(made.values()))
+    return made
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_two_runs_are_the_same(runs, name):
+    one, other = (runs[name, turn] for turn in range(2))
+    assert [line["loss"] for line in journal(one)] == [line["loss"] for line in journal(other)]
+    assert metrics(one)["weights"] == metrics(other)["weights"]
+
+
+def test_the_switch_reaches_torch_and_is_undone():
+    from mmgnn_dist.train.ranks import set_deterministic
+
+    try:
+        set_deterministic(True)
+        assert torch.are_deterministic_algorithms_enabled()
+        with pytest.raises(RuntimeError, match="does not have a deterministic implementation"):
+            torch.ones(4).put_(torch.tensor([0]), torch.ones(1))
+    finally:
+        set_deterministic(False)
+    assert not torch.are_deterministic_algorithms_enabled()

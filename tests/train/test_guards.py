@@ -1,0 +1,97 @@
+"""Steps that are not finite, ranks that hang, ranks that die."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from command_line import Started, journal, metrics, reach, start_all, start_ranks, write_recipe
+
+from mmgnn_dist.config import load_recipe
+
+GRAPH = ["model.modality=graph", "train.max_steps=8", "train.checkpoint_every=3", "train.log_ids=true"]
+LONG = ["model.modality=graph", "train.max_steps=5000", "train.epochs=999"]
+
+
+def prepared(folder: Path, shards, *words: str) -> Path:
+    """A run directory that holds its recipe."""
+    (folder / "run").mkdir(parents=True)
+    load_recipe(write_recipe(folder, shards.path), list(words)).save(folder / "run" / "recipe.yaml")
+    return folder / "run"
+
+
+def faulty(run: Path, world: int, steps: str, where: str) -> list[Started]:
+    """Start ranks of which the last one has a fault in some steps."""
+    return start_all("faulty_rank", world, run, steps, where)
+
+
+def end(ranks: list[Started], code: int, limit: float = 240) -> list[str]:
+    """Wait for the ranks; what each wrote to standard error."""
+    assert {rank.wait(limit) for rank in ranks} == {code}, "\n".join(rank.output() for rank in ranks)
+    return [rank.texts()[1] for rank in ranks]
+
+
+@pytest.mark.parametrize(
+    ("world", "stage", "where", "words"),
+    [
+        (1, 0, "gradient", []),
+        (1, 1, "loss", ["train.micro_batch=2"]),
+        (2, 2, "gradient", []),
+        (1, 3, "gradient", []),
+        (2, 0, "loss", []),
+    ],
+)
+def test_a_step_that_is_not_finite_is_left_out(sample_shards, tmp_path, world, stage, where, words):
+    """Counted, written down, its molecules dumped; all later steps are finite; a killed run does the same."""
+    words = [*GRAPH, f"train.zero_stage={stage}", *words]
+    run, again = (prepared(tmp_path / name, sample_shards, *words) for name in ("once", "again"))
+    end(faulty(run, world, "0,3,4", where), 0)
+    left = journal(run, "skipped")
+    assert [line["step"] for line in left] == [1, 4, 5] and left[-1]["skipped"] == 3
+    assert [line["step"] for line in journal(run)] == [2, 3, 6, 7, 8]
+    assert all(line["loss"] < 10 for line in journal(run)) and metrics(run)["skipped_steps"] == 3
+    logged = [
+        [json.loads(line)["ids"] for line in path.read_text().splitlines()]
+        for path in run.glob("logs/ids_rank_*.jsonl")
+    ]
+    dumped = json.loads((run / "logs/not_finite_step_4.json").read_text())
+    assert sorted(dumped["ids"]) == sorted(name for own in logged for name in own[3])
+    ranks = faulty(again, world, "0,3,4", where)
+    reach(again, 3, *ranks)
+    for rank in ranks:
+        rank.kill()
+        rank.wait()
+    end(faulty(again, world, "0,3,4", where), 0)
+    assert metrics(again)["weights"] == metrics(run)["weights"]
+
+
+def test_too_many_such_steps_end_the_run(sample_shards, tmp_path):
+    run = prepared(tmp_path, sample_shards, *GRAPH, "train.max_skipped=1")
+    (error,) = end(faulty(run, 1, "1,2,3", "loss"), 2)
+    assert error.count("mmgnn:") == 1 and "train.max_skipped=1" in error and "train.optim.lr" in error
+    assert (run / "logs/not_finite_step_3.json").is_file() and journal(run)[-1]["step"] == 1
+
+
+def test_a_rank_that_hangs_is_named(sample_shards, tmp_path):
+    run = prepared(tmp_path, sample_shards, *LONG, "train.timeout=8")
+    started = time.monotonic()
+    errors = end(faulty(run, 2, "4", "hang"), 1, limit=90)
+    print(f"ended {time.monotonic() - started:.0f} s after the start")
+    assert "rank 0: no progress for" in errors[0] and "waited for rank 1 (step 4, forward" in errors[0]
+    assert "step 4, forward" in (run / "logs/rank_1.log").read_text()
+
+
+def test_a_rank_that_dies_ends_the_others_without_a_launcher(sample_shards, tmp_path):
+    """As on another node, where nobody sees it but the ranks themselves."""
+    run = prepared(tmp_path, sample_shards, *LONG)
+    ranks = start_ranks(run, 2)
+    reach(run, 3, *ranks)
+    started = time.monotonic()
+    os.kill(ranks[1].pid, signal.SIGKILL)
+    assert ranks[1].wait() == -signal.SIGKILL
+    assert ranks[0].wait(60) not in (0, 3)
+    print(f"the other rank ended after {time.monotonic() - started:.1f} s")
