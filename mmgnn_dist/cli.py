@@ -12,6 +12,7 @@ from mmgnn_dist.cluster import verbs as cluster_verbs
 from mmgnn_dist.cluster import verbs_doctor, verbs_study, verbs_sweep
 from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, EXTRAS, UserError, need
 from mmgnn_dist.plan.verb import add_plan
+from mmgnn_dist.predict.verbs import add_predict
 from mmgnn_dist.progress import quiet_libraries
 from mmgnn_dist.study.verbs import add_verbs as add_study_verbs
 from mmgnn_dist.train import verbs as train_verbs
@@ -155,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
 
     for module in (train_verbs, cluster_verbs, verbs_sweep, verbs_doctor):
         module.add_verbs(verbs)
+    add_predict(verbs)
     add_plan(verbs)
     verbs_study.add_places(add_study_verbs(verbs))
 
@@ -181,7 +183,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
     sources = [source for source in arguments.sources if source not in given]
     recipe = load_recipe(arguments.recipe, [*given, *arguments.overrides])
     with Progress("prepare", quiet=arguments.json) as progress:
-        result = prepare(sources, arguments.to, arguments.text, recipe.data, progress, ray_around)
+        result = prepare(sources, arguments.to, arguments.text, recipe.data, progress, around=ray_around)
     if arguments.json:
         print(json.dumps(result.counts))
     else:

@@ -23,8 +23,9 @@ ALLOWED = {
     "bench": BASE | {"chem", "data", "models", "train"},
     "cluster": BASE | {"chem", "data", "models", "train", "bench", "study"},
     "plan": BASE | {"chem", "data", "models", "train"},
+    "predict": BASE | {"chem", "data", "models", "train"},
     "study": BASE | {"chem", "data", "models", "train"},
-    "cli": BASE | {"chem", "data", "models", "train", "bench", "cluster", "plan", "study"},
+    "cli": BASE | {"chem", "data", "models", "train", "bench", "cluster", "plan", "predict", "study"},
 }
 HEAVY = {
     "torch",

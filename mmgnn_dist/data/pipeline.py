@@ -16,7 +16,7 @@ import platform
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 
 from mmgnn_dist import __version__
 from mmgnn_dist.chem.checks import EXCLUDED
+from mmgnn_dist.chem.targets import Target
 from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.chunks import Staging
 from mmgnn_dist.data.duplicates import drop_duplicates
@@ -82,6 +83,7 @@ def prepare(
     text: list[Path] | None = None,
     data: DataConfig | None = None,
     progress: Progress | None = None,
+    expected: Sequence[Target] = (),
     around: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> PrepareResult:
     """Make a shard set, or continue one that was interrupted.
@@ -92,6 +94,7 @@ def prepare(
         text: Parquet tables of text fields to join, the most important first.
         data: `rows_per_shard`, `workers`, `units`, `providers`, `max_bad_fraction`.
         progress: called from a thread of its own with molecules done, all molecules and the present step.
+        expected: targets that the set has in any case, without labels where the sources have none.
         around: joins a Ray cluster for the time that one is needed; else Ray is started on this machine.
 
     Raises:
@@ -103,7 +106,7 @@ def prepare(
     report = progress or (lambda done, total, note: None)
     to = Path(to)
     report(0, 0, "counting the molecules of the sources")
-    plan = make_plan(sources, text or [], data)
+    plan = make_plan(sources, text or [], data, expected)
     if to.exists():
         return _standing(plan, to, began)
     with _staging(to, plan) as staging:

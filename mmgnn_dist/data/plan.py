@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -92,8 +93,14 @@ class Plan:
         return runs
 
 
-def make_plan(sources: list[str], text: list[Path], data: DataConfig) -> Plan:
+def make_plan(
+    sources: list[str], text: list[Path], data: DataConfig, expected: Sequence[Target] = ()
+) -> Plan:
     """Look at the sources and decide the chunks.
+
+    Args:
+        sources, text, data: as `pipeline.prepare` takes them.
+        expected: targets that the set has whether a source has labels for them or not.
 
     Raises:
         UserError: see `find_sources`; also no molecule or no target in any source.
@@ -108,7 +115,8 @@ def make_plan(sources: list[str], text: list[Path], data: DataConfig) -> Plan:
         )
     if not sum(source.rows for source in found):
         raise UserError(f"no molecule in {', '.join(sources)}")
-    by_name = {target.name: target for source in found for _, target, _ in source.targets}
+    by_name = {target.name: target for target in expected}
+    by_name |= {target.name: target for source in found for _, target, _ in source.targets}
     if not by_name:
         ignored = sorted({column for source in found for column in source.ignored})
         hint = f" (columns without a unit: {', '.join(ignored)})" if ignored else ""
@@ -130,6 +138,7 @@ def make_plan(sources: list[str], text: list[Path], data: DataConfig) -> Plan:
             for source in found
             for column, target, factor in source.targets
         ],
+        **({"expected": [target.name for target in expected]} if expected else {}),
     }
     fingerprint = hashlib.sha256(json.dumps(decides).encode()).hexdigest()
     chunks = _chunks([source.rows for source in found], data.rows_per_shard)

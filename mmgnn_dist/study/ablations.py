@@ -58,7 +58,12 @@ def fields_section(results: Results) -> Section | None:
     """What single fields carry: leaving one out against all of them, and one alone against graph."""
     section = Section("Which field carries the gain?")
     kinds = (
-        ("without", "both", "Without one field", "loss of leaving it out: negative where the field helps"),
+        (
+            "without",
+            "both",
+            "Without one field",
+            "change when it is left out: negative where the field helps",
+        ),
         ("alone", "graph", "One field alone", "gain over graph alone"),
     )
     for kind, arm, title, note in kinds:

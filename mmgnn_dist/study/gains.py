@@ -155,11 +155,13 @@ def verdict(table: Table) -> list[str]:
             for row in own
             if row["gain_of_text"]
         ]
+        again = sum(row["holds_for_retraining"] for row in own)
         better = [row["target"] for row in own if row["over_graph_test_low"] > 0]
         worse = [row["target"] for row in own if row["over_graph_test_high"] < 0]
         lines.append(
             f"**{backbone}**: gain of text on {len(gained)} of {len(own)} targets"
             + (f": {', '.join(gained)}" if gained else "")
+            + (f"; of these trained models, while (b) holds for {again} of them" if gained else "")
             + f". Against graph alone the interval is above zero on {len(better)} and below on {len(worse)}"
             + (f" ({', '.join(worse)})" if worse else "")
             + "."

@@ -1,8 +1,8 @@
 """The export of a run: weights in safetensors and what is needed to read them, without DeepSpeed.
 
     export/model.safetensors   averaged weights of the best validation, with the scaler
-    export/model.json          step and score, targets, the backbone (as wide as `width_matched` made it), the
-                               encoder that frozen weights come from
+    export/model.json          step and score, targets with their units, the backbone (as wide as
+                               `width_matched` made it), the encoder that frozen weights come from
 
 Frozen weights of the language model are named (encoder, revision, checksum), not copied.
 """

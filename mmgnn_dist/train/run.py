@@ -162,7 +162,8 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress, watch
     def export(best: State) -> None:
         export_model(folder / "export", model, scaler, {
             "step": best.step, "score": best.best, "targets": inputs.metrics, "backbone": backbone,
-            "encoder": encoder,
+            "encoder": encoder, "units": dict(zip(recipe.targets, inputs.units, strict=True)),
+            "kinds": dict(zip(recipe.targets, inputs.kinds, strict=True)),
         }, ranks.first)  # fmt: skip
 
     parts = Parts(

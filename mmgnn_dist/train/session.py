@@ -11,14 +11,14 @@ from mmgnn_dist.config import Recipe, load_recipe
 from mmgnn_dist.errors import EXIT_DONE, UserError
 from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.progress import Progress
-from mmgnn_dist.train.evaluate import named_errors, predict
+from mmgnn_dist.train.evaluate import Predictions, named_errors, predict
 from mmgnn_dist.train.export import load_export
 from mmgnn_dist.train.launch import launch
 from mmgnn_dist.train.plots import draw_comparison
 from mmgnn_dist.train.ranks import start_ranks
 from mmgnn_dist.train.results import METRICS, PREDICTIONS, draw_curves
 from mmgnn_dist.train.run import run
-from mmgnn_dist.train.setup import open_inputs
+from mmgnn_dist.train.setup import Inputs, open_inputs
 from mmgnn_dist.train.table import compare, legend, print_table, write_report
 from mmgnn_dist.train.textside import open_text
 
@@ -96,13 +96,8 @@ def evaluate_run(folder: Path, data: Path | None, as_json: bool) -> dict[str, fl
     if data is not None:
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"shards": data})})
     inputs = open_inputs(recipe, whole=data is not None)
-    ranks = start_ranks(recipe.train.threads)
     with Progress("evaluate", quiet=as_json) as progress:
-        text = open_text(inputs, ranks, progress)
-        model, scaler, _ = load_export(folder / "export", recipe, inputs.forms, text.source)
-        loader = inputs.ordered("test", text.tokens, ranks)
-        found = predict(model.to(ranks.device), loader, scaler.to(ranks.device), ranks, text.embeddings)
-    assert found is not None
+        found = apply_export(folder, inputs, progress)
     metrics = named_errors("test", inputs.metrics, found.mae())
     if data is not None:
         place = folder / "evaluations" / data.name
@@ -113,6 +108,21 @@ def evaluate_run(folder: Path, data: Path | None, as_json: bool) -> dict[str, fl
         for name, value in metrics.items():
             print(f"  {name:24s} {value:.6g}")
     return metrics
+
+
+def apply_export(folder: Path, inputs: Inputs, progress: Progress) -> Predictions:
+    """What the exported model of a run says of the test part of some inputs.
+
+    Raises:
+        UserError: if the export is missing or altered, or its language model is another one now.
+    """
+    ranks = start_ranks(inputs.recipe.train.threads)
+    text = open_text(inputs, ranks, progress)
+    model, scaler, _ = load_export(folder / "export", inputs.recipe, inputs.forms, text.source)
+    loader = inputs.ordered("test", text.tokens, ranks)
+    found = predict(model.to(ranks.device), loader, scaler.to(ranks.device), ranks, text.embeddings)
+    assert found is not None  # there is one rank
+    return found
 
 
 def refuse_other(folder: Path, recipe: Recipe) -> None:

@@ -3,14 +3,14 @@
     python tests/benchmarks/scaling.py SHARDS [--recipe launch/qm9.yaml] [--rounds 3]
 
 The recipe trains with its encoder frozen and no validation. Four ways take turns, so that all meet the same
-machine; the wall clock runs from step FIRST to step LAST of the journal:
+machine; what counts is the time of the steps from FIRST to LAST in the journal, waiting included:
 
     one       one process, the global batch
     half      one process, half the batch: what the overhead of small batches costs
     apart     two processes with half the batch each that know nothing of each other: what the cores share
     together  two ranks with the global batch: on top, messages and the waiting for the slower rank
 
-Each line is a rate over twice that of `one`. The bar is 0.8 for `together`.
+Each line is a rate over twice that of `one`; the bar is 0.8 for `together`.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+from typing import Any
 
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.train.journal import read_journal
 from mmgnn_dist.train.launch import free_port
 
 ROOT = Path(__file__).parents[2]
-FIRST, LAST, LOOK = 5, 45, 0.05  # steps that are timed; seconds between two looks at a journal
+FIRST, LAST = 5, 45  # steps that are timed
 
 
 def start(run: Path, rank: int, world: int, core: int, port: int) -> subprocess.Popen[bytes]:
@@ -42,21 +42,19 @@ def start(run: Path, rank: int, world: int, core: int, port: int) -> subprocess.
     return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def timed(runs: list[Path], processes: list[subprocess.Popen[bytes]]) -> float:
-    """Seconds from the last run's step FIRST to the first run's step LAST, for LAST - FIRST steps."""
-    times: dict[tuple[Path, int], float] = {}
-    while any((run, LAST) not in times for run in runs):
-        for run in runs:
-            path = run / "journal.jsonl"
-            done = path.read_bytes().count(b'"train"') if path.is_file() else 0
-            for step in (FIRST, LAST):
-                if done >= step:
-                    times.setdefault((run, step), time.perf_counter())
-        assert not any(process.poll() for process in processes), "a process failed"
-        time.sleep(LOOK)
+def seconds(runs: list[Path], processes: list[subprocess.Popen[bytes]]) -> float:
+    """Time of the steps from FIRST to LAST once all have ended, the mean of the runs."""
     for process in processes:
-        assert process.wait() == 0
-    return statistics.mean(times[run, LAST] - times[run, FIRST] for run in runs)
+        assert process.wait() == 0, "a process failed"
+    spent = []
+    for run in runs:
+        at = {line["step"]: line["seconds"] for line in steps(run)}
+        spent.append(at[LAST] - at[FIRST])
+    return statistics.mean(spent)
+
+
+def steps(run: Path) -> list[dict[str, Any]]:
+    return [line for line in read_journal(run / "journal.jsonl") if line["kind"] == "train"]
 
 
 def main() -> None:
@@ -78,35 +76,32 @@ def main() -> None:
     waits: list[float] = []
     with tempfile.TemporaryDirectory() as made:
         for turn in range(given.rounds + 1):  # the first round makes the vectors of the text
-            for kind, found in rates.items():
+            for kind, found in rates.items() if turn else [("one", [])]:
                 runs = [Path(made) / f"{kind}_{turn}_{n}" for n in range(2 if kind == "apart" else 1)]
                 recipe = half if kind in ("half", "apart") else whole
                 for run in runs:
                     recipe.save(run / "recipe.yaml")
-                world, port = (2 if kind == "together" else 1), free_port()
-                places = [(run, rank) for run in runs for rank in range(world)]
+                world = 2 if kind == "together" else 1
+                places = [
+                    (run, rank, port) for run in runs for port in [free_port()] for rank in range(world)
+                ]
                 processes = [
                     start(run, rank, world, core, port)
-                    for (run, rank), core in zip(places, cores, strict=False)
+                    for (run, rank, port), core in zip(places, cores, strict=False)
                 ]
-                seconds = timed(runs, processes)
+                spent = seconds(runs, processes)
                 if turn:
-                    found.append(len(runs) * recipe.train.batch * (LAST - FIRST) / seconds)
+                    found.append(len(runs) * recipe.train.batch * (LAST - FIRST) / spent)
                 if kind == "together":
-                    waits += [
-                        line["imbalance"]
-                        for line in read_journal(runs[0] / "journal.jsonl")
-                        if line["kind"] == "train"
-                    ]
+                    waits += [line["imbalance"] for line in steps(runs[0])]
     base = 2 * statistics.median(rates["one"])
     print(
         f"{whole.name}: {whole.model.backbone.name}, batch {whole.train.batch}, {LAST - FIRST} steps, "
         f"{given.rounds} rounds"
     )
     for kind, found in rates.items():
-        middle = statistics.median(found)
-        every = ", ".join(f"{rate:.1f}" for rate in found)
-        print(f"{kind:9s} {middle:8.1f} molecules/s  {middle / base:.3f}  (all {every})")
+        rate, every = statistics.median(found), ", ".join(f"{one:.1f}" for one in found)
+        print(f"{kind:9s} {rate:8.1f} molecules/s  {rate / base:.3f}  (all {every})")
     print(f"predicted imbalance of the two ranks {statistics.mean(waits):.4f}")
 
 

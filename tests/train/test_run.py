@@ -90,7 +90,7 @@ def test_a_finished_run_is_not_trained_again(trained):
 def test_another_recipe_is_refused(trained):
     _, _, words = trained
     done = mmgnn(*words, "train.seed=5", code=2)
-    assert "train.seed differ" in done.stderr and "--run DIR" in done.stderr
+    assert "train.seed differ" in done.stderr and "give another directory" in done.stderr
 
 
 def test_evaluate_gives_the_metrics_of_the_run(trained, sample_shards):
