@@ -40,7 +40,8 @@ def plan_array(
     folder = folder.resolve()
     cells = plan_study(recipe, folder)
     runs = {cell.run(folder): cells[cell] for cell in unfinished(folder, cells)}
-    refuse_active(list(runs))
+    if runs:
+        refuse_active(folder, list(runs))
     batches, steps = measure(runs, place, quiet)
     return Plan(folder, recipe.name, runs, place, batches, steps, StudyReport(folder), concurrent), cells
 

@@ -108,7 +108,7 @@ def make_plan(
         train = recipe.train.model_copy(update={"seed": seed} if seed is not None else {})
         member = recipe.model_copy(update={"data": data, "train": train})
         runs |= plan_runs(member, base.joinpath("_".join(parts)) if parts else base)
-    refuse_active(list(runs))
+    refuse_active(base, list(runs))
     batches, steps = measure(runs, profile, quiet)
     report = FoldReport(base, list(runs)) if len(runs) > 1 else None
     return Plan(base, recipe.name, runs, profile, batches, steps, report)
@@ -169,17 +169,18 @@ def check_paths(profile: Profile, path: Path) -> None:
             raise UserError(f"{path}: {key}={value} {why}: make it, or name another")
 
 
-def refuse_active(runs: list[Path]) -> None:
-    """See that no job of some runs waits or runs.
+def refuse_active(base: Path, runs: list[Path]) -> None:
+    """See that no job of some runs waits or runs, nor that of the report of their folder.
 
     Raises:
         UserError: names the first one.
     """
-    jobs = {run: read_json(run / JOB)["job"] for run in runs if (run / JOB).is_file()}
+    places = {run: run / JOB for run in runs} | {base / "report": base / REPORT}
+    jobs = {name: read_json(place)["job"] for name, place in places.items() if place.is_file()}
     states = slurm.job_states(list(jobs.values()))
-    for run, job in jobs.items():
+    for name, job in jobs.items():
         if states[job].startswith(slurm.ACTIVE):
-            raise UserError(f"{run} is job {job} already ({states[job]}): mmgnn status or mmgnn cancel {run}")
+            raise UserError(f"{name} is job {job} already ({states[job]}): mmgnn status or mmgnn cancel {base}")
 
 
 def judge(plan: Plan, profile_path: Path) -> str:

@@ -135,6 +135,7 @@ def test_a_failed_element_stops_nothing_and_is_reported(cluster, recipe, tmp_pat
     found = {Path(run["run"]).name: run for run in told}
     assert found["fine-graph-f0-s0"]["done"] and "are not finite" in found["broken-graph-f0-s0"]["error"]
     assert all(run["restarts"] == 0 for run in found.values())
+    wait(lambda: not ask("squeue", "-h", "-n", "tiny-report").strip(), "the report's end", folder)
     ask("scontrol", "update", "partitionname=main", "state=down")
     try:
         *runs, report = json.loads(mmgnn(*words, "--json").stdout)["jobs"]
