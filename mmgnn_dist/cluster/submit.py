@@ -180,7 +180,8 @@ def refuse_active(base: Path, runs: list[Path]) -> None:
     states = slurm.job_states(list(jobs.values()))
     for name, job in jobs.items():
         if states[job].startswith(slurm.ACTIVE):
-            raise UserError(f"{name} is job {job} already ({states[job]}): mmgnn status or mmgnn cancel {base}")
+            told = f"{name} is job {job} already ({states[job]})"
+            raise UserError(f"{told}: mmgnn status {base} or mmgnn cancel {base}")
 
 
 def judge(plan: Plan, profile_path: Path) -> str:
