@@ -23,7 +23,7 @@ def add_verbs(verbs: Any) -> argparse.ArgumentParser:
     study.add_argument("--dir", type=Path, metavar="DIR", help="study directory (default runs/NAME)")
     study.add_argument("--cells", action="store_true", help="check everything, list the cells, and stop")
     study.add_argument(
-        "--cell", type=int, metavar="I", help="run cell number I alone, as a job of an array does"
+        "--cell", type=int, metavar="I", help="run cell number I alone, as job scripts of your own do"
     )
     study.add_argument("--json", action="store_true", help="print one JSON object")
     study.set_defaults(action=run_verb, runner=None)

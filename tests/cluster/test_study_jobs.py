@@ -119,6 +119,7 @@ def test_ray_gives_the_same_cells_and_tables(ray_once, recipe, here, tmp_path, c
     assert (before / "metrics.json").stat().st_mtime_ns == written
 
 
+@pytest.mark.slow
 @pytest.mark.slurm
 def test_a_failed_element_stops_nothing_and_is_reported(cluster, recipe, tmp_path):
     """It fails once, the report names it, and the same command submits it alone; both are cancelled."""
