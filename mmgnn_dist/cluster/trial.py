@@ -85,11 +85,9 @@ class Trial(Trainable):
 
 
 def reason(run: Path) -> str:
-    """The last line that the ranks of a failed trial left."""
+    """Why a trial failed: what a rank of it said last to the user, else the last line of its log."""
     path = run / LOG
-    lines = (
-        [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
-        if path.exists()
-        else []
-    )
-    return lines[-1].removeprefix("mmgnn: ") if lines else "it said nothing"
+    said = path.read_text(errors="replace") if path.exists() else ""
+    lines = [line for line in said.splitlines() if line.strip()]
+    told = [line.removeprefix("mmgnn: ") for line in lines if line.startswith("mmgnn: ")]
+    return [*lines, *told][-1] if lines else "it said nothing"

@@ -9,7 +9,7 @@ from mmgnn_dist.study.compare import mean_gain
 from mmgnn_dist.study.figures import Series, curves
 from mmgnn_dist.study.gains import NAMES
 from mmgnn_dist.study.grid import BASE
-from mmgnn_dist.study.parts import Section, Table, interval, percent, with_spread
+from mmgnn_dist.study.parts import Figure, Section, Table, interval, percent, with_spread
 
 
 def curve_section(results: Results) -> Section | None:
@@ -46,14 +46,16 @@ def curve_section(results: Results) -> Section | None:
             panels[f"graph + text over {NAMES[arm]}"] = lines
     columns = ["training molecules", "backbone", "reference", "mean gain, %", "(a)"]
     gains = Table("curve_gains", "Mean gain over all targets", columns, rows, numbers, words=3)
-    caption = "Gain of graph + text, mean over all targets, with the interval over test molecules."
-    figure = curves("curve", caption, panels, "training molecules", "gain, %", log=True)
+    items: list[Table | Figure] = [gains, _errors(results, sizes, backbones)]
+    if panels:
+        caption = "Gain of graph + text, mean over all targets, with the interval over test molecules."
+        items.insert(0, curves("curve", caption, panels, "training molecules", "gain, %", log=True))
     text = [
         "Every size takes as many optimiser steps and validations as the whole training part; a smaller "
         "draw is "
         "within a larger, and test molecules are the same."
     ]
-    return Section("Learning curve", text, [figure, gains, _errors(results, sizes, backbones)])
+    return Section("Learning curve", text, items)
 
 
 def _errors(results: Results, sizes: dict[int, str], backbones: list[str]) -> Table:

@@ -102,7 +102,7 @@ def curves(
     """Lines with intervals over a number, one panel for each question."""
     figure, axes = _start(len(panels), 1, 3.9, 3.0)
     for axis, (title, series) in zip(axes, panels.items(), strict=True):
-        if not log and any(np.nanmin(one.low) < 0 for one in series if np.isfinite(one.low).any()):
+        if any(np.nanmin(one.low) < 0 for one in series if np.isfinite(one.low).any()):
             axis.axhline(0.0, color=GREY, lw=1)
         for place, one in enumerate(series):
             reach = np.nan_to_num(np.abs(np.array([one.low, one.high]) - np.array(one.estimate)))

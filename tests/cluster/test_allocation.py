@@ -11,10 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from command_line import journal
 from jobs import ask
 from left import MARK, none_left
-from test_sweep import RECIPE, states, steps
+from test_sweep import RECIPE, half_way, progress, states, went_on
 
 from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.pipeline import prepare
@@ -118,31 +117,15 @@ def test_a_sweep_of_two_nodes_that_is_killed_continues(cluster, sample_shards, t
     log = tmp_path / f"{tmp_path.name}.log"
     job = batch(log, *words, wait=False)
 
-    def middle() -> bool:
-        now = states(folder)
-        ready = [
-            n
-            for n, s in now.items()
-            if s == "open" and any((folder / "trials" / n).glob("checkpoints/step_*"))
-        ]
-        return list(now.values()).count("done") >= 3 and bool(ready)
-
-    until(middle, log, "the middle")
+    until(lambda: half_way(folder, 3), log, "the middle")
     ask("scancel", "--signal=KILL", "--full", job)
     none_left(log.stem)
-    before = {name: (state, steps(folder / "trials" / name)) for name, state in states(folder).items()}
+    before = progress(folder)
     batch(log, *words)
     none_left(log.stem)
-    now = states(folder)
-    assert len(now) == 8 and set(now.values()) == {"done"}
-    resumed = 0
-    for name, (state, had) in before.items():
-        run = folder / "trials" / name
-        if state == "done":
-            assert had == steps(run) and not journal(run, "resume")
-        else:
-            resumed += bool(journal(run, "resume"))
-    assert resumed and (folder / "best.yaml").exists()
+    assert set(states(folder).values()) == {"done"} and len(states(folder)) == 8
+    went_on(folder, before)
+    assert (folder / "best.yaml").exists()
 
 
 @pytest.mark.slow
