@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmgnn_dist import __version__
 from mmgnn_dist.cluster import verbs as cluster_verbs
-from mmgnn_dist.cluster import verbs_doctor, verbs_sweep
+from mmgnn_dist.cluster import verbs_doctor, verbs_study, verbs_sweep
 from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER, EXTRAS, UserError, need
 from mmgnn_dist.plan.verb import add_plan
 from mmgnn_dist.predict.verbs import add_predict
@@ -158,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
         module.add_verbs(verbs)
     add_predict(verbs)
     add_plan(verbs)
-    add_study_verbs(verbs)
+    verbs_study.add_places(add_study_verbs(verbs))
 
     bench = verbs.add_parser("bench", help="measure side by side")
     bench.add_argument("what", choices=("loader", "checkpoint"))

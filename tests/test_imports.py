@@ -21,7 +21,7 @@ ALLOWED = {
     "models": BASE | {"chem", "data"},
     "train": BASE | {"chem", "data", "models"},
     "bench": BASE | {"chem", "data", "models", "train"},
-    "cluster": BASE | {"chem", "data", "models", "train", "bench"},
+    "cluster": BASE | {"chem", "data", "models", "train", "bench", "study"},
     "plan": BASE | {"chem", "data", "models", "train"},
     "predict": BASE | {"chem", "data", "models", "train"},
     "study": BASE | {"chem", "data", "models", "train"},

@@ -60,7 +60,7 @@ def _one(run: Path, about: dict[str, Any], state: str) -> dict[str, Any]:
         "restarts": restarts(run), "error": None,
     }  # fmt: skip
     if not done:
-        found["error"] = own_fault(run) or (_last_words(about) if state in slurm.FAULTS else None)
+        found["error"] = own_fault(run) or (last_words(run) if state in slurm.FAULTS else None)
     if spent > 0:
         found["rate"] = (last["molecules"] - first["molecules"]) / spent
         each = spent / (last["step"] - first["step"])
@@ -97,9 +97,9 @@ def own_fault(run: Path) -> str | None:
     return f"{notes[0].stem.replace('_', ' ')}: {lines[-1] if lines else 'it said nothing'}"
 
 
-def _last_words(about: dict[str, Any]) -> str | None:
+def last_words(run: Path) -> str | None:
     """The last line of a job's log: why no rank started, or that it was restarted too often."""
-    path = Path(about["log"].replace("%t", "0"))
+    path = Path(read_json(run / JOB)["log"].replace("%t", "0"))
     lines = path.read_text(errors="replace").split("\n") if path.is_file() else []
     return next((line.strip() for line in reversed(lines) if line.strip()), None)
 
@@ -154,7 +154,7 @@ def show_log(run: Path, rank: int, lines: int, follow: bool) -> None:
 def cancel(runs: list[Path]) -> list[str]:
     """Cancel the jobs of runs, and the report of an array of which all are; returns those still active."""
     jobs = [read_json(run / JOB)["job"] for run in runs]
-    for base in {run.parent for run in runs}:
+    for base in dict.fromkeys(above for run in runs for above in run.parents):
         if (base / REPORT).is_file() and set(find_runs([base], base)) <= set(runs):
             jobs.append(read_json(base / REPORT)["job"])
     states = slurm.job_states(jobs)

@@ -1,11 +1,11 @@
-"""The report of an array: mean and standard deviation of the test errors over its folds and seeds."""
+"""The report of an array: what its last job calls; of folds and seeds the mean and sd of the test errors."""
 
 from __future__ import annotations
 
 import re
 import statistics
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from mmgnn_dist.files import read_json, write_json, write_text
 
@@ -13,12 +13,28 @@ METRICS = "metrics.json"
 MEMBER = re.compile(r"(fold_\d+)?_?(seed_\d+)?")
 
 
-class Report:
+class Report(Protocol):
     """What submitit pickles for the job that follows an array.
+
+    Attributes:
+        page: what it writes, below the folder of the array. time: limit of the job.
+    """
+
+    page: str
+    time: str
+
+    def __call__(self) -> str:
+        """Write the report; returns its path."""
+
+
+class FoldReport:
+    """The report of an array of folds and seeds.
 
     Args:
         base: folder of the array. runs: its run directories.
     """
+
+    page, time = "report.md", "00:10:00"
 
     def __init__(self, base: Path, runs: list[Path]) -> None:
         self.base, self.runs = str(base), [str(run) for run in runs]

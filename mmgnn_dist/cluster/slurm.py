@@ -12,6 +12,7 @@ from mmgnn_dist.cluster.profile import Profile
 from mmgnn_dist.errors import UserError, nearest
 
 ACTIVE = ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD")
+UNKNOWN = "UNKNOWN"
 FAULTS = ("FAILED", "NODE_FAIL", "TIMEOUT", "OUT_OF_MEMORY", "BOOT_FAIL")
 TRY = "use a login node of the cluster, or try on your machine: slurm/README.md, devcluster"
 ANSWER = 60  # seconds that Slurm may take
@@ -126,17 +127,27 @@ def check_script(text: str, path: Path) -> str:
 
 def job_states(jobs: list[str]) -> dict[str, str]:
     """State of each job (`12`, or `12_0` of an array): from the queue, else from accounting, else UNKNOWN."""
-    found: dict[str, str] = {}
-    for job in dict.fromkeys(jobs):
-        done = ask("squeue", "-h", "-r", "-j", job, "-o", "%T %r")
-        words = done.stdout.split() if done.returncode == 0 else []
-        if words and words[0] not in ("COMPLETED", "CANCELLED", *FAULTS):
-            waits = words[0] == "PENDING" and len(words) > 1
-            found[job] = f"PENDING ({' '.join(words[1:])})" if waits else words[0]
-            continue
-        shown = ask("scontrol", "-o", "show", "job", job).stdout
-        state = re.search(r"JobState=(\w+)", shown)
-        if state is None and shutil.which("sacct"):
-            state = re.search(r"(\w+)", ask("sacct", "-n", "-X", "-P", "-j", job, "-o", "State").stdout)
-        found[job] = state[1] if state else "UNKNOWN"
+    found = dict.fromkeys(jobs, UNKNOWN)
+    if not found:
+        return found
+    # asked once for all, or for all of an array, which may have a thousand elements
+    for line in ask("squeue", "-h", "-r", "-j", ",".join(found), "-o", "%i %T %r").stdout.splitlines():
+        job, state, *reason = line.split()
+        if job in found and state not in ("COMPLETED", "CANCELLED", *FAULTS):
+            found[job] = f"PENDING ({' '.join(reason)})" if state == "PENDING" and reason else state
+    for array in dict.fromkeys(job.split("_")[0] for job, state in found.items() if state == UNKNOWN):
+        for line in ask("scontrol", "-o", "show", "job", array).stdout.splitlines():
+            told = dict(re.findall(r"(\w+)=(\S*)", line))
+            element = (told.get("ArrayJobId"), told.get("ArrayTaskId"))
+            job = "_".join(map(str, element)) if all(element) else told.get("JobId", "")
+            if found.get(job) == UNKNOWN:
+                found[job] = told["JobState"]
+    left = [job for job, state in found.items() if state == UNKNOWN]
+    if left and shutil.which("sacct"):
+        for line in ask(
+            "sacct", "-n", "-X", "-P", "-j", ",".join(left), "-o", "JobID,State"
+        ).stdout.splitlines():
+            job, _, state = line.partition("|")
+            if job in left and state:
+                found[job] = state.split()[0]
     return found

@@ -21,7 +21,7 @@ import torch
 from mmgnn_dist.cluster import slurm
 from mmgnn_dist.cluster.follow import JOB, REPORT
 from mmgnn_dist.cluster.profile import Profile, load_profile
-from mmgnn_dist.cluster.report import Report
+from mmgnn_dist.cluster.report import FoldReport, Report
 from mmgnn_dist.cluster.script import interpreter, mounts_of, parameters
 from mmgnn_dist.cluster.snapshot import take_snapshot
 from mmgnn_dist.cluster.task import Task
@@ -41,22 +41,28 @@ class Plan:
     """What would be submitted.
 
     Attributes:
-        base: folder of everything. runs: run directories with their recipes, one array element each.
-        profile: where to run. batches: how each run's global batch is cut. steps: of each run.
+        base: folder of everything. name: of the job in Slurm.
+        runs: run directories with their recipes, one array element each. profile: where to run.
+        batches: how each run's global batch is cut. steps: of each run.
+        report: what the job calls that follows all runs, if there is one.
+        concurrent: how many elements run at a time; none: as many as submitit lets (256).
     """
 
     base: Path
+    name: str
     runs: dict[Path, Recipe]
     profile: Profile
     batches: list[BatchPlan]
     steps: list[int]
+    report: Report | None = None
+    concurrent: int | None = None
 
     def script(self) -> str:
         """The batch script, as submitit writes it; the copy of the code is made when it is submitted."""
         from submitit.slurm.slurm import _make_sbatch_string
 
         code = self.base / "slurm" / "code" / "SNAPSHOT"
-        options = parameters(self.profile, self.name, list(self.runs), code, self.mounts)
+        options = self.options(code)
         count = len(self.runs) if len(self.runs) > 1 else None
         python = interpreter(self.profile, sys.executable, self.mounts)
         command = f"{python} -u -m submitit.core._submit {self.base / 'slurm'}"
@@ -65,15 +71,15 @@ class Plan:
         text: str = _make_sbatch_string(command, self.base / "slurm", map_count=count, **given)
         return text
 
+    def options(self, code: Path) -> dict[str, Any]:
+        """What submitit is told of the runs; `code`: folder of the copy."""
+        found = parameters(self.profile, self.name, list(self.runs), code, self.mounts)
+        return found | ({"array_parallelism": self.concurrent} if self.concurrent else {})
+
     @property
     def mounts(self) -> list[str]:
         """What a container is shown."""
         return mounts_of(self.profile, self.base, list(self.runs.values()))
-
-    @property
-    def name(self) -> str:
-        """Name of the job in Slurm."""
-        return next(iter(self.runs.values())).name
 
 
 def make_plan(
@@ -88,16 +94,7 @@ def make_plan(
     Raises:
         UserError: for whatever training or Slurm would refuse.
     """
-    if "SLURM_JOB_ID" in os.environ:
-        raise UserError("this is inside of a Slurm job already: submit from a login node")
-    try:
-        import submitit  # noqa: F401
-    except ImportError:
-        raise need("submitit", "slurm") from None
-    profile = load_profile(profile_path)
-    check_paths(profile, profile_path)
-    if slurm.here():
-        slurm.check_profile(profile, profile_path)
+    profile = usable_profile(profile_path)
     base = base.resolve()
     if (folds or seeds) and recipe.track.group is None:
         track = recipe.track.model_copy(update={"group": recipe.name})
@@ -111,6 +108,37 @@ def make_plan(
         train = recipe.train.model_copy(update={"seed": seed} if seed is not None else {})
         member = recipe.model_copy(update={"data": data, "train": train})
         runs |= plan_runs(member, base.joinpath("_".join(parts)) if parts else base)
+    refuse_active(base, list(runs))
+    batches, steps = measure(runs, profile, quiet)
+    report = FoldReport(base, list(runs)) if len(runs) > 1 else None
+    return Plan(base, recipe.name, runs, profile, batches, steps, report)
+
+
+def usable_profile(path: Path) -> Profile:
+    """A profile after all checks that can be made here.
+
+    Raises:
+        UserError: for a mistake in it, or where nothing can be submitted.
+    """
+    if "SLURM_JOB_ID" in os.environ:
+        raise UserError("this is inside of a Slurm job already: submit from a login node")
+    try:
+        import submitit  # noqa: F401
+    except ImportError:
+        raise need("submitit", "slurm") from None
+    profile = load_profile(path)
+    check_paths(profile, path)
+    if slurm.here():
+        slurm.check_profile(profile, path)
+    return profile
+
+
+def measure(runs: dict[Path, Recipe], profile: Profile, quiet: bool) -> tuple[list[BatchPlan], list[int]]:
+    """How the global batch of each run is cut among the ranks of a profile, and the number of its steps.
+
+    Raises:
+        UserError: for wrong input, or a batch that cannot be cut so.
+    """
     batches, steps = [], []
     first = Ranks(0, profile.world, torch.device("cpu"))
     with Progress("submit", quiet) as progress:
@@ -119,9 +147,7 @@ def make_plan(
             loader = inputs.training(inputs.tokens(progress), first)
             batches.append(BatchPlan(part.train.batch, loader.passes, profile.world))
             steps.append(total_steps(part.train, loader.steps_per_epoch))
-    for run in runs:
-        _refuse_active(run)
-    return Plan(base, runs, profile, batches, steps)
+    return batches, steps
 
 
 def check_paths(profile: Profile, path: Path) -> None:
@@ -143,29 +169,43 @@ def check_paths(profile: Profile, path: Path) -> None:
             raise UserError(f"{path}: {key}={value} {why}: make it, or name another")
 
 
-def _refuse_active(run: Path) -> None:
-    if (run / JOB).is_file():
-        job = read_json(run / JOB)["job"]
-        state = slurm.job_states([job])[job]
-        if state.startswith(slurm.ACTIVE):
-            raise UserError(f"{run} is job {job} already ({state}): mmgnn status or mmgnn cancel {run}")
+def refuse_active(base: Path, runs: list[Path]) -> None:
+    """See that no job of some runs waits or runs, nor that of the report of their folder.
+
+    Raises:
+        UserError: names the first one.
+    """
+    places = {run: run / JOB for run in runs} | {base / "report": base / REPORT}
+    jobs = {name: read_json(place)["job"] for name, place in places.items() if place.is_file()}
+    states = slurm.job_states(list(jobs.values()))
+    for name, job in jobs.items():
+        if states[job].startswith(slurm.ACTIVE):
+            told = f"{name} is job {job} already ({states[job]})"
+            raise UserError(f"{told}: mmgnn status {base} or mmgnn cancel {base}")
+
+
+def judge(plan: Plan, profile_path: Path) -> str:
+    """Have Slurm judge a plan; nothing is submitted or written. Returns its words on when it would start.
+
+    Raises:
+        UserError: if there is no Slurm here, or it refuses the job.
+    """
+    slurm.must("sinfo", "--version")
+    return slurm.check_script(plan.script(), profile_path)
 
 
 def submit(plan: Plan, profile_path: Path) -> list[dict[str, Any]]:
-    """Submit a plan; returns for each run what its `slurm/job.json` holds.
+    """Submit a plan that Slurm finds good; returns for each run what its `slurm/job.json` holds.
 
     Raises:
-        UserError: if Slurm refuses the job; nothing is submitted or written then.
+        UserError: if Slurm refuses the job after all.
     """
-    slurm.must("sinfo", "--version")
-    slurm.check_script(plan.script(), profile_path)
     code = take_snapshot(plan.base / "slurm" / "code")
     for run, recipe in plan.runs.items():
         recipe.save(run / "recipe.yaml")
         (run / "slurm").mkdir(exist_ok=True)
-    options = parameters(plan.profile, plan.name, list(plan.runs), code, plan.mounts)
     tasks = [Task(run) for run in plan.runs]
-    jobs = send(plan.base / "slurm", plan.profile, options, tasks, plan.mounts)
+    jobs = send(plan.base / "slurm", plan.profile, plan.options(code), tasks, plan.mounts)
     found = []
     for index, (run, job) in enumerate(zip(plan.runs, jobs, strict=True)):
         about = {
@@ -176,8 +216,8 @@ def submit(plan: Plan, profile_path: Path) -> list[dict[str, Any]]:
         }  # fmt: skip
         write_json(run / JOB, about)
         found.append(about)
-    if len(jobs) > 1:
-        found.append(_send_report(plan, str(jobs[0].job_id).split("_")[0], code))
+    if plan.report:
+        found.append(_send_report(plan, plan.report, str(jobs[0].job_id).split("_")[0], code))
     return found
 
 
@@ -209,15 +249,14 @@ def send(
         raise UserError(f"Slurm refused the job: {' '.join(str(error).split())}") from None
 
 
-def _send_report(plan: Plan, array: str, code: Path) -> dict[str, Any]:
+def _send_report(plan: Plan, report: Report, array: str, code: Path) -> dict[str, Any]:
     """The job that waits for all elements, whatever their ends, and writes the table."""
     profile = plan.profile.model_copy(
-        update={"nodes": 1, "tasks_per_node": 1, "gpus_per_node": 0, "gpu_type": None, "time": "00:10:00"}
+        update={"nodes": 1, "tasks_per_node": 1, "gpus_per_node": 0, "gpu_type": None, "time": report.time}
     )
     options = parameters(profile, f"{plan.name}-report", [plan.base], code, plan.mounts)
     options |= {"dependency": f"afterany:{array}", "teardown": None}
-    report = Report(plan.base, list(plan.runs))
     job = send(plan.base / "slurm", plan.profile, options, [report], plan.mounts)[0]
-    about = {"job": str(job.job_id), "report": str(plan.base / "report.md"), "after": array}
+    about = {"job": str(job.job_id), "report": str(plan.base / report.page), "after": array}
     write_json(plan.base / REPORT, about)
     return about

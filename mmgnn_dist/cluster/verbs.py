@@ -61,14 +61,15 @@ def _submit(arguments: argparse.Namespace) -> int:
     profile = load_profile(arguments.profile)  # told before the libraries load
     quiet_libraries()
     os.environ.update(profile.models())
-    from mmgnn_dist.cluster.submit import make_plan, submit
+    from mmgnn_dist.cluster.submit import judge, make_plan, submit
 
     base = arguments.run or Path("runs") / recipe.name
     plan = make_plan(
         recipe, arguments.profile, base, arguments.folds, arguments.seeds, arguments.json
     )  # fmt: skip
     if arguments.dry_run:
-        return _dry_run(arguments, plan)
+        return dry_run(plan, arguments.profile, arguments.json)
+    judge(plan, arguments.profile)
     found = submit(plan, arguments.profile)
     if arguments.json:
         print(json.dumps({"jobs": found}))
@@ -83,24 +84,26 @@ def _submit(arguments: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _dry_run(arguments: argparse.Namespace, plan: Any) -> int:
+def dry_run(plan: Any, profile: Path, as_json: bool) -> int:
+    """Print the script of a plan, what Slurm says of it, and what its first run takes."""
     from mmgnn_dist.cluster import slurm
+    from mmgnn_dist.cluster.submit import judge
     from mmgnn_dist.train.summary import summarise
     from mmgnn_dist.train.summary_table import print_summary
 
     script = plan.script()
     verdict = None
     if slurm.here():
-        verdict = slurm.check_script(script, arguments.profile)
+        verdict = judge(plan, profile)
     run, recipe = next(iter(plan.runs.items()))
     recipe = recipe.model_copy(update={"twins": []})
     if plan.profile.gpus_per_node and recipe.train.precision == "bf16":
         # a login node may lack the instructions that the GPUs have
         recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"precision": "auto"})})
-    summary = summarise(recipe, run, plan.profile.world, arguments.json)
+    summary = summarise(recipe, run, plan.profile.world, as_json)
     batch = plan.batches[0]
     cut = {"world": batch.world, "micro_batch": batch.micro, "accumulation": batch.accumulation}
-    if arguments.json:
+    if as_json:
         print(json.dumps({"script": script, "slurm": verdict, "plan": cut, "runs": summary}))
         return EXIT_DONE
     print(script)
@@ -117,12 +120,16 @@ def _dry_run(arguments: argparse.Namespace, plan: Any) -> int:
 
 def _status(arguments: argparse.Namespace) -> int:
     from mmgnn_dist.cluster.follow import find_runs, print_status, status
+    from mmgnn_dist.cluster.study_status import print_studies, study_status
 
-    found = status(find_runs(arguments.runs, Path("runs")))
+    runs = find_runs(arguments.runs, Path("runs"))
+    found = status(runs)
+    studies = study_status(runs, found)
     if arguments.json:
-        print(json.dumps({"runs": found}))
+        print(json.dumps({"runs": found, "studies": studies}))
     else:
         print_status(found)
+        print_studies(studies)
     return EXIT_DONE
 
 

@@ -70,7 +70,7 @@ def _sessions(results: Results) -> list[str]:
     path = results.folder / SESSIONS
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
     hours = sum(line["seconds"] for line in lines) / 3600
-    devices = sum(metrics["seconds"] for metrics in results.metrics.values()) / 3600
+    devices = sum(metrics["seconds"] * metrics["world"] for metrics in results.metrics.values()) / 3600
     text = [
         f"{len(results.done)} of {len(results.cells)} runs are done: {devices:.2f} device hours of training"
         + (f" in {hours:.2f} hours of {len(lines)} session(s)." if lines else ".")
@@ -82,7 +82,7 @@ def _sessions(results: Results) -> list[str]:
                 f"Energy of this machine's {kind} meanwhile, all that ran: {sum(joules) / 3.6e6:.3f} kWh."
             )
     if not any(line["joules"] for line in lines):
-        text.append("Energy cannot be read on this machine.")
+        text.append("Energy cannot be read on this machine." if lines else "Energy was not measured.")
     first = results.done[0].run(results.folder)
     versions = ", ".join(f"{name} {value}" for name, value in read_json(first / "versions.json").items())
     data = read_json(first / "data.json")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,20 +81,12 @@ def run_study(folder: Path, cells: dict[Cell, Recipe], recipe: Recipe, progress:
     def here(waiting: list[Path], tell: Tell) -> bool:
         return run_here(waiting, workers, folder / "logs", tell)
 
-    return run_cells(folder, cells, recipe, here, workers, progress)
+    return run_cells(folder, list(cells), here, workers, progress)
 
 
-def run_cells(
-    folder: Path,
-    cells: dict[Cell, Recipe],
-    recipe: Recipe,
-    executor: Executor,
-    workers: int,
-    progress: Progress,
-) -> bool:
-    """Hand what is not done yet to an executor, and write down what the session took."""
-    save_grid(folder, recipe, cells)
-    waiting = [cell.run(folder) for cell in cells if state(cell.run(folder)) != DONE]
+def run_cells(folder: Path, cells: list[Cell], executor: Executor, workers: int, progress: Progress) -> bool:
+    """Hand what is not done yet of a study on disk to an executor, and write down what the session took."""
+    waiting = [cell.run(folder) for cell in unfinished(folder, cells)]
     finished: Counter[str] = Counter({DONE: len(cells) - len(waiting)})
     if waiting and finished[DONE]:
         progress.say(f"{finished[DONE]} of {len(cells)} cells are done already")
@@ -121,6 +113,11 @@ def run_cells(
         }  # fmt: skip
         with open(folder / SESSIONS, "a", encoding="utf-8") as out:
             out.write(json.dumps(line) + "\n")
+
+
+def unfinished(folder: Path, cells: Iterable[Cell]) -> list[Cell]:
+    """The cells that are not done, in their order."""
+    return [cell for cell in cells if state(cell.run(folder)) != DONE]
 
 
 def states(folder: Path, cells: list[Cell]) -> dict[Cell, str]:

@@ -11,8 +11,8 @@ from typing import Any
 from mmgnn_dist.errors import EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, UserError
 
 
-def add_verbs(verbs: Any) -> None:
-    """Add the parsers."""
+def add_verbs(verbs: Any) -> argparse.ArgumentParser:
+    """Add the parsers; returns that of `study`, to which others add places where its cells can run."""
     study = verbs.add_parser(
         "study", help="train a grid of models and report what text is worth, or continue"
     )
@@ -23,17 +23,19 @@ def add_verbs(verbs: Any) -> None:
     study.add_argument("--dir", type=Path, metavar="DIR", help="study directory (default runs/NAME)")
     study.add_argument("--cells", action="store_true", help="check everything, list the cells, and stop")
     study.add_argument(
-        "--cell", type=int, metavar="I", help="run cell number I alone, as a job of an array does"
+        "--cell", type=int, metavar="I", help="run cell number I alone, as job scripts of your own do"
     )
     study.add_argument("--json", action="store_true", help="print one JSON object")
-    study.set_defaults(action=_study)
+    study.set_defaults(action=run_verb, runner=None)
     report = verbs.add_parser("report", help="the report of a study, finished or not")
     report.add_argument("study", type=Path, metavar="DIR", help="study directory")
     report.add_argument("--json", action="store_true", help="print one JSON object")
     report.set_defaults(action=_report)
+    return study
 
 
-def _study(arguments: argparse.Namespace) -> int:
+def run_verb(arguments: argparse.Namespace) -> int:
+    """`mmgnn study`, its cells run by `arguments.runner` (called as `run_study`), or on this machine."""
     from mmgnn_dist.config import load_recipe
     from mmgnn_dist.progress import Progress, quiet_libraries
 
@@ -41,14 +43,16 @@ def _study(arguments: argparse.Namespace) -> int:
     quiet_libraries()
     folder = arguments.dir or Path("runs") / recipe.name
     from mmgnn_dist.study.attempt import DONE, FAILED
+    from mmgnn_dist.study.grid import save_grid
     from mmgnn_dist.study.run import plan_study, run_study, states
 
     if arguments.cell is not None:
         return _one(arguments, folder, recipe)
     cells = plan_study(recipe, folder)
     if not arguments.cells:
+        save_grid(folder, recipe, cells)
         with Progress(recipe.name, quiet=arguments.json) as progress:
-            finished = run_study(folder, cells, recipe, progress)
+            finished = (arguments.runner or run_study)(folder, cells, recipe, progress)
     found = states(folder, list(cells))
     counts = Counter(found.values())
     if arguments.json:
