@@ -57,7 +57,7 @@ class TrainConfig(Section):
     checkpoint_every: int = Field(200, ge=1, description="steps")
     keep_checkpoints: int = Field(1, ge=1, description="beside the best one")
     deterministic: bool = Field(
-        False, description="only operations that give the same bits from run to run, on GPUs too"
+        False, description="on GPUs too only operations that give the same bits from run to run"
     )
     max_skipped: int = Field(
         10, ge=0, description="steps left out for a loss or gradient that is not finite before the run stops"

@@ -69,9 +69,10 @@ class Ranks:
 def set_deterministic(wanted: bool) -> None:
     """Let torch take only operations whose result is the same from run to run; before a GPU is used.
 
-    On one CPU thread all that a step does is so anyway. On GPUs sums by atomic additions (`index_add`, the
-    backward pass of gathers) are replaced, attention goes without the kernel whose backward pass adds in any
-    order, and an operation that has no such form raises an error.
+    On one CPU thread all that a step does is so anyway. On several threads, and on GPUs by atomic additions,
+    sums (`index_add`, the backward pass of gathers) have no fixed order: these are replaced, attention goes
+    without the kernel whose backward pass adds in any order, and an operation without such a form raises an
+    error.
     """
     if wanted:
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"

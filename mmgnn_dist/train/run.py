@@ -60,7 +60,8 @@ def run(folder: Path, quiet: bool = False) -> int:
         UserError: for wrong input.
     """
     recipe = load_recipe(folder / "recipe.yaml")
-    set_deterministic(recipe.train.deterministic)
+    # without a GPU always: it costs nothing there, and sums of several threads have another order each time
+    set_deterministic(recipe.train.deterministic or not torch.cuda.is_available())
     ranks = start_ranks(recipe.train.threads, recipe.train.timeout)
     (folder / "logs").mkdir(exist_ok=True)
     lock = _only_one(folder) if ranks.first else None

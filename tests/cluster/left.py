@@ -20,7 +20,7 @@ def marked(mark: str) -> dict[int, str]:
     return {pid: words for pid, words in found.items() if words}
 
 
-def none_left(mark: str, seconds: float = 60) -> None:
+def none_left(mark: str, seconds: float = 180) -> None:
     """Wait until no marked process lives."""
     end = time.monotonic() + seconds
     while left := marked(mark):

@@ -27,7 +27,7 @@ data: {shards: %s}
 model:
   modality: graph
   backbone: {name: schnet, hidden: 16, filters: 16, interactions: 2, gaussians: 10, cutoff: 5.0}
-train: {epochs: 5, batch: 64, precision: fp32, checkpoint_every: 20, optim: {ema: 0.9}}
+train: {epochs: 30, batch: 64, precision: fp32, validate_every: 10, checkpoint_every: 20, optim: {ema: 0.9}}
 track: {wandb: disabled}
 sweep:
   samples: 4
@@ -113,12 +113,14 @@ def searched(recipe, tmp_path_factory):
     return folder, before, done, words
 
 
+@pytest.mark.slow
 def test_what_was_done_is_not_done_again_and_the_rest_continues(searched):
     folder, before, _, _ = searched
     assert states(folder) == dict.fromkeys(["000", "001", "002", "003"], "done")
     went_on(folder, before)
 
 
+@pytest.mark.slow
 def test_the_table_follows_from_the_journals(searched):
     folder, _, done, _ = searched
     found = json.loads((folder / "leaderboard.json").read_text())
@@ -141,6 +143,7 @@ def test_the_table_follows_from_the_journals(searched):
         assert (folder / "plots" / f"{name}.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_done_is_only_shown(searched):
     folder, _, done, words = searched
     again = mmgnn(*words[3:])
@@ -150,6 +153,7 @@ def test_a_sweep_that_is_done_is_only_shown(searched):
     mmgnn("train", folder / "best.yaml", "--run", folder / "run", "--dry-run", "--json")
 
 
+@pytest.mark.slow
 def test_a_key_reaches_no_file_and_no_log(searched):
     folder, _, done, _ = searched
     found = subprocess.run(["grep", "-rlaF", KEY, folder.parent], check=False, capture_output=True, text=True)
