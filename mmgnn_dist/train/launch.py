@@ -63,18 +63,21 @@ def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:
     """Wait for all; when one fails, end the others."""
     failed: int | None = None
     deadline = 0.0
-    while any(process.poll() is None for process in ranks):
+    while True:
         codes = [process.poll() for process in ranks]
-        if failed is None:
-            failed = next((code for code in codes if code not in (None, 0, 3)), None)
-            if failed is not None:
-                rank = codes.index(failed)
-                print(f"rank {rank} ended with exit code {failed}: stopping the others", file=sys.stderr)
-                deadline = time.monotonic() + GRACE
-                for process in ranks:
-                    if process.poll() is None:
-                        process.terminate()
-        elif time.monotonic() > deadline:
+        bad = [code for code in codes if code not in (None, 0, 3)]
+        if failed is None and bad:
+            # a peer that lost its connection may have ended already: the one that was killed comes first
+            failed = min(bad)
+            rank = codes.index(failed)
+            print(f"rank {rank} ended with exit code {failed}: stopping the others", file=sys.stderr)
+            deadline = time.monotonic() + GRACE
+            for process in ranks:
+                if process.poll() is None:
+                    process.terminate()
+        if None not in codes:
+            break
+        if failed is not None and time.monotonic() > deadline:
             for process in ranks:
                 process.kill()
         time.sleep(0.1)
