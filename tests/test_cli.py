@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -44,6 +46,16 @@ def test_json_is_one_object(ray_once, planted, tmp_path, capsys):
     captured = capsys.readouterr()
     counts = json.loads(captured.out)
     assert counts["in"] == counts["kept"] + counts["set_aside"] == 200 and captured.err == ""
+
+
+def test_where_ray_does_not_start_one_line_says_so(planted, tmp_path):
+    words = [sys.executable, "-m", "mmgnn_dist.cli", "data", "prepare", planted, "--to", tmp_path / "set"]
+    nowhere = os.environ | {"RAY_TMPDIR": "/proc/nowhere"}
+    done = subprocess.run(words, check=False, capture_output=True, text=True, env=nowhere, timeout=120)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith("mmgnn: Ray does not start on this machine") and "RAY_TMPDIR" in said
+    assert not (tmp_path / "set").exists()
 
 
 def test_too_many_bad_molecules_leave_nothing(ray_once, planted, tmp_path, capsys):

@@ -71,12 +71,11 @@ def trial_recipe(recipe: Recipe, entry: Entry, name: str) -> Recipe:
         ValidationError: if its values do not go together.
     """
     assert recipe.sweep
-    found = recipe.changed(entry.values)
-    track = found.track.model_copy(update={"group": found.track.group or recipe.name})
+    found = recipe.changed(entry.values).grouped(recipe.name)
     threads = found.train.threads or recipe.sweep.cpus
     return found.model_copy(
         update={
-            "name": name, "twins": [], "track": track,
+            "name": name, "twins": [],
             "train": found.train.model_copy(update={"threads": threads}),
         }
     )  # fmt: skip

@@ -22,6 +22,7 @@ import psutil
 
 from mmgnn_dist.cluster.task import own_address, tasks_per_node
 from mmgnn_dist.data.engine import OBJECT_STORE
+from mmgnn_dist.signals import STOP_SIGNALS
 from mmgnn_dist.train.launch import die_with_parent
 
 GRACE, SAVING = 5.0, 20.0  # seconds between asking processes to end and ending them; the latter of trials
@@ -50,7 +51,7 @@ def serve(address: str, folder: str) -> int:
     """Be the node until it is over."""
     ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: what daemons leave becomes ours
     over = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+    for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: over.set())
     threading.Thread(target=_until_end_of_input, args=(over,), daemon=True).start()
     # a worker that is there before its head is told so by Ray, and tries again

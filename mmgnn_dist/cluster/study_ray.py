@@ -17,11 +17,11 @@ from mmgnn_dist.config import Recipe
 from mmgnn_dist.data.engine import ray_here
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.progress import Progress
+from mmgnn_dist.signals import stop_flag
 from mmgnn_dist.study.attempt import DONE, STOPPED, attempt, fail, state
 from mmgnn_dist.study.grid import Cell
 from mmgnn_dist.study.local import LINGER, Tell
 from mmgnn_dist.study.run import run_cells, unfinished
-from mmgnn_dist.train.loop import stop_flag
 
 
 def run_on_ray(folder: Path, cells: dict[Cell, Recipe], recipe: Recipe, progress: Progress) -> bool:

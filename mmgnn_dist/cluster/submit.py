@@ -96,9 +96,8 @@ def make_plan(
     """
     profile = usable_profile(profile_path)
     base = base.resolve()
-    if (folds or seeds) and recipe.track.group is None:
-        track = recipe.track.model_copy(update={"group": recipe.name})
-        recipe = recipe.model_copy(update={"track": track})
+    if folds or seeds:
+        recipe = recipe.grouped(recipe.name)
     runs: dict[Path, Recipe] = {}
     whole: list[int | None] = [None]
     for fold, seed in itertools.product(folds or whole, seeds or whole):

@@ -22,7 +22,7 @@ from mmgnn_dist.data.engine import ray_here
 from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, UserError, need
 from mmgnn_dist.files import hold
 from mmgnn_dist.progress import Progress
-from mmgnn_dist.train.loop import stop_flag
+from mmgnn_dist.signals import stop_flag
 from mmgnn_dist.train.ranks import start_ranks
 from mmgnn_dist.train.schedule import total_steps
 from mmgnn_dist.train.session import differences

@@ -29,12 +29,12 @@ from pathlib import Path
 from types import FrameType
 
 from mmgnn_dist.files import write_text
-from mmgnn_dist.train.launch import die_with_parent
+from mmgnn_dist.signals import STOP_SIGNALS
+from mmgnn_dist.train.launch import LISTENING, die_with_parent, listen
 
 GRACE = 10.0  # seconds that a rank has to end by itself after another failed
 PATIENCE = 300.0  # seconds that ranks wait for the first one's address
 KEPT = 30  # lines of stderr kept for `mmgnn status`
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 ENDS = ("done", "stopped", "failed", "killed", "ended")
 
 
@@ -75,16 +75,19 @@ def _run(run: Path, attempt: Path, rank: int) -> tuple[str, list[str]]:
     if master is None:
         return "ended", []
     environment = os.environ | place(rank) | master
+    kept = [int(master[LISTENING])] if LISTENING in master else []
     process = subprocess.Popen(
         [sys.executable, "-m", "mmgnn_dist.train.run", str(run)], env=environment, stderr=subprocess.PIPE,
-        preexec_fn=die_with_parent,  # noqa: PLW1509  there are no threads yet
+        pass_fds=kept, preexec_fn=die_with_parent,  # noqa: PLW1509  there are no threads yet
     )  # fmt: skip
+    for number in kept:
+        os.close(number)  # when the first rank is gone nobody listens there
 
     def forward(number: int, frame: FrameType | None) -> None:
         if process.poll() is None:
             process.send_signal(number)
 
-    for number in SIGNALS:
+    for number in STOP_SIGNALS:
         signal.signal(number, forward)
     lines: deque[str] = deque(maxlen=KEPT)
     reader = threading.Thread(target=_pass_on, args=(process, lines), daemon=True)
@@ -140,17 +143,16 @@ def tasks_per_node(text: str) -> list[int]:
 
 
 def meet(folder: Path, rank: int) -> dict[str, str] | None:
-    """The first rank's address and a port that is free there, which it leaves in a file for the others.
+    """The first rank's address and port, which it leaves in a file for the others; it listens there already.
 
     None if another rank failed meanwhile.
     """
     path = folder / "master.json"
     if rank == 0:
-        address = own_address()
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            port = probe.getsockname()[1]
-        write_text(path, json.dumps({"MASTER_ADDR": address, "MASTER_PORT": str(port)}))
+        listening, port = listen("")
+        master = {"MASTER_ADDR": own_address(), "MASTER_PORT": str(port)}
+        write_text(path, json.dumps(master))
+        return master | {LISTENING: str(listening.detach())}
     end = time.monotonic() + PATIENCE
     while not path.exists():
         if _another_failed(folder):

@@ -134,6 +134,11 @@ class Recipe(Section):
             node[last] = value
         return Recipe.model_validate(raw)
 
+    def grouped(self, group: str) -> Recipe:
+        """This recipe as one of several that W&B shows together, under its own group if it names one."""
+        track = self.track.model_copy(update={"group": self.track.group or group})
+        return self.model_copy(update={"track": track})
+
     def to_yaml(self) -> str:
         """The canonical YAML form."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -97,7 +97,8 @@ class TrackConfig(Section):
     wandb: Literal["offline", "online", "disabled"] = "offline"
     project: str = "mmgnn"
     group: str | None = Field(
-        None, description="runs that belong together; arrays, sweeps and twins set it where it is not given"
+        None,
+        description="runs that belong together; arrays, sweeps, studies and twins set it where it is not",
     )
     tags: list[str] = Field([], description="labels of the run in W&B")
     artifact: Literal["none", "export", "checkpoint"] = Field(

@@ -73,6 +73,9 @@ def ray_here(cpus: int) -> Iterator[Any]:
 
     Args:
         cpus: of a cluster that is started here, and ends with the block.
+
+    Raises:
+        UserError: Ray is not installed, or does not start.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when ray is imported
     try:
@@ -83,10 +86,17 @@ def ray_here(cpus: int) -> Iterator[Any]:
         yield ray
         return
     term = signal.getsignal(signal.SIGTERM)
-    ray.init(
-        address="local", num_cpus=cpus, object_store_memory=OBJECT_STORE, include_dashboard=False,
-        log_to_driver=False, logging_level=logging.ERROR,
-    )  # fmt: skip
+    try:
+        ray.init(
+            address="local", num_cpus=cpus, object_store_memory=OBJECT_STORE, include_dashboard=False,
+            log_to_driver=False, logging_level=logging.ERROR,
+        )  # fmt: skip
+    except Exception as error:  # a bare one of a node that is not up within Ray's fixed 30 s
+        said = str(error).strip().splitlines()
+        raise UserError(
+            f"Ray does not start on this machine ({said[0] if said else type(error).__name__}): run the same "
+            "command again if it is busy; else see that RAY_TMPDIR, by default /tmp, can be written to"
+        ) from error
     # Ray's own handler prints a stack trace and dies: stop as after Ctrl-C instead, staged work stays
     _on_sigterm(_interrupt if term is signal.SIG_DFL else term)
     try:

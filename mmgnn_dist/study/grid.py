@@ -80,7 +80,7 @@ def make_grid(recipe: Recipe) -> dict[Cell, Recipe]:
             parts = [backbone, arm] + [variant] * (variant != BASE) + [targets[0]] * (len(groups) > 1)
             name = "-".join([*parts, f"f{fold}", f"s{seed}"])
             cell = Cell(len(cells), name, backbone, arm, variant, targets, fold, seed)
-            cells[cell] = part.model_copy(update={"name": name})
+            cells[cell] = part.grouped(recipe.name).model_copy(update={"name": name})
     return cells
 
 

@@ -8,20 +8,19 @@ command finds all cells free. On a machine with GPUs every process has one of th
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
+from mmgnn_dist.signals import stop_flag
 from mmgnn_dist.study.attempt import STOPPED, attempt, fail
 
 # what a cell imports, whatever it trains
@@ -86,7 +85,7 @@ def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
         theirs.close()
         return Worker(process, ours)
 
-    with _stop_signals() as stopped:
+    with stop_flag() as stopped:
         crew = {number: start(number) for number in range(min(workers, len(cells)))}
         asked = 0.0
         while crew:
@@ -124,23 +123,6 @@ def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
                     tell(cell, fail(cell, f"its process ended with exit code {code} (negative: the signal)"))
                     crew[number] = start(number)
     return not stopped
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Collect stop signals inside the block instead of ending at once."""
-    seen: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        seen.append(number)
-
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
-    before = {number: signal.signal(number, note) for number in numbers}
-    try:
-        yield seen
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _work(line: Any, log: Path, gpu: int | None) -> None:

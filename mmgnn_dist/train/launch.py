@@ -17,7 +17,11 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
+from mmgnn_dist.signals import STOP_SIGNALS
+
+LISTENING = "MMGNN_LISTENING"  # the descriptor of a socket on which the first rank's store is to listen
 GRACE = 20.0  # seconds between asking the other ranks to end and ending them
 
 _LIBC = ctypes.CDLL(None)
@@ -28,33 +32,44 @@ def die_with_parent() -> None:
     _LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def free_port() -> int:
-    """A TCP port that is free on the loopback interface now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def listen(address: str) -> tuple[socket.socket, int]:
+    """A socket that listens on a port that was free, for the first rank to inherit, and the port.
+
+    A number that is looked up and given back may be taken by anyone before the rank listens there itself.
+    """
+    listening = socket.create_server((address, 0))
+    return listening, int(listening.getsockname()[1])
+
+
+def start_here(command: list[str], nproc: int, **options: Any) -> list[subprocess.Popen[bytes]]:
+    """Start `nproc` processes of a command on this machine that find each other by torch.distributed."""
+    listening, port = listen("127.0.0.1")
+    ranks = []
+    with listening:
+        for rank in range(nproc):
+            variables = {
+                "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": nproc, "LOCAL_WORLD_SIZE": nproc,
+                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+            }  # fmt: skip
+            if rank == 0:
+                variables[LISTENING] = listening.fileno()
+            environment = os.environ | {name: str(value) for name, value in variables.items()}
+            kept = [] if rank else [listening.fileno()]
+            ranks.append(subprocess.Popen(command, env=environment, pass_fds=kept, **options))
+    return ranks
 
 
 def launch(run: Path, nproc: int) -> int:
     """Run the recipe of a run directory in `nproc` processes; returns the exit code."""
-    port = free_port()
-    ranks: list[subprocess.Popen[bytes]] = []
-    for rank in range(nproc):
-        variables = {
-            "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": nproc, "LOCAL_WORLD_SIZE": nproc,
-            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
-        }  # fmt: skip
-        environment = os.environ | {name: str(value) for name, value in variables.items()}
-        command = [sys.executable, "-m", "mmgnn_dist.train.run", str(run)]
-        process = subprocess.Popen(command, env=environment, preexec_fn=die_with_parent)  # noqa: PLW1509
-        ranks.append(process)
+    command = [sys.executable, "-m", "mmgnn_dist.train.run", str(run)]
+    ranks = start_here(command, nproc, preexec_fn=die_with_parent)
 
     def forward(number: int, frame: FrameType | None) -> None:
         for process in ranks:
             if process.poll() is None:
                 process.send_signal(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+    for number in STOP_SIGNALS:
         signal.signal(number, forward)
     return _wait(ranks)
 

@@ -7,13 +7,10 @@ weights, bit for bit on the same machine and number of ranks.
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -28,6 +25,7 @@ from mmgnn_dist.models.embeddings import Embeddings
 from mmgnn_dist.models.graph import Graph
 from mmgnn_dist.models.readout import Scaler
 from mmgnn_dist.progress import Progress
+from mmgnn_dist.signals import stop_flag
 from mmgnn_dist.train.deadline import Deadline
 from mmgnn_dist.train.ema import Average
 from mmgnn_dist.train.engine import BatchPlan
@@ -39,8 +37,6 @@ from mmgnn_dist.train.meter import Meter
 from mmgnn_dist.train.ranks import Ranks
 from mmgnn_dist.train.saving import Saver
 from mmgnn_dist.train.schedule import ema_decay, learning_rate, seed_step, total_steps
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 @dataclass
@@ -93,28 +89,6 @@ class Parts:
         """One line into the journal and on to W&B, from the first rank."""
         if self.journal:
             self.sink(self.journal.write(kind, **fields))
-
-
-@contextmanager
-def stop_flag() -> Iterator[list[int]]:
-    """Collect stop signals inside the block: the handler only notes them; a second Ctrl-C does not wait."""
-    seen: list[int] = []
-    first = time.monotonic()
-
-    def note(number: int, frame: FrameType | None) -> None:
-        nonlocal first
-        # a terminal and a launcher may both pass on the same Ctrl-C
-        if number == signal.SIGINT and number in seen and time.monotonic() - first > 1.0:
-            raise KeyboardInterrupt
-        first = time.monotonic()
-        seen.append(number)
-
-    before = {number: signal.signal(number, note) for number in STOP_SIGNALS}
-    try:
-        yield seen
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Trainer:

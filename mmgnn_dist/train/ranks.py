@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 
 from mmgnn_dist.errors import UserError
+from mmgnn_dist.train.launch import LISTENING
 
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
@@ -116,9 +117,16 @@ def start_ranks(threads: int = 0, patience: float = 1800.0) -> Ranks:
     if not dist.is_initialized():
         backend = "nccl" if device.type == "cuda" else "gloo"
         limit = timedelta(seconds=patience + 60)
-        if launched:
-            dist.init_process_group(backend, timeout=limit)
-        else:
-            store = dist.HashStore()
-            dist.init_process_group(backend, store=store, rank=0, world_size=1, timeout=limit)
+        store = _store(rank, world, limit) if launched else dist.HashStore()
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=limit)
     return Ranks(rank, world, device)
+
+
+def _store(rank: int, world: int, limit: timedelta) -> dist.Store:
+    """The store by which ranks meet: the first one's, unless the launcher (torchrun) has one already."""
+    hosts = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    listening = os.environ.pop(LISTENING, None)
+    return dist.TCPStore(
+        os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), world, hosts, limit,
+        multi_tenant=True, master_listen_fd=int(listening) if hosts and listening else None,
+    )  # fmt: skip

@@ -64,9 +64,8 @@ def plan_runs(recipe: Recipe, folder: Path) -> dict[Path, Recipe]:
     if recipe.study is not None:
         raise UserError(f"{recipe.name} is a grid of runs (section study): train it with 'mmgnn study'")
     inputs = open_inputs(recipe)
-    if recipe.twins and recipe.track.group is None:
-        track = recipe.track.model_copy(update={"group": recipe.name})
-        recipe = recipe.model_copy(update={"track": track})
+    if recipe.twins:
+        recipe = recipe.grouped(recipe.name)
     planned = {folder: recipe.model_copy(update={"twins": []})}
     for modality in recipe.twins:
         model = recipe.model.model_copy(update={"modality": modality})

@@ -26,20 +26,19 @@ from typing import Any
 
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.train.journal import read_journal
-from mmgnn_dist.train.launch import free_port
+from mmgnn_dist.train.launch import start_here
 
 ROOT = Path(__file__).parents[2]
 FIRST, LAST = 5, 45  # steps that are timed
 
 
-def start(run: Path, rank: int, world: int, core: int, port: int) -> subprocess.Popen[bytes]:
-    place = {
-        "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world,
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
-    }  # fmt: skip
-    words = ["taskset", "-c", str(core), sys.executable, "-m", "mmgnn_dist.train.run", str(run)]
-    environment = os.environ | {name: str(value) for name, value in place.items()}
-    return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def start(run: Path, cores: list[int]) -> list[subprocess.Popen[bytes]]:
+    """A rank on each of some cores."""
+    words = [sys.executable, "-m", "mmgnn_dist.train.run", str(run)]
+    ranks = start_here(words, len(cores), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for rank, core in zip(ranks, cores, strict=True):
+        os.sched_setaffinity(rank.pid, {core})
+    return ranks
 
 
 def seconds(runs: list[Path], processes: list[subprocess.Popen[bytes]]) -> float:
@@ -81,13 +80,9 @@ def main() -> None:
                 recipe = half if kind in ("half", "apart") else whole
                 for run in runs:
                     recipe.save(run / "recipe.yaml")
-                world = 2 if kind == "together" else 1
-                places = [
-                    (run, rank, port) for run in runs for port in [free_port()] for rank in range(world)
-                ]
+                shares = [cores] if kind == "together" else [[core] for core in cores]
                 processes = [
-                    start(run, rank, world, core, port)
-                    for (run, rank, port), core in zip(places, cores, strict=False)
+                    rank for run, share in zip(runs, shares, strict=False) for rank in start(run, share)
                 ]
                 spent = seconds(runs, processes)
                 if turn:

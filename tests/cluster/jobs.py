@@ -7,12 +7,13 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import yaml
 from command_line import journal, metrics, mmgnn
+from read_wandb import read
 from test_resume import ids_of
 
 PROFILE = Path(__file__).parents[2] / "slurm" / "dev.yaml"
@@ -121,6 +122,13 @@ def same_end(run: Path, other: Path) -> None:
     losses = [[(line["step"], line["loss"]) for line in journal(r)] for r in (run, other)]
     assert losses[0] == losses[1]
     assert ids_of(run, 2) == ids_of(other, 2)
+
+
+def wandb_groups(runs: Iterable[Path]) -> set[str]:
+    """The groups in which W&B shows the segments of runs."""
+    segments = [segment for run in runs for segment in run.glob("wandb/offline-run-*")]
+    assert segments
+    return {read(segment)["run"].run_group for segment in segments}
 
 
 def wandb_ids(run: Path) -> list[str]:

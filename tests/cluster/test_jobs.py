@@ -27,6 +27,7 @@ from jobs import (
     submit_all,
     tasks,
     wait,
+    wandb_groups,
 )  # fmt: skip
 
 pytestmark = pytest.mark.slurm
@@ -144,7 +145,7 @@ def test_three_folds_and_their_report(cluster, recipe, tmp_path):
     with serve(tmp_path) as online:
         profile = changed(tmp_path, cache=online["HF_HOME"])
         words = ["submit", recipe, "--profile", profile, "--run", base, "--folds", "0,1,2", "--json"]
-        words += ["data.split=kfold", "train.max_steps=60", "track.wandb=disabled"]
+        words += ["data.split=kfold", "train.max_steps=60"]
         words += [f"text.encoder={NAME}", f"text.revision={COMMIT}"]
         Path(online["HF_HOME"]).mkdir()
         missing = call(online, *words)
@@ -164,6 +165,7 @@ def test_three_folds_and_their_report(cluster, recipe, tmp_path):
         ask("scancel", "--signal=USR2", jobs[2]["job"])
     wait((base / "report.md").is_file, "the report", base)
     assert [status(run)["restarts"] for run in runs] == [0, 0, 1]
+    assert wandb_groups(runs) == {"small"}
     errors = [metrics(run)["metrics"]["test/mae/gap_eV"] for run in runs]
     assert len(set(errors)) == 3
     table = (base / "report.md").read_text().splitlines()

@@ -18,6 +18,7 @@ from command_line import journal, metrics, mmgnn
 from jobs import PROFILE, ask, changed, wait
 from left import MARK, none_left
 from small_set import make_set
+from test_allocation import batch
 
 from mmgnn_dist.cli import main
 from mmgnn_dist.data.splits import make_split
@@ -117,6 +118,17 @@ def test_ray_gives_the_same_cells_and_tables(ray_once, recipe, here, tmp_path, c
     assert json.loads(capsys.readouterr().out)["states"] == {"done": 4}
     same(here, folder)
     assert (before / "metrics.json").stat().st_mtime_ns == written
+
+
+@pytest.mark.slurm
+@pytest.mark.slow
+def test_ray_on_two_nodes_gives_the_same_cells_and_tables(cluster, recipe, here, tmp_path):
+    folder, log = tmp_path / "study", tmp_path / f"{tmp_path.name}.log"
+    batch(log, sys.executable, "-m", "mmgnn_dist.cli", "study", recipe, "--ray", "--dir", folder)
+    none_left(log.stem)
+    same(here, folder)
+    # a node has one processor there, so two cells at a time are one on each
+    assert json.loads((folder / "sessions.jsonl").read_text())["workers"] == 2
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from command_line import journal, mmgnn
+from jobs import wandb_groups
 from left import MARK, none_left
 
 from mmgnn_dist.cli import main
@@ -118,6 +119,7 @@ def test_what_was_done_is_not_done_again_and_the_rest_continues(searched):
     folder, before, _, _ = searched
     assert states(folder) == dict.fromkeys(["000", "001", "002", "003"], "done")
     went_on(folder, before)
+    assert wandb_groups(folder.glob("trials/00?")) == {load_recipe(folder / "recipe.yaml").name}
 
 
 @pytest.mark.slow

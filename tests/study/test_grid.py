@@ -57,6 +57,7 @@ def test_arms_differ_in_what_is_read_alone(shards):
         control = arm in ("zero", "shuffled", "random")
         assert found == (set() if arm == "both" else {"text.control"} if control else {"model.modality"})
         assert recipe["study"] is None and recipe["train"]["save_vectors"]
+        assert recipe["track"]["group"] == "run"  # the study's name
         assert (recipe["data"]["fold"], recipe["train"]["seed"]) == (fold, seed)
 
 

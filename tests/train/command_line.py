@@ -5,15 +5,15 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from functools import cache
 from pathlib import Path
-
-from mmgnn_dist.train.launch import free_port
 
 RECIPE = """
 name: small
@@ -97,6 +97,16 @@ class Started:
     def kill(self) -> None:
         if self.poll() is None:
             os.killpg(self.pid, signal.SIGKILL)
+
+
+def free_port() -> int:
+    """A port that nobody listens on, of those that the kernel gives to no connection."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(first // 2, first)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
 
 
 def start(*words: object) -> Started:

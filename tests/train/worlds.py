@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from mmgnn_dist.config import load_recipe
-from mmgnn_dist.train.launch import free_port
+from mmgnn_dist.train.launch import start_here
 
 BASE = [
     "targets=[gap]", "text.fields=[iupac_name, synonyms]", "train.batch=12", "train.threads=1",
@@ -50,20 +50,9 @@ def write(folder: Path, shards: Path, encoder: Path, *words: str) -> Path:
 
 def together(world: int, folders: list[Path], limit: float = 300) -> str:
     """Train run directories in a group of `world` processes; returns what they printed."""
-    shared = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1"}
-    shared |= {"MASTER_PORT": free_port(), "OMP_NUM_THREADS": 1, "PYTHONWARNINGS": "ignore"}
-    ranks = []
-    for rank in range(world):
-        variables = {
-            name: str(value) for name, value in (shared | {"RANK": rank, "LOCAL_RANK": rank}).items()
-        }
-        ranks.append(
-            subprocess.Popen(
-                [sys.executable, __file__, *map(str, folders)], text=True,
-                env=os.environ | {k: str(v) for k, v in variables.items()},
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            )
-        )  # fmt: skip
+    command = ["env", "OMP_NUM_THREADS=1", "PYTHONWARNINGS=ignore", sys.executable, __file__]
+    command += [str(folder) for folder in folders]
+    ranks = start_here(command, world, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         said = [process.communicate(timeout=limit)[0] for process in ranks]
     finally:

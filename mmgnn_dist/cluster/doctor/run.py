@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import subprocess
@@ -24,7 +23,7 @@ from mmgnn_dist.cluster.submit import check_paths, send
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, write_json
-from mmgnn_dist.train.launch import free_port
+from mmgnn_dist.train.launch import start_here
 
 Found = list[tuple[str, Line]]  # the node, and what it found
 HERE = 180.0  # seconds that an examination of this machine may take
@@ -40,21 +39,8 @@ def examine_here(recipe: Recipe) -> Found:
     folder = Path(tempfile.mkdtemp(prefix=".mmgnn-doctor-", dir=Path.cwd()))
     try:
         _write_ask(folder, recipe, 0, world)
-        port = free_port()
-        ranks = []
-        for rank in range(world):
-            place: dict[str, object] = {
-                "RANK": rank,
-                "LOCAL_RANK": rank,
-                "WORLD_SIZE": world,
-                "LOCAL_WORLD_SIZE": world,
-            }
-            place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-            environment = os.environ | {key: str(value) for key, value in place.items()}
-            words = [sys.executable, "-m", "mmgnn_dist.cluster.doctor.rank", str(folder)]
-            ranks.append(
-                subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-            )
+        words = [sys.executable, "-m", "mmgnn_dist.cluster.doctor.rank", str(folder)]
+        ranks = start_here(words, world, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         try:
             said = [process.communicate(timeout=HERE)[1] for process in ranks]
         except subprocess.TimeoutExpired:
