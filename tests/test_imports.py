@@ -10,10 +10,11 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "mmgnn_dist"
 # what each part may import; a part is a module or a folder below mmgnn_dist
-BASE = {"errors", "files", "config", "progress"}
+BASE = {"errors", "files", "signals", "config", "progress"}
 ALLOWED = {
     "errors": set(),
     "files": set(),
+    "signals": set(),
     "progress": set(),
     "config": {"errors", "files"},
     "chem": BASE,
