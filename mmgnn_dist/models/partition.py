@@ -58,9 +58,15 @@ def wholes(named: Iterable[tuple[str, nn.Parameter]]) -> Iterator[tuple[str, Ten
 
 
 def released(parameters: Iterable[nn.Parameter]) -> None:
-    """Let go of gathered values after `held` was written to: the next forward gathers the new ones."""
+    """Let go of gathered values after `held` was written to; all ranks have to take part.
+
+    The next forward gathers the new ones, but for the small ones that DeepSpeed keeps whole at all times: if
+    it finds one of them cut it takes its module for another than it recorded, and gives up.
+    """
     cut: list[Any] = [p for p in parameters if hasattr(p, "ds_tensor")]
     if cut:
         cut[0].partition(param_list=cut)
+        if kept := [p for p in cut if p.ds_persist]:
+            kept[0].all_gather(kept)
         if torch.cuda.is_available():
             torch.cuda.synchronize()  # DeepSpeed gathers on a stream of its own

@@ -52,13 +52,14 @@ class Average:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Let the model have the averaged weights inside the block."""
+        """Let the model have the averaged weights inside the block, and keep them if it fails.
+
+        A rank that alone has failed must not wait for the others to put parts together.
+        """
         live = [held(p).clone() for p in self._parameters.values()]
         self._copy(list(self._weights.values()))
-        try:
-            yield
-        finally:
-            self._copy(live)
+        yield
+        self._copy(live)
 
     @torch.no_grad()
     def _copy(self, values: list[Tensor]) -> None:

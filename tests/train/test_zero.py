@@ -105,7 +105,13 @@ def test_every_rank_has_the_same_weights(two_processes):
 
 
 PLANS = {
-    "full": ["train.offload=parameters", "text.checkpointing=true"],
+    # weights in lists, which no module has as its own
+    "full": [
+        "train.offload=parameters",
+        "text.checkpointing=true",
+        "model.backbone={name: equiformer, hidden: [8, 4, 4], layers: 1, heads: 2, head: [4, 2, 2], "
+        "mlp: [8, 4, 4], features: 16, gaussians: 8, radial: [8, 8], cutoff: 4.0}",
+    ],
     "lora": ["text.mode=lora", "model.backbone={name: painn, hidden: 8, interactions: 1}"],
 }
 
