@@ -11,6 +11,7 @@ three billion parameters are 16 bytes each over 64 GPUs, 0.75 GB on each.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import warnings
@@ -29,6 +30,7 @@ BUCKET = 2**24  # elements that are reduced or gathered in one message: 64 MiB, 
 # elements that stage 3 has gathered at a time (1 GiB, and at least one layer), and how near in elements the
 # next use must be for it to keep them until then
 LIVE, REUSE = 2**28, 2**24
+MMAP_THRESHOLD = -3  # of mallopt(3): blocks from this size on are mapped one by one, and unmapped when freed
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ def shared_out(recipe: Recipe, plan: BatchPlan, device: torch.device) -> Iterato
         yield
         return
     _deepspeed(device)
+    _give_back_what_is_freed()
     from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
 
     _held = HfDeepSpeedConfig(deepspeed_config(recipe, plan))  # transformers has only a weak reference
@@ -126,6 +129,15 @@ def shared_out(recipe: Recipe, plan: BatchPlan, device: torch.device) -> Iterato
         yield
     finally:
         unset_hf_deepspeed_config()
+
+
+def _give_back_what_is_freed() -> None:
+    """Have the C library return every freed block of a megabyte to the system at once.
+
+    At stage 3 the host gathers and frees the weights of layer after layer. glibc keeps freed blocks of up to
+    32 MiB for later, between which others come to lie: a quarter more memory in the end, for nothing.
+    """
+    ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, 2**20)
 
 
 def _deepspeed(device: torch.device) -> Any:

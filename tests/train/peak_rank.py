@@ -1,14 +1,12 @@
 """A rank of a run that notes by how much its memory grows, started as any rank.
 
 Growth is the peak of the resident set (VmHWM) over training steps, less what is resident when the libraries
-are loaded and the model is not. What the C library keeps of freed memory for later is no part of it: large
-blocks go back at once. The files `peak_rank_N.json` of the run directory hold it in bytes. It leaves
+are loaded and the model is not. The files `peak_rank_N.json` of the run directory hold it in bytes. It leaves
 with one checkpoint written.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 from pathlib import Path
 
@@ -30,8 +28,6 @@ def main() -> int:
     import deepspeed  # noqa: F401  its own memory is not the model's
     import transformers.models.bert.modeling_bert  # noqa: F401
 
-    mapped = -3  # M_MMAP_THRESHOLD: blocks above it are mapped one by one, and unmapped when they are freed
-    assert ctypes.CDLL(None).mallopt(mapped, 65536)
     build, save, train = Inputs.model, loop.Trainer._save, loop.Trainer.run
     before = {}
 
