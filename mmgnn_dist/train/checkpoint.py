@@ -83,9 +83,25 @@ def agreed_newest(folder: Path, ranks: Ranks) -> Path | None:
     return found
 
 
+def read_manifest(checkpoint: Path) -> dict[str, Any] | None:
+    """The manifest of a checkpoint; None where it is truncated or no manifest."""
+    try:
+        manifest: dict[str, Any] = read_json(checkpoint / MANIFEST)
+        for key in ("files", "world", "encoder"):
+            _ = manifest[key]
+        for expected in manifest["files"].values():
+            _ = expected["bytes"], expected["sha256"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return manifest
+
+
 def _fault(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint, if anything."""
-    for name, expected in read_json(checkpoint / MANIFEST)["files"].items():
+    manifest = read_manifest(checkpoint)
+    if manifest is None:
+        return f"{MANIFEST} is truncated or altered"
+    for name, expected in manifest["files"].items():
         path = checkpoint / name
         if not path.is_file():
             return f"{name} is missing"

@@ -35,8 +35,9 @@ from mmgnn_dist.train.export import encoder_identity, export_model, fingerprint,
 from mmgnn_dist.train.guards import Watch
 from mmgnn_dist.train.journal import Journal
 from mmgnn_dist.train.loop import Parts, State, Trainer
+from mmgnn_dist.train.origin import METRICS, refuse_changed
 from mmgnn_dist.train.ranks import Ranks, set_deterministic, start_ranks
-from mmgnn_dist.train.results import METRICS, done, write_results
+from mmgnn_dist.train.results import done, write_results
 from mmgnn_dist.train.saving import Saver
 from mmgnn_dist.train.setup import Inputs, fit_scaler, open_inputs
 from mmgnn_dist.train.textside import open_text
@@ -67,6 +68,7 @@ def run(folder: Path, quiet: bool = False) -> int:
     lock = _only_one(folder) if ranks.first else None
     handler = _log_to(folder / "logs" / f"rank_{ranks.rank}.log")
     try:
+        refuse_changed({folder: recipe})
         if done(folder, recipe):
             return EXIT_DONE
         inputs = open_inputs(recipe, verify=ranks.first)
@@ -154,10 +156,9 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress, watch
 
     backbone = inputs.built.model.backbone.model_dump(mode="json")
     about: dict[str, Any] = {
-        "recipe": recipe.fingerprint(),
-        "wandb_id": run_id(folder) if ranks.first else None,
-    }
-    about |= {"versions": versions(), "zero_stage": train.zero_stage, "encoder": encoder}
+        **inputs.origin, "wandb_id": run_id(folder) if ranks.first else None, "versions": versions(),
+        "zero_stage": train.zero_stage, "encoder": encoder,
+    }  # fmt: skip
     saver = Saver(folder / "checkpoints", engine, ranks, train.keep_checkpoints, about)
 
     def export(best: State) -> None:
@@ -180,10 +181,8 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress, watch
         write_json(folder / "versions.json", versions())
         write_json(folder / "deepspeed.json", deepspeed_config(recipe, plan))
         write_json(folder / "size.json", {**size, "backbone": backbone})
-        write_json(
-            folder / "data.json",
-            {"shards": str(shards.path), "manifest_sha256": sha256(shards.path / MANIFEST)},
-        )
+        data = {"shards": str(shards.path), "manifest_sha256": sha256(shards.path / MANIFEST)}
+        write_json(folder / "data.json", {**data, **inputs.origin})
         if recipe.track.wandb != "disabled":
             sink = Wandb(recipe, folder)
             parts.sink = sink

@@ -212,3 +212,14 @@ def test_deadline_is_no_part_of_what_a_run_is(tmp_path):
     recipe = write_recipe(tmp_path, tmp_path)
     one, other = load_recipe(recipe), load_recipe(recipe, ["train.deadline=5"])
     assert one.fingerprint() == other.fingerprint()
+
+
+@pytest.mark.parametrize("content", ["", '{"files": {"ds/wei', "{}", "[]", '{"files": {"ds/weights.pt": 3}}'])
+def test_a_damaged_manifest_costs_its_checkpoint_alone(saver, content, capsys):
+    saver.keep = 2
+    for step in (1, 2):
+        save(saver, step)
+    saver.settle()
+    (saver.folder / "step_000002" / checkpoint.MANIFEST).write_text(content)
+    assert checkpoint.newest(saver.folder) == saver.folder / "step_000001"
+    assert "step_000002 is not used: manifest.json is truncated" in capsys.readouterr().out
