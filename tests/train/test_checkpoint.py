@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
+import stat
 import threading
 from pathlib import Path
 
@@ -223,3 +225,37 @@ def test_a_damaged_manifest_costs_its_checkpoint_alone(saver, content, capsys):
     (saver.folder / "step_000002" / checkpoint.MANIFEST).write_text(content)
     assert checkpoint.newest(saver.folder) == saver.folder / "step_000001"
     assert "step_000002 is not used: manifest.json is truncated" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["ds/mp_rank_!_model_states.pt", "more/x.pt", "ds/weights.pt"])
+def test_files_that_are_not_the_checkpoints_own_are_not_loaded(saver, name, capsys, tmp_path):
+    """DeepSpeed unpickles what its patterns match, listed in the manifest or not."""
+    save(saver, 1)
+    saver.settle()
+    planted = saver.folder / "step_000001" / name
+    planted.parent.mkdir(exist_ok=True)
+    if planted.exists():
+        planted.symlink_to(planted.rename(tmp_path / "elsewhere"))
+    else:
+        planted.write_bytes(b"cos\nsystem\n.")
+    with pytest.raises(UserError, match="no checkpoint of"):
+        checkpoint.newest(saver.folder)
+    assert f"{name} is not of it" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [".", "manifest.json", "ds", "ds/weights.pt"])
+def test_nothing_of_another_user_is_loaded(saver, name, capsys, monkeypatch):
+    save(saver, 1)
+    saver.settle()
+    other, lstat = saver.folder / "step_000001" / name, Path.lstat
+
+    def seen(path):
+        there = list(lstat(path))
+        if path == other:
+            there[stat.ST_UID] += 1
+        return os.stat_result(there)
+
+    monkeypatch.setattr(Path, "lstat", seen)
+    with pytest.raises(UserError, match="no checkpoint of"):
+        checkpoint.newest(saver.folder)
+    assert f"{name} belongs to another user" in capsys.readouterr().out
