@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mmgnn_dist.config import Recipe, load_recipe
 from mmgnn_dist.errors import EXIT_DONE, UserError
 from mmgnn_dist.files import read_json, write_json
@@ -16,7 +18,7 @@ from mmgnn_dist.train.export import load_export
 from mmgnn_dist.train.launch import launch
 from mmgnn_dist.train.origin import METRICS, refuse_changed
 from mmgnn_dist.train.plots import draw_comparison
-from mmgnn_dist.train.ranks import start_ranks
+from mmgnn_dist.train.ranks import start_ranks, too_many
 from mmgnn_dist.train.results import PREDICTIONS, draw_curves
 from mmgnn_dist.train.run import run
 from mmgnn_dist.train.setup import Inputs, open_inputs
@@ -33,6 +35,8 @@ def train_with_twins(recipe: Recipe, folder: Path, nproc: int, as_json: bool) ->
     Raises:
         UserError: for wrong input, before anything is written.
     """
+    if torch.cuda.is_available() and nproc > (gpus := torch.cuda.device_count()):
+        raise UserError(too_many(nproc, gpus))
     planned = plan_runs(recipe, folder)
     for place, part in planned.items():
         part.save(place / "recipe.yaml")
@@ -107,7 +111,7 @@ def evaluate_run(folder: Path, data: Path | None, as_json: bool) -> dict[str, fl
     if not as_json:
         print(f"{len(found.rows)} molecules of {inputs.shards.path}")
         for name, value in metrics.items():
-            print(f"  {name:24s} {value:.6g}")
+            print(f"  {name:24s} {'no label' if value is None else f'{value:.6g}'}")
     return metrics
 
 
@@ -133,6 +137,9 @@ def refuse_other(runs: dict[Path, Recipe]) -> None:
         UserError: one is not.
     """
     for folder, recipe in runs.items():
+        nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        if not nearest.is_dir():
+            raise UserError(f"{nearest} is a file: give a directory for the run (--run DIR, --dir DIR)")
         if not (folder / "recipe.yaml").is_file():
             continue
         other = load_recipe(folder / "recipe.yaml")

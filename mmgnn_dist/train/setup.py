@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -26,7 +27,6 @@ from mmgnn_dist.models.balance import predict_costs
 from mmgnn_dist.models.fused import FusedModel, TextSource
 from mmgnn_dist.models.matched import Matched, match_width
 from mmgnn_dist.models.readout import Scaler
-from mmgnn_dist.progress import Progress
 from mmgnn_dist.train.origin import origin
 from mmgnn_dist.train.ranks import Ranks
 from mmgnn_dist.train.track import check_tracking
@@ -81,7 +81,7 @@ class Inputs:
             for name, kind in zip(self.recipe.targets, self.kinds, strict=True)
         ]
 
-    def tokens(self, progress: Progress) -> TokenSet | None:
+    def tokens(self, progress: Callable[[int, int, str], None]) -> TokenSet | None:
         """Token sidecars of the recipe's text, made if they are missing; None where it reads none."""
         config = self.recipe.text
         if self.files is None:
