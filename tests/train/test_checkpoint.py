@@ -82,6 +82,16 @@ def test_training_goes_on_while_a_thread_writes_what_was(saver, engine, monkeypa
     assert saver.status() == (0.0, 0.0)
 
 
+def test_copies_from_a_gpu_are_waited_for_before_a_thread_writes_them(saver, engine, monkeypatch):
+    """The averaged weights too; without a GPU the order of the calls stands for it."""
+    calls, take = [], HostCopies.take
+    monkeypatch.setattr(HostCopies, "take", lambda *words: (calls.append(words[1]), take(*words))[1])
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: calls.append("synchronize"))
+    monkeypatch.setattr(saver, "ranks", Ranks(0, 1, torch.device("cuda")))
+    save(saver, 1)
+    assert sorted(calls[:2]) == ["ds/weights.pt", checkpoint.EMA] and calls[2:] == ["synchronize"]
+
+
 def test_the_next_save_waits_and_the_old_one_goes_last(saver):
     save(saver, 1)
     save(saver, 2)

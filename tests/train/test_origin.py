@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -80,6 +81,27 @@ def test_other_data_under_the_same_name_is_refused(trained, run, capsys, change,
         refused(capsys, told, "sweep", trained[0], "--dir", sweep, *WORDS, SWEEP)
     finally:
         shutil.rmtree(sweep)
+
+
+def test_targets_without_error_or_label_are_shown(trained, tmp_path, capsys):
+    """A constant target, of which the mean predictor makes no error, and one without a label in the data."""
+    recipe, run = trained
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["baselines"] = dict.fromkeys(metrics["baselines"], 0.0)
+    shutil.copytree(run, tmp_path / "constant")
+    (tmp_path / "constant" / "metrics.json").write_text(json.dumps(metrics))
+    assert main(["train", str(recipe), "--run", str(tmp_path / "constant"), *WORDS]) == 0
+    empty = make_set(tmp_path / "shards", (20,), gaps=1.0)
+    assert main(["evaluate", str(run), "--data", str(empty.path)]) == 0
+    assert re.search(r"test/mae/gap_eV +no label", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("below", ["", "run"])
+def test_a_file_in_the_place_of_the_run_is_refused(trained, tmp_path, capsys, below):
+    (tmp_path / "file").write_text("mine")
+    words = ["train", str(trained[0]), "--run", str(tmp_path / "file" / below), *WORDS]
+    assert main(words) == 2
+    assert "file is a file: give a directory" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_recipe_that_was_edited_in_the_run_directory_is_refused(run, capsys):
