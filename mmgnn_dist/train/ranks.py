@@ -171,27 +171,31 @@ def start_ranks(threads: int = 0, patience: float = 1800.0) -> Ranks:
     device = torch.device("cpu")
     here = int(os.environ.get("LOCAL_WORLD_SIZE", world))
     if torch.cuda.is_available():
-        gpus = torch.cuda.device_count()
-        if local >= gpus > 1:  # a rank that sees one alone may have been given it by Slurm
-            raise UserError(too_many(here, gpus))
-        device = torch.device("cuda", local % gpus)
+        # Slurm may show each rank its own GPUs alone
+        device = torch.device("cuda", local % torch.cuda.device_count())
         torch.cuda.set_device(device)
     torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // here))
-    store = None
+    store: dist.Store | None = None
     if not dist.is_initialized():
         backend = "nccl" if device.type == "cuda" else "gloo"
         limit = timedelta(seconds=patience + 60)
         store = _store(rank, world, limit) if launched else dist.HashStore()
         dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=limit)
+        store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
     return Ranks(rank, world, device, store=store)
 
 
-def too_many(ranks: int, gpus: int) -> str:
-    """What is told of more ranks than GPUs: NCCL takes one rank a GPU."""
-    return (
-        f"{ranks} ranks on a machine with {gpus} GPU(s): start one for each at most (--nproc {gpus}), or "
-        "hide the GPUs to train on the CPU (CUDA_VISIBLE_DEVICES=)"
-    )
+def check_gpus(nproc: int) -> None:
+    """See that there is a GPU for each of `nproc` ranks started here, or none at all.
+
+    Raises:
+        UserError: if some would share one, which NCCL does not take.
+    """
+    if torch.cuda.is_available() and nproc > (gpus := torch.cuda.device_count()):
+        raise UserError(
+            f"{nproc} ranks on a machine with {gpus} GPU(s): start one for each at most (--nproc {gpus}), or "
+            "hide the GPUs to train on the CPU (CUDA_VISIBLE_DEVICES=)"
+        )
 
 
 def _store(rank: int, world: int, limit: timedelta) -> dist.Store:

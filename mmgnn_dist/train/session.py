@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mmgnn_dist.config import Recipe, load_recipe
 from mmgnn_dist.errors import EXIT_DONE, UserError
 from mmgnn_dist.files import read_json, write_json
@@ -18,7 +16,7 @@ from mmgnn_dist.train.export import load_export
 from mmgnn_dist.train.launch import launch
 from mmgnn_dist.train.origin import METRICS, refuse_changed
 from mmgnn_dist.train.plots import draw_comparison
-from mmgnn_dist.train.ranks import start_ranks, too_many
+from mmgnn_dist.train.ranks import check_gpus, start_ranks
 from mmgnn_dist.train.results import PREDICTIONS, draw_curves
 from mmgnn_dist.train.run import run
 from mmgnn_dist.train.setup import Inputs, open_inputs
@@ -35,8 +33,7 @@ def train_with_twins(recipe: Recipe, folder: Path, nproc: int, as_json: bool) ->
     Raises:
         UserError: for wrong input, before anything is written.
     """
-    if torch.cuda.is_available() and nproc > (gpus := torch.cuda.device_count()):
-        raise UserError(too_many(nproc, gpus))
+    check_gpus(nproc)
     planned = plan_runs(recipe, folder)
     for place, part in planned.items():
         part.save(place / "recipe.yaml")
