@@ -244,8 +244,8 @@ def _split(arguments: argparse.Namespace) -> int:
 
     folds = arguments.folds or (3 if arguments.kind == "kfold" else 1)
     shards = ShardSet.open(arguments.shards)
-    path = make_split(shards, arguments.kind, folds, arguments.seed, arguments.group, arguments.name)
-    print(f"split written to {path}")
+    path, new = make_split(shards, arguments.kind, folds, arguments.seed, arguments.group, arguments.name)
+    print(f"split written to {path}" if new else f"{path} is up to date: the same split stands there already")
     return EXIT_DONE
 
 

@@ -11,10 +11,13 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from mmgnn_dist.errors import UserError
 
 CHUNK = 1 << 22
 # the disk is full, a quota or a limit was met, or writing is not allowed: nothing that a program does wrong
@@ -22,20 +25,28 @@ DISK_ERRORS = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM,
 }  # fmt: skip
 
+HELD = {errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK}  # a lock that another process has
+
 
 def hold(path: Path) -> IO[str]:
     """Lock a file until it is closed or the process ends; its folder is made.
 
     Raises:
         BlockingIOError: if another process holds it.
+        UserError: if the file system has no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = open(path, "w")  # noqa: SIM115  held, then closed by the caller
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
         lock.close()
-        raise BlockingIOError(f"{path} is held") from None
+        if error.errno in HELD:
+            raise BlockingIOError(f"{path} is held") from None
+        raise UserError(
+            f"{path} cannot be locked ({error.strerror}): its file system has no file locks; have it mounted "
+            "with them (Lustre: -o flock, NFS: its lock service), or take a directory elsewhere"
+        ) from None
     return lock
 
 
@@ -53,7 +64,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it is synced and renamed to `path`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")  # of no other process on any node
     try:
         yield part
         with open(part, "rb") as written:

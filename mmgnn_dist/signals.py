@@ -11,6 +11,10 @@ from types import FrameType
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
+class Stopped(Exception):
+    """A stop signal came where nothing is under way that would have to be saved."""
+
+
 @contextmanager
 def stop_flag() -> Iterator[list[int]]:
     """Collect stop signals inside the block: the handler only notes them; a second Ctrl-C does not wait."""

@@ -23,6 +23,7 @@ from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, UserError, need
 from mmgnn_dist.files import hold
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.signals import stop_flag
+from mmgnn_dist.train.origin import refuse_changed
 from mmgnn_dist.train.ranks import start_ranks
 from mmgnn_dist.train.schedule import total_steps
 from mmgnn_dist.train.session import differences
@@ -45,7 +46,7 @@ def check(recipe: Recipe, folder: Path) -> Inputs:
     """Refuse what cannot work, before anything is started or written; returns the data side of the recipe.
 
     Raises:
-        UserError: no sweep in the recipe, missing packages, wrong input, or a folder of another sweep.
+        UserError: no sweep in the recipe, missing packages, wrong input, a folder of another sweep or data.
     """
     if recipe.sweep is None:
         raise UserError("the recipe has no section sweep: see launch/sweep.yaml")
@@ -61,6 +62,8 @@ def check(recipe: Recipe, folder: Path) -> Inputs:
         other = load_recipe(path)
         if found := differences(_compared(recipe), _compared(other)):
             raise UserError(f"{folder} holds another sweep ({', '.join(found)} differ): give another --dir")
+    trials = [path.parent for path in sorted(folder.glob("trials/*/recipe.yaml"))]
+    refuse_changed({trial: load_recipe(trial / "recipe.yaml") for trial in trials})
     return inputs
 
 

@@ -9,6 +9,7 @@ changed once the manifest stands.
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -168,6 +169,15 @@ class ShardSet:
     def kinds(self) -> dict[str, str]:
         """Kind of each target (see `chem.targets`)."""
         return {target["name"]: target["kind"] for target in self.manifest["targets"]}
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of what the shards hold, whenever and by which versions they were prepared."""
+        content = {
+            "shards": [entry["sha256"] for entry in self.manifest["shards"]],
+            "targets": self.manifest["targets"],
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def column(self, name: str) -> pa.ChunkedArray:
         """One column of all shards, one chunk a shard, still memory-mapped."""

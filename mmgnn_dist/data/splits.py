@@ -8,6 +8,7 @@ trains on the smaller molecules, validates on larger ones and tests on the large
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -38,7 +39,7 @@ def make_split(
     seed: int = 42,
     group: str = "identity",
     name: str | None = None,
-) -> Path:
+) -> tuple[Path, bool]:
     """Make a split and store it in the shard set.
 
     Args:
@@ -52,8 +53,13 @@ def make_split(
             random and kfold).
         name: name of the split; `kind` if there is none.
 
+    Returns:
+        Its file, and whether it was written: one that stands with these folds is left as it is. More folds
+        may be added to one.
+
     Raises:
-        UserError: unknown kind or group, wrong number of folds or name, too few molecules.
+        UserError: unknown kind or group, wrong number of folds or name, too few molecules, or another split
+            has this name: runs may have learned from it.
     """
     name = kind if name is None else name
     if kind not in KINDS:
@@ -76,7 +82,7 @@ def make_split(
             f"{shards.path} has {len(names)} {'scaffolds' if kind == 'scaffold' else 'distinct molecules'}: "
             "too few to split"
         )
-    columns = {"id": shards.column("id").cast(pa.string())}
+    drawn = []
     for fold in range(folds):
         if kind == "size":
             parts = _deal_by_size(codes, sizes(shards), shards)
@@ -84,12 +90,17 @@ def make_split(
             draw = 0 if kind == "kfold" else fold
             order = np.argsort(hash_strings(names, seed=seed + draw), kind="stable")
             parts = _deal(codes, order, kind, fold, folds)
+        drawn.append(parts)
+    path = shards.path / "splits" / f"{name}.parquet"
+    if _stands(shards, name, drawn) == folds:
+        return path, False
+    columns = {"id": shards.column("id").cast(pa.string())}
+    for fold, parts in enumerate(drawn):
         columns[f"fold_{fold}"] = pa.array(np.array(PARTS, dtype=object)[parts], pa.string())
     about = json.dumps({"kind": kind, "seed": seed, "folds": folds, "group": group})
-    path = shards.path / "splits" / f"{name}.parquet"
     with atomic_path(path) as part:
         pq.write_table(pa.table(columns).replace_schema_metadata({METADATA: about.encode()}), part)
-    return path
+    return path, True
 
 
 def load_split(shards: ShardSet, name: str, fold: int = 0) -> dict[str, np.ndarray]:
@@ -131,6 +142,15 @@ def load_split(shards: ShardSet, name: str, fold: int = 0) -> dict[str, np.ndarr
     return rows
 
 
+def split_sha256(rows: dict[str, np.ndarray]) -> str:
+    """SHA-256 of a split as `load_split` gives it, however its file is written."""
+    digest = hashlib.sha256()
+    for part in PARTS:
+        digest.update(f"{part} {len(rows[part])}\n".encode())
+        digest.update(rows[part].astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
 def nested(shards: ShardSet, rows: np.ndarray, count: int) -> np.ndarray:
     """`count` of some global rows, sorted; by a hash of the ids, so that a smaller draw is within a larger.
 
@@ -162,6 +182,26 @@ def split_info(shards: ShardSet, name: str) -> dict[str, Any]:
     """How a stored split was made: kind, seed, folds, group (empty for one made by hand)."""
     metadata = pq.read_schema(shards.path / "splits" / f"{name}.parquet").metadata or {}
     return dict(json.loads(metadata.get(METADATA, b"{}")))
+
+
+def _stands(shards: ShardSet, name: str, drawn: list[np.ndarray]) -> int:
+    """How many folds of a split stand already, all as they are drawn now; 0 for none that could be used.
+
+    Raises:
+        UserError: if one is another.
+    """
+    try:
+        folds = split_folds(shards, name)
+        old = [load_split(shards, name, fold) for fold in range(folds)]
+    except (UserError, pa.ArrowException, OSError):
+        return 0  # not there, damaged, or for other molecules: no run could use it
+    new = [{part: np.flatnonzero(codes == k) for k, part in enumerate(PARTS)} for codes in drawn]
+    if [split_sha256(rows) for rows in old] != [split_sha256(rows) for rows in new[:folds]]:
+        raise UserError(
+            f"{shards.path} has another split '{name}', from which runs may have learned: give this one a "
+            f"--name of its own, or remove {shards.path / 'splits' / name}.parquet if no run needs it"
+        )
+    return folds
 
 
 def _keys(shards: ShardSet, kind: str, group: str) -> pa.DictionaryArray:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mmgnn_dist.config import Recipe
+from mmgnn_dist.config import Recipe, load_recipe
 from mmgnn_dist.data.shards import ShardSet
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json
@@ -149,17 +149,20 @@ def collect(folder: Path) -> Results:
     """Read the finished cells of a study.
 
     Raises:
-        UserError: no study there, no finished cell, or cells of a fold that tested other molecules.
+        UserError: no study there, no finished cell, one that was made from other data than there is now, or
+            cells of a fold that tested other molecules.
     """
     import pyarrow.parquet as pq
 
-    from mmgnn_dist.train.results import METRICS, PREDICTIONS
+    from mmgnn_dist.train.origin import METRICS, refuse_changed
+    from mmgnn_dist.train.results import PREDICTIONS
 
     recipe, cells = load_grid(folder)
     found = states(folder, cells)
     done = [cell for cell, how in found.items() if how == DONE]
     if not done:
         raise UserError(f"no cell of {folder} is done yet: there is nothing to report")
+    refuse_changed({run: load_recipe(run / "recipe.yaml") for run in (cell.run(folder) for cell in done)})
     metrics = {cell: read_json(cell.run(folder) / METRICS) for cell in done}
     tested: dict[int, np.ndarray] = {}
     truth: dict[tuple[int, str], np.ndarray] = {}

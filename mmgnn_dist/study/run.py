@@ -40,9 +40,9 @@ def plan_study(recipe: Recipe, folder: Path) -> dict[Cell, Recipe]:
     from mmgnn_dist.train.setup import open_inputs
 
     cells = make_grid(recipe)
+    refuse_other({cell.run(folder): part for cell, part in cells.items()})
     opened, matched = {}, set()
     for cell, part in cells.items():
-        refuse_other(cell.run(folder), part)
         data = cell.arm, cell.variant, cell.targets, cell.fold
         if data not in opened:
             opened[data] = open_inputs(part, verify=False)  # `make_grid` has verified the shards

@@ -6,8 +6,8 @@ They are written under another name and renamed when all is there (see `saving.p
 SHA-256, world size, recipe, and names the encoder whose frozen weights are not copied. A folder called
 `step_N` is therefore whole. The newest one is used; older ones are pruned only after a newer one stands.
 
-DeepSpeed's files are pickles, so a checkpoint is loaded only if its checksums match its manifest and the
-files belong to the user who runs.
+DeepSpeed's files are pickles, and it finds them by patterns, so a checkpoint is loaded only if its folders
+hold what its manifest lists, with these checksums, and all belongs to the user who runs.
 """
 
 from __future__ import annotations
@@ -83,15 +83,35 @@ def agreed_newest(folder: Path, ranks: Ranks) -> Path | None:
     return found
 
 
+def read_manifest(checkpoint: Path) -> dict[str, Any] | None:
+    """The manifest of a checkpoint; None where it is truncated or no manifest."""
+    try:
+        manifest: dict[str, Any] = read_json(checkpoint / MANIFEST)
+        for key in ("files", "world", "encoder"):
+            _ = manifest[key]
+        for expected in manifest["files"].values():
+            _ = expected["bytes"], expected["sha256"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return manifest
+
+
 def _fault(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint, if anything."""
-    for name, expected in read_json(checkpoint / MANIFEST)["files"].items():
+    manifest = read_manifest(checkpoint)
+    if manifest is None:
+        return f"{MANIFEST} is truncated or altered"
+    there = {str(path.relative_to(checkpoint)): path for path in checkpoint.rglob("*")}
+    for name, path in {".": checkpoint, **there}.items():
+        if path.lstat().st_uid != os.getuid():
+            return f"{name} belongs to another user, and pickles of others are not loaded"
+        if path.is_symlink() or not (path.is_dir() or name == MANIFEST or name in manifest["files"]):
+            return f"{name} is not of it: remove it"
+    for name, expected in manifest["files"].items():
         path = checkpoint / name
         if not path.is_file():
             return f"{name} is missing"
         status = path.stat()
-        if status.st_uid != os.getuid():
-            return f"{name} belongs to another user, and pickles of others are not loaded"
         if status.st_size != expected["bytes"] or sha256(path) != expected["sha256"]:
             return f"{name} is truncated or altered"
     return None

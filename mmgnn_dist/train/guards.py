@@ -89,6 +89,7 @@ class Watch:
         self._path(rank).unlink(missing_ok=True)  # that of an earlier start
 
     def __enter__(self) -> Watch:
+        self.alive()
         self._thread.start()
         return self
 
@@ -99,6 +100,10 @@ class Watch:
     def beat(self, what: str) -> None:
         """Say what the rank does next."""
         self._beats, self._what, self._last = self._beats + 1, what, time.monotonic()
+
+    def alive(self) -> None:
+        """Say that the rank goes on with what it does, and counts no further."""
+        self._last = time.monotonic()
 
     def _path(self, rank: int) -> Path:
         return self.logs / f"alive_rank_{rank}.json"

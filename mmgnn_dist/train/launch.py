@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from mmgnn_dist.errors import EXIT_FAULT, EXIT_STOPPED
 from mmgnn_dist.signals import STOP_SIGNALS
 
 LISTENING = "MMGNN_LISTENING"  # the descriptor of a socket on which the first rank's store is to listen
@@ -60,22 +61,33 @@ def start_here(command: list[str], nproc: int, **options: Any) -> list[subproces
 
 
 def launch(run: Path, nproc: int) -> int:
-    """Run the recipe of a run directory in `nproc` processes; returns the exit code."""
+    """Run the recipe of a run directory in `nproc` processes; returns the exit code.
+
+    Signals are passed on meanwhile; ranks that died of one, before they could listen, count as stopped.
+    """
     command = [sys.executable, "-m", "mmgnn_dist.train.run", str(run)]
     ranks = start_here(command, nproc, preexec_fn=die_with_parent)
+    passed: set[int] = set()
 
     def forward(number: int, frame: FrameType | None) -> None:
+        passed.add(number)
         for process in ranks:
             if process.poll() is None:
                 process.send_signal(number)
 
-    for number in STOP_SIGNALS:
-        signal.signal(number, forward)
-    return _wait(ranks)
+    before = {number: signal.signal(number, forward) for number in STOP_SIGNALS}
+    try:
+        code = _wait(ranks)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if code < 0:
+        return EXIT_STOPPED if -code in passed else EXIT_FAULT
+    return code
 
 
 def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:
-    """Wait for all; when one fails, end the others."""
+    """Wait for all, and end the others when one fails; returns that one's code, else the worst."""
     failed: int | None = None
     deadline = 0.0
     while True:
@@ -97,7 +109,7 @@ def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:
                 process.kill()
         time.sleep(0.1)
     if failed is not None:
-        return failed if failed > 0 else 1
+        return failed
     return max(process.returncode for process in ranks)
 
 

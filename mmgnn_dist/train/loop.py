@@ -25,7 +25,6 @@ from mmgnn_dist.models.embeddings import Embeddings
 from mmgnn_dist.models.graph import Graph
 from mmgnn_dist.models.readout import Scaler
 from mmgnn_dist.progress import Progress
-from mmgnn_dist.signals import stop_flag
 from mmgnn_dist.train.deadline import Deadline
 from mmgnn_dist.train.ema import Average
 from mmgnn_dist.train.engine import BatchPlan
@@ -112,22 +111,22 @@ class Trainer:
         """Train to the end; returns False if it was stopped before (a checkpoint stands then)."""
         parts, state = self.parts, self.state
         per_epoch = parts.train.steps_per_epoch
-        with stop_flag() as signals:
-            while state.step < self.total and not self._patience_spent():
-                epoch, first = divmod(state.step, per_epoch)
-                for step in parts.train.epoch(epoch, first):
-                    stop = self._step(step, epoch, bool(signals) or parts.deadline.near(parts.saver.seconds))
-                    end_of_epoch = state.step % per_epoch == 0
-                    due = end_of_epoch and (epoch + 1) % parts.recipe.train.validate_every == 0
-                    best = (due or state.step == self.total) and self._validate(epoch)
-                    if stop:
-                        self._save()
-                        parts.saver.settle()
-                        return False
-                    if best or state.step % parts.recipe.train.checkpoint_every == 0:
-                        self._save()
-                    if state.step >= self.total or self._patience_spent():
-                        break
+        while state.step < self.total and not self._patience_spent():
+            epoch, first = divmod(state.step, per_epoch)
+            for step in parts.train.epoch(epoch, first):
+                asked = bool(parts.ranks.signals) or parts.deadline.near(parts.saver.seconds)
+                stop = self._step(step, epoch, asked)
+                end_of_epoch = state.step % per_epoch == 0
+                due = end_of_epoch and (epoch + 1) % parts.recipe.train.validate_every == 0
+                best = (due or state.step == self.total) and self._validate(epoch)
+                if stop:
+                    self._save()
+                    parts.saver.settle()
+                    return False
+                if best or state.step % parts.recipe.train.checkpoint_every == 0:
+                    self._save()
+                if state.step >= self.total or self._patience_spent():
+                    break
         if self._last_saved != state.step:
             self._save()
         parts.saver.settle()

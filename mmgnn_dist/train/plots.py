@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,11 @@ TITLES = {
     "text": "text only",
     "both": "graph + text",
 }
+
+
+def share(part: float, whole: float) -> float:
+    """`part / whole`, NaN where the whole is nothing: of a constant target the mean makes no error."""
+    return part / whole if whole else math.nan
 
 
 def pyplot() -> Any:
@@ -134,9 +140,9 @@ def draw_comparison(path: Path, rows: list[dict[str, Any]], modalities: Sequence
     width = 0.8 / len(modalities)
     place = np.arange(len(rows))
     for number, modality in enumerate(modalities):
-        share = [row[modality] / min(row["mean"], row["composition"]) for row in rows]
+        heights = [share(row[modality], min(row["mean"], row["composition"])) for row in rows]
         offset = (number - (len(modalities) - 1) / 2) * width
-        axis.bar(place + offset, share, width, label=TITLES[modality], color=COLOURS[modality])
+        axis.bar(place + offset, heights, width, label=TITLES[modality], color=COLOURS[modality])
     axis.axhline(1.0, color=GREY, lw=1, ls="--")
     axis.set_xticks(place, [row["target"] for row in rows])
     axis.set(title="test MAE as a share of the better baseline (lower is better)")

@@ -8,28 +8,40 @@ MASTER_PORT; without them the process is alone and needs no network at all.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from mmgnn_dist.errors import UserError
+from mmgnn_dist.signals import Stopped
 from mmgnn_dist.train.launch import LISTENING
 
+T = TypeVar("T")
+POLL = 0.2  # seconds between two looks of a rank whether the first one is done
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among all."""
+    """This process among all.
+
+    Attributes:
+        beat: says what comes next; alive: that it goes on (see `guards.Watch`). signals: stop signals so far.
+        store: by which ranks meet that another process launched.
+    """
 
     rank: int
     world: int
     device: torch.device
     beat: Callable[[str], None] = lambda what: None
+    alive: Callable[[], None] = lambda: None
+    signals: Sequence[int] = ()
+    store: dist.Store | None = None
 
     @property
     def first(self) -> bool:
@@ -41,6 +53,54 @@ class Ranks:
         if self.world > 1:
             self.beat("waiting for all ranks")
             dist.barrier()
+
+    def stop_asked(self) -> bool:
+        """Whether any rank was asked to stop; the same on all."""
+        self.beat("agreeing whether to stop")
+        return any(self.everyone(bool(self.signals)))
+
+    def by_first(self, what: str, work: Callable[[Callable[[], None]], T]) -> T | None:
+        """Let the first rank do alone what may take hours, with the others waiting as long as it gets on.
+
+        Args:
+            what: is done; once a process. work: called with a function that it calls as it gets on.
+
+        Returns:
+            On the first rank what `work` does, on the others None.
+
+        Raises:
+            Stopped: if the first rank was asked to stop meanwhile, or failed, of which it tells itself.
+        """
+
+        def moved() -> None:
+            self.alive()
+            if self.store:
+                self.store.add(f"{what}: moves", 1)
+            if self.signals:
+                raise Stopped
+
+        self.beat(what)
+        if self.first:
+            end = "not done"
+            try:
+                done = work(moved)
+                end = "done"
+            finally:
+                if self.store:
+                    self.store.set(what, end)
+            self.beat(f"done: {what}")
+            return done
+        assert self.store
+        self.beat(f"waiting for the first rank: {what}")  # one beat ahead of the rank that it waits for
+        moves = 0
+        while not self.store.check([what]):
+            if (now := self.store.add(f"{what}: moves", 0)) != moves:
+                moves = now
+                self.alive()
+            time.sleep(POLL)
+        if self.store.get(what) != b"done":
+            raise Stopped
+        return None
 
     def total(self, values: torch.Tensor) -> torch.Tensor:
         """Sum over ranks, in place."""
@@ -109,17 +169,33 @@ def start_ranks(threads: int = 0, patience: float = 1800.0) -> Ranks:
     world = int(os.environ["WORLD_SIZE"]) if launched else 1
     local = int(os.environ["LOCAL_RANK"]) if launched else 0
     device = torch.device("cpu")
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", world))
     if torch.cuda.is_available():
+        # Slurm may show each rank its own GPUs alone
         device = torch.device("cuda", local % torch.cuda.device_count())
         torch.cuda.set_device(device)
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", world))
     torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // here))
+    store: dist.Store | None = None
     if not dist.is_initialized():
         backend = "nccl" if device.type == "cuda" else "gloo"
         limit = timedelta(seconds=patience + 60)
         store = _store(rank, world, limit) if launched else dist.HashStore()
         dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=limit)
-    return Ranks(rank, world, device)
+        store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+    return Ranks(rank, world, device, store=store)
+
+
+def check_gpus(nproc: int) -> None:
+    """See that there is a GPU for each of `nproc` ranks started here, or none at all.
+
+    Raises:
+        UserError: if some would share one, which NCCL does not take.
+    """
+    if torch.cuda.is_available() and nproc > (gpus := torch.cuda.device_count()):
+        raise UserError(
+            f"{nproc} ranks on a machine with {gpus} GPU(s): start one for each at most (--nproc {gpus}), or "
+            "hide the GPUs to train on the CPU (CUDA_VISIBLE_DEVICES=)"
+        )
 
 
 def _store(rank: int, world: int, limit: timedelta) -> dist.Store:

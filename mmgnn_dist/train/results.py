@@ -12,10 +12,11 @@ from mmgnn_dist.data.stats import baselines
 from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.train.evaluate import Predictions, mean_absolute_error, named_errors
 from mmgnn_dist.train.journal import read_journal
+from mmgnn_dist.train.origin import METRICS
 from mmgnn_dist.train.plots import draw_learning, draw_run
 from mmgnn_dist.train.setup import Inputs
 
-METRICS, PREDICTIONS, VECTORS = "metrics.json", "predictions.parquet", "vectors.safetensors"
+PREDICTIONS, VECTORS = "predictions.parquet", "vectors.safetensors"
 MOST_VECTORS = 2000  # enough to compare representations, and 2 MB a run
 
 
@@ -44,7 +45,7 @@ def write_results(folder: Path, inputs: Inputs, found: Predictions, facts: dict[
     write_json(
         folder / METRICS,
         {
-            "recipe": recipe.fingerprint(),
+            **inputs.origin,
             "modality": recipe.model.modality,
             **facts,
             "units": dict(zip(recipe.targets, inputs.units, strict=True)),

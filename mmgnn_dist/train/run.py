@@ -26,6 +26,7 @@ from mmgnn_dist.files import DISK_ERRORS, hold, read_json, sha256, write_json
 from mmgnn_dist.models.matched import trainable
 from mmgnn_dist.models.partition import is_cut, wholes
 from mmgnn_dist.progress import Progress
+from mmgnn_dist.signals import Stopped, stop_flag
 from mmgnn_dist.train import checkpoint
 from mmgnn_dist.train.deadline import Deadline
 from mmgnn_dist.train.ema import Average
@@ -35,8 +36,9 @@ from mmgnn_dist.train.export import encoder_identity, export_model, fingerprint,
 from mmgnn_dist.train.guards import Watch
 from mmgnn_dist.train.journal import Journal
 from mmgnn_dist.train.loop import Parts, State, Trainer
+from mmgnn_dist.train.origin import METRICS, refuse_changed
 from mmgnn_dist.train.ranks import Ranks, set_deterministic, start_ranks
-from mmgnn_dist.train.results import METRICS, done, write_results
+from mmgnn_dist.train.results import done, write_results
 from mmgnn_dist.train.saving import Saver
 from mmgnn_dist.train.setup import Inputs, fit_scaler, open_inputs
 from mmgnn_dist.train.textside import open_text
@@ -67,12 +69,18 @@ def run(folder: Path, quiet: bool = False) -> int:
     lock = _only_one(folder) if ranks.first else None
     handler = _log_to(folder / "logs" / f"rank_{ranks.rank}.log")
     try:
+        refuse_changed({folder: recipe})
         if done(folder, recipe):
             return EXIT_DONE
         inputs = open_inputs(recipe, verify=ranks.first)
         watch = Watch(folder / "logs", ranks.rank, ranks.world, recipe.train.timeout)
-        with Progress(folder.name, quiet or not ranks.first) as progress:
-            return _train(folder, inputs, replace(ranks, beat=watch.beat), progress, watch)
+        with watch, Progress(folder.name, quiet or not ranks.first) as progress, stop_flag() as signals:
+            ranks = replace(ranks, beat=watch.beat, alive=watch.alive, signals=signals)
+            try:
+                return _train(folder, inputs, ranks, progress)
+            except Stopped:
+                progress.say("stopped between two steps; the same command continues")
+                return EXIT_STOPPED
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
@@ -130,11 +138,14 @@ def _log_to(path: Path) -> logging.Handler:
     return handler
 
 
-def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress, watch: Watch) -> int:
+def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> int:
     recipe, shards = inputs.recipe, inputs.shards
     train = recipe.train
     autocast = compute_type(recipe, ranks.device)
     text = open_text(inputs, ranks, progress)
+    if ranks.stop_asked():
+        raise Stopped
+    ranks.beat("building the model")
     scaler = fit_scaler(inputs)
     batches = inputs.training(text.tokens, ranks)
     plan = BatchPlan(train.batch, batches.passes, ranks.world)
@@ -142,22 +153,24 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress, watch
     with shared_out(recipe, plan, ranks.device):
         model = inputs.model(text.source, autocast)
     size = {"parameters": trainable(model), "matched_to": matched.wanted if matched else None}
+    ranks.beat("starting DeepSpeed")
     engine = make_engine(model, recipe, plan, ranks.device)
     average = Average(model)
+    ranks.beat("looking for a checkpoint")
 
     encoder = encoder_identity(inputs.files)
     state, found = State(), checkpoint.agreed_newest(folder / "checkpoints", ranks)
     if found is not None:
+        ranks.beat("reading the checkpoint")
         values, weights = checkpoint.load(found, engine, ranks, encoder)
         state = State(**values)
         average.restore(weights)
 
     backbone = inputs.built.model.backbone.model_dump(mode="json")
     about: dict[str, Any] = {
-        "recipe": recipe.fingerprint(),
-        "wandb_id": run_id(folder) if ranks.first else None,
-    }
-    about |= {"versions": versions(), "zero_stage": train.zero_stage, "encoder": encoder}
+        **inputs.origin, "wandb_id": run_id(folder) if ranks.first else None, "versions": versions(),
+        "zero_stage": train.zero_stage, "encoder": encoder,
+    }  # fmt: skip
     saver = Saver(folder / "checkpoints", engine, ranks, train.keep_checkpoints, about)
 
     def export(best: State) -> None:
@@ -180,10 +193,8 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress, watch
         write_json(folder / "versions.json", versions())
         write_json(folder / "deepspeed.json", deepspeed_config(recipe, plan))
         write_json(folder / "size.json", {**size, "backbone": backbone})
-        write_json(
-            folder / "data.json",
-            {"shards": str(shards.path), "manifest_sha256": sha256(shards.path / MANIFEST)},
-        )
+        data = {"shards": str(shards.path), "manifest_sha256": sha256(shards.path / MANIFEST)}
+        write_json(folder / "data.json", {**data, **inputs.origin})
         if recipe.track.wandb != "disabled":
             sink = Wandb(recipe, folder)
             parts.sink = sink
@@ -195,24 +206,23 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress, watch
                 progress.say(f"it was written by {wrote} ranks and is converted for {ranks.world}")
     trainer = Trainer(parts, state, average)
     found_test = None
-    with watch:
-        try:
-            finished = trainer.run()
-        finally:
-            saver.close()
-        if finished:
-            last = ((n, p) for n, p in sorted(model.named_parameters()) if p.requires_grad)
-            prints = {
-                "weights": fingerprint(wholes(last)),
-                "averaged_weights": fingerprint(sorted(average.whole(ranks.first).items())),
-            }
-            best, best_scaler, about_best = load_export(
-                folder / "export", recipe, inputs.forms, text.source, into=model if is_cut(model) else None
-            )
-            found_test = predict(
-                best.to(ranks.device), inputs.ordered("test", text.tokens, ranks),
-                best_scaler.to(ranks.device), ranks, text.embeddings, train.save_vectors,
-            )  # fmt: skip
+    try:
+        finished = trainer.run() and not ranks.stop_asked()
+    finally:
+        saver.close()
+    if finished:
+        last = ((n, p) for n, p in sorted(model.named_parameters()) if p.requires_grad)
+        prints = {
+            "weights": fingerprint(wholes(last)),
+            "averaged_weights": fingerprint(sorted(average.whole(ranks.first).items())),
+        }
+        best, best_scaler, about_best = load_export(
+            folder / "export", recipe, inputs.forms, text.source, into=model if is_cut(model) else None
+        )
+        found_test = predict(
+            best.to(ranks.device), inputs.ordered("test", text.tokens, ranks),
+            best_scaler.to(ranks.device), ranks, text.embeddings, train.save_vectors,
+        )  # fmt: skip
     if found_test is not None:
         facts = {
             "steps": state.step, "best_step": about_best["step"], "skipped_steps": state.skipped,

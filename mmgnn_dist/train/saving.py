@@ -67,9 +67,9 @@ class Saver:
         self._step, self._best, self._sealed = state["step"], state["best_step"], False
         part = self._part
         self._agree(self._attempt(self._make_room, part) if self.ranks.first else None)
-        files = self._record(part)
+        averaged, values = self._copies.take(EMA, ema) if self.ranks.first else {}, dict(state)
+        files = self._record(part)  # waits for all copies from a GPU
         if self.ranks.first:
-            averaged, values = self._copies.take(EMA, ema), dict(state)
             files[EMA] = lambda path: _save_safetensors(averaged, path)
             files[STATE] = lambda path: write_json(path, values)
         self._work = self._thread.submit(self._write, part, files)

@@ -14,9 +14,10 @@ from mmgnn_dist.progress import Progress
 from mmgnn_dist.train.evaluate import Predictions, named_errors, predict
 from mmgnn_dist.train.export import load_export
 from mmgnn_dist.train.launch import launch
+from mmgnn_dist.train.origin import METRICS, refuse_changed
 from mmgnn_dist.train.plots import draw_comparison
-from mmgnn_dist.train.ranks import start_ranks
-from mmgnn_dist.train.results import METRICS, PREDICTIONS, draw_curves
+from mmgnn_dist.train.ranks import check_gpus, start_ranks
+from mmgnn_dist.train.results import PREDICTIONS, draw_curves
 from mmgnn_dist.train.run import run
 from mmgnn_dist.train.setup import Inputs, open_inputs
 from mmgnn_dist.train.table import compare, legend, print_table, write_report
@@ -32,6 +33,7 @@ def train_with_twins(recipe: Recipe, folder: Path, nproc: int, as_json: bool) ->
     Raises:
         UserError: for wrong input, before anything is written.
     """
+    check_gpus(nproc)
     planned = plan_runs(recipe, folder)
     for place, part in planned.items():
         part.save(place / "recipe.yaml")
@@ -70,11 +72,9 @@ def plan_runs(recipe: Recipe, folder: Path) -> dict[Path, Recipe]:
     for modality in recipe.twins:
         model = recipe.model.model_copy(update={"modality": modality})
         planned[folder / "twins" / modality] = recipe.model_copy(update={"twins": [], "model": model})
-    for place, part in planned.items():
-        refuse_other(place, part)
-        _ = replace(
-            inputs, recipe=part
-        ).matched  # that there is such a width is known before hours of training
+    refuse_other(planned)
+    for part in planned.values():
+        _ = replace(inputs, recipe=part).matched  # there is such a width, known before hours of training
     return planned
 
 
@@ -87,13 +87,16 @@ def evaluate_run(folder: Path, data: Path | None, as_json: bool) -> dict[str, fl
         MAE by metric name, `test/mae/homo_eV`.
 
     Raises:
-        UserError: no finished run there, or a shard set without the run's targets.
+        UserError: no finished run there, a shard set without the run's targets, or data of its own that has
+            changed since.
     """
     if not (folder / "recipe.yaml").is_file():
         raise UserError(f"no run at {folder}: give a run directory made by 'mmgnn train'")
     recipe = load_recipe(folder / "recipe.yaml")
     if data is not None:
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"shards": data})})
+    else:
+        refuse_changed({folder: recipe})
     inputs = open_inputs(recipe, whole=data is not None)
     with Progress("evaluate", quiet=as_json) as progress:
         found = apply_export(folder, inputs, progress)
@@ -105,7 +108,7 @@ def evaluate_run(folder: Path, data: Path | None, as_json: bool) -> dict[str, fl
     if not as_json:
         print(f"{len(found.rows)} molecules of {inputs.shards.path}")
         for name, value in metrics.items():
-            print(f"  {name:24s} {value:.6g}")
+            print(f"  {name:24s} {'no label' if value is None else f'{value:.6g}'}")
     return metrics
 
 
@@ -124,17 +127,26 @@ def apply_export(folder: Path, inputs: Inputs, progress: Progress) -> Prediction
     return found
 
 
-def refuse_other(folder: Path, recipe: Recipe) -> None:
-    """See that a run directory, if it is there, is this recipe's."""
-    path = folder / "recipe.yaml"
-    if path.is_file():
-        other = load_recipe(path)
+def refuse_other(runs: dict[Path, Recipe]) -> None:
+    """See that run directories, as far as they are there, are their recipes', and made from the same data.
+
+    Raises:
+        UserError: one is not.
+    """
+    for folder, recipe in runs.items():
+        nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        if not nearest.is_dir():
+            raise UserError(f"{nearest} is a file: give a directory for the run (--run DIR, --dir DIR)")
+        if not (folder / "recipe.yaml").is_file():
+            continue
+        other = load_recipe(folder / "recipe.yaml")
         if other.fingerprint() != recipe.fingerprint():
             keys = ", ".join(differences(other.model_dump(mode="json"), recipe.model_dump(mode="json")))
             raise UserError(
                 f"{folder} holds a run of another recipe ({keys} differ): give another directory "
                 "(--run DIR, for a study --dir DIR)"
             )
+    refuse_changed(runs)
 
 
 def differences(a: dict[str, Any], b: dict[str, Any], above: str = "") -> list[str]:

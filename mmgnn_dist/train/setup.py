@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,7 +18,7 @@ from mmgnn_dist.data.context import fit_context
 from mmgnn_dist.data.encoder_files import EncoderFiles, resolve_encoder
 from mmgnn_dist.data.loader import Loader
 from mmgnn_dist.data.shards import CONTEXT_FIELDS, ShardSet
-from mmgnn_dist.data.splits import load_split, nested
+from mmgnn_dist.data.splits import load_split, nested, split_sha256
 from mmgnn_dist.data.stats import REFERENCED, check_labels, fit_references, labels
 from mmgnn_dist.data.textinput import TextChoice
 from mmgnn_dist.data.tokens import TokenSet
@@ -26,7 +27,7 @@ from mmgnn_dist.models.balance import predict_costs
 from mmgnn_dist.models.fused import FusedModel, TextSource
 from mmgnn_dist.models.matched import Matched, match_width
 from mmgnn_dist.models.readout import Scaler
-from mmgnn_dist.progress import Progress
+from mmgnn_dist.train.origin import origin
 from mmgnn_dist.train.ranks import Ranks
 from mmgnn_dist.train.track import check_tracking
 
@@ -40,12 +41,20 @@ class Inputs:
     Attributes:
         shards: the opened shard set. split: rows of train, val and test.
         files: the encoder, None where the modality reads no text.
+        split_sha256: of the stored split, before `data.train_size` takes a part of it; None without one.
     """
 
     recipe: Recipe
     shards: ShardSet
     split: dict[str, np.ndarray]
     files: EncoderFiles | None
+    split_sha256: str | None
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What results and checkpoints of these inputs are made from."""
+        assert self.split_sha256 is not None
+        return origin(self.recipe, self.shards, self.split_sha256)
 
     @property
     def units(self) -> list[str]:
@@ -72,7 +81,7 @@ class Inputs:
             for name, kind in zip(self.recipe.targets, self.kinds, strict=True)
         ]
 
-    def tokens(self, progress: Progress) -> TokenSet | None:
+    def tokens(self, progress: Callable[[int, int, str], None]) -> TokenSet | None:
         """Token sidecars of the recipe's text, made if they are missing; None where it reads none."""
         config = self.recipe.text
         if self.files is None:
@@ -162,9 +171,10 @@ def open_inputs(recipe: Recipe, verify: bool = True, whole: bool = False) -> Inp
                 f"unknown target '{name}'{nearest(name, shards.targets)}: {recipe.data.shards} has {allowed}"
             )
     if whole:
-        split = {"test": np.arange(shards.rows)}
+        split, digest = {"test": np.arange(shards.rows)}, None
     else:
         split = load_split(shards, recipe.data.split, recipe.data.fold)
+        digest = split_sha256(split)
         if recipe.data.train_size is not None:
             split["train"] = nested(shards, split["train"], recipe.data.train_size)
     if not whole and len(split["train"]) < recipe.train.batch:
@@ -190,7 +200,7 @@ def open_inputs(recipe: Recipe, verify: bool = True, whole: bool = False) -> Inp
     if files is not None:
         files.check_pooling(recipe.text.pooling)
     check_tracking(recipe)
-    inputs = Inputs(recipe, shards, split, files)
+    inputs = Inputs(recipe, shards, split, files, digest)
     _ = inputs.forms  # refuses read-outs without physical sense
     return inputs
 

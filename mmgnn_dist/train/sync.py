@@ -19,7 +19,7 @@ from mmgnn_dist.config import load_recipe
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.train.journal import STEPPED, read_journal
-from mmgnn_dist.train.results import METRICS
+from mmgnn_dist.train.origin import METRICS
 from mmgnn_dist.train.run import done
 from mmgnn_dist.train.track import Wandb, check_tracking, run_id
 

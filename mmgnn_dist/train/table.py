@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmgnn_dist.files import write_text
-from mmgnn_dist.train.plots import TITLES
+from mmgnn_dist.train.plots import TITLES, share
 from mmgnn_dist.train.results import read_results
 
 
@@ -22,10 +22,10 @@ def compare(run: Path, twins: list[Path]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"target": target, "unit": unit, "mean": mean, "composition": linear}
         for result in results:
             row[result["modality"]] = _number(result["metrics"][name])
-        row["of_baseline"] = row[own["modality"]] / min(mean, linear)
+        row["of_baseline"] = share(row[own["modality"]], min(mean, linear))
         if twins:
             twin = row[results[0]["modality"]]
-            row["gain_percent"] = 100.0 * (twin - row[own["modality"]]) / twin
+            row["gain_percent"] = 100.0 * share(twin - row[own["modality"]], twin)
         rows.append(row)
     return rows
 

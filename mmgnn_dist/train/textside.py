@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mmgnn_dist.data.tokens import TokenSet
@@ -22,18 +23,27 @@ class TextSide:
 
 
 def open_text(inputs: Inputs, ranks: Ranks, progress: Progress) -> TextSide:
-    """Open the sidecars; what is missing is made by the first rank while the others wait."""
+    """Open the sidecars; what is missing is made by the first rank while the others wait.
+
+    Raises:
+        Stopped: if a stop signal came meanwhile; what is made stays.
+    """
     config, files = inputs.recipe.text, inputs.files
     if files is None:
         return TextSide()
     frozen, seed = config.mode == "frozen", inputs.recipe.train.seed
-    for turn in (ranks.first, not ranks.first):
-        if turn:
-            tokens = inputs.tokens(progress)
-            assert tokens is not None
-            if frozen and ranks.first:
-                ensure_embeddings(inputs.shards, tokens, files, config, ranks.device, progress, seed)
-        ranks.barrier()
+
+    def make(moved: Callable[[], None]) -> TokenSet | None:
+        def told(done: int, total: int, note: str = "") -> None:
+            progress(done, total, note)
+            moved()
+
+        tokens = inputs.tokens(told)
+        if frozen and tokens:
+            ensure_embeddings(inputs.shards, tokens, files, config, ranks.device, told, seed)
+        return tokens
+
+    tokens = ranks.by_first("making what is missing of the text", make) or inputs.tokens(progress)
     assert tokens is not None
     progress.say(tokens.summary())
     embeddings = None

@@ -20,15 +20,17 @@ NAMES = [
 ]
 
 
-def make_set(folder: Path, sizes: tuple[int, ...] = (40, 1, 33, 29), seed: int = 0) -> ShardSet:
-    """Write shards of `sizes` molecules and open the set."""
+def make_set(
+    folder: Path, sizes: tuple[int, ...] = (40, 1, 33, 29), seed: int = 0, gaps: float = 0.3
+) -> ShardSet:
+    """Write shards of `sizes` molecules, a share `gaps` of their targets unknown, and open the set."""
     rng = np.random.default_rng(seed)
     entries = []
     for number, size in enumerate(sizes):
         atoms = rng.integers(1, 12, size)
         ptr = np.concatenate([[0], np.cumsum(atoms)])
         y = rng.normal(-1e4, 10, (size, len(TARGETS)))
-        y[rng.random(y.shape) < 0.3] = np.nan
+        y[rng.random(y.shape) < gaps] = np.nan
         context = rng.uniform(0, 99, (size, 6)).astype(np.float32)
         context[rng.random(context.shape) < 0.3] = np.nan
         names = [NAMES[i] if i < len(NAMES) else None for i in rng.integers(0, len(NAMES) + 3, size)]

@@ -5,10 +5,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mmgnn_dist.cli import main
 from mmgnn_dist.data.groups import scaffold_groups
 from mmgnn_dist.data.pipeline import prepare
 from mmgnn_dist.data.shards import ShardSet
-from mmgnn_dist.data.splits import load_split, make_split, split_info
+from mmgnn_dist.data.splits import load_split, make_split, split_info, split_sha256
 from mmgnn_dist.errors import UserError
 
 
@@ -160,3 +161,22 @@ def test_size_splits_need_three_sizes(ray_once, columns, save, tmp_path):
     prepare([str(save(made, units='{"energy": "eV", "gap": "eV"}'))], tmp_path / "set")
     with pytest.raises(UserError, match="molecules of 1 sizes"):
         make_split(ShardSet.open(tmp_path / "set"), "size")
+
+
+def test_a_split_that_runs_may_have_learned_from_is_not_replaced(shards, capsys):
+    words = ["data", "split", str(shards.path)]
+    path = shards.path / "splits" / "random.parquet"
+    before = path.stat().st_mtime_ns
+    assert main([*words, "--seed", "7"]) == 2
+    error = capsys.readouterr().err
+    assert "another split 'random'" in error and "--name" in error and error.count("\n") == 1
+    assert main(words) == 0 and "up to date" in capsys.readouterr().out
+    assert path.stat().st_mtime_ns == before
+    old = split_sha256(load_split(shards, "random"))
+    assert main([*words, "--folds", "3"]) == 0 and "written" in capsys.readouterr().out
+    assert split_sha256(load_split(shards, "random")) == old  # folds are added, the one that stood is kept
+    assert main([*words, "--folds", "2"]) == 2  # one would go
+    assert main([*words, "--seed", "7", "--name", "seven"]) == 0
+    assert split_sha256(load_split(shards, "seven")) != old
+    path.write_bytes(path.read_bytes()[:-50])
+    assert main([*words, "--seed", "7"]) == 0  # of no use to anyone: made again

@@ -140,6 +140,21 @@ def test_the_design_is_paired(study, shards):
         assert not {i for step in orders[0] for i in step} & set(tested[0])
 
 
+def test_a_split_drawn_anew_is_refused_by_study_and_report(study, shards, recipe, capsys):
+    folder, _, _ = study
+    path = shards.path / "splits" / "kfold.parquet"
+    kept = path.read_bytes()
+    path.unlink()
+    try:
+        make_split(shards, "kfold", 3, seed=7)
+        for words in (["report", str(folder)], ["study", str(recipe), "--dir", str(folder)]):
+            assert main(words) == 2
+            error = capsys.readouterr().err.splitlines()[-1]
+            assert error.startswith("mmgnn: ") and "another split 'kfold' (fold 0)" in error
+    finally:
+        path.write_bytes(kept)
+
+
 def test_vectors_of_the_test_molecules_are_kept(study, shards):
     folder, _, _ = study
     for arm in ("graph", "both"):

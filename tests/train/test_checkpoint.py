@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
+import stat
 import threading
 from pathlib import Path
 
@@ -78,6 +80,16 @@ def test_training_goes_on_while_a_thread_writes_what_was(saver, engine, monkeypa
     assert checkpoint.newest(saver.folder) == found
     assert torch.equal(torch.load(found / "ds" / "weights.pt")["weight"], before)
     assert saver.status() == (0.0, 0.0)
+
+
+def test_copies_from_a_gpu_are_waited_for_before_a_thread_writes_them(saver, engine, monkeypatch):
+    """The averaged weights too; without a GPU the order of the calls stands for it."""
+    calls, take = [], HostCopies.take
+    monkeypatch.setattr(HostCopies, "take", lambda *words: (calls.append(words[1]), take(*words))[1])
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: calls.append("synchronize"))
+    monkeypatch.setattr(saver, "ranks", Ranks(0, 1, torch.device("cuda")))
+    save(saver, 1)
+    assert sorted(calls[:2]) == ["ds/weights.pt", checkpoint.EMA] and calls[2:] == ["synchronize"]
 
 
 def test_the_next_save_waits_and_the_old_one_goes_last(saver):
@@ -212,3 +224,48 @@ def test_deadline_is_no_part_of_what_a_run_is(tmp_path):
     recipe = write_recipe(tmp_path, tmp_path)
     one, other = load_recipe(recipe), load_recipe(recipe, ["train.deadline=5"])
     assert one.fingerprint() == other.fingerprint()
+
+
+@pytest.mark.parametrize("content", ["", '{"files": {"ds/wei', "{}", "[]", '{"files": {"ds/weights.pt": 3}}'])
+def test_a_damaged_manifest_costs_its_checkpoint_alone(saver, content, capsys):
+    saver.keep = 2
+    for step in (1, 2):
+        save(saver, step)
+    saver.settle()
+    (saver.folder / "step_000002" / checkpoint.MANIFEST).write_text(content)
+    assert checkpoint.newest(saver.folder) == saver.folder / "step_000001"
+    assert "step_000002 is not used: manifest.json is truncated" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["ds/mp_rank_!_model_states.pt", "more/x.pt", "ds/weights.pt"])
+def test_files_that_are_not_the_checkpoints_own_are_not_loaded(saver, name, capsys, tmp_path):
+    """DeepSpeed unpickles what its patterns match, listed in the manifest or not."""
+    save(saver, 1)
+    saver.settle()
+    planted = saver.folder / "step_000001" / name
+    planted.parent.mkdir(exist_ok=True)
+    if planted.exists():
+        planted.symlink_to(planted.rename(tmp_path / "elsewhere"))
+    else:
+        planted.write_bytes(b"cos\nsystem\n.")
+    with pytest.raises(UserError, match="no checkpoint of"):
+        checkpoint.newest(saver.folder)
+    assert f"{name} is not of it" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [".", "manifest.json", "ds", "ds/weights.pt"])
+def test_nothing_of_another_user_is_loaded(saver, name, capsys, monkeypatch):
+    save(saver, 1)
+    saver.settle()
+    other, lstat = saver.folder / "step_000001" / name, Path.lstat
+
+    def seen(path):
+        there = list(lstat(path))
+        if path == other:
+            there[stat.ST_UID] += 1
+        return os.stat_result(there)
+
+    monkeypatch.setattr(Path, "lstat", seen)
+    with pytest.raises(UserError, match="no checkpoint of"):
+        checkpoint.newest(saver.folder)
+    assert f"{name} belongs to another user" in capsys.readouterr().out

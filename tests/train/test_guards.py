@@ -10,8 +10,13 @@ from pathlib import Path
 
 import pytest
 from command_line import Started, journal, metrics, reach, start_all, start_ranks, write_recipe
+from small_set import make_set
 
 from mmgnn_dist.config import load_recipe
+from mmgnn_dist.data.splits import make_split
+from mmgnn_dist.errors import EXIT_STOPPED
+from mmgnn_dist.train import run as run_module
+from mmgnn_dist.train.guards import Watch
 
 GRAPH = ["model.modality=graph", "train.max_steps=8", "train.checkpoint_every=3", "train.log_ids=true"]
 LONG = ["model.modality=graph", "train.max_steps=5000", "train.epochs=999"]
@@ -95,3 +100,46 @@ def test_a_rank_that_dies_ends_the_others_without_a_launcher(sample_shards, tmp_
     assert ranks[1].wait() == -signal.SIGKILL
     assert ranks[0].wait(60) not in (0, 3)
     print(f"the other rank ended after {time.monotonic() - started:.1f} s")
+
+
+def test_the_watch_counts_from_its_start(tmp_path, monkeypatch):
+    """What comes between making it and starting it, and what is long but gets on, ends no rank."""
+    ended = []
+    monkeypatch.setattr(Watch, "_give_up", lambda self, still: ended.append(still))
+    watch = Watch(tmp_path, 0, 2, limit=0.4)
+    time.sleep(0.6)
+    with watch:
+        for _ in range(6):
+            time.sleep(0.1)
+            watch.alive()
+        assert not ended
+        time.sleep(0.8)
+    assert ended
+
+
+@pytest.mark.parametrize("phase", ["open_text", "predict"])
+def test_a_stop_in_set_up_or_before_the_test_is_one_in_order(tmp_path, monkeypatch, phase):
+    """The run leaves at the border of the phase, nothing is lost, and the same call ends it."""
+    make_split(make_set(tmp_path / "shards"))
+    words = ["targets=[gap]", "model.modality=graph", "train.max_steps=2"]
+    load_recipe(write_recipe(tmp_path, tmp_path / "shards"), words).save(tmp_path / "run" / "recipe.yaml")
+    with monkeypatch.context() as patched:
+        if phase == "open_text":
+            patched.setattr(run_module, "open_text", _signalled(run_module.open_text))
+        else:
+            patched.setattr(run_module.Saver, "settle", _signalled(run_module.Saver.settle))
+        assert run_module.run(tmp_path / "run", quiet=True) == EXIT_STOPPED
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    assert len(list(tmp_path.glob("run/checkpoints/step_*"))) == (phase == "predict")
+    assert run_module.run(tmp_path / "run", quiet=True) == 0
+    assert metrics(tmp_path / "run")["steps"] == 2
+
+
+def _signalled(function):
+    """The function, with a stop signal to this process before it."""
+
+    def call(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return function(*arguments)
+
+    return call

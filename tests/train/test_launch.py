@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
+import torch.distributed as dist
+from command_line import write_recipe
 
+from mmgnn_dist.cli import main
+from mmgnn_dist.errors import EXIT_FAULT, EXIT_STOPPED
+from mmgnn_dist.signals import STOP_SIGNALS, Stopped
+from mmgnn_dist.train import launch
 from mmgnn_dist.train.launch import start_here
+from mmgnn_dist.train.ranks import Ranks
 
 RANK = """
 import os, sys, torch
@@ -34,6 +47,60 @@ def test_nobody_takes_the_port_before_the_first_rank_listens_there():
     finally:
         for rank in ranks:
             rank.kill()
+
+
+def test_a_stop_before_ranks_can_listen_is_a_stop(monkeypatch, tmp_path):
+    """As in set-up, while libraries are imported; afterwards signals are the caller's again."""
+    monkeypatch.setattr(
+        launch, "start_here", lambda *_, **__: [subprocess.Popen(["sleep", "60"]) for _ in range(2)]
+    )
+    before = [signal.getsignal(number) for number in STOP_SIGNALS]
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    assert launch.launch(tmp_path, 2) == EXIT_STOPPED
+    assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
+
+
+def test_a_rank_that_is_killed_is_a_fault(monkeypatch, tmp_path):
+    monkeypatch.setattr(launch, "start_here", lambda *_, **__: [subprocess.Popen(["sh", "-c", "kill -9 $$"])])
+    assert launch.launch(tmp_path, 1) == EXIT_FAULT
+
+
+def test_ranks_wait_for_the_first_one_as_long_as_it_gets_on():
+    store, seen = dist.HashStore(), []
+    cpu = torch.device("cpu")
+    first = Ranks(0, 2, cpu, beat=lambda what: seen.append((0, what)), store=store)
+    other = Ranks(1, 2, cpu, lambda what: seen.append((1, what)), lambda: seen.append((1, "")), store=store)
+
+    def work(moved):
+        for _ in range(4):
+            time.sleep(0.3)
+            moved()
+        return "made"
+
+    with ThreadPoolExecutor(2) as pool:
+        found = [pool.submit(ranks.by_first, "text", work) for ranks in (first, other)]
+        assert [one.result(20) for one in found] == ["made", None]
+    assert seen.count((1, "")) >= 3  # its watch is fed while the first one moves
+    beats = [sum(rank == r and bool(what) for rank, what in seen) for r in (0, 1)]
+    assert beats[0] == beats[1]  # both are as far afterwards
+
+
+def test_all_ranks_leave_when_the_first_is_stopped_in_its_work():
+    store, cpu = dist.HashStore(), torch.device("cpu")
+    pair = Ranks(0, 2, cpu, signals=[signal.SIGTERM], store=store), Ranks(1, 2, cpu, store=store)
+    with ThreadPoolExecutor(2) as pool:
+        for one in [pool.submit(ranks.by_first, "text", lambda moved: moved()) for ranks in pair]:
+            with pytest.raises(Stopped):
+                one.result(20)
+
+
+def test_more_ranks_than_gpus_are_refused(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    recipe = write_recipe(tmp_path, tmp_path)
+    assert main(["train", str(recipe), "--run", str(tmp_path / "run"), "--nproc", "3"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "3 ranks on a machine with 2 GPU(s)" in error and not (tmp_path / "run").exists()
 
 
 def test_ranks_of_torchrun_meet_in_its_store():
