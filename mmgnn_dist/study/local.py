@@ -63,7 +63,7 @@ def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
         logs: folder for what libraries print. tell: called with each cell and its state when it ends.
 
     Returns:
-        False if a signal stopped it in order.
+        False if it was stopped in order: by a signal, or a cell that left at its deadline.
     """
     gpus = gpu_count()
     # said before DeepSpeed is imported, which else looks for a device and tells of it on standard output
@@ -85,11 +85,12 @@ def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
         theirs.close()
         return Worker(process, ours)
 
-    with stop_flag() as stopped:
+    with stop_flag() as signals:
         crew = {number: start(number) for number in range(min(workers, len(cells)))}
-        asked = 0.0
+        asked, stopped = 0.0, False
         while crew:
-            if stopped and not asked:
+            if signals and not asked:
+                stopped = True
                 asked = time.monotonic()
                 queue.clear()
                 for worker in crew.values():
@@ -112,16 +113,21 @@ def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
                 cell, crew[number].cell = crew[number].cell, None
                 assert cell is not None
                 try:
-                    tell(cell, crew[number].line.recv())
+                    how = crew[number].line.recv()
                 except EOFError:
                     process = crew.pop(number).process
                     process.join()
-                    if stopped:
+                    if asked:
                         tell(cell, STOPPED)
                         continue
                     code = process.exitcode
                     tell(cell, fail(cell, f"its process ended with exit code {code} (negative: the signal)"))
                     crew[number] = start(number)
+                    continue
+                tell(cell, how)
+                if how == STOPPED:  # its time is up: no other would come further
+                    stopped = True
+                    queue.clear()
     return not stopped
 
 

@@ -26,7 +26,7 @@ from mmgnn_dist.study.grid import CELLS, Cell, load_grid, make_grid, save_grid
 from mmgnn_dist.study.local import Tell, places, run_here
 
 SESSIONS = "sessions.jsonl"
-# runs the cells of these folders and tells of each when it ends; False if it was stopped in order
+# runs the cells of these folders and tells of each when it ends; False if they were stopped in order
 Executor = Callable[[list[Path], Tell], bool]
 
 
@@ -70,7 +70,7 @@ def laid_out(recipe: Recipe, folder: Path) -> list[Cell]:
 
 
 def run_study(folder: Path, cells: dict[Cell, Recipe], recipe: Recipe, progress: Progress) -> bool:
-    """Run what is not done yet on this machine; returns False if a signal stopped it in order.
+    """Run what is not done yet on this machine; returns False if it was stopped in order.
 
     Raises:
         UserError: if the study directory cannot be written.

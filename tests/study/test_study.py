@@ -247,6 +247,19 @@ def test_one_failure_stops_nothing_else(recipe, tmp_path):
     assert "2 of 4 runs are done" in text
 
 
+def test_a_deadline_stops_the_whole_study_in_order(recipe, tmp_path, capsys):
+    """What its time ends is no study that is done: a job script has to see it, and to come again."""
+    folder = tmp_path / "run"
+    words = ["study", recipe, "study.folds=[0]", "study.arms=[graph]", "study.workers=1", "--dir", folder]
+    told = mmgnn(*words, "train.deadline=0.001", code=3)
+    assert "0 of 2 cells are done; the same command continues" in told.stdout
+    assert [path.parent.name for path in folder.glob("cells/*/journal.jsonl")] == ["schnet-graph-f0-s0"]
+    mmgnn(*words, "--cell", 0)  # goes on, with as much time as it needs
+    assert [line["step"] for line in journal(folder / "cells/schnet-graph-f0-s0")] == [1, 2, 3, 4, 5]
+    assert main(["study", *map(str, words[1:]), "--cells", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["states"] == {"done": 1, "waiting": 1}
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
