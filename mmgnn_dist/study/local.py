@@ -44,15 +44,17 @@ class Worker:
 
 def places(asked: int, threads: int) -> int:
     """How many cells run at a time: as asked, else one for each GPU, or for each share of the cores."""
-    gpus = gpu_count()
-    return asked or gpus or max(1, len(os.sched_getaffinity(0)) // max(1, threads))
+    return asked or len(gpu_names()) or max(1, len(os.sched_getaffinity(0)) // max(1, threads))
 
 
-def gpu_count() -> int:
-    """Number of GPUs of this machine."""
+def gpu_names() -> list[str]:
+    """The GPUs that this process was given, as CUDA_VISIBLE_DEVICES names them: number, UUID or MIG part."""
     import torch
 
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(k) for k in range(count)] if given is None else [name.strip() for name in given.split(",")]
+    return names[:count]  # CUDA reads up to the first name that it does not know
 
 
 def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
@@ -65,7 +67,7 @@ def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
     Returns:
         False if it was stopped in order: by a signal, or a cell that left at its deadline.
     """
-    gpus = gpu_count()
+    gpus = gpu_names()
     # said before DeepSpeed is imported, which else looks for a device and tells of it on standard output
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if gpus else "cpu")
     # a process that has used a GPU cannot be forked: there every worker imports for itself
@@ -77,7 +79,7 @@ def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
 
     def start(number: int) -> Worker:
         ours, theirs = context.Pipe()
-        gpu = number % gpus if gpus else None
+        gpu = gpus[number % len(gpus)] if gpus else None
         process = context.Process(
             target=_work, args=(theirs, logs / f"worker_{number}.log", gpu), daemon=True
         )
@@ -131,14 +133,14 @@ def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
     return not stopped
 
 
-def _work(line: Any, log: Path, gpu: int | None) -> None:
+def _work(line: Any, log: Path, gpu: str | None) -> None:
     """Be a worker: run the cells whose folders come down the line until it closes."""
     os.setsid()  # Ctrl-C in a terminal reaches the study alone, which passes it on
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(out, stream)
     if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:

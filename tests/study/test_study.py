@@ -19,6 +19,7 @@ from small_set import make_set
 
 from mmgnn_dist.cli import main
 from mmgnn_dist.data.splits import load_split, make_split
+from mmgnn_dist.study.local import gpu_names, places
 
 RECIPE = """
 name: tiny
@@ -278,6 +279,20 @@ def test_wrong_input_is_told_in_one_line(recipe, tmp_path, capsys, words, told):
     error = capsys.readouterr().err
     assert told in error and error.strip().count("\n") == 0
     assert not (tmp_path / "run").exists()
+
+
+def test_workers_share_the_gpus_that_the_study_was_given(monkeypatch):
+    """On a shared node numbers 0 and 1 are somebody else's; UUIDs and parts of a GPU have no number."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    for given, names in (("2, 3", ["2", "3"]), ("MIG-a,GPU-b,-1,0", ["MIG-a", "GPU-b"])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+        assert gpu_names() == names and places(0, 1) == 2
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert gpu_names() == ["0", "1"]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert gpu_names() == [] and places(3, 1) == 3
 
 
 def test_a_directory_keeps_its_recipe_and_train_takes_no_grid(study, recipe, tmp_path, capsys):
