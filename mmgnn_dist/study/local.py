@@ -20,6 +20,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from mmgnn_dist.leave import leave
 from mmgnn_dist.signals import stop_flag
 from mmgnn_dist.study.attempt import STOPPED, attempt, fail
 
@@ -149,8 +150,7 @@ def _work(line: Any, log: Path, gpu: str | None) -> None:
             break
         line.send(attempt(Path(folder)))
     sys.stdout.flush()
-    # gloo's threads can abort the interpreter while it ends
-    os._exit(0)
+    leave(0)  # gloo's threads can abort an interpreter that ends
 
 
 def _end_with_parent() -> None:
@@ -158,4 +158,4 @@ def _end_with_parent() -> None:
     parent = parent_process()
     assert parent is not None
     parent.join()
-    os._exit(1)
+    leave(1)
