@@ -37,13 +37,15 @@ def run_on_ray(folder: Path, cells: dict[Cell, Recipe], recipe: Recipe, progress
         return True
     threads = max(part.train.threads for part in cells.values())
     with ray_around(), ray_here(len(os.sched_getaffinity(0))) as ray, stop_flag() as signals:
-        needs, room = _room([node["Resources"] for node in ray.nodes() if node["Alive"]], threads)
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        needs, room = _room([node["Resources"] for node in nodes], threads)
         workers = min(room, recipe.study.workers or room)
 
         def on_ray(waiting: list[Path], tell: Tell) -> bool:
             return _run(ray, waiting, needs, workers, tell, signals)
 
-        return run_cells(folder, list(cells), on_ray, workers, progress)
+        names = [node["NodeManagerHostname"] for node in nodes]
+        return run_cells(folder, list(cells), on_ray, workers, names, progress)
 
 
 def _room(nodes: list[dict[str, float]], threads: int) -> tuple[dict[str, int], int]:

@@ -10,6 +10,7 @@ import csv
 import json
 import random
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from mmgnn_dist.cli import main
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.data.splits import load_split, make_split
 from mmgnn_dist.data.stats import labels
-from mmgnn_dist.study import agreement, compare, figures, groups, report
+from mmgnn_dist.study import agreement, compare, energy, figures, groups, report
 from mmgnn_dist.study.bootstrap import paired_gains
 from mmgnn_dist.study.grid import make_grid, save_grid
 from mmgnn_dist.study.parts import Figure
@@ -149,6 +150,49 @@ def test_every_section_is_there_with_its_numbers(study):
     assert {r["runs"] for r in numbers(folder, "cost")} == {"4"}
     for name in ("errors", "gains", "groups", "runs", "gate_errors", "agreement_errors"):
         assert numbers(folder, name)
+
+
+def test_energy_is_counted_over_the_ends_of_its_counters(tmp_path, monkeypatch):
+    """RAPL begins again at zero: a long session goes around many times, between two looks once at most."""
+    package = tmp_path / "intel-rapl:0"
+    package.mkdir()
+    (package / "max_energy_range_uj").write_text("262143328850\n")
+
+    def counter(value: int) -> None:
+        (tmp_path / "new").write_text(f"{value}\n")
+        (tmp_path / "new").replace(package / "energy_uj")
+
+    monkeypatch.setattr(energy, "RAPL", tmp_path)
+    monkeypatch.setattr(energy, "EVERY", 0.01)
+    counter(200_000_000_000)
+    with energy.Meter() as meter:
+        for value in (100_000_000_000, 30_000_000_000):  # 0.162 MJ, then 0.192 MJ
+            counter(value)
+            time.sleep(0.2)
+        counter(31_000_000_000)
+        assert meter.joules() == {"cpu": round((2 * 262_143_328_850 - 169_000_000_000) / 1e6)}
+        (package / "energy_uj").unlink()
+        assert meter.joules() == {}
+
+
+@pytest.mark.parametrize(
+    ("sessions", "told"),
+    [
+        (
+            [(["a"], {"cpu": 3600}), (["a"], {"cpu": 3_596_400})],
+            "cpu of a meanwhile, all that ran: 1.000 kWh.",
+        ),
+        ([(["a"], {"gpu": 3_600_000}), (["a", "b"], {})], "1.000 kWh (in 1 of the sessions)."),
+        ([(["a", "b"], {})], "Energy of sessions on several nodes was not measured."),
+        ([(["a"], {})], "Energy could not be read where they ran."),
+    ],
+)
+def test_the_report_tells_whose_energy_it_was(study, tmp_path, cheap, sessions, told):
+    folder, _, _ = study
+    lines = [{"seconds": 60.0, "nodes": nodes, "joules": joules} for nodes, joules in sessions]
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "sessions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert told in reported(folder, tmp_path / "part", listed(folder)[:1])
 
 
 def test_half_a_study_compares_like_with_like(study):
