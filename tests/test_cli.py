@@ -58,6 +58,16 @@ def test_where_ray_does_not_start_one_line_says_so(planted, tmp_path):
     assert not (tmp_path / "set").exists()
 
 
+def test_in_an_allocation_without_srun_one_line_says_so(planted, tmp_path, monkeypatch, capsys):
+    """As in a container inside of a job."""
+    for name, value in (("JOB_ID", "7"), ("JOB_NUM_NODES", "1"), ("NODEID", "0"), ("PROCID", "0")):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["data", "prepare", str(planted), "--to", str(tmp_path / "shards"), *UNITS]) == 2
+    told = capsys.readouterr().err
+    assert "srun, which is not on PATH" in told.splitlines()[-1] and "Traceback" not in told
+
+
 def test_too_many_bad_molecules_leave_nothing(ray_once, planted, tmp_path, capsys):
     words = [
         "data",

@@ -10,11 +10,12 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "mmgnn_dist"
 # what each part may import; a part is a module or a folder below mmgnn_dist
-BASE = {"errors", "files", "signals", "config", "progress"}
+BASE = {"errors", "files", "signals", "leave", "config", "progress"}
 ALLOWED = {
     "errors": set(),
     "files": set(),
     "signals": set(),
+    "leave": set(),
     "progress": set(),
     "config": {"errors", "files"},
     "chem": BASE,

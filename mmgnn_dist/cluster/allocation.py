@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -35,7 +36,7 @@ def ray_around() -> Iterator[None]:
     """Join a Ray of all nodes of this allocation; outside of one, do nothing.
 
     Raises:
-        UserError: on another node than the first, or if the nodes do not come together.
+        UserError: on another node than the first, without srun, or if the nodes do not come together.
     """
     if "SLURM_JOB_ID" not in os.environ:
         yield
@@ -44,6 +45,11 @@ def ray_around() -> Iterator[None]:
         raise UserError(
             "inside of an allocation this starts Ray on all its nodes, from the first one: call it once, in "
             "the batch script (slurm/ray.sbatch)"
+        )
+    if shutil.which("srun") is None:
+        raise UserError(
+            "inside of an allocation this starts Ray on all its nodes by srun, which is not on PATH here (a "
+            "container?): call it outside, or 'unset SLURM_JOB_ID' for Ray on this node alone"
         )
     nodes = int(os.environ["SLURM_JOB_NUM_NODES"])
     address = f"{_own_ip()}:{free_of(int(os.environ['SLURM_JOB_ID']))}"

@@ -105,14 +105,14 @@ class Search(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Note an end; a trial that was interrupted stays open."""
+        """Note an end; a trial that was interrupted stays open, also one whose worker a stop has ended."""
         if trial_id not in self._given:
             return
         entry, asked = self._given.pop(trial_id)
         run = place(self._sweep_folder, entry.number)
         entry.scores = scores(run, self.sweep.metric)
         ended = (result or {}).get("ended", "stopped")
-        if error or ended == "failed":
+        if ended == "failed" or (error and not self._stopping()):
             self._finish(entry, asked, "failed", reason(run))
         elif ended == "done":
             self._finish(entry, asked, "done", "")

@@ -2,6 +2,7 @@
 
 A cell trains in one worker, on its threads and, where there are GPUs, on one of them. A worker that dies
 costs its cell alone. Signals stop the study in order: the cells that run save, and the same command goes on.
+A cell that left at its deadline, or that was told to stop by somebody else, lets no other begin.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from mmgnn_dist.study.run import run_cells, unfinished
 
 
 def run_on_ray(folder: Path, cells: dict[Cell, Recipe], recipe: Recipe, progress: Progress) -> bool:
-    """Run what is not done yet on Ray; returns False if a signal stopped it in order.
+    """Run what is not done yet on Ray; returns False if it was stopped in order.
 
     Raises:
         UserError: no room for a cell, or the nodes of the allocation do not come together.
@@ -36,13 +37,15 @@ def run_on_ray(folder: Path, cells: dict[Cell, Recipe], recipe: Recipe, progress
         return True
     threads = max(part.train.threads for part in cells.values())
     with ray_around(), ray_here(len(os.sched_getaffinity(0))) as ray, stop_flag() as signals:
-        needs, room = _room([node["Resources"] for node in ray.nodes() if node["Alive"]], threads)
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        needs, room = _room([node["Resources"] for node in nodes], threads)
         workers = min(room, recipe.study.workers or room)
 
         def on_ray(waiting: list[Path], tell: Tell) -> bool:
             return _run(ray, waiting, needs, workers, tell, signals)
 
-        return run_cells(folder, list(cells), on_ray, workers, progress)
+        names = [node["NodeManagerHostname"] for node in nodes]
+        return run_cells(folder, list(cells), on_ray, workers, names, progress)
 
 
 def _room(nodes: list[dict[str, float]], threads: int) -> tuple[dict[str, int], int]:
@@ -65,15 +68,15 @@ def _room(nodes: list[dict[str, float]], threads: int) -> tuple[dict[str, int], 
 def _run(
     ray: Any, cells: list[Path], needs: dict[str, int], workers: int, tell: Tell, signals: list[int]
 ) -> bool:
-    """Run cells, some at a time; returns False if a signal stopped it in order."""
+    """Run cells, some at a time; returns False if a signal stopped it in order, or a cell its deadline."""
     # a worker that has died is told, not replaced: what killed it may come again
     task = ray.remote(max_retries=0, num_cpus=needs["CPU"], num_gpus=needs["GPU"])(_cell)
     queue = deque(cells)
     running: dict[Any, Path] = {}
-    asked = 0.0
+    asked, stopped = 0.0, False
     while queue or running:
         if signals and not asked:
-            asked = time.monotonic()
+            asked, stopped = time.monotonic(), True
             queue.clear()
             for one in running:
                 ray.cancel(one)  # as Ctrl-C: the cell saves
@@ -94,7 +97,10 @@ def _run(
                 if not asked:
                     how = fail(cell, f"its worker on Ray has died ({type(error).__name__})")
             tell(cell, how)
-    return not signals
+            if how == STOPPED:  # its time is up: no other would come further
+                stopped = True
+                queue.clear()
+    return not stopped
 
 
 def _cell(folder: str, gpus: int) -> str:

@@ -15,12 +15,12 @@ from mmgnn_dist.study.verdict import LEVEL, holm
 def controls_section(results: Results) -> Section | None:
     """Graph + text against every other arm, each corrected over its own table."""
     arms = [arm for arm in results.arms() if arm not in ("both", "graph", "shuffled")]
-    if not arms or "both" not in results.arms():
-        return None
     wanted = [(Model(b, arm), Model(b, "both")) for arm in arms for b in results.backbones]
     found = compare(results, [w for w in wanted if w[0] in results.models and w[1] in results.models])
+    if not found:
+        return None
     rows, numbers = [], []
-    for arm in arms:
+    for arm in dict.fromkeys(c.reference.arm for c in found):
         own = [c for c in found if c.reference.arm == arm]
         corrected = holm(np.concatenate([c.test.p for c in own])).reshape(len(own), -1)
         for t, target in enumerate(results.targets):

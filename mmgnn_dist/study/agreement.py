@@ -23,8 +23,8 @@ LEAST = 4  # targets of which a rank correlation is told
 
 
 def agreement_section(results: Results, gains: list[Compared]) -> Section | None:
-    """All three views; none for a study of one backbone."""
-    pairs = list(combinations(results.backbones, 2))
+    """All three views, of the base; none while it has no two backbones."""
+    pairs = list(combinations(results.backbones_of(BASE), 2))
     if not pairs:
         return None
     items = []

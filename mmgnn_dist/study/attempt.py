@@ -15,7 +15,7 @@ DONE, FAILED, STOPPED, PART, WAITING = "done", "failed", "stopped", "part", "wai
 
 
 def attempt(folder: Path, quiet: bool = True) -> str:
-    """Start or continue the run of a cell; returns `done`, `stopped` (by a signal) or `failed`."""
+    """Start or continue the run of a cell; returns `done`, `stopped` (signal, deadline) or `failed`."""
     from mmgnn_dist.train.run import run
 
     (folder / FAILURE).unlink(missing_ok=True)

@@ -76,13 +76,18 @@ def _sessions(results: Results) -> list[str]:
         + (f" in {hours:.2f} hours of {len(lines)} session(s)." if lines else ".")
     ]
     for kind in ("cpu", "gpu"):
-        joules = [line["joules"][kind] for line in lines if kind in line["joules"]]
-        if joules:
+        known = [line for line in lines if kind in line["joules"]]
+        if known:
+            used = sum(line["joules"][kind] for line in known) / 3.6e6
+            names = ", ".join(dict.fromkeys(name for line in known for name in line.get("nodes", [])))
             text.append(
-                f"Energy of this machine's {kind} meanwhile, all that ran: {sum(joules) / 3.6e6:.3f} kWh."
+                f"Energy of the {kind} of {names or 'the machine'} meanwhile, all that ran: {used:.3f} kWh"
+                + (f" (in {len(known)} of the sessions)." if len(known) < len(lines) else ".")
             )
-    if not any(line["joules"] for line in lines):
-        text.append("Energy cannot be read on this machine." if lines else "Energy was not measured.")
+    if any(len(line.get("nodes", [])) > 1 for line in lines):
+        text.append("Energy of sessions on several nodes was not measured.")
+    elif not any(line["joules"] for line in lines):
+        text.append("Energy could not be read where they ran." if lines else "Energy was not measured.")
     first = results.done[0].run(results.folder)
     versions = ", ".join(f"{name} {value}" for name, value in read_json(first / "versions.json").items())
     data = read_json(first / "data.json")

@@ -17,7 +17,8 @@ def curve_section(results: Results) -> Section | None:
     variants = {int(v.removeprefix("size-")): v for v in sorted(results.variants("size"))}
     if not variants:
         return None
-    variants[max(m["molecules"]["train"] for m in results.metrics.values())] = BASE
+    if whole := [m["molecules"]["train"] for c, m in results.metrics.items() if c.variant == BASE]:
+        variants[max(whole)] = BASE
     sizes = dict(sorted(variants.items()))
     backbones = [
         b

@@ -1,30 +1,70 @@
-"""Energy that this machine has used so far, where it can be read: processors (RAPL) and NVIDIA GPUs.
+"""Energy that this machine uses meanwhile, where it can be read: processors (RAPL) and NVIDIA GPUs.
 
-The difference between two readings is what the machine used in between, for whatever ran on it.
+It is what the whole machine used, for whatever ran on it. RAPL's counters begin again at zero after a range
+of some 0.26 MJ, half an hour of a small machine and minutes of a large one, so that they are looked at often.
 """
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from types import TracebackType
 
 RAPL = Path("/sys/class/powercap")
+EVERY = 60.0  # seconds between two looks: a processor would have to take 4 kW to get around in that
 
 
-def joules() -> dict[str, float]:
-    """Counters in joules, `cpu` and `gpu`; without one that cannot be read."""
-    found = {}
-    packages = list(RAPL.glob("intel-rapl:?/energy_uj")) if RAPL.is_dir() else []
-    try:
-        if packages:
-            found["cpu"] = sum(int(path.read_text()) for path in packages) / 1e6
-    except OSError:
-        pass  # readable by root alone on most machines
-    if (gpu := _gpus()) is not None:
-        found["gpu"] = gpu
-    return found
+class Meter:
+    """Counts while its block runs."""
+
+    def __init__(self) -> None:
+        packages = RAPL.glob("intel-rapl:?") if RAPL.is_dir() else []
+        self._last: dict[Path, int] = dict.fromkeys(packages, 0)
+        self._used = 0  # microjoules of all packages
+        self._lock, self._end = threading.Lock(), threading.Event()
+
+    def __enter__(self) -> Meter:
+        """Start to count."""
+        self._look()
+        self._used, self._gpus = 0, _gpus()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        """End the thread that looks."""
+        self._end.set()
+        self._thread.join()
+
+    def joules(self) -> dict[str, int]:
+        """Joules so far, `cpu` and `gpu`; without one that cannot be read."""
+        self._look()
+        found = {"cpu": round(self._used / 1e6)} if self._last else {}
+        now = _gpus()
+        if self._gpus is not None and now is not None:
+            found["gpu"] = round(now - self._gpus)
+        return found
+
+    def _look(self) -> None:
+        """Add what each package has used since the last look; once around at most."""
+        with self._lock:
+            try:
+                for package, before in self._last.items():
+                    now = int((package / "energy_uj").read_text())
+                    self._used += (now - before) % int((package / "max_energy_range_uj").read_text())
+                    self._last[package] = now
+            except OSError:
+                self._last = {}  # readable by root alone on most machines
+
+    def _watch(self) -> None:
+        while not self._end.wait(EVERY):
+            self._look()
 
 
 def _gpus() -> float | None:
+    """Joules of all GPUs since their driver was loaded."""
     try:
         import pynvml
     except ImportError:

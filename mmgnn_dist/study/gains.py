@@ -172,7 +172,10 @@ def verdict(table: Table) -> list[str]:
 
 
 def gains_section(results: Results) -> tuple[Section, list[Compared]]:
-    """The main section and its comparisons."""
+    """The main section and its comparisons; words alone while there is nothing but variants."""
+    title = "When does text help?"
+    if not results.backbones_of(BASE):
+        return Section(title, ["No run of the grid's base is done yet, only variants of it."]), []
     table, found = gain_table(results, BASE, "Gains of text")
     panels = {}
     for arm in ("graph", "shuffled"):
@@ -185,7 +188,7 @@ def gains_section(results: Results) -> tuple[Section, list[Compared]]:
             "Gain of graph + text with the interval (a) over test molecules, not corrected for several rows."
         )
         items.append(forest("gains", caption, panels, AXIS, results.targets))
-    return Section("When does text help?", verdict(table), items), found
+    return Section(title, verdict(table), items), found
 
 
 def _series(one: Compared) -> Series:

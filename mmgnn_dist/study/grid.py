@@ -21,6 +21,7 @@ from mmgnn_dist.data.shards import ShardSet
 from mmgnn_dist.data.splits import load_split, split_folds
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, write_json
+from mmgnn_dist.study.attempt import DONE, state
 
 CELLS, RECIPE = "cells.json", "study.yaml"
 BASE = "base"
@@ -142,12 +143,12 @@ def _recipe(recipe: Recipe, changes: dict[str, Any], trained: int) -> Recipe:
 
 
 def save_grid(folder: Path, recipe: Recipe, cells: dict[Cell, Recipe]) -> None:
-    """Write the study's recipe, the recipe of each run, and last the list of cells."""
+    """Write the study's recipe, the recipe of each run that is not done, and last the list of cells."""
     recipe.save(folder / RECIPE)
     for cell, part in cells.items():
-        place = cell.run(folder) / "recipe.yaml"
-        if not place.is_file():
-            part.save(place)
+        place = cell.run(folder)
+        if state(place) != DONE:  # one that goes on takes what may change on the way, such as a deadline
+            part.save(place / "recipe.yaml")
     write_json(folder / CELLS, [asdict(cell) for cell in cells])
 
 

@@ -20,6 +20,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from mmgnn_dist.leave import leave
 from mmgnn_dist.signals import stop_flag
 from mmgnn_dist.study.attempt import STOPPED, attempt, fail
 
@@ -44,15 +45,17 @@ class Worker:
 
 def places(asked: int, threads: int) -> int:
     """How many cells run at a time: as asked, else one for each GPU, or for each share of the cores."""
-    gpus = gpu_count()
-    return asked or gpus or max(1, len(os.sched_getaffinity(0)) // max(1, threads))
+    return asked or len(gpu_names()) or max(1, len(os.sched_getaffinity(0)) // max(1, threads))
 
 
-def gpu_count() -> int:
-    """Number of GPUs of this machine."""
+def gpu_names() -> list[str]:
+    """The GPUs that this process was given, as CUDA_VISIBLE_DEVICES names them: number, UUID or MIG part."""
     import torch
 
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(k) for k in range(count)] if given is None else [name.strip() for name in given.split(",")]
+    return names[:count]  # CUDA reads up to the first name that it does not know
 
 
 def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
@@ -63,9 +66,9 @@ def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
         logs: folder for what libraries print. tell: called with each cell and its state when it ends.
 
     Returns:
-        False if a signal stopped it in order.
+        False if it was stopped in order: by a signal, or a cell that left at its deadline.
     """
-    gpus = gpu_count()
+    gpus = gpu_names()
     # said before DeepSpeed is imported, which else looks for a device and tells of it on standard output
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if gpus else "cpu")
     # a process that has used a GPU cannot be forked: there every worker imports for itself
@@ -77,7 +80,7 @@ def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
 
     def start(number: int) -> Worker:
         ours, theirs = context.Pipe()
-        gpu = number % gpus if gpus else None
+        gpu = gpus[number % len(gpus)] if gpus else None
         process = context.Process(
             target=_work, args=(theirs, logs / f"worker_{number}.log", gpu), daemon=True
         )
@@ -85,11 +88,12 @@ def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
         theirs.close()
         return Worker(process, ours)
 
-    with stop_flag() as stopped:
+    with stop_flag() as signals:
         crew = {number: start(number) for number in range(min(workers, len(cells)))}
-        asked = 0.0
+        asked, stopped = 0.0, False
         while crew:
-            if stopped and not asked:
+            if signals and not asked:
+                stopped = True
                 asked = time.monotonic()
                 queue.clear()
                 for worker in crew.values():
@@ -112,27 +116,32 @@ def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
                 cell, crew[number].cell = crew[number].cell, None
                 assert cell is not None
                 try:
-                    tell(cell, crew[number].line.recv())
+                    how = crew[number].line.recv()
                 except EOFError:
                     process = crew.pop(number).process
                     process.join()
-                    if stopped:
+                    if asked:
                         tell(cell, STOPPED)
                         continue
                     code = process.exitcode
                     tell(cell, fail(cell, f"its process ended with exit code {code} (negative: the signal)"))
                     crew[number] = start(number)
+                    continue
+                tell(cell, how)
+                if how == STOPPED:  # its time is up: no other would come further
+                    stopped = True
+                    queue.clear()
     return not stopped
 
 
-def _work(line: Any, log: Path, gpu: int | None) -> None:
+def _work(line: Any, log: Path, gpu: str | None) -> None:
     """Be a worker: run the cells whose folders come down the line until it closes."""
     os.setsid()  # Ctrl-C in a terminal reaches the study alone, which passes it on
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(out, stream)
     if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:
@@ -141,8 +150,7 @@ def _work(line: Any, log: Path, gpu: int | None) -> None:
             break
         line.send(attempt(Path(folder)))
     sys.stdout.flush()
-    # gloo's threads can abort the interpreter while it ends
-    os._exit(0)
+    leave(0)  # gloo's threads can abort an interpreter that ends
 
 
 def _end_with_parent() -> None:
@@ -150,4 +158,4 @@ def _end_with_parent() -> None:
     parent = parent_process()
     assert parent is not None
     parent.join()
-    os._exit(1)
+    leave(1)

@@ -2,7 +2,7 @@
 
     DIR/study.yaml, cells.json    the recipe, and the list of its cells
     DIR/cells/NAME/               a run directory; failure.json in it says why it failed
-    DIR/sessions.jsonl            one line each time cells were run: seconds, cells, energy
+    DIR/sessions.jsonl            one line each time cells were run: seconds, cells, nodes, energy
     DIR/report/                   see `report`
 
 Whoever runs the cells (`run_here`, an array of Slurm jobs, Ray) is handed run directories and leaves their
@@ -12,6 +12,7 @@ states in them: nothing else has to be passed on.
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -21,12 +22,12 @@ from pathlib import Path
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.study.attempt import DONE, failure, state
-from mmgnn_dist.study.energy import joules
+from mmgnn_dist.study.energy import Meter
 from mmgnn_dist.study.grid import CELLS, Cell, load_grid, make_grid, save_grid
 from mmgnn_dist.study.local import Tell, places, run_here
 
 SESSIONS = "sessions.jsonl"
-# runs the cells of these folders and tells of each when it ends; False if it was stopped in order
+# runs the cells of these folders and tells of each when it ends; False if they were stopped in order
 Executor = Callable[[list[Path], Tell], bool]
 
 
@@ -70,7 +71,7 @@ def laid_out(recipe: Recipe, folder: Path) -> list[Cell]:
 
 
 def run_study(folder: Path, cells: dict[Cell, Recipe], recipe: Recipe, progress: Progress) -> bool:
-    """Run what is not done yet on this machine; returns False if a signal stopped it in order.
+    """Run what is not done yet on this machine; returns False if it was stopped in order.
 
     Raises:
         UserError: if the study directory cannot be written.
@@ -81,17 +82,22 @@ def run_study(folder: Path, cells: dict[Cell, Recipe], recipe: Recipe, progress:
     def here(waiting: list[Path], tell: Tell) -> bool:
         return run_here(waiting, workers, folder / "logs", tell)
 
-    return run_cells(folder, list(cells), here, workers, progress)
+    return run_cells(folder, list(cells), here, workers, [socket.gethostname()], progress)
 
 
-def run_cells(folder: Path, cells: list[Cell], executor: Executor, workers: int, progress: Progress) -> bool:
-    """Hand what is not done yet of a study on disk to an executor, and write down what the session took."""
+def run_cells(
+    folder: Path, cells: list[Cell], executor: Executor, workers: int, nodes: list[str], progress: Progress
+) -> bool:
+    """Hand what is not done yet of a study on disk to an executor, and write down what the session took.
+
+    Energy is that of this machine, and is left out where others (`nodes`) run cells too.
+    """
     waiting = [cell.run(folder) for cell in unfinished(folder, cells)]
     finished: Counter[str] = Counter({DONE: len(cells) - len(waiting)})
     if waiting and finished[DONE]:
         progress.say(f"{finished[DONE]} of {len(cells)} cells are done already")
     begun = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    started, energy = time.monotonic(), joules()
+    started = time.monotonic()
 
     def tell(cell: Path, how: str) -> None:
         finished[how] += 1
@@ -102,17 +108,17 @@ def run_cells(folder: Path, cells: list[Cell], executor: Executor, workers: int,
     if not waiting:
         return True
     progress(finished[DONE], len(cells), f"{workers} at a time")
-    try:
-        return executor(waiting, tell)
-    finally:
-        spent = joules()
-        line = {
-            "started": begun,
-            "seconds": round(time.monotonic() - started, 1), "workers": workers, "cells": dict(finished),
-            "joules": {name: round(spent[name] - value) for name, value in energy.items() if name in spent},
-        }  # fmt: skip
-        with open(folder / SESSIONS, "a", encoding="utf-8") as out:
-            out.write(json.dumps(line) + "\n")
+    with Meter() as meter:
+        try:
+            return executor(waiting, tell)
+        finally:
+            line = {
+                "started": begun,
+                "seconds": round(time.monotonic() - started, 1), "workers": workers, "cells": dict(finished),
+                "nodes": nodes, "joules": meter.joules() if len(nodes) == 1 else {},
+            }  # fmt: skip
+            with open(folder / SESSIONS, "a", encoding="utf-8") as out:
+                out.write(json.dumps(line) + "\n")
 
 
 def unfinished(folder: Path, cells: Iterable[Cell]) -> list[Cell]:

@@ -65,7 +65,9 @@ def run_verb(arguments: argparse.Namespace) -> int:
         return EXIT_DONE
     if counts[DONE]:
         _write(folder, arguments.json)
-    if not finished:
+    if not finished and counts[DONE] < len(cells):
+        if not arguments.json:
+            print(f"stopped: {counts[DONE]} of {len(cells)} cells are done; the same command continues")
         return EXIT_STOPPED
     return EXIT_FAULT if counts[FAILED] else EXIT_DONE
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import sys
 import threading
 import time
@@ -23,6 +22,7 @@ import torch
 
 from mmgnn_dist.errors import EXIT_FAULT
 from mmgnn_dist.files import read_json
+from mmgnn_dist.leave import leave
 
 log = logging.getLogger(__name__)
 ALIVE_EVERY = 60.0  # seconds between two lines of a rank in its log that say it lives
@@ -137,7 +137,7 @@ class Watch:
         )
         log.error(message)
         print(f"mmgnn: {message}", file=sys.stderr, flush=True)
-        os._exit(EXIT_FAULT)  # the thread that waits in a collective cannot be asked to
+        leave(EXIT_FAULT)  # the thread that waits in a collective cannot be asked to
 
     def late(self) -> str:
         """The ranks that have done least, what each was doing and when it was last heard of."""

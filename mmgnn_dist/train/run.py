@@ -23,6 +23,7 @@ from mmgnn_dist.config import Recipe, load_recipe
 from mmgnn_dist.data.shards import MANIFEST
 from mmgnn_dist.errors import EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, EXIT_USER, UserError
 from mmgnn_dist.files import DISK_ERRORS, hold, read_json, sha256, write_json
+from mmgnn_dist.leave import leave
 from mmgnn_dist.models.matched import trainable
 from mmgnn_dist.models.partition import is_cut, wholes
 from mmgnn_dist.progress import Progress
@@ -259,5 +260,4 @@ if __name__ == "__main__":
     exit_code = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    # gloo's threads can abort the interpreter while it ends, after all results stand: end without that
-    os._exit(exit_code)
+    leave(exit_code)  # gloo's threads can abort an interpreter that ends, after all results stand

@@ -11,12 +11,14 @@ import importlib.util
 import logging
 import os
 import secrets
+import sys
 from pathlib import Path
 from typing import Any
 
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import need
 from mmgnn_dist.files import write_text
+from mmgnn_dist.leave import temporary_folders
 from mmgnn_dist.train.evaluate import GATE_BINS
 from mmgnn_dist.train.journal import STEPPED
 
@@ -54,6 +56,9 @@ class Wandb:
         # artifacts wait here until they are uploaded, not in the home of whoever runs
         os.environ["WANDB_DATA_DIR"] = str((run / "wandb" / "data").absolute())
         os.environ.setdefault("WANDB_SILENT", "true")
+        if "wandb" not in sys.modules:
+            with temporary_folders():  # it makes some as it is imported, for as long as the process lives
+                import wandb
         import wandb
 
         logging.getLogger("wandb").setLevel(logging.ERROR)

@@ -6,7 +6,8 @@
 Every node is a process namespace: killing it takes slurmd and all its jobs away at once, as a power cut does.
 Needs root and Debian's packages (PACKAGES). Another Slurm on the machine is never touched: configuration,
 sockets, keys and data base are this folder's, and ports are a block of which none is in use (BLOCKS), so that
-several dev clusters stand side by side. It uses the standard library alone: any python3 runs it.
+several dev clusters stand side by side. The data base answers root alone, on a socket that nobody else
+reaches. It uses the standard library alone: any python3 runs it.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
-import secrets
 import shlex
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -45,9 +46,13 @@ class Cluster:
 
     Args:
         folder: holds everything. nodes: how many there are.
+
+    Raises:
+        Fault: if the folder is not ours alone to write: what lies in it is run, and ended, as root.
     """
 
     def __init__(self, folder: Path, nodes: int) -> None:
+        _see_that_it_is_ours(folder)
         self.folder = folder.resolve()
         self.names = [f"node{k}" for k in range(1, nodes + 1)]
         self.conf = self.folder / "slurm.conf"
@@ -69,9 +74,12 @@ class Cluster:
             raise
 
     def _up(self, ports: dict[str, int]) -> None:
-        for name in ("munge", "state", "log", "mysql"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        os.umask(0o022)  # whatever it was: others may read the configuration, and write nothing
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _see_that_it_is_ours(self.folder)  # nobody was faster
         self.folder.chmod(0o755)
+        for name in ("munge", "state", "log"):
+            (self.folder / name).mkdir(exist_ok=True)
         self._munge()
         host = socket.gethostname().split(".")[0]
         self.conf.write_text(slurm_conf(self.folder, host, self.names, ports))
@@ -155,36 +163,38 @@ class Cluster:
         place = self.folder / "munge"
         place.chmod(0o755)
         key = place / "munge.key"
-        key.write_bytes(os.urandom(128))
-        key.chmod(0o600)
+        key.unlink(missing_ok=True)
+        with os.fdopen(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(os.urandom(128))
         files = {"key-file": "munge.key", "pid-file": "munged.pid", "log-file": "munged.log"}
         files |= {"socket": "munge.socket", "seed-file": "munged.seed"}
         self._run("munged", "--force", *(f"--{option}={place / name}" for option, name in files.items()))
 
     def _accounting(self, host: str, ports: dict[str, int]) -> None:
         place = self.folder / "mysql"
+        place.mkdir(mode=0o700, exist_ok=True)
+        place.chmod(0o700)
+        (place / "files").mkdir(exist_ok=True)
         base = ("--no-defaults", f"--socket={place / 'socket'}")
         options = ("--user=root", f"--datadir={place / 'data'}")
         self._run(
-            "mariadb-install-db", "--no-defaults", *options, "--auth-root-authentication-method=normal",
-            "--skip-test-db",
+            "mariadb-install-db", "--no-defaults", *options, "--auth-root-authentication-method=socket",
+            "--auth-root-socket-user=root", "--skip-test-db",
         )  # fmt: skip
         log = open(place / "log", "ab")  # noqa: SIM115  the daemon's from here on
         server = subprocess.Popen(
             ["mariadbd", *base, *options, f"--pid-file={place / 'mariadbd.pid'}",
-             "--bind-address=127.0.0.1", f"--port={ports['mariadbd']}", "--innodb-buffer-pool-size=64M",
-             "--innodb-lock-wait-timeout=900"],
+             "--skip-networking", f"--secure-file-priv={place / 'files'}",
+             "--innodb-buffer-pool-size=64M", "--innodb-lock-wait-timeout=900"],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
         (place / "mariadbd.pid").write_text(str(server.pid))
         self._wait("mariadbd", lambda: self._answers("mariadb-admin", *base, "ping"))
-        password = secrets.token_hex(16)
-        user = f"'slurm'@'127.0.0.1' identified by '{password}'"
-        self._run("mariadb", *base, "-e", f"create database slurm_acct; grant all on slurm_acct.* to {user}")
         conf = self.folder / "slurmdbd.conf"
-        conf.write_text(slurmdbd_conf(self.folder, host, password, ports))
-        conf.chmod(0o600)
-        self._run("slurmdbd")
+        conf.write_text(slurmdbd_conf(self.folder, host, ports))
+        conf.chmod(0o600)  # slurmdbd wants it so; there is no password in it
+        # its settings know no socket: the library that it uses is told
+        self._run("env", f"MYSQL_UNIX_PORT={place / 'socket'}", "slurmdbd")
         self._wait("slurmdbd", lambda: self._answers("sacctmgr", "-n", "-i", "list", "cluster"))
         self._run("sacctmgr", "-i", "add", "cluster", "dev")
         for name, limits in QOS.items():
@@ -234,6 +244,20 @@ class Cluster:
             return
 
 
+def _see_that_it_is_ours(folder: Path) -> None:
+    """See that a folder, if it is there, is a real one that this user alone can write.
+
+    Raises:
+        Fault: if it is not.
+    """
+    try:
+        found = folder.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise Fault(f"{folder} is no folder that you alone can write: remove it, or give another --dir")
+
+
 @contextmanager
 def _alone() -> Iterator[None]:
     """Hold the lock of this machine: no other cluster looks for ports until this one listens on its own."""
@@ -274,8 +298,8 @@ def main() -> int:
     parser.add_argument("--dir", type=Path, default=Path("/tmp/slurm-dev"), help="default /tmp/slurm-dev")
     parser.add_argument("--nodes", type=int, default=3, help="default 3")
     arguments = parser.parse_args()
-    cluster = Cluster(arguments.dir, arguments.nodes)
     try:
+        cluster = Cluster(arguments.dir, arguments.nodes)
         if arguments.what in ("kill", "start"):
             if arguments.node not in cluster.names:
                 raise Fault(f"{arguments.what} which node? one of {', '.join(cluster.names)}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 BLOCKS = range(16800, 26800, 100)  # where a cluster's ports may begin: below those that Linux gives away
-PORTS = {"slurmctld": 17, "mariadbd": 18, "slurmdbd": 19, "slurmd": 20}  # from there; node K: slurmd + K
+PORTS = {"slurmctld": 17, "slurmdbd": 19, "slurmd": 20}  # from there; node K: slurmd + K
 ACCOUNTS = ("dev", "m0000_g", "myproject")
 QOS: dict[str, tuple[str, ...]] = {
     "normal": (),
@@ -58,14 +58,14 @@ def slurm_conf(folder: Path, host: str, nodes: list[str], ports: dict[str, int])
     return "\n".join(lines) + "\n"
 
 
-def slurmdbd_conf(folder: Path, host: str, password: str, ports: dict[str, int]) -> str:
-    """The text of slurmdbd.conf: the data base listens on this machine only."""
+def slurmdbd_conf(folder: Path, host: str, ports: dict[str, int]) -> str:
+    """The text of slurmdbd.conf: the data base is asked through its socket, as the user that asks (root)."""
     settings = {
         "AuthType": "auth/munge", "AuthInfo": f"socket={folder / 'munge' / 'munge.socket'}",
         "CommunicationParameters": "NoInAddrAny",
         "DbdHost": host, "DbdAddr": "127.0.0.1", "DbdPort": ports["slurmdbd"], "SlurmUser": "root",
         "LogFile": folder / "log/slurmdbd.log", "PidFile": folder / "slurmdbd.pid",
-        "StorageType": "accounting_storage/mysql", "StorageUser": "slurm", "StoragePass": password,
-        "StorageLoc": "slurm_acct", "StorageHost": "127.0.0.1", "StoragePort": ports["mariadbd"],
+        "StorageType": "accounting_storage/mysql", "StorageUser": "root", "StorageLoc": "slurm_acct",
+        "StorageHost": "localhost",
     }  # fmt: skip
     return "\n".join(f"{key}={value}" for key, value in settings.items()) + "\n"

@@ -43,6 +43,43 @@ def test_a_second_cluster_stands_beside_the_first_and_leaves_nothing(cluster, tm
     assert subprocess.run(["srun", "-N3", "true"], check=False).returncode == 0
 
 
+@pytest.mark.slurm
+def test_nobody_else_gets_at_its_keys_and_its_data_base(cluster):
+    """The data base knows no password and no port; accounting asks it as root, through a socket."""
+    place = cluster.folder / "mysql"
+    question = (
+        "select @@skip_networking, @@secure_file_priv; "
+        "select user from mysql.global_priv where priv not like '%unix_socket%' and priv not like '%locked%'"
+    )
+    words = ["mariadb", "--no-defaults", f"--socket={place / 'socket'}", "-N", "-e", question]
+    said = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    assert said.split() == ["1", f"{place / 'files'}/"]
+    for path, mode in ((place, 0o700), (cluster.folder / "munge" / "munge.key", 0o600)):
+        assert path.stat().st_mode & 0o777 == mode
+    assert "Pass" not in (cluster.folder / "slurmdbd.conf").read_text()
+    words = ["sacctmgr", "-n", "list", "cluster"]
+    assert "dev" in subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+
+def test_a_folder_that_others_can_write_is_refused(tmp_path):
+    """What lies in it would run as root."""
+    folder = tmp_path / "slurm"
+    folder.mkdir()
+    folder.chmod(0o777)
+    (tmp_path / "link").symlink_to(tmp_path)
+    others = [folder, tmp_path / "link"]
+    if os.geteuid() == 0:
+        others.append(tmp_path / "theirs")
+        others[-1].mkdir()
+        os.chown(others[-1], 65534, 65534)
+    for path in others:
+        for what in ("up", "down"):
+            words = [sys.executable, str(DEVCLUSTER), what, "--dir", str(path)]
+            done = subprocess.run(words, check=False, capture_output=True, text=True)
+            assert done.returncode == 2 and "no folder that you alone can write" in done.stderr
+    assert folder.is_dir()
+
+
 def test_why_a_machine_has_none_is_told_before_anything_starts(tmp_path, monkeypatch):
     """The same words are the reason of skipped tests."""
     with monkeypatch.context() as patch:

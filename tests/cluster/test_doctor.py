@@ -91,6 +91,13 @@ def test_here_without_a_cluster(tmp_path, monkeypatch):
     assert not list(tmp_path.glob(".mmgnn-doctor-*"))
 
 
+def test_where_nothing_can_be_written_one_line_says_so(monkeypatch, capsys):
+    monkeypatch.chdir("/proc")
+    assert main(["doctor"]) == 2
+    told = capsys.readouterr().err
+    assert "/proc cannot be written" in told and told.strip().count("\n") == 0
+
+
 def test_a_job_needs_a_profile(capsys):
     assert main(["doctor", "--on-cluster"]) == 2
     assert "--profile slurm/NAME.yaml" in capsys.readouterr().err

@@ -120,6 +120,14 @@ def test_ray_gives_the_same_cells_and_tables(ray_once, recipe, here, tmp_path, c
     assert (before / "metrics.json").stat().st_mtime_ns == written
 
 
+@pytest.mark.slow
+def test_on_ray_a_deadline_stops_the_whole_study_in_order(ray_once, recipe, tmp_path, capsys):
+    folder = tmp_path / "study"
+    words = ["study", str(recipe), "--ray", "--dir", str(folder), "study.workers=1", "train.deadline=0.001"]
+    assert main([*words, "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["states"] == {"part": 1, "waiting": 3}
+
+
 @pytest.mark.slurm
 @pytest.mark.slow
 def test_ray_on_two_nodes_gives_the_same_cells_and_tables(cluster, recipe, here, tmp_path):

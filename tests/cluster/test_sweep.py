@@ -223,6 +223,21 @@ def test_asha_knows_the_trials_of_earlier_sessions():
     assert verdict(0.05) == TrialScheduler.CONTINUE
 
 
+def test_a_trial_whose_worker_ends_by_a_stop_is_not_failed(tmp_path):
+    """A signal to all processes of a job may end a worker while it starts: Tune calls that an error."""
+    from mmgnn_dist.cluster.searcher import Search
+
+    space = "sweep.space={model.dropout: {kind: float, low: 0, high: 0.5}}"
+    stopping = True
+    search = Search(load_recipe(None, [space]), tmp_path, lambda entries: None, lambda: stopping)
+    for trial in ("one", "two"):
+        assert search.suggest(trial)
+    search.on_trial_complete("one", error=True)
+    stopping = False
+    search.on_trial_complete("two", error=True)
+    assert states(tmp_path) == {"000": "open", "001": "failed"}
+
+
 @pytest.mark.slow
 def test_a_signal_stops_in_order_and_faults_are_told(recipe, tmp_path):
     """SIGTERM: the trials save and the sweep continues; a trial with wrong values fails alone."""

@@ -19,6 +19,7 @@ from small_set import make_set
 
 from mmgnn_dist.cli import main
 from mmgnn_dist.data.splits import load_split, make_split
+from mmgnn_dist.study.local import gpu_names, places
 
 RECIPE = """
 name: tiny
@@ -262,6 +263,19 @@ def test_one_failure_stops_nothing_else(recipe, tmp_path):
     assert "2 of 4 runs are done" in text
 
 
+def test_a_deadline_stops_the_whole_study_in_order(recipe, tmp_path, capsys):
+    """What its time ends is no study that is done: a job script has to see it, and to come again."""
+    folder = tmp_path / "run"
+    words = ["study", recipe, "study.folds=[0]", "study.arms=[graph]", "study.workers=1", "--dir", folder]
+    told = mmgnn(*words, "train.deadline=0.001", code=3)
+    assert "0 of 2 cells are done; the same command continues" in told.stdout
+    assert [path.parent.name for path in folder.glob("cells/*/journal.jsonl")] == ["schnet-graph-f0-s0"]
+    mmgnn(*words, "--cell", 0)  # goes on, with as much time as it needs
+    assert [line["step"] for line in journal(folder / "cells/schnet-graph-f0-s0")] == [1, 2, 3, 4, 5]
+    assert main(["study", *map(str, words[1:]), "--cells", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["states"] == {"done": 1, "waiting": 1}
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -280,6 +294,20 @@ def test_wrong_input_is_told_in_one_line(recipe, tmp_path, capsys, words, told):
     error = capsys.readouterr().err
     assert told in error and error.strip().count("\n") == 0
     assert not (tmp_path / "run").exists()
+
+
+def test_workers_share_the_gpus_that_the_study_was_given(monkeypatch):
+    """On a shared node numbers 0 and 1 are somebody else's; UUIDs and parts of a GPU have no number."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    for given, names in (("2, 3", ["2", "3"]), ("MIG-a,GPU-b,-1,0", ["MIG-a", "GPU-b"])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+        assert gpu_names() == names and places(0, 1) == 2
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert gpu_names() == ["0", "1"]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert gpu_names() == [] and places(3, 1) == 3
 
 
 def test_a_directory_keeps_its_recipe_and_train_takes_no_grid(study, recipe, tmp_path, capsys):

@@ -56,11 +56,17 @@ def ask(**request: object) -> int | None:
     return json.loads(process.stdout.readline())
 
 
+@cache
+def outputs() -> tempfile.TemporaryDirectory[str]:
+    """Where processes write to; it goes as the tests end."""
+    return tempfile.TemporaryDirectory(prefix="mmgnn-tests-")
+
+
 class Started:
     """A process that the zygote forked, as `subprocess.Popen` has it."""
 
     def __init__(self, module: str, words: tuple[object, ...], **environment: object) -> None:
-        folder = Path(tempfile.mkdtemp(prefix="mmgnn-"))
+        folder = Path(tempfile.mkdtemp(dir=outputs().name))
         self._out, self.returncode = [folder / name for name in ("stdout", "stderr")], None
         variables = dict(os.environ) | {key: str(value) for key, value in environment.items()}
         pid = ask(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,30 @@ def test_a_key_reaches_no_file_and_no_log(synced):
     assert answers and not any(KEY in text for text in said)
     found = subprocess.run(["grep", "-rlaF", KEY, run], check=False, capture_output=True, text=True)
     assert found.stdout == "" and found.returncode == 1
+
+
+ENDS = """
+import os, sys
+from pathlib import Path
+from mmgnn_dist.config import load_recipe
+from mmgnn_dist.leave import leave
+from mmgnn_dist.train.track import Wandb
+sink = Wandb(load_recipe(None, ["track.wandb=offline"]), Path(sys.argv[1]))
+made = os.listdir(os.environ["TMPDIR"])
+sink.finish(None)
+print(len(made), flush=True)
+leave(3)
+"""
+
+
+def test_temporary_folders_go_with_a_process_that_leaves_at_once(tmp_path):
+    """As ranks and the workers of a study do; W&B removes its own only as the interpreter ends."""
+    (tmp_path / "tmp").mkdir()
+    words = [sys.executable, "-c", ENDS, str(tmp_path / "run")]
+    environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
+    done = subprocess.run(words, check=False, capture_output=True, text=True, env=environment)
+    assert done.returncode == 3 and int(done.stdout.split()[-1]) > 0, done.stderr
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 @pytest.mark.parametrize(

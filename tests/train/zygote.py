@@ -13,6 +13,8 @@ import sys
 import traceback
 from typing import Any
 
+from mmgnn_dist.leave import leave
+
 LIBRARIES = (
     "torch", "torch._dynamo", "torch_geometric", "deepspeed", "deepspeed.runtime.zero.stage_1_and_2",
     "deepspeed.runtime.zero.muon.original_muon", "transformers.models.auto.modeling_auto", "peft",
@@ -43,7 +45,7 @@ def child(request: dict[str, Any]) -> None:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)
+        leave(code)
 
 
 def serve() -> None:

@@ -19,6 +19,7 @@ from mmgnn_dist.cluster.doctor.network import disk, hosts, interface, plain, tog
 from mmgnn_dist.cluster.doctor.node import check_node
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.files import read_json, write_json
+from mmgnn_dist.leave import leave
 
 PATIENCE = 90.0  # seconds for the others' findings
 BLOCKING = ("GPUs", "interface", "host names", "packages")
@@ -82,4 +83,4 @@ def _join(folder: Path, rank: int, ask: dict[str, Any], prepare: Any) -> list[Li
 if __name__ == "__main__":
     examine(Path(sys.argv[1]), int(os.environ["RANK"]), lambda: None)
     sys.stdout.flush()
-    os._exit(0)  # gloo's threads can abort an interpreter that ends
+    leave(0)  # gloo's threads can abort an interpreter that ends

@@ -32,11 +32,21 @@ LIMIT = "00:10:00"
 
 
 def examine_here(recipe: Recipe) -> Found:
-    """Look at this machine, with as many ranks as it has GPUs, two without."""
+    """Look at this machine, with as many ranks as it has GPUs, two without.
+
+    Raises:
+        UserError: where nothing can be written.
+    """
     import torch
 
     world = torch.cuda.device_count() if torch.cuda.is_available() else 2
-    folder = Path(tempfile.mkdtemp(prefix=".mmgnn-doctor-", dir=Path.cwd()))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=".mmgnn-doctor-", dir=Path.cwd()))
+    except OSError as error:
+        raise UserError(
+            f"the ranks of an examination meet in the folder where it is called, and {Path.cwd()} cannot be "
+            f"written ({error.strerror}): call it in the one where runs shall lie"
+        ) from None
     try:
         _write_ask(folder, recipe, 0, world)
         words = [sys.executable, "-m", "mmgnn_dist.cluster.doctor.rank", str(folder)]
