@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmgnn_dist.chem.checks import REASONS, check, detail
+from mmgnn_dist.chem.identity import complete_keys
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.source import Stream
 from mmgnn_dist.data.join import clean_text
@@ -118,6 +120,7 @@ class ChunkRunner:
         for (index, start, _), table in zip(self.plan.chunks[chunk], tables, strict=True):
             source = self.plan.sources[index]
             molecules = source.convert(table, start, self.plan.names, spread)
+            molecules = replace(molecules, inchikey=complete_keys(molecules.inchikey, molecules.smiles))
             parts.append(molecules)
             texts.append(clean_text(molecules.text, source.path.name))
         self._finish(chunk, parts, texts)

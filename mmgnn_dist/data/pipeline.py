@@ -35,10 +35,11 @@ from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.chunks import Staging
 from mmgnn_dist.data.duplicates import drop_duplicates
 from mmgnn_dist.data.engine import run_chunks
+from mmgnn_dist.data.groups import count_identities
 from mmgnn_dist.data.join import JOINS, stage_text
 from mmgnn_dist.data.plan import Plan, make_plan
 from mmgnn_dist.data.shards import KIND, MANIFEST, SCHEMA, ShardSet, read_manifest
-from mmgnn_dist.data.splits import make_split
+from mmgnn_dist.data.splits import PARTS, make_split
 from mmgnn_dist.data.summary import combine
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json, write_json
@@ -85,6 +86,7 @@ def prepare(
     progress: Progress | None = None,
     expected: Sequence[Target] = (),
     around: Callable[[], AbstractContextManager[None]] = nullcontext,
+    split: bool = True,
 ) -> PrepareResult:
     """Make a shard set, or continue one that was interrupted.
 
@@ -96,6 +98,7 @@ def prepare(
         progress: called from a thread of its own with molecules done, all molecules and the present step.
         expected: targets that the set has in any case, without labels where the sources have none.
         around: joins a Ray cluster for the time that one is needed; else Ray is started on this machine.
+        split: store the default split too.
 
     Raises:
         UserError: wrong input, too many bad molecules, none left, or `to` holds something else. Nothing is
@@ -121,7 +124,7 @@ def prepare(
         counts = _count(records)
         _judge(counts, data.max_bad_fraction)
         report(plan.rows, plan.rows, "manifest")
-        _finish(plan, staging, records, counts)
+        _finish(plan, staging, records, counts, split)
         staging.final.rename(to)
     return _result(to, read_manifest(to), plan, time.monotonic() - began, up_to_date=False)
 
@@ -201,8 +204,10 @@ def _judge(counts: dict[str, Any], most: float) -> None:
         )
 
 
-def _finish(plan: Plan, staging: Staging, records: list[dict[str, Any]], counts: dict[str, Any]) -> None:
-    """Write quarantine, manifest and the default split beside the shards."""
+def _finish(
+    plan: Plan, staging: Staging, records: list[dict[str, Any]], counts: dict[str, Any], split: bool
+) -> None:
+    """Write quarantine, manifest and, where there is something to split, the default split."""
     entries = []
     for chunk, record in enumerate(records):
         if record["entry"]["rows"]:
@@ -242,10 +247,11 @@ def _finish(plan: Plan, staging: Staging, records: list[dict[str, Any]], counts:
             "plan": plan.fingerprint,
         },
     }
+    shards = ShardSet(staging.final, manifest)
+    manifest["identities"] = count_identities(shards)
     write_json(staging.final / MANIFEST, manifest)
-    distinct = ShardSet.open(staging.final, verify=False)
-    if distinct.rows >= 3:
-        make_split(distinct)
+    if split and manifest["identities"]["distinct"] >= len(PARTS):
+        make_split(shards)
 
 
 def _versions() -> dict[str, str]:
@@ -278,6 +284,16 @@ def _result(
     for table in manifest["text"]:
         found = ", ".join(f"{number} by {kind}" for kind, number in table["joined"].items())
         lines.append(f"{table['name']}: text found for {sum(table['joined'].values())} molecules ({found})")
+    known = manifest["identities"]
+    if known["id"]:
+        lines.append(
+            f"{known['id']} molecules have neither InChIKey nor SMILES: splits tell them apart by id alone, "
+            "so conformers of one of them may be in several parts"
+        )
+    if known["smiles"]:
+        lines.append(f"{known['smiles']} molecules without InChIKey go together by the text of their SMILES")
+    if known["distinct"] < len(PARTS):
+        lines.append(f"no split: {known['distinct']} distinct molecules, a split takes {len(PARTS)}")
     targets = ", ".join(f"{target['name']} [{target['unit']}]" for target in manifest["targets"])
     lines.append(f"targets: {targets}")
     shards = len(manifest["shards"])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmgnn_dist import __version__
+from mmgnn_dist.chem.identity import key_maker
 from mmgnn_dist.chem.rdkit_tools import rdkit_version
 from mmgnn_dist.chem.readers import find_sources
 from mmgnn_dist.chem.source import Source, file_content
@@ -133,6 +134,7 @@ def make_plan(
         "text": [[path.name, *file_content(path)] for path in text],
         "rows_per_shard": data.rows_per_shard,
         "providers": [f"rdkit {rdkit_version()}" if name == "rdkit" else name for name in data.providers],
+        "keys": key_maker(),
         "targets": [
             [column, target.name, target.unit, factor]
             for source in found

@@ -1,9 +1,10 @@
 """Stored splits: which molecule trains, validates or tests, by id and for every fold.
 
-Molecules of one identity (the first block of the InChIKey, so stereoisomers and duplicates) stay together,
-in a scaffold split also those of one scaffold. The order in which groups are dealt out comes from a seeded
-hash of the identity, so a split does not depend on how the molecules are ordered or sharded. A split by size
-trains on the smaller molecules, validates on larger ones and tests on the largest; no size is in two parts.
+Molecules of one identity (the first block of the InChIKey, so stereoisomers and duplicates; see `groups`)
+stay together, in a scaffold split also those of one scaffold. The order in which groups are dealt out comes
+from a seeded hash of the identity, so a split does not depend on how the molecules are ordered or sharded. A
+split by size trains on the smaller molecules, validates on larger ones and tests on the largest; no size is
+in two parts.
 """
 
 from __future__ import annotations
