@@ -423,6 +423,33 @@ def test_ase_databases(tmp_path):
         assert z == molecule(name).numbers.tolist()
 
 
+@pytest.mark.parametrize(
+    ("unit", "size"), [("Bohr", 0.529177210903), ("nm", 10.0), ("Ang", 1.0), ("furlong", 0)]
+)
+def test_lengths_of_schnetpacks_databases(tmp_path, unit, size):
+    """Its `_distance_unit` is that of the positions, whatever ASE's own would be."""
+    from ase.build import molecule
+    from ase.db import connect
+
+    path, water = tmp_path / "some.db", molecule("H2O")
+    with connect(path) as database:
+        for _ in range(3):
+            stored = water.copy()
+            stored.positions /= size or 1.0
+            database.write(stored, data={"energy": np.array([1.0])})
+        database.metadata = {"_property_unit_dict": {"energy": "Hartree"}, "_distance_unit": unit}
+    if not size:
+        with pytest.raises(
+            UserError, match="_distance_unit is 'furlong', and positions are read in Ang, Bohr or nm"
+        ):
+            made(path, tmp_path / "set")
+        return
+    shards, _ = made(path, tmp_path / "set")
+    assert targets(shards)["energy"] == pytest.approx([HARTREE] * 3)
+    for found in positions(shards):
+        np.testing.assert_allclose(found, water.positions, atol=1e-6)
+
+
 def test_a_folder_of_everything(columns, save, conformers, tmp_path):
     from rdkit import Chem
 
