@@ -19,7 +19,7 @@ import pyarrow as pa
 from mmgnn_dist.chem.checks import REASONS, check, detail
 from mmgnn_dist.chem.identity import complete_keys
 from mmgnn_dist.chem.molecules import Molecules
-from mmgnn_dist.chem.source import Stream
+from mmgnn_dist.chem.source import Stream, one_line
 from mmgnn_dist.data.join import clean_text
 from mmgnn_dist.data.plan import Plan
 from mmgnn_dist.data.providers import gather_text
@@ -27,6 +27,8 @@ from mmgnn_dist.data.shards import CONTEXT_FIELDS, STRING_FIELDS, shard_schema, 
 from mmgnn_dist.data.summary import summarise
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, sha256, write_json
+
+MISFITS = (pa.ArrowException, TypeError, ValueError, AttributeError)  # of values that are no such thing
 
 
 class Staging:
@@ -119,10 +121,15 @@ class ChunkRunner:
         parts, texts = [], []
         for (index, start, _), table in zip(self.plan.chunks[chunk], tables, strict=True):
             source = self.plan.sources[index]
-            molecules = source.convert(table, start, self.plan.names, spread)
-            molecules = replace(molecules, inchikey=complete_keys(molecules.inchikey, molecules.smiles))
-            parts.append(molecules)
-            texts.append(clean_text(molecules.text, source.path.name))
+            try:
+                molecules = source.convert(table, start, self.plan.names, spread)
+                texts.append(clean_text(molecules.text, source.path.name))
+            except MISFITS as error:
+                raise UserError(
+                    f"{source.path}, rows {start} to {start + table.num_rows - 1} (chunk {chunk}), give no "
+                    f"molecules ({type(error).__name__}: {one_line(error)}): see what its columns hold"
+                ) from None
+            parts.append(replace(molecules, inchikey=complete_keys(molecules.inchikey, molecules.smiles)))
         self._finish(chunk, parts, texts)
 
     def _finish(self, chunk: int, parts: list[Molecules], texts: list[pa.Table]) -> None:

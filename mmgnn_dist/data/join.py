@@ -17,19 +17,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mmgnn_dist.chem.columns import check_columns
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.parquet import open_parquet
 from mmgnn_dist.chem.source import TEXT_COLUMNS, one_line
 from mmgnn_dist.chem.table import qm9_ids, strings
 from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.data.shards import CONTEXT_FIELDS, STRING_FIELDS
-from mmgnn_dist.errors import UserError
+from mmgnn_dist.errors import UserError, WrongInput
 from mmgnn_dist.files import atomic_path
 
 BLANK = pa.array(["", "None", "none", "nan", "NaN", "null", "NULL", "<NA>"], pa.large_string())
 NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
 BLOCK = 14  # letters of an InChIKey that stand for the connectivity
 FLAT = "UHFFFAOYSA"  # second block of a key without stereochemistry and isotopes
+KEYS = ("inchikey", "id", "gdb_idx")  # columns to join by
 JOINS = ("exact", "first block", "id")
 SEPARATOR = pa.scalar("\x1f", pa.large_string())
 SYNONYMS = pa.large_list(pa.large_string())
@@ -54,25 +56,36 @@ def clean_text(table: pa.Table, origin: str) -> pa.Table:
     return pa.table(columns)
 
 
-def stage_text(path: Path, to: Path) -> None:
-    """Write the table of text fields at `path` in clean form, with its keys, for the workers to map.
+def text_columns(path: Path) -> tuple[list[str], list[str]]:
+    """The columns by which the table of text fields at `path` is joined, and those of its text.
 
     Raises:
-        UserError: unreadable, without a key, or without any text field.
+        UserError: unreadable, without a key, without any text field, or with a column that is no text.
     """
     if not path.is_file():
         raise UserError(f"no file {path}: --text takes a Parquet file of text fields")
     schema, _ = open_parquet(path)
-    keys = [name for name in ("inchikey", "id", "gdb_idx") if name in schema.names]
+    keys = [name for name in KEYS if name in schema.names]
     if not keys:
-        raise UserError(f"{path} has no column to join by: inchikey, id or gdb_idx")
+        raise UserError(f"{path} has no column to join by: {', '.join(KEYS)}")
     fields = [name for name in TEXT_COLUMNS if name in schema.names]
     if not set(fields) & set(TEXT_FIELDS):
         raise UserError(f"{path} has no text field: use PubChem's names, {', '.join(TEXT_FIELDS)}")
+    check_columns(path, schema, [*keys, *fields])
+    return keys, fields
+
+
+def stage_text(path: Path, to: Path) -> None:
+    """Write the table of text fields at `path` in clean form, with its keys, for the workers to map.
+
+    Raises:
+        UserError: see `text_columns`; or a damaged table.
+    """
+    keys, fields = text_columns(path)
     try:
         table = pq.read_table(path, columns=[*keys, *fields])
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} is damaged ({one_line(error)}): get it anew") from None
+        raise WrongInput(f"{path} is damaged ({one_line(error)}): get it anew") from None
     absent = pa.nulls(table.num_rows, pa.large_string())
     ids = absent
     if "id" in keys:

@@ -41,7 +41,7 @@ from mmgnn_dist.data.plan import Plan, make_plan
 from mmgnn_dist.data.shards import KIND, MANIFEST, SCHEMA, ShardSet, read_manifest
 from mmgnn_dist.data.splits import PARTS, make_split
 from mmgnn_dist.data.summary import combine
-from mmgnn_dist.errors import UserError
+from mmgnn_dist.errors import UserError, WrongInput
 from mmgnn_dist.files import atomic_path, read_json, write_json
 
 Progress = Callable[[int, int, str], None]  # molecules done, of how many, what is being done
@@ -101,8 +101,8 @@ def prepare(
         split: store the default split too.
 
     Raises:
-        UserError: wrong input, too many bad molecules, none left, or `to` holds something else. Nothing is
-            left behind then.
+        UserError: wrong input, too many bad molecules, none left, or `to` holds something else, of all of
+            which nothing is left behind; or Ray does not start, and the same command continues.
     """
     began = time.monotonic()
     data = data or DataConfig.model_validate({})
@@ -144,7 +144,7 @@ def _standing(plan: Plan, to: Path, began: float) -> PrepareResult:
 
 @contextmanager
 def _staging(to: Path, plan: Plan) -> Iterator[Staging]:
-    """The staging folder of this plan, locked; removed when done or when the user's input is wrong."""
+    """The staging folder of this plan, locked; removed when done or when the input is wrong."""
     folder = to.with_name(to.name + ".partial")
     about = folder / "plan.json"
     if folder.exists() and not (folder.is_dir() and (about.is_file() or not any(folder.iterdir()))):
@@ -170,7 +170,7 @@ def _staging(to: Path, plan: Plan) -> Iterator[Staging]:
             staging.final.mkdir(exist_ok=True)
             staging.records.mkdir(exist_ok=True)
             yield staging
-        except UserError:
+        except WrongInput:
             shutil.rmtree(folder)
             for place in made[1:]:
                 place.rmdir()
@@ -196,9 +196,9 @@ def _judge(counts: dict[str, Any], most: float) -> None:
     bad = counts["set_aside"] - counts["reasons"].get(EXCLUDED, 0)
     why = _reasons(counts)
     if not counts["kept"]:
-        raise UserError(f"no molecule is left of {counts['in']}: {why}")
+        raise WrongInput(f"no molecule is left of {counts['in']}: {why}")
     if bad > most * counts["in"]:
-        raise UserError(
+        raise WrongInput(
             f"{bad} of {counts['in']} molecules are bad, more than data.max_bad_fraction={most:g} allows: "
             f"{why}"
         )

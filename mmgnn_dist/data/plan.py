@@ -20,6 +20,7 @@ from mmgnn_dist.chem.readers import find_sources
 from mmgnn_dist.chem.source import Source, file_content
 from mmgnn_dist.chem.targets import TARGETS, Target
 from mmgnn_dist.config import DataConfig
+from mmgnn_dist.data.join import text_columns
 from mmgnn_dist.data.shards import SCHEMA
 from mmgnn_dist.errors import UserError
 
@@ -104,12 +105,11 @@ def make_plan(
         expected: targets that the set has whether a source has labels for them or not.
 
     Raises:
-        UserError: see `find_sources`; also no molecule or no target in any source.
+        UserError: see `find_sources` and `text_columns`; also no molecule or no target in any source.
     """
     found = find_sources(sources, data.units)
     for path in text:
-        if not path.is_file():
-            raise UserError(f"no file {path}: --text takes a Parquet file of text fields")
+        text_columns(path)
     if text and "table" not in data.providers:
         raise UserError(
             f"--text {text[0]} is given, but data.providers={data.providers} has no 'table': add it"
