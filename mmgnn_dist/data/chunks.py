@@ -20,15 +20,13 @@ from mmgnn_dist.chem.checks import REASONS, check, detail
 from mmgnn_dist.chem.identity import complete_keys
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.source import Stream, one_line
-from mmgnn_dist.data.join import clean_text
+from mmgnn_dist.data.join import MISFITS, clean_text
 from mmgnn_dist.data.plan import Plan
 from mmgnn_dist.data.providers import gather_text
 from mmgnn_dist.data.shards import CONTEXT_FIELDS, STRING_FIELDS, shard_schema, write_shard
 from mmgnn_dist.data.summary import summarise
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, sha256, write_json
-
-MISFITS = (pa.ArrowException, TypeError, ValueError, AttributeError)  # of values that are no such thing
 
 
 class Staging:
@@ -141,7 +139,7 @@ class ChunkRunner:
         for molecules, own in zip(parts, texts, strict=True):
             text, found = gather_text(molecules, own, tables, self.plan.providers)
             joined += np.array(found, np.int64).reshape(joined.shape)
-            verdict = check(molecules)
+            verdict = check(molecules, self.plan.elements)
             quarantine += _set_aside(molecules, verdict, offset)
             offset += len(molecules)
             kept_parts.append(molecules.keep(verdict == 0))

@@ -31,6 +31,7 @@ BLANK = pa.array(["", "None", "none", "nan", "NaN", "null", "NULL", "<NA>"], pa.
 NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
 BLOCK = 14  # letters of an InChIKey that stand for the connectivity
 FLAT = "UHFFFAOYSA"  # second block of a key without stereochemistry and isotopes
+MISFITS = (pa.ArrowException, TypeError, ValueError, AttributeError)  # of values that fit nothing
 KEYS = ("inchikey", "id", "gdb_idx")  # columns to join by
 JOINS = ("exact", "first block", "id")
 SEPARATOR = pa.scalar("\x1f", pa.large_string())
@@ -88,12 +89,16 @@ def stage_text(path: Path, to: Path) -> None:
         raise WrongInput(f"{path} is damaged ({one_line(error)}): get it anew") from None
     absent = pa.nulls(table.num_rows, pa.large_string())
     ids = absent
-    if "id" in keys:
-        ids = _words(table["id"].combine_chunks())
-    elif "gdb_idx" in keys:
-        ids = qm9_ids(table["gdb_idx"])
-    staged = clean_text(table.select(fields), path.name)
-    inchikey = _words(table["inchikey"].combine_chunks()) if "inchikey" in keys else absent
+    try:
+        if "id" in keys:
+            ids = _words(table["id"].combine_chunks())
+        elif "gdb_idx" in keys:
+            ids = qm9_ids(table["gdb_idx"])
+        staged = clean_text(table.select(fields), path.name)
+        inchikey = _words(table["inchikey"].combine_chunks()) if "inchikey" in keys else absent
+    except MISFITS as error:
+        said = f"{type(error).__name__}: {one_line(error)}"
+        raise WrongInput(f"{path} gives no text ({said}): see what its columns hold") from None
     staged = staged.append_column("key", inchikey).append_column("source_id", ids).combine_chunks()
     with atomic_path(to) as part, pa.ipc.new_file(str(part), staged.schema) as writer:
         writer.write_table(staged)

@@ -16,7 +16,7 @@ import platform
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -30,14 +30,13 @@ import pyarrow.parquet as pq
 
 from mmgnn_dist import __version__
 from mmgnn_dist.chem.checks import EXCLUDED
-from mmgnn_dist.chem.targets import Target
 from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.chunks import Staging
 from mmgnn_dist.data.duplicates import drop_duplicates
 from mmgnn_dist.data.engine import run_chunks
 from mmgnn_dist.data.groups import count_identities
 from mmgnn_dist.data.join import JOINS, stage_text
-from mmgnn_dist.data.plan import Plan, make_plan
+from mmgnn_dist.data.plan import Learned, Plan, make_plan
 from mmgnn_dist.data.shards import KIND, MANIFEST, SCHEMA, ShardSet, read_manifest
 from mmgnn_dist.data.splits import PARTS, make_split
 from mmgnn_dist.data.summary import combine
@@ -84,9 +83,8 @@ def prepare(
     text: list[Path] | None = None,
     data: DataConfig | None = None,
     progress: Progress | None = None,
-    expected: Sequence[Target] = (),
+    learned: Learned | None = None,
     around: Callable[[], AbstractContextManager[None]] = nullcontext,
-    split: bool = True,
 ) -> PrepareResult:
     """Make a shard set, or continue one that was interrupted.
 
@@ -96,9 +94,8 @@ def prepare(
         text: Parquet tables of text fields to join, the most important first.
         data: `rows_per_shard`, `workers`, `units`, `providers`, `max_bad_fraction`.
         progress: called from a thread of its own with molecules done, all molecules and the present step.
-        expected: targets that the set has in any case, without labels where the sources have none.
+        learned: a model that is to be applied to the set, which then needs no labels and no split.
         around: joins a Ray cluster for the time that one is needed; else Ray is started on this machine.
-        split: store the default split too.
 
     Raises:
         UserError: wrong input, too many bad molecules, none left, or `to` holds something else, of all of
@@ -109,7 +106,7 @@ def prepare(
     report = progress or (lambda done, total, note: None)
     to = Path(to)
     report(0, 0, "counting the molecules of the sources")
-    plan = make_plan(sources, text or [], data, expected)
+    plan = make_plan(sources, text or [], data, learned)
     if to.exists():
         return _standing(plan, to, began)
     with _staging(to, plan) as staging:
@@ -124,7 +121,7 @@ def prepare(
         counts = _count(records)
         _judge(counts, data.max_bad_fraction)
         report(plan.rows, plan.rows, "manifest")
-        _finish(plan, staging, records, counts, split)
+        _finish(plan, staging, records, counts, split=learned is None)
         staging.final.rename(to)
     return _result(to, read_manifest(to), plan, time.monotonic() - began, up_to_date=False)
 

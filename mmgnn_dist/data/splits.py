@@ -54,7 +54,7 @@ def make_split(
         name: name of the split; `kind` if there is none.
 
     Raises:
-        UserError: unknown kind or group, wrong number of folds or name, too few molecules.
+        UserError: unknown kind or group, wrong number of folds, seed or name, too few molecules.
     """
     name = kind if name is None else name
     if kind not in KINDS:
@@ -70,6 +70,8 @@ def make_split(
         raise UserError(f"a {kind} split keeps identities together: leave --group {group} out")
     if kind == "size" and folds != 1:
         raise UserError(f"a size split has one fold, not {folds}")
+    if not 0 <= seed < 2**63:
+        raise UserError(f"the seed of a split is a whole number from 0 to 2^63 - 1, not {seed}")
     keys = _keys(shards, kind, group)
     names, codes = keys.dictionary, keys.indices.to_numpy()
     if len(names) < max(folds, len(PARTS)):
@@ -111,7 +113,7 @@ def load_split(shards: ShardSet, name: str, fold: int = 0) -> dict[str, np.ndarr
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError):
-        raise UserError(f"{path} cannot be read: make it again with 'mmgnn data split'") from None
+        raise _unreadable(path) from None
     folds = sum(column.startswith("fold_") for column in table.column_names)
     column = f"fold_{fold}"
     if "id" not in table.column_names or not folds:
@@ -152,17 +154,36 @@ def split_names(shards: ShardSet) -> list[str]:
 
 
 def split_folds(shards: ShardSet, name: str) -> int:
-    """Number of folds of a split; 1 for one that is not there (`load_split` says so)."""
+    """Number of folds of a split; 1 for one that is not there (`load_split` says so).
+
+    Raises:
+        UserError: it cannot be read.
+    """
     path = shards.path / "splits" / f"{name}.parquet"
     if not path.is_file():
         return 1
-    return max(sum(column.startswith("fold_") for column in pq.read_schema(path).names), 1)
+    return max(sum(column.startswith("fold_") for column in _schema(path).names), 1)
 
 
 def split_info(shards: ShardSet, name: str) -> dict[str, Any]:
-    """How a stored split was made: kind, seed, folds, group (empty for one made by hand)."""
-    metadata = pq.read_schema(shards.path / "splits" / f"{name}.parquet").metadata or {}
+    """How a stored split was made: kind, seed, folds, group (empty for one made by hand).
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    metadata = _schema(shards.path / "splits" / f"{name}.parquet").metadata or {}
     return dict(json.loads(metadata.get(METADATA, b"{}")))
+
+
+def _schema(path: Path) -> pa.Schema:
+    try:
+        return pq.read_schema(path)
+    except (pa.ArrowException, OSError):
+        raise _unreadable(path) from None
+
+
+def _unreadable(path: Path) -> UserError:
+    return UserError(f"{path} cannot be read: make it again with 'mmgnn data split', or remove it")
 
 
 def _keys(shards: ShardSet, kind: str, group: str) -> pa.DictionaryArray:

@@ -345,6 +345,7 @@ def test_of_several_text_tables_the_first_wins_field_by_field(columns, save, tmp
         ({"id": ["x"]}, "no text field"),
         (None, "no file"),
         ({"id": ["x"], "tpsa": [[1.0]]}, "'tpsa' is list<.*has to be numbers"),
+        ({"id": [b"\xff"], "tpsa": [1.0]}, "text.parquet gives no text .ArrowInvalid"),
     ],
 )
 def test_wrong_text_tables_are_the_users_error(columns, save, tmp_path, table, message):

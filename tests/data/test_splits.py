@@ -138,6 +138,7 @@ def test_wrong_splits_are_the_users_error(shards):
         (lambda: make_split(shards, name="../x"), "no name for a split"),
         (lambda: make_split(shards, "scaffold", group="none"), "keeps identities together"),
         (lambda: make_split(shards, "size", folds=3), "one fold, not 3"),
+        (lambda: make_split(shards, seed=-1), "seed of a split is a whole number from 0"),
     ]:
         with pytest.raises(UserError, match=message):
             call()
