@@ -7,20 +7,21 @@ share, are no keys.
 from __future__ import annotations
 
 import re
+from importlib.metadata import version
 from importlib.util import find_spec
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmgnn_dist.chem.rdkit_tools import chem, rdkit_version
+from mmgnn_dist.chem.rdkit_tools import chem
 
 INCHIKEY = re.compile(r"[A-Z]{14}-[A-Z]{10}-[A-Z]")
 
 
 def key_maker() -> str | None:
     """Who makes keys of SMILES: the version of RDKit, None where it is not installed."""
-    return f"rdkit {rdkit_version()}" if find_spec("rdkit") else None
+    return f"rdkit {version('rdkit')}" if find_spec("rdkit") else None
 
 
 def complete_keys(inchikey: pa.Array, smiles: pa.Array) -> pa.Array:
