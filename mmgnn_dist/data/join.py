@@ -24,6 +24,7 @@ from mmgnn_dist.chem.source import TEXT_COLUMNS, one_line
 from mmgnn_dist.chem.table import qm9_ids, strings
 from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.data.shards import CONTEXT_FIELDS, STRING_FIELDS
+from mmgnn_dist.data.stringindex import find_strings, index_strings
 from mmgnn_dist.errors import UserError, WrongInput
 from mmgnn_dist.files import atomic_path
 
@@ -35,6 +36,7 @@ MISFITS = (pa.ArrowException, TypeError, ValueError, AttributeError)  # of value
 KEYS = ("inchikey", "id", "gdb_idx")  # columns to join by
 JOINS = ("exact", "first block", "id")
 SEPARATOR = pa.scalar("\x1f", pa.large_string())
+CLEAN = frozenset((*TEXT_FIELDS, "field_sources"))  # columns of text in clean form
 SYNONYMS = pa.large_list(pa.large_string())
 
 
@@ -99,32 +101,47 @@ def stage_text(path: Path, to: Path) -> None:
     except MISFITS as error:
         said = f"{type(error).__name__}: {one_line(error)}"
         raise WrongInput(f"{path} gives no text ({said}): see what its columns hold") from None
-    staged = staged.append_column("key", inchikey).append_column("source_id", ids).combine_chunks()
+    staged = staged.append_column("key", inchikey).append_column("source_id", ids)
+    flat = np.asarray(pc.match_substring(inchikey, FLAT).fill_null(False), dtype=bool)
+    indices = (
+        index_strings(inchikey),
+        index_strings(_blocks(inchikey), first=flat),
+        index_strings(ids),
+    )
+    for name, (hashes, rows) in zip(JOINS, indices, strict=True):
+        staged = staged.append_column(f"{name} hash", pa.array(hashes))
+        staged = staged.append_column(f"{name} row", pa.array(rows))
+    staged = staged.combine_chunks()
     with atomic_path(to) as part, pa.ipc.new_file(str(part), staged.schema) as writer:
         writer.write_table(staged)
 
 
+def _blocks(keys: pa.Array) -> pa.Array:
+    return pc.utf8_slice_codeunits(keys, 0, BLOCK)
+
+
 class TextTable:
-    """A staged table of text fields, memory-mapped, with what its look-ups need."""
+    """A staged table of text fields, memory-mapped, with the indices that its look-ups need."""
 
     def __init__(self, path: Path):
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        self.key, self.id = (table[name].combine_chunks() for name in ("key", "source_id"))
-        self.fields = table.drop_columns(["key", "source_id"])
-        flat = np.asarray(pc.match_substring(self.key, FLAT).fill_null(False), dtype=bool)
-        self.order = pa.array(np.argsort(~flat, kind="stable"))
-        self.block = pc.utf8_slice_codeunits(self.key.take(self.order), 0, BLOCK)
+        columns = {name: table[name].combine_chunks() for name in table.column_names}
+        self.key, self.id = columns["key"], columns["source_id"]
+        self.fields = table.select([name for name in table.column_names if name in CLEAN])
+        self.index = {
+            name: (columns[f"{name} hash"].to_numpy(), columns[f"{name} row"].to_numpy()) for name in JOINS
+        }
 
     def find(self, molecules: Molecules) -> tuple[pa.Array, list[int]]:
         """(row of the table for each molecule, null where none; how many by each of `JOINS`)."""
-        exact = pc.index_in(molecules.inchikey, value_set=self.key, skip_nulls=True)
-        block = pc.index_in(
-            pc.utf8_slice_codeunits(molecules.inchikey, 0, BLOCK), value_set=self.block, skip_nulls=True
+        ways = (
+            (molecules.inchikey, self.key.take),
+            (_blocks(molecules.inchikey), lambda rows: _blocks(self.key.take(rows))),
+            (molecules.id, self.id.take),
         )
-        block = self.order.take(block).cast(pa.int32())
-        source_id = pc.index_in(molecules.id, value_set=self.id, skip_nulls=True)
-        found, counts = pa.nulls(len(molecules), pa.int32()), []
-        for candidate in (exact, block, source_id):
+        found, counts = pa.nulls(len(molecules), pa.int64()), []
+        for name, (asked, strings_of) in zip(JOINS, ways, strict=True):
+            candidate = find_strings(asked, *self.index[name], strings_of)
             before = found.null_count
             found = pc.coalesce(found, candidate)
             counts.append(before - found.null_count)
