@@ -66,7 +66,8 @@ class PrepareResult:
         shards: number of shards.
         seconds: wall time, the start of Ray included.
         up_to_date: nothing was done, the set stood already.
-        lines: the same for the terminal; the last says how many were set aside.
+        notes: what the user should know of the sources.
+        lines: all of it for the terminal; the last says how many were set aside.
     """
 
     path: Path
@@ -74,6 +75,7 @@ class PrepareResult:
     shards: int
     seconds: float
     up_to_date: bool
+    notes: list[str]
     lines: list[str]
 
 
@@ -272,9 +274,9 @@ def _result(
     to: Path, manifest: dict[str, Any], plan: Plan, seconds: float, up_to_date: bool
 ) -> PrepareResult:
     counts = manifest["counts"]
-    lines: list[str] = []
+    notes = [note for source in plan.sources for note in source.notes]
+    lines = list(notes)
     for source in plan.sources:
-        lines += source.notes
         if source.ignored:
             names = ", ".join(source.ignored)
             lines.append(f"{source.path.name}: columns {names} are not read (no data.units for them)")
@@ -302,4 +304,4 @@ def _result(
         lines.append(f"{to}: {size}, {seconds:.1f} s ({rate:,.0f} molecules/s)")
     aside = f" ({_reasons(counts)}), see quarantine.parquet" if counts["set_aside"] else ""
     lines.append(f"{counts['in']} in, {counts['kept']} kept, {counts['set_aside']} set aside{aside}")
-    return PrepareResult(to, counts, shards, seconds, up_to_date, lines)
+    return PrepareResult(to, counts, shards, seconds, up_to_date, notes, lines)

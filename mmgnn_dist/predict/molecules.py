@@ -40,7 +40,7 @@ class Outcome:
     Attributes:
         out: the table. units: of each target. counts: molecules `in`, `kept` and `set_aside`, with `reasons`.
         aside: what was set aside, None if nothing was.
-        notes: lines on what the model was trained on and these molecules are not.
+        notes: lines on the sources, and on what the model was trained on and these molecules are not.
     """
 
     out: Path
@@ -90,7 +90,7 @@ def predict_molecules(
         if result.counts["set_aside"]:
             aside = out.with_name(f"{out.stem}.set_aside.parquet")
             shutil.copyfile(place / "quarantine.parquet", aside)
-    notes = [] if known else [OLD]
+    notes = [*result.notes, *([] if known else [OLD])]
     if result.counts["reasons"].get(UNSEEN):
         notes.append(f"elements that the model was trained on: {', '.join(known['elements'])}")
     notes += _missing_text(inputs, known.get("coverage", {}))
