@@ -252,6 +252,7 @@ def _split(arguments: argparse.Namespace) -> int:
 def _audit(arguments: argparse.Namespace) -> int:
     from mmgnn_dist.config import TEXT_FIELDS
     from mmgnn_dist.data.audit import WAYS, audit, judge
+    from mmgnn_dist.data.groups import count_identities
     from mmgnn_dist.data.overview import print_audit
     from mmgnn_dist.data.shards import ShardSet
 
@@ -259,10 +260,12 @@ def _audit(arguments: argparse.Namespace) -> int:
     overlaps = audit(shards, arguments.split, arguments.fields or TEXT_FIELDS)
     most = {way: getattr(arguments, f"max_{way}") for way in WAYS}
     above = judge(shards, overlaps, most)
+    by_id = count_identities(shards)["id"]
     if arguments.json:
-        print(json.dumps({"overlaps": [vars(o) | {"share": o.share} for o in overlaps], "above": above}))
+        shares = [vars(o) | {"share": o.share} for o in overlaps]
+        print(json.dumps({"overlaps": shares, "above": above, "by_id_alone": by_id}))
     else:
-        print_audit(overlaps)
+        print_audit(overlaps, by_id)
     if above:
         more = f", and {len(above) - 1} more" if len(above) > 1 else ""
         options = ", ".join(f"--max-{way}" for way in WAYS)

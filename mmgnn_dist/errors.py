@@ -20,6 +20,10 @@ class UserError(Exception):
     """Wrong input of the user: message is one line, fit to be shown as it is."""
 
 
+class WrongInput(UserError):
+    """A verdict on the input itself: the same command would end alike, so nothing of it is worth keeping."""
+
+
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """Say which allowed name is meant: `" (did you mean 'gap'?)"`, or `""` if none is near."""
     match = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)

@@ -1,7 +1,8 @@
 """ASE databases (.db), read through ase.db: geometry, key-value pairs, properties and scalar data.
 
-ASE's own `energy` is in eV by its convention; SchNetPack's databases name the units of their data in the
-database's metadata. A row that cannot be read is set aside, and so is a periodic structure.
+By ASE's convention `energy` is in eV and positions are in Å; SchNetPack's databases name the units of their
+data and of their positions in the database's metadata. A row that cannot be read is set aside, and so is a
+periodic structure.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import pyarrow as pa
 from mmgnn_dist.chem.checks import DAMAGED, PERIODIC, REASONS, UNREADABLE, BadRecord
 from mmgnn_dist.chem.source import IDENTIFIERS, TEXT_COLUMNS, one_line, resolve_targets
 from mmgnn_dist.chem.table import FAULT, WHY, TableSource
-from mmgnn_dist.chem.targets import target_for
+from mmgnn_dist.chem.targets import BOHR_ANGSTROM, target_for
 from mmgnn_dist.errors import UserError, need
 
 SIGN = b"SQLite format 3\0"
 ENERGY_UNIT = "eV"
-UNIT_METADATA = "_property_unit_dict"  # SchNetPack's
+UNIT_METADATA, LENGTH_METADATA = "_property_unit_dict", "_distance_unit"  # SchNetPack's
+LENGTHS = {"ang": 1.0, "angstrom": 1.0, "å": 1.0, "bohr": BOHR_ANGSTROM, "a0": BOHR_ANGSTROM, "nm": 10.0}  # Å
 FAILURES = (
     sqlite3.Error,
     KeyError,
@@ -42,9 +44,11 @@ class AseSource(TableSource):
 
     Attributes:
         keys: row ids of the database, in order.
+        length: the unit of its positions, Å.
     """
 
     keys: tuple[int, ...] = ()
+    length: float = 1.0
 
     def stream(self, start: int) -> AseStream:
         """Read on from row `start`."""
@@ -86,7 +90,7 @@ class AseStream:
                 return BadRecord(PERIODIC, "pbc=" + " ".join("FT"[bool(axis)] for axis in row.pbc))
             return _values(row) | {
                 "numbers": np.asarray(row.numbers, np.int64).tolist(),
-                "positions": np.asarray(row.positions, np.float64).ravel().tolist(),
+                "positions": (np.asarray(row.positions, np.float64) * self.source.length).ravel().tolist(),
             }
         except sqlite3.DatabaseError as error:
             return BadRecord(DAMAGED, one_line(error))
@@ -108,8 +112,14 @@ def inspect_asedb(path: Path, name: str, units: dict[str, str]) -> AseSource:
         direct.close()
         database = _connect(path)
         given = dict(database.metadata.get(UNIT_METADATA, {}))
+        length = str(database.metadata.get(LENGTH_METADATA, "Ang"))
     except FAILURES as error:
         raise UserError(f"{path} is not a readable ASE database ({one_line(error)}): get it anew") from None
+    if length.lower() not in LENGTHS:
+        raise UserError(
+            f"{path}: its metadata {LENGTH_METADATA} is '{length[:40]}', and positions are read in Ang, "
+            "Bohr or nm: convert them, and set it"
+        )
     for row in _first(database, ids):
         numbers |= {key for key, value in _values(row).items() if isinstance(value, int | float)}
         texts |= {key for key, value in _values(row).items() if isinstance(value, str)}
@@ -120,7 +130,10 @@ def inspect_asedb(path: Path, name: str, units: dict[str, str]) -> AseSource:
     given = {key: str(unit) for key, unit in given.items() if key in numbers and _is_unit(key, str(unit))}
     kinds = [(key, "" if key in numbers else "text") for key in names]
     targets, ignored = resolve_targets(path, kinds, given | units, known)
-    return AseSource(path, name, len(ids), tuple(names), False, targets, ignored, keys=tuple(ids))
+    return AseSource(
+        path, name, len(ids), tuple(names), False, targets, ignored,
+        keys=tuple(ids), length=LENGTHS[length.lower()],
+    )  # fmt: skip
 
 
 def _first(database: Any, ids: list[int]) -> Iterator[Any]:

@@ -6,10 +6,12 @@ A missing target (null, NaN) is no fault: it is masked in training. An infinite 
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import pyarrow.compute as pc
 
-from mmgnn_dist.chem.elements import MAX_Z
+from mmgnn_dist.chem.elements import MAX_Z, NUMBERS, SYMBOLS
 from mmgnn_dist.chem.molecules import Molecules
 
 HUGE = 1e4  # Å
@@ -27,10 +29,13 @@ FLAT = "2D coordinates"
 NO_STRUCTURE = "invalid SMILES"
 NO_CONFORMER = "no conformer"
 BAD_TARGET = "unreadable target"
+UNSEEN = "element not trained on"
+NO_HYDROGENS = "missing hydrogens"
 REASONS = (
     "", "no id", "zero atoms", "lengths differ", "unknown element", "non-finite coordinates",
     "huge coordinates", "overlapping atoms", "infinite target", EXCLUDED,
-    UNREADABLE, OVERSIZED, BOMB, DAMAGED, PERIODIC, FLAT, NO_STRUCTURE, NO_CONFORMER, BAD_TARGET,
+    UNREADABLE, OVERSIZED, BOMB, DAMAGED, PERIODIC, FLAT, NO_STRUCTURE, NO_CONFORMER, BAD_TARGET, UNSEEN,
+    NO_HYDROGENS,
 )  # fmt: skip
 
 
@@ -46,8 +51,12 @@ class BadRecord(Exception):
         self.reason, self.detail = reason, detail
 
 
-def check(molecules: Molecules) -> np.ndarray:
-    """Index into `REASONS` of what is wrong with each molecule, int8 [n]; 0 where nothing is."""
+def check(molecules: Molecules, elements: Collection[str] | None = None) -> np.ndarray:
+    """Index into `REASONS` of what is wrong with each molecule, int8 [n]; 0 where nothing is.
+
+    Args:
+        molecules: to check. elements: symbols that they may have; None: all.
+    """
     n = len(molecules)
     verdict = molecules.fault.astype(np.int8)
 
@@ -70,6 +79,9 @@ def check(molecules: Molecules) -> np.ndarray:
     flag(_overlaps(chosen, np.repeat(np.flatnonzero(sound), counts[sound]), n), "overlapping atoms")
     flag(np.isinf(molecules.y).any(axis=1), "infinite target")
     flag(molecules.excluded, EXCLUDED)
+    if elements is not None:
+        allowed = np.isin(molecules.z, [NUMBERS[symbol] for symbol in elements])
+        flag(_any(atom_of, ~allowed, n), UNSEEN)
     return verdict
 
 
@@ -83,6 +95,8 @@ def detail(molecules: Molecules, index: int, reason: str) -> str:
     if reason == "lengths differ":
         uneven = ", not in triples" if molecules.ragged[index] else ""
         return f"{len(pos)} coordinates{uneven} for {len(z)} atoms"
+    if reason == UNSEEN:
+        return "atoms of " + ", ".join(SYMBOLS[number] for number in np.unique(z))
     if reason == "unknown element":
         wrong = np.flatnonzero((z < 1) | (z > MAX_Z))[0]
         return f"atom {wrong + 1}: atomic number {z[wrong]}"

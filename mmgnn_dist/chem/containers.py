@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from mmgnn_dist.chem.checks import BOMB, DAMAGED, BadRecord
-from mmgnn_dist.chem.source import one_line
+from mmgnn_dist.chem.checks import BOMB, DAMAGED, UNREADABLE, BadRecord
+from mmgnn_dist.chem.source import one_line, printable
 
 RATIO = 200  # decompressed by compressed bytes; text of molecules reaches about 10
 RATIO_FROM = 4 << 20  # bytes up to which no ratio is suspicious
@@ -106,24 +106,36 @@ class _Window(io.RawIOBase):
         return len(part)
 
 
-def members(path: Path, wanted: tuple[str, ...]) -> Iterator[Member]:
+def members(path: Path, wanted: tuple[str, ...], passed: list[str] | None = None) -> Iterator[Member]:
     """The text files that `path` holds, in a fixed order.
 
     Args:
         path: file, archive or folder. wanted: suffixes of the files to read; others are passed over.
+        passed: takes the names of the members of an archive that are passed over, if it is given.
     """
+    passed = [] if passed is None else passed
     if path.is_dir():
         for file in sorted(
             file for file in path.rglob("*") if file.is_file() and is_wanted(file.name, wanted)
         ):
-            yield from _file(file, file.relative_to(path).as_posix(), wanted, single=True)
+            yield from _file(file, file.relative_to(path).as_posix(), wanted, passed, single=True)
     else:
-        yield from _file(path, path.name, wanted, single=False)
+        yield from _file(path, path.name, wanted, passed, single=False)
 
 
 def is_wanted(name: str, wanted: tuple[str, ...]) -> bool:
     """Whether a file's name has one of the suffixes, that of a compressed file apart; hidden ones never."""
     return not re.split(r"[/\\]", name)[-1].startswith(".") and strip_packing(name).lower().endswith(wanted)
+
+
+def passed_over(name: str, files: list[str]) -> list[str]:
+    """A line on files that were not read, none where there are none; hidden ones are not meant."""
+    shown = [file for file in (re.split(r"[/\\]", name)[-1] for name in files) if not file.startswith(".")]
+    if not shown:
+        return []
+    kinds = sorted({printable(Path(file).suffix)[:10] or "no suffix" for file in shown})
+    more = ", …" if len(kinds) > 5 else ""
+    return [f"{name}: {len(shown)} of its files not read ({', '.join(kinds[:5])}{more})"]
 
 
 def strip_packing(name: str) -> str:
@@ -149,19 +161,21 @@ def is_zip(head: bytes) -> bool:
     return head[:4] in (b"PK\x03\x04", b"PK\x05\x06")
 
 
-def _file(path: Path, name: str, wanted: tuple[str, ...], single: bool) -> Iterator[Member]:
+def _file(
+    path: Path, name: str, wanted: tuple[str, ...], passed: list[str], single: bool
+) -> Iterator[Member]:
     """What one file on disk holds; `single`: it is no archive."""
     try:
         with open(path, "rb") as raw:
             head = raw.read(8)
             raw.seek(0)
             if not single and is_zip(head):
-                yield from _zip(raw, name, wanted)
+                yield from _zip(raw, name, wanted, passed)
                 return
             guard = _unpacked(raw, head)
             stream = io.BufferedReader(guard, BUFFER)
             if not single and _is_tar(name, stream):
-                yield from _tar(stream, name, wanted)
+                yield from _tar(stream, name, wanted, passed)
             else:
                 yield _member(name, stream)
     except OSError as error:
@@ -187,7 +201,7 @@ def _is_tar(name: str, stream: io.BufferedReader[Any]) -> bool:
         return False
 
 
-def _zip(raw: IO[bytes], name: str, wanted: tuple[str, ...]) -> Iterator[Member]:
+def _zip(raw: IO[bytes], name: str, wanted: tuple[str, ...], passed: list[str]) -> Iterator[Member]:
     try:
         archive = zipfile.ZipFile(raw)
     except BROKEN as error:
@@ -195,7 +209,10 @@ def _zip(raw: IO[bytes], name: str, wanted: tuple[str, ...]) -> Iterator[Member]
         return
     with archive:
         for info in archive.infolist():
-            if info.is_dir() or not is_wanted(info.filename, wanted):
+            if info.is_dir():
+                continue
+            if not is_wanted(info.filename, wanted):
+                passed.append(info.filename)
                 continue
             try:
                 content = archive.open(info)
@@ -219,7 +236,9 @@ def _plain(stream: io.BufferedReader[Any], size: int) -> IO[bytes] | BadRecord:
     return io.BufferedReader(Guard(packed.inner, size=size), BUFFER)
 
 
-def _tar(stream: io.BufferedReader[Any], name: str, wanted: tuple[str, ...]) -> Iterator[Member]:
+def _tar(
+    stream: io.BufferedReader[Any], name: str, wanted: tuple[str, ...], passed: list[str]
+) -> Iterator[Member]:
     """Members of a tar archive. A header that is none is passed over up to the next one that is sound."""
     long_name = ""
     lost = False
@@ -245,7 +264,11 @@ def _tar(stream: io.BufferedReader[Any], name: str, wanted: tuple[str, ...]) -> 
                 long_name = _extended_name(io.BufferedReader(body).read(), header.type)
             elif header.type not in (tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK):
                 title, long_name = long_name or header.name, ""
-                if header.isreg() and is_wanted(title, wanted):
+                if not is_wanted(title, wanted):
+                    passed += [] if header.isdir() else [title]
+                elif header.islnk() or header.issym():
+                    yield _member(title, BadRecord(UNREADABLE, "a link, which is not followed"))
+                elif header.isreg():
                     yield _member(title, _plain(io.BufferedReader(body, BUFFER), header.size))
                     if body.failed:
                         return

@@ -28,6 +28,7 @@ from mmgnn_dist.chem.source import (
     TEXT_COLUMNS,
     is_qm9_table,
     qm9_list,
+    qm9_notes,
     resolve_targets,
 )
 from mmgnn_dist.chem.table import FAULT, WHY, TableSource
@@ -120,7 +121,10 @@ def inspect_csv(path: Path, name: str, units: dict[str, str]) -> CsvSource:
     known = {*IDENTIFIERS, *TEXT_COLUMNS, *(QM9_EXTRA if qm9 else ())}
     targets, ignored = resolve_targets(path, kinds, (QM9_UNITS if qm9 else {}) | units, known)
     excluded = qm9_list(path.parent) if qm9 else frozenset[int]()
-    return CsvSource(path, name, count, columns, qm9, targets, ignored, excluded, digest=digest.hexdigest())
+    return CsvSource(
+        path, name, count, columns, qm9, targets, ignored, excluded,
+        qm9_notes(path, excluded) if qm9 else (), digest=digest.hexdigest(),
+    )  # fmt: skip
 
 
 def csv_rows(path: Path) -> Iterator[Fields]:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mmgnn_dist.chem.columns import check_columns
 from mmgnn_dist.chem.source import (
     GEOMETRY,
     IDENTIFIERS,
@@ -24,6 +25,7 @@ from mmgnn_dist.chem.source import (
     is_qm9_table,
     one_line,
     qm9_list,
+    qm9_notes,
     resolve_targets,
 )
 from mmgnn_dist.chem.table import TableSource
@@ -119,7 +121,11 @@ def inspect_parquet(path: Path, name: str, units: dict[str, str]) -> Source:
     kinds = [(field.name, "" if _is_number(field.type) else str(field.type)) for field in schema]
     targets, ignored = resolve_targets(path, kinds, given | units, known)
     excluded = qm9_list(path.parent) if qm9 and "uncharacterized" not in columns else frozenset[int]()
-    return ParquetSource(path, name, rows, columns, qm9, targets, ignored, excluded)
+    notes = qm9_notes(path, excluded) if qm9 and "uncharacterized" not in columns else ()
+    source = ParquetSource(path, name, rows, columns, qm9, targets, ignored, excluded, notes)
+    are = {column for column, _, _ in targets}
+    check_columns(path, schema, [column for column in source.wanted() if column not in are])
+    return source
 
 
 def open_parquet(path: Path) -> tuple[pa.Schema, int]:

@@ -8,13 +8,16 @@ takes the units of other targets from the recipe (`data.units`).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from mmgnn_dist.chem import asedb, containers, csvfile, records
+from mmgnn_dist.chem.checks import REASONS
 from mmgnn_dist.chem.parquet import inspect_parquet
-from mmgnn_dist.chem.source import Source
+from mmgnn_dist.chem.source import QM9_LISTS, Source, printable
 from mmgnn_dist.errors import UserError, nearest
 
+LOOK = 10  # records that are tried where none has a column
 SAMPLE = "sample"  # the word that names the bundled molecules
 PARQUET = (".parquet", ".pq")
 DATABASES = (".db",)
@@ -27,12 +30,13 @@ def sample_path() -> Path:
     return Path(__file__).parent.parent / "sample" / "molecules.parquet"
 
 
-def find_sources(names: list[str], units: dict[str, str]) -> list[Source]:
+def find_sources(names: list[str], units: dict[str, str], labelled: bool = True) -> list[Source]:
     """The readable files that SOURCE words mean, in a fixed order.
 
     Args:
         names: files, archives, folders, or the word `sample`.
         units: unit of each target column, from the recipe.
+        labelled: every column of `units` has to be in some source.
 
     Raises:
         UserError: missing or unreadable file, unknown form, target without a unit, unit without a column.
@@ -40,9 +44,16 @@ def find_sources(names: list[str], units: dict[str, str]) -> list[Source]:
     if not names:
         raise UserError(f"no source given: name {FORMS}")
     sources = [inspect(path, name, units) for path, name in _files(names)]
+    folders = [Path(name) for name in names if Path(name).is_dir()]
+    if unread := [note for folder in folders for note in containers.passed_over(*_unread(folder))]:
+        sources[0] = replace(sources[0], notes=(*sources[0].notes, *unread))
     columns = {column for source in sources for column in source.columns}
+    if not sum(source.rows for source in sources):
+        notes = "".join(f"; {note}" for source in sources for note in source.notes)
+        raise UserError(f"no molecule in {', '.join(names)}{notes}")
     for column in units:
-        if column not in columns:
+        if labelled and column not in columns:
+            check_readable(sources)
             raise UserError(f"data.units names '{column}', no source has it{nearest(column, columns)}")
     made = [source.name for source in sources if source.makes_ids]
     for name in made:
@@ -54,6 +65,22 @@ def find_sources(names: list[str], units: dict[str, str]) -> list[Source]:
             if kinds.setdefault(target.name, target.unit) != target.unit:
                 raise UserError(f"{source.path}: target {target.name} is of another unit in another source")
     return sources
+
+
+def check_readable(sources: list[Source]) -> None:
+    """Refuse a source of which no record has a column, if its first ones are no molecules at all.
+
+    Raises:
+        UserError: says what is wrong with the first.
+    """
+    for source in sources:
+        if source.rows and not source.columns:
+            count = min(source.rows, LOOK)
+            block = source.convert(source.stream(0).read(count), 0, [])
+            if block.fault.all():
+                why = f"{REASONS[block.fault[0]]}: {printable(block.why[0].as_py())}"
+                many = f"first {count} records are" if source.rows > 1 else "record is"
+                raise UserError(f"{source.path}: its {many} no molecule ({why}): see that it is what it says")
 
 
 def inspect(path: Path, name: str, units: dict[str, str]) -> Source:
@@ -113,6 +140,12 @@ def _folder(path: Path) -> Iterator[tuple[Path, str]]:
     for file in found:
         if file not in apart:
             yield file, _stem(file.relative_to(path).as_posix())
+
+
+def _unread(path: Path) -> tuple[str, list[str]]:
+    """(name of a folder, names of its files of which no reader makes anything)."""
+    files = (file for file in path.rglob("*") if file.is_file() and not form(file))
+    return path.resolve().name, [file.name for file in files if file.name not in QM9_LISTS]
 
 
 def _is_side_table(path: Path) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from mmgnn_dist.chem.checks import BOMB, DAMAGED, REASONS, UNREADABLE, BadRecord
-from mmgnn_dist.chem.containers import members
+from mmgnn_dist.chem.containers import members, passed_over
 from mmgnn_dist.chem.frames import SDF_SUFFIXES, XYZ_SUFFIXES, frames
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.record import Census, Record, assemble, target_values
@@ -33,6 +33,7 @@ from mmgnn_dist.chem.source import (
     is_qm9_table,
     one_line,
     qm9_list,
+    qm9_notes,
     resolve_targets,
 )
 from mmgnn_dist.chem.xyz import pairs, parse_xyz, qm9_index, second_line
@@ -142,9 +143,13 @@ class RecordStream:
         return pa.Table.from_pylist(found, schema=RAW)
 
 
-def raw_records(path: Path) -> Iterator[dict[str, Any]]:
-    """Every record of a file, folder or archive as a row of `RAW`, the broken ones included."""
-    for member in members(path, SUFFIXES):
+def raw_records(path: Path, passed: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Every record of a file, folder or archive as a row of `RAW`, the broken ones included.
+
+    Args:
+        path: where they are. passed: as `containers.members` takes it.
+    """
+    for member in members(path, SUFFIXES, passed):
         if isinstance(member.content, BadRecord):
             yield _row(member.name, False, member.content)
             continue
@@ -167,8 +172,8 @@ def inspect_records(path: Path, name: str, units: dict[str, str]) -> RecordSourc
     """
     census, digest, faults = Census(), hashlib.sha256(), Counter[str]()
     rows = qm9 = 0
-    first = ""
-    for row in raw_records(path):
+    first, passed = "", list[str]()
+    for row in raw_records(path, passed):
         rows += 1
         digest.update(row["raw"])
         digest.update(b"%d" % row["fault"])
@@ -197,11 +202,15 @@ def inspect_records(path: Path, name: str, units: dict[str, str]) -> RecordSourc
     known = {*EXTXYZ_WORDS, *TEXT_COLUMNS, *(QM9_EXTRA if original else ())}
     targets, ignored = resolve_targets(path, columns, (QM9_UNITS if original else {}) | units, known)
     files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    excluded = qm9_list(path if path.is_dir() else path.parent) if original else frozenset[int]()
+    notes = _notes(path, rows, faults, first, original)
+    notes += qm9_notes(path, excluded) if original else ()
+    if unread := passed_over(path.name, passed):
+        notes += (f"{unread[0]}: archives are read for XYZ and SD files",)
     return RecordSource(
         path=path, name=name, rows=rows, columns=tuple(column for column, _ in columns), qm9=original,
         targets=targets, ignored=ignored,
-        excluded=qm9_list(path if path.is_dir() else path.parent) if original else frozenset(),
-        notes=_notes(path, rows, faults, first, original), digest=digest.hexdigest(),
+        excluded=excluded, notes=notes, digest=digest.hexdigest(),
         size=sum(file.stat().st_size for file in files), side=side,
     )  # fmt: skip
 

@@ -1,8 +1,10 @@
 """One record of an SD file to a molecule, by RDKit: V2000 and V3000, data fields as targets and text.
 
 Geometry is taken as it stands, hydrogens included. SMILES and InChIKey come from the bonds, unless data
-fields give them; a record whose valences RDKit refuses keeps its geometry and goes without them. PubChem's
-names of data fields are read as the text fields they are.
+fields give them; a record whose valences RDKit refuses keeps its geometry and goes without them. Where the
+bonds ask for hydrogens that are not there, the record is no geometry of a molecule; of QM9, whose bonds were
+guessed from its geometries, this is not asked. PubChem's names of data fields are read as the text fields
+they are.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import re
 
 import numpy as np
 
-from mmgnn_dist.chem.checks import FLAT, UNREADABLE, BadRecord
+from mmgnn_dist.chem.checks import FLAT, NO_HYDROGENS, UNREADABLE, BadRecord
 from mmgnn_dist.chem.rdkit_tools import chem, logged
 from mmgnn_dist.chem.record import Record, to_float
 from mmgnn_dist.chem.source import QM9_ID
@@ -90,13 +92,15 @@ def parse_sdf(raw: bytes, name: str) -> Record:
         _compare(text, pos)
         fields = data_fields(raw)
         smiles, inchikey = fields.get("smiles"), fields.get("inchikey")
-        if z and not (smiles and inchikey) and _is_sound(rdkit, mol):
+        own = fields.get("id") or title(raw)
+        published = qm9_id(own)
+        if z and _is_sound(rdkit, mol):
+            missing = sum(atom.GetNumImplicitHs() for atom in mol.GetAtoms())
+            if missing and mol.GetNumBonds() and not published:
+                raise BadRecord(NO_HYDROGENS, f"{missing} by its bonds: add them, or give XYZ")
             smiles = smiles or rdkit.MolToSmiles(rdkit.RemoveHs(mol))
             inchikey = inchikey or rdkit.MolToInchiKey(mol)
-    own = fields.get("id") or title(raw)
-    return Record(
-        id=qm9_id(own) or own or name, z=z, pos=pos, smiles=smiles, inchikey=inchikey, values=fields
-    )
+    return Record(id=published or own or name, z=z, pos=pos, smiles=smiles, inchikey=inchikey, values=fields)
 
 
 def _compare(text: str, pos: np.ndarray) -> None:

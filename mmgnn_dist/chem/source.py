@@ -182,6 +182,21 @@ def file_content(path: Path) -> list[Any]:
         return [state.st_size, state.st_mtime_ns, hashlib.sha256(content.read()).hexdigest()]
 
 
+def qm9_notes(path: Path, excluded: frozenset[int]) -> tuple[str, ...]:
+    """What the user should know where there is no list of the molecules that QM9 advises against."""
+    if excluded:
+        return ()
+    return (
+        f"no {QM9_LISTS[0]} beside {path.name}: of the 3,054 molecules that QM9's authors advise against, "
+        "those in it are kept; 'mmgnn data fetch qm9' gets the list",
+    )
+
+
+def printable(text: str) -> str:
+    """A text without letters that steer a terminal."""
+    return "".join(letter for letter in text if letter.isprintable())
+
+
 def one_line(error: BaseException) -> str:
     """The first line of an error's text."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:160]

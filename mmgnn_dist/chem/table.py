@@ -102,10 +102,17 @@ def prefixed(prefix: str, column: pa.Array) -> pa.Array:
 
 
 def strings(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """A column of strings or whole numbers as large_string, blanks at the ends removed."""
+    """A column of strings or numbers as large_string, blanks at the ends removed; null for NaN.
+
+    Whole numbers are written as such, also where a null beside them has made floats of them.
+    """
     values = _flat(column)
-    if pa.types.is_floating(values.type):  # integers that once had a null beside them
-        values = pc.cast(values, pa.int64(), safe=False)
+    if pa.types.is_floating(values.type):
+        raw = numbers(values)
+        whole = np.isfinite(raw) & (raw == np.round(raw)) & (np.abs(raw) < 2**53)
+        digits = pa.array(np.where(whole, raw, 0).astype(np.int64)).cast(pa.large_string())
+        text = pc.if_else(pa.array(whole), digits, pc.cast(values, pa.large_string()))
+        return pc.if_else(pa.array(np.isnan(raw)), None, text)
     return pc.utf8_trim_whitespace(pc.cast(values, pa.large_string()))
 
 
@@ -122,8 +129,8 @@ def optional(table: pa.Table, name: str) -> pa.Array:
 
 
 def numbers(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    """float64, NaN for null."""
-    return np.asarray(pc.cast(_flat(column), pa.float64()).fill_null(np.nan))
+    """float64, NaN for null; whole numbers beyond 2^53 are rounded."""
+    return np.asarray(pc.cast(_flat(column), pa.float64(), safe=False).fill_null(np.nan))
 
 
 def _atomic_numbers(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
@@ -157,7 +164,7 @@ def _positions(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, np.ndar
         ragged[atom_of[inner != 3]] = True
         values = values.flatten()
     if values.type != pa.float32():
-        values = pc.cast(values, pa.float64())
+        values = pc.cast(values, pa.float64(), safe=False)
     return np.asarray(values.fill_null(np.nan)), count, ragged
 
 

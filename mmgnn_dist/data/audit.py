@@ -1,8 +1,9 @@
 """Audit of splits: what the parts of a split share, by identity, by scaffold and by identical text.
 
 For every pair of parts the share counts the molecules of the later part (in the order train, val, test) whose
-identity, scaffold or text also stands in the earlier one, among those that have one. Groups are compared by
-64-bit hashes: among 10^8 molecules a false overlap has a chance of some 10^-4.
+identity, scaffold or text also stands in the earlier one, among those that have one: a molecule without
+InChIKey and SMILES has an id, which is unique and so tells nothing of what is shared, but no identity. Groups
+are compared by 64-bit hashes: among 10^8 molecules a false overlap has a chance of some 10^-4.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from itertools import combinations
 import numpy as np
 
 from mmgnn_dist.config import TEXT_FIELDS
-from mmgnn_dist.data.groups import NONE, identities, scaffold_names, string_hashes, text_hashes
+from mmgnn_dist.data.groups import NONE, scaffold_names, string_hashes, structures, text_hashes
 from mmgnn_dist.data.shards import ShardSet
 from mmgnn_dist.data.splits import PARTS, load_split, split_folds, split_info, split_names
 from mmgnn_dist.errors import UserError, nearest
@@ -76,7 +77,7 @@ def audit(
         for fold in range(split_folds(shards, name))
     }
     groups = {
-        "identity": string_hashes(identities(shards)),
+        "identity": string_hashes(structures(shards)),
         "scaffold": string_hashes(scaffold_names(shards)),
         "text": text_hashes(shards, fields),
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ import numpy as np
 import pyarrow as pa
 
 from mmgnn_dist.chem.checks import REASONS, check, detail
+from mmgnn_dist.chem.identity import complete_keys
 from mmgnn_dist.chem.molecules import Molecules
-from mmgnn_dist.chem.source import Stream
-from mmgnn_dist.data.join import clean_text
+from mmgnn_dist.chem.source import Stream, one_line
+from mmgnn_dist.data.join import MISFITS, clean_text
 from mmgnn_dist.data.plan import Plan
 from mmgnn_dist.data.providers import gather_text
 from mmgnn_dist.data.shards import CONTEXT_FIELDS, STRING_FIELDS, shard_schema, write_shard
@@ -117,9 +119,15 @@ class ChunkRunner:
         parts, texts = [], []
         for (index, start, _), table in zip(self.plan.chunks[chunk], tables, strict=True):
             source = self.plan.sources[index]
-            molecules = source.convert(table, start, self.plan.names, spread)
-            parts.append(molecules)
-            texts.append(clean_text(molecules.text, source.path.name))
+            try:
+                molecules = source.convert(table, start, self.plan.names, spread)
+                texts.append(clean_text(molecules.text, source.path.name))
+            except MISFITS as error:
+                raise UserError(
+                    f"{source.path}, rows {start} to {start + table.num_rows - 1} (chunk {chunk}), give no "
+                    f"molecules ({type(error).__name__}: {one_line(error)}): see what its columns hold"
+                ) from None
+            parts.append(replace(molecules, inchikey=complete_keys(molecules.inchikey, molecules.smiles)))
         self._finish(chunk, parts, texts)
 
     def _finish(self, chunk: int, parts: list[Molecules], texts: list[pa.Table]) -> None:
@@ -131,7 +139,7 @@ class ChunkRunner:
         for molecules, own in zip(parts, texts, strict=True):
             text, found = gather_text(molecules, own, tables, self.plan.providers)
             joined += np.array(found, np.int64).reshape(joined.shape)
-            verdict = check(molecules)
+            verdict = check(molecules, self.plan.elements)
             quarantine += _set_aside(molecules, verdict, offset)
             offset += len(molecules)
             kept_parts.append(molecules.keep(verdict == 0))

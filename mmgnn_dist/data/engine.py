@@ -18,7 +18,7 @@ from typing import Any
 
 from mmgnn_dist.data.chunks import ChunkRunner, Staging
 from mmgnn_dist.data.plan import Plan
-from mmgnn_dist.errors import UserError, need
+from mmgnn_dist.errors import UserError, WrongInput, need
 
 OBJECT_STORE = 256 << 20  # bytes; what goes through it is small
 BLOCK = 1  # bytes of a Ray block: every chunk of raw records is one, so that any worker may take it
@@ -35,7 +35,8 @@ def run_chunks(plan: Plan, staging: Staging, workers: int, report: Callable[[int
         report: called with molecules done, all molecules and the present step.
 
     Raises:
-        UserError: a damaged source; the first in the order of the plan.
+        WrongInput: a damaged source; the first in the order of the plan.
+        UserError: Ray does not start.
     """
     runs = [run._asdict() for run in plan.runs()]
     runner = ChunkRunner(plan, staging)
@@ -57,7 +58,7 @@ def run_chunks(plan: Plan, staging: Staging, workers: int, report: Callable[[int
         )
     errors = [result["error"] for result in sorted(results, key=lambda r: r["first"]) if result["error"]]
     if errors:
-        raise UserError(errors[0])
+        raise WrongInput(errors[0])
 
 
 def _cpus() -> int:

@@ -1,6 +1,7 @@
 """What makes molecules belong together, for splits that keep groups whole and audits that look for overlaps.
 
-identity   the first block of the InChIKey (one connectivity: stereoisomers, duplicates), else the id
+identity   the first block of the InChIKey (one connectivity: stereoisomers, duplicates), else the SMILES as
+           it stands, else the id
 scaffold   the Bemis-Murcko scaffold; molecules without rings or without a SMILES have none
 text       all text fields together, as the shards hold them; molecules without text have none
 """
@@ -18,6 +19,7 @@ from mmgnn_dist.chem.table import prefixed
 from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.data.hashing import draw, hash_strings
 from mmgnn_dist.data.shards import CONTEXT_FIELDS, ShardSet
+from mmgnn_dist.errors import UserError
 
 BLOCK = 14  # letters of an InChIKey that stand for the connectivity
 NONE = np.uint64(0)  # hash of what has no group
@@ -25,9 +27,33 @@ NONE = np.uint64(0)  # hash of what has no group
 
 def identities(shards: ShardSet) -> pa.Array:
     """The identity of each molecule, large_string [rows]."""
-    block = pc.utf8_slice_codeunits(shards.column("inchikey").combine_chunks(), 0, BLOCK)
     own = prefixed("id:", shards.column("id").combine_chunks())
-    return pc.if_else(block.is_valid(), block, own)
+    return pc.coalesce(*_structures(shards), own)
+
+
+def structures(shards: ShardSet) -> pa.Array:
+    """The identity of each molecule, large_string [rows]; null where nothing but an id is known."""
+    return pc.coalesce(*_structures(shards))
+
+
+def count_identities(shards: ShardSet) -> dict[str, int]:
+    """How many molecules are known by `inchikey`, `smiles`, `id` alone, and how many are `distinct`."""
+    block, smiles = _structures(shards)
+    by_key = len(block) - block.null_count
+    known = len(block) - pc.coalesce(block, smiles).null_count
+    return {
+        "inchikey": by_key,
+        "smiles": known - by_key,
+        "id": len(block) - known,
+        "distinct": pc.count_distinct(identities(shards)).as_py(),
+    }
+
+
+def _structures(shards: ShardSet) -> tuple[pa.Array, pa.Array]:
+    """(first block of the InChIKey, SMILES with a prefix) of each molecule, null where there is none."""
+    block = pc.utf8_slice_codeunits(shards.column("inchikey").combine_chunks(), 0, BLOCK)
+    fits = pc.match_substring_regex(block, f"^[A-Z]{{{BLOCK}}}$").fill_null(False)
+    return pc.if_else(fits, block, None), prefixed("smiles:", shards.column("smiles").combine_chunks())
 
 
 def scaffold_names(shards: ShardSet) -> pa.Array:
@@ -42,6 +68,9 @@ def scaffold_groups(shards: ShardSet) -> pa.Array:
     Molecules are of one group if they share a scaffold or an identity, or are so linked by others: tautomers
     of one InChIKey may have different scaffolds. A molecule without a scaffold is linked by its identity
     alone. The group is named by the first, in alphabetical order, of its identities.
+
+    Raises:
+        UserError: no molecule has a scaffold.
     """
     names = identities(shards).dictionary_encode()
     scaffold = scaffold_names(shards).dictionary_encode()
@@ -51,10 +80,14 @@ def scaffold_groups(shards: ShardSet) -> pa.Array:
     group = rank[names.indices.to_numpy()]
     links = [names.indices.to_numpy().astype(np.int64)]
     has = np.asarray(scaffold.indices.is_valid(), dtype=bool)
-    if has.any():
-        codes = scaffold.indices.fill_null(0).to_numpy().astype(np.int64)
-        own = len(scaffold.dictionary) + np.arange(len(codes))
-        links.append(np.where(has, codes, own))
+    if not has.any():
+        raise UserError(
+            f"{shards.path} has no scaffold, that is no SMILES of a molecule with rings: "
+            "take another kind of split"
+        )
+    codes = scaffold.indices.fill_null(0).to_numpy().astype(np.int64)
+    own = len(scaffold.dictionary) + np.arange(len(codes))
+    links.append(np.where(has, codes, own))
     while True:  # the smallest rank spreads over links until nothing changes
         before = group
         for link in links:

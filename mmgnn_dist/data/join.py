@@ -17,21 +17,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mmgnn_dist.chem.columns import check_columns
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.parquet import open_parquet
 from mmgnn_dist.chem.source import TEXT_COLUMNS, one_line
 from mmgnn_dist.chem.table import qm9_ids, strings
 from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.data.shards import CONTEXT_FIELDS, STRING_FIELDS
-from mmgnn_dist.errors import UserError
+from mmgnn_dist.data.stringindex import find_strings, index_strings
+from mmgnn_dist.errors import UserError, WrongInput
 from mmgnn_dist.files import atomic_path
 
 BLANK = pa.array(["", "None", "none", "nan", "NaN", "null", "NULL", "<NA>"], pa.large_string())
 NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
 BLOCK = 14  # letters of an InChIKey that stand for the connectivity
 FLAT = "UHFFFAOYSA"  # second block of a key without stereochemistry and isotopes
+MISFITS = (pa.ArrowException, TypeError, ValueError, AttributeError)  # of values that fit nothing
+KEYS = ("inchikey", "id", "gdb_idx")  # columns to join by
 JOINS = ("exact", "first block", "id")
 SEPARATOR = pa.scalar("\x1f", pa.large_string())
+CLEAN = frozenset((*TEXT_FIELDS, "field_sources"))  # columns of text in clean form
 SYNONYMS = pa.large_list(pa.large_string())
 
 
@@ -54,59 +59,89 @@ def clean_text(table: pa.Table, origin: str) -> pa.Table:
     return pa.table(columns)
 
 
-def stage_text(path: Path, to: Path) -> None:
-    """Write the table of text fields at `path` in clean form, with its keys, for the workers to map.
+def text_columns(path: Path) -> tuple[list[str], list[str]]:
+    """The columns by which the table of text fields at `path` is joined, and those of its text.
 
     Raises:
-        UserError: unreadable, without a key, or without any text field.
+        UserError: unreadable, without a key, without any text field, or with a column that is no text.
     """
     if not path.is_file():
         raise UserError(f"no file {path}: --text takes a Parquet file of text fields")
     schema, _ = open_parquet(path)
-    keys = [name for name in ("inchikey", "id", "gdb_idx") if name in schema.names]
+    keys = [name for name in KEYS if name in schema.names]
     if not keys:
-        raise UserError(f"{path} has no column to join by: inchikey, id or gdb_idx")
+        raise UserError(f"{path} has no column to join by: {', '.join(KEYS)}")
     fields = [name for name in TEXT_COLUMNS if name in schema.names]
     if not set(fields) & set(TEXT_FIELDS):
         raise UserError(f"{path} has no text field: use PubChem's names, {', '.join(TEXT_FIELDS)}")
+    check_columns(path, schema, [*keys, *fields])
+    return keys, fields
+
+
+def stage_text(path: Path, to: Path) -> None:
+    """Write the table of text fields at `path` in clean form, with its keys, for the workers to map.
+
+    Raises:
+        UserError: see `text_columns`; or a damaged table.
+    """
+    keys, fields = text_columns(path)
     try:
         table = pq.read_table(path, columns=[*keys, *fields])
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} is damaged ({one_line(error)}): get it anew") from None
+        raise WrongInput(f"{path} is damaged ({one_line(error)}): get it anew") from None
     absent = pa.nulls(table.num_rows, pa.large_string())
     ids = absent
-    if "id" in keys:
-        ids = _words(table["id"].combine_chunks())
-    elif "gdb_idx" in keys:
-        ids = qm9_ids(table["gdb_idx"])
-    staged = clean_text(table.select(fields), path.name)
-    inchikey = _words(table["inchikey"].combine_chunks()) if "inchikey" in keys else absent
-    staged = staged.append_column("key", inchikey).append_column("source_id", ids).combine_chunks()
+    try:
+        if "id" in keys:
+            ids = _words(table["id"].combine_chunks())
+        elif "gdb_idx" in keys:
+            ids = qm9_ids(table["gdb_idx"])
+        staged = clean_text(table.select(fields), path.name)
+        inchikey = _words(table["inchikey"].combine_chunks()) if "inchikey" in keys else absent
+    except MISFITS as error:
+        said = f"{type(error).__name__}: {one_line(error)}"
+        raise WrongInput(f"{path} gives no text ({said}): see what its columns hold") from None
+    staged = staged.append_column("key", inchikey).append_column("source_id", ids)
+    flat = np.asarray(pc.match_substring(inchikey, FLAT).fill_null(False), dtype=bool)
+    indices = (
+        index_strings(inchikey),
+        index_strings(_blocks(inchikey), first=flat),
+        index_strings(ids),
+    )
+    for name, (hashes, rows) in zip(JOINS, indices, strict=True):
+        staged = staged.append_column(f"{name} hash", pa.array(hashes))
+        staged = staged.append_column(f"{name} row", pa.array(rows))
+    staged = staged.combine_chunks()
     with atomic_path(to) as part, pa.ipc.new_file(str(part), staged.schema) as writer:
         writer.write_table(staged)
 
 
+def _blocks(keys: pa.Array) -> pa.Array:
+    return pc.utf8_slice_codeunits(keys, 0, BLOCK)
+
+
 class TextTable:
-    """A staged table of text fields, memory-mapped, with what its look-ups need."""
+    """A staged table of text fields, memory-mapped, with the indices that its look-ups need."""
 
     def __init__(self, path: Path):
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        self.key, self.id = (table[name].combine_chunks() for name in ("key", "source_id"))
-        self.fields = table.drop_columns(["key", "source_id"])
-        flat = np.asarray(pc.match_substring(self.key, FLAT).fill_null(False), dtype=bool)
-        self.order = pa.array(np.argsort(~flat, kind="stable"))
-        self.block = pc.utf8_slice_codeunits(self.key.take(self.order), 0, BLOCK)
+        columns = {name: table[name].combine_chunks() for name in table.column_names}
+        self.key, self.id = columns["key"], columns["source_id"]
+        self.fields = table.select([name for name in table.column_names if name in CLEAN])
+        self.index = {
+            name: (columns[f"{name} hash"].to_numpy(), columns[f"{name} row"].to_numpy()) for name in JOINS
+        }
 
     def find(self, molecules: Molecules) -> tuple[pa.Array, list[int]]:
         """(row of the table for each molecule, null where none; how many by each of `JOINS`)."""
-        exact = pc.index_in(molecules.inchikey, value_set=self.key, skip_nulls=True)
-        block = pc.index_in(
-            pc.utf8_slice_codeunits(molecules.inchikey, 0, BLOCK), value_set=self.block, skip_nulls=True
+        ways = (
+            (molecules.inchikey, self.key.take),
+            (_blocks(molecules.inchikey), lambda rows: _blocks(self.key.take(rows))),
+            (molecules.id, self.id.take),
         )
-        block = self.order.take(block).cast(pa.int32())
-        source_id = pc.index_in(molecules.id, value_set=self.id, skip_nulls=True)
-        found, counts = pa.nulls(len(molecules), pa.int32()), []
-        for candidate in (exact, block, source_id):
+        found, counts = pa.nulls(len(molecules), pa.int64()), []
+        for name, (asked, strings_of) in zip(JOINS, ways, strict=True):
+            candidate = find_strings(asked, *self.index[name], strings_of)
             before = found.null_count
             found = pc.coalesce(found, candidate)
             counts.append(before - found.null_count)

@@ -208,8 +208,8 @@ def print_overview(overview: dict[str, Any]) -> None:
         console.print(_table(title, [*columns, "plot"] if plotted else columns, body))
 
 
-def print_audit(overlaps: Sequence[Overlap]) -> None:
-    """Print overlaps as a table."""
+def print_audit(overlaps: Sequence[Overlap], by_id: int) -> None:
+    """Print overlaps as a table, and of how many molecules an id is all that is known."""
     from rich.console import Console
 
     columns = ["split", "fold", "by", "in", "also in", "groups", "molecules", "share"]
@@ -227,6 +227,8 @@ def print_audit(overlaps: Sequence[Overlap]) -> None:
         for o in overlaps
     ]
     Console().print(_table("Overlaps between parts", columns, body))
+    if by_id:
+        print(f"{by_id} molecules have neither InChIKey nor SMILES: whether parts share them cannot be told")
 
 
 def _table(title: str, columns: list[str], rows: list[list[str]]) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmgnn_dist.data.overview import summary, tables
+from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import write_text
 
 STYLE = """
@@ -40,7 +41,11 @@ WIDTH, HEIGHT, FOOT = 320, 140, 18
 
 
 def write_page(path: Path, overview: dict[str, Any]) -> None:
-    """Write the page of an overview (see `overview.look`)."""
+    """Write the page of an overview (see `overview.look`).
+
+    Raises:
+        UserError: it cannot be written there.
+    """
     parts = [f"<p>{escape(line)}</p>" for line in summary(overview)]
     if "missing" in overview["tokens"]:
         parts.append(f"<p>Tokens not counted: {escape(overview['tokens']['missing'])}</p>")
@@ -62,12 +67,15 @@ def write_page(path: Path, overview: dict[str, Any]) -> None:
     versions = ", ".join(f"{name} {version}" for name, version in overview["versions"].items())
     parts.append(f'<p class="soft">Made with {escape(versions)}.</p>')
     title = f"Shard set {escape(overview['name'])}"
-    write_text(
-        path,
+    page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'
-        f"<body><h1>{title}</h1>\n" + "\n".join(parts) + "\n</body></html>\n",
+        f"<body><h1>{title}</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
     )
+    try:
+        write_text(path, page)
+    except OSError as error:
+        raise UserError(f"--html {path} cannot be written ({error.strerror}): give another place") from None
 
 
 def _plots(named: list[tuple[str, dict[str, Any]]]) -> str:

@@ -16,7 +16,7 @@ import platform
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -30,17 +30,17 @@ import pyarrow.parquet as pq
 
 from mmgnn_dist import __version__
 from mmgnn_dist.chem.checks import EXCLUDED
-from mmgnn_dist.chem.targets import Target
 from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.chunks import Staging
 from mmgnn_dist.data.duplicates import drop_duplicates
 from mmgnn_dist.data.engine import run_chunks
+from mmgnn_dist.data.groups import count_identities
 from mmgnn_dist.data.join import JOINS, stage_text
-from mmgnn_dist.data.plan import Plan, make_plan
+from mmgnn_dist.data.plan import Learned, Plan, make_plan
 from mmgnn_dist.data.shards import KIND, MANIFEST, SCHEMA, ShardSet, read_manifest
-from mmgnn_dist.data.splits import make_split
+from mmgnn_dist.data.splits import PARTS, make_split
 from mmgnn_dist.data.summary import combine
-from mmgnn_dist.errors import UserError
+from mmgnn_dist.errors import UserError, WrongInput
 from mmgnn_dist.files import atomic_path, read_json, write_json
 
 Progress = Callable[[int, int, str], None]  # molecules done, of how many, what is being done
@@ -66,7 +66,8 @@ class PrepareResult:
         shards: number of shards.
         seconds: wall time, the start of Ray included.
         up_to_date: nothing was done, the set stood already.
-        lines: the same for the terminal; the last says how many were set aside.
+        notes: what the user should know of the sources.
+        lines: all of it for the terminal; the last says how many were set aside.
     """
 
     path: Path
@@ -74,6 +75,7 @@ class PrepareResult:
     shards: int
     seconds: float
     up_to_date: bool
+    notes: list[str]
     lines: list[str]
 
 
@@ -83,7 +85,7 @@ def prepare(
     text: list[Path] | None = None,
     data: DataConfig | None = None,
     progress: Progress | None = None,
-    expected: Sequence[Target] = (),
+    learned: Learned | None = None,
     around: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> PrepareResult:
     """Make a shard set, or continue one that was interrupted.
@@ -94,19 +96,19 @@ def prepare(
         text: Parquet tables of text fields to join, the most important first.
         data: `rows_per_shard`, `workers`, `units`, `providers`, `max_bad_fraction`.
         progress: called from a thread of its own with molecules done, all molecules and the present step.
-        expected: targets that the set has in any case, without labels where the sources have none.
+        learned: a model that is to be applied to the set, which then needs no labels and no split.
         around: joins a Ray cluster for the time that one is needed; else Ray is started on this machine.
 
     Raises:
-        UserError: wrong input, too many bad molecules, none left, or `to` holds something else. Nothing is
-            left behind then.
+        UserError: wrong input, too many bad molecules, none left, or `to` holds something else, of all of
+            which nothing is left behind; or Ray does not start, and the same command continues.
     """
     began = time.monotonic()
     data = data or DataConfig.model_validate({})
     report = progress or (lambda done, total, note: None)
     to = Path(to)
     report(0, 0, "counting the molecules of the sources")
-    plan = make_plan(sources, text or [], data, expected)
+    plan = make_plan(sources, text or [], data, learned)
     if to.exists():
         return _standing(plan, to, began)
     with _staging(to, plan) as staging:
@@ -121,7 +123,7 @@ def prepare(
         counts = _count(records)
         _judge(counts, data.max_bad_fraction)
         report(plan.rows, plan.rows, "manifest")
-        _finish(plan, staging, records, counts)
+        _finish(plan, staging, records, counts, split=learned is None)
         staging.final.rename(to)
     return _result(to, read_manifest(to), plan, time.monotonic() - began, up_to_date=False)
 
@@ -141,7 +143,7 @@ def _standing(plan: Plan, to: Path, began: float) -> PrepareResult:
 
 @contextmanager
 def _staging(to: Path, plan: Plan) -> Iterator[Staging]:
-    """The staging folder of this plan, locked; removed when done or when the user's input is wrong."""
+    """The staging folder of this plan, locked; removed when done or when the input is wrong."""
     folder = to.with_name(to.name + ".partial")
     about = folder / "plan.json"
     if folder.exists() and not (folder.is_dir() and (about.is_file() or not any(folder.iterdir()))):
@@ -167,7 +169,7 @@ def _staging(to: Path, plan: Plan) -> Iterator[Staging]:
             staging.final.mkdir(exist_ok=True)
             staging.records.mkdir(exist_ok=True)
             yield staging
-        except UserError:
+        except WrongInput:
             shutil.rmtree(folder)
             for place in made[1:]:
                 place.rmdir()
@@ -193,16 +195,18 @@ def _judge(counts: dict[str, Any], most: float) -> None:
     bad = counts["set_aside"] - counts["reasons"].get(EXCLUDED, 0)
     why = _reasons(counts)
     if not counts["kept"]:
-        raise UserError(f"no molecule is left of {counts['in']}: {why}")
+        raise WrongInput(f"no molecule is left of {counts['in']}: {why}")
     if bad > most * counts["in"]:
-        raise UserError(
+        raise WrongInput(
             f"{bad} of {counts['in']} molecules are bad, more than data.max_bad_fraction={most:g} allows: "
             f"{why}"
         )
 
 
-def _finish(plan: Plan, staging: Staging, records: list[dict[str, Any]], counts: dict[str, Any]) -> None:
-    """Write quarantine, manifest and the default split beside the shards."""
+def _finish(
+    plan: Plan, staging: Staging, records: list[dict[str, Any]], counts: dict[str, Any], split: bool
+) -> None:
+    """Write quarantine, manifest and, where there is something to split, the default split."""
     entries = []
     for chunk, record in enumerate(records):
         if record["entry"]["rows"]:
@@ -242,10 +246,11 @@ def _finish(plan: Plan, staging: Staging, records: list[dict[str, Any]], counts:
             "plan": plan.fingerprint,
         },
     }
+    shards = ShardSet(staging.final, manifest)
+    manifest["identities"] = count_identities(shards)
     write_json(staging.final / MANIFEST, manifest)
-    distinct = ShardSet.open(staging.final, verify=False)
-    if distinct.rows >= 3:
-        make_split(distinct)
+    if split and manifest["identities"]["distinct"] >= len(PARTS):
+        make_split(shards)
 
 
 def _versions() -> dict[str, str]:
@@ -269,15 +274,25 @@ def _result(
     to: Path, manifest: dict[str, Any], plan: Plan, seconds: float, up_to_date: bool
 ) -> PrepareResult:
     counts = manifest["counts"]
-    lines: list[str] = []
+    notes = [note for source in plan.sources for note in source.notes]
+    lines = list(notes)
     for source in plan.sources:
-        lines += source.notes
         if source.ignored:
             names = ", ".join(source.ignored)
             lines.append(f"{source.path.name}: columns {names} are not read (no data.units for them)")
     for table in manifest["text"]:
         found = ", ".join(f"{number} by {kind}" for kind, number in table["joined"].items())
         lines.append(f"{table['name']}: text found for {sum(table['joined'].values())} molecules ({found})")
+    known = manifest["identities"]
+    if known["id"]:
+        lines.append(
+            f"{known['id']} molecules have neither InChIKey nor SMILES: splits tell them apart by id alone, "
+            "so conformers of one of them may be in several parts"
+        )
+    if known["smiles"]:
+        lines.append(f"{known['smiles']} molecules without InChIKey go together by the text of their SMILES")
+    if known["distinct"] < len(PARTS):
+        lines.append(f"no split: {known['distinct']} distinct molecules, a split takes {len(PARTS)}")
     targets = ", ".join(f"{target['name']} [{target['unit']}]" for target in manifest["targets"])
     lines.append(f"targets: {targets}")
     shards = len(manifest["shards"])
@@ -289,4 +304,4 @@ def _result(
         lines.append(f"{to}: {size}, {seconds:.1f} s ({rate:,.0f} molecules/s)")
     aside = f" ({_reasons(counts)}), see quarantine.parquet" if counts["set_aside"] else ""
     lines.append(f"{counts['in']} in, {counts['kept']} kept, {counts['set_aside']} set aside{aside}")
-    return PrepareResult(to, counts, shards, seconds, up_to_date, lines)
+    return PrepareResult(to, counts, shards, seconds, up_to_date, notes, lines)

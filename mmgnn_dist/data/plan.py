@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from mmgnn_dist import __version__
+from mmgnn_dist.chem.identity import key_maker
 from mmgnn_dist.chem.rdkit_tools import rdkit_version
-from mmgnn_dist.chem.readers import find_sources
+from mmgnn_dist.chem.readers import check_readable, find_sources
 from mmgnn_dist.chem.source import Source, file_content
 from mmgnn_dist.chem.targets import TARGETS, Target
 from mmgnn_dist.config import DataConfig
+from mmgnn_dist.data.join import text_columns
 from mmgnn_dist.data.shards import SCHEMA
 from mmgnn_dist.errors import UserError
 
@@ -26,6 +27,19 @@ TASKS = 8  # chunks are handed out in runs, at least about so many, to decode ea
 RUN = 16  # chunks in a run, at most
 
 Segment = tuple[int, int, int]  # source, first row, rows
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A trained model, for which molecules are prepared.
+
+    Attributes:
+        targets: what it predicts; the set has them, whether a source has labels or not.
+        elements: symbols that its training part has, and a molecule may have; None: not known, so any.
+    """
+
+    targets: tuple[Target, ...]
+    elements: tuple[str, ...] | None
 
 
 class Run(NamedTuple):
@@ -47,6 +61,7 @@ class Plan:
         chunks: the segments that make each shard.
         rows_per_shard: the setting behind `chunks`.
         providers: who gives text fields, the most trusted first.
+        elements: symbols that a molecule may have; None: any.
         fingerprint: SHA-256 of all that decides the shards.
     """
 
@@ -56,6 +71,7 @@ class Plan:
     chunks: tuple[tuple[Segment, ...], ...]
     rows_per_shard: int
     providers: tuple[str, ...]
+    elements: tuple[str, ...] | None
     fingerprint: str
 
     @property
@@ -93,31 +109,28 @@ class Plan:
         return runs
 
 
-def make_plan(
-    sources: list[str], text: list[Path], data: DataConfig, expected: Sequence[Target] = ()
-) -> Plan:
+def make_plan(sources: list[str], text: list[Path], data: DataConfig, learned: Learned | None = None) -> Plan:
     """Look at the sources and decide the chunks.
 
     Args:
         sources, text, data: as `pipeline.prepare` takes them.
-        expected: targets that the set has whether a source has labels for them or not.
+        learned: the model that is to be applied; labels are not needed then, so `data.units` may name some
+            that no source has.
 
     Raises:
-        UserError: see `find_sources`; also no molecule or no target in any source.
+        UserError: see `find_sources` and `text_columns`; also no target in any source.
     """
-    found = find_sources(sources, data.units)
+    found = find_sources(sources, data.units, labelled=learned is None)
     for path in text:
-        if not path.is_file():
-            raise UserError(f"no file {path}: --text takes a Parquet file of text fields")
+        text_columns(path)
     if text and "table" not in data.providers:
         raise UserError(
             f"--text {text[0]} is given, but data.providers={data.providers} has no 'table': add it"
         )
-    if not sum(source.rows for source in found):
-        raise UserError(f"no molecule in {', '.join(sources)}")
-    by_name = {target.name: target for target in expected}
+    by_name = {target.name: target for target in learned.targets} if learned else {}
     by_name |= {target.name: target for source in found for _, target, _ in source.targets}
     if not by_name:
+        check_readable(found)
         ignored = sorted({column for source in found for column in source.ignored})
         hint = f" (columns without a unit: {', '.join(ignored)})" if ignored else ""
         notes = "".join(f"; {note}" for source in found for note in source.notes)
@@ -133,12 +146,13 @@ def make_plan(
         "text": [[path.name, *file_content(path)] for path in text],
         "rows_per_shard": data.rows_per_shard,
         "providers": [f"rdkit {rdkit_version()}" if name == "rdkit" else name for name in data.providers],
+        "keys": key_maker(),
         "targets": [
             [column, target.name, target.unit, factor]
             for source in found
             for column, target, factor in source.targets
         ],
-        **({"expected": [target.name for target in expected]} if expected else {}),
+        **({"learned": [[target.name for target in learned.targets], learned.elements]} if learned else {}),
     }
     fingerprint = hashlib.sha256(json.dumps(decides).encode()).hexdigest()
     chunks = _chunks([source.rows for source in found], data.rows_per_shard)
@@ -149,6 +163,7 @@ def make_plan(
         chunks,
         data.rows_per_shard,
         tuple(data.providers),
+        learned.elements if learned else None,
         fingerprint,
     )
 

@@ -23,6 +23,7 @@ from mmgnn_dist.files import atomic_path, read_json, sha256
 
 KIND = "mmgnn-shards"
 SCHEMA = 1
+ESSENTIAL = ("shards", "rows", "targets")  # entries of every manifest
 MANIFEST = "manifest.json"
 CONTEXT_FIELDS = (
     "molecular_weight", "xlogp", "h_bond_donor_count", "h_bond_acceptor_count",
@@ -195,7 +196,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of the shard set in folder `path`.
 
     Raises:
-        UserError: no such folder, not a shard set, a newer schema.
+        UserError: no such folder, not a shard set, a newer schema, an incomplete manifest.
     """
     if not path.is_dir():
         raise UserError(f"no shard set at {path}: make one with 'mmgnn data prepare SOURCE --to {path}'")
@@ -212,6 +213,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} has schema {manifest['schema']}, this program knows up to {SCHEMA}: update mmgnn_dist"
         )
+    if absent := [name for name in ESSENTIAL if name not in manifest]:
+        raise UserError(f"{file} lacks {', '.join(absent)}: {REDO}")
     return manifest
 
 

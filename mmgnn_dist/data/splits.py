@@ -1,9 +1,10 @@
 """Stored splits: which molecule trains, validates or tests, by id and for every fold.
 
-Molecules of one identity (the first block of the InChIKey, so stereoisomers and duplicates) stay together,
-in a scaffold split also those of one scaffold. The order in which groups are dealt out comes from a seeded
-hash of the identity, so a split does not depend on how the molecules are ordered or sharded. A split by size
-trains on the smaller molecules, validates on larger ones and tests on the largest; no size is in two parts.
+Molecules of one identity (the first block of the InChIKey, so stereoisomers and duplicates; see `groups`)
+stay together, in a scaffold split also those of one scaffold. The order in which groups are dealt out comes
+from a seeded hash of the identity, so a split does not depend on how the molecules are ordered or sharded. A
+split by size trains on the smaller molecules, validates on larger ones and tests on the largest; no size is
+in two parts.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ def make_split(
         may be added to one.
 
     Raises:
-        UserError: unknown kind or group, wrong number of folds or name, too few molecules, or another split
-            has this name: runs may have learned from it.
+        UserError: unknown kind or group, wrong number of folds, seed or name, too few molecules, or another
+            split has this name: runs may have learned from it.
     """
     name = kind if name is None else name
     if kind not in KINDS:
@@ -75,6 +76,8 @@ def make_split(
         raise UserError(f"a {kind} split keeps identities together: leave --group {group} out")
     if kind == "size" and folds != 1:
         raise UserError(f"a size split has one fold, not {folds}")
+    if not 0 <= seed < 2**63:
+        raise UserError(f"the seed of a split is a whole number from 0 to 2^63 - 1, not {seed}")
     keys = _keys(shards, kind, group)
     names, codes = keys.dictionary, keys.indices.to_numpy()
     if len(names) < max(folds, len(PARTS)):
@@ -121,7 +124,7 @@ def load_split(shards: ShardSet, name: str, fold: int = 0) -> dict[str, np.ndarr
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError):
-        raise UserError(f"{path} cannot be read: make it again with 'mmgnn data split'") from None
+        raise _unreadable(path) from None
     folds = sum(column.startswith("fold_") for column in table.column_names)
     column = f"fold_{fold}"
     if "id" not in table.column_names or not folds:
@@ -171,16 +174,24 @@ def split_names(shards: ShardSet) -> list[str]:
 
 
 def split_folds(shards: ShardSet, name: str) -> int:
-    """Number of folds of a split; 1 for one that is not there (`load_split` says so)."""
+    """Number of folds of a split; 1 for one that is not there (`load_split` says so).
+
+    Raises:
+        UserError: it cannot be read.
+    """
     path = shards.path / "splits" / f"{name}.parquet"
     if not path.is_file():
         return 1
-    return max(sum(column.startswith("fold_") for column in pq.read_schema(path).names), 1)
+    return max(sum(column.startswith("fold_") for column in _schema(path).names), 1)
 
 
 def split_info(shards: ShardSet, name: str) -> dict[str, Any]:
-    """How a stored split was made: kind, seed, folds, group (empty for one made by hand)."""
-    metadata = pq.read_schema(shards.path / "splits" / f"{name}.parquet").metadata or {}
+    """How a stored split was made: kind, seed, folds, group (empty for one made by hand).
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    metadata = _schema(shards.path / "splits" / f"{name}.parquet").metadata or {}
     return dict(json.loads(metadata.get(METADATA, b"{}")))
 
 
@@ -202,6 +213,17 @@ def _stands(shards: ShardSet, name: str, drawn: list[np.ndarray]) -> int:
             f"--name of its own, or remove {shards.path / 'splits' / name}.parquet if no run needs it"
         )
     return folds
+
+
+def _schema(path: Path) -> pa.Schema:
+    try:
+        return pq.read_schema(path)
+    except (pa.ArrowException, OSError):
+        raise _unreadable(path) from None
+
+
+def _unreadable(path: Path) -> UserError:
+    return UserError(f"{path} cannot be read: make it again with 'mmgnn data split', or remove it")
 
 
 def _keys(shards: ShardSet, kind: str, group: str) -> pa.DictionaryArray:

@@ -34,7 +34,6 @@ class References:
         extent_ref: float64 [T, 119], per element and Å^2 from the centre of mass; zero but for r2.
         mean: of the residual in the training part, float64 [T].
         std: of the residual in the training part, float64 [T]; 1 where the residual is constant.
-        unseen: symbols of elements that the shard set has and the training part has not.
     """
 
     targets: list[str]
@@ -43,7 +42,6 @@ class References:
     extent_ref: np.ndarray
     mean: np.ndarray
     std: np.ndarray
-    unseen: list[str]
 
 
 def composition(shards: ShardSet, rows: np.ndarray) -> np.ndarray:
@@ -66,6 +64,25 @@ def extents(shards: ShardSet, rows: np.ndarray) -> np.ndarray:
         moment = np.stack([np.bincount(molecule, mass * axis, len(local)) for axis in pos.T], axis=1)
         centre = moment / np.bincount(molecule, mass, len(local))[:, None]
         result[chosen] = _by_element(molecule, z, len(local), np.square(pos - centre[molecule]).sum(axis=1))
+    return result
+
+
+def elements(shards: ShardSet, rows: np.ndarray) -> list[str]:
+    """Symbols of the elements of the given global rows, by atomic number."""
+    present = np.zeros(MAX_Z + 1, bool)
+    for _, shard, local in visits(shards, rows):
+        present[shard.z[_atoms(shard, local)[0]]] = True
+    return [SYMBOLS[z] for z in np.flatnonzero(present)]
+
+
+def with_other_elements(shards: ShardSet, rows: np.ndarray, known: list[str]) -> np.ndarray:
+    """Which of the given global rows have an atom of an element that is not among `known`, bool [R]."""
+    other = np.ones(MAX_Z + 1, bool)
+    other[[SYMBOLS.index(symbol) for symbol in known]] = False
+    result = np.zeros(len(rows), bool)
+    for chosen, shard, local in visits(shards, rows):
+        atoms, molecule = _atoms(shard, local)
+        result[chosen[molecule[other[shard.z[atoms]]]]] = True
     return result
 
 
@@ -135,9 +152,7 @@ def fit_references(shards: ShardSet, rows: np.ndarray, targets: list[str]) -> Re
         spread = residual.std()
         # where composition alone gives the target, what is left is rounding: no scale to divide by
         std[place] = spread if spread > 1e-12 * max(np.abs(y[labelled, place]).max(), 1e-300) else 1.0
-    present = {symbol for z, symbol in enumerate(SYMBOLS) if counts[:, z].any()}
-    unseen = [symbol for symbol in shards.manifest["elements"] if symbol not in present]
-    return References(list(targets), kinds, atom_ref, extent_ref, mean, std, unseen)
+    return References(list(targets), kinds, atom_ref, extent_ref, mean, std)
 
 
 def baselines(

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mmgnn_dist.chem.identity import INCHIKEY
 from mmgnn_dist.chem.parquet import open_parquet
-from mmgnn_dist.chem.pubchem.lookup import INCHIKEY
 from mmgnn_dist.chem.source import one_line
 from mmgnn_dist.chem.table import strings
 from mmgnn_dist.config import TEXT_FIELDS

@@ -7,6 +7,7 @@ What cannot be read is set aside with its reason beside the table, as in a prepa
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,18 +16,21 @@ from typing import Any
 
 import numpy as np
 
+from mmgnn_dist.chem.checks import UNSEEN
 from mmgnn_dist.chem.targets import target_for
 from mmgnn_dist.data.pipeline import prepare
+from mmgnn_dist.data.plan import Learned
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json
 from mmgnn_dist.predict.bundle import open_bundle
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.train.evaluate import Predictions
-from mmgnn_dist.train.export import ABOUT
+from mmgnn_dist.train.export import ABOUT, OLD
 from mmgnn_dist.train.session import apply_export
-from mmgnn_dist.train.setup import open_inputs
+from mmgnn_dist.train.setup import Inputs, open_inputs
 
 FORMATS = (".parquet", ".csv")
+FAR = 0.5  # of the training set's share of molecules with a text, below which it is told
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,14 @@ class Outcome:
     Attributes:
         out: the table. units: of each target. counts: molecules `in`, `kept` and `set_aside`, with `reasons`.
         aside: what was set aside, None if nothing was.
+        notes: lines on the sources, and on what the model was trained on and these molecules are not.
     """
 
     out: Path
     units: dict[str, str]
     counts: dict[str, Any]
     aside: Path | None
+    notes: list[str]
 
 
 def predict_molecules(
@@ -55,20 +61,27 @@ def predict_molecules(
         out: table to write, `.parquet` or `.csv`: `id`, the targets in their units, `gate` if there is one.
         overrides: of the recipe, such as data.units or data.workers. quiet: no progress.
 
+    Text comes from the providers that the training set had, unless `overrides` names others. Molecules with
+    elements on which the model was not trained are set aside.
+
     Raises:
-        UserError: no trained model there, sources that cannot be read, no molecule left, or a wrong suffix.
+        UserError: no trained model there, sources that cannot be read, no molecule left, a wrong suffix, or
+            a place that cannot be written to.
     """
     if out.suffix not in FORMATS:
         raise UserError(f"{out}: tables are written as {' or '.join(FORMATS)}")
     recipe = open_bundle(run, overrides)
-    units = read_json(run / "export" / ABOUT)["units"]
-    data = recipe.data.model_copy(update={"max_bad_fraction": 1.0})  # all that is set aside is told
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".predict-", dir=out.parent) as temporary:
+    about = read_json(run / "export" / ABOUT)
+    units, known = about["units"], about.get("learned_from", {})
+    update: dict[str, Any] = {"max_bad_fraction": 1.0}  # all that is set aside is told
+    if known.get("providers") and not any(word.startswith("data.providers=") for word in overrides):
+        update["providers"] = known["providers"]
+    data = recipe.data.model_copy(update=update)
+    targets = tuple(target_for(name, unit)[0] for name, unit in units.items())
+    with TemporaryDirectory(prefix=".predict-", dir=_writable(out)) as temporary:
         place = Path(temporary) / "shards"
         with Progress("predict", quiet) as progress:
-            expected = [target_for(name, unit)[0] for name, unit in units.items()]
-            result = prepare(sources, place, text, data, progress, expected)
+            result = prepare(sources, place, text, data, progress, Learned(targets, known.get("elements")))
             there = recipe.model_copy(update={"data": data.model_copy(update={"shards": place})})
             inputs = open_inputs(there, whole=True)
             found = apply_export(run, inputs, progress)
@@ -77,7 +90,37 @@ def predict_molecules(
         if result.counts["set_aside"]:
             aside = out.with_name(f"{out.stem}.set_aside.parquet")
             shutil.copyfile(place / "quarantine.parquet", aside)
-    return Outcome(out, units, result.counts, aside)
+    notes = [*result.notes, *([] if known else [OLD])]
+    if result.counts["reasons"].get(UNSEEN):
+        notes.append(f"elements that the model was trained on: {', '.join(known['elements'])}")
+    notes += _missing_text(inputs, known.get("coverage", {}))
+    return Outcome(out, units, result.counts, aside, notes)
+
+
+def _writable(out: Path) -> Path:
+    """The folder nearest to `out` that exists, for what is there meanwhile; `out` is made at the end."""
+    folder = next(place for place in out.absolute().parents if place.exists())
+    if out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"{out} cannot be written: give another place for -o")
+    return folder
+
+
+def _missing_text(inputs: Inputs, trained: dict[str, float]) -> list[str]:
+    """A line on the text that the model reads and that far fewer of the molecules have than in training."""
+    if inputs.files is None:
+        return []
+    here = inputs.shards.manifest["coverage"]
+    shares = {
+        name: (here[name] / inputs.shards.rows, trained.get(name, 0.0)) for name in inputs.recipe.text.fields
+    }
+    scarce = [
+        f"{name} {now:.0%} ({then:.0%} in training)"
+        for name, (now, then) in shares.items()
+        if now < FAR * then
+    ]
+    if not scarce:
+        return []
+    return [f"molecules with text: {', '.join(scarce)}; tables of text are joined by --text"]
 
 
 def _write(out: Path, ids: np.ndarray, targets: list[str], found: Predictions) -> None:

@@ -17,7 +17,9 @@ def add_predict(verbs: Any) -> None:
     predict.add_argument("run", type=Path, metavar="RUN", help="run directory, or a folder of 'mmgnn export'")
     predict.add_argument("sources", nargs="+", metavar="SOURCE", help="as 'data prepare' takes them")
     predict.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help=".parquet or .csv")
-    predict.add_argument("--text", type=Path, nargs="+", default=[], metavar="FILE", help="tables of text")
+    predict.add_argument(
+        "--text", type=Path, action="append", default=[], metavar="FILE", help="table of text"
+    )
     predict.add_argument("--set", nargs="+", default=[], metavar="key=value", help="override the recipe")
     predict.add_argument("--json", action="store_true", help="print one JSON object")
     predict.set_defaults(action=_predict)
@@ -36,10 +38,13 @@ def _predict(arguments: argparse.Namespace) -> int:
     )
     if arguments.json:
         aside = str(done.aside) if done.aside else None
-        print(json.dumps({"out": str(done.out), "units": done.units, **done.counts, "aside": aside}))
+        told = {"out": str(done.out), "units": done.units, **done.counts, "aside": aside, "notes": done.notes}
+        print(json.dumps(told))
         return EXIT_DONE
     counts, units = done.counts, ", ".join(f"{name} in {unit}" for name, unit in done.units.items())
     print(f"{counts['in']} in, {counts['kept']} predicted, {counts['set_aside']} set aside")
+    for note in done.notes:
+        print(note)
     if done.aside:
         print(f"set aside, with reasons: {done.aside}")
     print(f"{done.out}: {units}")

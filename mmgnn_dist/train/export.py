@@ -2,7 +2,8 @@
 
     export/model.safetensors   averaged weights of the best validation, with the scaler
     export/model.json          step and score, targets with their units, the backbone (as wide as
-                               `width_matched` made it), the encoder that frozen weights come from
+                               `width_matched` made it), the encoder that frozen weights come from, and
+                               what it has learned from: elements, providers and coverage of text
 
 Frozen weights of the language model are named (encoder, revision, checksum), not copied.
 """
@@ -13,10 +14,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mmgnn_dist.config import ModelConfig, Recipe
 from mmgnn_dist.data.encoder_files import EncoderFiles
+from mmgnn_dist.data.shards import ShardSet
+from mmgnn_dist.data.stats import elements, with_other_elements
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json, sha256, write_json
 from mmgnn_dist.models.fused import FusedModel, TextSource
@@ -24,6 +28,7 @@ from mmgnn_dist.models.partition import held, part_of, released, wholes
 from mmgnn_dist.models.readout import Scaler
 
 WEIGHTS, ABOUT = "model.safetensors", "model.json"
+OLD = "the model was exported by an older version: it does not say on which elements it was trained"
 
 
 def _frozen(model: FusedModel) -> set[str]:
@@ -51,6 +56,39 @@ def export_model(
     with atomic_path(folder / WEIGHTS) as part:
         save_file(tensors, part)
     write_json(folder / ABOUT, {**about, "sha256": sha256(folder / WEIGHTS)})
+
+
+def learned_from(shards: ShardSet, rows: np.ndarray) -> dict[str, Any]:
+    """What a model knows of molecules: elements of the training part; who gave text, to which share of them.
+
+    Args:
+        shards: the shard set. rows: global rows of the training part.
+    """
+    manifest = shards.manifest
+    return {
+        "elements": elements(shards, rows),
+        "providers": manifest.get("prepare", {}).get("providers"),
+        "coverage": {name: count / shards.rows for name, count in manifest.get("coverage", {}).items()},
+    }
+
+
+def unseen_elements(about: dict[str, Any], shards: ShardSet, rows: np.ndarray) -> str | None:
+    """A line on the molecules that have elements on which a model was not trained, None where there is none.
+
+    Args:
+        about: of the export. shards: the shard set. rows: global rows that it is tested on.
+    """
+    if "learned_from" not in about:
+        return OLD
+    known = about["learned_from"]["elements"]
+    other = rows[with_other_elements(shards, rows, known)]
+    if not len(other):
+        return None
+    symbols = [symbol for symbol in elements(shards, other) if symbol not in known]
+    return (
+        f"{len(other)} of {len(rows)} molecules have {', '.join(symbols)}, which the training part has not: "
+        "errors on them are those of weights that were never trained"
+    )
 
 
 def encoder_identity(files: EncoderFiles | None) -> dict[str, str | None] | None:

@@ -33,7 +33,14 @@ from mmgnn_dist.train.deadline import Deadline
 from mmgnn_dist.train.ema import Average
 from mmgnn_dist.train.engine import BatchPlan, deepspeed_config, make_engine, shared_out
 from mmgnn_dist.train.evaluate import predict
-from mmgnn_dist.train.export import encoder_identity, export_model, fingerprint, load_export
+from mmgnn_dist.train.export import (
+    encoder_identity,
+    export_model,
+    fingerprint,
+    learned_from,
+    load_export,
+    unseen_elements,
+)
 from mmgnn_dist.train.guards import Watch
 from mmgnn_dist.train.journal import Journal
 from mmgnn_dist.train.loop import Parts, State, Trainer
@@ -174,11 +181,13 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
     }  # fmt: skip
     saver = Saver(folder / "checkpoints", engine, ranks, train.keep_checkpoints, about)
 
+    learned = learned_from(shards, inputs.split["train"])
+
     def export(best: State) -> None:
         export_model(folder / "export", model, scaler, {
             "step": best.step, "score": best.best, "targets": inputs.metrics, "backbone": backbone,
             "encoder": encoder, "units": dict(zip(recipe.targets, inputs.units, strict=True)),
-            "kinds": dict(zip(recipe.targets, inputs.kinds, strict=True)),
+            "kinds": dict(zip(recipe.targets, inputs.kinds, strict=True)), "learned_from": learned,
         }, ranks.first)  # fmt: skip
 
     parts = Parts(
@@ -231,6 +240,8 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
             "precision": "bf16" if autocast else "fp32", **size, **prints,
         }  # fmt: skip
         write_results(folder, inputs, found_test, facts)
+        if told := unseen_elements(about_best, shards, found_test.rows):
+            progress.say(told)
         parts.write("end", step=state.step, **read_json(folder / METRICS)["metrics"])
     if sink:
         sink.finish(read_json(folder / METRICS) if finished else None)

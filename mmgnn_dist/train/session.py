@@ -12,7 +12,7 @@ from mmgnn_dist.errors import EXIT_DONE, UserError
 from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.train.evaluate import Predictions, named_errors, predict
-from mmgnn_dist.train.export import load_export
+from mmgnn_dist.train.export import ABOUT, load_export, unseen_elements
 from mmgnn_dist.train.launch import launch
 from mmgnn_dist.train.origin import METRICS, refuse_changed
 from mmgnn_dist.train.plots import draw_comparison
@@ -100,6 +100,8 @@ def evaluate_run(folder: Path, data: Path | None, as_json: bool) -> dict[str, fl
     inputs = open_inputs(recipe, whole=data is not None)
     with Progress("evaluate", quiet=as_json) as progress:
         found = apply_export(folder, inputs, progress)
+        if told := unseen_elements(read_json(folder / "export" / ABOUT), inputs.shards, found.rows):
+            progress.say(told)
     metrics = named_errors("test", inputs.metrics, found.mae())
     if data is not None:
         place = folder / "evaluations" / data.name

@@ -31,9 +31,7 @@ def account(made):
     try:
         [source] = find_sources([str(made.path)], {column: "eV"} if column else {})
     except UserError as error:
-        if "no source has it" not in str(error):
-            return str(error)
-        [source] = find_sources([str(made.path)], {})
+        return str(error)
     order = [target.name for _, target, _ in source.targets]
     stream = source.stream(0)
     reasons = []

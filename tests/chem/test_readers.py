@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -77,6 +79,44 @@ def test_wrong_tables_are_the_users_error(columns, save, change, units, message)
     path = save({name: values for name, values in made.items() if values is not None})
     with pytest.raises(UserError, match=message):
         find_sources([str(path)], units)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "says"),
+    [
+        ("positions", ["[0, 0, 0]"] * 4, "'positions' is string, and has to be lists of coordinates"),
+        ("positions", [{"x": 0.0}] * 4, "'positions' is struct<x: double>, and"),
+        ("atomic_numbers", ["[1, 1]"] * 4, "has to be lists of atomic numbers or symbols"),
+        ("id", [["a"]] * 4, "'id' is list<"),
+        ("synonyms", [1, 2, 3, 4], "has to be lists of strings, or JSON lists"),
+        ("synonyms", [[1]] * 4, "has to be lists of strings, or JSON lists"),
+        ("iupac_name", [["a"]] * 4, "has to be strings or numbers"),
+        ("tpsa", [[1.0]] * 4, "has to be numbers, also as strings"),
+        ("field_sources", [{"a": 1}] * 4, "'field_sources' is struct<a: int64>, and has to be strings"),
+        ("uncharacterized", ["no"] * 4, "has to be true or false"),
+    ],
+)
+def test_columns_of_a_wrong_type_are_refused_before_any_work(columns, save, column, values, says):
+    made = columns(4) | {column: values}
+    if column == "uncharacterized":
+        made |= {name: [1.0] * 4 for name in ("A", "B", "C")} | {"gdb_idx": [1, 2, 3, 4]}
+    with pytest.raises(UserError, match=re.escape(says)):
+        find_sources([str(save(made))], UNITS)
+
+
+def test_ids_that_are_numbers(columns, save):
+    """Floats that are whole are ids as people write them; the others keep their digits, and NaN is none."""
+    made = columns(6) | {"id": [0.0, 0.1, 0.25, float("nan"), None, 12.0]}
+    [source] = find_sources([str(save(made))], UNITS)
+    molecules = source.convert(source.stream(0).read(6), 0, list(UNITS))
+    assert molecules.id.to_pylist() == ["0", "0.1", "0.25", None, None, "12"]
+    assert [REASONS[code] for code in check(molecules)] == ["", "", "", "no id", "no id", ""]
+
+
+def test_targets_that_no_float_holds_are_rounded(columns, save):
+    made = columns(2) | {"gap": [2**53 + 1, 3]}
+    [source] = find_sources([str(save(made))], UNITS)
+    assert source.convert(source.stream(0).read(2), 0, ["gap", "energy"]).y[:, 0].tolist() == [2.0**53, 3.0]
 
 
 def test_wrong_files_are_the_users_error(tmp_path):

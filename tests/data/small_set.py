@@ -36,7 +36,7 @@ def make_set(
         names = [NAMES[i] if i < len(NAMES) else None for i in rng.integers(0, len(NAMES) + 3, size)]
         columns = {
             "id": [f"m{number}_{i}" for i in range(size)],
-            "smiles": ["C"] * size,
+            "smiles": [None] * size,
             "inchikey": [None] * size,
             "z": pa.LargeListArray.from_arrays(ptr, pa.array(rng.integers(1, 10, ptr[-1]), pa.uint8())),
             "pos": pa.LargeListArray.from_arrays(

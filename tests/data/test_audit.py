@@ -73,6 +73,13 @@ def test_a_planted_identity_fails(ray_once, columns, save, tmp_path, capsys):
     assert run(capsys, tmp_path / "set", "--max-identity", "0.5")[0] == 0
 
 
+def test_a_split_that_cannot_be_read_is_one_line(shards, capsys):
+    (shards.path / "splits" / "mine.parquet").write_bytes(b"no parquet")
+    for verb in ("audit", "inspect"):
+        assert main(["data", verb, str(shards.path)]) == 2
+        assert "mine.parquet cannot be read: make it again" in capsys.readouterr().err
+
+
 def test_thresholds_and_fields(shards, capsys):
     code, _, err = run(capsys, shards.path, "--max-scaffold", "0.01")
     assert code == 2 and "scaffold" in err

@@ -51,6 +51,15 @@ def test_nothing_is_written_into_the_set(sample_shards, tmp_path, capsys):
     assert sorted(shards.path.rglob("*")) == before
 
 
+def test_a_page_that_cannot_be_written_is_one_line(sample_shards, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for page in (tmp_path / "file" / "page.html", tmp_path):
+        code, _, err = run(capsys, sample_shards.path, "--html", page)
+        assert (
+            code == 2 and err.startswith(f"mmgnn: --html {page} cannot be written") and err.count("\n") == 1
+        )
+
+
 class Tags(HTMLParser):
     def __init__(self):
         super().__init__()

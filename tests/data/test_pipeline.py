@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mmgnn_dist.cli import main
 from mmgnn_dist.config import DataConfig
-from mmgnn_dist.data import duplicates
+from mmgnn_dist.data import duplicates, pipeline
 from mmgnn_dist.data.pipeline import prepare
 from mmgnn_dist.data.shards import ShardSet
 from mmgnn_dist.errors import UserError
@@ -189,6 +190,34 @@ def test_a_damaged_file_is_the_users_error(columns, save, tmp_path):
     assert not list(tmp_path.glob("set*"))
 
 
+def test_values_that_are_no_such_thing_are_one_line(columns, save, tmp_path, capsys):
+    made = columns(60)
+    made["id"] = [name.encode() for name in made["id"][:-1]] + [b"\xff"]
+    path = save(made, units='{"energy": "eV", "gap": "eV"}')
+    words = ["data", "prepare", str(path), "--to", str(tmp_path / "set"), "data.rows_per_shard=50"]
+    assert main(words) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith(f"mmgnn: {path}, rows 30 to 59 (chunk 1), give no molecules (ArrowInvalid")
+    assert not list(tmp_path.glob("set*"))
+
+
+def test_what_is_staged_outlives_a_fault_of_the_machine(columns, save, tmp_path, monkeypatch):
+    path, to = save(columns(200)), tmp_path / "set"
+    work = pipeline.run_chunks
+
+    def fail_at_the_end(*given):
+        work(*given)
+        raise UserError("Ray does not start on this machine: run the same command again")
+
+    monkeypatch.setattr(pipeline, "run_chunks", fail_at_the_end)
+    with pytest.raises(UserError, match="the same command"):
+        prepare([str(path)], to, data=settings())
+    staged = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "set.partial/set").iterdir()}
+    monkeypatch.setattr(pipeline, "run_chunks", work)
+    prepare([str(path)], to, data=settings())
+    assert len(staged) == 4 and staged.items() <= {f.name: f.stat().st_mtime_ns for f in to.iterdir()}.items()
+
+
 def test_hash_collisions_cost_no_molecule(planted, tmp_path, monkeypatch):
     prepare([str(planted[0])], tmp_path / "honest", data=settings())
     monkeypatch.setattr(duplicates, "hash_strings", lambda column: np.zeros(len(column), np.uint64))
@@ -311,7 +340,13 @@ def test_of_several_text_tables_the_first_wins_field_by_field(columns, save, tmp
 
 @pytest.mark.parametrize(
     ("table", "message"),
-    [({"title": ["x"]}, "no column to join by"), ({"id": ["x"]}, "no text field"), (None, "no file")],
+    [
+        ({"title": ["x"]}, "no column to join by"),
+        ({"id": ["x"]}, "no text field"),
+        (None, "no file"),
+        ({"id": ["x"], "tpsa": [[1.0]]}, "'tpsa' is list<.*has to be numbers"),
+        ({"id": [b"\xff"], "tpsa": [1.0]}, "text.parquet gives no text .ArrowInvalid"),
+    ],
 )
 def test_wrong_text_tables_are_the_users_error(columns, save, tmp_path, table, message):
     text = save(table, "text.parquet") if table else Path("absent.parquet")

@@ -74,6 +74,10 @@ def test_what_is_no_shard_set_is_told(copy, tmp_path):
         (copy / "manifest.json").write_text(json.dumps(manifest | change))
         with pytest.raises(UserError, match=message):
             ShardSet.open(copy)
+    for name in ("shards", "rows", "targets"):
+        (copy / "manifest.json").write_text(json.dumps({k: v for k, v in manifest.items() if k != name}))
+        with pytest.raises(UserError, match=f"lacks {name}: prepare the molecules again"):
+            ShardSet.open(copy)
     (copy / "manifest.json").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
         ShardSet.open(copy)

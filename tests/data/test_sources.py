@@ -1,6 +1,8 @@
 """Every form of source through the real preparation, against independent readings of the same files."""
 
+import io
 import json
+import tarfile
 
 import numpy as np
 import pyarrow as pa
@@ -170,6 +172,7 @@ def test_qm9_as_pyg_has_it(qm9_rows, tmp_path, listed):
     shards, result = made(path.parent if listed else path, tmp_path / "set")
     expected = {"unreadable record": 1} | ({"uncharacterized": 2} if listed else {})
     assert result.counts["in"] == len(qm9_rows) and result.counts["reasons"] == expected
+    assert any("advise against, those in it are kept" in line for line in result.lines) != listed
     rows = [row for row in qm9_rows[:-1] if not (listed and row["gdb_idx"] in (23, 25))]
     assert shards.ids().tolist() == [f"dsgdb9nsd_{row['gdb_idx']:06d}" for row in rows]
     assert targets(shards)["gap"] == pytest.approx(
@@ -311,6 +314,25 @@ def test_sd_files(conformers, tmp_path, version):
 SMILES = ["CCO", "c1ccccc1", "C[C@H](N)C(=O)O", "not a molecule", "OCC", "B(O)O", "", "CC(=O)O", "C1CC1N"]
 
 
+def test_sd_records_without_their_hydrogens_are_no_geometries(conformers, tmp_path):
+    """Heavy atoms alone, and a drawing whose header does not say so; a record without bonds is not judged."""
+    from rdkit import Chem
+
+    path = tmp_path / "some.sdf"
+    flat = Chem.MolFromSmiles("CCO")
+    Chem.rdDepictor.Compute2DCoords(flat)
+    drawn = Chem.MolToMolBlock(flat).replace("          2D", "          3D")
+    bare = Chem.MolToMolBlock(Chem.RemoveHs(conformers[0]))
+    loose = "loose\n  x                  3D\n\n  2  0  0  0  0  0  0  0  0  0999 V2000\n"
+    loose += "    0.0000    0.0000    0.0000 O   0  0\n    0.0000    0.0000    1.2000 O   0  0\nM  END\n"
+    blocks = [Chem.MolToMolBlock(conformers[0]), bare, drawn, loose]
+    path.write_text("".join(block + ">  <energy>\n1\n\n$$$$\n" for block in blocks))
+    _, result = made(path, tmp_path / "set", {"energy": "eV"})
+    assert result.counts["kept"] == 2 and result.counts["reasons"] == {"missing hydrogens": 2}
+    details = [detail for _, detail in quarantine(tmp_path / "set").values()]
+    assert "6 by its bonds: add them, or give XYZ" in details
+
+
 @pytest.mark.parametrize("name", ["table.csv", "table.tsv", "table.csv.gz", "table.parquet"])
 def test_tables_of_smiles(tmp_path, name):
     from rdkit import Chem
@@ -423,6 +445,33 @@ def test_ase_databases(tmp_path):
         assert z == molecule(name).numbers.tolist()
 
 
+@pytest.mark.parametrize(
+    ("unit", "size"), [("Bohr", 0.529177210903), ("nm", 10.0), ("Ang", 1.0), ("furlong", 0)]
+)
+def test_lengths_of_schnetpacks_databases(tmp_path, unit, size):
+    """Its `_distance_unit` is that of the positions, whatever ASE's own would be."""
+    from ase.build import molecule
+    from ase.db import connect
+
+    path, water = tmp_path / "some.db", molecule("H2O")
+    with connect(path) as database:
+        for _ in range(3):
+            stored = water.copy()
+            stored.positions /= size or 1.0
+            database.write(stored, data={"energy": np.array([1.0])})
+        database.metadata = {"_property_unit_dict": {"energy": "Hartree"}, "_distance_unit": unit}
+    if not size:
+        with pytest.raises(
+            UserError, match="_distance_unit is 'furlong', and positions are read in Ang, Bohr or nm"
+        ):
+            made(path, tmp_path / "set")
+        return
+    shards, _ = made(path, tmp_path / "set")
+    assert targets(shards)["energy"] == pytest.approx([HARTREE] * 3)
+    for found in positions(shards):
+        np.testing.assert_allclose(found, water.positions, atol=1e-6)
+
+
 def test_a_folder_of_everything(columns, save, conformers, tmp_path):
     from rdkit import Chem
 
@@ -518,6 +567,36 @@ def test_a_truncated_archive_is_said_to_be_one(tmp_path):
     path.write_bytes(content)
     shards, result = made(path, tmp_path / "other", {"energy": "eV"})
     assert shards.rows == 49 and result.counts["reasons"] == {"damaged file": 1}
+
+
+def test_what_is_passed_over_is_told(tmp_path):
+    """Links in an archive are set aside; other files in archives and folders are counted."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    with tarfile.open(folder / "a.tar", "w") as tar:
+        for name, content in {"one.xyz": xyz_text(*WATER, "energy=1"), "b.csv": "x", "c.xyz.xz": "y"}.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content.encode()))
+        for kind, name in ((tarfile.LNKTYPE, "hard.xyz"), (tarfile.SYMTYPE, "soft.xyz")):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "one.xyz"
+            tar.addfile(info)
+    for name in ("d.xyz.xz", "e.mol2", "f.cif", ".hidden"):
+        (folder / name).write_text("z")
+    _, result = made(folder, tmp_path / "set", {"energy": "eV"})
+    assert result.counts["in"] == 3 and result.counts["kept"] == 1
+    link = ("unreadable record", "a link, which is not followed")
+    assert quarantine(tmp_path / "set") == {"hard": link, "soft": link}
+    assert (
+        "a.tar: 2 of its files not read (.csv, .xz): archives are read for XYZ and SD files" in result.lines
+    )
+    assert "mine: 3 of its files not read (.cif, .mol2, .xz)" in result.lines
+    archive(tmp_path / "table.zip", {"table.csv": b"smiles,gap\nCC,1\n"})
+    with pytest.raises(
+        UserError, match=r"no molecule in .*table.zip; .*\(.csv\): archives are read for XYZ and SD"
+    ):
+        made(tmp_path / "table.zip", tmp_path / "other", {"gap": "eV"})
 
 
 def test_the_command_line_reads_an_archive(tmp_path, capsys):

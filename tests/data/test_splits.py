@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import numpy as np
@@ -52,7 +53,7 @@ def test_folds_and_seeds_differ_and_repeat(shards):
 
 def test_an_identity_never_straddles_and_order_does_not_matter(ray_once, columns, save, tmp_path):
     made = columns(400)
-    made["inchikey"] = [f"{'ABCDEFGHIJKLM'}{chr(65 + k // 3 % 26)}-{k:010d}-N" for k in range(400)]
+    made["inchikey"] = [f"{'ABCDEFGHIJKLM'}{chr(65 + k // 3 % 26)}-{'ABCDEFGHSA'}-N" for k in range(400)]
     made["inchikey"][::5] = [None] * 80
     units = '{"energy": "eV", "gap": "eV"}'
     backwards = {name: values[::-1] for name, values in made.items()}
@@ -70,6 +71,63 @@ def test_an_identity_never_straddles_and_order_does_not_matter(ray_once, columns
     assert tested[0] == tested[1]
 
 
+def test_conformers_without_a_key_stay_together(ray_once, columns, save, tmp_path, capsys):
+    """Of 40 molecules with five conformers each, spelled in two ways; `nan` is no key."""
+    from rdkit import Chem
+
+    made = columns(200)
+    names = [Chem.CanonSmiles("C" * (1 + k // 4) + "OCNF"[k % 4]) for k in range(40)]
+    backwards = [Chem.MolToSmiles(Chem.MolFromSmiles(name), rootedAtAtom=len(name) - 1) for name in names]
+    assert backwards[3] != names[3]
+    made["smiles"] = [names[k % 40] if k % 3 else backwards[k % 40] for k in range(200)]
+    made["inchikey"] = ["nan"] * 100 + [None] * 100
+    result = prepare([str(save(made, units='{"energy": "eV", "gap": "eV"}'))], tmp_path / "set")
+    assert not any("id alone" in line for line in result.lines)
+    shards = ShardSet.open(tmp_path / "set")
+    assert shards.manifest["identities"] == {"inchikey": 200, "smiles": 0, "id": 0, "distinct": 40}
+    expected = [Chem.MolToInchiKey(Chem.MolFromSmiles(names[k % 40])) for k in range(200)]
+    assert shards.column("inchikey").to_pylist() == expected
+    for kind, number in (("random", 1), ("kfold", 3)):
+        make_split(shards, kind, number)
+        for fold in range(number):
+            sets = [{expected[row] for row in part} for part in load_split(shards, kind, fold).values()]
+            assert sum(map(len, sets)) == 40
+    assert main(["data", "audit", str(tmp_path / "set")]) == 0
+    assert "cannot be told" not in capsys.readouterr().out
+
+
+def test_molecules_known_by_id_alone_are_told(ray_once, columns, save, tmp_path, capsys):
+    made = columns(60)
+    made["smiles"] = ["not a SMILES"] * 30 + [None] * 30  # the first go together all the same
+    result = prepare([str(save(made, units='{"energy": "eV", "gap": "eV"}'))], tmp_path / "set")
+    said = "\n".join(result.lines)
+    assert (
+        "30 molecules have neither InChIKey nor SMILES" in said and "30 molecules without InChIKey go" in said
+    )
+    shards = ShardSet.open(tmp_path / "set")
+    together = [len({*part} & {*range(30)}) for part in load_split(shards, "random").values()]
+    assert sorted(together) == [0, 0, 30]
+    assert main(["data", "audit", str(tmp_path / "set"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (
+        told["by_id_alone"] == 30 and sum(o["of"] for o in told["overlaps"] if o["way"] == "identity") <= 60
+    )
+    with pytest.raises(UserError, match="has no scaffold"):
+        make_split(shards, "scaffold")
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_too_few_molecules_to_split_are_prepared(ray_once, columns, save, tmp_path, number):
+    made = columns(20)
+    made["smiles"] = ["CCO", "CCN"][:number] * (20 // number)
+    result = prepare([str(save(made, units='{"energy": "eV", "gap": "eV"}'))], tmp_path / "set")
+    assert result.counts["kept"] == 20
+    assert f"no split: {number} distinct molecules, a split takes 3" in result.lines
+    shards = ShardSet.open(tmp_path / "set")
+    with pytest.raises(UserError, match="too few to split"):
+        make_split(shards)
+
+
 def test_wrong_splits_are_the_users_error(shards):
     for call, message in [
         (lambda: load_split(shards, "randon"), "no split 'randon' .did you mean 'random'"),
@@ -80,6 +138,7 @@ def test_wrong_splits_are_the_users_error(shards):
         (lambda: make_split(shards, name="../x"), "no name for a split"),
         (lambda: make_split(shards, "scaffold", group="none"), "keeps identities together"),
         (lambda: make_split(shards, "size", folds=3), "one fold, not 3"),
+        (lambda: make_split(shards, seed=-1), "seed of a split is a whole number from 0"),
     ]:
         with pytest.raises(UserError, match=message):
             call()

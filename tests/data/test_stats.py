@@ -5,7 +5,15 @@ import pytest
 from mmgnn_dist.data.pipeline import prepare
 from mmgnn_dist.data.shards import ShardSet
 from mmgnn_dist.data.splits import load_split
-from mmgnn_dist.data.stats import baselines, composition, extents, fit_references, labels
+from mmgnn_dist.data.stats import (
+    baselines,
+    composition,
+    elements,
+    extents,
+    fit_references,
+    labels,
+    with_other_elements,
+)
 from mmgnn_dist.errors import UserError
 
 
@@ -82,11 +90,15 @@ def test_spatial_extent_of_charges_is_recovered(ray_once, columns, save, tmp_pat
     assert predicted == pytest.approx(np.array(table["r2"])[rows], rel=1e-6)
 
 
-def test_unseen_elements_are_recorded(made):
+def test_elements_that_the_training_part_lacks(made):
     shards, table = made
-    light = np.array([k for k, z in enumerate(table["atomic_numbers"]) if 8 not in z])
-    found = fit_references(shards, light, ["energy"])
-    assert found.unseen == ["O"] and found.atom_ref[0, 8] == 0
+    has = np.array([8 in z for z in table["atomic_numbers"]])
+    light = np.flatnonzero(~has)
+    assert fit_references(shards, light, ["energy"]).atom_ref[0, 8] == 0
+    known = elements(shards, light)
+    assert known == ["H", "C", "N"]
+    rows = np.random.default_rng(0).permutation(shards.rows)
+    assert with_other_elements(shards, rows, known).tolist() == has[rows].tolist()
 
 
 def test_baselines_agree_with_a_fit_with_intercept(sample_shards):

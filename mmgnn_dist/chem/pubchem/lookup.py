@@ -8,7 +8,6 @@ that has a name is taken.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +19,6 @@ from mmgnn_dist.errors import UserError
 
 REFUSALS = 5  # identifiers refused one by one in a row: then it is not they that are wrong
 BATCH = 100  # PubChem takes 100 to 200 identifiers a list
-INCHIKEY = re.compile(r"[A-Z]{14}-[A-Z]{10}-[A-Z]")
 NAMES = ("iupac_name", "title", "synonyms")  # a CID with one of them is better than one without
 Report = Callable[[int, int, str], None]  # identifiers settled, of how many, what is being done
 
