@@ -14,16 +14,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-_folders: list[str] = []
+_folders: list[str] = []  # one, once it is asked for
 
 
 @contextmanager
 def temporary_folders() -> Iterator[None]:
     """Have what makes temporary files inside of the block make them where they go with this process."""
-    before, own = tempfile.tempdir, tempfile.mkdtemp(prefix="mmgnn-")
-    _folders.append(own)
-    atexit.register(shutil.rmtree, own, ignore_errors=True)
-    tempfile.tempdir = own
+    if not _folders:
+        _folders.append(tempfile.mkdtemp(prefix="mmgnn-"))
+        atexit.register(shutil.rmtree, _folders[0], ignore_errors=True)
+    before, tempfile.tempdir = tempfile.tempdir, _folders[0]
     try:
         yield
     finally:

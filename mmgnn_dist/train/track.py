@@ -57,7 +57,7 @@ class Wandb:
         os.environ["WANDB_DATA_DIR"] = str((run / "wandb" / "data").absolute())
         os.environ.setdefault("WANDB_SILENT", "true")
         if "wandb" not in sys.modules:
-            with temporary_folders():  # it makes some as it is imported, for as long as the process lives
+            with temporary_folders():  # it makes two as it is imported, for as long as the process lives
                 import wandb
         import wandb
 
@@ -98,7 +98,8 @@ class Wandb:
                 wanted go with it. None: the run is not finished.
         """
         if results:
-            self._results(results)
+            with temporary_folders():  # one for each table
+                self._results(results)
         self._run.finish()
 
     def _results(self, results: dict[str, Any]) -> None:

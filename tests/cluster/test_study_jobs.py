@@ -136,7 +136,8 @@ def test_ray_on_two_nodes_gives_the_same_cells_and_tables(cluster, recipe, here,
     none_left(log.stem)
     same(here, folder)
     # a node has one processor there, so two cells at a time are one on each
-    assert json.loads((folder / "sessions.jsonl").read_text())["workers"] == 2
+    session = json.loads((folder / "sessions.jsonl").read_text())
+    assert session["workers"] == len(session["nodes"]) == 2 and session["joules"] == {}
 
 
 @pytest.mark.slow

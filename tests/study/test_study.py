@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -106,6 +107,7 @@ def test_a_killed_study_continues_and_runs_nothing_twice(study):
     assert len(after) == 12 and before.items() <= after.items()
     sessions = [json.loads(line) for line in (folder / "sessions.jsonl").read_text().splitlines()]
     assert sessions[-1]["cells"] == {"done": 12} and sessions[-1]["workers"] == 2
+    assert sessions[-1]["nodes"] == [socket.gethostname()]
 
 
 def test_a_cell_is_the_run_that_its_recipe_gives_alone(study, tmp_path):

@@ -105,7 +105,8 @@ from mmgnn_dist.leave import leave
 from mmgnn_dist.train.track import Wandb
 sink = Wandb(load_recipe(None, ["track.wandb=offline"]), Path(sys.argv[1]))
 made = os.listdir(os.environ["TMPDIR"])
-sink.finish(None)
+results = {"metrics": {"test/mae/gap_eV": 1.0}, "units": {"gap": "eV"}, "steps": 1}
+sink.finish(results | {"baselines": {"mean/mae/gap_eV": 2.0, "composition/mae/gap_eV": 2.0}})
 print(len(made), flush=True)
 leave(3)
 """
