@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "mmgnn_dist"
 BASE = {"errors", "files", "signals", "config", "progress"}
 ALLOWED = {
     "errors": set(),
-    "files": set(),
+    "files": {"errors"},
     "signals": set(),
     "progress": set(),
     "config": {"errors", "files"},
