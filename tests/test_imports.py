@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "mmgnn_dist"
 BASE = {"errors", "files", "signals", "leave", "config", "progress"}
 ALLOWED = {
     "errors": set(),
-    "files": set(),
+    "files": {"errors"},
     "signals": set(),
     "leave": set(),
     "progress": set(),
