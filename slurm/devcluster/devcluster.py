@@ -245,7 +245,7 @@ class Cluster:
 
 
 def _see_that_it_is_ours(folder: Path) -> None:
-    """See that a folder, if it is there, is a real one that this user alone can write.
+    """See that a folder, if it is there, is a real one that this user alone can write, of a cluster or empty.
 
     Raises:
         Fault: if it is not.
@@ -256,6 +256,8 @@ def _see_that_it_is_ours(folder: Path) -> None:
         return
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
         raise Fault(f"{folder} is no folder that you alone can write: remove it, or give another --dir")
+    if any(folder.iterdir()) and not (folder / "munge").is_dir():  # `down` would remove it
+        raise Fault(f"{folder} holds something else than a dev cluster: give another --dir")
 
 
 @contextmanager

@@ -80,6 +80,15 @@ def test_a_folder_that_others_can_write_is_refused(tmp_path):
     assert folder.is_dir()
 
 
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    words = [sys.executable, str(DEVCLUSTER), "down", "--dir", str(tmp_path)]
+    tmp_path.chmod(0o755)
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert done.returncode == 2 and "something else than a dev cluster" in done.stderr
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
 def test_why_a_machine_has_none_is_told_before_anything_starts(tmp_path, monkeypatch):
     """The same words are the reason of skipped tests."""
     with monkeypatch.context() as patch:
