@@ -7,10 +7,11 @@ MASTER_PORT; without them the process is alone and needs no network at all.
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -25,6 +26,9 @@ T = TypeVar("T")
 POLL = 0.2  # seconds between two looks of a rank whether the first one is done
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
+_stores: list[dist.Store] = []  # of the group that this process has joined, for all runs in it
+_turns = itertools.count()  # likewise
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -32,7 +36,8 @@ class Ranks:
 
     Attributes:
         beat: says what comes next; alive: that it goes on (see `guards.Watch`). signals: stop signals so far.
-        store: by which ranks meet that another process launched.
+        store: by which ranks meet that another process launched. turns: numbers what the first rank does
+            alone, the same on all ranks, over all runs of a process.
     """
 
     rank: int
@@ -42,6 +47,7 @@ class Ranks:
     alive: Callable[[], None] = lambda: None
     signals: Sequence[int] = ()
     store: dist.Store | None = None
+    turns: Iterator[int] = field(default_factory=itertools.count)
 
     @property
     def first(self) -> bool:
@@ -63,7 +69,7 @@ class Ranks:
         """Let the first rank do alone what may take hours, with the others waiting as long as it gets on.
 
         Args:
-            what: is done; once a process. work: called with a function that it calls as it gets on.
+            what: is done. work: called with a function that it calls as it gets on.
 
         Returns:
             On the first rank what `work` does, on the others None.
@@ -72,10 +78,12 @@ class Ranks:
             Stopped: if the first rank was asked to stop meanwhile, or failed, of which it tells itself.
         """
 
+        key = f"{next(self.turns)}: {what}"
+
         def moved() -> None:
             self.alive()
             if self.store:
-                self.store.add(f"{what}: moves", 1)
+                self.store.add(f"{key}: moves", 1)
             if self.signals:
                 raise Stopped
 
@@ -87,18 +95,18 @@ class Ranks:
                 end = "done"
             finally:
                 if self.store:
-                    self.store.set(what, end)
+                    self.store.set(key, end)
             self.beat(f"done: {what}")
             return done
         assert self.store
         self.beat(f"waiting for the first rank: {what}")  # one beat ahead of the rank that it waits for
         moves = 0
-        while not self.store.check([what]):
-            if (now := self.store.add(f"{what}: moves", 0)) != moves:
+        while not self.store.check([key]):
+            if (now := self.store.add(f"{key}: moves", 0)) != moves:
                 moves = now
                 self.alive()
             time.sleep(POLL)
-        if self.store.get(what) != b"done":
+        if self.store.get(key) != b"done":
             raise Stopped
         return None
 
@@ -175,14 +183,13 @@ def start_ranks(threads: int = 0, patience: float = 1800.0) -> Ranks:
         device = torch.device("cuda", local % torch.cuda.device_count())
         torch.cuda.set_device(device)
     torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // here))
-    store: dist.Store | None = None
     if not dist.is_initialized():
         backend = "nccl" if device.type == "cuda" else "gloo"
         limit = timedelta(seconds=patience + 60)
         store = _store(rank, world, limit) if launched else dist.HashStore()
         dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=limit)
-        store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
-    return Ranks(rank, world, device, store=store)
+        _stores.append(dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store))
+    return Ranks(rank, world, device, store=_stores[-1] if _stores else None, turns=_turns)
 
 
 def check_gpus(nproc: int) -> None:
