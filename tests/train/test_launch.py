@@ -110,4 +110,4 @@ def test_ranks_of_torchrun_meet_in_its_store():
         timeout=120,
     )  # fmt: skip
     assert said.returncode == 0, said.stderr
-    assert said.stdout.split().count("2.0") == 2
+    assert said.stdout.count("2.0") == 2  # the ranks share one pipe, and may write into one line
