@@ -45,7 +45,7 @@ class TrainConfig(Section):
     )
     dropout: bool = Field(True, description="false: no dropout anywhere, the language model included")
     zero_stage: Literal[0, 1, 2, 3] = Field(
-        1, description="what the ranks share out: 1 the optimiser, 2 gradients too, 3 weights too; 0 nothing"
+        0, description="what the ranks share out: 1 the optimiser, 2 gradients too, 3 weights too; 0 nothing"
     )
     offload: Literal["none", "optimizer", "parameters"] = Field(
         "none",

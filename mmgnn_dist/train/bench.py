@@ -38,7 +38,8 @@ def checkpoint_bench(shards: Path, batch: int, steps: int, repeats: int) -> dict
 
     Returns:
         megabytes of a checkpoint, steps, batch; for `none`, `thread` and `waiting` all seconds and their
-        median, and the extra time beside `none`; `ratio`: the thread's extra time to the waiting one's.
+        median, and `extra`, the median over the turns of what they take beyond `none` of the same turn;
+        `ratio`: the thread's extra time to the waiting one's.
     """
     recipe = Recipe.model_validate({"data": {"shards": shards}, "train": {"batch": batch}})
     ranks = start_ranks()
@@ -86,10 +87,10 @@ def checkpoint_bench(shards: Path, batch: int, steps: int, repeats: int) -> dict
         saver.close()
         shutil.rmtree(folder)
     result: dict[str, Any] = {"megabytes": written / 1e6, "steps": steps, "batch": batch}
-    base = statistics.median(seconds["none"])
     for name, found in seconds.items():
-        middle = statistics.median(found)
-        result[name] = {"seconds": found, "median": middle, "extra": middle - base}
+        # within a turn, since over minutes a machine becomes faster or slower
+        extra = statistics.median(a - b for a, b in zip(found, seconds["none"], strict=True))
+        result[name] = {"seconds": found, "median": statistics.median(found), "extra": extra}
     result["ratio"] = result["thread"]["extra"] / result["waiting"]["extra"]
     return result
 

@@ -40,13 +40,11 @@ def memory(
         parameters, trained: counts P and T. largest: elements of the largest parameter. activations: bytes.
         stage: of ZeRO. world: ranks. offload: `none`, `optimizer`, `parameters`.
     """
-    messages = gathered = 0
-    if world > 1 and stage == 0:  # a flat copy of the gradients
-        messages = 4 * trained
-    elif world > 1:  # a bucket that is filled and one that is sent; the largest parameter goes in one piece
-        messages = 2 * 4 * max(min(BUCKET, trained), largest)
-    if world > 1 and stage == 3:  # beside the own part
-        gathered = 4 * min(parameters, LIVE)
+    # from stage 1 on a bucket that is filled and one that is sent; the largest parameter goes in one piece
+    messages = 2 * 4 * max(min(BUCKET, trained), largest)
+    if stage == 0:  # a flat copy of the gradients, where there is somebody to send it to
+        messages = 4 * trained if world > 1 else 0
+    gathered = 4 * min(parameters, LIVE) if world > 1 and stage == 3 else 0  # beside the own part
     device = {
         "weights": 4 * parameters // (world if stage == 3 else 1),
         "gradients": 4 * trained // (world if stage >= 2 else 1),
