@@ -30,8 +30,8 @@ BUCKET = 2**24  # elements that are reduced or gathered in one message: 64 MiB, 
 # elements that stage 3 has gathered at a time (1 GiB, and at least one layer), and how near in elements the
 # next use must be for it to keep them until then
 LIVE, REUSE = 2**28, 2**24
-# of mallopt(3): how much is free at the end of the heap before it goes back to the system; and from which size
-# on blocks are mapped one by one, and unmapped when freed
+# of mallopt(3): how much may be free at the end of the heap before it goes back to the system; and from which
+# size on blocks are mapped one by one, and unmapped when freed
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 
 
