@@ -27,11 +27,10 @@ from mmgnn_dist.train.textside import open_text
 BACKBONES = ("schnet", "painn", "dimenetpp", "equiformer", "faenet")
 
 
-def steps_of(backbone: str, shards: Path, batch: int):
+def steps_of(backbone: str, shards: Path, batch: int, *words: str):
     """A function that trains some steps on one batch and waits for them."""
-    recipe = load_recipe(
-        None, [f"data.shards={shards}", f"model.backbone={{name: {backbone}}}", f"train.batch={batch}"]
-    )
+    chosen = f"model.backbone={{name: {backbone}}}"
+    recipe = load_recipe(None, [f"data.shards={shards}", f"train.batch={batch}", chosen, *words])
     ranks = start_ranks(1)
     inputs = open_inputs(recipe)
     with Progress("bench", quiet=True) as progress:
