@@ -24,7 +24,8 @@ model:
   modality: both
   backbone: {name: schnet, hidden: 16, filters: 16, interactions: 2, gaussians: 10, cutoff: 5.0}
 train:
-  {epochs: 1, max_steps: 12, batch: 8, threads: 1, precision: fp32, checkpoint_every: 5, optim: {ema: 0.9}}
+  {epochs: 1, max_steps: 12, batch: 8, threads: 1, precision: fp32, zero_stage: 1, checkpoint_every: 5,
+   optim: {ema: 0.9}}
 track: {wandb: disabled}
 """
 

@@ -114,11 +114,11 @@ def test_checkpointing_trades_memory_for_operations(summary):
 
 
 def test_ranks_share_a_step(summary):
-    words = ["model.modality=graph", "train.batch=64", "train.micro_batch=8", "train.zero_stage=1"]
+    words = ["model.modality=graph", "train.batch=64", "train.micro_batch=8"]
     alone, two = summary(*words)[0], summary(*words, "--nproc", "2")[0]
     assert {alone["measured_on"]["molecules"], two["measured_on"]["molecules"]} <= {7, 8}
     assert (alone["steps"]["passes_per_step"], two["steps"]["passes_per_step"]) == (8, 4)
-    # moments and the master copy are shared
+    # ZeRO stage 1: moments and the master copy are shared
     held = [one["memory_bytes_per_rank"] for one in (alone, two)]
     assert held[0]["optimizer"] == 2 * held[1]["optimizer"] and held[0]["weights"] == held[1]["weights"]
 
@@ -128,7 +128,7 @@ def test_table_has_units(sample_shards, tmp_path, capsys):
     words = ["train", str(recipe), "--run", str(tmp_path / "run"), "--dry-run", "model.modality=graph"]
     assert main(words) == 0
     out = capsys.readouterr().out
-    for part in ("backbone", "kFLOP", " kB", "steps: ", "per epoch", "ZeRO stage 0", "atoms"):
+    for part in ("backbone", "kFLOP", " kB", "steps: ", "per epoch", "ZeRO stage 1", "atoms"):
         assert part in out, part
     assert not (tmp_path / "run").exists()
 
