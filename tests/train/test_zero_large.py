@@ -76,7 +76,7 @@ def test_what_saves_memory_or_time_changes_the_loss_by_less_than_two_per_cent(tm
         "bf16": ["train.precision=bf16"],
         "checkpointing": ["text.checkpointing=true"],
         "accumulation": ["train.micro_batch=2"],
-        "optimizer": ["train.offload=optimizer"],
+        "optimizer": ["train.offload=optimizer", "train.zero_stage=1"],
         "parameters": ["train.offload=parameters", "train.zero_stage=3"],
     }
     words = ["train.batch=8", "train.max_steps=50"]
