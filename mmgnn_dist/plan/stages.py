@@ -80,10 +80,14 @@ def _warnings(
     whole = choices[0]["peak"]
     least = min(choice["peak"] for choice in choices if choice["offload"] == "none")
     roomy = gpu_memory and whole + RUNTIME < 0.5 * gpu_memory
+    fits = not gpu_memory or choices[0]["fits"]
     warnings = []
-    if world == 1 and recipe.train.zero_stage:
-        warnings.append("one rank: ZeRO has nobody to share with and adds a copy of the weights; use stage 0")
-    elif whole - least < LITTLE * whole:
+    if world == 1:
+        if recipe.train.zero_stage and recipe.train.offload == "none" and fits:
+            warnings.append(
+                "one rank: ZeRO has nobody to share with and adds a copy of the weights; use stage 0"
+            )
+    elif fits and whole - least < LITTLE * whole:
         warnings.append(
             f"ZeRO buys nothing here: stage 0 needs {scaled(whole, 'B')} a rank and the best stage "
             f"{scaled(least, 'B')}; use train.zero_stage=0"

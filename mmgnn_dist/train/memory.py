@@ -16,13 +16,17 @@ from dataclasses import dataclass
 
 from mmgnn_dist.train.engine import BUCKET, LIVE
 
+# elements that DeepSpeed reduces in one message at stage 0, to which it adds the parameter that exceeds it
+WHOLE_BUCKET = 500_000_000
+
 
 @dataclass(frozen=True)
 class Memory:
     """Bytes on one rank.
 
     Attributes:
-        device: by what they hold, on the device. host: the same in host memory.
+        device: by what they hold, on the device. host: the same in host memory, of the first rank, which has
+            most: checkpoints are copied there.
         peak: most bytes on the device at a time, in a training step.
     """
 
@@ -37,13 +41,13 @@ def memory(
     """Memory of a rank.
 
     Args:
-        parameters, trained: counts P and T. largest: elements of the largest parameter. activations: bytes.
-        stage: of ZeRO. world: ranks. offload: `none`, `optimizer`, `parameters`.
+        parameters, trained: counts P and T. largest: elements of the largest trained parameter.
+        activations: bytes. stage: of ZeRO. world: ranks. offload: `none`, `optimizer`, `parameters`.
     """
     # from stage 1 on a bucket that is filled and one that is sent; the largest parameter goes in one piece
     messages = 2 * 4 * max(min(BUCKET, trained), largest)
     if stage == 0:  # a flat copy of the gradients, where there is somebody to send it to
-        messages = 4 * trained if world > 1 else 0
+        messages = 4 * min(trained, WHOLE_BUCKET + largest) if world > 1 else 0
     gathered = 4 * min(parameters, LIVE) if world > 1 and stage == 3 else 0  # beside the own part
     device = {
         "weights": 4 * parameters // (world if stage == 3 else 1),
@@ -64,8 +68,9 @@ def memory(
         moved += ("gradients",)
     host = {name: device[name] for name in moved}
     device |= dict.fromkeys(moved, 0)
-    # a checkpoint is copied here and written while training goes on
-    host["checkpoint"] = checkpoint_bytes(trained, stage) // world
+    # a checkpoint is copied here and written while training goes on. The first rank has all of it at stage 0;
+    # weights and average at 1 and 2; at 3 the average that it has gathered, twice
+    host["checkpoint"] = 16 * trained if stage == 0 else 8 * trained + 12 * trained // world
     steady = sum(size for name, size in device.items() if name not in ("activations", "messages"))
     during = activations, messages
     # stage 0 sends after the backward pass, when the activations are gone
@@ -86,15 +91,17 @@ def sent_bytes(parameters: int, trained: int, stage: int, world: int, passes: in
     With s = (W - 1) / W and p passes (micro-batches) in the step:
 
         stage 0   reduce gradients to all                     2 * 4 T s
-        stage 1   reduce to the owners, gather new weights    2 * 4 T s
-        stage 2   the same, reduced after every pass          (p + 1) * 4 T s
+        stage 1   the same, gather new weights                3 * 4 T s
+        stage 2   the same, reduced after every pass          (2 p + 1) * 4 T s
         stage 3   gather weights forward and backward,        p * (2 * 4 P s + 4 T s)
-                  reduce gradients, for every pass
+                  reduce gradients to their owners, for every pass
+
+    Below stage 3 DeepSpeed (0.19.8, `average_tensor`) reduces to all even where each rank keeps only a part.
     """
     whole = {
         0: 8 * trained,
-        1: 8 * trained,
-        2: 4 * trained * (passes + 1),
+        1: 12 * trained,
+        2: 4 * trained * (2 * passes + 1),
         3: passes * (8 * parameters + 4 * trained),
     }[stage]
     return whole * (world - 1) // world

@@ -92,7 +92,7 @@ def summary_of(
     measured = _measure(model, batch, frozen.width if frozen else None, timed)
     parameters = count_parameters(model.named_parameters())
     total, trainable = (sum(column) for column in zip(*parameters.values(), strict=True))
-    largest = max(p.numel() for p in model.parameters())
+    largest = max(p.numel() for p in model.parameters() if p.requires_grad)
     held = memory(
         total, trainable, largest, measured.activations, train.zero_stage, ranks.world, train.offload
     )

@@ -1,8 +1,9 @@
-"""A rank of a run that notes by how much its memory grows, started as any rank.
+"""A rank of a run that notes by how much its memory grows and what it sends, started as any rank.
 
 Growth is the peak of the resident set (VmHWM) over training steps, less what is resident when the libraries
-are loaded and the model is not. The files `peak_rank_N.json` of the run directory hold it in bytes. It leaves
-with one checkpoint written.
+are loaded and the model is not. What is sent is what the loopback device carries in the later steps, by step
+and rank. The files `peak_rank_N.json` of the run directory hold both in bytes. It leaves with one
+checkpoint written.
 """
 
 from __future__ import annotations
@@ -23,12 +24,21 @@ def resident(field: str) -> int:
     raise AssertionError(field)
 
 
+def carried() -> int:
+    """Bytes that the loopback device has sent since the machine started."""
+    for line in Path("/proc/net/dev").read_text().splitlines():
+        name, _, numbers = line.partition(":")
+        if name.strip() == "lo":
+            return int(numbers.split()[8])
+    raise AssertionError("no loopback device")
+
+
 def main() -> int:
     """Train, with memory noted before the model is built and after the last step."""
     import deepspeed  # noqa: F401  its own memory is not the model's
     import transformers.models.bert.modeling_bert  # noqa: F401
 
-    build, save, train = Inputs.model, loop.Trainer._save, loop.Trainer.run
+    build, save, train, step = Inputs.model, loop.Trainer._save, loop.Trainer.run, loop.Trainer._step
     before = {}
 
     def noting(self, *arguments, **options):
@@ -36,13 +46,24 @@ def main() -> int:
         before["bytes"] = resident("VmRSS")
         return build(self, *arguments, **options)
 
+    def stepping(self, *arguments):
+        stop = step(self, *arguments)
+        self.parts.ranks.barrier()
+        if self.state.step == 1:
+            before["sent"] = carried()
+        return stop
+
     def saving(self):
         ranks = self.parts.ranks
-        peak = resident("VmHWM") - before["bytes"]
-        (self.parts.run / f"peak_rank_{ranks.rank}.json").write_text(json.dumps({"peak": peak}))
+        found = {
+            "peak": resident("VmHWM") - before["bytes"],
+            "sent": (carried() - before["sent"]) / (self.state.step - 1) / ranks.world,
+        }
+        ranks.barrier()
+        (self.parts.run / f"peak_rank_{ranks.rank}.json").write_text(json.dumps(found))
         save(self)
 
-    Inputs.model, loop.Trainer._save = noting, saving
+    Inputs.model, loop.Trainer._save, loop.Trainer._step = noting, saving, stepping
     loop.Trainer._validate = lambda self, epoch: False
     loop.Trainer.run = lambda self: train(self) and False  # leaves as one that was stopped
     return run.main()
