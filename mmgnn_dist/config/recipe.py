@@ -16,7 +16,7 @@ from mmgnn_dist.config.section import Section
 from mmgnn_dist.config.study import StudyConfig
 from mmgnn_dist.config.sweep import FIXED, SweepConfig
 from mmgnn_dist.config.text import TextConfig
-from mmgnn_dist.config.train import TrackConfig, TrainConfig
+from mmgnn_dist.config.train import BESIDE, TrackConfig, TrainConfig
 from mmgnn_dist.errors import nearest
 from mmgnn_dist.files import write_text
 
@@ -147,11 +147,17 @@ class Recipe(Section):
         """Write the canonical form."""
         write_text(path, self.to_yaml())
 
-    def fingerprint(self) -> str:
-        """SHA-256 of what decides the result: no twins, study, sweep, tracking, PubChem and deadline."""
+    def deciding(self) -> dict[str, Any]:
+        """What decides the result: a run may continue with other values of all else.
+
+        Beside it are twins, study, sweep, tracking, PubChem, and how a run goes about it: when it saves and
+        gives up, and into how many passes it cuts a batch, which like the number of ranks only rounds.
+        """
         beside: dict[str, Any] = {
-            "twins": True, "study": True, "sweep": True, "track": True, "data": {"pubchem"},
-            "train": {"deadline"},
+            "twins": True, "study": True, "sweep": True, "track": True, "data": {"pubchem"}, "train": BESIDE,
         }  # fmt: skip
-        part = self.model_dump(mode="json", exclude=beside)
-        return hashlib.sha256(yaml.safe_dump(part, sort_keys=True).encode()).hexdigest()
+        return self.model_dump(mode="json", exclude=beside)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of what decides the result."""
+        return hashlib.sha256(yaml.safe_dump(self.deciding(), sort_keys=True).encode()).hexdigest()

@@ -8,6 +8,11 @@ from pydantic import Field, model_validator
 
 from mmgnn_dist.config.section import Section
 
+# of `train`: what may change while a run goes on
+BESIDE = {
+    "deadline", "timeout", "max_skipped", "checkpoint_every", "keep_checkpoints", "log_ids", "micro_batch",
+}  # fmt: skip
+
 
 class OptimConfig(Section):
     """AdamW with a learning rate per branch, warm-up and cosine decay, clipping, EMA."""
@@ -86,7 +91,8 @@ class TrainConfig(Section):
         if self.offload == "parameters" and self.zero_stage != 3:
             raise ValueError(
                 f"train.offload=parameters needs train.zero_stage=3: at stage {self.zero_stage} every rank "
-                "computes with all weights; use train.offload=optimizer"
+                "computes with all weights; use train.zero_stage=3, or train.zero_stage=1 with "
+                "train.offload=optimizer"
             )
         return self
 

@@ -139,11 +139,16 @@ def refuse_other(runs: dict[Path, Recipe]) -> None:
         nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
         if not nearest.is_dir():
             raise UserError(f"{nearest} is a file: give a directory for the run (--run DIR, --dir DIR)")
+        if found := set("*?[]") & set(str(folder)):
+            raise UserError(
+                f"{folder}: DeepSpeed takes {' '.join(sorted(found))} for patterns and would find no "
+                "checkpoint there again; give a directory without them (--run DIR, --dir DIR)"
+            )
         if not (folder / "recipe.yaml").is_file():
             continue
         other = load_recipe(folder / "recipe.yaml")
         if other.fingerprint() != recipe.fingerprint():
-            keys = ", ".join(differences(other.model_dump(mode="json"), recipe.model_dump(mode="json")))
+            keys = ", ".join(differences(other.deciding(), recipe.deciding()))
             raise UserError(
                 f"{folder} holds a run of another recipe ({keys} differ): give another directory "
                 "(--run DIR, for a study --dir DIR)"

@@ -91,6 +91,14 @@ def test_another_recipe_is_refused(trained):
     _, _, words = trained
     done = mmgnn(*words, "train.seed=5", code=2)
     assert "train.seed differ" in done.stderr and "give another directory" in done.stderr
+    done = mmgnn(*words, "train.seed=5", "train.timeout=77", code=2)
+    assert "(train.seed differ)" in done.stderr  # a timeout may
+
+
+def test_a_directory_whose_checkpoints_would_not_be_found_is_refused(sample_shards, tmp_path):
+    recipe = write_recipe(tmp_path, sample_shards.path)
+    done = mmgnn("train", recipe, "--run", tmp_path / "hidden[128]", code=2)
+    assert "DeepSpeed takes [ ] for patterns" in done.stderr and not (tmp_path / "hidden[128]").exists()
 
 
 def test_evaluate_gives_the_metrics_of_the_run(trained, sample_shards):
