@@ -25,7 +25,7 @@ from mmgnn_dist.train.ranks import start_ranks
 from mmgnn_dist.train.run import compute_type
 from mmgnn_dist.train.saving import Saver
 from mmgnn_dist.train.setup import open_inputs
-from mmgnn_dist.train.snapshot import seal
+from mmgnn_dist.train.snapshot import save_safetensors, seal
 from mmgnn_dist.train.textside import open_text
 
 
@@ -97,11 +97,9 @@ def checkpoint_bench(shards: Path, batch: int, steps: int, repeats: int) -> dict
 
 def _save_and_wait(folder: Path, engine: Any, average: Average, state: dict[str, Any]) -> None:
     """The same checkpoint written in place by DeepSpeed, with the same checksums and syncs."""
-    from safetensors.torch import save_file
-
     shutil.rmtree(folder, ignore_errors=True)
     engine.save_checkpoint(str(folder), tag=TAG, save_latest=False, exclude_frozen_parameters=True)
-    save_file(average.whole(), folder / EMA)
+    save_safetensors(average.whole(), folder / EMA)
     files = {str(p.relative_to(folder)): seal(p) for p in folder.rglob("*") if p.is_file()}
     write_json(folder / MANIFEST, {**state, "files": files})
 

@@ -13,7 +13,9 @@ hold what its manifest lists, with these checksums, and all belongs to the user 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,30 +35,39 @@ def folder_of(step: int) -> str:
     return f"step_{step:06d}"
 
 
+def step_of(checkpoint: Path) -> int:
+    """The step of a checkpoint's folder."""
+    return int(checkpoint.name.removeprefix("step_"))
+
+
 def complete(folder: Path) -> list[Path]:
-    """The complete checkpoints below `folder`, oldest first."""
-    return sorted(
-        (p for p in Path(folder).glob("step_*") if (p / MANIFEST).is_file()),
-        key=lambda path: int(path.name.removeprefix("step_")),
-    )
+    """The complete checkpoints below `folder`, oldest first; copies under other names are not among them."""
+    named = (path for path in Path(folder).glob("step_*") if re.fullmatch(r"step_\d+", path.name))
+    return sorted((path for path in named if (path / MANIFEST).is_file()), key=step_of)
 
 
 def discard(checkpoint: Path) -> None:
-    """Remove a checkpoint; one that is half removed is not called complete."""
+    """Remove a checkpoint; one that is half removed is not called complete.
+
+    What cannot be removed now (NFS keeps files that a process has open) is removed before the next one.
+    """
     gone = checkpoint.with_name(f".{checkpoint.name}.old")
     checkpoint.rename(gone)
-    shutil.rmtree(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
-def newest(folder: Path) -> Path | None:
+def newest(folder: Path, moved: Callable[[], None] = lambda: None) -> Path | None:
     """The newest complete checkpoint whose files are as its manifest says and belong to this user.
+
+    Args:
+        folder: `checkpoints/` of a run. moved: called for every file that is read.
 
     Raises:
         UserError: if there are checkpoints and not one of them is whole.
     """
     found = complete(folder)
     for checkpoint in reversed(found):
-        fault = _fault(checkpoint)
+        fault = _fault(checkpoint, moved)
         if fault is None:
             return checkpoint
         print(f"{checkpoint} is not used: {fault}", flush=True)
@@ -71,13 +82,14 @@ def agreed_newest(folder: Path, ranks: Ranks) -> Path | None:
     Raises:
         UserError: on all ranks, as in `newest`.
     """
-    mine: tuple[Path | None, str | None] = (None, None)
-    if ranks.first:
+
+    def look(moved: Callable[[], None]) -> tuple[Path | None, str | None]:
         try:
-            mine = newest(folder), None
+            return newest(folder, moved), None
         except UserError as error:
-            mine = None, str(error)
-    found, fault = ranks.everyone(mine)[0]
+            return None, str(error)
+
+    found, fault = ranks.everyone(ranks.by_first("checking the checkpoint", look))[0]
     if fault:
         raise UserError(fault)
     return found
@@ -96,7 +108,7 @@ def read_manifest(checkpoint: Path) -> dict[str, Any] | None:
     return manifest
 
 
-def _fault(checkpoint: Path) -> str | None:
+def _fault(checkpoint: Path, moved: Callable[[], None]) -> str | None:
     """What is wrong with a checkpoint, if anything."""
     manifest = read_manifest(checkpoint)
     if manifest is None:
@@ -108,6 +120,7 @@ def _fault(checkpoint: Path) -> str | None:
         if path.is_symlink() or not (path.is_dir() or name == MANIFEST or name in manifest["files"]):
             return f"{name} is not of it: remove it"
     for name, expected in manifest["files"].items():
+        moved()
         path = checkpoint / name
         if not path.is_file():
             return f"{name} is missing"

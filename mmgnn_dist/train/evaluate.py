@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mmgnn_dist.data.batch import Batch
 from mmgnn_dist.data.loader import Loader
 from mmgnn_dist.files import atomic_path
 from mmgnn_dist.models.embeddings import Embeddings
@@ -22,6 +23,7 @@ from mmgnn_dist.models.fused import FusedModel
 from mmgnn_dist.models.graph import Graph, sum_molecules
 from mmgnn_dist.models.readout import Scaler
 from mmgnn_dist.train.ranks import Ranks
+from mmgnn_dist.train.snapshot import save_safetensors
 
 GATE_BINS = 20  # of the histogram that validations keep
 
@@ -72,11 +74,10 @@ class Predictions:
 
     def save_vectors(self, path: Path, most: int) -> None:
         """Write the vectors of at most so many molecules, evenly spaced, with their global rows `rows`."""
-        from safetensors.numpy import save_file
-
         chosen = np.unique(np.linspace(0, len(self.rows) - 1, most).round().astype(int))
+        columns = {"rows": self.rows, **self.vectors}
         with atomic_path(path) as part:
-            save_file({"rows": self.rows[chosen], **{n: v[chosen] for n, v in self.vectors.items()}}, part)
+            save_safetensors({name: torch.from_numpy(v[chosen]) for name, v in columns.items()}, part)
 
 
 def mean_absolute_error(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -108,8 +109,7 @@ def predict(
     model.eval()
     parts: list[tuple[np.ndarray, ...]] = []
     with _molecule_vectors(model) if vectors else nullcontext(dict[str, np.ndarray]()) as seen:
-        for number, batch in ((one.index, batch) for one in loader.epoch(0) for batch in one.micro):
-            ranks.beat(f"evaluating batch {number}")
+        for batch in _batches(loader, ranks):
             text = embeddings.of(batch.rows).to(ranks.device) if embeddings else None
             there = batch.to(ranks.device)
             scaled, gate = model(there, text)
@@ -126,6 +126,13 @@ def predict(
     has_gate = bool(np.isfinite(gates).all())
     named = {name: values[order] for name, values in zip(seen, found, strict=True)}
     return Predictions(rows, true[order], units[order], gates[order] if has_gate else None, named)
+
+
+def _batches(loader: Loader, ranks: Ranks) -> Iterator[Batch]:
+    """This rank's batches; all ranks beat once a step, also those that have no molecule in the last one."""
+    for step in loader.epoch(0):
+        ranks.beat(f"evaluating batch {step.index}")
+        yield from step.micro
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from mmgnn_dist.files import atomic_path, read_json, sha256, write_json
 from mmgnn_dist.models.fused import FusedModel, TextSource
 from mmgnn_dist.models.partition import held, part_of, released, wholes
 from mmgnn_dist.models.readout import Scaler
+from mmgnn_dist.train.snapshot import save_safetensors
 
 WEIGHTS, ABOUT = "model.safetensors", "model.json"
 OLD = "the model was exported by an older version: it does not say on which elements it was trained"
@@ -42,8 +43,6 @@ def export_model(
 
     Every rank calls it, the `first` writes. What the ranks share out is gathered in its host memory.
     """
-    from safetensors.torch import save_file
-
     tensors = {}
     for name, value in wholes((n, p) for n, p in model.named_parameters() if p.requires_grad):
         if first:
@@ -54,7 +53,7 @@ def export_model(
     tensors |= {f"model.{n}": v.cpu().contiguous() for n, v in model.state_dict().items() if n not in kept}
     tensors |= {f"scaler.{name}": value.cpu().contiguous() for name, value in vars(scaler).items()}
     with atomic_path(folder / WEIGHTS) as part:
-        save_file(tensors, part)
+        save_safetensors(tensors, part)
     write_json(folder / ABOUT, {**about, "sha256": sha256(folder / WEIGHTS)})
 
 

@@ -33,7 +33,8 @@ class StepGuard:
     """Stands before the optimiser's `step`.
 
     Under ZeRO the optimiser is called once a parameter group, under stage 3 once a part of one; DeepSpeed
-    itself calls it not at all where the norm of float32 gradients is not finite.
+    itself calls it not at all where the norm of float32 gradients is not finite. At stage 0 it clips before,
+    and by a norm beyond float32 it clips all gradients to zero, so they are judged before that.
 
     Attributes:
         taken: whether the last engine step changed the weights.
@@ -42,32 +43,31 @@ class StepGuard:
     def __init__(self, engine: Any) -> None:
         self._zero = engine.optimizer
         self._optimizer = getattr(engine.optimizer, "optimizer", engine.optimizer)
+        self._sharded = self._zero is not self._optimizer
         self._step: Callable[..., Any] = self._optimizer.step
         self._optimizer.step = self._guarded
-        self._finite: bool | None = None
+        self._finite = False
         self.taken = False
 
     def judge(self, loss: float) -> None:
-        """Tell the loss of the whole global batch, before the engine's step."""
-        self._finite = None if math.isfinite(loss) else False
+        """Tell the loss of the whole global batch, between its backward pass and the engine's step."""
+        self._finite = math.isfinite(loss) and (self._sharded or self._norm_finite())
         self.taken = False
 
     def _guarded(self, *args: Any, **kwargs: Any) -> Any:
-        if self._finite is None:
-            self._finite = self._gradients_finite()
-        if not self._finite:
+        if not self._finite or (self._sharded and not self._norm_finite()):
             return None
         self.taken = True
         return self._step(*args, **kwargs)
 
-    def _gradients_finite(self) -> bool:
-        """Whether the gradients of all ranks are finite; every rank finds the same."""
-        if self._zero is not self._optimizer:  # each rank has a part of them; the norm is that of the whole
+    def _norm_finite(self) -> bool:
+        """Whether the norm of all gradients is finite; every rank finds the same."""
+        if self._sharded:  # each rank has a part of them; the norm is that of the whole
             norm = float(self._zero._global_grad_norm)
             return math.isfinite(norm) and norm >= 0
         groups = self._optimizer.param_groups
         gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
-        return bool(torch.isfinite(torch.stack(torch._foreach_norm(gradients))).all())
+        return bool(torch.isfinite(torch.stack(torch._foreach_norm(gradients)).norm()))
 
 
 class Watch:
@@ -94,6 +94,10 @@ class Watch:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End the watch: this rank waits for no other one any more."""
         self._end.set()
         self._thread.join()
 

@@ -94,8 +94,9 @@ def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:
         codes = [process.poll() for process in ranks]
         bad = [code for code in codes if code not in (None, 0, 3)]
         if failed is None and bad:
-            # a peer that lost its connection may have ended already: the one that was killed comes first
-            failed = min(bad)
+            # a peer that lost its connection may have ended already: the one that was killed comes first,
+            # then the one that found wrong input
+            failed = min(bad, key=lambda code: (code > 0, -abs(code)))
             rank = codes.index(failed)
             print(f"rank {rank} ended with exit code {failed}: stopping the others", file=sys.stderr)
             deadline = time.monotonic() + GRACE

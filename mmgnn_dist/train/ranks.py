@@ -182,6 +182,8 @@ def start_ranks(threads: int = 0, patience: float = 1800.0) -> Ranks:
         # Slurm may show each rank its own GPUs alone
         device = torch.device("cuda", local % torch.cuda.device_count())
         torch.cuda.set_device(device)
+        if launched:
+            os.environ["LOCAL_RANK"] = str(device.index)  # DeepSpeed chooses the device by it
     torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // here))
     if not dist.is_initialized():
         backend = "nccl" if device.type == "cuda" else "gloo"

@@ -70,6 +70,7 @@ def run(folder: Path, quiet: bool = False) -> int:
         UserError: for wrong input.
     """
     recipe = load_recipe(folder / "recipe.yaml")
+    deadline = Deadline(recipe.train.deadline)
     # without a GPU always: it costs nothing there, and sums of several threads have another order each time
     set_deterministic(recipe.train.deterministic or not torch.cuda.is_available())
     ranks = start_ranks(recipe.train.threads, recipe.train.timeout)
@@ -85,7 +86,7 @@ def run(folder: Path, quiet: bool = False) -> int:
         with watch, Progress(folder.name, quiet or not ranks.first) as progress, stop_flag() as signals:
             ranks = replace(ranks, beat=watch.beat, alive=watch.alive, signals=signals)
             try:
-                return _train(folder, inputs, ranks, progress)
+                return _train(folder, inputs, ranks, progress, deadline, watch)
             except Stopped:
                 progress.say("stopped between two steps; the same command continues")
                 return EXIT_STOPPED
@@ -128,7 +129,7 @@ def compute_type(recipe: Recipe, device: torch.device) -> torch.dtype | None:
         UserError: for bf16 on hardware without it.
     """
     if device.type == "cuda":
-        able = torch.cuda.is_bf16_supported()
+        able = torch.cuda.is_bf16_supported(including_emulation=False)  # emulated, it is slower than float32
     else:
         able = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     wanted = recipe.train.precision
@@ -146,10 +147,13 @@ def _log_to(path: Path) -> logging.Handler:
     return handler
 
 
-def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> int:
+def _train(
+    folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress, deadline: Deadline, watch: Watch
+) -> int:
     recipe, shards = inputs.recipe, inputs.shards
     train = recipe.train
     autocast = compute_type(recipe, ranks.device)
+    inputs.training(None, ranks)  # a batch that cannot be cut among these ranks is refused before any work
     text = open_text(inputs, ranks, progress)
     if ranks.stop_asked():
         raise Stopped
@@ -173,6 +177,7 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
         values, weights = checkpoint.load(found, engine, ranks, encoder)
         state = State(**values)
         average.restore(weights)
+        del weights  # mapped from a file, which NFS could not remove as long as it is
 
     backbone = inputs.built.model.backbone.model_dump(mode="json")
     about: dict[str, Any] = {
@@ -196,7 +201,7 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
         validation=inputs.ordered("val", text.tokens, ranks), embeddings=text.embeddings,
         metrics=inputs.metrics, units=inputs.units,
         journal=Journal(folder / "journal.jsonl", state.step) if ranks.first else None,
-        progress=progress, export=export, saver=saver, deadline=Deadline(train.deadline),
+        progress=progress, export=export, saver=saver, deadline=deadline,
     )  # fmt: skip
     sink = None
     if ranks.first:
@@ -213,7 +218,7 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
         if found:
             progress.say(f"continuing at step {state.step} from {found}")
             if (wrote := read_json(found / checkpoint.MANIFEST)["world"]) != ranks.world:
-                progress.say(f"it was written by {wrote} ranks and is converted for {ranks.world}")
+                progress.say(f"it was written by {wrote} ranks; now there are {ranks.world}")
     trainer = Trainer(parts, state, average)
     found_test = None
     try:
@@ -233,6 +238,7 @@ def _train(folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress) -> in
             best.to(ranks.device), inputs.ordered("test", text.tokens, ranks),
             best_scaler.to(ranks.device), ranks, text.embeddings, train.save_vectors,
         )  # fmt: skip
+    watch.stop()  # what is left the first rank does alone, and an upload may take its time
     if found_test is not None:
         facts = {
             "steps": state.step, "best_step": about_best["step"], "skipped_steps": state.skipped,

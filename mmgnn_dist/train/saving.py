@@ -20,9 +20,10 @@ import torch
 
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, sync_folder, write_json
-from mmgnn_dist.train.checkpoint import EMA, MANIFEST, STATE, TAG, complete, discard, folder_of
+from mmgnn_dist.models.partition import count
+from mmgnn_dist.train.checkpoint import EMA, MANIFEST, STATE, TAG, complete, discard, folder_of, step_of
 from mmgnn_dist.train.ranks import Ranks
-from mmgnn_dist.train.snapshot import HostCopies, Recorder, Write, write_files
+from mmgnn_dist.train.snapshot import HostCopies, Recorder, Write, save_safetensors, write_files
 
 BYTES = 20  # of a parameter: weight, its float32 copy, two moments, average
 SLOW_DISK = 50e6  # bytes per second
@@ -44,7 +45,7 @@ class Saver:
 
     def __init__(self, folder: Path, engine: Any, ranks: Ranks, keep: int, about: dict[str, Any]) -> None:
         self.folder, self.engine, self.ranks, self.keep, self.about = folder, engine, ranks, keep, about
-        trained = sum(p.numel() for p in engine.module.parameters() if p.requires_grad)
+        trained = sum(count(p) for p in engine.module.parameters() if p.requires_grad)
         self.seconds = trained * BYTES / SLOW_DISK
         self._copies = HostCopies()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -70,7 +71,7 @@ class Saver:
         averaged, values = self._copies.take(EMA, ema) if self.ranks.first else {}, dict(state)
         files = self._record(part)  # waits for all copies from a GPU
         if self.ranks.first:
-            files[EMA] = lambda path: _save_safetensors(averaged, path)
+            files[EMA] = lambda path: save_safetensors(averaged, path)
             files[STATE] = lambda path: write_json(path, values)
         self._work = self._thread.submit(self._write, part, files)
 
@@ -120,7 +121,7 @@ class Saver:
 
     def _make_room(self, part: Path) -> None:
         for left in self.folder.glob(".step_*"):
-            shutil.rmtree(left)
+            shutil.rmtree(left, ignore_errors=left != part)
         (part / TAG).mkdir(parents=True)
 
     def _record(self, part: Path) -> dict[str, Write]:
@@ -159,7 +160,9 @@ class Saver:
             discard(final)  # a folder of this name that could not be used
         part.rename(final)
         sync_folder(self.folder)
-        for old in complete(self.folder)[: -self.keep]:
+        # a later one, from which this run could not continue, does not count as one that is kept
+        up_to_now = [path for path in complete(self.folder) if step_of(path) <= step_of(final)]
+        for old in up_to_now[: -self.keep]:
             if old.name != folder_of(self._best):
                 discard(old)
         log.info("checkpoint %s stands", final.name)
@@ -187,9 +190,3 @@ class Saver:
             f"the checkpoint of step {step} cannot be written ({failures[0]}): {kept}; make room or allow "
             f"writing in {self.folder}, then the same command continues"
         )
-
-
-def _save_safetensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    from safetensors.torch import save_file
-
-    save_file(tensors, path)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from mmgnn_dist.files import CHUNK, sha256
+from mmgnn_dist.files import disk_asked, sha256
 
 Write = Callable[[Path], None]
 
@@ -81,12 +81,21 @@ def _save(value: Any, place: Path) -> None:
     Raises:
         OSError: if the file cannot be written.
     """
-    try:
+    with disk_asked(place, RuntimeError):
         torch.save(value, place)
-    except RuntimeError:  # of changing texts, none of which has the reason: ask for it
-        with open(place, "ab") as file:
-            file.write(bytes(CHUNK))
-        raise
+
+
+def save_safetensors(tensors: dict[str, torch.Tensor], place: Path) -> None:
+    """Write named tensors.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with disk_asked(place, SafetensorError):
+        save_file(tensors, place)
 
 
 def write_files(folder: Path, files: dict[str, Write]) -> dict[str, dict[str, Any]]:

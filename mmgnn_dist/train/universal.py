@@ -8,32 +8,34 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mmgnn_dist.train.ranks import Ranks
+from mmgnn_dist.train.ranks import POLL, Ranks
 
 
 def load_universal(checkpoint: Path, tag: str, engine: Any, ranks: Ranks) -> None:
     """Load `checkpoint/tag` into an engine of another number of ranks; what is converted is removed then.
 
     Raises:
-        RuntimeError: if DeepSpeed's converter fails.
+        RuntimeError: on the first rank, if DeepSpeed's converter fails.
+        Stopped: on the others then, and on all if the first one was asked to stop meanwhile.
     """
     target = f".{checkpoint.name}.universal"
     place = checkpoint.with_name(target)
-    failure = None
-    if ranks.first:
+
+    def work(moved: Callable[[], None]) -> None:
         shutil.rmtree(place, ignore_errors=True)
-        failure = _convert(checkpoint.parent, f"{checkpoint.name}/{tag}", f"{target}/{tag}")
-    if failure := ranks.everyone(failure)[0]:
-        raise RuntimeError(f"DeepSpeed's ds_to_universal failed on {checkpoint}:\n{failure}")
+        _convert(checkpoint.parent, f"{checkpoint.name}/{tag}", f"{target}/{tag}", moved)
+
+    ranks.by_first("converting the checkpoint for another number of ranks", work)
     config = engine._config  # the recipe's configuration is written before it is known what is continued
     config.load_universal_checkpoint = True
     try:
@@ -91,11 +93,11 @@ def _apart(engine: Any) -> Iterator[None]:
             state["step"] = torch.as_tensor(state["step"], dtype=torch.float32).clone()
 
 
-def _convert(folder: Path, source: str, target: str) -> str | None:
+def _convert(folder: Path, source: str, target: str, moved: Callable[[], None]) -> None:
     """Run the converter below `folder` (its names of files are patterns, so they are relative to it).
 
-    Returns:
-        The end of what it said, if it failed.
+    Raises:
+        RuntimeError: with the end of what it said, if it failed.
     """
     workers = str(min(8, len(os.sched_getaffinity(0))))
     (folder / target).parent.mkdir()
@@ -105,5 +107,23 @@ def _convert(folder: Path, source: str, target: str) -> str | None:
         "--inject_missing_state",
     ]  # fmt: skip
     alone = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
-    done = subprocess.run(command, cwd=folder, env=alone, capture_output=True, text=True, check=False)
-    return done.stderr[-2000:] if done.returncode else None
+    with subprocess.Popen(
+        command, cwd=folder, env=alone, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as converter:  # fmt: skip
+        try:
+            said = _ended(converter, moved)
+        except BaseException:
+            os.killpg(converter.pid, signal.SIGKILL)  # its workers too
+            raise
+    if converter.returncode:
+        raise RuntimeError(f"DeepSpeed's ds_to_universal failed on {folder / source}:\n{said[-2000:]}")
+
+
+def _ended(process: subprocess.Popen[str], moved: Callable[[], None]) -> str:
+    """Wait for a process that lives; returns what it wrote to standard error."""
+    while True:
+        try:
+            return process.communicate(timeout=POLL)[1]
+        except subprocess.TimeoutExpired:
+            moved()

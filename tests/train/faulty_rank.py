@@ -1,7 +1,8 @@
 """A rank of a run with a fault put in, started as any rank with the words RUN STEPS WHERE.
 
-In the named steps (comma-separated, counted from 0) the loss of the last rank is NaN (`loss`), or finite with
-a gradient that is not (`gradient`), or the rank gets no further (`hang`).
+In the named steps (comma-separated, from 0 on) the loss of the last rank is NaN (`loss`), or finite with
+a gradient that is not (`gradient`), or of which the norm alone is beyond float32 (`norm`), or the rank gets
+no further (`hang`).
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from mmgnn_dist.train import run
 
 class _Poison(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x):
+    def forward(ctx, x, factor):
+        ctx.factor = factor
         return x.clone()
 
     @staticmethod
     def backward(ctx, grad):
-        return grad * float("inf")
+        return grad * ctx.factor, None
 
 
 def break_steps(steps: set[int], where: str) -> None:
@@ -37,7 +39,9 @@ def break_steps(steps: set[int], where: str) -> None:
             return loss
         if where == "hang":
             time.sleep(600)
-        return loss * float("nan") if where == "loss" else _Poison.apply(loss)
+        if where == "loss":
+            return loss * float("nan")
+        return _Poison.apply(loss, 1e25 if where == "norm" else float("inf"))
 
     loop.Trainer._loss = faulty
 

@@ -108,6 +108,39 @@ def test_the_best_one_stays(saver):
     assert names(saver.folder) == ["step_000002", "step_000005"]
 
 
+def test_an_unusable_later_one_takes_no_place_among_those_that_are_kept(saver):
+    """The run continues from before it, and what it writes then must not go in its stead."""
+    for step in (1, 5):
+        saver.keep = 2
+        save(saver, step)
+    saver.settle()
+    saver.keep = 1
+    (saver.folder / "step_000005" / "note.txt").write_text("a stray file")
+    assert checkpoint.newest(saver.folder) == saver.folder / "step_000001"
+    for step, stands in ((3, ["step_000003", "step_000005"]), (6, ["step_000006"])):
+        save(saver, step)
+        saver.settle()
+        assert names(saver.folder) == stands
+        assert checkpoint.newest(saver.folder) == saver.folder / stands[0]
+
+
+def test_copies_made_by_hand_are_left_alone(saver):
+    save(saver, 1)
+    saver.settle()
+    shutil.copytree(saver.folder / "step_000001", saver.folder / "step_000001.bak")
+    save(saver, 2)
+    saver.settle()
+    assert names(saver.folder) == ["step_000001.bak", "step_000002"]
+    assert checkpoint.newest(saver.folder) == saver.folder / "step_000002"
+
+
+def test_time_for_a_checkpoint_counts_weights_that_are_shared_out(engine, tmp_path):
+    engine.module.weight.ds_numel = 10**9  # as ZeRO stage 3 has it, with nothing in the weight itself
+    saver = saving.Saver(tmp_path, engine, ALONE, 1, {})
+    assert saver.seconds == pytest.approx(20 * (10**9 + 50) / 50e6)
+    saver.close()
+
+
 def test_order_is_that_of_steps_beyond_six_digits(tmp_path):
     for step in (999_999, 1_000_000):
         place = tmp_path / checkpoint.folder_of(step)
@@ -116,13 +149,14 @@ def test_order_is_that_of_steps_beyond_six_digits(tmp_path):
     assert checkpoint.complete(tmp_path)[-1].name == "step_1000000"
 
 
-def test_a_full_disk_is_told_at_the_next_step_and_the_last_one_is_kept(saver):
+@pytest.mark.parametrize("room", [4096, 65536])  # too little for DeepSpeed's file, for the average alone
+def test_a_full_disk_is_told_at_the_next_step_and_the_last_one_is_kept(saver, room):
     save(saver, 1)
     saver.settle()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-        save(saver, 2)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+        saver.save({"w": torch.zeros(room)}, {"step": 2, "best_step": -1})
         wait_for_thread(saver)
         assert saver.status() == (0.0, 1.0)
         with pytest.raises(UserError, match=r"step 2 cannot be written .*step_000001 is kept") as told:
@@ -165,7 +199,7 @@ def test_a_discarded_checkpoint_is_not_called_complete_while_it_goes(saver, monk
     save(saver, 1)
     saver.settle()
     remove = shutil.rmtree
-    monkeypatch.setattr(shutil, "rmtree", lambda path: None)  # killed before anything is removed
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **_: None)  # killed before anything is removed
     checkpoint.discard(saver.folder / "step_000001")
     assert checkpoint.complete(saver.folder) == []
     monkeypatch.setattr(shutil, "rmtree", remove)
@@ -220,10 +254,15 @@ def test_deadline_of_the_allocation(monkeypatch):
     assert deadline.near(1.0)
 
 
-def test_deadline_is_no_part_of_what_a_run_is(tmp_path):
+def test_how_a_run_goes_about_it_is_no_part_of_what_it_is(tmp_path):
     recipe = write_recipe(tmp_path, tmp_path)
-    one, other = load_recipe(recipe), load_recipe(recipe, ["train.deadline=5"])
+    words = [
+        "train.deadline=5", "train.timeout=99", "train.max_skipped=3", "train.checkpoint_every=7",
+        "train.keep_checkpoints=4", "train.log_ids=true", "train.micro_batch=2",
+    ]  # fmt: skip
+    one, other = load_recipe(recipe), load_recipe(recipe, words)
     assert one.fingerprint() == other.fingerprint()
+    assert one.fingerprint() != load_recipe(recipe, ["train.batch=9"]).fingerprint()
 
 
 @pytest.mark.parametrize("content", ["", '{"files": {"ds/wei', "{}", "[]", '{"files": {"ds/weights.pt": 3}}'])

@@ -8,15 +8,20 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from command_line import Started, journal, metrics, reach, start_all, start_ranks, write_recipe
 from small_set import make_set
 
 from mmgnn_dist.config import load_recipe
+from mmgnn_dist.data.loader import Loader
 from mmgnn_dist.data.splits import make_split
-from mmgnn_dist.errors import EXIT_STOPPED
+from mmgnn_dist.errors import EXIT_STOPPED, UserError
 from mmgnn_dist.train import run as run_module
+from mmgnn_dist.train.evaluate import _batches
 from mmgnn_dist.train.guards import Watch
+from mmgnn_dist.train.ranks import Ranks
 
 GRAPH = ["model.modality=graph", "train.max_steps=8", "train.checkpoint_every=3", "train.log_ids=true"]
 LONG = ["model.modality=graph", "train.max_steps=5000", "train.epochs=999"]
@@ -48,6 +53,8 @@ def end(ranks: list[Started], code: int, limit: float = 240) -> list[str]:
         (2, 2, "gradient", []),
         (1, 3, "gradient", []),
         (2, 0, "loss", []),
+        (1, 0, "norm", []),
+        (1, 1, "norm", []),
     ],
 )
 def test_a_step_that_is_not_finite_is_left_out(sample_shards, tmp_path, world, stage, where, words):
@@ -79,6 +86,11 @@ def test_too_many_such_steps_end_the_run(sample_shards, tmp_path):
     (error,) = end(faulty(run, 1, "1,2,3", "loss"), 2)
     assert error.count("mmgnn:") == 1 and "train.max_skipped=1" in error and "train.optim.lr" in error
     assert (run / "logs/not_finite_step_3.json").is_file() and journal(run)[-1]["step"] == 1
+    # the same run with more patience, and in smaller passes
+    words = [*GRAPH, "train.max_skipped=3", "train.checkpoint_every=2", "train.micro_batch=4"]
+    load_recipe(write_recipe(tmp_path, sample_shards.path), words).save(run / "recipe.yaml")
+    end(faulty(run, 1, "1,2,3", "loss"), 0)
+    assert metrics(run)["skipped_steps"] == 3
 
 
 def test_a_rank_that_hangs_is_named(sample_shards, tmp_path):
@@ -115,6 +127,38 @@ def test_the_watch_counts_from_its_start(tmp_path, monkeypatch):
         assert not ended
         time.sleep(0.8)
     assert ended
+    ended.clear()
+    with Watch(tmp_path, 0, 2, limit=0.4) as watch:
+        watch.stop()  # what comes now it does alone
+        time.sleep(0.8)
+    assert not ended
+
+
+def test_ranks_that_have_no_molecule_in_the_last_batch_beat_too(tmp_path):
+    """Or the rank with the fewest beats, which is named, would soon not be the one that hangs."""
+    shards = make_set(tmp_path / "shards")
+    beats, sizes = ([], []), ([], [])
+    for rank in range(2):
+        loader = Loader(shards, np.arange(11), ["gap"], batch=4, rank=rank, world=2, shuffle=False)
+        ranks = Ranks(rank, 2, torch.device("cpu"), beat=beats[rank].append)
+        sizes[rank].extend(batch.size for batch in _batches(loader, ranks))
+    assert beats[0] == beats[1] and sizes == ([3, 4], [4])
+
+
+def test_the_deadline_counts_from_the_start_and_a_bad_batch_is_told_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
+    make_split(make_set(tmp_path / "shards"))
+    words = ["targets=[gap]", "model.modality=graph", "train.max_steps=9", "train.deadline=3"]
+    recipe, text = write_recipe(tmp_path, tmp_path / "shards"), run_module.open_text
+    load_recipe(recipe, words).save(tmp_path / "run" / "recipe.yaml")
+    slow = lambda *arguments: (time.sleep(3), text(*arguments))[1]  # noqa: E731
+    monkeypatch.setattr(run_module, "open_text", slow)
+    assert run_module.run(tmp_path / "run", quiet=True) == EXIT_STOPPED
+    assert [line["step"] for line in journal(tmp_path / "run")] == [1]
+    monkeypatch.setattr(run_module, "open_text", None)
+    load_recipe(recipe, [*words, "train.micro_batch=1"]).save(tmp_path / "run" / "recipe.yaml")
+    with pytest.raises(UserError, match=r"leave a process without molecules .* train.micro_batch=1"):
+        run_module.run(tmp_path / "run", quiet=True)
 
 
 @pytest.mark.parametrize("phase", ["open_text", "predict"])
@@ -131,7 +175,15 @@ def test_a_stop_in_set_up_or_before_the_test_is_one_in_order(tmp_path, monkeypat
         assert run_module.run(tmp_path / "run", quiet=True) == EXIT_STOPPED
     assert not (tmp_path / "run" / "metrics.json").exists()
     assert len(list(tmp_path.glob("run/checkpoints/step_*"))) == (phase == "predict")
+    mapped, train = [], run_module.Trainer.run
+
+    def noting(trainer):
+        mapped.extend(line for line in Path("/proc/self/maps").read_text().splitlines() if "step_" in line)
+        return train(trainer)
+
+    monkeypatch.setattr(run_module.Trainer, "run", noting)
     assert run_module.run(tmp_path / "run", quiet=True) == 0
+    assert not mapped  # NFS could not prune what it continues from
     assert metrics(tmp_path / "run")["steps"] == 2
 
 

@@ -17,11 +17,13 @@ import torch.distributed as dist
 from command_line import write_recipe
 
 from mmgnn_dist.cli import main
-from mmgnn_dist.errors import EXIT_FAULT, EXIT_STOPPED
+from mmgnn_dist.config import load_recipe
+from mmgnn_dist.errors import EXIT_FAULT, EXIT_STOPPED, UserError
 from mmgnn_dist.signals import STOP_SIGNALS, Stopped
 from mmgnn_dist.train import launch
 from mmgnn_dist.train.launch import start_here
-from mmgnn_dist.train.ranks import Ranks
+from mmgnn_dist.train.ranks import Ranks, start_ranks
+from mmgnn_dist.train.run import compute_type
 
 RANK = """
 import os, sys, torch
@@ -63,6 +65,46 @@ def test_a_stop_before_ranks_can_listen_is_a_stop(monkeypatch, tmp_path):
 def test_a_rank_that_is_killed_is_a_fault(monkeypatch, tmp_path):
     monkeypatch.setattr(launch, "start_here", lambda *_, **__: [subprocess.Popen(["sh", "-c", "kill -9 $$"])])
     assert launch.launch(tmp_path, 1) == EXIT_FAULT
+
+
+@pytest.mark.parametrize(("codes", "told"), [([1, 2], 2), ([3, 1, 2, 1], 2), ([2, 1, -9], -9), ([3, 0], 3)])
+def test_the_rank_that_knows_why_is_told(codes, told):
+    """Ranks that ended of themselves or of a lost peer within the same moment."""
+    commands = ["kill -9 $$" if code < 0 else f"exit {code}" for code in codes]
+    ranks = [subprocess.Popen(["sh", "-c", command]) for command in commands]
+    for rank in ranks:
+        rank.wait()
+    assert launch._wait(ranks) == told
+
+
+def test_a_rank_that_sees_its_own_gpu_alone(monkeypatch):
+    """As Slurm shows it with --gpus-per-task; DeepSpeed takes the device from LOCAL_RANK."""
+    chosen = []
+    place = {
+        "RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1",
+        "DS_ACCELERATOR": "cuda",
+    }  # fmt: skip
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    ranks = start_ranks(torch.get_num_threads())
+    assert (ranks.rank, ranks.device, chosen) == (3, torch.device("cuda", 0), [ranks.device])
+    assert os.environ["LOCAL_RANK"] == "0"
+
+
+@pytest.mark.parametrize("emulated", [True, False])
+def test_bf16_is_taken_where_the_gpu_has_it(monkeypatch, emulated):
+    """torch counts emulation unless it is asked not to: a V100 or T4 would be slower than in float32."""
+    found = lambda including_emulation=True: including_emulation or not emulated  # noqa: E731
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", found)
+    cuda = torch.device("cuda")
+    assert compute_type(load_recipe(None, []), cuda) == (None if emulated else torch.bfloat16)
+    if emulated:
+        with pytest.raises(UserError, match="no bf16 instructions"):
+            compute_type(load_recipe(None, ["train.precision=bf16"]), cuda)
 
 
 def test_ranks_wait_for_the_first_one_as_long_as_it_gets_on():
