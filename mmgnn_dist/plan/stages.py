@@ -47,9 +47,10 @@ def plan(
     total, trained = count["total"], count["trainable"]
     activations = summary["memory_bytes_per_rank"]["activations"]
     choices = []
+    passes, largest = steps["passes_per_step"], summary["largest_parameter"]
     for stage, offload in CHOICES:
-        found = memory(total, trained, summary["largest_parameter"], activations, stage, world, offload)
-        sent = sent_bytes(total, trained, stage, world, steps["passes_per_step"])
+        found = memory(total, trained, largest, activations, stage, world, offload, passes)
+        sent = sent_bytes(total, trained, stage, world, passes)
         choices.append({
             "stage": stage, "offload": offload, "bytes": found.device, "peak": found.peak,
             "host": found.host, "sent_per_step": sent,

@@ -36,22 +36,26 @@ class Memory:
 
 
 def memory(
-    parameters: int, trained: int, largest: int, activations: int, stage: int, world: int, offload: str
-) -> Memory:
+    parameters: int, trained: int, largest: int, activations: int, stage: int, world: int, offload: str,
+    passes: int = 1,
+) -> Memory:  # fmt: skip
     """Memory of a rank.
 
     Args:
         parameters, trained: counts P and T. largest: elements of the largest trained parameter.
         activations: bytes. stage: of ZeRO. world: ranks. offload: `none`, `optimizer`, `parameters`.
+        passes: micro-batches in a step.
     """
     # from stage 1 on a bucket that is filled and one that is sent; the largest parameter goes in one piece
     messages = 2 * 4 * max(min(BUCKET, trained), largest)
     if stage == 0:  # a flat copy of the gradients, where there is somebody to send it to
         messages = 4 * min(trained, WHOLE_BUCKET + largest) if world > 1 else 0
     gathered = 4 * min(parameters, LIVE) if world > 1 and stage == 3 else 0  # beside the own part
+    # a pass after the first adds its gradients to those that are kept; stage 2 copies its sum in the end
+    added = 0 if passes == 1 else (4 * largest, 4 * largest, 4 * trained // world, 0)[stage]
     device = {
         "weights": 4 * parameters // (world if stage == 3 else 1),
-        "gradients": 4 * trained // (world if stage >= 2 else 1),
+        "gradients": 4 * trained // (world if stage >= 2 else 1) + added,
         "optimizer": 8 * trained // (world if stage >= 1 else 1),
         "master_copy": 4 * trained // world if stage >= 1 else 0,
         "average": 4 * trained // (world if stage == 3 else 1),

@@ -94,8 +94,9 @@ def summary_of(
     total, trainable = (sum(column) for column in zip(*parameters.values(), strict=True))
     largest = max(p.numel() for p in model.parameters() if p.requires_grad)
     held = memory(
-        total, trainable, largest, measured.activations, train.zero_stage, ranks.world, train.offload
-    )
+        total, trainable, largest, measured.activations, train.zero_stage, ranks.world, train.offload,
+        loader.passes,
+    )  # fmt: skip
     words = len(batch.tokens)
     encoder = measured.forward.get("text_encoder")
     summary: dict[str, Any] = {

@@ -187,7 +187,7 @@ def test_memory_of_many_ranks():
         "weights": 400, "gradients": 240, "optimizer": 480, "master_copy": 0, "average": 240,
         "gathered": 0, "messages": 240, "activations": 7,
     }  # fmt: skip
-    assert whole.peak == 1360 + 240 and whole.host == {"checkpoint": 240}  # messages after the activations
+    assert whole.peak == 1360 + 240 and whole.host == {"checkpoint": 960}  # messages after the activations
     shared = memory(100, 60, 70, 7, 2, 4, "none")
     assert [shared.device[name] for name in ("gradients", "optimizer", "master_copy")] == [60, 120, 60]
     assert shared.device["messages"] == 560  # the largest parameter is above all that is trained
@@ -195,8 +195,11 @@ def test_memory_of_many_ranks():
     assert moved.peak == 400 + 2 * 4 * 60 + 7  # what is gathered, two buckets, activations
     assert moved.host == {
         "optimizer": 120, "master_copy": 60, "weights": 100, "average": 60, "gradients": 60,
-        "checkpoint": 240,
+        "checkpoint": 8 * 60 + 12 * 60 // 4,
     }  # fmt: skip
+    # a second pass: the gradient of the largest parameter beside the sum, or a copy of a rank's own sum
+    again = [memory(100, 60, 10, 7, stage, 4, "none", 2).device["gradients"] for stage in range(4)]
+    assert again == [280, 280, 120, 60]
 
 
 def test_numbers_are_short():
