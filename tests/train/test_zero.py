@@ -155,7 +155,10 @@ def test_random_encoder_has_the_sizes_that_are_asked_for(tmp_path, encoder):
     ("words", "says"),
     [
         (["train.offload=optimizer", "train.zero_stage=0"], "needs train.zero_stage=1, 2 or 3"),
-        (["train.offload=parameters", "train.zero_stage=2"], "use train.offload=optimizer"),
+        (
+            ["train.offload=parameters", "train.zero_stage=2"],
+            "train.zero_stage=1 with train.offload=optimizer",
+        ),
         (["train.offload=cpu"], "train.offload='cpu'"),
         (["train.zero_stage=4"], "train.zero_stage=4"),
         (["text.random={}", "text.mode=lora"], "use text.mode=full"),
