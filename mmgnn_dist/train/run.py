@@ -218,7 +218,8 @@ def _train(
         if found:
             progress.say(f"continuing at step {state.step} from {found}")
             if (wrote := read_json(found / checkpoint.MANIFEST)["world"]) != ranks.world:
-                progress.say(f"it was written by {wrote} ranks; now there are {ranks.world}")
+                taken = "is converted for" if train.zero_stage else "is read whole by"
+                progress.say(f"it was written by {wrote} ranks and {taken} {ranks.world}")
     trainer = Trainer(parts, state, average)
     found_test = None
     try:

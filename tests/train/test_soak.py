@@ -142,7 +142,10 @@ def test_worlds_that_change_see_the_same_molecules(make_run, stage):
     end(start_ranks(reference, 2), 0)
     for step, world in ((10, 2), (20, 4), (30, 1)):
         stop_at(run, step, world, signal.SIGTERM)
-    end(start_ranks(run, 2), 0)
+    last = start_ranks(run, 2)
+    end(last, 0)
+    told = "is converted for 2" if stage else "is read whole by 2"
+    assert f"it was written by 1 ranks and {told}" in "".join(last[0].texts())
     assert [line["world"] for line in journal(run, "resume")] == [4, 1, 2]
     assert molecules(run) == molecules(reference) and len(molecules(run)) == 40
     losses = [np.array([line["loss"] for line in journal(place)]) for place in (run, reference)]
