@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mmgnn_dist.chem.readers import sample_path
+from mmgnn_dist.chem.readers.find import sample_path
 from mmgnn_dist.config import DataConfig
-from mmgnn_dist.data.shards import ShardSet
+from mmgnn_dist.data.shardset.shards import ShardSet
 
 ROOT = Path(__file__).parent.parent
 
@@ -35,7 +35,7 @@ def sample() -> Path:
 @pytest.fixture(scope="session")
 def ray_once() -> Iterator[None]:
     """Ray with two CPUs, started once for the whole test run."""
-    from mmgnn_dist.data.engine import ray_data
+    from mmgnn_dist.data.prepare.ray_run import ray_data
 
     with ray_data(2):
         yield
@@ -44,7 +44,7 @@ def ray_once() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def sample_shards(ray_once: None, tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
     """The bundled molecules as the real pipeline prepares them, in several shards."""
-    from mmgnn_dist.data.pipeline import prepare
+    from mmgnn_dist.data.prepare.pipeline import prepare
 
     to = tmp_path_factory.mktemp("sample") / "shards"
     prepare(["sample"], to, data=DataConfig(rows_per_shard=100))

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 
 from mmgnn_dist.config import Backbone, Recipe
-from mmgnn_dist.data.balance import Costs
-from mmgnn_dist.data.encoder_files import EncoderFiles
-from mmgnn_dist.data.loader import Loader
-from mmgnn_dist.data.shards import ShardSet
-from mmgnn_dist.models.backbone import make_backbone
+from mmgnn_dist.data.loading.balance import Costs
+from mmgnn_dist.data.loading.loader import Loader
+from mmgnn_dist.data.shardset.shards import ShardSet
+from mmgnn_dist.data.text.encoder_files import EncoderFiles
+from mmgnn_dist.models.backbones.make import make_backbone
 from mmgnn_dist.models.cost import count_forward
 from mmgnn_dist.models.graph import Graph
-from mmgnn_dist.models.textmodel import layers_of, text_skeleton
+from mmgnn_dist.models.text_encoder.hf_model import layers_of, text_skeleton
 
 # Operations a second of a training step, as a share of the language model's in float32: measured by
 # tests/benchmarks/balance.py. Only the ratio between text and graph matters, and only for `both`.

@@ -19,8 +19,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mmgnn_dist.data.context import ContextScaler
-from mmgnn_dist.data.shards import CONTEXT_FIELDS
+from mmgnn_dist.data.loading.context import ContextScaler
+from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS
 
 
 class ContextEncoder(nn.Module):

@@ -21,16 +21,18 @@ import torch
 from torch import Tensor, nn
 
 from mmgnn_dist.config import Recipe
-from mmgnn_dist.data.batch import Batch
-from mmgnn_dist.data.context import ContextScaler
-from mmgnn_dist.data.encoder_files import EncoderFiles
-from mmgnn_dist.models.backbone import AtomFeatures, make_backbone
+from mmgnn_dist.data.loading.batch import Batch
+from mmgnn_dist.data.loading.context import ContextScaler
+from mmgnn_dist.data.text.encoder_files import EncoderFiles
+from mmgnn_dist.models.backbones.base import AtomFeatures
+from mmgnn_dist.models.backbones.make import make_backbone
 from mmgnn_dist.models.context import ContextEncoder, JoinContext
-from mmgnn_dist.models.fusion import TextSide, make_fusion
-from mmgnn_dist.models.fusion_paper import PaperReadOut, paper_projection
+from mmgnn_dist.models.fusions.base import TextSide
+from mmgnn_dist.models.fusions.make import make_fusion
+from mmgnn_dist.models.fusions.paper_gate import PaperReadOut, paper_projection
 from mmgnn_dist.models.graph import Graph, sum_molecules
 from mmgnn_dist.models.readout import ReadOut
-from mmgnn_dist.models.text import TextEncoder
+from mmgnn_dist.models.text_encoder.encoder import TextEncoder
 
 
 @dataclass

@@ -18,10 +18,10 @@ from typing import Any
 from torch import nn
 
 from mmgnn_dist.config import Backbone, Recipe
-from mmgnn_dist.data.encoder_files import resolve_encoder
+from mmgnn_dist.data.text.encoder_files import resolve_encoder
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.models.fused import FusedModel, TextSource
-from mmgnn_dist.models.partition import count
+from mmgnn_dist.models.zero3 import count
 
 WIDTHS: dict[str, tuple[str, ...]] = {
     "schnet": ("hidden", "filters"),

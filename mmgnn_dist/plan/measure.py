@@ -11,15 +11,15 @@ from typing import Any
 import torch
 
 from mmgnn_dist.config import Recipe
-from mmgnn_dist.data.encoder_files import EncoderFiles
+from mmgnn_dist.data.text.encoder_files import EncoderFiles
 from mmgnn_dist.errors import UserError
-from mmgnn_dist.models.partition import count
-from mmgnn_dist.models.textmodel import text_skeleton
+from mmgnn_dist.models.text_encoder.hf_model import text_skeleton
+from mmgnn_dist.models.zero3 import count
+from mmgnn_dist.plan.dry_run import summary_of
 from mmgnn_dist.progress import Progress
+from mmgnn_dist.train.inputs import Inputs, open_inputs
 from mmgnn_dist.train.ranks import Ranks, start_ranks
 from mmgnn_dist.train.run import compute_type
-from mmgnn_dist.train.setup import Inputs, open_inputs
-from mmgnn_dist.train.summary import summary_of
 
 LARGE = 250_000_000  # parameters of an encoder from which on it is not built whole
 DEPTHS = ("num_hidden_layers", "n_layers", "num_layers", "n_layer")  # what configurations call their number

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from mmgnn_dist.config import Recipe
+from mmgnn_dist.plan.dry_run_table import scaled
 from mmgnn_dist.plan.measure import measure
-from mmgnn_dist.train.memory import checkpoint_bytes, memory, sent_bytes
-from mmgnn_dist.train.summary_table import scaled
+from mmgnn_dist.plan.memory import checkpoint_bytes, memory, sent_bytes
 
 RUNTIME = 1_500_000_000  # bytes of a GPU that CUDA, its libraries and NCCL take
 LITTLE = 0.1  # ZeRO that saves less than this share of the memory is not worth its messages

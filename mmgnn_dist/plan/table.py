@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from mmgnn_dist.plan.dry_run_table import make_table, scaled
 from mmgnn_dist.plan.stages import RUNTIME
-from mmgnn_dist.train.summary_table import make_table, scaled
 
 UNITS = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3}
 SHORT = {"none": "", "optimizer": "+opt", "parameters": "+all"}

@@ -12,7 +12,7 @@ from pathlib import Path
 from mmgnn_dist.config import Recipe, load_recipe
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, sha256
-from mmgnn_dist.train.export import ABOUT, WEIGHTS
+from mmgnn_dist.train.checkpoint.export import ABOUT, WEIGHTS
 
 RECIPE = "recipe.yaml"
 

@@ -18,16 +18,16 @@ import numpy as np
 
 from mmgnn_dist.chem.checks import UNSEEN
 from mmgnn_dist.chem.targets import target_for
-from mmgnn_dist.data.pipeline import prepare
-from mmgnn_dist.data.plan import Learned
+from mmgnn_dist.data.prepare.pipeline import prepare
+from mmgnn_dist.data.prepare.plan import Learned
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json
 from mmgnn_dist.predict.bundle import open_bundle
 from mmgnn_dist.progress import Progress
+from mmgnn_dist.train.checkpoint.export import ABOUT, OLD
 from mmgnn_dist.train.evaluate import Predictions
-from mmgnn_dist.train.export import ABOUT, OLD
+from mmgnn_dist.train.inputs import Inputs, open_inputs
 from mmgnn_dist.train.session import apply_export
-from mmgnn_dist.train.setup import Inputs, open_inputs
 
 FORMATS = (".parquet", ".csv")
 FAR = 0.5  # of the training set's share of molecules with a text, below which it is told

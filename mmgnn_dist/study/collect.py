@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from mmgnn_dist.config import Recipe, load_recipe
-from mmgnn_dist.data.shards import ShardSet
+from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json
-from mmgnn_dist.study.attempt import DONE
 from mmgnn_dist.study.grid import BASE, Cell, load_grid
 from mmgnn_dist.study.run import states
+from mmgnn_dist.study.run_cell import DONE
 
 
 @dataclass(frozen=True, order=True)
@@ -154,8 +154,8 @@ def collect(folder: Path) -> Results:
     """
     import pyarrow.parquet as pq
 
-    from mmgnn_dist.train.origin import METRICS, refuse_changed
-    from mmgnn_dist.train.results import PREDICTIONS
+    from mmgnn_dist.train.provenance import METRICS, refuse_changed
+    from mmgnn_dist.train.report.results import PREDICTIONS
 
     recipe, cells = load_grid(folder)
     found = states(folder, cells)

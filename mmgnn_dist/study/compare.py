@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmgnn_dist.study.bootstrap import REPEATS, Gains, paired_gains
 from mmgnn_dist.study.collect import Model, Pair, Results
-from mmgnn_dist.study.resampled import Retrained, corrected_t
+from mmgnn_dist.study.statistics.bootstrap import REPEATS, Gains, paired_gains
+from mmgnn_dist.study.statistics.corrected_ttest import Retrained, corrected_t
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from typing import Any
 
 from mmgnn_dist.config import CONTROLS, Recipe, StudyConfig, load_recipe
 from mmgnn_dist.config.load import check_section, set_key
-from mmgnn_dist.data.shards import ShardSet
-from mmgnn_dist.data.splits import load_split, split_folds
+from mmgnn_dist.data.shardset.shards import ShardSet
+from mmgnn_dist.data.shardset.splits import load_split, split_folds
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, write_json
-from mmgnn_dist.study.attempt import DONE, state
+from mmgnn_dist.study.run_cell import DONE, state
 
 CELLS, RECIPE = "cells.json", "study.yaml"
 BASE = "base"

@@ -20,9 +20,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from mmgnn_dist.leave import leave
+from mmgnn_dist.process import leave
 from mmgnn_dist.signals import stop_flag
-from mmgnn_dist.study.attempt import STOPPED, attempt, fail
+from mmgnn_dist.study.run_cell import STOPPED, attempt, fail
 
 # what a cell imports, whatever it trains
 LIBRARIES = (

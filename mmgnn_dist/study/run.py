@@ -21,10 +21,10 @@ from pathlib import Path
 
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.progress import Progress
-from mmgnn_dist.study.attempt import DONE, failure, state
 from mmgnn_dist.study.energy import Meter
 from mmgnn_dist.study.grid import CELLS, Cell, load_grid, make_grid, save_grid
 from mmgnn_dist.study.local import Tell, places, run_here
+from mmgnn_dist.study.run_cell import DONE, failure, state
 
 SESSIONS = "sessions.jsonl"
 # runs the cells of these folders and tells of each when it ends; False if they were stopped in order
@@ -37,8 +37,8 @@ def plan_study(recipe: Recipe, folder: Path) -> dict[Cell, Recipe]:
     Raises:
         UserError: for wrong input, or a directory that holds cells of another recipe.
     """
+    from mmgnn_dist.train.inputs import open_inputs
     from mmgnn_dist.train.session import refuse_other
-    from mmgnn_dist.train.setup import open_inputs
 
     cells = make_grid(recipe)
     refuse_other({cell.run(folder): part for cell, part in cells.items()})

@@ -24,7 +24,7 @@ import torch
 
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.models.fused import FusedModel
-from mmgnn_dist.models.partition import rank_of
+from mmgnn_dist.models.zero3 import rank_of
 
 BUCKET = 2**24  # elements that are reduced or gathered in one message: 64 MiB, too long to wait for its start
 # elements that stage 3 has gathered at a time (1 GiB, and at least one layer), and how near in elements the

@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from mmgnn_dist.data.batch import Batch
-from mmgnn_dist.data.loader import Loader
+from mmgnn_dist.data.loading.batch import Batch
+from mmgnn_dist.data.loading.loader import Loader
 from mmgnn_dist.files import atomic_path
-from mmgnn_dist.models.embeddings import Embeddings
 from mmgnn_dist.models.fused import FusedModel
 from mmgnn_dist.models.graph import Graph, sum_molecules
 from mmgnn_dist.models.readout import Scaler
+from mmgnn_dist.models.text_encoder.frozen_cache import Embeddings
+from mmgnn_dist.train.checkpoint.host_copies import save_safetensors
 from mmgnn_dist.train.ranks import Ranks
-from mmgnn_dist.train.snapshot import save_safetensors
 
 GATE_BINS = 20  # of the histogram that validations keep
 

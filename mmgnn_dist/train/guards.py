@@ -22,7 +22,7 @@ import torch
 
 from mmgnn_dist.errors import EXIT_FAULT
 from mmgnn_dist.files import read_json
-from mmgnn_dist.leave import leave
+from mmgnn_dist.process import leave
 
 log = logging.getLogger(__name__)
 ALIVE_EVERY = 60.0  # seconds between two lines of a rank in its log that say it lives

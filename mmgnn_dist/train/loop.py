@@ -17,25 +17,25 @@ import numpy as np
 import torch
 
 from mmgnn_dist.config import Recipe
-from mmgnn_dist.data.batch import Batch
-from mmgnn_dist.data.loader import Loader, Step
+from mmgnn_dist.data.loading.batch import Batch
+from mmgnn_dist.data.loading.loader import Loader, Step
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import write_json
-from mmgnn_dist.models.embeddings import Embeddings
 from mmgnn_dist.models.graph import Graph
 from mmgnn_dist.models.readout import Scaler
+from mmgnn_dist.models.text_encoder.frozen_cache import Embeddings
 from mmgnn_dist.progress import Progress
+from mmgnn_dist.train.checkpoint.writer import Saver
 from mmgnn_dist.train.deadline import Deadline
-from mmgnn_dist.train.ema import Average
 from mmgnn_dist.train.engine import BatchPlan
 from mmgnn_dist.train.evaluate import Predictions, named_errors, predict
 from mmgnn_dist.train.guards import StepGuard
-from mmgnn_dist.train.journal import Journal
 from mmgnn_dist.train.loss import scaled_loss, target_weights
-from mmgnn_dist.train.meter import Meter
+from mmgnn_dist.train.optim.ema import Average
+from mmgnn_dist.train.optim.schedule import ema_decay, learning_rate, seed_step, total_steps
 from mmgnn_dist.train.ranks import Ranks
-from mmgnn_dist.train.saving import Saver
-from mmgnn_dist.train.schedule import ema_decay, learning_rate, seed_step, total_steps
+from mmgnn_dist.train.tracking.journal import Journal
+from mmgnn_dist.train.tracking.meter import Meter
 
 
 @dataclass

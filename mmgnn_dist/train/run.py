@@ -20,20 +20,16 @@ from typing import IO, Any
 import torch
 
 from mmgnn_dist.config import Recipe, load_recipe
-from mmgnn_dist.data.shards import MANIFEST
+from mmgnn_dist.data.shardset.shards import MANIFEST
 from mmgnn_dist.errors import EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, EXIT_USER, UserError
 from mmgnn_dist.files import DISK_ERRORS, hold, read_json, sha256, write_json
-from mmgnn_dist.leave import leave
 from mmgnn_dist.models.matched import trainable
-from mmgnn_dist.models.partition import is_cut, wholes
+from mmgnn_dist.models.zero3 import is_cut, wholes
+from mmgnn_dist.process import leave
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.signals import Stopped, stop_flag
-from mmgnn_dist.train import checkpoint
-from mmgnn_dist.train.deadline import Deadline
-from mmgnn_dist.train.ema import Average
-from mmgnn_dist.train.engine import BatchPlan, deepspeed_config, make_engine, shared_out
-from mmgnn_dist.train.evaluate import predict
-from mmgnn_dist.train.export import (
+from mmgnn_dist.train.checkpoint import store as checkpoint
+from mmgnn_dist.train.checkpoint.export import (
     encoder_identity,
     export_model,
     fingerprint,
@@ -41,16 +37,20 @@ from mmgnn_dist.train.export import (
     load_export,
     unseen_elements,
 )
+from mmgnn_dist.train.checkpoint.writer import Saver
+from mmgnn_dist.train.deadline import Deadline
+from mmgnn_dist.train.engine import BatchPlan, deepspeed_config, make_engine, shared_out
+from mmgnn_dist.train.evaluate import predict
 from mmgnn_dist.train.guards import Watch
-from mmgnn_dist.train.journal import Journal
+from mmgnn_dist.train.inputs import Inputs, fit_scaler, open_inputs
 from mmgnn_dist.train.loop import Parts, State, Trainer
-from mmgnn_dist.train.origin import METRICS, refuse_changed
+from mmgnn_dist.train.optim.ema import Average
+from mmgnn_dist.train.provenance import METRICS, refuse_changed
 from mmgnn_dist.train.ranks import Ranks, set_deterministic, start_ranks
-from mmgnn_dist.train.results import done, write_results
-from mmgnn_dist.train.saving import Saver
-from mmgnn_dist.train.setup import Inputs, fit_scaler, open_inputs
+from mmgnn_dist.train.report.results import done, write_results
 from mmgnn_dist.train.textside import open_text
-from mmgnn_dist.train.track import Wandb, run_id
+from mmgnn_dist.train.tracking.journal import Journal
+from mmgnn_dist.train.tracking.wandb_sink import Wandb, run_id
 
 PACKAGES = ("mmgnn_dist", "torch", "torch-geometric", "deepspeed", "transformers", "numpy", "pyarrow")
 LOST = 240.0  # seconds that a requeued job waits for the run directory

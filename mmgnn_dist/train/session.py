@@ -11,16 +11,16 @@ from mmgnn_dist.config import Recipe, load_recipe
 from mmgnn_dist.errors import EXIT_DONE, UserError
 from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.progress import Progress
+from mmgnn_dist.train.checkpoint.export import ABOUT, load_export, unseen_elements
 from mmgnn_dist.train.evaluate import Predictions, named_errors, predict
-from mmgnn_dist.train.export import ABOUT, load_export, unseen_elements
+from mmgnn_dist.train.inputs import Inputs, open_inputs
 from mmgnn_dist.train.launch import launch
-from mmgnn_dist.train.origin import METRICS, refuse_changed
-from mmgnn_dist.train.plots import draw_comparison
+from mmgnn_dist.train.provenance import METRICS, refuse_changed
 from mmgnn_dist.train.ranks import check_gpus, start_ranks
-from mmgnn_dist.train.results import PREDICTIONS, draw_curves
+from mmgnn_dist.train.report.plots import draw_comparison
+from mmgnn_dist.train.report.results import PREDICTIONS, draw_curves
+from mmgnn_dist.train.report.table import compare, legend, print_table, write_report
 from mmgnn_dist.train.run import run
-from mmgnn_dist.train.setup import Inputs, open_inputs
-from mmgnn_dist.train.table import compare, legend, print_table, write_report
 from mmgnn_dist.train.textside import open_text
 
 

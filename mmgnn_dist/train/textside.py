@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mmgnn_dist.data.tokens import TokenSet
-from mmgnn_dist.models.embeddings import Embeddings, ensure_embeddings, open_embeddings
+from mmgnn_dist.data.text.token_cache import TokenSet
 from mmgnn_dist.models.fused import TextSource
+from mmgnn_dist.models.text_encoder.frozen_cache import Embeddings, ensure_embeddings, open_embeddings
 from mmgnn_dist.progress import Progress
+from mmgnn_dist.train.inputs import Inputs
 from mmgnn_dist.train.ranks import Ranks
-from mmgnn_dist.train.setup import Inputs
 
 
 @dataclass

@@ -27,21 +27,21 @@ import pyarrow.parquet as pq
 import torch
 from torch_geometric.nn.models import SchNet as PygSchNet
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "models"))  # the tests' mapping of PyG's names
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))  # the tests' mapping of PyG's names
 from golden import PYG_SCHNET, schnet_mapping
 
 from mmgnn_dist.config import Recipe, SchNetConfig, load_recipe
-from mmgnn_dist.data.pipeline import prepare
-from mmgnn_dist.data.shards import ShardSet
+from mmgnn_dist.data.prepare.pipeline import prepare
+from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.files import write_text
-from mmgnn_dist.models.backbone import AtomFeatures, Backbone
+from mmgnn_dist.models.backbones.base import AtomFeatures, Backbone
+from mmgnn_dist.models.backbones.schnet import SchNet
 from mmgnn_dist.models.graph import Graph, edge_vectors, edges_within
-from mmgnn_dist.models.schnet import SchNet
+from mmgnn_dist.train.inputs import fit_scaler, open_inputs
 from mmgnn_dist.train.loss import scaled_loss, target_weights
 from mmgnn_dist.train.ranks import start_ranks
-from mmgnn_dist.train.results import METRICS, read_results
+from mmgnn_dist.train.report.results import METRICS, read_results
 from mmgnn_dist.train.session import train_with_twins
-from mmgnn_dist.train.setup import fit_scaler, open_inputs
 
 PARTS = {"train": 2000, "val": 250, "test": 1000}
 DRAW = 7  # seed of the molecules and of the split

@@ -19,15 +19,15 @@ import numpy as np
 import torch
 
 from mmgnn_dist.config import load_recipe
-from mmgnn_dist.data.encoder_files import resolve_encoder
-from mmgnn_dist.data.loader import Loader
-from mmgnn_dist.data.shards import ShardSet
-from mmgnn_dist.data.tokens import TokenSet
-from mmgnn_dist.models.backbone import make_backbone
+from mmgnn_dist.data.loading.loader import Loader
+from mmgnn_dist.data.shardset.shards import ShardSet
+from mmgnn_dist.data.text.encoder_files import resolve_encoder
+from mmgnn_dist.data.text.token_cache import TokenSet
+from mmgnn_dist.models.backbones.make import make_backbone
 from mmgnn_dist.models.balance import RATES, predict_costs
 from mmgnn_dist.models.cost import count_flops
 from mmgnn_dist.models.graph import Graph
-from mmgnn_dist.models.text import TextEncoder
+from mmgnn_dist.models.text_encoder.encoder import TextEncoder
 
 LAUNCH = Path(__file__).parents[2] / "launch" / "backbones"
 FIELDS = ("iupac_name", "molecular_formula", "molecular_weight", "tpsa")

@@ -19,9 +19,9 @@ import torch
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.train.engine import BatchPlan, make_engine
+from mmgnn_dist.train.inputs import open_inputs
 from mmgnn_dist.train.ranks import set_deterministic, start_ranks
 from mmgnn_dist.train.run import compute_type
-from mmgnn_dist.train.setup import open_inputs
 from mmgnn_dist.train.textside import open_text
 
 BACKBONES = ("schnet", "painn", "dimenetpp", "equiformer", "faenet")

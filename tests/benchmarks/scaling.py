@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from mmgnn_dist.config import load_recipe
-from mmgnn_dist.train.journal import read_journal
 from mmgnn_dist.train.launch import start_here
+from mmgnn_dist.train.tracking.journal import read_journal
 
 ROOT = Path(__file__).parents[2]
 FIRST, LAST = 5, 45  # steps that are timed

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from command_line import mmgnn
 from make_encoder import make_encoder
-from private import Cluster, hindrance, left_over
+from private_cluster import Cluster, hindrance, left_over
 
-from mmgnn_dist.data.shards import ShardSet
-from mmgnn_dist.data.splits import make_split
+from mmgnn_dist.data.shardset.shards import ShardSet
+from mmgnn_dist.data.shardset.splits import make_split
 
 RECIPE = """
 name: small

@@ -7,12 +7,12 @@ from dataclasses import fields
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest_models import batch_of
+from model_batches import batch_of
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmgnn_dist.config import load_recipe
-from mmgnn_dist.data.encoder_files import resolve_encoder
+from mmgnn_dist.data.text.encoder_files import resolve_encoder
 from mmgnn_dist.models.cost import activation_bytes, branch_of, count_flops, count_parameters
 from mmgnn_dist.models.fused import FusedModel, TextSource
 

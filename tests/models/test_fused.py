@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest_models import batch_of
+from model_batches import batch_of
 
 from mmgnn_dist.config import load_recipe
-from mmgnn_dist.data.encoder_files import resolve_encoder
+from mmgnn_dist.data.text.encoder_files import resolve_encoder
 from mmgnn_dist.models.fused import FusedModel, TextSource
 from mmgnn_dist.models.graph import Graph
 from mmgnn_dist.models.readout import ReadOut, Scaler
-from mmgnn_dist.models.text import TextEncoder
+from mmgnn_dist.models.text_encoder.encoder import TextEncoder
 
 SMALL = "model.backbone={name: schnet, hidden: 16, filters: 16, interactions: 2, gaussians: 8, cutoff: 5.0}"
 WATER, ETHANOL = [101, 2300, 102], [101, 3802, 11900, 2140, 102]

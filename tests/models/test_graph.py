@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest_models import random_molecules, real_molecules
+from model_batches import random_molecules, real_molecules
 
 from mmgnn_dist.models.graph import Graph, edges_within, pairs_within, triplets
 

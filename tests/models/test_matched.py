@@ -7,7 +7,7 @@ import torch
 from transformers import BertConfig, BertModel
 
 from mmgnn_dist.config import load_recipe
-from mmgnn_dist.data.encoder_files import EncoderFiles
+from mmgnn_dist.data.text.encoder_files import EncoderFiles
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.models import matched
 from mmgnn_dist.models.fused import FusedModel, TextSource

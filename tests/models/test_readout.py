@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from backbone_suite import assert_near, default_dtype, turn
-from conftest_models import batch_of, real_molecules
+from model_batches import batch_of, real_molecules
 
 from mmgnn_dist.chem.elements import MASSES, SYMBOLS
 from mmgnn_dist.config import VECTOR_BACKBONES, load_recipe
-from mmgnn_dist.models.backbone import make_backbone
+from mmgnn_dist.models.backbones.make import make_backbone
 from mmgnn_dist.models.fused import FusedModel, TextSource
 from mmgnn_dist.models.graph import Graph
 from mmgnn_dist.models.readout import EXTENT, ReadOut

@@ -10,9 +10,9 @@ import yaml
 from small_set import make_set
 
 from mmgnn_dist.config import load_recipe
-from mmgnn_dist.data.splits import load_split, make_split
+from mmgnn_dist.data.shardset.splits import load_split, make_split
 from mmgnn_dist.study.grid import make_grid
-from mmgnn_dist.train.setup import fit_scaler, open_inputs
+from mmgnn_dist.train.inputs import fit_scaler, open_inputs
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 

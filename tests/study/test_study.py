@@ -18,8 +18,8 @@ from command_line import journal, metrics, mmgnn, start
 from safetensors.numpy import load_file
 from small_set import make_set
 
-from mmgnn_dist.cli import main
-from mmgnn_dist.data.splits import load_split, make_split
+from mmgnn_dist.cli.main import main
+from mmgnn_dist.data.shardset.splits import load_split, make_split
 from mmgnn_dist.study.local import gpu_names, places
 
 RECIPE = """

@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from small_set import make_set
 
 from mmgnn_dist.config import load_recipe
-from mmgnn_dist.data.encoder_files import resolve_encoder
+from mmgnn_dist.data.text.encoder_files import resolve_encoder
 from mmgnn_dist.errors import UserError
-from mmgnn_dist.models.text import TextEncoder
+from mmgnn_dist.models.text_encoder.encoder import TextEncoder
 from mmgnn_dist.train.loop import Trainer
 from mmgnn_dist.train.run import run
 

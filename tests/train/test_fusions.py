@@ -13,11 +13,11 @@ import torch
 from command_line import journal, metrics
 from safetensors.numpy import load_file
 
-from mmgnn_dist.cli import main
+from mmgnn_dist.cli.main import main
 from mmgnn_dist.config import load_recipe
-from mmgnn_dist.data.context import fit_context
-from mmgnn_dist.data.encoder_files import TOKENIZER_FILES, resolve_encoder
-from mmgnn_dist.data.splits import load_split
+from mmgnn_dist.data.loading.context import fit_context
+from mmgnn_dist.data.shardset.splits import load_split
+from mmgnn_dist.data.text.encoder_files import TOKENIZER_FILES, resolve_encoder
 from mmgnn_dist.train.loop import Trainer
 from mmgnn_dist.train.run import run
 from mmgnn_dist.train.session import evaluate_run
@@ -146,7 +146,7 @@ def test_a_control_out_of_reach_is_found_before_training(words, tmp_path, capsys
 
 
 def test_context_of_a_set_without_numbers_is_refused(columns, save, tmp_path, capsys, ray_once):
-    from mmgnn_dist.data.pipeline import prepare
+    from mmgnn_dist.data.prepare.pipeline import prepare
 
     made = {k: v for k, v in columns(40).items() if k != "tpsa"}
     prepare([str(save(made, units='{"energy": "eV", "gap": "eV"}'))], tmp_path / "shards")

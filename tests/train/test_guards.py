@@ -15,8 +15,8 @@ from command_line import Started, journal, metrics, reach, start_all, start_rank
 from small_set import make_set
 
 from mmgnn_dist.config import load_recipe
-from mmgnn_dist.data.loader import Loader
-from mmgnn_dist.data.splits import make_split
+from mmgnn_dist.data.loading.loader import Loader
+from mmgnn_dist.data.shardset.splits import make_split
 from mmgnn_dist.errors import EXIT_STOPPED, UserError
 from mmgnn_dist.train import run as run_module
 from mmgnn_dist.train.evaluate import _batches

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from command_line import write_recipe
 
-from mmgnn_dist.cli import main
+from mmgnn_dist.cli.main import main
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.errors import EXIT_FAULT, EXIT_STOPPED, UserError
 from mmgnn_dist.signals import STOP_SIGNALS, Stopped

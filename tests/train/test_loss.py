@@ -9,12 +9,12 @@ import pytest
 import torch
 from command_line import journal, metrics, write_recipe
 
-from mmgnn_dist.cli import main
+from mmgnn_dist.cli.main import main
 from mmgnn_dist.config import TrainConfig, load_recipe
-from mmgnn_dist.data.pipeline import prepare
-from mmgnn_dist.data.shards import ShardSet
-from mmgnn_dist.data.splits import load_split
-from mmgnn_dist.data.stats import fit_references
+from mmgnn_dist.data.prepare.pipeline import prepare
+from mmgnn_dist.data.shardset.references import fit_references
+from mmgnn_dist.data.shardset.shards import ShardSet
+from mmgnn_dist.data.shardset.splits import load_split
 from mmgnn_dist.train.loss import scaled_loss, target_weights
 from mmgnn_dist.train.run import run
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -12,10 +11,10 @@ import time
 
 import numpy as np
 import pytest
-from command_line import interrupt, journal, metrics, mmgnn, write_recipe
+from command_line import ids_of, interrupt, journal, metrics, mmgnn, write_recipe
 from make_encoder import make_encoder
 
-from mmgnn_dist.train import checkpoint
+from mmgnn_dist.train.checkpoint import store as checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -114,16 +113,6 @@ def test_incomplete_checkpoint_is_ignored(undisturbed, tmp_path):
     mmgnn(*words)
     same_end(reference, run)
     assert not list((run / "checkpoints").glob(".step*"))
-
-
-def ids_of(run, world):
-    """Molecules of every step, over all ranks."""
-    steps: dict[int, list[str]] = {}
-    for rank in range(world):
-        for line in (run / "logs" / f"ids_rank_{rank}.jsonl").read_text().splitlines():
-            entry = json.loads(line)
-            steps.setdefault(entry["step"], []).extend(entry["ids"])
-    return {step: sorted(ids) for step, ids in steps.items()}
 
 
 @pytest.fixture(scope="module")

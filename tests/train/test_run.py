@@ -11,10 +11,10 @@ import pytest
 from command_line import journal, metrics, mmgnn, write_recipe
 from safetensors import safe_open
 
-from mmgnn_dist.cli import main
+from mmgnn_dist.cli.main import main
 from mmgnn_dist.config import load_recipe
-from mmgnn_dist.data.shards import ShardSet
-from mmgnn_dist.data.splits import load_split
+from mmgnn_dist.data.shardset.shards import ShardSet
+from mmgnn_dist.data.shardset.splits import load_split
 
 
 @pytest.fixture(scope="module")

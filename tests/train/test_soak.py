@@ -17,7 +17,7 @@ from command_line import journal, metrics, reach, start_ranks, write_recipe
 from make_encoder import make_encoder
 
 from mmgnn_dist.config import load_recipe
-from mmgnn_dist.train import checkpoint
+from mmgnn_dist.train.checkpoint import store as checkpoint
 
 KILLS, IN_PREPARE = 30, 5
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from command_line import journal, metrics
+from command_line import metrics
 from make_encoder import make_encoder
+from run_results import copies, deviation, losses, mae, with_weights_of
 from safetensors.torch import load_file
 from worlds import sixty_four, together, write
 
 from mmgnn_dist.config import load_recipe
-from mmgnn_dist.data.encoder_files import resolve_encoder
+from mmgnn_dist.data.text.encoder_files import resolve_encoder
 from mmgnn_dist.errors import UserError
 
 STAGES = (0, 1, 2, 3)
@@ -41,34 +40,11 @@ def start(tmp_path_factory, shards, encoder):
     return of
 
 
-def losses(run):
-    return np.array([line["loss"] for line in journal(run)])
-
-
-def copies(run):
-    """Checksum of all parameters on each rank."""
-    return [json.loads(path.read_text()) for path in sorted(run.glob("logs/copy_rank_*.json"))]
-
-
-def deviation(run, other, steps=None):
-    return np.abs(losses(run)[:steps] / losses(other)[:steps] - 1).max()
-
-
-def mae(run):
-    return metrics(run)["metrics"]["test/mae/gap_eV"]
-
-
 @pytest.fixture(scope="module")
 def reference(start):
     """One process, nothing cut, one pass a step; 10 or 11 molecules a step, so shares differ."""
     run = start("reference", "train.batch=11", "train.max_steps=5", "train.zero_stage=0")
     together(1, [run])
-    return run
-
-
-def with_weights_of(run, other):
-    """Let a run test the export of another one instead of its own."""
-    shutil.copytree(other / "export", run / "test_this")
     return run
 
 
@@ -139,7 +115,7 @@ def test_random_encoder_has_the_sizes_that_are_asked_for(tmp_path, encoder):
     shutil.copytree(encoder, tmp_path / "sizes", ignore=shutil.ignore_patterns("*.safetensors"))
     with pytest.raises(UserError, match=r"no \*.safetensors weights.*text.random=\{\}"):
         resolve_encoder(str(tmp_path / "sizes"))
-    from mmgnn_dist.models.textmodel import load_encoder
+    from mmgnn_dist.models.text_encoder.hf_model import load_encoder
 
     files = resolve_encoder(str(tmp_path / "sizes"), random={"num_hidden_layers": 5, "hidden_size": 24})
     model = load_encoder(files)

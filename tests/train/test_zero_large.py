@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from command_line import interrupt, journal, metrics, mmgnn
 from make_encoder import make_encoder
-from test_zero import copies, deviation, losses, mae, with_weights_of
+from run_results import copies, deviation, losses, mae, with_weights_of
 from worlds import sixty_four, together, write
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mmgnn_dist.cluster.doctor.line import Line, fail, ok, warn
 from mmgnn_dist.config import Recipe
-from mmgnn_dist.data.engine import OBJECT_STORE
+from mmgnn_dist.data.prepare.ray_run import OBJECT_STORE
 from mmgnn_dist.errors import UserError
 
 NEEDED = ("data", "train")  # extras without which nothing works
@@ -155,8 +155,8 @@ def cache() -> list[Line]:
 
 def files(recipe: Recipe) -> list[Line]:
     """The encoder, and the shard set if the recipe names one."""
-    from mmgnn_dist.data.encoder_files import resolve_encoder
-    from mmgnn_dist.data.shards import ShardSet
+    from mmgnn_dist.data.shardset.shards import ShardSet
+    from mmgnn_dist.data.text.encoder_files import resolve_encoder
 
     text, lines = recipe.text, []
     try:

@@ -19,7 +19,7 @@ from mmgnn_dist.cluster.doctor.network import disk, hosts, interface, plain, tog
 from mmgnn_dist.cluster.doctor.node import check_node
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.files import read_json, write_json
-from mmgnn_dist.leave import leave
+from mmgnn_dist.process import leave
 
 PATIENCE = 90.0  # seconds for the others' findings
 BLOCKING = ("GPUs", "interface", "host names", "packages")
@@ -37,7 +37,7 @@ class Examine:
 
     def __call__(self) -> str:
         """Examine as a task of a Slurm step."""
-        from mmgnn_dist.cluster.task import meet, place
+        from mmgnn_dist.cluster.slurm.supervisor import meet, place
 
         rank, folder = int(os.environ["SLURM_PROCID"]), Path(self.folder)
         os.environ.update(place(rank))

@@ -12,14 +12,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mmgnn_dist.cluster import slurm
 from mmgnn_dist.cluster.doctor.line import Line, fail, ok
 from mmgnn_dist.cluster.doctor.rank import Examine
 from mmgnn_dist.cluster.doctor.settings import check_settings
-from mmgnn_dist.cluster.profile import Profile, load_profile
-from mmgnn_dist.cluster.script import mounts_of, parameters
-from mmgnn_dist.cluster.snapshot import take_snapshot
-from mmgnn_dist.cluster.submit import check_paths, send
+from mmgnn_dist.cluster.slurm import queries as slurm
+from mmgnn_dist.cluster.slurm.code_copy import take_snapshot
+from mmgnn_dist.cluster.slurm.profile import Profile, load_profile
+from mmgnn_dist.cluster.slurm.script import mounts_of, parameters
+from mmgnn_dist.cluster.slurm.submit import check_paths, send
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, write_json

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 
-from mmgnn_dist.cluster import slurm
 from mmgnn_dist.cluster.doctor.line import Line, fail, ok, warn
+from mmgnn_dist.cluster.slurm import queries as slurm
 from mmgnn_dist.errors import UserError
 
 OLD = (21, 8)

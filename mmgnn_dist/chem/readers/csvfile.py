@@ -1,0 +1,210 @@
+"""CSV and TSV tables of SMILES with targets, also compressed.
+
+A row is one record of the table; one with too many or too few fields is set aside, and a quote that is
+never closed costs its own line only.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+
+from mmgnn_dist.chem.checks import OVERSIZED, REASONS, UNREADABLE, BadRecord
+from mmgnn_dist.chem.rdkit_tools import rdkit_version
+from mmgnn_dist.chem.readers.containers import members
+from mmgnn_dist.chem.readers.frames import MAX_LINE
+from mmgnn_dist.chem.readers.record import Census
+from mmgnn_dist.chem.readers.source import (
+    IDENTIFIERS,
+    QM9_EXTRA,
+    QM9_UNITS,
+    TEXT_COLUMNS,
+    is_qm9_table,
+    qm9_list,
+    qm9_notes,
+    resolve_targets,
+)
+from mmgnn_dist.chem.readers.table import FAULT, WHY, TableSource
+from mmgnn_dist.errors import UserError
+
+SUFFIXES = (".csv", ".tsv")
+DELIMITERS = ",;\t|"
+QUOTED_LINES = 50  # lines that one quoted field may have
+
+Fields = list[str] | BadRecord
+
+
+@dataclass(frozen=True)
+class CsvSource(TableSource):
+    """A CSV file.
+
+    Attributes:
+        digest: SHA-256 of its content.
+    """
+
+    digest: str = ""
+
+    sequential = True
+
+    def content(self) -> list[Any]:
+        """What tells one content from another."""
+        return [self.digest, sorted(self.excluded), rdkit_version()]
+
+    def stream(self, start: int) -> CsvStream:
+        """Read on from row `start`."""
+        return CsvStream(self.path, self.columns, start)
+
+
+class CsvStream:
+    """Rows of a CSV file as a table of text."""
+
+    def __init__(self, path: Path, columns: tuple[str, ...], start: int):
+        self.path, self.columns, self.position = path, columns, start
+        self._rows = csv_rows(path)
+        for _ in range(start + 1):  # the header, too
+            next(self._rows, None)
+
+    def read(self, rows: int) -> pa.Table:
+        """The next `rows` rows.
+
+        Raises:
+            UserError: the file has become shorter since it was counted.
+        """
+        found = [row for _, row in zip(range(rows), self._rows, strict=False)]
+        if len(found) < rows:
+            raise UserError(f"{self.path} has changed since it was counted: start again")
+        self.position += rows
+        verdicts = [_verdict(row, len(self.columns)) for row in found]
+        columns: dict[str, Any] = {}
+        for place, name in enumerate(self.columns):
+            values = [
+                row[place] if verdict is None and isinstance(row, list) else None
+                for row, verdict in zip(found, verdicts, strict=True)
+            ]
+            columns[name] = pa.array(values, pa.large_string())
+        columns[FAULT] = pa.array([REASONS.index(bad.reason) if bad else 0 for bad in verdicts], pa.int8())
+        columns[WHY] = pa.array([bad.detail if bad else None for bad in verdicts], pa.large_string())
+        return pa.table(columns)
+
+
+def inspect_csv(path: Path, name: str, units: dict[str, str]) -> CsvSource:
+    """Count the rows of a CSV file and learn its columns.
+
+    Raises:
+        UserError: no column of SMILES; also see `readers.find_sources`.
+    """
+    rows = csv_rows(path)
+    header = next(rows, None)
+    if isinstance(header, BadRecord):
+        raise UserError(f"{path} cannot be read ({header}): get it anew")
+    columns = tuple(_column(word) for word in header or [])
+    if "smiles" not in columns:
+        shown = "".join(letter for letter in ", ".join(columns)[:200] if letter.isprintable()) or "none"
+        raise UserError(f"{path} has no column smiles: its columns are {shown}")
+    if len(set(columns)) < len(columns):
+        raise UserError(f"{path} has two columns of the same name: rename one")
+    census, digest, count = Census(), hashlib.sha256(repr(columns).encode()), 0
+    for row in rows:
+        count += 1
+        digest.update(repr(row).encode("utf-8", "replace"))
+        if _verdict(row, len(columns)) is None and isinstance(row, list):
+            census.add(dict(zip(columns, row, strict=True)))
+    kinds = census.columns(units)
+    qm9 = is_qm9_table(columns)
+    known = {*IDENTIFIERS, *TEXT_COLUMNS, *(QM9_EXTRA if qm9 else ())}
+    targets, ignored = resolve_targets(path, kinds, (QM9_UNITS if qm9 else {}) | units, known)
+    excluded = qm9_list(path.parent) if qm9 else frozenset[int]()
+    return CsvSource(
+        path, name, count, columns, qm9, targets, ignored, excluded,
+        qm9_notes(path, excluded) if qm9 else (), digest=digest.hexdigest(),
+    )  # fmt: skip
+
+
+def csv_rows(path: Path) -> Iterator[Fields]:
+    """The records of a CSV file, its header first; blank lines are no records."""
+    for member in members(path, SUFFIXES):
+        if isinstance(member.content, BadRecord):
+            yield member.content
+            continue
+        delimiter = ""
+        try:
+            for record in _records(member.content):
+                if isinstance(record, BadRecord):
+                    yield record
+                    continue
+                delimiter = delimiter or _delimiter(record)
+                try:
+                    yield next(csv.reader(io.StringIO(record), delimiter=delimiter), [])
+                except csv.Error as error:
+                    yield BadRecord(UNREADABLE, str(error))
+        except BadRecord as error:
+            yield error
+
+
+def _records(stream: IO[bytes]) -> Iterator[str | BadRecord]:
+    """Logical lines: physical ones joined while a quote is open."""
+    lines = _lines(stream)
+    waiting: list[str] = []  # lines taken back because a quote was never closed
+    while True:
+        line = waiting.pop(0) if waiting else next(lines, None)
+        if line is None:
+            return
+        if isinstance(line, BadRecord) or not line.strip():
+            if isinstance(line, BadRecord):
+                yield line
+            continue
+        parts = [line]
+        quotes = line.count('"')
+        while quotes % 2 and len(parts) < QUOTED_LINES:
+            more = waiting.pop(0) if waiting else next(lines, None)
+            if more is None or isinstance(more, BadRecord):
+                if isinstance(more, BadRecord):
+                    yield more
+                break
+            parts.append(more)
+            quotes += more.count('"')
+        if quotes % 2:
+            waiting = parts[1:] + waiting
+            yield BadRecord(UNREADABLE, f"a quote is never closed: {line.strip()[:60]}")
+        else:
+            yield "".join(parts)
+
+
+def _lines(stream: IO[bytes]) -> Iterator[str | BadRecord]:
+    first = True
+    while line := stream.readline(MAX_LINE):
+        if len(line) == MAX_LINE:
+            size = len(line)
+            while line and not line.endswith(b"\n"):
+                line = stream.readline(MAX_LINE)
+                size += len(line)
+            yield BadRecord(OVERSIZED, f"a line of {size} bytes")
+            continue
+        text = line.decode("utf-8", "replace").replace("\0", "")
+        yield text.removeprefix("\ufeff") if first else text
+        first = False
+
+
+def _delimiter(header: str) -> str:
+    return max(DELIMITERS, key=header.count)
+
+
+def _column(word: str) -> str:
+    """A column's name; identifiers in any case of letters."""
+    name = word.strip()
+    return name.lower() if name.lower() in IDENTIFIERS else name
+
+
+def _verdict(row: Fields, columns: int) -> BadRecord | None:
+    if isinstance(row, BadRecord):
+        return row
+    if len(row) != columns:
+        return BadRecord(UNREADABLE, f"{len(row)} fields where the header has {columns}")
+    return None

@@ -1,0 +1,163 @@
+"""Sources of molecules: what the words of a command mean, and which reader each file needs.
+
+`parquet` reads Parquet files with geometry or SMILES, `csvfile` tables of SMILES, `records` XYZ and SD files
+(alone, in folders and in archives), `asedb` ASE's databases. Every reader recognises QM9 by its content and
+takes the units of other targets from the recipe (`data.units`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from mmgnn_dist.chem.checks import REASONS
+from mmgnn_dist.chem.readers import asedb, containers, csvfile, records
+from mmgnn_dist.chem.readers.parquet import inspect_parquet
+from mmgnn_dist.chem.readers.source import QM9_LISTS, Source, printable
+from mmgnn_dist.errors import UserError, nearest
+
+LOOK = 10  # records that are tried where none has a column
+SAMPLE = "sample"  # the word that names the bundled molecules
+PARQUET = (".parquet", ".pq")
+DATABASES = (".db",)
+ARCHIVES = (".tar", ".tgz", ".tbz2", ".tbz", ".zip")
+FORMS = "Parquet, XYZ, SD, CSV and ASE database files, archives of them, folders, or 'sample'"
+
+
+def sample_path() -> Path:
+    """The Parquet file of the bundled molecules."""
+    return Path(__file__).parents[2] / "sample" / "molecules.parquet"
+
+
+def find_sources(names: list[str], units: dict[str, str], labelled: bool = True) -> list[Source]:
+    """The readable files that SOURCE words mean, in a fixed order.
+
+    Args:
+        names: files, archives, folders, or the word `sample`.
+        units: unit of each target column, from the recipe.
+        labelled: every column of `units` has to be in some source.
+
+    Raises:
+        UserError: missing or unreadable file, unknown form, target without a unit, unit without a column.
+    """
+    if not names:
+        raise UserError(f"no source given: name {FORMS}")
+    sources = [inspect(path, name, units) for path, name in _files(names)]
+    folders = [Path(name) for name in names if Path(name).is_dir()]
+    if unread := [note for folder in folders for note in containers.passed_over(*_unread(folder))]:
+        sources[0] = replace(sources[0], notes=(*sources[0].notes, *unread))
+    columns = {column for source in sources for column in source.columns}
+    if not sum(source.rows for source in sources):
+        notes = "".join(f"; {note}" for source in sources for note in source.notes)
+        raise UserError(f"no molecule in {', '.join(names)}{notes}")
+    for column in units:
+        if labelled and column not in columns:
+            check_readable(sources)
+            raise UserError(f"data.units names '{column}', no source has it{nearest(column, columns)}")
+    made = [source.name for source in sources if source.makes_ids]
+    for name in made:
+        if made.count(name) > 1:
+            raise UserError(f"several sources are called {name} and have no column 'id': add one")
+    kinds: dict[str, str] = {}
+    for source in sources:
+        for _, target, _ in source.targets:
+            if kinds.setdefault(target.name, target.unit) != target.unit:
+                raise UserError(f"{source.path}: target {target.name} is of another unit in another source")
+    return sources
+
+
+def check_readable(sources: list[Source]) -> None:
+    """Refuse a source of which no record has a column, if its first ones are no molecules at all.
+
+    Raises:
+        UserError: says what is wrong with the first.
+    """
+    for source in sources:
+        if source.rows and not source.columns:
+            count = min(source.rows, LOOK)
+            block = source.convert(source.stream(0).read(count), 0, [])
+            if block.fault.all():
+                why = f"{REASONS[block.fault[0]]}: {printable(block.why[0].as_py())}"
+                many = f"first {count} records are" if source.rows > 1 else "record is"
+                raise UserError(f"{source.path}: its {many} no molecule ({why}): see that it is what it says")
+
+
+def inspect(path: Path, name: str, units: dict[str, str]) -> Source:
+    """Recognise one file, or the XYZ and SD files of one folder (see `find_sources` for the errors)."""
+    kind = form(path)
+    if kind == "parquet":
+        return inspect_parquet(path, name, units)
+    if kind == "csv":
+        return csvfile.inspect_csv(path, name, units)
+    if kind == "database":
+        return asedb.inspect_asedb(path, name, units)
+    if kind == "records":
+        return records.inspect_records(path, name, units)
+    raise UserError(f"{path}: molecules are read from {FORMS}, not from '{path.suffix}'")
+
+
+def form(path: Path) -> str:
+    """Which reader a file needs, "" if there is none for it; a folder is one of records."""
+    suffix = Path(containers.strip_packing(path.name)).suffix.lower()
+    if path.is_dir() or suffix in (*records.SUFFIXES, *ARCHIVES):
+        return "records"
+    if path.suffix.lower() in PARQUET:
+        return "parquet"
+    if path.suffix.lower() in DATABASES:
+        return "database"
+    return "csv" if suffix in csvfile.SUFFIXES else ""
+
+
+def _files(names: list[str]) -> Iterator[tuple[Path, str]]:
+    """(file, its name) of each source that is meant; the loose XYZ and SD files of a folder are one."""
+    for name in names:
+        path = sample_path() if name == SAMPLE else Path(name)
+        if path.is_dir():
+            yield from _folder(path)
+        elif not path.exists():
+            raise UserError(f"no file {path}: name {FORMS}")
+        else:
+            yield path, _stem(path.name)
+
+
+def _folder(path: Path) -> Iterator[tuple[Path, str]]:
+    if (path / "manifest.json").is_file():
+        raise UserError(f"{path} is a shard set already: name the files it was made from")
+    found = sorted(file for file in path.rglob("*") if file.is_file() and form(file))
+    tables = [file for file in found if _is_side_table(file)]
+    loose = [file for file in found if containers.is_wanted(file.name, records.SUFFIXES)]
+    alone = [file for file in loose if file.with_name(file.name + ".csv") in tables]
+    if not found:
+        raise UserError(f"{path} is a folder without any of {FORMS}")
+    if alone and len(loose) > len(alone):
+        raise UserError(
+            f"{path} holds {alone[0].name} with its CSV and other files: name the files one by one"
+        )
+    if len(loose) > len(alone):
+        yield path, path.resolve().name
+    apart = {*tables, *(file for file in loose if file not in alone)}
+    for file in found:
+        if file not in apart:
+            yield file, _stem(file.relative_to(path).as_posix())
+
+
+def _unread(path: Path) -> tuple[str, list[str]]:
+    """(name of a folder, names of its files of which no reader makes anything)."""
+    files = (file for file in path.rglob("*") if file.is_file() and not form(file))
+    return path.resolve().name, [file.name for file in files if file.name not in QM9_LISTS]
+
+
+def _is_side_table(path: Path) -> bool:
+    """Whether a CSV holds the values of the SD file beside it, as gdb9.sdf.csv does."""
+    return (
+        path.suffix.lower() == ".csv"
+        and path.with_suffix("").suffix.lower() in records.SUFFIXES
+        and (path.with_suffix("").is_file())
+    )
+
+
+def _stem(name: str) -> str:
+    """A file's name without its suffixes."""
+    path = Path(containers.strip_packing(name))
+    return path.with_suffix("").as_posix().removesuffix(".tar")

@@ -1,0 +1,130 @@
+"""One record of an SD file to a molecule, by RDKit: V2000 and V3000, data fields as targets and text.
+
+Geometry is taken as it stands, hydrogens included. SMILES and InChIKey come from the bonds, unless data
+fields give them; a record whose valences RDKit refuses keeps its geometry and goes without them. Where the
+bonds ask for hydrogens that are not there, the record is no geometry of a molecule; of QM9, whose bonds were
+guessed from its geometries, this is not asked. PubChem's names of data fields are read as the text fields
+they are.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from mmgnn_dist.chem.checks import FLAT, NO_HYDROGENS, UNREADABLE, BadRecord
+from mmgnn_dist.chem.rdkit_tools import chem, logged
+from mmgnn_dist.chem.readers.record import Record, to_float
+from mmgnn_dist.chem.readers.source import QM9_ID
+
+V3000_ATOMS = re.compile(r"M  V30 BEGIN ATOM\s*$")
+FIELD = re.compile(r"^>[^<\n]*<([^>\n]+)>")
+PUBCHEM_FIELDS = {
+    "PUBCHEM_COMPOUND_CID": "cid", "PUBCHEM_IUPAC_NAME": "iupac_name", "PUBCHEM_XLOGP3": "xlogp",
+    "PUBCHEM_XLOGP3_AA": "xlogp", "PUBCHEM_CACTVS_TPSA": "tpsa",
+    "PUBCHEM_MOLECULAR_FORMULA": "molecular_formula", "PUBCHEM_MOLECULAR_WEIGHT": "molecular_weight",
+    "PUBCHEM_CACTVS_HBOND_DONOR": "h_bond_donor_count",
+    "PUBCHEM_CACTVS_HBOND_ACCEPTOR": "h_bond_acceptor_count",
+    "PUBCHEM_CACTVS_ROTATABLE_BOND": "rotatable_bond_count", "PUBCHEM_IUPAC_INCHIKEY": "inchikey",
+    "PUBCHEM_SMILES": "smiles", "PUBCHEM_OPENEYE_ISO_SMILES": "smiles",
+}  # fmt: skip
+IDENTIFIER = {"id": "id", "smiles": "smiles", "inchikey": "inchikey"}  # in any case of letters
+
+
+def data_fields(raw: bytes) -> dict[str, str]:
+    """The data fields of a record, of several lines joined by line ends."""
+    start = raw.find(b"M  END")
+    lines = raw[start:].decode("utf-8", "replace").splitlines() if start >= 0 else []
+    fields: dict[str, str] = {}
+    name = None
+    for line in lines:
+        if header := FIELD.match(line):
+            name = header[1].strip()
+            name = PUBCHEM_FIELDS.get(name, IDENTIFIER.get(name.lower(), name))
+            fields[name] = ""
+        elif not line.strip():
+            name = None
+        elif name is not None:
+            fields[name] = f"{fields[name]}\n{line.strip()}" if fields[name] else line.strip()
+    return fields
+
+
+def title(raw: bytes) -> str:
+    """The first line of a record."""
+    return raw.split(b"\n", 1)[0].decode("utf-8", "replace").strip()
+
+
+def qm9_id(text: str) -> str | None:
+    """QM9's own name of a molecule, `dsgdb9nsd_000001`, from `gdb_1`."""
+    found = QM9_ID.fullmatch(text)
+    return f"dsgdb9nsd_{int(found[1]):06d}" if found else None
+
+
+def parse_sdf(raw: bytes, name: str) -> Record:
+    """The molecule of one record.
+
+    Args:
+        raw: the record without its `$$$$`. name: id of a record that has neither a field `id` nor a title.
+
+    Raises:
+        BadRecord: what keeps it from being one.
+    """
+    # RDKit counts bytes and may cut a letter of several in two
+    text = raw.replace(b"\r\n", b"\n").replace(b"\0", b" ").decode("ascii", "replace").replace("\ufffd", "?")
+    end = text.find("\nM  END")
+    if end < 0:
+        raise BadRecord(UNREADABLE, "no line 'M  END'")
+    rdkit = chem()
+    with logged() as said:
+        mol = rdkit.MolFromMolBlock(
+            text[: end + 7] + "\n", sanitize=False, removeHs=False, strictParsing=True
+        )
+        if mol is None:
+            raise BadRecord(UNREADABLE, said[-1] if said else "RDKit cannot read it")
+        if mol.GetNumConformers() == 0 and mol.GetNumAtoms():
+            raise BadRecord(UNREADABLE, "no coordinates")
+        second = text.split("\n", 2)[1]
+        if second[20:22].upper() == "2D":
+            raise BadRecord(FLAT, "a drawing: give SMILES to have a conformer made")
+        z = [atom.GetAtomicNum() for atom in mol.GetAtoms()]
+        pos = mol.GetConformer().GetPositions().ravel() if z else np.zeros(0)
+        _compare(text, pos)
+        fields = data_fields(raw)
+        smiles, inchikey = fields.get("smiles"), fields.get("inchikey")
+        own = fields.get("id") or title(raw)
+        published = qm9_id(own)
+        if z and _is_sound(rdkit, mol):
+            missing = sum(atom.GetNumImplicitHs() for atom in mol.GetAtoms())
+            if missing and mol.GetNumBonds() and not published:
+                raise BadRecord(NO_HYDROGENS, f"{missing} by its bonds: add them, or give XYZ")
+            smiles = smiles or rdkit.MolToSmiles(rdkit.RemoveHs(mol))
+            inchikey = inchikey or rdkit.MolToInchiKey(mol)
+    return Record(id=published or own or name, z=z, pos=pos, smiles=smiles, inchikey=inchikey, values=fields)
+
+
+def _compare(text: str, pos: np.ndarray) -> None:
+    """Refuse coordinates that are no numbers: RDKit reads `0?63` as 0, and `0x63` as 99."""
+    lines = text.splitlines()
+    words: list[list[str]] = []
+    if "V3000" in lines[3]:
+        start = next((k for k, line in enumerate(lines) if V3000_ATOMS.match(line)), len(lines)) + 1
+        joined = "\n".join(lines[start:]).replace("-\nM  V30 ", "").splitlines()  # continued lines
+        words = [line.split()[4:7] for line in joined[: len(pos) // 3]]
+    else:
+        words = [[line[:10], line[10:20], line[20:30]] for line in lines[4 : 4 + len(pos) // 3]]
+    for number, (row, found) in enumerate(zip(words, pos.reshape(-1, 3), strict=True)):
+        try:
+            same = np.array_equal([to_float(word) for word in row], found, equal_nan=True)
+        except ValueError:
+            same = False
+        if not same:
+            raise BadRecord(UNREADABLE, f"atom {number + 1}: '{' '.join(row)[:60]}' is no position")
+
+
+def _is_sound(rdkit: object, mol: object) -> bool:
+    """Whether RDKit accepts the valences; stereochemistry is then taken from the coordinates."""
+    if rdkit.SanitizeMol(mol, catchErrors=True) != 0:  # type: ignore[attr-defined]
+        return False
+    rdkit.AssignStereochemistryFrom3D(mol)  # type: ignore[attr-defined]
+    return True

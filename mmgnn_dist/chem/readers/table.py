@@ -1,0 +1,227 @@
+"""Tables of molecules: with geometry in two columns, or with SMILES, from which conformers are made.
+
+Parquet, CSV and ASE databases all become such tables. A table may carry the reader's verdict on each row in
+the columns `FAULT` and `WHY`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmgnn_dist.chem.checks import BAD_TARGET, REASONS, BadRecord
+from mmgnn_dist.chem.conformers import conformer
+from mmgnn_dist.chem.elements import NUMBERS
+from mmgnn_dist.chem.molecules import Molecules
+from mmgnn_dist.chem.rdkit_tools import rdkit_version
+from mmgnn_dist.chem.readers.record import MISSING, to_float
+from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, Source, Spread
+
+FAULT, WHY = "*fault", "*why"  # no file has such columns
+PORTION = 64  # conformers made in one go
+
+Geometry = tuple[list[int], Any, str] | tuple[str, str]  # of `conformer`, or reason and detail
+
+
+@dataclass(frozen=True)
+class TableSource(Source):
+    """Tables with a column of atomic numbers and one of positions, of whatever file they come."""
+
+    @property
+    def embeds(self) -> bool:
+        """Whether its geometries are made from SMILES."""
+        return False
+
+    @property
+    def makes_ids(self) -> bool:
+        """Whether ids are made of the file's name and the row."""
+        return not self.qm9 and "id" not in self.columns
+
+    def content(self) -> list[Any]:
+        """What tells one content from another; conformers are another with each version of RDKit."""
+        return [*super().content(), *([rdkit_version()] if self.embeds else [])]
+
+    def convert(self, table: pa.Table, start: int, order: list[str], spread: Spread = map) -> Molecules:
+        """Rows as molecules."""
+        n = table.num_rows
+        row = np.arange(start, start + n)
+        fault, why = _verdicts(table)
+        y = np.full((n, len(order)), np.nan)
+        for column, target, factor in self.targets:
+            values = numbers(_parsed(column, table[column], fault, why)) * factor
+            y[:, order.index(target.name)] = values
+        inchikey = optional(table, "inchikey")
+        if "positions" in table.column_names:
+            z, z_count = _atomic_numbers(table["atomic_numbers"])
+            pos, pos_count, ragged = _positions(table["positions"])
+        else:
+            made = _conformers(strings(table["smiles"]).to_pylist(), fault, why, spread)
+            z, z_count = _joined([geometry[0] for geometry in made], np.int64)
+            pos, pos_count = _joined([geometry[1] for geometry in made], np.float64)
+            ragged = np.zeros(n, bool)
+            inchikey = pc.coalesce(inchikey, pa.array([key or None for _, _, key in made], inchikey.type))
+        ids = self.ids(table, start)
+        if self.qm9 and "uncharacterized" in self.columns:
+            excluded = np.asarray(_flat(table["uncharacterized"]).fill_null(False), dtype=bool)
+        else:
+            excluded = self.is_excluded(ids)
+        text = table.select([name for name in TEXT_COLUMNS if name in self.columns])
+        return Molecules(
+            source=self.name, row=row, id=ids, smiles=optional(table, "smiles"),
+            inchikey=inchikey, z=z, z_count=z_count, pos=pos, pos_count=pos_count,
+            ragged=ragged, y=y, excluded=excluded, fault=fault,
+            why=pa.array(why, pa.large_string()), text=text,
+        )  # fmt: skip
+
+    def ids(self, table: pa.Table, start: int) -> pa.Array:
+        """The id of each row."""
+        made = prefixed(f"{self.name}-", strings(pa.array(np.arange(start, start + table.num_rows))))
+        if self.makes_ids:
+            return made
+        if self.qm9:
+            ids = qm9_ids(table["gdb_idx"] if "gdb_idx" in self.columns else table["mol_id"])
+        else:
+            ids = strings(table["id"])
+        # a row that could not be read lost its id with the rest
+        return pc.coalesce(ids, made) if FAULT in table.column_names else ids
+
+
+def qm9_ids(column: pa.ChunkedArray) -> pa.Array:
+    """QM9's own names of molecules, `dsgdb9nsd_000001`, from their 1-based index or from `gdb_1`."""
+    digits = pc.utf8_lpad(pc.replace_substring_regex(strings(column), "^gdb_", ""), 6, "0")
+    return prefixed("dsgdb9nsd_", digits)
+
+
+def prefixed(prefix: str, column: pa.Array) -> pa.Array:
+    """Every string of a large_string column with `prefix` before it; null stays null."""
+    return pc.binary_join_element_wise(pa.scalar(prefix, column.type), column, pa.scalar("", column.type))
+
+
+def strings(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """A column of strings or numbers as large_string, blanks at the ends removed; null for NaN.
+
+    Whole numbers are written as such, also where a null beside them has made floats of them.
+    """
+    values = _flat(column)
+    if pa.types.is_floating(values.type):
+        raw = numbers(values)
+        whole = np.isfinite(raw) & (raw == np.round(raw)) & (np.abs(raw) < 2**53)
+        digits = pa.array(np.where(whole, raw, 0).astype(np.int64)).cast(pa.large_string())
+        text = pc.if_else(pa.array(whole), digits, pc.cast(values, pa.large_string()))
+        return pc.if_else(pa.array(np.isnan(raw)), None, text)
+    return pc.utf8_trim_whitespace(pc.cast(values, pa.large_string()))
+
+
+def _flat(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def optional(table: pa.Table, name: str) -> pa.Array:
+    """A column of strings, null where blank or absent."""
+    if name not in table.column_names:
+        return pa.nulls(table.num_rows, pa.large_string())
+    values = strings(table[name])
+    return pc.if_else(pc.equal(values, ""), None, values)
+
+
+def numbers(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """float64, NaN for null; whole numbers beyond 2^53 are rounded."""
+    return np.asarray(pc.cast(_flat(column), pa.float64(), safe=False).fill_null(np.nan))
+
+
+def _atomic_numbers(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """(flat atomic numbers, 0 where there is no element; count per molecule)."""
+    lists = _flat(column)
+    count = np.asarray(pc.list_value_length(lists).fill_null(0), dtype=np.int64)
+    values = lists.flatten()
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        table = pa.array(list(NUMBERS), values.type)
+        place = pc.index_in(values, value_set=table)  # symbols stand in the order of their numbers, from 1
+        return np.asarray(pc.add(place, 1).fill_null(0), dtype=np.int64), count
+    if pa.types.is_floating(values.type):
+        raw = numbers(values)
+        whole = np.isfinite(raw) & (raw == np.round(raw)) & (np.abs(raw) < 2**31)
+        return np.where(whole, raw, 0).astype(np.int64), count
+    return np.asarray(values.fill_null(0)).astype(np.int64), count
+
+
+def _positions(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(flat coordinates; count per molecule; whether some position is not a triple)."""
+    lists = _flat(column)
+    count = np.asarray(pc.list_value_length(lists).fill_null(0), dtype=np.int64)
+    ragged = np.zeros(len(count), bool)
+    values = lists.flatten()
+    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type) or (
+        pa.types.is_fixed_size_list(values.type)
+    ):  # fmt: skip
+        inner = np.asarray(pc.list_value_length(values).fill_null(0), dtype=np.int64)
+        atom_of = np.repeat(np.arange(len(count)), count)
+        count = np.bincount(atom_of, weights=inner, minlength=len(count)).astype(np.int64)
+        ragged[atom_of[inner != 3]] = True
+        values = values.flatten()
+    if values.type != pa.float32():
+        values = pc.cast(values, pa.float64(), safe=False)
+    return np.asarray(values.fill_null(np.nan)), count, ragged
+
+
+def make_conformers(smiles: tuple[str, ...]) -> list[Geometry]:
+    """The geometry of each molecule, or why there is none."""
+    made: list[Geometry] = []
+    for text in smiles:
+        try:
+            made.append(conformer(text))
+        except BadRecord as error:
+            made.append((error.reason, error.detail))
+    return made
+
+
+def _conformers(
+    smiles: list[str | None], fault: np.ndarray, why: list[str | None], spread: Spread
+) -> list[tuple[Any, Any, str]]:
+    """Geometries of the rows that have no fault yet; new faults are noted."""
+    rows = np.flatnonzero(fault == 0).tolist()
+    made: list[tuple[Any, Any, str]] = [((), (), "")] * len(smiles)
+    chosen = [smiles[row] or "" for row in rows]
+    portions = [tuple(chosen[first : first + PORTION]) for first in range(0, len(chosen), PORTION)]
+    found = (geometry for portion in spread(make_conformers, portions) for geometry in portion)
+    for row, geometry in zip(rows, found, strict=True):
+        if len(geometry) == 2:
+            fault[row], why[row] = REASONS.index(geometry[0]), geometry[1][:200]
+        else:
+            made[row] = geometry
+    return made
+
+
+def _joined(parts: list[Any], kind: type) -> tuple[np.ndarray, np.ndarray]:
+    """(all parts in a row, length of each)."""
+    flat = np.concatenate([np.zeros(0, kind), *(np.asarray(part, kind) for part in parts)])
+    return flat, np.array([len(part) for part in parts], np.int64)
+
+
+def _verdicts(table: pa.Table) -> tuple[np.ndarray, list[str | None]]:
+    """The reader's verdict on each row, and its words."""
+    if FAULT not in table.column_names:
+        return np.zeros(table.num_rows, np.int8), [None] * table.num_rows
+    return np.array(table[FAULT].to_pylist(), np.int8), table[WHY].to_pylist()
+
+
+def _parsed(
+    name: str, column: pa.ChunkedArray, fault: np.ndarray, why: list[str | None]
+) -> pa.Array | pa.ChunkedArray:
+    """A column of numbers; of numbers in text, those that are none are noted as faults."""
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return column
+    values: list[float | None] = []
+    for row, text in enumerate(strings(column).to_pylist()):
+        value = None
+        if text is not None and text.lower() not in MISSING and not fault[row]:
+            try:
+                value = to_float(text)
+            except ValueError:
+                fault[row], why[row] = REASONS.index(BAD_TARGET), f"{name}: '{text[:60]}'"
+        values.append(value)
+    return pa.array(values, pa.float64())

@@ -1,0 +1,154 @@
+"""One frame of an XYZ file to a molecule: QM9's original form, extended XYZ, plain XYZ.
+
+QM9's form is told by its second line (`gdb 1` and 15 numbers); it ends with frequencies, SMILES and InChI,
+and its numbers may be written as Mathematica does (`6.*^-6`). In extended XYZ the second line holds
+`key=value` pairs. In all of them coordinates are in Å.
+"""
+
+from __future__ import annotations
+
+import re
+
+from mmgnn_dist.chem.checks import OVERSIZED, PERIODIC, UNREADABLE, BadRecord
+from mmgnn_dist.chem.elements import NUMBERS
+from mmgnn_dist.chem.rdkit_tools import logged
+from mmgnn_dist.chem.readers.frames import QM9_TAIL
+from mmgnn_dist.chem.readers.record import Record, to_float
+from mmgnn_dist.errors import need
+
+QM9_SECOND_LINE = re.compile(r"\s*gdb\s+(\d+)\s")
+QM9_PROPERTIES = (
+    "A", "B", "C", "mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "u0", "u298", "h298", "g298", "cv",
+)  # fmt: skip
+MAX_COMMENT = 1 << 16
+# a key begins a word: looking for one from every letter on would take the square of a long comment
+PAIR = re.compile(
+    r"""(?<![^\s,])([^\s=,"'{}\[\]]+)\s*=\s*("(?:[^"\\]|\\.)*"|'[^']*'|\{[^{}]*\}|\[[^\[\]]*\]|[^\s"'{}\[\]]+)"""
+)
+PLAIN = "species:S:1:pos:R:3"
+FLAGS = {"T", "TRUE", "1"}
+
+
+def second_line(raw: bytes) -> str:
+    """The comment of a frame, as much of it as is read."""
+    parts = raw.split(b"\n", 2)
+    return parts[1][:MAX_COMMENT].decode("utf-8", "replace").strip() if len(parts) > 1 else ""
+
+
+def pairs(comment: str) -> dict[str, str]:
+    """The `key=value` pairs of a comment, quotes removed."""
+    return {key: value[1:-1] if value[0] in "\"'" else value for key, value in PAIR.findall(comment)}
+
+
+def qm9_index(comment: str) -> int | None:
+    """The 1-based index of QM9 in its form of the second line, None in any other."""
+    found = QM9_SECOND_LINE.match(comment)
+    return int(found[1]) if found and len(comment.split()) == 2 + len(QM9_PROPERTIES) else None
+
+
+def parse_xyz(raw: bytes, name: str) -> Record:
+    """The molecule of one frame.
+
+    Args:
+        raw: the frame. name: id of a frame that has none of its own.
+
+    Raises:
+        BadRecord: what keeps it from being one.
+    """
+    lines = raw.decode("utf-8", "replace").splitlines()
+    if not lines or not lines[0].strip().isdecimal():
+        raise BadRecord(
+            UNREADABLE, f"begins with '{lines[0].strip()[:40] if lines else ''}', not a number of atoms"
+        )
+    count = int(lines[0])
+    comment = lines[1] if len(lines) > 1 else ""
+    if len(comment) > MAX_COMMENT:
+        raise BadRecord(OVERSIZED, f"a comment of {len(comment)} characters")
+    index = qm9_index(comment)
+    while len(lines) > 2 and not lines[-1].strip():
+        lines.pop()
+    tail = QM9_TAIL if index is not None else 0
+    if len(lines) - 2 - tail != count:
+        raise BadRecord(
+            UNREADABLE, f"{max(len(lines) - 2 - tail, 0)} lines of atoms where {count} are announced"
+        )
+    if index is not None:
+        return _qm9(lines, count, index, comment)
+    values = pairs(comment)
+    _refuse_periodic(values)
+    z, pos = _atoms(lines[2 : 2 + count], values.get("Properties", PLAIN))
+    return Record(
+        id=values.get("id") or name, z=z, pos=pos, smiles=values.get("smiles"),
+        inchikey=values.get("inchikey"), values=values,
+    )  # fmt: skip
+
+
+def element(text: str) -> int:
+    """The atomic number of a symbol or number, 0 if it is none."""
+    if text.isdecimal():
+        return int(text) if len(text) <= 3 else 0
+    return NUMBERS.get(text) or NUMBERS.get(text.capitalize(), 0)
+
+
+def _qm9(lines: list[str], count: int, index: int, comment: str) -> Record:
+    z, pos = _atoms(lines[2 : 2 + count], PLAIN)
+    values = dict(zip(QM9_PROPERTIES, comment.split()[2:], strict=True))
+    smiles, inchi = (line.split() for line in lines[-2:])
+    if not smiles or not inchi or not inchi[-1].startswith("InChI="):
+        raise BadRecord(UNREADABLE, "no InChI in its last line")
+    # of the two of each, the last is of the relaxed geometry, which is the one given
+    return Record(
+        id=f"dsgdb9nsd_{index:06d}",
+        z=z,
+        pos=pos,
+        smiles=smiles[-1],
+        inchikey=_key_of(inchi[-1]),
+        values=values,
+    )
+
+
+def _key_of(inchi: str) -> str | None:
+    try:
+        from rdkit.Chem.inchi import InchiToInchiKey
+    except ImportError:
+        raise need("rdkit", "data") from None
+    with logged():
+        return InchiToInchiKey(inchi) or None
+
+
+def _refuse_periodic(values: dict[str, str]) -> None:
+    """Extended XYZ with a cell is periodic unless its `pbc` says F in every direction."""
+    if "Lattice" not in values and "pbc" not in values:
+        return
+    axes = values.get("pbc", "T T T").strip("[]{}").replace(",", " ").upper().split()
+    if FLAGS & set(axes):
+        raise BadRecord(PERIODIC, f"pbc={values.get('pbc', 'T T T')}")
+
+
+def _atoms(lines: list[str], properties: str) -> tuple[list[int], list[float]]:
+    """Atomic numbers and flat coordinates of the lines of atoms."""
+    species, place = _columns(properties)
+    z, pos = [], []
+    try:
+        for line in lines:
+            words = line.split()
+            z.append(element(words[species]))
+            pos += [to_float(word) for word in (words[place], words[place + 1], words[place + 2])]
+    except (ValueError, IndexError):
+        raise BadRecord(UNREADABLE, f"atom {len(pos) // 3 + 1}: '{line.strip()[:60]}'") from None
+    return z, pos
+
+
+def _columns(properties: str) -> tuple[int, int]:
+    """(column of the element, first column of the position)."""
+    if properties == PLAIN:
+        return 0, 1
+    words = properties.split(":")
+    columns, place = dict[str, int](), 0
+    for name, size in zip(words[::3], words[2::3], strict=False):
+        columns[name.lower()] = place
+        place += int(size) if size.isdecimal() and len(size) < 4 else 1
+    species = columns.get("species", columns.get("z", columns.get("numbers")))
+    if species is None or "pos" not in columns:
+        raise BadRecord(UNREADABLE, f"Properties={properties[:60]} names no species and pos")
+    return species, columns["pos"]

@@ -1,0 +1,168 @@
+"""Ray over the nodes of the Slurm allocation around this process, for as long as a block runs.
+
+One task a node is started by srun (`raynode.py`): the first is the head, on a port that follows from the
+job's number, so that two jobs never meet; a token drawn for this cluster keeps out whoever does find it.
+Nothing listens for browsers. Everything ends when this process closes the pipe to srun, by its death too, or
+with the job.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from mmgnn_dist.cluster.slurm.supervisor import own_address
+from mmgnn_dist.errors import UserError
+
+FIRST, SPAN, EACH = 20000, 1200, 10  # ports of a job: ten, from FIRST on
+PATIENCE = 180.0  # seconds for all nodes to join
+LEAVING = 60.0  # seconds for them to end
+LONGEST = 20  # characters of a folder below which Ray's sockets fit with room to spare
+
+
+@contextmanager
+def ray_around() -> Iterator[None]:
+    """Join a Ray of all nodes of this allocation; outside of one, do nothing.
+
+    Raises:
+        UserError: on another node than the first, without srun, or if the nodes do not come together.
+    """
+    if "SLURM_JOB_ID" not in os.environ:
+        yield
+        return
+    if os.environ.get("SLURM_NODEID", "") != "0" or os.environ.get("SLURM_PROCID", "0") != "0":
+        raise UserError(
+            "inside of an allocation this starts Ray on all its nodes, from the first one: call it once, in "
+            "the batch script (slurm/ray.sbatch)"
+        )
+    if shutil.which("srun") is None:
+        raise UserError(
+            "inside of an allocation this starts Ray on all its nodes by srun, which is not on PATH here (a "
+            "container?): call it outside, or 'unset SLURM_JOB_ID' for Ray on this node alone"
+        )
+    nodes = int(os.environ["SLURM_JOB_NUM_NODES"])
+    address = f"{_own_ip()}:{free_of(int(os.environ['SLURM_JOB_ID']))}"
+    os.environ.update(
+        RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_USAGE_STATS_ENABLED="0",
+        RAY_gcs_rpc_server_reconnect_timeout_s="5",
+    )  # fmt: skip
+    with tempfile.TemporaryFile("w+") as log:
+        step = _start(nodes, address, log)
+        try:
+            _join(nodes, address, step, log)
+            yield
+        finally:
+            _end(step)
+
+
+def temporary() -> Path:
+    """Where Ray keeps its sockets and logs on each node: short, and of this start of the job alone."""
+    above = os.environ.get("TMPDIR", "/tmp")
+    above = above if len(above) <= LONGEST else "/tmp"
+    return Path(above) / f"r{os.environ['SLURM_JOB_ID']}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+
+
+def ports_of(job: int) -> range:
+    """The ports that belong to a job."""
+    first = FIRST + job % SPAN * EACH
+    return range(first, first + EACH)
+
+
+def free_of(job: int) -> int:
+    """The first port of a job that is free here.
+
+    Raises:
+        UserError: if none is.
+    """
+    for port in ports_of(job):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("", port))
+            except OSError:
+                continue
+            return port
+    ports = ports_of(job)
+    raise UserError(f"ports {ports[0]} to {ports[-1]} are all in use on this node: submit the job again")
+
+
+def _own_ip() -> str:
+    name = own_address()
+    try:
+        return socket.gethostbyname(name)
+    except OSError:
+        raise UserError(
+            f"this node's name {name} does not resolve: export GLOO_SOCKET_IFNAME=INTERFACE, or "
+            "run mmgnn doctor --on-cluster"
+        ) from None
+
+
+def _start(nodes: int, address: str, log: IO[str]) -> subprocess.Popen[bytes]:
+    options = [f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--overlap", "--cpu-bind=none"]
+    options += ["--kill-on-bad-exit=1", "--label"]
+    words = [sys.executable, "-u", "-m", "mmgnn_dist.cluster.ray.node", address, str(temporary())]
+    return subprocess.Popen(["srun", *options, *words], stdin=subprocess.PIPE, stdout=log, stderr=log)
+
+
+def _join(nodes: int, address: str, step: subprocess.Popen[bytes], log: IO[str]) -> None:
+    import ray
+
+    host, port = address.split(":")
+    end = time.monotonic() + PATIENCE
+    while True:
+        if step.poll() is not None or time.monotonic() > end:
+            raise UserError(f"Ray did not start on the nodes of this job: {_last(log)}")
+        with socket.socket() as probe:
+            if probe.connect_ex((host, int(port))) == 0:
+                break
+        time.sleep(0.2)
+    while not ray.is_initialized():
+        try:
+            ray.init(
+                address=address, _node_ip_address=host, log_to_driver=False, logging_level=logging.CRITICAL
+            )
+        except (
+            ConnectionError,
+            RuntimeError,
+            ValueError,
+            TimeoutError,
+        ) as error:  # its raylet is not there yet
+            if step.poll() is not None or time.monotonic() > end:
+                raise UserError(f"Ray cannot be joined at {address} ({error}): {_last(log)}") from None
+            time.sleep(0.5)
+    while (joined := sum(_alive(ray.nodes()))) < nodes:
+        if step.poll() is not None or time.monotonic() > end:
+            raise UserError(f"Ray has {joined} of {nodes} nodes after {PATIENCE:.0f} s: {_last(log)}")
+        time.sleep(0.2)
+
+
+def _alive(nodes: list[dict[str, Any]]) -> list[bool]:
+    return [bool(node["Alive"]) for node in nodes]
+
+
+def _last(log: IO[str]) -> str:
+    log.seek(0)
+    lines = [line for line in log.read().splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"
+
+
+def _end(step: subprocess.Popen[bytes]) -> None:
+    import ray
+
+    ray.shutdown()
+    assert step.stdin
+    step.stdin.close()
+    try:
+        step.wait(LEAVING)
+    except subprocess.TimeoutExpired:
+        step.terminate()

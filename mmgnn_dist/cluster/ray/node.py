@@ -1,0 +1,116 @@
+"""One node of a Ray cluster in an allocation: `srun python -m mmgnn_dist.cluster.ray.node ADDRESS FOLDER`.
+
+The first task is the head. The node ends, with every process that Ray started here, when standard input ends
+(whoever started srun is done or dead), on a signal, or when Ray does. `ray stop` is never used: it would end
+the Ray of other jobs of the same user too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from mmgnn_dist.cluster.slurm.supervisor import own_address, tasks_per_node
+from mmgnn_dist.data.prepare.ray_run import OBJECT_STORE
+from mmgnn_dist.signals import STOP_SIGNALS
+from mmgnn_dist.train.launch import die_with_parent
+
+GRACE, SAVING = 5.0, 20.0  # seconds between asking processes to end and ending them; the latter of trials
+TRIAL = "mmgnn_dist.train.launch"  # in the command line of what runs the ranks of a trial
+AGAIN = 30  # times that a worker looks for its head
+ANY = ("node-manager", "object-manager", "min-worker", "max-worker", "metrics-export",
+       "dashboard-agent-listen", "dashboard-agent-grpc", "runtime-env-agent")  # fmt: skip
+
+
+def words(address: str, folder: str) -> list[str]:
+    """The command line of `ray start` on this node."""
+    node = int(os.environ["SLURM_NODEID"])
+    cpus = tasks_per_node(os.environ["SLURM_JOB_CPUS_PER_NODE"])[node]
+    gpus = len([one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one])
+    found = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats"]
+    found += [f"--num-cpus={cpus}", f"--num-gpus={gpus}", f"--object-store-memory={OBJECT_STORE}"]
+    found += [f"--{name}-port=0" for name in ANY]  # whatever is free: nodes may share one address
+    if node:
+        return [*found, f"--address={address}", f"--node-ip-address={own_address()}"]
+    host, port = address.split(":")
+    found += ["--head", f"--node-ip-address={host}", f"--port={port}", f"--temp-dir={folder}"]
+    return [*found, "--include-dashboard=false", "--dashboard-host=127.0.0.1"]
+
+
+def serve(address: str, folder: str) -> int:
+    """Be the node until it is over."""
+    ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: what daemons leave becomes ours
+    over = threading.Event()
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda *_: over.set())
+    threading.Thread(target=_until_end_of_input, args=(over,), daemon=True).start()
+    # a worker that is there before its head is told so by Ray, and tries again
+    for _ in range(AGAIN):
+        ray = subprocess.Popen(words(address, folder), preexec_fn=die_with_parent)  # noqa: PLW1509
+        while ray.poll() is None and not over.wait(0.2):
+            pass
+        end_all()
+        if over.is_set() or os.environ["SLURM_NODEID"] == "0":
+            break
+        time.sleep(1)
+    shutil.rmtree(folder, ignore_errors=True)
+    return 0 if over.is_set() else 1
+
+
+def _until_end_of_input(over: threading.Event) -> None:
+    sys.stdin.buffer.read()
+    over.set()
+
+
+def end_all() -> None:
+    """End every process below this one; trials first, which save before they leave."""
+    _end([process for process in _below() if TRIAL in _words(process)], SAVING)
+    _end(_below(), GRACE)
+    _end(_below(), 0.0)  # what was started meanwhile
+
+
+def _end(processes: list[psutil.Process], seconds: float) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    end = time.monotonic() + seconds
+    while any(process.is_running() for process in processes) and time.monotonic() < end:
+        _reap()
+        time.sleep(0.1)
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    _reap()
+
+
+def _below() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
+
+
+def _words(process: psutil.Process) -> list[str]:
+    with suppress(psutil.Error):
+        return process.cmdline()
+    return []
+
+
+def _reap() -> None:
+    """Collect orphans that became ours."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return
+
+
+if __name__ == "__main__":
+    sys.exit(serve(sys.argv[1], sys.argv[2]))

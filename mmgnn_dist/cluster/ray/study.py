@@ -1,0 +1,111 @@
+"""A study on Ray: a cell a task, over all nodes of the allocation around this process, or on this machine.
+
+A cell trains in one worker, on its threads and, where there are GPUs, on one of them. A worker that dies
+costs its cell alone. Signals stop the study in order: the cells that run save, and the same command goes on.
+A cell that left at its deadline, or that was told to stop by somebody else, lets no other begin.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from mmgnn_dist.cluster.ray.allocation import ray_around
+from mmgnn_dist.config import Recipe
+from mmgnn_dist.data.prepare.ray_run import ray_here
+from mmgnn_dist.errors import UserError
+from mmgnn_dist.progress import Progress
+from mmgnn_dist.signals import stop_flag
+from mmgnn_dist.study.grid import Cell
+from mmgnn_dist.study.local import LINGER, Tell
+from mmgnn_dist.study.run import run_cells, unfinished
+from mmgnn_dist.study.run_cell import DONE, STOPPED, attempt, fail, state
+
+
+def run_on_ray(folder: Path, cells: dict[Cell, Recipe], recipe: Recipe, progress: Progress) -> bool:
+    """Run what is not done yet on Ray; returns False if it was stopped in order.
+
+    Raises:
+        UserError: no room for a cell, or the nodes of the allocation do not come together.
+    """
+    assert recipe.study is not None
+    folder = folder.resolve()
+    if not unfinished(folder, cells):  # Ray is not started for nothing
+        return True
+    threads = max(part.train.threads for part in cells.values())
+    with ray_around(), ray_here(len(os.sched_getaffinity(0))) as ray, stop_flag() as signals:
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        needs, room = _room([node["Resources"] for node in nodes], threads)
+        workers = min(room, recipe.study.workers or room)
+
+        def on_ray(waiting: list[Path], tell: Tell) -> bool:
+            return _run(ray, waiting, needs, workers, tell, signals)
+
+        names = [node["NodeManagerHostname"] for node in nodes]
+        return run_cells(folder, list(cells), on_ray, workers, names, progress)
+
+
+def _room(nodes: list[dict[str, float]], threads: int) -> tuple[dict[str, int], int]:
+    """What a cell takes, and how many there is room for.
+
+    Raises:
+        UserError: if there is room for none.
+    """
+    needs = {"CPU": threads, "GPU": int(any(node.get("GPU", 0) for node in nodes))}
+    wanted = {kind: count for kind, count in needs.items() if count}
+    room = sum(min(int(node.get(kind, 0) // count) for kind, count in wanted.items()) for node in nodes)
+    if not room:
+        most = max(int(node.get("CPU", 0)) for node in nodes)
+        raise UserError(
+            f"train.threads={threads}: a node of this Ray has {most} CPUs at most: lower it, or ask for more"
+        )
+    return needs, room
+
+
+def _run(
+    ray: Any, cells: list[Path], needs: dict[str, int], workers: int, tell: Tell, signals: list[int]
+) -> bool:
+    """Run cells, some at a time; returns False if a signal stopped it in order, or a cell its deadline."""
+    # a worker that has died is told, not replaced: what killed it may come again
+    task = ray.remote(max_retries=0, num_cpus=needs["CPU"], num_gpus=needs["GPU"])(_cell)
+    queue = deque(cells)
+    running: dict[Any, Path] = {}
+    asked, stopped = 0.0, False
+    while queue or running:
+        if signals and not asked:
+            asked, stopped = time.monotonic(), True
+            queue.clear()
+            for one in running:
+                ray.cancel(one)  # as Ctrl-C: the cell saves
+        if asked and time.monotonic() > asked + LINGER:
+            for one in running:
+                ray.cancel(one, force=True)
+        while queue and len(running) < workers:
+            cell = queue.popleft()
+            running[task.remote(str(cell), needs["GPU"])] = cell
+        if not running:
+            break
+        for one in ray.wait(list(running), timeout=0.3)[0]:
+            cell = running.pop(one)
+            try:
+                how = ray.get(one)
+            except ray.exceptions.RayError as error:
+                how = DONE if state(cell) == DONE else STOPPED
+                if not asked:
+                    how = fail(cell, f"its worker on Ray has died ({type(error).__name__})")
+            tell(cell, how)
+            if how == STOPPED:  # its time is up: no other would come further
+                stopped = True
+                queue.clear()
+    return not stopped
+
+
+def _cell(folder: str, gpus: int) -> str:
+    """Train a cell in this worker; returns how it ended."""
+    os.environ["DS_ACCELERATOR"] = "cuda" if gpus else "cpu"
+    if not gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray hides no GPU from a task that asks for none
+    return attempt(Path(folder))

@@ -1,0 +1,153 @@
+"""What Slurm is asked: partitions, whether a script would be accepted, the state of jobs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+from mmgnn_dist.cluster.slurm.profile import Profile
+from mmgnn_dist.errors import UserError, nearest
+
+ACTIVE = ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD")
+UNKNOWN = "UNKNOWN"
+FAULTS = ("FAILED", "NODE_FAIL", "TIMEOUT", "OUT_OF_MEMORY", "BOOT_FAIL")
+TRY = "use a login node of the cluster, or try on your machine: slurm/README.md, devcluster"
+ANSWER = 60  # seconds that Slurm may take
+
+
+def here() -> bool:
+    """Whether this machine has Slurm's programs."""
+    return all(shutil.which(name) for name in ("sbatch", "scontrol", "squeue"))
+
+
+def ask(*words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run one of Slurm's programs.
+
+    Raises:
+        UserError: if it is not there, or does not answer.
+    """
+    if shutil.which(words[0]) is None:
+        raise UserError(f"no {words[0]} on this machine: {TRY}")
+    try:
+        return subprocess.run(words, check=False, capture_output=True, text=True, timeout=ANSWER, input=stdin)
+    except subprocess.TimeoutExpired:
+        raise UserError(f"{words[0]} gave no answer in {ANSWER} s: is Slurm's controller up? {TRY}") from None
+
+
+def must(*words: str) -> str:
+    """Output of one of Slurm's programs.
+
+    Raises:
+        UserError: with its own words if it fails.
+    """
+    done = ask(*words)
+    if done.returncode != 0:
+        raise UserError(f"{' '.join(words)}: {_reason(done.stderr)}")
+    return done.stdout
+
+
+def _reason(said: str) -> str:
+    lines = said.strip().splitlines()
+    before = r"^([a-z]+: )?(error: |fatal: |allocation failure: )?"
+    return re.sub(before, "", lines[-1]) if lines else "no reason given"
+
+
+def check_profile(profile: Profile, path: Path) -> None:
+    """Refuse what this cluster does not have.
+
+    Raises:
+        UserError: for an unknown partition, GPUs or nodes that do not exist, or a time over the limit.
+    """
+    rows = [line.split("|") for line in must("sinfo", "-h", "-o", "%R|%G|%D|%l").splitlines()]
+    names = list(dict.fromkeys(row[0] for row in rows))
+    chosen = profile.partition
+    if chosen and chosen not in names:
+        raise UserError(
+            f"{path}: partition={chosen} is unknown{nearest(chosen, names)}; "
+            f"this cluster has {', '.join(names)}"
+        )
+    rows = [row for row in rows if row[0] == chosen] if chosen else rows
+    where = f"partition {chosen}" if chosen else "this cluster"
+    if profile.gpus_per_node:
+        kinds = {kind: int(count) for row in rows for kind, count in _gpus(row[1])}
+        wanted = profile.gpu_type
+        if wanted and wanted not in kinds:
+            raise UserError(f"{path}: gpu_type={wanted}: {where} has {', '.join(sorted(kinds)) or 'no GPUs'}")
+        most = kinds[wanted] if wanted else max(kinds.values(), default=0)
+        if profile.gpus_per_node > most:
+            raise UserError(
+                f"{path}: gpus_per_node={profile.gpus_per_node}, but a node of {where} has {most}: ask for "
+                "more nodes instead"
+            )
+    sizes: Counter[str] = Counter()
+    for row in rows:
+        sizes[row[0]] += int(row[2])
+    if profile.nodes > max(sizes.values(), default=0):
+        raise UserError(
+            f"{path}: nodes={profile.nodes}, but {where} has {max(sizes.values(), default=0)}: ask for fewer"
+        )
+    limits = [_minutes(row[3]) for row in rows]
+    longest = None if None in limits else max((limit for limit in limits if limit is not None), default=0)
+    if longest is not None and profile.minutes > longest:
+        text = next(row[3] for row in rows if _minutes(row[3]) == longest)
+        raise UserError(
+            f"{path}: time={profile.time} is over the limit of {where}, which is {text}: lower it"
+        )
+
+
+def _gpus(text: str) -> list[tuple[str, str]]:
+    """`gpu:a100:4(S:0),gpu:v100:2` by type; an untyped one is called gpu."""
+    return [(kind or "gpu", count) for kind, count in re.findall(r"gpu:(?:([^:,(]+):)?(\d+)", text)]
+
+
+def _minutes(text: str) -> int | None:
+    """sinfo's time, None without a limit."""
+    if text in ("infinite", "n/a"):
+        return None
+    days, _, rest = text.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    hours, minutes = parts[-3] if len(parts) > 2 else 0, parts[-2] if len(parts) > 1 else 0
+    return (int(days or 0) * 24 + hours) * 60 + minutes
+
+
+def check_script(text: str, path: Path) -> str:
+    """Have sbatch judge a script without submitting it; returns its words on when it would start.
+
+    Raises:
+        UserError: with Slurm's reason.
+    """
+    done = ask("sbatch", "--test-only", stdin=text)
+    if done.returncode != 0:
+        raise UserError(f"{path}: Slurm refuses the job: {_reason(done.stderr)}")
+    return _reason(done.stderr)
+
+
+def job_states(jobs: list[str]) -> dict[str, str]:
+    """State of each job (`12`, or `12_0` of an array): from the queue, else from accounting, else UNKNOWN."""
+    found = dict.fromkeys(jobs, UNKNOWN)
+    if not found:
+        return found
+    # asked once for all, or for all of an array, which may have a thousand elements
+    for line in ask("squeue", "-h", "-r", "-j", ",".join(found), "-o", "%i %T %r").stdout.splitlines():
+        job, state, *reason = line.split()
+        if job in found and state not in ("COMPLETED", "CANCELLED", *FAULTS):
+            found[job] = f"PENDING ({' '.join(reason)})" if state == "PENDING" and reason else state
+    for array in dict.fromkeys(job.split("_")[0] for job, state in found.items() if state == UNKNOWN):
+        for line in ask("scontrol", "-o", "show", "job", array).stdout.splitlines():
+            told = dict(re.findall(r"(\w+)=(\S*)", line))
+            element = (told.get("ArrayJobId"), told.get("ArrayTaskId"))
+            job = "_".join(map(str, element)) if all(element) else told.get("JobId", "")
+            if found.get(job) == UNKNOWN:
+                found[job] = told["JobState"]
+    left = [job for job, state in found.items() if state == UNKNOWN]
+    if left and shutil.which("sacct"):
+        for line in ask(
+            "sacct", "-n", "-X", "-P", "-j", ",".join(left), "-o", "JobID,State"
+        ).stdout.splitlines():
+            job, _, state = line.partition("|")
+            if job in left and state:
+                found[job] = state.split()[0]
+    return found

@@ -1,0 +1,93 @@
+"""The batch script of a profile: parameters of sbatch, what runs before the ranks, what runs after them.
+
+submitit writes the `#SBATCH` lines and the `srun` line. Before it stands what the profile says; after it the
+notes of the ranks (`task.py`) decide whether the job goes back to the queue. The shell functions for that are
+in `job.sh`, which plain sbatch files read too.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from mmgnn_dist.cluster.slurm.profile import Profile
+from mmgnn_dist.config import Recipe
+
+SHELL = Path(__file__).with_name("job.sh")
+
+
+def parameters(
+    profile: Profile, name: str, runs: list[Path], code: Path, mounts: list[str]
+) -> dict[str, Any]:
+    """What submitit's Slurm executor is told.
+
+    Args:
+        profile: where to run. name: of the job. runs: run directory of each element of the array, or one.
+        code: folder of the snapshot that is imported. mounts: what a container is shown, SOURCE:TARGET.
+    """
+    more: dict[str, Any] = {"requeue": True}
+    for option in profile.sbatch:
+        key, equals, value = option.removeprefix("--").partition("=")
+        more[key] = value if equals else True
+    if profile.gpus_per_node:
+        kind = f"{profile.gpu_type}:" if profile.gpu_type else ""
+        more["gpus-per-node"] = f"{kind}{profile.gpus_per_node}"
+    srun = [f"--cpus-per-task={profile.cpus_per_task}", "--kill-on-bad-exit=1"]
+    if profile.container and profile.container.kind == "pyxis":
+        srun += [f"--container-image={profile.container.image}", f"--container-mounts={','.join(mounts)}"]
+    found: dict[str, Any] = {
+        "job_name": name, "time": profile.minutes, "nodes": profile.nodes,
+        "ntasks_per_node": profile.tasks_per_node, "cpus_per_task": profile.cpus_per_task,
+        "signal_delay_s": profile.signal_lead, "partition": profile.partition, "qos": profile.qos,
+        "account": profile.account, "constraint": profile.constraint, "wckey": None,
+        "mem": f"{profile.memory_gb}GB" if profile.memory_gb else None, "stderr_to_stdout": True,
+        "additional_parameters": more, "setup": setup(profile, runs, code), "teardown": ["mmgnn_after $?"],
+        "srun_args": srun,
+    }  # fmt: skip
+    return found
+
+
+def setup(profile: Profile, runs: list[Path], code: Path) -> list[str]:
+    """Shell lines before the ranks."""
+    lines = [f"runs=({' '.join(shlex.quote(str(run)) for run in runs)})"]
+    lines += ["run=${runs[${SLURM_ARRAY_TASK_ID:-0}]}", f"max_restarts={profile.max_restarts}"]
+    lines += [f"module load {shlex.quote(name)} || exit" for name in profile.modules]
+    lines += profile.setup
+    variables: dict[str, str] = {}
+    if profile.interface:
+        variables |= dict.fromkeys(("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"), profile.interface)
+    if profile.scratch:
+        variables["TMPDIR"] = str(profile.scratch)
+    variables |= profile.models() | profile.environment
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    lines.append(f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}")
+    return [*lines, *SHELL.read_text(encoding="utf-8").splitlines(), "mmgnn_before"]
+
+
+def mounts_of(profile: Profile, base: Path, recipes: list[Recipe]) -> list[str]:
+    """What a container has to show to the ranks, as SOURCE:TARGET: all that they read and write.
+
+    Args:
+        profile: where to run. base: folder of the run directories and of the code. recipes: of the runs.
+    """
+    if profile.container is None:
+        return []
+    seen = [path for path in (base, profile.cache, profile.scratch) if path]  # scratch may be a node's own
+    for recipe in recipes:
+        read = (recipe.data.shards, Path(recipe.text.encoder).expanduser())
+        seen += [path for path in read if path and path.is_dir()]
+    paths = dict.fromkeys(str(path.resolve()) for path in seen)
+    return [*(f"{path}:{path}" for path in paths), *profile.container.mounts]
+
+
+def interpreter(profile: Profile, own: str, mounts: list[str]) -> str:
+    """The shell words that start Python on a node; `own`: the interpreter that submits."""
+    container = profile.container
+    if container is None:
+        return shlex.quote(profile.python or own)
+    if container.kind == "pyxis":
+        return container.python
+    words = ["apptainer", "exec", *(["--nv"] if profile.gpus_per_node else [])]
+    words += [word for mount in mounts for word in ("--bind", mount)]
+    return shlex.join([*words, container.image, container.python])

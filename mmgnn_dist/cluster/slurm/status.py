@@ -1,0 +1,164 @@
+"""`mmgnn status`, `logs` and `cancel`: what Slurm says of a run, and what its journal says."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from mmgnn_dist.cluster.slurm import queries as slurm
+from mmgnn_dist.errors import UserError
+from mmgnn_dist.files import read_json
+from mmgnn_dist.train.tracking.journal import read_journal
+
+JOB = Path("slurm") / "job.json"
+REPORT = Path("slurm") / "report.json"
+METRICS = "metrics.json"
+RECENT = 50  # steps over which the rate is measured
+
+
+def find_runs(given: list[Path], below: Path) -> list[Path]:
+    """The submitted runs among and below some folders, `below` if none are given.
+
+    Raises:
+        UserError: for a folder without any.
+    """
+    runs: list[Path] = []
+    for folder in given or [below]:
+        found = sorted(path.parent.parent for path in Path(folder).rglob(str(JOB)))
+        if not found and given:
+            raise UserError(f"no submitted run in {folder}: give a run directory of 'mmgnn submit'")
+        runs += found
+    return list(dict.fromkeys(runs))
+
+
+def status(runs: list[Path]) -> list[dict[str, Any]]:
+    """State and progress of runs.
+
+    Returns:
+        For each run: job, Slurm's state, whether it is done, steps and their number, molecules/s, seconds
+        left, last loss, restarts, error (of a run that ended by its own fault, or could not start).
+    """
+    jobs = {run: read_json(run / JOB) for run in runs}
+    states = slurm.job_states([about["job"] for about in jobs.values()])
+    return [_one(run, about, states[about["job"]]) for run, about in jobs.items()]
+
+
+def _one(run: Path, about: dict[str, Any], state: str) -> dict[str, Any]:
+    journal = read_journal(run / "journal.jsonl")
+    steps = [line for line in journal if line["kind"] == "train"]
+    last = steps[-1] if steps else {"step": 0, "loss": math.nan, "seconds": 0.0, "molecules": 0}
+    first = steps[-RECENT] if len(steps) >= RECENT else {"step": 0, "seconds": 0.0, "molecules": 0}
+    spent = last["seconds"] - first["seconds"]
+    done = (run / METRICS).is_file()
+    found = {
+        "run": str(run), "job": about["job"], "state": state, "done": done, "step": last["step"],
+        "steps": about["steps"], "loss": last["loss"] if steps else None, "rate": None, "seconds_left": None,
+        "restarts": restarts(run), "error": None,
+    }  # fmt: skip
+    if not done:
+        found["error"] = own_fault(run) or (last_words(run) if state in slurm.FAULTS else None)
+    if spent > 0:
+        found["rate"] = (last["molecules"] - first["molecules"]) / spent
+        each = spent / (last["step"] - first["step"])
+        found["seconds_left"] = 0.0 if done else (about["steps"] - last["step"]) * each
+    return found
+
+
+def attempts(run: Path) -> list[Path]:
+    """Folders of the ranks' notes of each start, the newest last."""
+    found = [path for path in (run / "slurm").glob("*.*") if path.is_dir() and _number(path)]
+    return sorted(found, key=_number)
+
+
+def _number(path: Path) -> tuple[int, ...]:
+    parts = path.name.split(".")
+    return tuple(map(int, parts)) if all(part.isdigit() for part in parts) else ()
+
+
+def restarts(run: Path) -> int:
+    """How often the newest job of a run went back to the queue."""
+    found = attempts(run)
+    return _number(found[-1])[1] if found else 0
+
+
+def own_fault(run: Path) -> str | None:
+    """The last line of what the first failing rank of the newest attempt said, if one failed by itself."""
+    found = attempts(run)
+    if not found or list(found[-1].glob("rank_*.killed")):
+        return None
+    notes = sorted(found[-1].glob("rank_*.failed"), key=lambda path: path.stat().st_mtime_ns)
+    if not notes:
+        return None
+    lines = [line for line in notes[0].read_text().splitlines() if line.strip()]
+    return f"{notes[0].stem.replace('_', ' ')}: {lines[-1] if lines else 'it said nothing'}"
+
+
+def last_words(run: Path) -> str | None:
+    """The last line of a job's log: why no rank started, or that it was restarted too often."""
+    path = Path(read_json(run / JOB)["log"].replace("%t", "0"))
+    lines = path.read_text(errors="replace").split("\n") if path.is_file() else []
+    return next((line.strip() for line in reversed(lines) if line.strip()), None)
+
+
+def print_status(found: list[dict[str, Any]]) -> None:
+    """One paragraph a run."""
+    if not found:
+        print("no submitted runs here: mmgnn submit RECIPE --profile slurm/NAME.yaml")
+    for one in found:
+        told = "done" if one["done"] else one["state"]
+        line = f"{one['run']}: job {one['job']} {told}, step {one['step']}/{one['steps']}"
+        if one["rate"] is not None:
+            line += f", {one['rate']:.0f} molecules/s"
+        if one["seconds_left"] and not one["done"]:
+            line += f", {span(one['seconds_left'])} left"
+        if one["loss"] is not None:
+            line += f", loss {one['loss']:.4g}"
+        print(f"{line}, {one['restarts']} restarts")
+        if one["error"]:
+            print(f"  {one['error']}")
+
+
+def span(seconds: float) -> str:
+    """Seconds for people."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def show_log(run: Path, rank: int, lines: int, follow: bool) -> None:
+    """Print the end of a rank's log, and what is added to it until the job ends or Ctrl-C.
+
+    Raises:
+        UserError: if there is no such log yet.
+    """
+    about = read_json(run / JOB)
+    path = Path(about["log"].replace("%t", str(rank)))
+    if not path.is_file():
+        state = slurm.job_states([about["job"]])[about["job"]]
+        raise UserError(f"no log of rank {rank} yet, job {about['job']} is {state}: it will be {path}")
+    print("".join(deque(path.open(encoding="utf-8", errors="replace"), maxlen=lines)), end="", flush=True)
+    if not follow:
+        return
+    with subprocess.Popen(["tail", "-n", "0", "-F", str(path)]) as tail:
+        try:
+            while slurm.job_states([about["job"]])[about["job"]].startswith(slurm.ACTIVE):
+                time.sleep(3)
+        finally:
+            tail.terminate()
+
+
+def cancel(runs: list[Path]) -> list[str]:
+    """Cancel the jobs of runs, and the report of an array of which all are; returns those still active."""
+    jobs = [read_json(run / JOB)["job"] for run in runs]
+    for base in dict.fromkeys(above for run in runs for above in run.parents):
+        if (base / REPORT).is_file() and set(find_runs([base], base)) <= set(runs):
+            jobs.append(read_json(base / REPORT)["job"])
+    states = slurm.job_states(jobs)
+    active = [job for job in jobs if states[job].startswith(slurm.ACTIVE)]
+    for job in active:
+        slurm.must("scancel", job)
+    return active

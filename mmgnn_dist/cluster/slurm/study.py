@@ -1,0 +1,79 @@
+"""A study as a Slurm array: one cell an element, and a job that follows all of them and writes the report.
+
+A cell is submitted as any run is (`submit.py`): its element goes back to the queue, continues, fails for
+good. What failed is written into its run directory by the job that follows, where the report finds it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmgnn_dist.cluster.slurm.status import JOB, last_words, own_fault
+from mmgnn_dist.cluster.slurm.submit import Plan, judge, measure, refuse_active, submit, usable_profile
+from mmgnn_dist.config import Recipe
+from mmgnn_dist.errors import UserError
+from mmgnn_dist.study.grid import Cell, load_grid, save_grid
+from mmgnn_dist.study.report.report import write_report
+from mmgnn_dist.study.run import plan_study, unfinished
+from mmgnn_dist.study.run_cell import FAILURE, fail
+
+
+def plan_array(
+    recipe: Recipe, profile: Path, folder: Path, concurrent: int | None, quiet: bool
+) -> tuple[Plan, dict[Cell, Recipe]]:
+    """Check everything; writes nothing but missing token sidecars of the shard set.
+
+    Args:
+        recipe: of the study. profile: file of the profile. folder: study directory.
+        concurrent: elements that run at a time. quiet: no progress.
+
+    Returns:
+        A plan of the cells that are not done, without runs if all are; and all cells.
+
+    Raises:
+        UserError: for whatever the study, training or Slurm would refuse, or while a cell of it is a job.
+    """
+    if concurrent is not None and concurrent < 1:
+        raise UserError(f"--concurrent {concurrent}: give the number of cells at a time, 1 or more")
+    place = usable_profile(profile)
+    folder = folder.resolve()
+    cells = plan_study(recipe, folder)
+    runs = {cell.run(folder): cells[cell] for cell in unfinished(folder, cells)}
+    if runs:
+        refuse_active(folder, list(runs))
+    batches, steps = measure(runs, place, quiet)
+    return Plan(folder, recipe.name, runs, place, batches, steps, StudyReport(folder), concurrent), cells
+
+
+def submit_array(
+    plan: Plan, cells: dict[Cell, Recipe], recipe: Recipe, profile: Path
+) -> list[dict[str, Any]]:
+    """Submit the cells of a plan and the report; returns what `slurm/job.json` of each holds.
+
+    Raises:
+        UserError: if Slurm refuses.
+    """
+    judge(plan, profile)
+    save_grid(plan.base, recipe, cells)
+    for run in plan.runs:
+        (run / FAILURE).unlink(missing_ok=True)
+    return submit(plan, profile)
+
+
+class StudyReport:
+    """What submitit pickles for the job that follows the cells; `base`: the study directory."""
+
+    page, time = "report/report.html", "00:30:00"
+
+    def __init__(self, base: Path) -> None:
+        self.base = str(base)
+
+    def __call__(self) -> str:
+        """Write down why cells failed, then the report over those that are done; returns its page."""
+        folder = Path(self.base)
+        for cell in unfinished(folder, load_grid(folder)[1]):
+            run = cell.run(folder)
+            if (run / JOB).is_file():
+                fail(run, own_fault(run) or last_words(run) or "its job left no word")
+        return str(write_report(folder).page)

@@ -1,0 +1,50 @@
+"""`mmgnn status` of a study whose cells are jobs: how many of its cells are done, wait, run, have failed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from mmgnn_dist.cluster.slurm import queries as slurm
+from mmgnn_dist.cluster.slurm.status import REPORT
+from mmgnn_dist.files import read_json
+from mmgnn_dist.study.grid import CELLS, load_grid
+from mmgnn_dist.study.run import states
+from mmgnn_dist.study.run_cell import DONE
+
+
+def study_status(runs: list[Path], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The studies that some runs are cells of.
+
+    Args:
+        runs: submitted runs. found: what `status` says of each.
+
+    Returns:
+        For each study: its folder, number of cells, how many are in which state (Slurm's word where a cell
+        is a job and not done), and job, state and page of the report that follows.
+    """
+    words = {run.resolve(): one["state"] for run, one in zip(runs, found, strict=True)}
+    studies = dict.fromkeys(run.parents[1] for run in words if (run.parents[1] / CELLS).is_file())
+    answer = []
+    for folder in studies:
+        cells = states(folder, load_grid(folder)[1])
+        counts = Counter(
+            how if how == DONE else words.get(cell.run(folder), how).split()[0] for cell, how in cells.items()
+        )
+        one: dict[str, Any] = {"study": str(folder), "cells": len(cells), "states": counts, "report": None}
+        if (folder / REPORT).is_file():
+            about = read_json(folder / REPORT)
+            state = slurm.job_states([about["job"]])[about["job"]]
+            one["report"] = {"job": about["job"], "state": state, "page": about["report"]}
+        answer.append(one)
+    return answer
+
+
+def print_studies(found: list[dict[str, Any]]) -> None:
+    """One paragraph a study."""
+    for one in found:
+        told = ", ".join(f"{count} {how}" for how, count in one["states"].items())
+        print(f"{one['study']}: {one['cells']} cells: {told}")
+        if report := one["report"]:
+            print(f"  report {report['page']}: job {report['job']} {report['state']}")

@@ -1,0 +1,1 @@
+"""What a shard set holds: overlaps between parts, counts, distributions, and the page that shows them."""

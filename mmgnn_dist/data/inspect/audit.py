@@ -1,0 +1,126 @@
+"""Audit of splits: what the parts of a split share, by identity, by scaffold and by identical text.
+
+For every pair of parts the share counts the molecules of the later part (in the order train, val, test) whose
+identity, scaffold or text also stands in the earlier one, among those that have one: a molecule without
+InChIKey and SMILES has an id, which is unique and so tells nothing of what is shared, but no identity. Groups
+are compared by 64-bit hashes: among 10^8 molecules a false overlap has a chance of some 10^-4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from mmgnn_dist.config import TEXT_FIELDS
+from mmgnn_dist.data.shardset.groups import NONE, scaffold_names, string_hashes, structures, text_hashes
+from mmgnn_dist.data.shardset.shards import ShardSet
+from mmgnn_dist.data.shardset.splits import PARTS, load_split, split_folds, split_info, split_names
+from mmgnn_dist.errors import UserError, nearest
+
+WAYS = ("identity", "scaffold", "text")
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What two parts of a fold share.
+
+    Attributes:
+        split, fold: whose parts.
+        first, second: the parts.
+        way: `identity`, `scaffold` or `text`.
+        groups: groups that stand in both parts.
+        molecules: molecules of the second part that are of one of them.
+        of: molecules of the second part that have a group.
+    """
+
+    split: str
+    fold: int
+    first: str
+    second: str
+    way: str
+    groups: int
+    molecules: int
+    of: int
+
+    @property
+    def share(self) -> float:
+        """Share of the second part that the first has seen."""
+        return self.molecules / self.of if self.of else 0.0
+
+
+def audit(
+    shards: ShardSet, splits: Sequence[str] | None = None, fields: Sequence[str] = TEXT_FIELDS
+) -> list[Overlap]:
+    """All overlaps of some splits.
+
+    Args:
+        shards: the shard set.
+        splits: names of stored splits; None for all of them.
+        fields: text fields that make a text.
+
+    Raises:
+        UserError: no such split or field, none stored, or one that does not fit the shard set.
+    """
+    for field in fields:
+        if field not in TEXT_FIELDS:
+            allowed = ", ".join(TEXT_FIELDS)
+            raise UserError(f"no text field '{field}'{nearest(field, TEXT_FIELDS)}; there are: {allowed}")
+    names = list(splits or split_names(shards))
+    if not names:
+        raise UserError(f"{shards.path} has no split: make one with 'mmgnn data split'")
+    parts = {
+        (name, fold): load_split(shards, name, fold)
+        for name in names
+        for fold in range(split_folds(shards, name))
+    }
+    groups = {
+        "identity": string_hashes(structures(shards)),
+        "scaffold": string_hashes(scaffold_names(shards)),
+        "text": text_hashes(shards, fields),
+    }
+    return [
+        _overlap(name, fold, first, second, way, groups[way][rows[first]], groups[way][rows[second]])
+        for (name, fold), rows in parts.items()
+        for way in WAYS
+        for first, second in combinations(PARTS, 2)
+    ]
+
+
+def judge(shards: ShardSet, overlaps: Sequence[Overlap], most: dict[str, float | None]) -> list[str]:
+    """What is above the threshold.
+
+    Args:
+        shards: the shard set.
+        overlaps: of `audit`.
+        most: allowed share by way; None for what the split promises: no shared identity, and in a split by
+            scaffold no shared scaffold.
+
+    Returns:
+        One phrase for each overlap that is above.
+    """
+    above = []
+    for overlap in overlaps:
+        limit = most.get(overlap.way)
+        if limit is None:
+            promised = overlap.way == "identity" or (
+                overlap.way == "scaffold" and split_info(shards, overlap.split).get("kind") == "scaffold"
+            )
+            limit = 0.0 if promised else 1.0
+        if overlap.share > limit:
+            above.append(
+                f"{overlap.split} fold {overlap.fold}: {overlap.molecules} of {overlap.of} molecules of "
+                f"{overlap.second} share their {overlap.way} with {overlap.first} (allowed {limit:g})"
+            )
+    return above
+
+
+def _overlap(
+    split: str, fold: int, first: str, second: str, way: str, one: np.ndarray, two: np.ndarray
+) -> Overlap:
+    one, two = one[one != NONE], two[two != NONE]
+    shared = np.intersect1d(one, two)
+    molecules = int(np.isin(two, shared).sum())
+    return Overlap(split, fold, first, second, way, len(shared), molecules, len(two))

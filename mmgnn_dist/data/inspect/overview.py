@@ -1,0 +1,252 @@
+"""What is in a shard set: counts, coverage, distributions, quarantine; as numbers and as tables.
+
+Everything is read from the manifest and the mapped columns. Token lengths are those of a seeded sample of
+molecules, tokenised in memory: nothing is written into the shard set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mmgnn_dist.config import TEXT_FIELDS, TextConfig
+from mmgnn_dist.data.inspect.audit import Overlap
+from mmgnn_dist.data.shardset.references import visits
+from mmgnn_dist.data.shardset.shards import ShardSet
+from mmgnn_dist.data.shardset.splits import split_info, split_names
+from mmgnn_dist.data.text.encoder_files import resolve_encoder
+from mmgnn_dist.data.text.sentences import render
+from mmgnn_dist.data.text.token_cache import encode, load_tokenizer, special_tokens
+from mmgnn_dist.errors import UserError
+
+BINS = 40
+SAMPLE = 10_000  # molecules whose text is tokenised
+BLOCKS = " ▁▂▃▄▅▆▇█"
+
+
+def look(shards: ShardSet, text: TextConfig) -> dict[str, Any]:
+    """Everything `mmgnn data inspect` shows, as plain values fit for JSON.
+
+    Args:
+        shards: the shard set.
+        text: whose tokenizer, sentences and budgets; all fields are counted, whatever its `fields`.
+    """
+    manifest = shards.manifest
+    stats, units = manifest["target_stats"], shards.units
+    atoms = np.concatenate([np.diff(shard.ptr) for shard in shards.shards])
+    return {
+        "name": shards.path.resolve().name,
+        "rows": shards.rows,
+        "shards": len(shards.shards),
+        "bytes": sum(entry["bytes"] for entry in manifest["shards"]),
+        "atoms": int(atoms.sum()),
+        "elements": manifest["elements"],
+        "counts": manifest["counts"],
+        "sources": manifest["sources"],
+        "versions": manifest["versions"],
+        "splits": {name: split_info(shards, name) for name in split_names(shards)},
+        "targets": {
+            name: {"unit": units[name], **stats[name], "histogram": _target_histogram(shards, name)}
+            for name in shards.targets
+        },
+        "sizes": histogram(atoms),
+        "coverage": manifest["coverage"],
+        "tokens": _token_lengths(shards, text),
+    }
+
+
+def histogram(values: np.ndarray) -> dict[str, Any]:
+    """Counts of whole numbers over equal bins, at most `BINS` of them: low, high, counts."""
+    if not len(values):
+        return {"low": 0.0, "high": 1.0, "counts": []}
+    low, high = int(values.min()), int(values.max()) + 1
+    width = -(-(high - low) // BINS)
+    bins = -(-(high - low) // width)
+    counts, _ = np.histogram(values, bins, (low, low + bins * width))
+    return {"low": float(low), "high": float(low + bins * width), "counts": counts.tolist()}
+
+
+def _target_histogram(shards: ShardSet, name: str) -> dict[str, Any]:
+    stats = shards.manifest["target_stats"][name]
+    if not stats["count"]:
+        return {"low": 0.0, "high": 1.0, "counts": []}
+    low, high = stats["min"], stats["max"]
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    counts = np.zeros(BINS, np.int64)
+    place = shards.targets.index(name)
+    for shard in shards.shards:
+        values = shard.y[:, place]
+        counts += np.histogram(values[~np.isnan(values)], BINS, (low, high))[0]
+    return {"low": low, "high": high, "counts": counts.tolist()}
+
+
+def _token_lengths(shards: ShardSet, text: TextConfig) -> dict[str, Any]:
+    """Token lengths of the fields of a sample; `missing` says why there are none."""
+    try:
+        files = resolve_encoder(text.encoder, text.revision, text.random)
+        tokenizer = load_tokenizer(files)
+        special = sum(map(len, special_tokens(tokenizer)))
+    except UserError as error:
+        return {"missing": str(error)}
+    rng = np.random.default_rng(0)
+    rows = np.sort(rng.choice(shards.rows, min(SAMPLE, shards.rows), replace=False))
+    fields, whole = {}, np.zeros(len(rows), np.int64)
+    tables = [shard.table.take(local) for _, shard, local in visits(shards, rows)]
+    template = {str(name): sentence for name, sentence in text.template.items()}
+    budgets = {str(name): budget for name, budget in text.budgets.items()}
+    for field in TEXT_FIELDS:
+        lengths = np.concatenate(
+            [np.diff(encode(render(table, field, template), tokenizer)[1]) for table in tables]
+        )
+        budget = budgets.get(field, text.field_tokens)
+        fields[field] = _spread(lengths[lengths > 0]) | {
+            "budget": budget,
+            "cut_molecules": int((lengths > budget).sum()),
+            "cut_tokens": int(np.maximum(lengths - budget, 0).sum()),
+        }
+        whole += np.minimum(lengths, budget)
+    everything = _spread(whole[whole > 0] + special)
+    return {"encoder": files.name, "sample": len(rows), "fields": fields, "all": everything}
+
+
+def _spread(lengths: np.ndarray) -> dict[str, Any]:
+    """How many there are, their mean, 95th percentile and maximum, and their histogram."""
+    if not len(lengths):
+        return {"present": 0, "mean": 0.0, "p95": 0, "max": 0, "histogram": histogram(lengths)}
+    return {
+        "present": len(lengths),
+        "mean": float(lengths.mean()),
+        "p95": int(np.percentile(lengths, 95, method="inverted_cdf")),
+        "max": int(lengths.max()),
+        "histogram": histogram(lengths),
+    }
+
+
+def summary(overview: dict[str, Any]) -> list[str]:
+    """The first lines: size, counts, splits."""
+    counts = overview["counts"]
+    lines = [
+        f"{overview['rows']:,} molecules in {overview['shards']} shards, {overview['atoms']:,} atoms "
+        f"({', '.join(overview['elements'])}), {overview['bytes'] / 1e6:,.1f} MB",
+        f"{counts['in']:,} in, {counts['kept']:,} kept, {counts['set_aside']:,} set aside",
+    ]
+    for name, about in overview["splits"].items():
+        how = f"{about['kind']}, {about['folds']} folds, seed {about['seed']}" if about else "made by hand"
+        lines.append(f"split {name}: {how}")
+    return lines
+
+
+def tables(
+    overview: dict[str, Any],
+) -> list[tuple[str, list[str], list[tuple[list[str], dict[str, Any] | None]]]]:
+    """The tables that are shown: (title, columns, rows), each row with its histogram or None."""
+    rows = overview["rows"]
+    found = [
+        (
+            "Targets",
+            ["target", "unit", "molecules", "mean", "sd", "min", "max"],
+            [
+                (
+                    [name, t["unit"], f"{t['count']:,}"]
+                    + ["" if t[key] is None else f"{t[key]:.5g}" for key in ("mean", "std", "min", "max")],
+                    t["histogram"],
+                )
+                for name, t in overview["targets"].items()
+            ],
+        ),
+        (
+            "Coverage of text fields",
+            ["field", "molecules", "share"],
+            [
+                ([name, f"{count:,}", f"{count / max(rows, 1):.1%}"], None)
+                for name, count in overview["coverage"].items()
+            ],
+        ),
+    ]
+    tokens = overview["tokens"]
+    if "missing" not in tokens:
+        spreads = {**tokens["fields"], "all within budgets": tokens["all"]}
+        found.append(
+            (
+                f"Tokens of {tokens['encoder']} in {tokens['sample']:,} molecules; cut: tokens, of molecules",
+                ["field", "present", "mean", "95 %", "max", "budget", "cut"],
+                [(_token_cells(name, spread), spread["histogram"]) for name, spread in spreads.items()],
+            )
+        )
+    reasons = overview["counts"]["reasons"]
+    found.append(
+        ("Set aside", ["reason", "molecules"], [([why, f"{n:,}"], None) for why, n in reasons.items()])
+    )
+    return found
+
+
+def _token_cells(name: str, spread: dict[str, Any]) -> list[str]:
+    cells = [name, f"{spread['present']:,}", f"{spread['mean']:.1f}", str(spread["p95"]), str(spread["max"])]
+    if "budget" not in spread:
+        return [*cells, "", ""]
+    cut = f"{spread['cut_tokens']:,} of {spread['cut_molecules']:,}" if spread["cut_tokens"] else "0"
+    return [*cells, str(spread["budget"]), cut]
+
+
+def print_overview(overview: dict[str, Any]) -> None:
+    """Print everything as tables."""
+    from rich.console import Console
+
+    console = Console()
+    for line in summary(overview):
+        console.print(line, highlight=False)
+    if "missing" in overview["tokens"]:
+        console.print(f"tokens not counted: {overview['tokens']['missing']}", highlight=False)
+    for title, columns, rows in tables(overview):
+        if not rows:
+            continue
+        plotted = any(bars for _, bars in rows)
+        body = [[*cells, sparkline(bars["counts"])] if bars else cells for cells, bars in rows]
+        console.print(_table(title, [*columns, "plot"] if plotted else columns, body))
+
+
+def print_audit(overlaps: Sequence[Overlap], by_id: int) -> None:
+    """Print overlaps as a table, and of how many molecules an id is all that is known."""
+    from rich.console import Console
+
+    columns = ["split", "fold", "by", "in", "also in", "groups", "molecules", "share"]
+    body = [
+        [
+            o.split,
+            str(o.fold),
+            o.way,
+            o.second,
+            o.first,
+            f"{o.groups:,}",
+            f"{o.molecules:,}/{o.of:,}",
+            f"{o.share:.2%}",
+        ]
+        for o in overlaps
+    ]
+    Console().print(_table("Overlaps between parts", columns, body))
+    if by_id:
+        print(f"{by_id} molecules have neither InChIKey nor SMILES: whether parts share them cannot be told")
+
+
+def _table(title: str, columns: list[str], rows: list[list[str]]) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+    for place, column in enumerate(columns):
+        words = place == 0 or column in ("unit", "by", "in", "also in", "plot", "reason")
+        table.add_column(column, justify="left" if words else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def sparkline(counts: Sequence[int], width: int = 10) -> str:
+    """Counts as a line of blocks, at most `width` characters."""
+    step = max(-(-len(counts) // width), 1)
+    sums = [sum(counts[start : start + step]) for start in range(0, len(counts), step)]
+    most = max(sums, default=0)
+    return "".join(BLOCKS[-(-number * (len(BLOCKS) - 1) // most)] if most else " " for number in sums)

@@ -1,0 +1,105 @@
+"""The overview of a shard set as one HTML page: no script, no request to a network, plots as inline SVG.
+
+It follows the reader's light or dark mode, and on a narrow screen wide tables scroll within themselves.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from mmgnn_dist.data.inspect.overview import summary, tables
+from mmgnn_dist.errors import UserError
+from mmgnn_dist.files import write_text
+
+STYLE = """
+:root { color-scheme: light dark; --text: #1b1f24; --page: #ffffff; --soft: #5b6570; --line: #d7dce1;
+  --bar: #2f6f9f; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e4e8ec; --page: #14181c; --soft: #9aa5b0; --line: #333b43; --bar: #6fb1e0; } }
+body { margin: 0 auto; padding: 1rem; max-width: 72rem; font: 16px/1.5 system-ui, sans-serif;
+  color: var(--text); background: var(--page); }
+h1 { font-size: 1.5rem; margin: 0.5rem 0; }
+h2 { font-size: 1.15rem; margin: 2rem 0 0.5rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: 0.25rem 0.75rem 0.25rem 0; border-bottom: 1px solid var(--line); text-align: right;
+  white-space: nowrap; }
+th { color: var(--soft); font-weight: 600; }
+th:first-child, td:first-child { text-align: left; }
+.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 18rem), 1fr)); gap: 1rem;
+  margin-top: 1rem; }
+figure { margin: 0; }
+figcaption, .soft { color: var(--soft); font-size: 0.9rem; overflow-wrap: anywhere; }
+svg { width: 100%; height: auto; display: block; }
+.bar { fill: var(--bar); }
+.axis { stroke: var(--line); }
+.label { fill: var(--soft); font: 11px system-ui, sans-serif; }
+"""
+WIDTH, HEIGHT, FOOT = 320, 140, 18
+
+
+def write_page(path: Path, overview: dict[str, Any]) -> None:
+    """Write the page of an overview (see `overview.look`).
+
+    Raises:
+        UserError: it cannot be written there.
+    """
+    parts = [f"<p>{escape(line)}</p>" for line in summary(overview)]
+    if "missing" in overview["tokens"]:
+        parts.append(f"<p>Tokens not counted: {escape(overview['tokens']['missing'])}</p>")
+    parts.append(_plots([("atoms in a molecule", overview["sizes"])]))
+    for title, columns, rows in tables(overview):
+        parts.append(f"<h2>{escape(title)}</h2>")
+        if not rows:
+            parts.append("<p>None.</p>")
+            continue
+        head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>" for cells, _ in rows
+        )
+        parts.append(f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>')
+        unit = columns[1] == "unit"
+        parts.append(
+            _plots([(f"{cells[0]} / {cells[1]}" if unit else cells[0], bars) for cells, bars in rows if bars])
+        )
+    versions = ", ".join(f"{name} {version}" for name, version in overview["versions"].items())
+    parts.append(f'<p class="soft">Made with {escape(versions)}.</p>')
+    title = f"Shard set {escape(overview['name'])}"
+    page = (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'
+        f"<body><h1>{title}</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
+    )
+    try:
+        write_text(path, page)
+    except OSError as error:
+        raise UserError(f"--html {path} cannot be written ({error.strerror}): give another place") from None
+
+
+def _plots(named: list[tuple[str, dict[str, Any]]]) -> str:
+    figures = [_figure(name, bars) for name, bars in named if any(bars["counts"])]
+    return f'<div class="plots">{"".join(figures)}</div>' if figures else ""
+
+
+def _figure(name: str, bars: dict[str, Any]) -> str:
+    """A histogram: counts over the values from `low` to `high`."""
+    counts, most = bars["counts"], max(bars["counts"])
+    width = WIDTH / len(counts)
+    top = HEIGHT - FOOT
+    shapes = "".join(
+        f'<rect class="bar" x="{place * width:.1f}" y="{top - number / most * (top - 14):.1f}" '
+        f'width="{max(width - 1, 1):.1f}" height="{number / most * (top - 14):.1f}"/>'
+        for place, number in enumerate(counts)
+        if number
+    )
+    low, high = f"{bars['low']:.4g}", f"{bars['high']:.4g}"
+    return (
+        f"<figure><figcaption>{escape(name)}</figcaption>"
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(name)}: {low} to {high}, '
+        f'largest bar {most}">{shapes}<line class="axis" x1="0" x2="{WIDTH}" y1="{top}" y2="{top}"/>'
+        f'<text class="label" x="0" y="{HEIGHT - 4}">{low}</text>'
+        f'<text class="label" x="{WIDTH}" y="{HEIGHT - 4}" text-anchor="end">{high}</text>'
+        f'<text class="label" x="0" y="10">{most:,}</text></svg></figure>'
+    )

@@ -1,0 +1,251 @@
+"""Globally shuffled batches from memory-mapped shards, the same molecules in every step for any world size.
+
+The order of an epoch is a function of (seed, epoch) alone, its texts of (seed, epoch, row). An epoch is cut
+into ceil(rows / batch) global batches whose sizes differ by at most one, so that no rest is left over that is
+too small for the processes; each process takes a share of equal cost of every global batch (see `balance`).
+Without shuffling, for evaluation, each process takes whole batches in turn: a batch is then computed alike,
+to the bit, for any number of processes. A shuffled batch touches nearly every shard, so a window of many
+batches is read at a time (see `gather`) and then cut into views. The state is (epoch, step): nothing is
+carried from window to window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from mmgnn_dist.data.loading.balance import Costs, deal, imbalance
+from mmgnn_dist.data.loading.batch import Batch
+from mmgnn_dist.data.loading.text_input import TextChoice, TextInput, no_text
+from mmgnn_dist.data.shardset.ragged import Plan, ragged_index
+from mmgnn_dist.data.shardset.shards import ShardSet
+from mmgnn_dist.data.text.token_cache import TokenSet
+from mmgnn_dist.errors import UserError, nearest
+
+WINDOW = 8192  # molecules read at a time: some 8 MB, which the CPU's cache holds
+WINDOW_PER_SHARD = 32  # a window has at least so many molecules per shard, or visits cost more than bytes
+
+
+@dataclass(slots=True)
+class Step:
+    """One step of this process.
+
+    Attributes:
+        index: step within the epoch.
+        global_rows: molecules of the whole global batch, int64 [G], the same on every process.
+        label_count: known labels in the whole global batch per target, int64 [T].
+        micro: this process's batches, one per forward pass.
+        imbalance: of the predicted cost of the processes, see `balance.imbalance`.
+    """
+
+    index: int
+    global_rows: np.ndarray
+    label_count: torch.Tensor
+    micro: list[Batch]
+    imbalance: float
+
+
+class Loader:
+    """Batches of some rows of a shard set.
+
+    Args:
+        shards: the shard set.
+        rows: global rows, int64 [R], such as a part of a split.
+        targets: names of the targets of `Batch.y`, in order.
+        tokens: token runs, or None for batches without text.
+        fields: fields to join, in order; None for all of `tokens`.
+        choice: what becomes of the text (see `textinput`); None: it is read as it is.
+        batch: molecules in a global batch; without shuffling, in the batch of one process.
+        seed: of the order.
+        rank, world: this process among how many.
+        micro: most molecules of a process in one forward pass; None: its whole share.
+        shuffle: False keeps the order of `rows`; a step is then one batch for each process, the last step may
+            have none for some. With True every process has `passes` micro-batches in every step.
+        fill: without `shuffle`, let a process that would have none take the first molecule of the step too,
+            where all processes have to make the same passes.
+        costs: of the molecules, for shares of equal cost; None: every molecule costs the same.
+        window: molecules of this process read at a time; changes nothing but speed and memory.
+
+    Attributes:
+        shards: the shard set.
+        steps_per_epoch: global batches in an epoch.
+        passes: micro-batches of each process in a step.
+
+    Raises:
+        UserError: no rows, unknown target or field, or a step (with `shuffle`) that leaves a process without
+            molecules.
+    """
+
+    def __init__(
+        self, shards: ShardSet, rows: np.ndarray, targets: list[str], tokens: TokenSet | None = None,
+        fields: Sequence[str] | None = None, batch: int = 32, seed: int = 0, rank: int = 0, world: int = 1,
+        micro: int | None = None, shuffle: bool = True, window: int | None = None,
+        choice: TextChoice | None = None, fill: bool = False, costs: Costs | None = None,
+    ):  # fmt: skip
+        self.shards = shards
+        self.rows = np.asarray(rows, np.int64)
+        self.targets = list(targets)
+        self.tokens = tokens
+        self.fields = list(fields if fields is not None else tokens.fields) if tokens else []
+        self.seed, self.rank, self.world, self.shuffle, self.fill = seed, rank, world, shuffle, fill
+        _check_names("target", self.targets, shards.targets)
+        _check_names("text field", self.fields, tokens.fields if tokens else [])
+        if shuffle and not len(self.rows):
+            raise UserError("empty split: no molecules to train on")
+        self._bounds = self._batch_bounds = batch_bounds(len(self.rows), batch)
+        if not shuffle:
+            self._bounds = np.append(self._batch_bounds[:-1:world], len(self.rows))
+        self.steps_per_epoch = len(self._bounds) - 1
+        sizes = np.diff(self._bounds)
+        largest = int(sizes.max(initial=1))
+        most = -(-largest // world)
+        self.passes = -(-most // micro) if micro else 1
+        self._micro = micro or largest
+        self._costs = costs
+        if shuffle and sizes.min() // world < self.passes:
+            raise UserError(
+                f"{len(self.rows)} molecules in batches of {sizes.min()} on {world} processes leave a "
+                f"process without molecules in one of {self.passes} passes: take another train.batch={batch}"
+                + (f" or train.micro_batch={micro}" if micro else "")
+            )
+        window = window or max(WINDOW, WINDOW_PER_SHARD * len(shards.shards))
+        self._steps_per_window = max(1, window * world // largest)
+        self._starts = shards.starts
+        self._text = None
+        if tokens is not None and self.fields:
+            self._text = TextInput(tokens, self.fields, shards.starts, choice or TextChoice())
+        self._ptr = [shard.ptr for shard in shards.shards]
+        self._z = [shard.z for shard in shards.shards]
+        self._pos = [shard.pos for shard in shards.shards]
+        self._y = [shard.y for shard in shards.shards]
+        self._context = [shard.context for shard in shards.shards]
+        self._columns = np.array([shards.targets.index(target) for target in self.targets], np.int64)
+
+    def seen(self, steps: int) -> int:
+        """Molecules in the first `steps` global batches of a run."""
+        epochs, rest = divmod(steps, self.steps_per_epoch)
+        return epochs * len(self.rows) + int(self._bounds[rest])
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The rows in the order of an epoch, a function of (seed, epoch) alone, int64 [R]."""
+        if not self.shuffle:
+            return self.rows
+        return np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch]))).permutation(
+            self.rows
+        )
+
+    def epoch(self, epoch: int = 0, start_step: int = 0) -> Iterator[Step]:
+        """The steps of an epoch from `start_step` on; the same as those of the whole epoch."""
+        order = self.order(epoch)
+        for first in range(start_step, self.steps_per_epoch, self._steps_per_window):
+            last = min(first + self._steps_per_window, self.steps_per_epoch)
+            yield from self._window(epoch, first, self._bounds[first : last + 1], order)
+
+    def _window(self, epoch: int, first: int, bounds: np.ndarray, order: np.ndarray) -> Iterator[Step]:
+        """Read the steps whose global batches are order[bounds[i]:bounds[i + 1]], and cut them apart."""
+        everyone = order[bounds[0] : bounds[-1]]
+        cuts = bounds - bounds[0]
+        places = np.arange(len(everyone))
+        plan = Plan(everyone, self._starts)
+        parts: list[np.ndarray] = []
+        passes, uneven = [], []  # micro-batches of each step, imbalance of each step
+        costs = self._predicted(everyone, plan, epoch)
+        for i, (a, b) in enumerate(pairwise(cuts.tolist())):
+            mine, off = self._share(costs[a:b]) if self.shuffle else (self._turn(first + i), 0.0)
+            parts += [places[a:b][part] for part in mine]
+            passes.append(len(mine))
+            uneven.append(off)
+        y = plan.fixed(self._y)
+        if len(self._columns) != y.shape[1] or (np.diff(self._columns) != 1).any():
+            y = np.take(y, self._columns, axis=1)
+        known = ~np.isnan(y)
+        labels = torch.from_numpy(np.add.reduceat(known, cuts[:-1], axis=0, dtype=np.int64)).unbind()
+        own = np.concatenate(parts) if parts else places[:0]
+        if self.world > 1:
+            plan, y, known = Plan(everyone[own], self._starts), y[own], known[own]
+        y[~known] = 0
+        sizes = np.array([len(part) for part in parts], np.int64)
+        micro = iter(self._batches(epoch, everyone[own], plan, y, known, sizes))
+        for i, (a, b) in enumerate(pairwise(cuts.tolist())):
+            own_micro = [next(micro) for _ in range(passes[i])]
+            yield Step(first + i, everyone[a:b], labels[i], own_micro, uneven[i])
+
+    def _predicted(self, rows: np.ndarray, plan: Plan, epoch: int) -> np.ndarray:
+        """Predicted cost of each molecule of a window, float64 [M]."""
+        if self._costs is None or not self.shuffle:
+            return np.ones(len(rows))
+        tokens = self._text.lengths(rows, plan, epoch) if self._text else np.zeros(len(rows), np.int64)
+        return self._costs.of(plan.lengths(self._ptr), tokens)
+
+    def _share(self, costs: np.ndarray) -> tuple[list[np.ndarray], float]:
+        """This process's passes of a global batch, as places in it, and the imbalance of all processes."""
+        shares = deal(costs, self.world, self.passes, self.passes * self._micro)
+        own = shares[self.rank]
+        mine = [own[part] for part in deal(costs[own], self.passes, 1, self._micro)]
+        return mine, imbalance(np.array([costs[share].sum() for share in shares]))
+
+    def _turn(self, step: int) -> list[np.ndarray]:
+        """This process's batch of an evaluation step, as places in the step's molecules; or none."""
+        number = step * self.world + self.rank
+        if number + 1 >= len(self._batch_bounds):
+            return [np.arange(1)] if self.fill else []
+        return [np.arange(*self._batch_bounds[number : number + 2]) - self._bounds[step]]
+
+    def _batches(
+        self, epoch: int, rows: np.ndarray, plan: Plan, y: np.ndarray, y_mask: np.ndarray, sizes: np.ndarray
+    ) -> list[Batch]:
+        """All micro-batches of a window as views of its columns; `sizes` are their molecules."""
+        if not len(sizes):
+            return []
+        z, pos, ptr = self._atoms(plan)
+        tokens, token_ptr = self._text.read(rows, plan, epoch) if self._text else no_text(len(rows))
+        context = plan.fixed(self._context)
+        context_mask = ~np.isnan(context)
+        context[~context_mask] = 0
+        ends = np.cumsum(sizes)
+        molecules = sizes.tolist()
+        atoms = np.diff(ptr[ends], prepend=0).tolist()
+        ids = np.diff(token_ptr[ends], prepend=0).tolist()
+        pointers = (sizes + 1).tolist()
+        columns = (
+            (rows, molecules), (z, atoms), (pos, atoms), (_local_pointers(ptr, sizes), pointers),
+            (y, molecules), (y_mask, molecules), (tokens, ids), (_local_pointers(token_ptr, sizes), pointers),
+            (context, molecules), (context_mask, molecules),
+        )  # fmt: skip
+        return [
+            Batch(*views) for views in zip(*(torch.from_numpy(c).split(n) for c, n in columns), strict=True)
+        ]
+
+    def _atoms(self, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Atomic numbers int64 [N], positions [N, 3] and offsets [M + 1] in the order of the plan's rows."""
+        start, count, (z, pos) = plan.ragged(self._ptr, self._z, self._pos)
+        index, ptr = ragged_index(start, count)
+        return z[index].astype(np.int64), np.take(pos, index, axis=0), ptr
+
+
+def batch_bounds(rows: int, batch: int) -> np.ndarray:
+    """Where the global batches of an epoch begin and end, int64 [steps + 1].
+
+    All rows are in ceil(rows / batch) batches whose sizes differ by at most one.
+    """
+    steps = -(-rows // batch)
+    return np.arange(steps + 1, dtype=np.int64) * rows // max(steps, 1)
+
+
+def _local_pointers(offsets: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Offsets of a window, cut for batches of `sizes` molecules, each from 0 on, int64 [sum(sizes + 1)]."""
+    first = np.cumsum(sizes) - sizes
+    index, _ = ragged_index(first, sizes + 1)
+    return offsets[index] - np.repeat(offsets[first], sizes + 1)
+
+
+def _check_names(what: str, names: Sequence[str], allowed: Sequence[str]) -> None:
+    for name in names:
+        if name not in allowed:
+            raise UserError(
+                f"unknown {what} '{name}'{nearest(name, allowed)}; there are: {', '.join(allowed)}"
+            )

@@ -1,0 +1,178 @@
+"""The tokens that a molecule's text becomes in one epoch: prefix, the runs of the chosen fields, suffix.
+
+All of it is chosen at loading time over the runs of the sidecars and redoes nothing: field dropout, this
+epoch's synonym, and the control texts of a study. What is drawn is a function of (seed, epoch, row), and a
+control of (seed, row), so it is the same for every number of processes and after a resume.
+
+Controls keep which molecules have a text and which have none:
+
+    zero       the special tokens alone: a text that says nothing
+    shuffled   the text of another molecule, by a fixed cyclic permutation of the molecules with text
+    random     as many tokens as the text has, each drawn from all ids that are no special token
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmgnn_dist.config import TEXT_FIELDS, Control, TextConfig
+from mmgnn_dist.data.shardset.hashing import draw, mix, uniform
+from mmgnn_dist.data.shardset.ragged import Plan, ragged_index
+from mmgnn_dist.data.text.token_cache import TokenSet
+from mmgnn_dist.errors import UserError
+
+# Streams of random numbers, so that two choices never share one.
+DROPOUT, SYNONYM, SHUFFLE, RANDOM = 1, 2, 3, 4
+
+
+@dataclass(frozen=True)
+class TextChoice:
+    """What becomes of the text of each molecule.
+
+    Attributes:
+        seed: of everything that is drawn.
+        control: see the module text.
+        dropout: probability with which each field is left out, anew for every epoch.
+        sample: draw one synonym for every epoch where the sidecar has single ones; else the first is read.
+    """
+
+    seed: int = 0
+    control: Control = "none"
+    dropout: float = 0.0
+    sample: bool = False
+
+    @classmethod
+    def of(cls, config: TextConfig, seed: int, training: bool) -> TextChoice:
+        """The choice of a recipe; evaluation reads every field and the first synonym."""
+        if not training:
+            return cls(seed, config.control)
+        return cls(seed, config.control, config.field_dropout, config.sample_synonyms)
+
+
+def partners(tokens: TokenSet, fields: Sequence[str], seed: int) -> np.ndarray:
+    """Whose text each molecule reads if texts are shuffled, int64 [rows].
+
+    One cycle through all molecules with text, so that none keeps its own; the others read their own, none.
+
+    Raises:
+        UserError: fewer than two molecules have text.
+    """
+    rows = np.flatnonzero(tokens.lengths(fields))
+    if len(rows) < 2:
+        raise UserError(
+            f"text.control=shuffled needs two molecules with text, not {len(rows)}: take other text.fields"
+        )
+    order = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, SHUFFLE]))).permutation(rows)
+    result = np.arange(tokens.rows)
+    result[order] = np.roll(order, 1)
+    return result
+
+
+class TextInput:
+    """Joins the token runs of molecules.
+
+    Args:
+        tokens: the sidecars.
+        fields: fields to join, in order.
+        starts: global row at which each shard begins, and the end.
+        choice: what becomes of the text.
+    """
+
+    def __init__(self, tokens: TokenSet, fields: Sequence[str], starts: np.ndarray, choice: TextChoice):
+        self.tokens, self.fields, self.starts, self.choice = tokens, list(fields), starts, choice
+        self._partners = partners(tokens, fields, choice.seed) if choice.control == "shuffled" else None
+        self._prefix, self._suffix = tokens.prefix, tokens.suffix
+        if choice.control == "zero":
+            self._prefix, self._suffix = np.array(tokens.blank), tokens.suffix[:0]
+
+    def read(self, rows: np.ndarray, plan: Plan, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens int64 [K] and offsets [M + 1] of some molecules.
+
+        Args:
+            rows: global rows, int64 [M].
+            plan: how they are read.
+            epoch: for what is drawn anew in every epoch.
+        """
+        if self._partners is not None:
+            plan = Plan(self._partners[rows], self.starts)
+        stages = [self._prefix, self._suffix]
+        # One row a molecule, one column a piece of its input: where it begins in the stage, how long it is.
+        start = np.zeros((len(rows), len(self.fields) + 2), np.int64)
+        count = np.zeros_like(start)
+        size = len(stages[0]) + len(stages[1])
+        for i, field in enumerate(self.fields, start=1):
+            begin, length, stage = self._field(field, rows, plan, epoch)
+            start[:, i], count[:, i] = begin + size, length
+            stages.append(stage)
+            size += len(stage)
+        present = count.any(axis=1)
+        if self.choice.control == "zero":
+            count[:] = 0
+        count[:, 0] = len(stages[0]) * present
+        start[:, -1] = len(stages[0])
+        count[:, -1] = len(stages[1]) * present
+        if self.choice.control == "random":
+            return self._random(rows, count)
+        index, offsets = ragged_index(start.ravel(), count.ravel())
+        return np.concatenate(stages)[index].astype(np.int64), offsets[:: start.shape[1]]
+
+    def lengths(self, rows: np.ndarray, plan: Plan, epoch: int) -> np.ndarray:
+        """How many tokens `read` would give for each molecule, int64 [M]; reads no token."""
+        if self._partners is not None:
+            plan = Plan(self._partners[rows], self.starts)
+        total = np.zeros(len(rows), np.int64)
+        for field in self.fields:
+            length = self._runs(field, rows, plan, epoch).lengths(
+                [run.ptr for run in self.tokens.runs[field]]
+            )
+            length[self._dropped(field, rows, epoch)] = 0
+            total += length
+        special = (total > 0) * (len(self._prefix) + len(self._suffix))
+        return special if self.choice.control == "zero" else total + special
+
+    def _field(
+        self, field: str, rows: np.ndarray, plan: Plan, epoch: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(where each molecule's run begins in the stage, its length, the stage) of one field."""
+        runs, plan = self.tokens.runs[field], self._runs(field, rows, plan, epoch)
+        begin, length, (stage,) = plan.ragged([run.ptr for run in runs], [run.values for run in runs])
+        length[self._dropped(field, rows, epoch)] = 0
+        return begin, length, stage
+
+    def _runs(self, field: str, rows: np.ndarray, plan: Plan, epoch: int) -> Plan:
+        """The plan for the run of a field that each molecule reads in this epoch."""
+        items = [run.items for run in self.tokens.runs[field] if run.items is not None]
+        if not items:
+            return plan
+        seed, sample = self.choice.seed, self.choice.sample
+        return plan.one_of(items, uniform((SYNONYM, seed, epoch), rows) if sample else np.zeros(len(rows)))
+
+    def _dropped(self, field: str, rows: np.ndarray, epoch: int) -> np.ndarray | slice:
+        """Which molecules go without a field in this epoch."""
+        if not self.choice.dropout:
+            return slice(0)
+        key = (DROPOUT, self.choice.seed, epoch, TEXT_FIELDS.index(field))
+        return uniform(key, rows) < self.choice.dropout
+
+    def _random(self, rows: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Texts of the same lengths (`count`, as in `read`) with drawn tokens between the special ones."""
+        length = count.sum(axis=1)
+        ptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(length)])
+        key = draw((RANDOM, self.choice.seed), rows) - ptr[:-1].astype(np.uint64)
+        place = np.repeat(key, length) + np.arange(ptr[-1], dtype=np.uint64)  # key + position in the text
+        high = mix(place) >> np.uint64(32)
+        result = self.tokens.ordinary[(high * np.uint64(len(self.tokens.ordinary))) >> np.uint64(32)]
+        present = length > 0
+        for i, token in enumerate(self._prefix.tolist()):
+            result[ptr[:-1][present] + i] = token
+        for i, token in enumerate(self._suffix[::-1].tolist(), start=1):
+            result[ptr[1:][present] - i] = token
+        return result, ptr
+
+
+def no_text(rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """The input of molecules whose text is not read: no tokens, and their offsets."""
+    return np.empty(0, np.int64), np.zeros(rows + 1, np.int64)

@@ -1,0 +1,1 @@
+"""From sources of molecules to a shard set, through Ray Data."""

@@ -1,0 +1,208 @@
+"""One chunk of a preparation: read, join text, check, write a staged shard and its record.
+
+This is what a Ray worker does. Everything large goes through files in the staging folder, never through
+the driver. A chunk is done when its record stands and the shard has the size and SHA-256 it names, so an
+interrupted preparation knows what is left to do.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mmgnn_dist.chem.checks import REASONS, check, detail
+from mmgnn_dist.chem.identity import complete_keys
+from mmgnn_dist.chem.molecules import Molecules
+from mmgnn_dist.chem.readers.source import Stream, one_line
+from mmgnn_dist.data.prepare.join import MISFITS, clean_text
+from mmgnn_dist.data.prepare.plan import Plan
+from mmgnn_dist.data.prepare.providers import gather_text
+from mmgnn_dist.data.prepare.statistics import summarise
+from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS, STRING_FIELDS, shard_schema, write_shard
+from mmgnn_dist.errors import UserError
+from mmgnn_dist.files import read_json, sha256, write_json
+
+
+class Staging:
+    """The files of a preparation in progress, in the folder `TO.partial`."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.final = folder / "set"  # becomes TO
+        self.records = folder / "records"
+
+    def shard(self, chunk: int) -> Path:
+        """The shard of a chunk."""
+        return self.final / f"shard-{chunk:05d}.arrow"
+
+    def record(self, chunk: int) -> Path:
+        """What is known of a chunk: counts, quarantine rows, summary, the shard's entry in the manifest."""
+        return self.records / f"{chunk:05d}.json"
+
+    def text(self, table: int) -> Path:
+        """A table of text fields in clean form."""
+        return self.folder / f"text-{table}.arrow"
+
+    def is_done(self, chunk: int) -> bool:
+        """Whether a chunk is staged in full."""
+        record, shard = self.record(chunk), self.shard(chunk)
+        if not record.is_file() or not shard.is_file():
+            return False
+        entry = read_json(record)["entry"]
+        return bool(shard.stat().st_size == entry["bytes"] and sha256(shard) == entry["sha256"])
+
+
+class Reading:
+    """Reads consecutive chunks, each source on from where the last chunk ended."""
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self._open: tuple[int, Stream] | None = None
+
+    def tables(self, chunk: int) -> list[pa.Table]:
+        """The rows of each segment of a chunk, in the form of their source."""
+        tables = []
+        for index, start, rows in self.plan.chunks[chunk]:
+            if self._open is None or self._open[0] != index or self._open[1].position != start:
+                self._open = index, self.plan.sources[index].stream(start)
+            tables.append(self._open[1].read(rows))
+        return tables
+
+
+class ChunkRunner:
+    """Works through runs of consecutive chunks.
+
+    A sequential source is read once, by `feed`, which hands its chunks out as raw tables; whatever else is
+    to be read is read by `work` itself.
+    """
+
+    def __init__(self, plan: Plan, staging: Staging):
+        self.plan, self.staging = plan, staging
+
+    def feed(self, run: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Cut a run that is fed into its chunks that are not done, with their rows; hand on any other."""
+        if not run["fed"]:
+            yield {**run, "tables": b"", "error": ""}
+            return
+        reading = Reading(self.plan)
+        for chunk in range(run["first"], run["end"]):
+            if self.staging.is_done(chunk):
+                continue
+            part = {"first": chunk, "end": chunk + 1, "fed": True, "tables": b"", "error": ""}
+            try:
+                part["tables"] = pickle.dumps(reading.tables(chunk), protocol=5)
+            except UserError as error:
+                yield {**part, "error": str(error)}
+                return
+            yield part
+
+    def work(self, run: dict[str, Any]) -> dict[str, Any]:
+        """Do the chunks `first` to `end` that are not done; `error` is what the user did wrong, or ''."""
+        error = run["error"]
+        reading = Reading(self.plan)
+        try:
+            for chunk in range(run["first"], run["end"]):
+                if not error and not self.staging.is_done(chunk):
+                    self._do(chunk, pickle.loads(run["tables"]) if run["fed"] else reading.tables(chunk))
+        except UserError as wrong:
+            error = str(wrong)
+        return {"first": run["first"], "error": error}
+
+    def _do(self, chunk: int, tables: list[pa.Table]) -> None:
+        """Make molecules of the rows of a chunk and finish it."""
+        parts, texts = [], []
+        for (index, start, _), table in zip(self.plan.chunks[chunk], tables, strict=True):
+            source = self.plan.sources[index]
+            try:
+                molecules = source.convert(table, start, self.plan.names, spread)
+                texts.append(clean_text(molecules.text, source.path.name))
+            except MISFITS as error:
+                raise UserError(
+                    f"{source.path}, rows {start} to {start + table.num_rows - 1} (chunk {chunk}), give no "
+                    f"molecules ({type(error).__name__}: {one_line(error)}): see what its columns hold"
+                ) from None
+            parts.append(replace(molecules, inchikey=complete_keys(molecules.inchikey, molecules.smiles)))
+        self._finish(chunk, parts, texts)
+
+    def _finish(self, chunk: int, parts: list[Molecules], texts: list[pa.Table]) -> None:
+        """Join, check and write: the shard first, its record last."""
+        tables = [self.staging.text(number) for number in range(len(self.plan.text))]
+        joined = np.zeros((len(tables), 3), np.int64)
+        quarantine: list[dict[str, Any]] = []
+        kept_parts, kept_texts, offset = [], [], 0
+        for molecules, own in zip(parts, texts, strict=True):
+            text, found = gather_text(molecules, own, tables, self.plan.providers)
+            joined += np.array(found, np.int64).reshape(joined.shape)
+            verdict = check(molecules, self.plan.elements)
+            quarantine += _set_aside(molecules, verdict, offset)
+            offset += len(molecules)
+            kept_parts.append(molecules.keep(verdict == 0))
+            kept_texts.append(text.filter(pa.array(verdict == 0)))
+        batch = to_batch(kept_parts, pa.concat_tables(kept_texts), len(self.plan.targets))
+        entry = write_shard(self.staging.shard(chunk), batch)
+        record = {
+            "in": sum(len(part) for part in parts),
+            "entry": entry,
+            "joined": joined.tolist(),
+            "summary": summarise(batch, self.plan.names),
+            "quarantine": quarantine,
+        }
+        write_json(self.staging.record(chunk), record)
+
+
+def spread(function: Callable[[Any], Any], portions: list[Any]) -> list[Any]:
+    """Map a function over portions of a chunk by tasks of their own, so that one chunk fills all CPUs."""
+    import ray
+
+    if len(portions) < 2 or not ray.is_initialized():
+        return [function(portion) for portion in portions]
+    task = ray.remote(num_cpus=1)(function)
+    return list(ray.get([task.remote(portion) for portion in portions]))  # this task's CPU is lent meanwhile
+
+
+def to_batch(parts: list[Molecules], text: pa.Table, n_targets: int) -> pa.RecordBatch:
+    """Molecules that passed the checks, and their text in clean form, as one batch of a shard."""
+    z = np.concatenate([part.z for part in parts]).astype(np.uint8)
+    pos = np.concatenate([part.pos.astype(np.float32, copy=False) for part in parts])
+    counts = np.concatenate([part.z_count for part in parts])
+    ptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+    y = np.concatenate([part.y for part in parts])
+    context = np.stack(
+        [np.asarray(text[name].combine_chunks().fill_null(np.nan)) for name in CONTEXT_FIELDS], axis=1
+    ).astype(np.float32)
+    strings = {
+        name: pa.concat_arrays([getattr(part, name) for part in parts])
+        for name in ("id", "smiles", "inchikey")
+    }
+    strings |= {name: text[name].combine_chunks() for name in (*STRING_FIELDS, "field_sources")}
+    columns = {
+        **strings,
+        "z": pa.LargeListArray.from_arrays(pa.array(ptr), pa.array(z)),
+        "pos": pa.LargeListArray.from_arrays(pa.array(3 * ptr), pa.array(pos)),
+        "y": pa.FixedSizeListArray.from_arrays(pa.array(y.ravel()), n_targets),
+        "context": pa.FixedSizeListArray.from_arrays(pa.array(context.ravel()), len(CONTEXT_FIELDS)),
+        "synonyms": text["synonyms"].combine_chunks(),
+    }
+    schema = shard_schema(n_targets)
+    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _set_aside(molecules: Molecules, verdict: np.ndarray, offset: int) -> list[dict[str, Any]]:
+    """Quarantine rows of the molecules that failed a check; `at` is their place in the chunk."""
+    return [
+        {
+            "at": offset + int(index),
+            "id": molecules.id[index].as_py(),
+            "source": molecules.source,
+            "row": int(molecules.row[index]),
+            "reason": REASONS[verdict[index]],
+            "detail": detail(molecules, int(index), REASONS[verdict[index]]),
+        }
+        for index in np.flatnonzero(verdict)
+    ]

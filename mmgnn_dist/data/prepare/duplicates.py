@@ -1,0 +1,79 @@
+"""Duplicate ids over a whole preparation, without a Python object per molecule.
+
+Ids are compared by 64-bit hashes; where two are equal the strings themselves decide, so that a collision
+costs no molecule. The first occurrence in source order stays. Doing it again on the result changes nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mmgnn_dist.chem.checks import DUPLICATE
+from mmgnn_dist.data.prepare.chunks import Staging
+from mmgnn_dist.data.prepare.plan import Plan
+from mmgnn_dist.data.prepare.statistics import summarise
+from mmgnn_dist.data.shardset.hashing import hash_strings
+from mmgnn_dist.data.shardset.shards import Shard, write_shard
+from mmgnn_dist.files import read_json, write_json
+
+
+def later_occurrences(shards: list[Path]) -> list[np.ndarray]:
+    """Rows of each shard whose id stands in an earlier row of the set already, sorted, int64."""
+    hashes = [hash_strings(Shard(path).table["id"]) for path in shards]  # one file open at a time
+    starts = np.cumsum([0, *(len(part) for part in hashes)])
+    every = np.concatenate(hashes)
+    order = np.argsort(every, kind="stable")
+    same = every[order[1:]] == every[order[:-1]]
+    suspect = np.zeros(len(every), bool)
+    suspect[order[1:][same]] = True
+    suspect[order[:-1][same]] = True
+    rows = [np.flatnonzero(suspect[starts[k] : starts[k + 1]]) for k in range(len(shards))]
+    ids = [
+        Shard(path).table["id"].take(pa.array(local)).combine_chunks()
+        for path, local in zip(shards, rows, strict=True)
+        if len(local)
+    ]
+    if not ids:
+        return rows
+    codes = pa.concat_arrays(ids).dictionary_encode().indices.to_numpy()
+    later = np.ones(len(codes), bool)
+    later[np.unique(codes, return_index=True)[1]] = False
+    ends = np.cumsum([len(local) for local in rows])
+    return [local[part] for local, part in zip(rows, np.split(later, ends[:-1]), strict=True)]
+
+
+def drop_duplicates(plan: Plan, staging: Staging) -> None:
+    """Set later occurrences of an id aside: rewrite the shards and records they are in."""
+    paths = [staging.shard(chunk) for chunk in range(len(plan.chunks))]
+    for chunk, local in enumerate(later_occurrences(paths)):
+        if not len(local):
+            continue
+        batch = Shard(paths[chunk]).table.to_batches()[0]
+        record: dict[str, Any] = read_json(staging.record(chunk))
+        gone = [entry["at"] for entry in record["quarantine"]]
+        places = np.delete(np.arange(record["in"]), gone)[local]
+        names = batch.column("id").take(pa.array(local)).to_pylist()
+        for name, place in zip(names, places.tolist(), strict=True):
+            source, row = _origin(plan, chunk, place)
+            record["quarantine"].append(
+                {"at": place, "id": name, "source": source, "row": row, "reason": DUPLICATE, "detail": ""}
+            )
+        keep = np.ones(len(batch), bool)
+        keep[local] = False
+        unique = batch.filter(pa.array(keep))
+        record["entry"] = write_shard(paths[chunk], unique)
+        record["summary"] = summarise(unique, plan.names)
+        write_json(staging.record(chunk), record)
+
+
+def _origin(plan: Plan, chunk: int, place: int) -> tuple[str, int]:
+    """Source and row of the molecule at `place` of what was read into a chunk."""
+    for source, start, rows in plan.chunks[chunk]:
+        if place < rows:
+            return plan.sources[source].name, start + place
+        place -= rows
+    raise IndexError(f"chunk {chunk} has no place {place}")

@@ -1,0 +1,307 @@
+"""Preparation: from files of molecules to a shard set, by Ray Data.
+
+`read → join text → check → shard` runs in Ray workers, a chunk of rows at a time; the driver finds
+duplicate ids, adds the records up and renames the whole set into place, so `TO` is complete or absent.
+Until then everything lies in `TO.partial`, from which the same command continues after an interruption.
+
+Counts always add up: in = kept + set aside. Molecules that QM9's authors advise against (`uncharacterized`)
+are set aside like the damaged ones, but they are no damage and do not count towards
+`data.max_bad_fraction`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import platform
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mmgnn_dist import __version__
+from mmgnn_dist.chem.checks import EXCLUDED
+from mmgnn_dist.config import DataConfig
+from mmgnn_dist.data.prepare.chunks import Staging
+from mmgnn_dist.data.prepare.duplicates import drop_duplicates
+from mmgnn_dist.data.prepare.join import JOINS, stage_text
+from mmgnn_dist.data.prepare.plan import Learned, Plan, make_plan
+from mmgnn_dist.data.prepare.ray_run import run_chunks
+from mmgnn_dist.data.prepare.statistics import combine
+from mmgnn_dist.data.shardset.groups import count_identities
+from mmgnn_dist.data.shardset.shards import KIND, MANIFEST, SCHEMA, ShardSet, read_manifest
+from mmgnn_dist.data.shardset.splits import PARTS, make_split
+from mmgnn_dist.errors import UserError, WrongInput
+from mmgnn_dist.files import atomic_path, read_json, write_json
+
+Progress = Callable[[int, int, str], None]  # molecules done, of how many, what is being done
+STAGED = "mmgnn-preparation"
+QUARANTINE = pa.schema(
+    [
+        ("id", pa.string()),
+        ("source", pa.string()),
+        ("row", pa.int64()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class PrepareResult:
+    """What a preparation came to.
+
+    Attributes:
+        path: the shard set.
+        counts: `in`, `kept`, `set_aside` and `reasons`.
+        shards: number of shards.
+        seconds: wall time, the start of Ray included.
+        up_to_date: nothing was done, the set stood already.
+        notes: what the user should know of the sources.
+        lines: all of it for the terminal; the last says how many were set aside.
+    """
+
+    path: Path
+    counts: dict[str, Any]
+    shards: int
+    seconds: float
+    up_to_date: bool
+    notes: list[str]
+    lines: list[str]
+
+
+def prepare(
+    sources: list[str],
+    to: Path,
+    text: list[Path] | None = None,
+    data: DataConfig | None = None,
+    progress: Progress | None = None,
+    learned: Learned | None = None,
+    around: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> PrepareResult:
+    """Make a shard set, or continue one that was interrupted.
+
+    Args:
+        sources: files of molecules, archives, folders, or the word `sample` (see `chem.readers`).
+        to: folder to make.
+        text: Parquet tables of text fields to join, the most important first.
+        data: `rows_per_shard`, `workers`, `units`, `providers`, `max_bad_fraction`.
+        progress: called from a thread of its own with molecules done, all molecules and the present step.
+        learned: a model that is to be applied to the set, which then needs no labels and no split.
+        around: joins a Ray cluster for the time that one is needed; else Ray is started on this machine.
+
+    Raises:
+        UserError: wrong input, too many bad molecules, none left, or `to` holds something else, of all of
+            which nothing is left behind; or Ray does not start, and the same command continues.
+    """
+    began = time.monotonic()
+    data = data or DataConfig.model_validate({})
+    report = progress or (lambda done, total, note: None)
+    to = Path(to)
+    report(0, 0, "counting the molecules of the sources")
+    plan = make_plan(sources, text or [], data, learned)
+    if to.exists():
+        return _standing(plan, to, began)
+    with _staging(to, plan) as staging:
+        for number, table in enumerate(plan.text):
+            if not staging.text(number).is_file():
+                stage_text(table, staging.text(number))
+        with around():
+            run_chunks(plan, staging, data.workers, report)
+        report(plan.rows, plan.rows, "duplicate ids")
+        drop_duplicates(plan, staging)
+        records = [read_json(staging.record(chunk)) for chunk in range(len(plan.chunks))]
+        counts = _count(records)
+        _judge(counts, data.max_bad_fraction)
+        report(plan.rows, plan.rows, "manifest")
+        _finish(plan, staging, records, counts, split=learned is None)
+        staging.final.rename(to)
+    return _result(to, read_manifest(to), plan, time.monotonic() - began, up_to_date=False)
+
+
+def _standing(plan: Plan, to: Path, began: float) -> PrepareResult:
+    """The answer if `to` exists: up to date, or an error."""
+    if not to.is_dir() or not (to / MANIFEST).is_file():
+        raise UserError(f"{to} exists and is not a shard set: choose another place for --to")
+    manifest = read_manifest(to)
+    if manifest.get("prepare", {}).get("plan") != plan.fingerprint:
+        raise UserError(
+            f"{to} holds a shard set of other sources or settings: choose another --to, or remove it"
+        )
+    ShardSet.open(to, verify=False)
+    return _result(to, manifest, plan, time.monotonic() - began, up_to_date=True)
+
+
+@contextmanager
+def _staging(to: Path, plan: Plan) -> Iterator[Staging]:
+    """The staging folder of this plan, locked; removed when done or when the input is wrong."""
+    folder = to.with_name(to.name + ".partial")
+    about = folder / "plan.json"
+    if folder.exists() and not (folder.is_dir() and (about.is_file() or not any(folder.iterdir()))):
+        raise UserError(f"{folder} is in the way and not ours: remove it or choose another --to")
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make {folder}: {error.strerror}") from None
+    staging = Staging(folder)
+    with open(folder / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another preparation is writing {to}: wait for it") from None
+        try:
+            if about.is_file() and read_json(about) != {"kind": STAGED, "plan": plan.fingerprint}:
+                for stale in (staging.final, staging.records):
+                    shutil.rmtree(stale, ignore_errors=True)
+                for table in folder.glob("text-*.arrow"):
+                    table.unlink()
+            write_json(about, {"kind": STAGED, "plan": plan.fingerprint})
+            staging.final.mkdir(exist_ok=True)
+            staging.records.mkdir(exist_ok=True)
+            yield staging
+        except WrongInput:
+            shutil.rmtree(folder)
+            for place in made[1:]:
+                place.rmdir()
+            raise
+        shutil.rmtree(folder)
+
+
+def _count(records: list[dict[str, Any]]) -> dict[str, Any]:
+    reasons = Counter(entry["reason"] for record in records for entry in record["quarantine"])
+    counts = {
+        "in": sum(record["in"] for record in records),
+        "kept": sum(record["entry"]["rows"] for record in records),
+        "set_aside": reasons.total(),
+        "reasons": dict(sorted(reasons.items())),
+    }
+    if counts["in"] != counts["kept"] + counts["set_aside"]:
+        raise AssertionError(f"molecules do not add up: {counts}")
+    return counts
+
+
+def _judge(counts: dict[str, Any], most: float) -> None:
+    """Refuse a set of which too little is left."""
+    bad = counts["set_aside"] - counts["reasons"].get(EXCLUDED, 0)
+    why = _reasons(counts)
+    if not counts["kept"]:
+        raise WrongInput(f"no molecule is left of {counts['in']}: {why}")
+    if bad > most * counts["in"]:
+        raise WrongInput(
+            f"{bad} of {counts['in']} molecules are bad, more than data.max_bad_fraction={most:g} allows: "
+            f"{why}"
+        )
+
+
+def _finish(
+    plan: Plan, staging: Staging, records: list[dict[str, Any]], counts: dict[str, Any], split: bool
+) -> None:
+    """Write quarantine, manifest and, where there is something to split, the default split."""
+    entries = []
+    for chunk, record in enumerate(records):
+        if record["entry"]["rows"]:
+            entries.append(record["entry"])
+        else:
+            staging.shard(chunk).unlink()
+    with (
+        atomic_path(staging.final / "quarantine.parquet") as part,
+        pq.ParquetWriter(part, QUARANTINE) as writer,
+    ):
+        for record in records:
+            rows = sorted(record["quarantine"], key=lambda entry: entry["at"])
+            columns = {name: [row[name] for row in rows] for name in QUARANTINE.names}
+            writer.write_table(pa.table(columns, schema=QUARANTINE))
+    joined = np.sum([record["joined"] for record in records], axis=0) if plan.text else []
+    manifest = {
+        "kind": KIND,
+        "schema": SCHEMA,
+        "shards": entries,
+        "rows": counts["kept"],
+        "targets": [
+            {"name": target.name, "unit": target.unit, "kind": target.kind} for target in plan.targets
+        ],
+        **combine([record["summary"] for record in records]),
+        "counts": counts,
+        "sources": [
+            {"name": source.path.name, "bytes": source.bytes, "rows": source.rows} for source in plan.sources
+        ],
+        "text": [
+            {"name": path.name, "joined": dict(zip(JOINS, map(int, found), strict=True))}
+            for path, found in zip(plan.text, joined, strict=True)
+        ],
+        "versions": _versions(),
+        "prepare": {
+            "rows_per_shard": plan.rows_per_shard,
+            "providers": list(plan.providers),
+            "plan": plan.fingerprint,
+        },
+    }
+    shards = ShardSet(staging.final, manifest)
+    manifest["identities"] = count_identities(shards)
+    write_json(staging.final / MANIFEST, manifest)
+    if split and manifest["identities"]["distinct"] >= len(PARTS):
+        make_split(shards)
+
+
+def _versions() -> dict[str, str]:
+    import ray
+
+    return {
+        "mmgnn_dist": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "pyarrow": pa.__version__,
+        "ray": ray.__version__,
+        **{name: version(name) for name in ("rdkit", "ase") if find_spec(name)},
+    }
+
+
+def _reasons(counts: dict[str, Any]) -> str:
+    return ", ".join(f"{number} {reason}" for reason, number in counts["reasons"].items())
+
+
+def _result(
+    to: Path, manifest: dict[str, Any], plan: Plan, seconds: float, up_to_date: bool
+) -> PrepareResult:
+    counts = manifest["counts"]
+    notes = [note for source in plan.sources for note in source.notes]
+    lines = list(notes)
+    for source in plan.sources:
+        if source.ignored:
+            names = ", ".join(source.ignored)
+            lines.append(f"{source.path.name}: columns {names} are not read (no data.units for them)")
+    for table in manifest["text"]:
+        found = ", ".join(f"{number} by {kind}" for kind, number in table["joined"].items())
+        lines.append(f"{table['name']}: text found for {sum(table['joined'].values())} molecules ({found})")
+    known = manifest["identities"]
+    if known["id"]:
+        lines.append(
+            f"{known['id']} molecules have neither InChIKey nor SMILES: splits tell them apart by id alone, "
+            "so conformers of one of them may be in several parts"
+        )
+    if known["smiles"]:
+        lines.append(f"{known['smiles']} molecules without InChIKey go together by the text of their SMILES")
+    if known["distinct"] < len(PARTS):
+        lines.append(f"no split: {known['distinct']} distinct molecules, a split takes {len(PARTS)}")
+    targets = ", ".join(f"{target['name']} [{target['unit']}]" for target in manifest["targets"])
+    lines.append(f"targets: {targets}")
+    shards = len(manifest["shards"])
+    if up_to_date:
+        lines.append(f"{to} is up to date: {manifest['rows']} molecules in {shards} shards")
+    else:
+        rate = counts["in"] / seconds
+        size = f"{manifest['rows']} molecules in {shards} shards"
+        lines.append(f"{to}: {size}, {seconds:.1f} s ({rate:,.0f} molecules/s)")
+    aside = f" ({_reasons(counts)}), see quarantine.parquet" if counts["set_aside"] else ""
+    lines.append(f"{counts['in']} in, {counts['kept']} kept, {counts['set_aside']} set aside{aside}")
+    return PrepareResult(to, counts, shards, seconds, up_to_date, notes, lines)

@@ -1,0 +1,189 @@
+"""What a preparation will do: which rows of which files make which shard.
+
+A plan depends on the input and the settings alone, never on the number of workers, so the shards do not
+either. Its fingerprint tells whether staged or finished work belongs to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from mmgnn_dist import __version__
+from mmgnn_dist.chem.identity import key_maker
+from mmgnn_dist.chem.rdkit_tools import rdkit_version
+from mmgnn_dist.chem.readers.find import check_readable, find_sources
+from mmgnn_dist.chem.readers.source import Source, file_content
+from mmgnn_dist.chem.targets import TARGETS, Target
+from mmgnn_dist.config import DataConfig
+from mmgnn_dist.data.prepare.join import text_columns
+from mmgnn_dist.data.shardset.shards import SCHEMA
+from mmgnn_dist.errors import UserError
+
+TASKS = 8  # chunks are handed out in runs, at least about so many, to decode each file few times
+RUN = 16  # chunks in a run, at most
+
+Segment = tuple[int, int, int]  # source, first row, rows
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A trained model, for which molecules are prepared.
+
+    Attributes:
+        targets: what it predicts; the set has them, whether a source has labels or not.
+        elements: symbols that its training part has, and a molecule may have; None: not known, so any.
+    """
+
+    targets: tuple[Target, ...]
+    elements: tuple[str, ...] | None
+
+
+class Run(NamedTuple):
+    """Consecutive chunks, from `first` to before `end`; `fed`: read by one task for all who parse them."""
+
+    first: int
+    end: int
+    fed: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A preparation, known in full before anything is read.
+
+    Attributes:
+        sources: the files.
+        text: tables of text fields, the most important first.
+        targets: all targets of the sources, those of the table first.
+        chunks: the segments that make each shard.
+        rows_per_shard: the setting behind `chunks`.
+        providers: who gives text fields, the most trusted first.
+        elements: symbols that a molecule may have; None: any.
+        fingerprint: SHA-256 of all that decides the shards.
+    """
+
+    sources: tuple[Source, ...]
+    text: tuple[Path, ...]
+    targets: tuple[Target, ...]
+    chunks: tuple[tuple[Segment, ...], ...]
+    rows_per_shard: int
+    providers: tuple[str, ...]
+    elements: tuple[str, ...] | None
+    fingerprint: str
+
+    @property
+    def rows(self) -> int:
+        """Molecules in all sources."""
+        return sum(source.rows for source in self.sources)
+
+    @property
+    def names(self) -> list[str]:
+        """Canonical names of the targets."""
+        return [target.name for target in self.targets]
+
+    def chunk_rows(self, chunk: int) -> int:
+        """Molecules read into one chunk."""
+        return sum(rows for _, _, rows in self.chunks[chunk])
+
+    def runs(self) -> list[Run]:
+        """The runs of chunks that are read in one go.
+
+        A chunk belongs to the source that it begins in. All chunks of a sequential source are one run: it is
+        read once, by one task that hands the chunks out.
+        """
+        length = min(max(len(self.chunks) // TASKS, 1), RUN)
+        runs: list[Run] = []
+        owner = None
+        for chunk, segments in enumerate(self.chunks):
+            source = segments[0][0]
+            fed = self.sources[source].sequential
+            now = source if fed else None
+            if runs and now == owner and (fed or chunk - runs[-1].first < length):
+                runs[-1] = Run(runs[-1].first, chunk + 1, fed)
+            else:
+                runs.append(Run(chunk, chunk + 1, fed))
+            owner = now
+        return runs
+
+
+def make_plan(sources: list[str], text: list[Path], data: DataConfig, learned: Learned | None = None) -> Plan:
+    """Look at the sources and decide the chunks.
+
+    Args:
+        sources, text, data: as `pipeline.prepare` takes them.
+        learned: the model that is to be applied; labels are not needed then, so `data.units` may name some
+            that no source has.
+
+    Raises:
+        UserError: see `find_sources` and `text_columns`; also no target in any source.
+    """
+    found = find_sources(sources, data.units, labelled=learned is None)
+    for path in text:
+        text_columns(path)
+    if text and "table" not in data.providers:
+        raise UserError(
+            f"--text {text[0]} is given, but data.providers={data.providers} has no 'table': add it"
+        )
+    by_name = {target.name: target for target in learned.targets} if learned else {}
+    by_name |= {target.name: target for source in found for _, target, _ in source.targets}
+    if not by_name:
+        check_readable(found)
+        ignored = sorted({column for source in found for column in source.ignored})
+        hint = f" (columns without a unit: {', '.join(ignored)})" if ignored else ""
+        notes = "".join(f"; {note}" for source in found for note in source.notes)
+        raise UserError(
+            f"no target in {', '.join(sources)}{hint}{notes}: declare one with data.units.NAME=UNIT"
+        )
+    targets = [by_name[name] for name in TARGETS if name in by_name]
+    targets += [by_name[name] for name in sorted(by_name) if name not in TARGETS]
+    decides = {
+        "program": __version__,
+        "schema": SCHEMA,
+        "sources": [[source.name, *source.content()] for source in found],
+        "text": [[path.name, *file_content(path)] for path in text],
+        "rows_per_shard": data.rows_per_shard,
+        "providers": [f"rdkit {rdkit_version()}" if name == "rdkit" else name for name in data.providers],
+        "keys": key_maker(),
+        "targets": [
+            [column, target.name, target.unit, factor]
+            for source in found
+            for column, target, factor in source.targets
+        ],
+        **({"learned": [[target.name for target in learned.targets], learned.elements]} if learned else {}),
+    }
+    fingerprint = hashlib.sha256(json.dumps(decides).encode()).hexdigest()
+    chunks = _chunks([source.rows for source in found], data.rows_per_shard)
+    return Plan(
+        tuple(found),
+        tuple(text),
+        tuple(targets),
+        chunks,
+        data.rows_per_shard,
+        tuple(data.providers),
+        learned.elements if learned else None,
+        fingerprint,
+    )
+
+
+def _chunks(rows: list[int], most: int) -> tuple[tuple[Segment, ...], ...]:
+    """Cut the concatenation of all files into the fewest chunks of at most `most` rows, equal to ±1."""
+    total = sum(rows)
+    count = -(-total // most)
+    ends = [total * (chunk + 1) // count for chunk in range(count)]
+    chunks, segments, position = [], list[Segment](), 0
+    cuts = iter(ends)
+    cut = next(cuts)
+    for source, size in enumerate(rows):
+        start = 0
+        while start < size:
+            part = min(size - start, cut - position)
+            segments.append((source, start, part))
+            start += part
+            position += part
+            if position == cut:
+                chunks.append(tuple(segments))
+                segments, cut = [], next(cuts, total)
+    return tuple(chunks)

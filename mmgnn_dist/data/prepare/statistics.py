@@ -1,0 +1,92 @@
+"""What the manifest says about the molecules of a set: computed a shard at a time, added up at the end.
+
+Means and variances are combined by the parallel form of Chan, Golub and LeVeque, in the order of the
+shards, so that they do not depend on who computed what.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mmgnn_dist.chem.elements import SYMBOLS
+from mmgnn_dist.config import TEXT_FIELDS
+from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS
+
+
+def summarise(batch: pa.RecordBatch, targets: list[str]) -> dict[str, Any]:
+    """Target moments, coverage of text fields, elements and largest molecule of one shard."""
+    y = batch.column("y").flatten().to_numpy().reshape(len(batch), len(targets))
+    z = batch.column("z")
+    sizes = np.diff(z.offsets.to_numpy())
+    coverage = {name: int(presence(batch, name).sum()) for name in TEXT_FIELDS}
+    return {
+        "targets": {name: _moments(y[:, place]) for place, name in enumerate(targets)},
+        "coverage": coverage,
+        "elements": np.bincount(z.flatten().to_numpy(), minlength=len(SYMBOLS)).tolist(),
+        "max_atoms": int(sizes.max(initial=0)),
+    }
+
+
+def presence(batch: pa.RecordBatch, field: str) -> np.ndarray:
+    """Which molecules of a shard have a text field, bool [rows]."""
+    if field not in CONTEXT_FIELDS:
+        return np.asarray(batch.column(field).is_valid())
+    context = batch.column("context").flatten().to_numpy().reshape(len(batch), len(CONTEXT_FIELDS))
+    return ~np.isnan(context[:, CONTEXT_FIELDS.index(field)])
+
+
+def combine(summaries: list[dict[str, Any]]) -> dict[str, Any]:
+    """The manifest's entries target_stats, coverage, elements and max_atoms."""
+    stats = {}
+    for name in summaries[0]["targets"]:
+        total = _moments(np.zeros(0))
+        for summary in summaries:
+            total = _add(total, summary["targets"][name])
+        count = total["count"]
+        stats[name] = {
+            "count": count,
+            "mean": total["mean"] if count else None,
+            "std": math.sqrt(total["squares"] / count) if count else None,
+            "min": total["min"],
+            "max": total["max"],
+        }
+    elements = np.sum([summary["elements"] for summary in summaries], axis=0)
+    return {
+        "target_stats": stats,
+        "coverage": {name: sum(summary["coverage"][name] for summary in summaries) for name in TEXT_FIELDS},
+        "elements": [SYMBOLS[z] for z in np.flatnonzero(elements)],
+        "max_atoms": max(summary["max_atoms"] for summary in summaries),
+    }
+
+
+def _moments(values: np.ndarray) -> dict[str, Any]:
+    """Count, mean, sum of squared deviations and range of the values that are there."""
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return {"count": 0, "mean": 0.0, "squares": 0.0, "min": None, "max": None}
+    mean = float(values.mean())
+    return {
+        "count": len(values),
+        "mean": mean,
+        "squares": float(((values - mean) ** 2).sum()),
+        "min": float(values.min()),
+        "max": float(values.max()),
+    }
+
+
+def _add(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    if not first["count"] or not second["count"]:
+        return first if first["count"] else second
+    count = first["count"] + second["count"]
+    shift = second["mean"] - first["mean"]
+    return {
+        "count": count,
+        "mean": first["mean"] + shift * second["count"] / count,
+        "squares": first["squares"] + second["squares"] + shift**2 * first["count"] * second["count"] / count,
+        "min": min(first["min"], second["min"]),
+        "max": max(first["max"], second["max"]),
+    }

@@ -1,0 +1,1 @@
+"""The shard set on disk: shards, splits, groups, atom references, checksums."""

@@ -1,0 +1,306 @@
+"""Stored splits: which molecule trains, validates or tests, by id and for every fold.
+
+Molecules of one identity (the first block of the InChIKey, so stereoisomers and duplicates; see `groups`)
+stay together, in a scaffold split also those of one scaffold. The order in which groups are dealt out comes
+from a seeded hash of the identity, so a split does not depend on how the molecules are ordered or sharded. A
+split by size trains on the smaller molecules, validates on larger ones and tests on the largest; no size is
+in two parts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mmgnn_dist.data.shardset.groups import identities, scaffold_groups, sizes
+from mmgnn_dist.data.shardset.hashing import hash_strings
+from mmgnn_dist.data.shardset.shards import ShardSet
+from mmgnn_dist.errors import UserError, nearest
+from mmgnn_dist.files import atomic_path
+
+PARTS = ("train", "val", "test")
+KINDS = ("random", "kfold", "scaffold", "size")
+GROUPS = ("identity", "none")
+TENTH = 0.1  # random: 80/10/10; kfold: a tenth of what is not tested validates
+METADATA = b"mmgnn.split"
+
+
+def make_split(
+    shards: ShardSet,
+    kind: str = "random",
+    folds: int = 1,
+    seed: int = 42,
+    group: str = "identity",
+    name: str | None = None,
+) -> tuple[Path, bool]:
+    """Make a split and store it in the shard set.
+
+    Args:
+        shards: the molecules.
+        kind: `random` (80/10/10, drawn anew for every fold), `kfold` (every molecule is tested once),
+            `scaffold` (as random, by scaffold; molecules without rings go by identity) or `size` (80/10/10
+            by number of atoms, as near as whole sizes allow).
+        folds: number of folds; 1 for size.
+        seed: of the order in which groups are dealt out; of no matter for size.
+        group: `identity` keeps molecules with the same InChIKey block together, `none` only equal ids (of
+            random and kfold).
+        name: name of the split; `kind` if there is none.
+
+    Returns:
+        Its file, and whether it was written: one that stands with these folds is left as it is. More folds
+        may be added to one.
+
+    Raises:
+        UserError: unknown kind or group, wrong number of folds, seed or name, too few molecules, or another
+            split has this name: runs may have learned from it.
+    """
+    name = kind if name is None else name
+    if kind not in KINDS:
+        raise UserError(f"unknown kind of split '{kind}'{nearest(kind, KINDS)}: use {', '.join(KINDS)}")
+    if group not in GROUPS:
+        raise UserError(f"unknown grouping '{group}'{nearest(group, GROUPS)}: use {' or '.join(GROUPS)}")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise UserError(f"'{name}' is no name for a split: use letters, digits, '.', '_' and '-'")
+    least = 3 if kind == "kfold" else 1
+    if folds < least:
+        raise UserError(f"a {kind} split has {least} folds or more, not {folds}")
+    if kind in ("scaffold", "size") and group != "identity":
+        raise UserError(f"a {kind} split keeps identities together: leave --group {group} out")
+    if kind == "size" and folds != 1:
+        raise UserError(f"a size split has one fold, not {folds}")
+    if not 0 <= seed < 2**63:
+        raise UserError(f"the seed of a split is a whole number from 0 to 2^63 - 1, not {seed}")
+    keys = _keys(shards, kind, group)
+    names, codes = keys.dictionary, keys.indices.to_numpy()
+    if len(names) < max(folds, len(PARTS)):
+        raise UserError(
+            f"{shards.path} has {len(names)} {'scaffolds' if kind == 'scaffold' else 'distinct molecules'}: "
+            "too few to split"
+        )
+    drawn = []
+    for fold in range(folds):
+        if kind == "size":
+            parts = _deal_by_size(codes, sizes(shards), shards)
+        else:
+            draw = 0 if kind == "kfold" else fold
+            order = np.argsort(hash_strings(names, seed=seed + draw), kind="stable")
+            parts = _deal(codes, order, kind, fold, folds)
+        drawn.append(parts)
+    path = shards.path / "splits" / f"{name}.parquet"
+    if _stands(shards, name, drawn) == folds:
+        return path, False
+    columns = {"id": shards.column("id").cast(pa.string())}
+    for fold, parts in enumerate(drawn):
+        columns[f"fold_{fold}"] = pa.array(np.array(PARTS, dtype=object)[parts], pa.string())
+    about = json.dumps({"kind": kind, "seed": seed, "folds": folds, "group": group})
+    with atomic_path(path) as part:
+        pq.write_table(pa.table(columns).replace_schema_metadata({METADATA: about.encode()}), part)
+    return path, True
+
+
+def load_split(shards: ShardSet, name: str, fold: int = 0) -> dict[str, np.ndarray]:
+    """Global rows of each part of a stored split.
+
+    Returns:
+        `train`, `val` and `test` with sorted rows, int64.
+
+    Raises:
+        UserError: unknown split or fold, an empty part, ids that do not match the shard set's.
+    """
+    path = shards.path / "splits" / f"{name}.parquet"
+    if not path.is_file():
+        known = split_names(shards)
+        raise UserError(
+            f"{shards.path} has no split '{name}'{nearest(name, known)}: it has {', '.join(known) or 'none'}"
+        )
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError):
+        raise _unreadable(path) from None
+    folds = sum(column.startswith("fold_") for column in table.column_names)
+    column = f"fold_{fold}"
+    if "id" not in table.column_names or not folds:
+        raise UserError(f"{path} is not a split (columns id, fold_0, ...): make it with 'mmgnn data split'")
+    if column not in table.column_names:
+        raise UserError(f"split '{name}' has no fold {fold}: it has 0 to {folds - 1}")
+    ids = shards.column("id").combine_chunks()
+    listed = table["id"].combine_chunks().cast(pa.large_string())
+    labels = table[column].combine_chunks()
+    if not listed.equals(ids):  # made for the same molecules in another order, or by hand
+        labels = labels.take(_places(ids, listed, path))
+    rows = {part: np.flatnonzero(np.asarray(pc.equal(labels, part), dtype=bool)) for part in PARTS}
+    if sum(len(part) for part in rows.values()) != len(ids):
+        raise UserError(f"{path}: {column} has values other than {', '.join(PARTS)}")
+    for part, members in rows.items():
+        if not len(members):
+            raise UserError(f"empty split: part '{part}' of split '{name}', fold {fold}, has no molecule")
+    return rows
+
+
+def split_sha256(rows: dict[str, np.ndarray]) -> str:
+    """SHA-256 of a split as `load_split` gives it, however its file is written."""
+    digest = hashlib.sha256()
+    for part in PARTS:
+        digest.update(f"{part} {len(rows[part])}\n".encode())
+        digest.update(rows[part].astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def nested(shards: ShardSet, rows: np.ndarray, count: int) -> np.ndarray:
+    """`count` of some global rows, sorted; by a hash of the ids, so that a smaller draw is within a larger.
+
+    Raises:
+        UserError: more than there are.
+    """
+    if count > len(rows):
+        raise UserError(
+            f"data.train_size={count} is more than the {len(rows)} training molecules of {shards.path}"
+        )
+    ids = shards.column("id").take(pa.array(rows, pa.int64()))
+    return np.sort(rows[np.argsort(hash_strings(ids), kind="stable")[:count]])
+
+
+def split_names(shards: ShardSet) -> list[str]:
+    """Names of the stored splits."""
+    return sorted(file.stem for file in (shards.path / "splits").glob("*.parquet"))
+
+
+def split_folds(shards: ShardSet, name: str) -> int:
+    """Number of folds of a split; 1 for one that is not there (`load_split` says so).
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    path = shards.path / "splits" / f"{name}.parquet"
+    if not path.is_file():
+        return 1
+    return max(sum(column.startswith("fold_") for column in _schema(path).names), 1)
+
+
+def split_info(shards: ShardSet, name: str) -> dict[str, Any]:
+    """How a stored split was made: kind, seed, folds, group (empty for one made by hand).
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    metadata = _schema(shards.path / "splits" / f"{name}.parquet").metadata or {}
+    return dict(json.loads(metadata.get(METADATA, b"{}")))
+
+
+def _stands(shards: ShardSet, name: str, drawn: list[np.ndarray]) -> int:
+    """How many folds of a split stand already, all as they are drawn now; 0 for none that could be used.
+
+    Raises:
+        UserError: if one is another.
+    """
+    try:
+        folds = split_folds(shards, name)
+        old = [load_split(shards, name, fold) for fold in range(folds)]
+    except (UserError, pa.ArrowException, OSError):
+        return 0  # not there, damaged, or for other molecules: no run could use it
+    new = [{part: np.flatnonzero(codes == k) for k, part in enumerate(PARTS)} for codes in drawn]
+    if [split_sha256(rows) for rows in old] != [split_sha256(rows) for rows in new[:folds]]:
+        raise UserError(
+            f"{shards.path} has another split '{name}', from which runs may have learned: give this one a "
+            f"--name of its own, or remove {shards.path / 'splits' / name}.parquet if no run needs it"
+        )
+    return folds
+
+
+def _schema(path: Path) -> pa.Schema:
+    try:
+        return pq.read_schema(path)
+    except (pa.ArrowException, OSError):
+        raise _unreadable(path) from None
+
+
+def _unreadable(path: Path) -> UserError:
+    return UserError(f"{path} cannot be read: make it again with 'mmgnn data split', or remove it")
+
+
+def _keys(shards: ShardSet, kind: str, group: str) -> pa.DictionaryArray:
+    """The group of each molecule; every name of the dictionary is used."""
+    if kind == "scaffold":
+        named = scaffold_groups(shards)
+        keys = named.dictionary.take(named.indices)
+    else:
+        keys = identities(shards) if group == "identity" else shards.column("id").combine_chunks()
+    return keys.dictionary_encode()
+
+
+def _deal_by_size(codes: np.ndarray, atoms: np.ndarray, shards: ShardSet) -> np.ndarray:
+    """Index into PARTS of each molecule by size, cut between sizes as near to 80/10/10 as they allow.
+
+    Args:
+        codes: group of each molecule; a group is as large as its largest.
+        atoms: number of atoms of each molecule.
+        shards: for the error.
+
+    Raises:
+        UserError: fewer than three sizes.
+    """
+    largest = np.zeros(int(codes.max()) + 1, np.int64)
+    np.maximum.at(largest, codes, atoms)
+    size = largest[codes]
+    values, counts = np.unique(size, return_counts=True)
+    if len(values) < len(PARTS):
+        raise UserError(
+            f"{shards.path} has molecules of {len(values)} sizes: a size split needs {len(PARTS)}"
+        )
+    below = np.cumsum(counts)[:-1]  # molecules in the sizes up to each but the largest
+    total = len(size)
+    first = int(np.argmin(np.abs(below[:-1] - (1 - 2 * TENTH) * total)))
+    second = first + 1 + int(np.argmin(np.abs(below[first + 1 :] - (1 - TENTH) * total)))
+    return np.searchsorted(values[[first, second]], size, side="left")
+
+
+def _deal(codes: np.ndarray, order: np.ndarray, kind: str, fold: int, folds: int) -> np.ndarray:
+    """Index into PARTS of each molecule.
+
+    Args:
+        codes: group of each molecule.
+        order: groups in the order in which they are dealt out.
+        kind: see `make_split`.
+        fold: which fold.
+        folds: of how many.
+    """
+    counts = np.bincount(codes, minlength=len(order))[order]
+    before = np.cumsum(counts) - counts  # molecules dealt out before each group
+    total = int(counts.sum())
+    part = np.zeros(len(order), np.int64)
+    if kind == "kfold":
+        tested = before * folds // total == fold
+    else:
+        tested = before >= round(total * (1 - TENTH))
+        tested[-1] = True  # also where the last group is larger than a tenth
+    part[tested] = 2
+    rest = np.flatnonzero(~tested)
+    share = TENTH * (counts[rest].sum() if kind == "kfold" else total)
+    ends = np.cumsum(counts[rest][::-1])[::-1]  # molecules from each group to the last
+    validates = rest[ends <= max(round(share), 1)]
+    part[validates if len(validates) else rest[-1:]] = 1
+    placed = np.empty_like(part)
+    placed[order] = part
+    return placed[codes]
+
+
+def _places(ids: pa.Array, listed: pa.Array, path: Path) -> pa.Array:
+    """Row of the split file for each molecule of the shard set."""
+    places = pc.index_in(ids, value_set=listed)
+    absent = places.null_count
+    extra = len(listed) - pc.sum(pc.is_in(listed, value_set=ids)).as_py()
+    repeated = len(listed) - pc.count_distinct(listed).as_py()
+    if absent or extra or repeated:
+        raise UserError(
+            f"{path} is for other molecules: {absent} of the shard set are not in it, {extra} of it are not "
+            f"in the shard set, {repeated} stand in it repeatedly: make it with 'mmgnn data split'"
+        )
+    return places

@@ -1,0 +1,1 @@
+"""Text of a molecule: sentences from its fields, token sidecars, files of an encoder."""

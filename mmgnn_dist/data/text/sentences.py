@@ -1,0 +1,184 @@
+"""Text of a molecule: each field becomes one short sentence with its label, or nothing where it is absent.
+
+A sentence never holds a placeholder: an absent, empty or NaN value gives None, and what is only a number in
+some database (CAS, UNII, ChEBI ...) is left out of the synonyms. The recipe may word a sentence anew
+(`text.template`). `TEMPLATE` is part of the key of token sidecars: raise it whenever a change here alters any
+sentence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import pyarrow as pa
+
+from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS
+from mmgnn_dist.errors import UserError, nearest
+
+TEMPLATE = 2
+LABELS: dict[str, str] = {
+    "iupac_name": "IUPAC name",
+    "title": "Name",
+    "molecular_formula": "Formula",
+    "molecular_weight": "Molecular weight",
+    "xlogp": "XLogP",
+    "h_bond_donor_count": "H-bond donors",
+    "h_bond_acceptor_count": "H-bond acceptors",
+    "rotatable_bond_count": "Rotatable bonds",
+    "tpsa": "Polar surface area",
+    "synonyms": "Synonyms",
+}
+DECIMALS = {"molecular_weight": 2, "xlogp": 1, "tpsa": 1}  # the other numbers are counts
+
+# Marks of a source behind a name: "ethane [HSDB]". Brackets of a name, bicyclo[1.1.1]..., follow no space.
+_SOURCE_MARK = re.compile(r"\s+\[[^\]]*\]")
+_ACCESSION = re.compile(
+    r"""
+    \b\d{2,7}-\d{2}-\d\b                             # CAS number
+    | \b\d{3}-\d{3}-\d\b                            # EC and EINECS number
+    | \b[A-Z]{14}-[A-Z]{8}[SN]A\b                    # InChIKey, also without its last letter
+    | inchi= | smiles: | \bwln:                       # line notations
+    | \b(?:cas|cid|sid|nsc|unii|einecs|ec|brn|hsdb|ccris|chebi|chembl|schembl|surecn|dtxsid|dtxcid|fema|rcra|
+         akos|mfcd|zinc|drugbank|kegg|refchem|ncgc|bdbm|ai3)[\s:#.-]*(?:no\b\.?|number\b)?[\s:#.-]*\d
+    | \bunii[:-] | \bagn-pc- | ^ac1[0-9a-z]{5}$ | \bcaswell\s+no | pesticide\s+chemical\s+code
+    | ^(?=[a-z]*\d)(?=\d*[a-z])[0-9a-z]{10}$         # UNII without its mark
+    | ^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-           # UUID
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+# Catalogue numbers have no common form; among synonyms it costs little to lose "macrogol 400" with them.
+_CATALOGUE = re.compile(
+    r"""
+    \d{3} | ^[a-z]{1,6}[\s_.:-]?\d+[a-z]?$ | ^[0-9a-z]{1,4}-[0-9a-z]*\d[0-9a-z-]*\d{2}$
+    | \bno\.\s?\d | ^usaf\b
+    | ^(?=[a-z]*\d)[0-9a-z]{3}$ | ^\d[0-9a-z]{3}$     # ligands and entries of the PDB
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Wording:
+    """What decides the tokens of a field, beside the tokenizer.
+
+    Attributes:
+        field: its name.
+        sentence: with a place for the value.
+        budget: most tokens of a run.
+        each: a run for each synonym.
+    """
+
+    field: str
+    sentence: str
+    budget: int
+    each: bool = False
+
+    @property
+    def place(self) -> str:
+        """Name of the folder of the sidecar."""
+        parts = json.dumps([self.sentence, self.budget, self.each])
+        return f"{self.field}-{hashlib.sha256(parts.encode()).hexdigest()[:8]}"
+
+
+def is_accession(name: str) -> bool:
+    """Whether a name is an identifier of a database: CAS, InChIKey, ChEBI, UNII, DTXSID, EINECS, NSC, CID."""
+    return _ACCESSION.search(name) is not None
+
+
+def plain_names(synonyms: Iterable[str | None]) -> list[str]:
+    """The names among synonyms, each once, without accessions and marks of sources."""
+    kept: dict[str, str] = {}
+    for name in chain.from_iterable(
+        (synonym or "").split(";") for synonym in synonyms
+    ):  # some hold several names
+        plain = " ".join(_SOURCE_MARK.sub("", name).split()).rstrip(" :,")
+        if plain and plain[0] not in "[{" and not is_accession(plain) and not _CATALOGUE.search(plain):
+            kept.setdefault(plain.casefold(), plain)
+    return list(kept.values())
+
+
+def format_number(value: float, decimals: int) -> str:
+    """`value` with at most `decimals` decimals: 46.07, 20.2, 20, never -0."""
+    text = f"{value:.{decimals}f}"
+    if decimals:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def sentence_of(field: str, template: Mapping[str, str]) -> str:
+    """The sentence of a field with a place for its value: the recipe's, or the built-in one.
+
+    Raises:
+        UserError: no such field.
+    """
+    if field not in LABELS:
+        raise UserError(f"no text field '{field}'{nearest(field, LABELS)}; there are: {', '.join(LABELS)}")
+    return template.get(field) or LABELS[field] + ": {value}."
+
+
+def render(table: pa.Table, field: str, template: Mapping[str, str] | None = None) -> list[str | None]:
+    """The sentence of one field for every molecule of a shard.
+
+    Args:
+        table: `Shard.table`.
+        field: one of `LABELS`.
+        template: sentences instead of the built-in ones, by field: "XLogP: {value:.2f}.". Numbers have few
+            decimals (`DECIMALS`) where the sentence gives no format.
+
+    Returns:
+        One string a molecule, such as "IUPAC name: propan-2-one.", or None where the field is absent.
+
+    Raises:
+        UserError: no such field.
+    """
+    sentence = sentence_of(field, template or {})
+    values: list[Any]
+    if field in CONTEXT_FIELDS:
+        context = table.column("context").combine_chunks()
+        numbers = context.values.to_numpy().reshape(len(context), -1)[:, CONTEXT_FIELDS.index(field)].tolist()
+        values = [x if x == x else None for x in numbers]  # NaN differs from itself
+        if "{value}" in sentence:
+            decimals = DECIMALS.get(field, 0)
+            values = [None if x is None else format_number(x, decimals) for x in values]
+    elif field == "synonyms":
+        values = ["; ".join(names) or None for names in _names(table)]
+    else:
+        values = _words(table, field)
+    return [None if value is None else sentence.format(value=value) for value in values]
+
+
+def render_synonyms(
+    table: pa.Table, template: Mapping[str, str] | None = None
+) -> tuple[list[str | None], list[int]]:
+    """A sentence for each synonym of every molecule of a shard.
+
+    Args:
+        table: `Shard.table`.
+        template: as in `render`.
+
+    Returns:
+        The sentences, those of a molecule in a row in the order of its record, a single None for a molecule
+        without any; and how many entries each molecule has.
+    """
+    sentence = sentence_of("synonyms", template or {})
+    rows: list[list[str | None]] = [
+        [sentence.format(value=name) for name in names] or [None] for names in _names(table)
+    ]
+    return list(chain.from_iterable(rows)), [len(row) for row in rows]
+
+
+def _names(table: pa.Table) -> list[list[str]]:
+    return [plain_names(names or []) for names in table.column("synonyms").to_pylist()]
+
+
+def _words(table: pa.Table, field: str) -> list[str | None]:
+    texts = [" ".join(text.split()) if text else "" for text in table.column(field).to_pylist()]
+    if field == "title":  # PubChem titles a compound without a name by an accession
+        texts = ["" if is_accession(text) else text for text in texts]
+    return [text or None for text in texts]

@@ -1,0 +1,217 @@
+"""DimeNet++: messages along edges that hear other messages under the angle between them.
+
+Gasteiger, Giri, Margraf, Günnemann: "Fast and uncertainty-aware directional message passing for
+non-equilibrium molecules", 2020 (arXiv 2011.14115), after DimeNet (arXiv 2003.03123). An edge j -> i carries
+a message m_ji [H], a chain of edges k -> j -> i is a triplet; d is a distance, x = d / cutoff:
+
+    u(x)     = 1/x - 28 x^5 + 48 x^6 - 21 x^7                                     envelope
+    rbf_n    = u(x) sin(f_n x),  f_n learned, n pi at the start                   radial basis
+    sbf_ln   = u(x_kj) N_ln j_l(z_ln x_kj) Y_l0(angle)                            spherical basis
+    m_ji     = silu Lin [h_i, h_j, silu Lin rbf(x_ji)]                            embedding
+    t_ji     = silu Lin sum_k [silu Lin (silu Lin m_kj * Lin Lin rbf_kj)] * Lin Lin sbf_kj,ji
+    m_ji     = res res (silu Lin res (silu Lin m_ji + t_ji) + m_ji)               interaction
+    a_i      = silu Lin silu Lin silu Lin Lin sum_j m_ji * Lin rbf_ji             output, before and after
+                                                                                    every interaction
+    res y    = y + silu Lin silu Lin y
+
+The angle of the authors' code lies between the directions k -> j and j -> i: pi minus the bond angle, 0 in a
+straight chain. Only Legendre polynomials of its cosine are needed, and the cosine is a smooth function of
+the positions: straight chains have the gradient zero that is theirs. z_ln are the zeros of j_l, exact.
+
+The authors end each output block with a linear layer to the target and add the blocks up. That layer is a
+head; here the atom vector is the plain sum of what the blocks give before it, a_i summed over blocks.
+An atom without neighbours within the cutoff hears nothing, so its vector does not know its element.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+from torch_geometric.nn.inits import glorot_orthogonal
+
+from mmgnn_dist.config import DimeNetPPConfig
+from mmgnn_dist.models.backbones.base import ELEMENTS, AtomFeatures, Backbone
+from mmgnn_dist.models.backbones.radial import bessel_zeros, spherical_bessel
+from mmgnn_dist.models.graph import Graph, edge_vectors, edges_within, triplets
+
+OUTPUT_LAYERS = 3  # published, as are one residual layer before and two after the skip connection
+
+
+def envelope(x: Tensor) -> Tensor:
+    """u(x) for x in (0, 1): two derivatives vanish at x = 1; the 1/x of the waves is part of it."""
+    return 1.0 / x + x.pow(5) * (-28.0 + x * (48.0 - 21.0 * x))
+
+
+class RadialBasis(nn.Module):
+    """x [E] -> rbf [E, R]."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.frequency = nn.Parameter(math.pi * torch.arange(1, count + 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Waves at scaled distances."""
+        return envelope(x).unsqueeze(-1) * torch.sin(x.unsqueeze(-1) * self.frequency)
+
+
+class SphericalBasis(nn.Module):
+    """Scaled distances x [E], cosines of triplets [T], edges kj [T] -> sbf [T, L * R]."""
+
+    zeros: Tensor
+    scale: Tensor
+
+    def __init__(self, orders: int, count: int) -> None:
+        super().__init__()
+        zeros = bessel_zeros(orders, count)
+        order = torch.arange(orders).double()
+        following = torch.stack([spherical_bessel(k + 1, zeros[k]) for k in range(orders)])
+        # N_ln, and sqrt((2 l + 1) / 4 pi) of Y_l0
+        scale = math.sqrt(2.0) / following.abs() * ((2 * order + 1) / (4 * math.pi)).sqrt().unsqueeze(-1)
+        # worked out in float64, kept in the type that the model is built in
+        self.register_buffer("zeros", zeros.to(torch.get_default_dtype()), persistent=False)
+        self.register_buffer("scale", scale.to(torch.get_default_dtype()), persistent=False)
+
+    def forward(self, x: Tensor, cosine: Tensor, kj: Tensor) -> Tensor:
+        """The basis of every triplet; l is the slow index."""
+        orders = len(self.zeros)
+        waves = [spherical_bessel(k, x.unsqueeze(-1) * self.zeros[k]) for k in range(orders)]
+        radial = envelope(x).view(-1, 1, 1) * torch.stack(waves, 1) * self.scale
+        angular = legendre(orders, cosine)
+        return (radial.index_select(0, kj) * angular.unsqueeze(-1)).flatten(1)
+
+
+def legendre(orders: int, x: Tensor) -> Tensor:
+    """P_0 ... P_{orders - 1} at x [T]: [T, orders]."""
+    values = [torch.ones_like(x), x]
+    for order in range(1, orders - 1):
+        values.append(((2 * order + 1) * x * values[order] - order * values[order - 1]) / (order + 1))
+    return torch.stack(values[:orders], -1)
+
+
+class Residual(nn.Module):
+    """x + silu Lin silu Lin x."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.second = _linear(width, width), _linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[E, H] -> [E, H]."""
+        return x + silu(self.second(silu(self.first(x))))
+
+
+class Embedding(nn.Module):
+    """Elements and distance of an edge -> its first message [E, H]."""
+
+    def __init__(self, config: DimeNetPPConfig) -> None:
+        super().__init__()
+        self.element = nn.Embedding(ELEMENTS, config.hidden)
+        nn.init.uniform_(self.element.weight, -math.sqrt(3.0), math.sqrt(3.0))
+        # torch's own start, as in PyTorch Geometric
+        self.radial = nn.Linear(config.radial, config.hidden)
+        self.join = nn.Linear(3 * config.hidden, config.hidden)
+
+    def forward(self, z: Tensor, rbf: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        """Messages of the edges j -> i; the receiver comes first."""
+        h = self.element(z)
+        parts = [h.index_select(0, i), h.index_select(0, j), silu(self.radial(rbf))]
+        return silu(self.join(torch.cat(parts, -1)))
+
+
+class Interaction(nn.Module):
+    """Messages [E, H] -> messages that have heard those of their triplets [E, H]."""
+
+    def __init__(self, config: DimeNetPPConfig) -> None:
+        super().__init__()
+        hidden, inner, basis = config.hidden, config.triplet, config.basis
+        self.own, self.other = _linear(hidden, hidden), _linear(hidden, hidden)
+        # two layers without an activation between them: one product of low rank
+        self.radial = nn.Sequential(
+            _linear(config.radial, basis, bias=False), _linear(basis, hidden, bias=False)
+        )
+        self.spherical = nn.Sequential(
+            _linear(config.spherical * config.radial, basis, bias=False), _linear(basis, inner, bias=False)
+        )
+        self.down, self.up = _linear(hidden, inner, bias=False), _linear(inner, hidden, bias=False)
+        self.before = Residual(hidden)
+        self.skip = _linear(hidden, hidden)
+        self.after = nn.Sequential(Residual(hidden), Residual(hidden))
+
+    def forward(self, m: Tensor, rbf: Tensor, sbf: Tensor, kj: Tensor, ji: Tensor) -> Tensor:
+        """New messages from those of the triplets (kj, ji)."""
+        inner = silu(self.down(silu(self.other(m)) * self.radial(rbf)))
+        heard = inner.index_select(0, kj) * self.spherical(sbf)
+        t = silu(self.up(torch.zeros_like(inner).index_add(0, ji, heard)))
+        return self.after(silu(self.skip(self.before(silu(self.own(m)) + t))) + m)
+
+
+class Output(nn.Module):
+    """Messages [E, H] -> atom vectors [N, O], before the authors' last linear layer."""
+
+    def __init__(self, config: DimeNetPPConfig) -> None:
+        super().__init__()
+        self.radial = _linear(config.radial, config.hidden, bias=False)
+        self.up = _linear(config.hidden, config.output, bias=False)
+        self.layers = nn.ModuleList(_linear(config.output, config.output) for _ in range(OUTPUT_LAYERS))
+
+    def forward(self, m: Tensor, rbf: Tensor, i: Tensor, atoms: int) -> Tensor:
+        """Sum the messages at their receivers i."""
+        h = self.up(m.new_zeros(atoms, m.shape[-1]).index_add(0, i, m * self.radial(rbf)))
+        for layer in self.layers:
+            h = silu(layer(h))
+        return h
+
+
+class DimeNetPP(Backbone):
+    """DimeNet++ backbone: batch -> atom vectors [N, O].
+
+    Args:
+        config: widths, number of blocks and of basis functions, and the cutoff in Å.
+    """
+
+    def __init__(self, config: DimeNetPPConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.width = config.output
+        self.rbf = RadialBasis(config.radial)
+        self.sbf = SphericalBasis(config.spherical, config.radial)
+        self.embedding = Embedding(config)
+        self.interactions = nn.ModuleList(Interaction(config) for _ in range(config.blocks))
+        self.outputs = nn.ModuleList(Output(config) for _ in range(config.blocks + 1))
+
+    def features(self, graph: Graph) -> AtomFeatures:
+        """Atom vectors of a batch: the sum over output blocks; positions in Å."""
+        return AtomFeatures(torch.stack(self.output_vectors(graph)).sum(0))
+
+    def output_vectors(self, graph: Graph) -> list[Tensor]:
+        """Atom vectors [N, O] of every output block, one more than there are interactions."""
+        i, j = edges_within(graph, self.config.cutoff)
+        kj, ji = triplets(i, j, len(graph.z))
+        vector = edge_vectors(graph, i, j)
+        distance = vector.square().sum(-1).sqrt()
+        cosine = cosines(vector / distance.unsqueeze(-1), kj, ji)
+        x = distance / self.config.cutoff
+        rbf, sbf = self.rbf(x), self.sbf(x, cosine, kj)
+        m = self.embedding(graph.z, rbf, i, j)
+        out = [self.outputs[0](m, rbf, i, len(graph.z))]
+        for interaction, output in zip(self.interactions, self.outputs[1:], strict=True):
+            m = interaction(m, rbf, sbf, kj, ji)
+            out.append(output(m, rbf, i, len(graph.z)))
+        return out
+
+
+def cosines(unit: Tensor, kj: Tensor, ji: Tensor) -> Tensor:
+    """Cosine of the angle between the directions of the edges of each triplet: [E, 3] -> [T]."""
+    return (unit.index_select(0, kj) * unit.index_select(0, ji)).sum(-1)
+
+
+def _linear(inward: int, outward: int, bias: bool = True) -> nn.Linear:
+    """A linear layer with the authors' start: scaled random orthogonal weights, no bias."""
+    layer = nn.Linear(inward, outward, bias=bias)
+    glorot_orthogonal(layer.weight, scale=2.0)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer

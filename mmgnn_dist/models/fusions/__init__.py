@@ -1,0 +1,1 @@
+"""How atom vectors and text are joined: one base class, one factory."""

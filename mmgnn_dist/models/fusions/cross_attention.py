@@ -1,0 +1,77 @@
+"""Cross-attention: atoms attend to the tokens of their own molecule.
+
+Vaswani et al. 2017 (arXiv 1706.03762), h heads: with normalised atom vectors m and token vectors t
+
+    f_i = P_m m_i + W_o concat_h( sum_j softmax_j(q_i . k_j / sqrt(d)) v_j )
+    q = W_q m + b_q,   k = W_k t + b_k,   v = W_v t + b_v
+
+over the tokens j of the molecule of atom i and one more: the text side's vector, which is a learned constant
+(with the physical context, if that is read). A molecule without text attends to it alone.
+
+Atoms and tokens come packed. They are laid out to the longest molecule of the batch for the product of
+queries and keys: molecules of a batch have similar lengths, and the other way, a list of all pairs of atom
+and token, copies a vector of width H for each pair.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmgnn_dist.models.fusions.base import Fusion, TextSide
+from mmgnn_dist.models.graph import Graph
+from mmgnn_dist.models.text_encoder.packing import places
+
+
+class CrossAttentionFusion(Fusion):
+    """Attention of atoms to tokens, beside their own vectors; it has no gate.
+
+    Args:
+        width: H. dropout: of the fused vectors.
+        heads: their channels are H / heads, rounded down, so that every width goes with every number.
+    """
+
+    reads_tokens = True
+
+    def __init__(self, width: int, dropout: float, heads: int) -> None:
+        super().__init__()
+        self.text_width, self.heads = width, heads
+        inner = heads * max(1, width // heads)
+        self.norm_graph, self.norm_text = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.value_graph = nn.Linear(width, width)
+        self.query, self.key = nn.Linear(width, inner), nn.Linear(width, inner)
+        self.value, self.output = nn.Linear(width, inner), nn.Linear(inner, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, atoms: Tensor, text: TextSide, graph: Graph) -> tuple[Tensor, Tensor | None]:
+        """Fuse; see the module text."""
+        m = self.norm_graph(atoms)
+        rows, _ = _dense(graph.ptr)
+        queries = self._split(self.query(m)[rows.clamp(max=len(m) - 1)])
+        # keys: the vector of each molecule, then its tokens; `words` are their rows in t
+        size = len(text.vector)
+        t, words = text.vector, torch.arange(size, device=graph.ptr.device).unsqueeze(-1)
+        mask = torch.ones_like(words, dtype=torch.bool)
+        if text.tokens is not None:
+            assert text.ptr is not None
+            t = torch.cat([t, text.tokens])
+            own, there = _dense(text.ptr)
+            words = torch.cat([words, (own + size).clamp(max=len(t) - 1)], dim=1)
+            mask = torch.cat([mask, there], dim=1)
+        t = self.norm_text(t)
+        keys, values = self._split(self.key(t)[words]), self._split(self.value(t)[words])
+        found = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask[:, None, None, :])
+        packed = found.transpose(1, 2).flatten(2)[places(graph.ptr, len(m))]
+        return self.dropout(self.value_graph(m) + self.output(packed)), None
+
+    def _split(self, x: Tensor) -> Tensor:
+        """[B, L, heads * d] -> [B, heads, L, d]."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def _dense(ptr: Tensor) -> tuple[Tensor, Tensor]:
+    """Packed rows laid out to the longest molecule: row of each place, and whether it is one, [B, L]."""
+    counts = ptr[1:] - ptr[:-1]
+    column = torch.arange(int(counts.max()), device=ptr.device)
+    return ptr[:-1].unsqueeze(-1) + column, column < counts.unsqueeze(-1)

@@ -1,0 +1,64 @@
+"""The gate of arXiv 2505.12137 as published: after pooling, on one vector a molecule.
+
+Its released code sums the atom vectors to m [B, H], narrows the text (embedding e [B, D]) to c channels:
+
+    t = W_2 relu(W_1 e + b_1) + b_2                       D -> H -> c
+    g = sigmoid(W_g [m; t] + b_g)
+    f = g * (W_m m + b_m) + (1 - g) * (W_t t + b_t),      y = W f + b
+
+with c = 8 for SchNet, 16 for DimeNet++ and 32 for Equiformer and FAENet. Nothing is normalised: m grows with
+the molecule and t does not, which is a flaw of the method and is kept here to measure it. Every target is
+read from f by one linear map, the extensive ones too: their growth with the molecule comes from m and, as
+for all our models, from the atom references that the scaled target adds. The published graph model has
+another head; the graph-only twin here is the same model, read-out included, with a learned constant for t.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mmgnn_dist.models.fusions.base import Fusion, TextSide
+from mmgnn_dist.models.graph import Graph
+
+
+class PaperGate(Fusion):
+    """([B, H], [B, c]) -> fused [B, H] and the gate's mean over channels [B].
+
+    Args:
+        width: H. text_width: c. dropout: of the fused vectors, none as published.
+    """
+
+    pooled = True
+
+    def __init__(self, width: int, text_width: int, dropout: float) -> None:
+        super().__init__()
+        self.text_width = text_width
+        self.gate = nn.Linear(width + text_width, width)
+        self.value_graph, self.value_text = nn.Linear(width, width), nn.Linear(text_width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, atoms: Tensor, text: TextSide, graph: Graph) -> tuple[Tensor, Tensor | None]:
+        """Fuse pooled vectors; see the module text."""
+        gate = torch.sigmoid(self.gate(torch.cat([atoms, text.vector], dim=-1)))
+        fused = gate * self.value_graph(atoms) + (1.0 - gate) * self.value_text(text.vector)
+        return self.dropout(fused), gate.mean(-1)
+
+
+def paper_projection(embedding: int, width: int, text_width: int) -> nn.Module:
+    """Text embedding -> t: D -> H -> c, the first of the module text's formulas."""
+    return nn.Sequential(nn.Linear(embedding, width), nn.ReLU(), nn.Linear(width, text_width))
+
+
+class PaperReadOut(nn.Module):
+    """Fused vector of a molecule [B, H] -> scaled targets [B, T], by one linear map for all targets."""
+
+    def __init__(self, width: int, targets: int) -> None:
+        super().__init__()
+        self.contribution = nn.Linear(width, targets)
+        nn.init.zeros_(self.contribution.weight)  # start from what references and means predict
+        nn.init.zeros_(self.contribution.bias)
+
+    def forward(self, fused: Tensor, graph: Graph, vectors: Tensor | None = None) -> Tensor:
+        """Scaled targets [B, T]; called as `ReadOut` is, but reads the fused vectors alone."""
+        return self.contribution(fused)

@@ -1,0 +1,159 @@
+"""Vectors of a frozen text encoder: computed once for a shard set, memory-mapped ever after.
+
+    SHARDS/embeddings/KEY/shard-00000.npy   float32 [rows, D]
+    SHARDS/embeddings/KEY/manifest.json     written last
+    SHARDS/embeddings/KEY.lock              held by the one process that writes
+
+KEY stands for the weights, the tokens (tokenizer, sentences, budgets), fields, pooling and the molecules. All
+runs share a KEY: the first writes it while others wait, and what an interrupted one left is continued at its
+shard. A molecule without text has zeros; the model puts its learned absent vector there. Of the control
+texts only `random` has vectors of its own: `shuffled` reads those of another molecule, `zero` reads zeros.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmgnn_dist.config import TextConfig
+from mmgnn_dist.data.loading.loader import Loader
+from mmgnn_dist.data.loading.text_input import TextChoice, partners
+from mmgnn_dist.data.shardset.shards import ShardSet
+from mmgnn_dist.data.text.encoder_files import EncoderFiles
+from mmgnn_dist.data.text.token_cache import TokenSet
+from mmgnn_dist.errors import UserError
+from mmgnn_dist.files import atomic_path, read_json, sha256, write_json
+from mmgnn_dist.models.text_encoder.encoder import TextEncoder
+
+CHUNK = 256  # molecules a pass
+MANIFEST = "manifest.json"
+
+
+class Embeddings:
+    """The vectors of all molecules of a shard set.
+
+    Args:
+        folder: made by `ensure_embeddings`.
+        shards: the shard set.
+        partners: whose vector each molecule reads instead of its own, int64 [rows].
+        zero: read zeros instead.
+    """
+
+    def __init__(
+        self, folder: Path, shards: ShardSet, partners: np.ndarray | None = None, zero: bool = False
+    ) -> None:
+        self._partners, self._zero = partners, zero
+        about = read_json(folder / MANIFEST)
+        self.width: int = about["width"]
+        self._starts = shards.starts
+        self._parts = []
+        for name, digest in about["files"].items():
+            if sha256(folder / name) != digest:
+                raise UserError(f"{folder / name} is truncated or altered: remove {folder}, it is made again")
+            self._parts.append(np.load(folder / name, mmap_mode="r"))
+
+    def of(self, rows: torch.Tensor) -> torch.Tensor:
+        """Vectors of global rows: int64 [B] -> float32 [B, D]."""
+        if self._zero:
+            return torch.zeros(len(rows), self.width)
+        wanted = rows.numpy() if self._partners is None else self._partners[rows.numpy()]
+        out = np.empty((len(wanted), self.width), np.float32)
+        shard = np.searchsorted(self._starts, wanted, side="right") - 1
+        for number in np.unique(shard):
+            here = shard == number
+            out[here] = self._parts[number][wanted[here] - self._starts[number]]
+        return torch.from_numpy(out)
+
+
+def open_embeddings(
+    shards: ShardSet, tokens: TokenSet, files: EncoderFiles, config: TextConfig, seed: int
+) -> Embeddings:
+    """The vectors that a recipe reads, those of its control text if it has one."""
+    chosen = partners(tokens, config.fields, seed) if config.control == "shuffled" else None
+    folder = embeddings_folder(shards, tokens, files, config, seed)
+    return Embeddings(folder, shards, chosen, zero=config.control == "zero")
+
+
+def embeddings_folder(
+    shards: ShardSet, tokens: TokenSet, files: EncoderFiles, config: TextConfig, seed: int
+) -> Path:
+    """Where the vectors of this encoder and text are kept; `seed` is that of random texts."""
+    molecules = [entry["sha256"] for entry in shards.manifest["shards"]]
+    what: list[object] = [
+        files.model_fingerprint, tokens.key, list(config.fields), config.pooling, molecules,
+    ]  # fmt: skip
+    if config.control == "random":
+        what += [config.control, seed]
+    key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+    return shards.path / "embeddings" / key
+
+
+def ensure_embeddings(
+    shards: ShardSet,
+    tokens: TokenSet,
+    files: EncoderFiles,
+    config: TextConfig,
+    device: torch.device,
+    progress: Callable[[int, int], None],
+    seed: int = 0,
+) -> None:
+    """Write the vectors of every molecule if they are not there yet; one rank of a run calls it.
+
+    Raises:
+        UserError: if the shard set cannot be written to.
+    """
+    folder = embeddings_folder(shards, tokens, files, config, seed)
+    if (folder / MANIFEST).is_file():
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed, at the latest when the process ends
+            if not (folder / MANIFEST).is_file():
+                _write(folder, shards, tokens, files, config, device, progress, seed)
+    except OSError as error:
+        raise UserError(f"cannot write embeddings to {folder}: {error.strerror or error}") from None
+
+
+def _write(
+    folder: Path, shards: ShardSet, tokens: TokenSet, files: EncoderFiles, config: TextConfig,
+    device: torch.device, progress: Callable[[int, int], None], seed: int,
+) -> None:  # fmt: skip
+    """Write what is not there yet, and the manifest; the caller holds the lock."""
+    for left in folder.glob(".*.part"):
+        left.unlink()
+    choice = TextChoice(seed, "random" if config.control == "random" else "none")
+    frozen = config.model_copy(update={"mode": "frozen"})
+    encoder = TextEncoder(files, frozen, blank=tokens.blank).eval().to(device)
+    done, digests = 0, {}
+    for number, shard in enumerate(shards.shards):
+        path = folder / f"shard-{number:05d}.npy"
+        if not path.is_file():
+            rows = np.arange(shards.starts[number], shards.starts[number + 1])
+            loader = Loader(
+                shards, rows, [], tokens, config.fields, batch=CHUNK, shuffle=False, choice=choice
+            )
+            vectors = np.empty((shard.rows, encoder.width), np.float32)
+            place = 0
+            for batch in (batch for step in loader.epoch(0) for batch in step.micro):
+                with torch.no_grad():
+                    found, _ = encoder(batch.tokens.to(device), batch.token_ptr.to(device))
+                vectors[place : place + batch.size] = found.cpu().numpy()
+                place += batch.size
+                progress(done + place, shards.rows)
+            with atomic_path(path) as part, open(part, "wb") as out:
+                np.save(out, vectors)
+        done += shard.rows
+        digests[path.name] = sha256(path)
+    about = {
+        "encoder": files.name, "revision": files.revision, "weights_sha256": files.model_fingerprint,
+        "tokens": tokens.key, "fields": list(config.fields), "pooling": config.pooling,
+        "control": choice.control,
+    }  # fmt: skip
+    write_json(folder / MANIFEST, {**about, "width": encoder.width, "files": digests})

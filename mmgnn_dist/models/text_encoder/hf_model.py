@@ -1,0 +1,152 @@
+"""A Hugging Face encoder as this package trains it: loaded from safetensors, its layers found by structure.
+
+The layers are the blocks of the largest chain of the architecture, whatever they are called. Depth counts
+them from the bottom: 0 the embeddings, 1 to L the layers, L also what comes behind the last of them.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from mmgnn_dist.data.text.encoder_files import EncoderFiles
+from mmgnn_dist.errors import UserError
+from mmgnn_dist.models.zero3 import count
+
+# query and value projections under the names that the common architectures give them; some have one for all
+LORA_TARGETS = (
+    ("query", "value"), ("q_proj", "v_proj"), ("q_lin", "v_lin"), ("query_proj", "value_proj"), ("q", "v"),
+    ("Wqkv",), ("in_proj",), ("query_key_value",),
+)  # fmt: skip
+
+
+def load_encoder(files: EncoderFiles) -> Any:
+    """Load an encoder's weights (safetensors only) in float32: of a larger model the text encoder alone.
+
+    A pooler is left out: its output is never read here, so its weights would have no gradient.
+
+    Raises:
+        UserError: if the folder holds no model that transformers can read, or not all of its weights.
+    """
+    from safetensors import SafetensorError
+    from transformers import PreTrainedModel
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    family = _family(files)
+    try:
+        model = _random(family, files) if files.random is not None else _stored(family, files)
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
+        raise UserError(
+            f"no text encoder can be read from {files.folder}: {str(error).splitlines()[0]}"
+        ) from None
+    for part in ("text_model", "encoder"):  # CLIP's half that reads text; T5 and BART without their decoder
+        if isinstance(getattr(model, part, None), PreTrainedModel):
+            model = getattr(model, part)
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    return model
+
+
+def _stored(family: Any, files: EncoderFiles) -> Any:
+    """The model with the weights of its folder."""
+    model, found = family.from_pretrained(
+        files.folder, local_files_only=True, trust_remote_code=False, use_safetensors=True,
+        dtype=torch.float32, output_loading_info=True,
+    )  # fmt: skip
+    unread = ("pooler.", "decoder.", "vision_model.", "logit_scale", "projection.")
+    missing = [name for name in found["missing_keys"] if not any(part in name for part in unread)]
+    if missing:
+        raise UserError(
+            f"{files.folder} lacks {len(missing)} weights of its {type(model).__name__}, "
+            f"{min(missing)} for one: give a folder with all of them"
+        )
+    return model
+
+
+def text_skeleton(files: EncoderFiles) -> Any:
+    """An encoder's layers and shapes without any weights, on the device `meta`."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(files.folder, local_files_only=True, **(files.random or {}))
+    with torch.device("meta"):
+        return _family(files).from_config(config, trust_remote_code=False)
+
+
+def _family(files: EncoderFiles) -> Any:
+    """The class that makes an encoder: of a larger model the text encoder alone where there is one."""
+    from transformers import AutoModel, AutoModelForTextEncoding
+    from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
+
+    encodes = files.config.get("model_type") in MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
+    return AutoModelForTextEncoding if encodes else AutoModel
+
+
+def _random(family: Any, files: EncoderFiles) -> Any:
+    """The model with weights that its architecture draws from torch's random state."""
+    from transformers import AutoConfig
+
+    assert files.random is not None
+    config = AutoConfig.from_pretrained(files.folder, local_files_only=True, **files.random)
+    return family.from_config(config, trust_remote_code=False, dtype=torch.float32)
+
+
+def lora_targets(model: nn.Module) -> list[str]:
+    """The modules that adapters go beside, found by the architecture's names.
+
+    Raises:
+        UserError: for an architecture with other names.
+    """
+    names = {
+        name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, nn.Linear)
+    }
+    for pair in LORA_TARGETS:
+        if names.issuperset(pair):
+            return list(pair)
+    raise UserError(
+        f"text.mode=lora finds no query and value layers in {type(model).__name__} "
+        f"(its linear layers: {', '.join(sorted(names))}): use text.mode=full or frozen"
+    )
+
+
+def layers_of(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """The chain of layers and its name.
+
+    Raises:
+        UserError: for an architecture without one.
+    """
+    chains = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
+    if not chains:
+        raise UserError(
+            f"{type(model).__name__} has no chain of layers: leave text.layer_decay, text.unfreeze and "
+            "text.checkpointing out"
+        )
+    return max(chains, key=lambda chain: sum(map(count, chain[1].parameters())))
+
+
+def depths(model: nn.Module) -> dict[str, int]:
+    """Depth of each parameter by name; the largest is the number of layers L."""
+    chain, layers = layers_of(model)
+    tables = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
+    result, behind = {}, False
+    for name, _ in model.named_parameters():
+        if name.startswith(f"{chain}."):
+            behind = True
+            result[name] = int(name.removeprefix(f"{chain}.").split(".", 1)[0]) + 1
+        else:
+            result[name] = len(layers) if behind and name not in tables and "embed" not in name else 0
+    return result
+
+
+def checkpoint_layers(model: nn.Module) -> None:
+    """Keep only the inputs of the layers for the backward pass, and compute the layers again there.
+
+    Random numbers of dropout are drawn again from the same state, so the gradients are the same.
+    """
+    for layer in layers_of(model)[1]:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)

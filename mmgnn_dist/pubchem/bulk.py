@@ -1,0 +1,264 @@
+"""The join of molecules with PubChem's bulk files, by Ray Data, without holding any of them in memory.
+
+Every file is scanned once by one worker: the key file for the InChIKeys that are wanted, then the others for
+the CIDs that these have. All are sorted by CID, so each scan is a merge of two sorted sequences. What is kept
+of a file is staged in `TO.partial`; the same command continues from the files already scanned. At the end the
+staged parts are merged in windows of CIDs. Keys are compared by 64-bit hashes: for a hundred million wanted
+keys, the odds of one row too many (which no molecule would join) are about one in a thousand.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mmgnn_dist.config import TEXT_FIELDS
+from mmgnn_dist.data.prepare.ray_run import ray_data, watch
+from mmgnn_dist.data.shardset.hashing import hash_strings
+from mmgnn_dist.errors import UserError
+from mmgnn_dist.files import atomic_path, read_json, write_json
+from mmgnn_dist.pubchem.bulk_merge import PART, Part, choose_cids, member, merged
+from mmgnn_dist.pubchem.extras import FIELD_FILES, KEY_FILE, ExtrasFile, Lines, find_extras
+from mmgnn_dist.pubchem.lookup import Report
+from mmgnn_dist.pubchem.text_table import (
+    ABOUT,
+    EnrichResult,
+    check_output,
+    result_lines,
+    source_keys,
+    valid_keys,
+    write_text_table,
+)
+
+STAGED = "mmgnn-bulk"
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The scan of one file for what is wanted of it.
+
+    Attributes:
+        path: the file.
+        wanted: .npy file of sorted hashes of InChIKeys (for the key file) or of sorted CIDs.
+        part: Arrow file to make: CID and text of the lines wanted, ascending by CID.
+        stamp: stands for the file's content and for what is wanted of it.
+    """
+
+    path: Path
+    wanted: Path
+    part: Path
+    stamp: str
+
+    @property
+    def record(self) -> Path:
+        """What is known of the file once it is scanned."""
+        return self.part.with_suffix(".json")
+
+    @property
+    def meter(self) -> Path:
+        """A sparse file as long as what has been read: its length is read and set in one step."""
+        return self.part.with_suffix(".read")
+
+    def work(self) -> str:
+        """Scan, unless it is done; the message of what the user did wrong, or ''."""
+        if self.record.is_file() and read_json(self.record)["stamp"] == self.stamp:
+            return ""
+        wanted = np.load(self.wanted, mmap_mode="r")
+        find = _by_key if self.path.name.startswith(KEY_FILE) else _by_cid
+        file = ExtrasFile(self.path)
+        self.meter.touch()
+        try:
+            with atomic_path(self.part) as part, pa.ipc.new_file(str(part), PART) as writer:
+                for lines in file.lines():
+                    cid, text = find(lines, wanted)
+                    if len(cid):
+                        writer.write_batch(pa.record_batch([pa.array(cid), text], schema=PART))
+                    os.truncate(self.meter, file.read)
+        except UserError as error:
+            return str(error)
+        write_json(self.record, {"stamp": self.stamp, **file.about()})
+        return ""
+
+
+def _by_key(lines: Lines, wanted: np.ndarray) -> tuple[np.ndarray, pa.Array]:
+    """(CIDs, InChIKeys) of the lines whose key is wanted."""
+    rows, keys = lines.keys()
+    hit = np.flatnonzero(member(hash_strings(keys), wanted))
+    return lines.cid[rows[hit]], keys.take(pa.array(hit))
+
+
+def _by_cid(lines: Lines, wanted: np.ndarray) -> tuple[np.ndarray, pa.Array]:
+    """(CIDs, texts) of the lines whose CID is wanted; only the stretch of `wanted` that they span is read."""
+    first, last = np.searchsorted(wanted, [lines.cid[0], lines.cid[-1] + 1])
+    rows = np.flatnonzero(member(lines.cid, wanted[first:last]) & (lines.end > lines.start))
+    return lines.cid[rows], lines.texts(rows)
+
+
+def enrich_bulk(
+    source: Path,
+    to: Path,
+    folder: Path,
+    workers: int = 0,
+    report: Report | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> EnrichResult:
+    """Look the molecules up in PubChem's bulk files and write the table of what they have.
+
+    Args:
+        source: shard set, or Parquet file with a column `inchikey`.
+        to: Parquet file to make; one that an earlier enrichment made is replaced.
+        folder: holds CID-InChI-Key.gz and some of CID-IUPAC, -Title, -Mass, -SMILES, -Synonym-filtered.
+        workers: files scanned at a time; 0: the CPUs of this machine.
+        report: called with compressed bytes read, of how many, and what is being done.
+        say: given lines on what will be done.
+
+    Raises:
+        UserError: wrong input, a damaged bulk file, or `to` is something else.
+    """
+    began = time.monotonic()
+    check_output(to)
+    files = find_extras(folder)
+    missing = [f"{name} ({field})" for field, name in FIELD_FILES.items() if name not in files]
+    if missing:
+        say(f"not in {folder}, so left empty: {', '.join(missing)}")
+    counts, hashes = _hashes(source)
+    stamps = _stamps(files, hashes)
+    standing = _standing(to, stamps)
+    if standing:
+        lines = [*result_lines(to, standing), f"{to} is up to date"]
+        return EnrichResult(to, standing, time.monotonic() - began, lines)
+    with _staging(to) as staging:
+        _save(staging / "keys.npy", hashes)
+        del hashes
+        scans = {
+            name: Scan(
+                path, staging / ("keys.npy" if name == KEY_FILE else "cids.npy"), staging / f"{name}.arrow",
+                stamps[name],
+            )
+            for name, path in files.items()
+        }  # fmt: skip
+        _scan(scans, workers or os.cpu_count() or 1, report or (lambda done, total, note: None))
+        parts = {name: Part(scan.part) for name, scan in scans.items()}
+        records = {name: read_json(scan.record) for name, scan in scans.items()}
+        cids, several = choose_cids(parts)
+        counts |= {"found": len(cids), "several": several}
+        about = {"files": records, **counts}
+        counts["coverage"] = write_text_table(to, merged(parts, cids, records), about)
+    lines = result_lines(to, counts)
+    for name, record in records.items():
+        if record["odd_lines"]:
+            lines.append(f"{name}: {record['odd_lines']} lines are not CID, tab, text: left out")
+    return EnrichResult(to, counts, time.monotonic() - began, lines)
+
+
+@contextmanager
+def _staging(to: Path) -> Iterator[Path]:
+    """The staging folder, locked; removed when the work is done."""
+    folder = to.with_name(to.name + ".partial")
+    about = folder / "about.json"
+    if folder.exists() and not (folder.is_dir() and (about.is_file() or not any(folder.iterdir()))):
+        raise UserError(f"{folder} is in the way and not ours: remove it or choose another --to")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make {folder}: {error.strerror}") from None
+    with open(folder / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another enrichment is writing {to}: wait for it") from None
+        write_json(about, {"kind": STAGED})
+        yield folder
+        shutil.rmtree(folder)
+
+
+def _hashes(source: Path) -> tuple[dict[str, Any], np.ndarray]:
+    """(counts of molecules, sorted distinct hashes of their InChIKeys)."""
+    molecules, valid, parts = 0, 0, [np.zeros(0, np.uint64)]
+    for keys in source_keys(source):
+        molecules += len(keys)
+        parts.append(hash_strings(valid_keys(keys)))
+        valid += len(parts[-1])
+    hashes = np.unique(np.concatenate(parts))
+    return {"molecules": molecules, "without_key": molecules - valid, "keys": len(hashes)}, hashes
+
+
+def _stamps(files: dict[str, Path], hashes: np.ndarray) -> dict[str, str]:
+    """What decides the scan of each file: its size and time, those of the key file, and the keys."""
+    wanted = hashlib.sha256(hashes.tobytes())
+    stamps = {}
+    for name in sorted(files, key=lambda name: name != KEY_FILE):
+        state = files[name].stat()
+        digest = wanted.copy()
+        digest.update(f"{name} {state.st_size} {state.st_mtime_ns}".encode())
+        stamps[name] = digest.hexdigest()
+        wanted = digest if name == KEY_FILE else wanted  # the key file decides which CIDs are wanted
+    return stamps
+
+
+def _standing(to: Path, stamps: dict[str, str]) -> dict[str, Any] | None:
+    """The counts of the table at `to`, if it was made of the same keys and files."""
+    if not to.exists():
+        return None
+    with pq.ParquetFile(to) as file:
+        about = json.loads(file.schema_arrow.metadata[ABOUT])
+        same = {name: held["stamp"] for name, held in about.pop("files", {}).items()} == stamps
+        if not same:
+            return None
+        table = file.read(columns=list(TEXT_FIELDS))
+    return about | {"coverage": {name: len(table) - table[name].null_count for name in TEXT_FIELDS}}
+
+
+def _save(path: Path, values: np.ndarray) -> None:
+    with atomic_path(path) as part, open(part, "wb") as file:
+        np.save(file, values)
+
+
+def _scan(scans: dict[str, Scan], workers: int, report: Report) -> None:
+    """Scan the key file, then the others side by side, the largest first."""
+    total = sum(scan.path.stat().st_size for scan in scans.values())
+
+    def done() -> int:
+        return sum(scan.meter.stat().st_size for scan in scans.values() if scan.meter.exists())
+
+    key, others = scans[KEY_FILE], [scan for name, scan in scans.items() if name != KEY_FILE]
+    others.sort(key=lambda scan: -scan.path.stat().st_size)
+    with watch(total, done, report) as step, ray_data(workers) as data:
+        for scanned in ([key], others):
+            step("bytes read, " + ", ".join(scan.path.name.removesuffix(".gz") for scan in scanned))
+            items = [{"scan": number} for number in range(len(scanned))]
+            results = (
+                data.from_items(items, override_num_blocks=len(items))
+                .map(Worker(scanned).work, num_cpus=1, concurrency=min(workers, len(items)))
+                .take_all()
+            )
+            errors = [row["error"] for row in sorted(results, key=lambda row: row["scan"]) if row["error"]]
+            if errors:
+                raise UserError(errors[0])
+            if scanned is not others:
+                _save(others[0].wanted, np.concatenate([np.zeros(0, np.int64), *Part(key.part).cids()]))
+    report(total, total, "merging")
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Does the scans that Ray Data hands out by number."""
+
+    scans: list[Scan]
+
+    def work(self, row: dict[str, Any]) -> dict[str, Any]:
+        """One scan."""
+        return {"scan": row["scan"], "error": self.scans[row["scan"]].work()}

@@ -1,0 +1,149 @@
+"""PubChem's text for the molecules of a shard set or a file, by PubChem's web service.
+
+The answers are kept in a cache, so that nothing is asked twice and an interrupted run continues. The cost is
+told before the first request; for very many molecules the bulk files are advised (see `data.bulk`).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from mmgnn_dist.config import TEXT_FIELDS, PubChemConfig
+from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS
+from mmgnn_dist.pubchem.cache import Cache
+from mmgnn_dist.pubchem.client import Client, ServiceDown
+from mmgnn_dist.pubchem.limits import Limits
+from mmgnn_dist.pubchem.lookup import BATCH, KEYS, Compound, Lookup, Report, choose
+from mmgnn_dist.pubchem.text_table import (
+    ROWS,
+    SCHEMA,
+    EnrichResult,
+    check_output,
+    result_lines,
+    source_keys,
+    valid_keys,
+    write_text_table,
+)
+
+ADVISE_BULK = 50_000  # molecules above which the bulk files are the right way
+CACHE_NAME = "pubchem-cache.sqlite"
+
+
+def enrich(
+    source: Path,
+    to: Path,
+    config: PubChemConfig | None = None,
+    report: Report | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    limits: Limits | None = None,
+) -> EnrichResult:
+    """Look the molecules up in PubChem's web service and write the table of what it has.
+
+    Args:
+        source: shard set, or Parquet file with a column `inchikey`.
+        to: Parquet file to make; one that an earlier enrichment made is replaced.
+        config: address of the service, cache, age of negative answers.
+        report: called with identifiers settled, how many there are, and what is being done.
+        say: given the lines on cost before it starts.
+        limits: pace and patience; PubChem's own without it.
+
+    Raises:
+        UserError: wrong input, or a cache in use.
+        ServiceDown: the service failed too often; the same command continues later.
+    """
+    began = time.monotonic()
+    config, limits = config or PubChemConfig.model_validate({}), limits or Limits()
+    check_output(to)
+    cache_path = config.cache or to.parent / CACHE_NAME
+    client = Client(config.base_url, limits)
+    keys, counts = _wanted(source)
+    with Cache(cache_path, client.base_url) as cache:
+        lookup = Lookup(client, cache, config.max_age, report or (lambda done, total, note: None))
+        for line in _cost(counts, len(cache.open_questions(KEYS.kind, keys, config.max_age)), limits):
+            say(line)
+        try:
+            found = lookup.cids(keys)
+            compounds = lookup.compounds(sorted({cid for cids in found.values() for cid in cids}))
+        except ServiceDown as error:
+            raise ServiceDown(
+                f"{error}; what it answered is kept in {cache_path}: run the same command again later"
+            ) from None
+    chosen = sorted(
+        ((choose([compounds[cid] for cid in cids]), key) for key, cids in found.items()),
+        key=lambda pair: (pair[0].cid, pair[1]),
+    )
+    counts |= {
+        "found": len(chosen),
+        "several": sum(len(cids) > 1 for cids in found.values()),
+        "requests": client.requests,
+    }
+    tables = (_table(chosen[first : first + ROWS]) for first in range(0, len(chosen), ROWS))
+    counts["coverage"] = write_text_table(to, tables, {"service": client.base_url, **counts})
+    return EnrichResult(to, counts, time.monotonic() - began, result_lines(to, counts))
+
+
+def _wanted(source: Path) -> tuple[list[str], dict[str, Any]]:
+    """(distinct valid InChIKeys, counts of molecules)."""
+    molecules, without, distinct = 0, 0, set[str]()
+    for keys in source_keys(source):
+        valid = valid_keys(keys)
+        molecules += len(keys)
+        without += len(keys) - len(valid)
+        distinct.update(valid.to_pylist())
+    return sorted(distinct), {"molecules": molecules, "without_key": without, "keys": len(distinct)}
+
+
+def _cost(counts: dict[str, Any], waiting: int, limits: Limits) -> list[str]:
+    """What the look-up will take at least and at most: the text is asked for what is found."""
+    lists = -(-waiting // BATCH)
+    least, most = (limits.least_time(times * lists) / 60 for times in (1, 3))
+    known = counts["keys"] - waiting
+    lines = [
+        f"{counts['molecules']:,} molecules, {counts['keys']:,} InChIKeys, {known:,} known from the cache: "
+        f"{lists:,} to {3 * lists:,} requests, at least {least:.1f} to {most:.1f} minutes"
+    ]
+    if waiting > ADVISE_BULK:
+        lines.append(
+            f"more than {ADVISE_BULK:,} molecules: PubChem asks for its bulk files instead; get CID-*.gz of "
+            "https://ftp.ncbi.nlm.nih.gov/pubchem/Compound/Extras/ and give their folder with --bulk"
+        )
+    return lines
+
+
+def _table(chosen: list[tuple[Compound, str]]) -> pa.Table:
+    """Rows of the output."""
+    columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
+    for compound, key in chosen:
+        sources = {}
+        for name in TEXT_FIELDS:
+            value = compound.fields.get(name)
+            if name in CONTEXT_FIELDS:
+                value = _number(value)
+            elif name != "synonyms":
+                value = _text(value)
+            columns[name].append(None if value == [] else value)
+            if columns[name][-1] is not None:
+                sources[name] = "web service, " + time.strftime("%Y-%m-%d", time.gmtime(compound.dates[name]))
+        columns["inchikey"].append(key)
+        columns["cid"].append(compound.cid)
+        columns["smiles"].append(_text(compound.fields.get("smiles")))
+        columns["field_sources"].append(json.dumps(sources) if sources else None)
+    return pa.table(columns, schema=SCHEMA)
+
+
+def _number(value: Any) -> float | None:
+    """Numbers may come as strings, "180.16"."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _text(value: Any) -> str | None:
+    return " ".join(str(value).split()) or None if value is not None else None

@@ -1,0 +1,185 @@
+"""From InChIKeys to text: keys to CIDs, then properties and synonyms of the CIDs, in lists of 100.
+
+Keys are asked as `property/InChIKey`, since a bare list of CIDs does not say which key it answers. A list
+that the service refuses is halved until the one wrong identifier is alone, and that one counts as not found.
+An InChIKey may have several CIDs (salts drawn differently, tautomers that share a standard InChI): the lowest
+that has a name is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmgnn_dist.errors import UserError
+from mmgnn_dist.pubchem.answers import OLD_PROPERTIES, PROPERTIES, Kind, rows, text_fields
+from mmgnn_dist.pubchem.cache import Cache
+from mmgnn_dist.pubchem.client import Client, Refused, TooBroad
+
+REFUSALS = 5  # identifiers refused one by one in a row: then it is not they that are wrong
+BATCH = 100  # PubChem takes 100 to 200 identifiers a list
+NAMES = ("iupac_name", "title", "synonyms")  # a CID with one of them is better than one without
+Report = Callable[[int, int, str], None]  # identifiers settled, of how many, what is being done
+
+
+@dataclass(frozen=True)
+class Question:
+    """One kind of question.
+
+    Attributes:
+        kind: its name in the cache.
+        namespace: what its identifiers are.
+        operations: how it is asked: in today's words first, then in those of older mirrors.
+        what: its name in the progress.
+    """
+
+    kind: str
+    namespace: str
+    operations: tuple[str, ...]
+    what: str
+
+
+KEYS = Question("keys", "inchikey", ("property/InChIKey",), "InChIKeys")
+TEXT = Question(
+    "properties", "cid", tuple("property/" + ",".join(names) for names in (PROPERTIES, OLD_PROPERTIES)),
+    "properties",
+)  # fmt: skip
+SYNONYMS = Question("synonyms", "cid", ("synonyms",), "synonyms")
+
+
+@dataclass
+class Compound:
+    """What PubChem says of one CID: `fields` by our names, `dates` of the answers (Unix time) by field."""
+
+    cid: int
+    fields: dict[str, Any] = field(default_factory=dict)
+    dates: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def named(self) -> bool:
+        """Whether it has any name."""
+        return any(self.fields.get(name) for name in NAMES)
+
+
+class Lookup:
+    """Looks keys up, asking only what the cache does not know.
+
+    Args:
+        client: asks.
+        cache: remembers.
+        max_age: days after which what the service did not have is asked again.
+        report: progress.
+    """
+
+    def __init__(self, client: Client, cache: Cache, max_age: float, report: Report):
+        self.client, self.cache, self.max_age, self.report = client, cache, max_age, report
+        self._operations: dict[str, list[str]] = {}
+        self._refused: list[str] = []  # identifiers refused since the last answer, not stored yet
+
+    def cids(self, keys: list[str]) -> dict[str, list[int]]:
+        """CIDs of each InChIKey that PubChem has, ascending."""
+        self._settle(KEYS, keys)
+        found: dict[str, set[int]] = {}
+        for _, body, names in self.cache.answers(KEYS.kind, keys):
+            for cid, row in rows(body):
+                if row.get("inchikey") in names:
+                    found.setdefault(row["inchikey"], set()).add(cid)
+        return {key: sorted(cids) for key, cids in found.items()}
+
+    def compounds(self, cids: list[int]) -> dict[int, Compound]:
+        """What PubChem says of each CID."""
+        names = [str(cid) for cid in cids]
+        self._settle(TEXT, names)
+        self._settle(SYNONYMS, names)
+        compounds = {cid: Compound(cid) for cid in cids}
+        for date, body, settled in self.cache.answers(TEXT.kind, names):
+            for cid, row in rows(body):
+                if str(cid) in settled:
+                    _add(compounds[cid], text_fields(row), date)
+        for date, body, settled in self.cache.answers(SYNONYMS.kind, names):
+            for cid, row in rows(body):
+                if str(cid) in settled:
+                    _add(compounds[cid], {"synonyms": _synonyms(row)}, date)
+        return compounds
+
+    def _settle(self, question: Question, identifiers: list[str]) -> None:
+        """Ask whatever of the identifiers the cache does not know."""
+        waiting = self.cache.open_questions(question.kind, identifiers, self.max_age)
+        total = len(identifiers)
+        start = done = total - len(waiting)
+        found = 0
+
+        def note(words: str) -> None:
+            share = f"{found / (done - start):.0%} of those asked found" if done > start else ""
+            self.report(done, total, ", ".join(filter(None, (question.what, share, words))))
+
+        self.client.note = note
+        note("")
+        for first in range(0, len(waiting), BATCH):
+            batch = waiting[first : first + BATCH]
+            found += self._ask(question, batch)
+            done += len(batch)
+            note("")
+        self._store_refused(question)
+
+    def _ask(self, question: Question, batch: list[str]) -> int:
+        """Settle one list; how many of it were found."""
+        why = ""
+        operations = self._operations.setdefault(question.kind, list(question.operations))
+        for operation in list(operations):
+            try:
+                kind, body = self.client.ask(question.namespace, batch, operation)
+            except Refused as error:
+                why = why or str(error)
+                continue
+            except TooBroad:
+                break
+            operations.sort(key=lambda other: other != operation)  # what this service understands comes first
+            found = set(_held(question, body)) & set(batch) if kind is Kind.FOUND else set()
+            self.cache.store(question.kind, batch, found, body)
+            self._store_refused(question)
+            return len(found)
+        if len(batch) == 1:
+            self._refused += batch
+            if len(self._refused) >= REFUSALS:
+                raise UserError(
+                    f"{self.client.base_url} refuses whatever it is asked ({why}): check --base-url"
+                )
+            return 0
+        half = len(batch) // 2
+        return self._ask(question, batch[:half]) + self._ask(question, batch[half:])
+
+    def _store_refused(self, question: Question) -> None:
+        """Take what was refused for not found, now that the service has shown that it answers others."""
+        if self._refused:
+            self.cache.store(question.kind, self._refused, set(), b"{}")
+            self._refused = []
+
+
+def _held(question: Question, body: bytes) -> Iterator[str]:
+    """The identifiers of which an answer says something."""
+    for cid, row in rows(body):
+        if question is KEYS:
+            if not row.get("inchikey"):  # whose CID it is cannot be told: never take that for 'not found'
+                raise UserError(
+                    f"CID {cid} came without its InChIKey: what answers at --base-url is no PUG REST"
+                )
+            yield str(row["inchikey"])
+        elif text_fields(row) if question is TEXT else _synonyms(row):
+            yield str(cid)
+
+
+def _synonyms(row: dict[str, Any]) -> list[str]:
+    held = row.get("synonym")
+    return [str(name) for name in held if name] if isinstance(held, list) else []
+
+
+def _add(compound: Compound, fields: dict[str, Any], date: float) -> None:
+    compound.fields |= fields
+    compound.dates |= dict.fromkeys(fields, date)
+
+
+def choose(compounds: list[Compound]) -> Compound:
+    """Of the CIDs of one key, in ascending order, the first that has a name, else the first."""
+    return next((compound for compound in compounds if compound.named), compounds[0])

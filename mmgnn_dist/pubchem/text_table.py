@@ -1,0 +1,129 @@
+"""The table of PubChem's text that an enrichment writes, and the InChIKeys that it starts from.
+
+One row per InChIKey, the text fields by PubChem's names, each with its origin: what
+`mmgnn data prepare --text` joins. How the table was made stands in its metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mmgnn_dist.chem.identity import INCHIKEY
+from mmgnn_dist.chem.readers.parquet import open_parquet
+from mmgnn_dist.chem.readers.source import one_line
+from mmgnn_dist.chem.readers.table import strings
+from mmgnn_dist.config import TEXT_FIELDS
+from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS, MANIFEST, ShardSet
+from mmgnn_dist.errors import UserError
+from mmgnn_dist.files import atomic_path
+
+ABOUT = b"mmgnn.pubchem"  # key of the metadata that says how a table was made
+ROWS = 65_536  # rows of the source and of the output held at a time
+SCHEMA = pa.schema(
+    [
+        ("inchikey", pa.string()),
+        ("cid", pa.int64()),
+        *((name, pa.float64() if name in CONTEXT_FIELDS else pa.string()) for name in TEXT_FIELDS[:-1]),
+        ("synonyms", pa.list_(pa.string())),
+        ("smiles", pa.string()),
+        ("field_sources", pa.string()),
+    ]
+)
+
+
+@dataclass
+class EnrichResult:
+    """What an enrichment came to.
+
+    Attributes:
+        path: the table of text.
+        counts: molecules, without_key, keys, found, several (keys with more than one CID), requests, and
+            `coverage`: rows with each text field.
+        seconds: wall time.
+        lines: the same for the terminal.
+    """
+
+    path: Path
+    counts: dict[str, Any]
+    seconds: float
+    lines: list[str] = field(default_factory=list)
+
+
+def source_keys(source: Path) -> Iterator[pa.Array]:
+    """The InChIKeys of a shard set or Parquet file, some 65,000 at a time, as large_string; null where none.
+
+    Raises:
+        UserError: missing or unreadable, or without a column `inchikey`.
+    """
+    if not source.exists():
+        raise UserError(f"no file {source}: name a shard set, or a Parquet file with a column 'inchikey'")
+    if source.is_dir():
+        if not (source / MANIFEST).is_file():
+            raise UserError(f"{source} is a folder but no shard set (it has no {MANIFEST})")
+        yield from ShardSet.open(source, verify=False).column("inchikey").chunks
+        return
+    schema, _ = open_parquet(source)
+    if "inchikey" not in schema.names:
+        raise UserError(f"{source} has no column 'inchikey': PubChem's text is found by it")
+    kind = schema.field("inchikey").type
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if not (pa.types.is_string(plain) or pa.types.is_large_string(plain)):
+        raise UserError(f"{source}: column 'inchikey' is {kind}, not strings")
+    try:
+        with pq.ParquetFile(source) as file:
+            for batch in file.iter_batches(ROWS, columns=["inchikey"]):
+                yield strings(batch.column(0))
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{source} is damaged ({one_line(error)}): get it anew") from None
+
+
+def valid_keys(keys: pa.Array) -> pa.Array:
+    """Those that have the form of an InChIKey."""
+    fits = pc.match_substring_regex(keys, f"^{INCHIKEY.pattern}$").fill_null(False)
+    return keys.filter(fits)
+
+
+def check_output(to: Path) -> None:
+    """Refuse to write over what no enrichment made."""
+    if to.is_dir():
+        raise UserError(f"--to {to} is a folder: name a file, for example {to / 'text.parquet'}")
+    if to.exists() and ABOUT not in (open_parquet(to)[0].metadata or {}):
+        raise UserError(f"{to} exists and was not made by 'mmgnn data enrich': choose another --to")
+
+
+def write_text_table(to: Path, tables: Iterator[pa.Table], about: dict[str, Any]) -> dict[str, int]:
+    """Write tables of `SCHEMA` to `to`, with `about` in the metadata; rows with each text field."""
+    coverage = dict.fromkeys(TEXT_FIELDS, 0)
+    schema = SCHEMA.with_metadata({ABOUT: json.dumps(about)})
+    try:
+        with atomic_path(to) as part, pq.ParquetWriter(part, schema, compression="zstd") as writer:
+            for table in tables:
+                writer.write_table(table.replace_schema_metadata(schema.metadata))
+                for name in TEXT_FIELDS:
+                    coverage[name] += table.num_rows - table[name].null_count
+    except OSError as error:
+        raise UserError(f"cannot write {to}: {error.strerror or error}") from None
+    return coverage
+
+
+def result_lines(to: Path, counts: dict[str, Any]) -> list[str]:
+    """What was found, for the terminal."""
+    found, keys = counts["found"], counts["keys"]
+    share = f" ({found / keys:.1%})" if keys else ""
+    lines = [f"{to}: PubChem has {found:,} of {keys:,} InChIKeys{share}"]
+    covered = ", ".join(f"{name} {number:,}" for name, number in counts["coverage"].items() if number)
+    if covered:
+        lines.append(f"fields: {covered}")
+    if counts["several"]:
+        lines.append(f"{counts['several']:,} InChIKeys have several CIDs: the lowest with a name was taken")
+    if counts["without_key"]:
+        lines.append(f"{counts['without_key']:,} molecules have no valid InChIKey: not looked up")
+    return lines

@@ -1,0 +1,1 @@
+"""The report of a study: one file for each section, and what sections are made of."""

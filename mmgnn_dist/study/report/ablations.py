@@ -1,0 +1,106 @@
+"""Sections on what else was trained: other controls, fusions and text modes, single fields."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmgnn_dist.study.collect import Model, Results
+from mmgnn_dist.study.compare import compare, mean_gain
+from mmgnn_dist.study.report.figures import Series, forest
+from mmgnn_dist.study.report.gains import NAMES, both_intervals, errors, gain_table, shown_name
+from mmgnn_dist.study.report.report_elements import Figure, Section, Table, interval, percent, probability
+from mmgnn_dist.study.statistics.significance import LEVEL, holm
+
+
+def controls_section(results: Results) -> Section | None:
+    """Graph + text against every other arm, each corrected over its own table."""
+    arms = [arm for arm in results.arms() if arm not in ("both", "graph", "shuffled")]
+    wanted = [(Model(b, arm), Model(b, "both")) for arm in arms for b in results.backbones]
+    found = compare(results, [w for w in wanted if w[0] in results.models and w[1] in results.models])
+    if not found:
+        return None
+    rows, numbers = [], []
+    for arm in dict.fromkeys(c.reference.arm for c in found):
+        own = [c for c in found if c.reference.arm == arm]
+        corrected = holm(np.concatenate([c.test.p for c in own])).reshape(len(own), -1)
+        for t, target in enumerate(results.targets):
+            for c, p in zip(own, corrected, strict=True):
+                rows.append([
+                    NAMES[arm], target, c.other.backbone, percent(c.test.estimate[t]),
+                    interval(c.test.low[t], c.test.high[t]), probability(p[t]),
+                    interval(c.runs.low[t], c.runs.high[t]),
+                ])  # fmt: skip
+                line = {"reference": arm, "target": target, "backbone": c.other.backbone, "p_corrected": p[t]}
+                for kind, one in (("test", c.test), ("runs", c.runs)):
+                    line |= {f"{kind}_{key}": vars(one)[key][t] for key in ("estimate", "low", "high", "p")}
+                numbers.append(line)
+    columns = ["reference", "target", "backbone", "gain, %", "(a)", "p", "(b)"]
+    note = "Gain of graph + text over the reference; p after Holm over the rows of one reference."
+    text = [
+        "What the text branch is worth with nothing to read: zero text has the branch and its parameters "
+        "but no "
+        "words, random text words drawn by chance, wider graph as many parameters and no branch."
+    ]
+    table = Table("controls", "Gains over other references", columns, rows, numbers, note, words=3)
+    return Section("Controls", text, [table])
+
+
+def variants_section(results: Results) -> Section | None:
+    """Gains with other fusions and text modes."""
+    section = Section("Fusions and text modes")
+    for variant in [*results.variants("fusion"), *results.variants("mode")]:
+        table, _ = gain_table(results, variant, f"Gains, {shown_name(variant)}")
+        section.items += [errors(results, variant), table]
+    return section if section.items else None
+
+
+def fields_section(results: Results) -> Section | None:
+    """What single fields carry: leaving one out against all of them, and one alone against graph."""
+    section = Section("Which field carries the gain?")
+    kinds = (
+        (
+            "without",
+            "both",
+            "Without one field",
+            "change when it is left out: negative where the field helps",
+        ),
+        ("alone", "graph", "One field alone", "gain over graph alone"),
+    )
+    for kind, arm, title, note in kinds:
+        found = []
+        for variant in results.variants(kind):
+            for backbone in results.backbones:
+                other = Model(backbone, "both", variant)
+                if other in results.models and Model(backbone, arm) in results.models:
+                    found.append((variant.removeprefix(f"{kind}-"), Model(backbone, arm), other))
+        if found:
+            section.items += _field_items(results, kind, title, note, found)
+    return section if section.items else None
+
+
+def _field_items(
+    results: Results, kind: str, title: str, note: str, found: list[tuple[str, Model, Model]]
+) -> list[Table | Figure]:
+    compared = compare(results, [(reference, other) for _, reference, other in found])
+    p = holm(np.concatenate([c.test.p for c in compared])).reshape(len(compared), -1)
+    rows, numbers = [], []
+    drawn: dict[str, list[tuple[int, float, float, float]]] = {}
+    names = list(dict.fromkeys(name for name, _, _ in found))
+    for (name, _, other), one, corrected in zip(found, compared, p, strict=True):
+        over_all = mean_gain(results, one.reference, other)
+        drawn.setdefault(other.backbone, []).append((names.index(name), *over_all))
+        shown = [name, other.backbone, f"{percent(over_all[0])} {interval(*over_all[1:])}"]
+        for t, target in enumerate(results.targets):
+            sign = " ●" if corrected[t] <= LEVEL else ""
+            shown.append(f"{percent(one.test.estimate[t])}{sign}")
+            numbers.append({
+                "kind": kind, "field": name, "backbone": other.backbone, "target": target,
+                "p_corrected": corrected[t], **both_intervals(one, t),
+            })  # fmt: skip
+        rows.append(shown)
+    columns = ["field", "backbone", "all targets, % (a)", *results.targets]
+    told = f"In percent, {note}; ● where it differs from zero at 5 % after Holm over the table, (a) alone."
+    series = [Series(backbone, *zip(*held, strict=True)) for backbone, held in drawn.items()]
+    caption = f"{title}, mean over all targets with the interval (a): {note}."
+    figure = forest(f"fields_{kind}", caption, {title.lower(): series}, "change, %", names)
+    return [figure, Table(f"fields_{kind}", title, columns, rows, numbers, told, words=2)]

@@ -1,0 +1,150 @@
+"""Section on the paper's second claim: do the architectures gain on the same targets and see the same?
+
+Three views, each between two backbones: the rank correlation of their gains over the targets, the correlation
+of their errors over molecules, and linear CKA of their molecule vectors (the backbone's own, before the text
+joins) on the test part, beside what chance would give. A high CKA of the backbones with text beside one
+without says whether text moves the representations.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+
+from mmgnn_dist.study.collect import Model, Results
+from mmgnn_dist.study.compare import Compared
+from mmgnn_dist.study.grid import BASE, Cell
+from mmgnn_dist.study.report.gains import NAMES
+from mmgnn_dist.study.report.report_elements import Section, Table
+from mmgnn_dist.study.statistics.cka import linear_cka, permutation_baseline
+
+LEAST = 4  # targets of which a rank correlation is told
+
+
+def agreement_section(results: Results, gains: list[Compared]) -> Section | None:
+    """All three views, of the base; none while it has no two backbones."""
+    pairs = list(combinations(results.backbones_of(BASE), 2))
+    if not pairs:
+        return None
+    items = []
+    if len(results.targets) >= LEAST:
+        items.append(_ranks(results, gains, pairs))
+    items += [_errors(results, pairs), _representations(results, pairs)]
+    return Section("Do the architectures agree?", [], [item for item in items if item.rows])
+
+
+def _ranks(results: Results, gains: list[Compared], pairs: list[tuple[str, str]]) -> Table:
+    rows, numbers = [], []
+    for arm in ("graph", "shuffled"):
+        own = {c.other.backbone: c.test for c in gains if c.reference.arm == arm}
+        for first, second in pairs:
+            known = np.isfinite(own[first].estimate) & np.isfinite(own[second].estimate)
+            count = int(known.sum())
+            if count < LEAST:
+                continue
+            left, right = own[first].replicates[:, known], own[second].replicates[:, known]
+            drawn = spearman(left, right)
+            rho = float(spearman(own[first].estimate[None, known], own[second].estimate[None, known])[0])
+            low, high = np.quantile(drawn, [0.025, 0.975])
+            over = _over_targets(rho, count)
+            rows.append([
+                f"{first}, {second}", NAMES[arm], str(count), f"{rho:+.2f}", f"[{low:+.2f}, {high:+.2f}]",
+                f"[{over[0]:+.2f}, {over[1]:+.2f}]",
+            ])  # fmt: skip
+            numbers.append({
+                "first": first, "second": second, "reference": arm, "targets": count, "spearman": rho,
+                "molecules_low": low, "molecules_high": high, "targets_low": over[0], "targets_high": over[1],
+            })  # fmt: skip
+    columns = ["backbones", "gain over", "targets", "rank correlation", "over molecules", "over targets"]
+    note = (
+        "Spearman's rank correlation of the gains over the targets. over molecules: 95 % interval of the "
+        "bootstrap "
+        "(percentiles; these targets); over targets: as if the targets were a sample of many (Fieller's "
+        "standard "
+        "error of Fisher's z, 1.03 / sqrt(T - 3))."
+    )
+    return Table("agreement_gains", "Gains over the targets", columns, rows, numbers, note, words=2)
+
+
+def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Rank correlation of each row of two arrays [m, n] without ties."""
+    ranks = [v.argsort(-1).argsort(-1).astype(float) for v in (x, y)]
+    a, b = (r - r.mean(-1, keepdims=True) for r in ranks)
+    return (a * b).sum(-1) / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+
+
+def _over_targets(rho: float, count: int) -> tuple[float, float]:
+    """Interval of a rank correlation (Fieller, Hartley and Pearson 1957)."""
+    z, half = np.arctanh(np.clip(rho, -0.9999, 0.9999)), 1.96 * 1.03 / np.sqrt(max(count - 3, 1))
+    return float(np.tanh(z - half)), float(np.tanh(z + half))
+
+
+def _errors(results: Results, pairs: list[tuple[str, str]]) -> Table:
+    """Rank correlation of signed errors over test molecules, by target, with and without text."""
+    rows, numbers = [], []
+    for first, second in pairs:
+        for target in results.targets:
+            shown = [f"{first}, {second}", target]
+            for arm in ("graph", "both", "shuffled"):
+                sides = [results.errors.get((Model(b, arm), target), {}) for b in (first, second)]
+                found = [_ranked(sides[0][run], sides[1][run]) for run in sides[0].keys() & sides[1].keys()]
+                value = float(np.mean(found)) if found else np.nan
+                shown.append(f"{value:+.2f}" if found else "–")
+                numbers.append(
+                    {"first": first, "second": second, "target": target, "arm": arm, "spearman": value}
+                )
+            rows.append(shown)
+    columns = ["backbones", "target", *(NAMES[arm] for arm in ("graph", "both", "shuffled"))]
+    note = "Spearman's correlation of signed errors over the test molecules, the mean over folds and seeds."
+    return Table("agreement_errors", "Errors over the molecules", columns, rows, numbers, note, words=2)
+
+
+def _ranked(x: np.ndarray, y: np.ndarray) -> float:
+    known = np.isfinite(x) & np.isfinite(y)
+    return float(spearman(x[None, known], y[None, known])[0]) if known.sum() > 2 else np.nan
+
+
+def vectors(results: Results, cell: Cell) -> dict[str, np.ndarray]:
+    """The saved vectors of a cell's test molecules, by name, and their `rows`."""
+    from safetensors.numpy import load_file
+
+    from mmgnn_dist.train.report.results import VECTORS
+
+    return load_file(cell.run(results.folder) / VECTORS)
+
+
+def _representations(results: Results, pairs: list[tuple[str, str]]) -> Table:
+    rows, numbers = [], []
+    arms = [arm for arm in ("graph", "both", "shuffled") if arm in results.arms()]
+    cells = {(c.backbone, c.arm, c.targets, c.fold, c.seed): c for c in results.done if c.variant == BASE}
+    groups = list(dict.fromkeys(c.targets for c in results.done))
+    for first, second in pairs:
+        for targets in groups:
+            for arm in arms:
+                found = []
+                for key in [k for k in cells if k[:3] == (first, arm, targets)]:
+                    other = cells.get((second, *key[1:]))
+                    if other is None:
+                        continue
+                    x, y = (vectors(results, c)["graph"] for c in (cells[key], other))
+                    found.append((linear_cka(x, y), *permutation_baseline(x, y), len(x)))
+                if found:
+                    cka, base, spread, count = np.mean(found, axis=0)
+                    learned = "all" if len(groups) == 1 else targets[0]
+                    rows.append([
+                        f"{first}, {second}", learned, NAMES[arm], f"{cka:.3f}", f"{base:.3f} ± {spread:.3f}",
+                        f"{count:,.0f}",
+                    ])  # fmt: skip
+                    numbers.append({
+                        "first": first, "second": second, "targets": " ".join(targets), "arm": arm,
+                        "cka": cka, "chance": base, "chance_sd": spread, "molecules": count,
+                        "runs": len(found),
+                    })  # fmt: skip
+    columns = ["backbones", "targets", "arm", "CKA", "chance", "molecules"]
+    note = (
+        "Linear CKA of the backbones' vectors (mean over the atoms, before the text joins) on the test "
+        "molecules of "
+        "a fold, the mean over folds and seeds; chance: the same with the molecules of one backbone shuffled."
+    )
+    return Table("agreement_cka", "Representations", columns, rows, numbers, note, words=3)

@@ -1,0 +1,141 @@
+"""The figures of a report, with matplotlib: lines with intervals, histograms, one colour for each backbone.
+
+An SVG keeps its text as text, and its ink becomes the colour of the page around it (`INK` is replaced), so
+that the same figure reads on a light and on a dark page; the PNG is drawn on white.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mmgnn_dist.study.report.report_elements import Figure
+
+INK, GREY = "#1b1f24", "#8a8f98"
+COLOURS = ("#3f86cc", "#d9741a", "#3b8f4e", "#a25aa8", "#b0413e")  # read on white and on black
+MARKERS = "osD^v"
+
+
+@dataclass
+class Series:
+    """Values with intervals, of one colour: x or labels, estimate, low, high, all [m]."""
+
+    label: str
+    x: Sequence[Any]
+    estimate: Sequence[float] | np.ndarray
+    low: Sequence[float] | np.ndarray
+    high: Sequence[float] | np.ndarray
+
+
+def _start(columns: int, rows: int, width: float, height: float) -> tuple[Any, list[Any]]:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update({
+        "font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False,
+        "svg.fonttype": "none", "font.family": "sans-serif", "text.color": INK, "axes.labelcolor": INK,
+        "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.facecolor": "none",
+    })  # fmt: skip
+    figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
+    return figure, list(axes.flat)
+
+
+def _finish(figure: Any, name: str, caption: str) -> Figure:
+    import matplotlib.pyplot as plt
+
+    figure.tight_layout()
+    plt.rcParams["svg.hashsalt"] = name  # the same file from the same numbers, and ids of its own in a page
+    png, svg = io.BytesIO(), io.StringIO()
+    figure.savefig(png, format="png", dpi=110, facecolor="white", metadata={"Software": None})
+    figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    plt.close(figure)
+    return Figure(name, caption, svg.getvalue(), png.getvalue())
+
+
+def inline(figure: Figure) -> str:
+    """The SVG for a page: no prologue, ink in the colour of the text, ids that no other figure has."""
+    body = figure.svg[figure.svg.index("<svg") :].replace(INK, "currentColor")
+    body = re.sub(r'\bid="', f'id="{figure.name}-', body)
+    body = re.sub(r'(href="#|url\(#)', rf"\1{figure.name}-", body)
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    return re.sub(r'<svg ([^>]*?)width="[^"]*"', r'<svg role="img" \1', body, count=1).replace(
+        'height="', 'data-height="', 1
+    )
+
+
+def forest(
+    name: str, caption: str, panels: dict[str, list[Series]], label: str, names: Sequence[str]
+) -> Figure:
+    """Estimates with intervals, one row for each of `names`, one panel for each question.
+
+    Args:
+        panels: by title; the x of a series are places in `names`. label: of the axis of values.
+    """
+    rows = max(len(names), 1)
+    figure, axes = _start(len(panels), 1, 3.9, 0.9 + (0.34 if rows <= 12 else 0.22) * rows)
+    for axis, (title, series) in zip(axes, panels.items(), strict=True):
+        axis.axvline(0.0, color=GREY, lw=1)
+        for place, one in enumerate(series):
+            shift = (place - (len(series) - 1) / 2) * 0.7 / max(len(series), 2)
+            at = np.array(one.x, float) + shift
+            reach = np.abs(np.array([one.low, one.high]) - np.array(one.estimate))
+            axis.errorbar(
+                one.estimate, at, xerr=np.nan_to_num(reach), fmt=MARKERS[place % 5], ms=4, lw=1.4,
+                color=COLOURS[place % 5], label=one.label,
+            )  # fmt: skip
+        axis.set(title=title, xlabel=label, ylim=(rows - 0.5, -0.5))
+        axis.set_yticks(range(len(names)), names if axis is axes[0] else [])
+    _legend(axes[0])
+    return _finish(figure, name, caption)
+
+
+def curves(
+    name: str, caption: str, panels: dict[str, list[Series]], x_label: str, y_label: str, log: bool = False
+) -> Figure:
+    """Lines with intervals over a number, one panel for each question."""
+    figure, axes = _start(len(panels), 1, 3.9, 3.0)
+    for axis, (title, series) in zip(axes, panels.items(), strict=True):
+        if any(np.nanmin(one.low) < 0 for one in series if np.isfinite(one.low).any()):
+            axis.axhline(0.0, color=GREY, lw=1)
+        for place, one in enumerate(series):
+            reach = np.nan_to_num(np.abs(np.array([one.low, one.high]) - np.array(one.estimate)))
+            axis.errorbar(
+                one.x, one.estimate, yerr=reach, fmt=f"{MARKERS[place % 5]}-", ms=4, lw=1.4, capsize=2,
+                color=COLOURS[place % 5], label=one.label,
+            )  # fmt: skip
+        axis.set(title=title, xlabel=x_label, ylabel=y_label)
+        if log:
+            ticks = sorted({float(x) for one in series for x in one.x})
+            axis.set_xscale("log")
+            axis.set_xticks(ticks, [f"{int(tick):,}" for tick in ticks], minor=False)
+            axis.minorticks_off()
+    _legend(axes[0])
+    return _finish(figure, name, caption)
+
+
+def histograms(name: str, caption: str, panels: dict[str, dict[str, np.ndarray]], label: str) -> Figure:
+    """Distributions as shares, one panel for each group, one outline for each of its series."""
+    figure, axes = _start(len(panels), 1, 3.9, 2.7)
+    for axis, (title, series) in zip(axes, panels.items(), strict=True):
+        values = np.concatenate(list(series.values()))
+        bins = np.linspace(values.min(), values.max() + 1e-9, 41)
+        for place, (one, held) in enumerate(series.items()):
+            axis.hist(
+                held, bins, weights=np.full(len(held), 100.0 / len(held)), histtype="step", lw=1.5,
+                color=COLOURS[place % 5], label=one,
+            )  # fmt: skip
+        axis.set(title=title, xlabel=label, ylabel="molecules, %")
+    _legend(axes[0])
+    return _finish(figure, name, caption)
+
+
+def _legend(axis: Any) -> None:
+    if len(axis.get_legend_handles_labels()[1]) > 1:
+        axis.legend(frameon=False, fontsize=8, labelcolor=INK)

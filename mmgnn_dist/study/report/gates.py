@@ -1,0 +1,162 @@
+"""Section on the gate: how much of a molecule is read from its graph (1) and how much from its text (0).
+
+Over the test molecules of `both`: its distribution, its mean by number of atoms and by the presence of each
+text field, and the error by quarters of the gate. A model of several targets has one gate for all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmgnn_dist.study.collect import Model, Results
+from mmgnn_dist.study.compare import scores
+from mmgnn_dist.study.grid import BASE
+from mmgnn_dist.study.report.figures import Series, curves, histograms
+from mmgnn_dist.study.report.groups import LEAST, Kinds
+from mmgnn_dist.study.report.report_elements import Figure, Section, Table, percent
+
+ARMS = ("both", "shuffled", "zero", "random")
+
+
+@dataclass
+class Gates:
+    """Gates of one backbone: [n] by what learned them (targets) and arm, NaN in folds that are not done."""
+
+    backbone: str
+    learned: str
+    values: dict[str, np.ndarray]
+
+
+def read_gates(results: Results) -> list[Gates]:
+    """The gates of the base, means over seeds."""
+    import pyarrow.parquet as pq
+
+    from mmgnn_dist.train.report.results import PREDICTIONS
+
+    groups = list(dict.fromkeys(cell.targets for cell in results.done))
+    sums: dict[tuple[str, str, str], list[np.ndarray]] = {}
+    for cell in results.done:
+        if cell.variant != BASE or cell.arm not in ARMS:
+            continue
+        table = pq.read_table(cell.run(results.folder) / PREDICTIONS)
+        name = f"{cell.targets[0]}_gate"
+        if name not in table.column_names:
+            continue
+        learned = "all targets" if len(groups) == 1 else cell.targets[0]
+        total, count = sums.setdefault(
+            (cell.backbone, learned, cell.arm), [np.zeros(len(results.rows)), np.zeros(len(results.rows))]
+        )
+        total[results.folds == cell.fold] += table[name].to_numpy()
+        count[results.folds == cell.fold] += 1
+    found: dict[tuple[str, str], Gates] = {}
+    for (backbone, learned, arm), (total, count) in sums.items():
+        one = found.setdefault((backbone, learned), Gates(backbone, learned, {}))
+        one.values[arm] = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
+    return [one for one in found.values() if "both" in one.values]
+
+
+def gates_section(results: Results, kinds: Kinds) -> Section | None:
+    """Distribution, size, fields and errors; none without a gate."""
+    gates = read_gates(results)
+    if not gates:
+        return None
+    text = [
+        "1: read from the graph alone, 0: from the text alone; the mean over the atoms and channels of a "
+        "molecule. A gate says what the model mixes, not what it gains: it moves with zero text too."
+    ]
+    items: list[Table | Figure] = [_distribution(gates), _picture(gates)]
+    items += [_sizes(gates, kinds), _fields(gates, kinds), _quarters(results, gates)]
+    return Section("The gate", text, items)
+
+
+def _distribution(gates: list[Gates]) -> Table:
+    rows, numbers = [], []
+    for one in gates:
+        for arm, values in one.values.items():
+            known = values[np.isfinite(values)]
+            quantiles = np.quantile(known, [0.05, 0.25, 0.5, 0.75, 0.95])
+            rows.append([one.learned, one.backbone, arm, f"{known.mean():.3f}", f"{known.std():.3f}",
+                         *(f"{q:.3f}" for q in quantiles)])  # fmt: skip
+            numbers.append({
+                "learned": one.learned, "backbone": one.backbone, "arm": arm, "mean": known.mean(),
+                "sd": known.std(), **dict(zip(("q05", "q25", "q50", "q75", "q95"), quantiles, strict=True)),
+            })  # fmt: skip
+    columns = ["learned", "backbone", "arm", "mean", "sd", "5 %", "25 %", "50 %", "75 %", "95 %"]
+    return Table("gate", "Distribution over the test molecules", columns, rows, numbers, words=3)
+
+
+def _picture(gates: list[Gates]) -> Figure:
+    """Of the first backbones and what they learned; all are in the CSV."""
+    panels = {
+        f"{one.backbone}, {one.learned}": {arm: v[np.isfinite(v)] for arm, v in one.values.items()}
+        for one in gates[:4]
+    }
+    return histograms("gate", "Gate of the test molecules.", panels, "0: text    gate    1: graph")
+
+
+def _sizes(gates: list[Gates], kinds: Kinds) -> Figure:
+    """Mean gate by number of atoms, with the middle half of the molecules."""
+    series = []
+    for one in gates[:5]:
+        held = []
+        for size in np.unique(kinds.atoms):
+            values = one.values["both"][kinds.atoms == size]
+            values = values[np.isfinite(values)]
+            if len(values) >= 10:
+                held.append((int(size), values.mean(), *np.quantile(values, [0.25, 0.75])))
+        x, mean, low, high = zip(*held, strict=True) if held else ((),) * 4
+        series.append(Series(f"{one.backbone}, {one.learned}", x, mean, low, high))
+    caption = "Mean gate of graph + text by size (sizes of ten molecules or more; bars: middle half)."
+    return curves("gate_size", caption, {"gate by size": series}, "atoms", "gate")
+
+
+def _fields(gates: list[Gates], kinds: Kinds) -> Table:
+    rows, numbers = [], []
+    for one in gates:
+        values = one.values["both"]
+        for name, present in kinds.fields.items():
+            with_field, without = (values[mask & np.isfinite(values)] for mask in (present, ~present))
+            if min(len(with_field), len(without)) < LEAST:
+                continue
+            rows.append([
+                one.learned, one.backbone, name, f"{len(with_field):,}", f"{with_field.mean():.3f}",
+                f"{len(without):,}", f"{without.mean():.3f}",
+            ])  # fmt: skip
+            numbers.append({
+                "learned": one.learned, "backbone": one.backbone, "field": name, "with": len(with_field),
+                "gate_with": with_field.mean(), "without": len(without), "gate_without": without.mean(),
+            })  # fmt: skip
+    columns = ["learned", "backbone", "field", "molecules with", "gate", "molecules without", "gate"]
+    note = f"Fields that {LEAST} molecules or more have, and as many have not."
+    return Table("gate_fields", "Mean gate by presence of a field", columns, rows, numbers, note, words=3)
+
+
+def _quarters(results: Results, gates: list[Gates]) -> Table:
+    """Error of graph + text, and of graph alone on the same molecules, by quarters of the gate."""
+    rows, numbers = [], []
+    for one in gates:
+        x, y = scores(results.pair(Model(one.backbone, "graph"), Model(one.backbone, "both")))
+        known = np.isfinite(one.values["both"]) & np.isfinite(x) & np.isfinite(y)
+        if not known.any():
+            continue
+        gate = one.values["both"]
+        edges = np.quantile(gate[known], [0.25, 0.5, 0.75])
+        quarter = np.searchsorted(edges, gate)
+        for place, name in enumerate(("lowest", "second", "third", "highest")):
+            own = known & (quarter == place)
+            if own.any():
+                gain = 100 * (1 - y[own].sum() / x[own].sum())
+                rows.append([
+                    one.learned, one.backbone, name, f"{gate[own].mean():.3f}", f"{x[own].mean():.3f}",
+                    f"{y[own].mean():.3f}", percent(gain),
+                ])  # fmt: skip
+                numbers.append({
+                    "learned": one.learned, "backbone": one.backbone, "quarter": place,
+                    "gate": gate[own].mean(),
+                    "graph": x[own].mean(), "both": y[own].mean(), "gain": gain,
+                })  # fmt: skip
+    columns = ["learned", "backbone", "quarter of the gate", "gate", "error, graph", "error, both", "gain, %"]
+    note = "Errors over all targets, each as a share of the MAE of graph alone (1 is the average molecule)."
+    return Table("gate_errors", "Error by quarters of the gate", columns, rows, numbers, note, words=3)

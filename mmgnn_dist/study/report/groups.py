@@ -1,0 +1,127 @@
+"""Section on where text helps and where it hurts: by size, functional group and text coverage of a molecule.
+
+The score of a molecule is its error over all targets, each as a share of the reference's MAE. Intervals are
+those over test molecules, not corrected for the number of groups: a look at where to look.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmgnn_dist.data.prepare.statistics import presence
+from mmgnn_dist.data.shardset.shards import ShardSet
+from mmgnn_dist.errors import UserError
+from mmgnn_dist.study.collect import Model, Results
+from mmgnn_dist.study.compare import scores
+from mmgnn_dist.study.report.figures import Series, forest
+from mmgnn_dist.study.report.gains import AXIS, NAMES
+from mmgnn_dist.study.report.report_elements import Figure, Section, Table, interval, percent
+from mmgnn_dist.study.statistics.bootstrap import paired_gains
+
+LEAST = 30  # molecules of a group that is told
+QUARTERS = (0.25, 0.5, 0.75)
+
+
+@dataclass
+class Kinds:
+    """What the test molecules are.
+
+    Attributes:
+        atoms: [n]. fields: presence of each text field of the recipe, bool [n].
+        groups: functional groups, bool [n] by name. note: why there are none.
+    """
+
+    atoms: np.ndarray
+    fields: dict[str, np.ndarray]
+    groups: dict[str, np.ndarray]
+    note: str = ""
+
+
+def kinds_of(shards: ShardSet, rows: np.ndarray, fields: list[str]) -> Kinds:
+    """Look at the test molecules, given by their global rows [n]."""
+    atoms = np.concatenate([np.diff(shard.ptr) for shard in shards.shards])[rows]
+    batches = [shard.table.to_batches()[0] for shard in shards.shards]
+    known = {name: np.concatenate([presence(batch, name) for batch in batches])[rows] for name in fields}
+    try:
+        groups, note = _groups(shards, rows), ""
+    except UserError as error:
+        groups, note = {}, f"Functional groups are left out: {error}"
+    return Kinds(atoms, known, groups, note)
+
+
+def _groups(shards: ShardSet, rows: np.ndarray) -> dict[str, np.ndarray]:
+    import pyarrow as pa
+
+    from mmgnn_dist.chem.functional_groups import GROUPS, functional_groups
+
+    smiles = shards.column("smiles").combine_chunks().take(pa.array(rows, pa.int64()))
+    found = functional_groups(smiles)
+    return dict(zip(GROUPS, found.T, strict=True))
+
+
+def _bins(kinds: Kinds) -> dict[str, dict[str, np.ndarray]]:
+    """Groups of molecules by what divides them."""
+    out: dict[str, dict[str, np.ndarray]] = {}
+    edges = np.unique(np.quantile(kinds.atoms, QUARTERS).astype(int))
+    place = np.searchsorted(edges, kinds.atoms)
+    sizes = {}
+    for number in range(len(edges) + 1):
+        own = place == number
+        if own.any():
+            low, high = kinds.atoms[own].min(), kinds.atoms[own].max()
+            sizes[f"{low} atoms" if low == high else f"{low} to {high} atoms"] = own
+    out["size"] = sizes
+    count = sum(mask.astype(int) for mask in kinds.fields.values())
+    out["text"] = {f"{number} of {len(kinds.fields)} fields": count == number for number in np.unique(count)}
+    out["field"] = {f"has {name}": mask for name, mask in kinds.fields.items() if (~mask).sum() >= LEAST}
+    out["group"] = kinds.groups
+    return out
+
+
+def groups_section(results: Results, kinds: Kinds) -> Section | None:
+    """Gain over graph alone and over shuffled text in each group."""
+    bins = {
+        (kind, name): mask
+        for kind, named in _bins(kinds).items()
+        for name, mask in named.items()
+        if mask.sum() >= LEAST
+    }
+    backbones = [b for b in results.backbones if {Model(b, "graph"), Model(b, "both")} <= set(results.models)]
+    if not backbones or not bins:
+        return None
+    rows, numbers = [], []
+    found = {}
+    for arm in ("graph", "shuffled"):
+        for backbone in backbones:
+            if Model(backbone, arm) in results.models:
+                x, y = scores(results.pair(Model(backbone, arm), Model(backbone, "both")))
+                masks = np.stack(list(bins.values()), 1)
+                x, y = (np.where(masks, side[:, None], np.nan) for side in (x, y))
+                found[arm, backbone] = paired_gains(x, y, results.folds, repeats=2000, by_fold=False)
+    for place, ((kind, name), mask) in enumerate(bins.items()):
+        for backbone in backbones:
+            shown = [kind, name, backbone, f"{mask.sum():,}"]
+            line = {"kind": kind, "group": name, "backbone": backbone, "molecules": int(mask.sum())}
+            for arm in ("graph", "shuffled"):
+                gains = found.get((arm, backbone))
+                if gains is None:
+                    shown += ["–", "–"]
+                    continue
+                values = [float(vars(gains)[key][place]) for key in ("estimate", "low", "high")]
+                shown += [percent(values[0]), interval(*values[1:])]
+                line |= dict(zip((f"over_{arm}", f"over_{arm}_low", f"over_{arm}_high"), values, strict=True))
+            rows.append(shown)
+            numbers.append(line)
+    columns = ["by", "group", "backbone", "molecules", "over graph, %", "(a)", "over shuffled, %", "(a)"]
+    note = f"Mean gain over all targets, groups of {LEAST} molecules or more; a molecule may be in several."
+    table = Table("groups", "Gains by kind of molecule", columns, rows, numbers, note, words=3)
+    names = [name for _, name in bins]
+    panels: dict[str, list[Series]] = {}
+    for (arm, backbone), gains in found.items():
+        one = Series(backbone, range(len(names)), gains.estimate, gains.low, gains.high)
+        panels.setdefault(f"graph + text over {NAMES[arm]}", []).append(one)
+    caption = "Mean gain of graph + text by kind of molecule, with the interval (a)."
+    items: list[Table | Figure] = [forest("groups", caption, panels, AXIS, names), table]
+    return Section("Where text helps and where it hurts", [kinds.note] if kinds.note else [], items)

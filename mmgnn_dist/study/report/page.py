@@ -1,0 +1,91 @@
+"""The report as one HTML page: no script, no request to a network, figures as inline SVG.
+
+It follows the reader's light or dark mode; on a narrow screen wide tables and figures scroll within
+themselves; on paper it is black on white and tables are not cut.
+"""
+
+from __future__ import annotations
+
+import re
+from html import escape
+
+from mmgnn_dist.study.report.figures import inline
+from mmgnn_dist.study.report.report_elements import Figure, Section, Table
+
+STYLE = """
+:root { color-scheme: light dark; --text: #1b1f24; --page: #ffffff; --soft: #57606a; --line: #d7dce1;
+  --link: #1f5fa8; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e4e8ec; --page: #14181c; --soft: #9aa5b0; --line: #333b43; --link: #7cb8ea; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 1rem; max-width: 74rem; font: 16px/1.5 system-ui, sans-serif;
+  color: var(--text); background: var(--page); }
+h1 { font-size: 1.6rem; margin: 0.5rem 0; }
+h2 { font-size: 1.25rem; margin: 2.5rem 0 0.5rem; padding-top: 0.5rem; border-top: 1px solid var(--line); }
+h3 { font-size: 1rem; margin: 1.5rem 0 0.3rem; }
+p { max-width: 46rem; overflow-wrap: anywhere; }
+a { color: var(--link); }
+nav { columns: 14rem; margin: 1rem 0; }
+nav a { display: block; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; }
+th, td { padding: 0.2rem 0.8rem 0.2rem 0; border-bottom: 1px solid var(--line); text-align: right;
+  white-space: nowrap; }
+th { color: var(--soft); font-weight: 600; }
+th.word, td.word { text-align: left; }
+figure { margin: 1.2rem 0; }
+figcaption, .soft { color: var(--soft); font-size: 0.9rem; max-width: 46rem; overflow-wrap: anywhere; }
+svg { display: block; height: auto; }
+@media print {
+  :root { --text: #000; --page: #fff; --soft: #444; --line: #bbb; }
+  body { font-size: 10pt; max-width: none; padding: 0; }
+  .wide { overflow: visible; } table { font-size: 7.5pt; } th, td { padding-right: 0.4rem; }
+  h2, h3 { break-after: avoid; } table, figure { break-inside: avoid; }
+  svg { max-width: 100%; max-height: 20cm; }
+  nav { display: none; } }
+"""
+
+
+def page(title: str, lead: list[str], sections: list[Section]) -> str:
+    """The whole page."""
+    links = "".join(f'<a href="#s{n}">{escape(s.title)}</a>' for n, s in enumerate(sections))
+    parts = [f"<h1>{escape(title)}</h1>", *(_paragraph(line) for line in lead), f"<nav>{links}</nav>"]
+    for place, section in enumerate(sections):
+        parts.append(f'<h2 id="s{place}">{escape(section.title)}</h2>')
+        parts += [_paragraph(line) for line in section.text]
+        parts += [_table(item) if isinstance(item, Table) else _figure(item) for item in section.items]
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'
+        "<body>\n" + "\n".join(parts) + "\n</body></html>\n"
+    )
+
+
+def _paragraph(text: str, kind: str = "") -> str:
+    shown = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", escape(text))
+    shown = re.sub(r"`(.+?)`", r"<code>\1</code>", shown)
+    return f'<p class="{kind}">{shown}</p>' if kind else f"<p>{shown}</p>"
+
+
+def _table(table: Table) -> str:
+    def cells(tag: str, row: list[str]) -> str:
+        kinds = (' class="word"' if place < table.words else "" for place in range(len(row)))
+        return "".join(f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in zip(kinds, row, strict=True))
+
+    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in table.rows)
+    note = _paragraph(table.note, "soft") if table.note else ""
+    return (
+        f'<h3>{escape(table.title)}</h3><div class="wide"><table><thead><tr>{cells("th", table.columns)}</tr>'
+        f"</thead><tbody>{body}</tbody></table></div>{note}"
+    )
+
+
+def _figure(figure: Figure) -> str:
+    """As wide as it was drawn, so that its text keeps its size; a narrow screen scrolls."""
+    width = re.search(r'viewBox="0 0 ([\d.]+)', figure.svg)
+    assert width is not None
+    pixels = round(float(width.group(1)) * 4 / 3)
+    return (
+        f'<figure><div class="wide"><div style="width:{pixels}px">{inline(figure)}</div></div>'
+        f"<figcaption>{escape(figure.caption)}</figcaption></figure>"
+    )

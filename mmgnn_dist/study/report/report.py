@@ -1,0 +1,135 @@
+"""The report of a study: sections in order, written as HTML, Markdown, CSV and figures.
+
+DIR/report/report.html         self-contained
+DIR/report/report.md           the same, with the figures beside it
+DIR/report/numbers/NAME.csv    every number in full precision
+DIR/report/figures/NAME.svg, NAME.png
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmgnn_dist.data.prepare.statistics import presence
+from mmgnn_dist.data.shardset.shards import ShardSet
+from mmgnn_dist.files import write_text
+from mmgnn_dist.study.collect import Results, collect
+from mmgnn_dist.study.report.ablations import controls_section, fields_section, variants_section
+from mmgnn_dist.study.report.agreement import agreement_section
+from mmgnn_dist.study.report.costs import costs_section
+from mmgnn_dist.study.report.gains import gains_section
+from mmgnn_dist.study.report.gates import gates_section
+from mmgnn_dist.study.report.groups import groups_section, kinds_of
+from mmgnn_dist.study.report.learning_curve import curve_section
+from mmgnn_dist.study.report.page import page
+from mmgnn_dist.study.report.report_elements import Figure, Section, Table
+from mmgnn_dist.study.run_cell import DONE, FAILED, failure
+
+REPORT = "report"
+
+
+@dataclass
+class Written:
+    """What was written, and what it says in a few lines."""
+
+    page: Path
+    markdown: Path
+    numbers: Path
+    figures: Path
+    lines: list[str]
+
+
+def write_report(folder: Path) -> Written:
+    """Report what is done of a study.
+
+    Raises:
+        UserError: no study there, or nothing done.
+    """
+    results = collect(folder)
+    kinds = kinds_of(results.shards, results.rows, list(results.recipe.text.fields))
+    gains, compared = gains_section(results)
+    found = [
+        gains, controls_section(results), fields_section(results), variants_section(results),
+        curve_section(results), groups_section(results, kinds), gates_section(results, kinds),
+        agreement_section(results, compared), costs_section(results),
+    ]  # fmt: skip
+    sections = [section for section in found if section is not None]
+    title, lead = f"Study {results.recipe.name}", _lead(results)
+    place = folder / REPORT
+    if place.is_dir():
+        shutil.rmtree(place)
+    for item in (item for section in sections for item in section.items):
+        if isinstance(item, Table):
+            write_text(place / "numbers" / f"{item.name}.csv", item.csv())
+        else:
+            write_text(place / "figures" / f"{item.name}.svg", item.svg)
+            (place / "figures" / f"{item.name}.png").write_bytes(item.png)
+    write_text(place / "report.md", _markdown(title, lead, sections))
+    write_text(place / "report.html", page(title, lead, sections))
+    return Written(
+        place / "report.html", place / "report.md", place / "numbers", place / "figures",
+        [line.replace("**", "") for line in (*lead[-1:], *gains.text)],
+    )  # fmt: skip
+
+
+def _lead(results: Results) -> list[str]:
+    """What was studied, on which text, and what is missing."""
+    recipe, shards = results.recipe, results.shards
+    assert recipe.study is not None
+    counts = Counter(results.cells.values())
+    sizes = next(iter(results.metrics.values()))["molecules"]
+    lines = [
+        f"{shards.rows:,} molecules of shard set {shards.path.name}, split {recipe.data.split}: "
+        f"{len(set(results.folds))} fold(s) of {sizes['train']:,} training, {sizes['val']:,} validation and "
+        f"{sizes['test']:,} test molecules or nearly so; {len(recipe.study.seeds)} seed(s); "
+        + ("one model for all targets." if recipe.study.targets == "together" else "one for each target.")
+    ]
+    lines += _text(shards, list(recipe.text.fields))
+    lines.append(
+        f"Encoder {recipe.text.encoder}, {recipe.text.mode}; fusion {recipe.model.fusion}; at most "
+        f"{recipe.train.epochs} epochs, batch {recipe.train.batch}."
+    )
+    if counts[DONE] < len(results.cells):
+        lines.append(f"**Not finished**: {counts[DONE]} of {len(results.cells)} runs are done.")
+    for cell, how in results.cells.items():
+        if how == FAILED:
+            lines.append(f"**{cell.name} failed**: {failure(cell.run(results.folder))}")
+    return lines
+
+
+def _text(shards: ShardSet, fields: list[str]) -> list[str]:
+    """Which text there is and who gave it."""
+    batches = [shard.table.to_batches()[0] for shard in shards.shards]
+    coverage = {name: sum(int(presence(batch, name).sum()) for batch in batches) for name in fields}
+    counts = ", ".join(f"{name} {count:,}" for name, count in coverage.items())
+    lines = [f"Text, by molecules that have it: {counts} of {shards.rows:,}."]
+    origin: Counter[str] = Counter()
+    for value in shards.column("field_sources").to_pylist():
+        if value:
+            origin.update(str(source).split(" ")[0] for f, source in json.loads(value).items() if f in fields)
+    if origin:
+        told = ", ".join(f"{name} ({count:,} fields)" for name, count in origin.most_common(6))
+        lines[0] += f" Sources: {told}."
+    if any("rdkit" in name.lower() for name in origin):
+        lines.append("Fields by RDKit are functions of the 2D structure, which the graph has too.")
+    return lines
+
+
+def _markdown(title: str, lead: list[str], sections: list[Section]) -> str:
+    lines = [f"# {title}", ""]
+    for line in lead:
+        lines += [line, ""]
+    for section in sections:
+        lines += [f"## {section.title}", ""]
+        for line in section.text:
+            lines += [line, ""]
+        for item in section.items:
+            if isinstance(item, Figure):
+                lines += [f"![{item.caption}](figures/{item.name}.png)", "", item.caption, ""]
+            else:
+                lines += [f"### {item.title}", "", *item.markdown(), ""]
+    return "\n".join(lines)

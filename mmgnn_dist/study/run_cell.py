@@ -1,0 +1,56 @@
+"""One cell of a study: run it, and if it fails, say so in its run directory instead of stopping others."""
+
+from __future__ import annotations
+
+import gc
+import traceback
+from pathlib import Path
+
+from mmgnn_dist.config import load_recipe
+from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, UserError
+from mmgnn_dist.files import read_json, write_json
+
+FAILURE = "failure.json"
+DONE, FAILED, STOPPED, PART, WAITING = "done", "failed", "stopped", "part", "waiting"
+
+
+def attempt(folder: Path, quiet: bool = True) -> str:
+    """Start or continue the run of a cell; returns `done`, `stopped` (signal, deadline) or `failed`."""
+    from mmgnn_dist.train.run import run
+
+    (folder / FAILURE).unlink(missing_ok=True)
+    try:
+        code = run(folder, quiet=quiet)
+    except UserError as error:
+        return fail(folder, str(error))
+    except Exception as error:
+        last = traceback.format_exception_only(error)[-1].strip()
+        return fail(folder, f"fault: {last}", traceback.format_exc())
+    finally:
+        gc.collect()  # an engine refers to itself: several in one process would add up
+    return {EXIT_DONE: DONE, EXIT_STOPPED: STOPPED}[code]
+
+
+def fail(folder: Path, message: str, trace: str = "") -> str:
+    """Write down why a cell failed."""
+    write_json(folder / FAILURE, {"message": message, "traceback": trace.splitlines()})
+    return FAILED
+
+
+def failure(folder: Path) -> str:
+    """Why a cell failed, in one line; empty if it did not."""
+    path = folder / FAILURE
+    return str(read_json(path)["message"]) if path.is_file() else ""
+
+
+def state(folder: Path) -> str:
+    """What a cell's run directory says of it."""
+    from mmgnn_dist.train.report.results import done
+
+    if not (folder / "recipe.yaml").is_file():
+        return WAITING
+    if done(folder, load_recipe(folder / "recipe.yaml")):
+        return DONE
+    if (folder / FAILURE).is_file():
+        return FAILED
+    return PART if (folder / "journal.jsonl").is_file() else WAITING

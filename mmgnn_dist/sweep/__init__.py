@@ -1,0 +1,1 @@
+"""Sweeps over recipe keys with Ray Tune and Optuna."""

@@ -1,0 +1,81 @@
+"""The trials of a sweep as files: `SWEEP/trials/N/trial.json` beside each trial's run directory.
+
+They are the truth from which a sweep continues: nothing that Ray or Optuna keep in pickles is read again.
+A trial is `open` until its run is `done`, asha `stopped` it, or it `failed` by its own fault.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmgnn_dist.config import Recipe
+from mmgnn_dist.files import read_json, write_json
+from mmgnn_dist.train.tracking.journal import read_journal
+
+TRIALS, ABOUT = "trials", "trial.json"
+
+
+@dataclass
+class Entry:
+    """One trial.
+
+    Attributes:
+        number: from 0 on. values: by dotted key of the recipe. state: open, done, stopped or failed.
+        reason: why it failed. scores: the metric at each validation, from its journal.
+    """
+
+    number: int
+    values: dict[str, Any]
+    state: str = "open"
+    reason: str = ""
+    scores: list[float] = field(default_factory=list)
+
+    @property
+    def best(self) -> float | None:
+        """The lowest score, that of the weights which the trial keeps."""
+        return min(self.scores, default=None)
+
+
+def place(sweep: Path, number: int) -> Path:
+    """The run directory of a trial."""
+    return sweep / TRIALS / f"{number:03d}"
+
+
+def scores(run: Path, metric: str) -> list[float]:
+    """The metric at each validation of a run so far."""
+    lines = (line for line in read_journal(run / "journal.jsonl") if line["kind"] == "validation")
+    return [line[metric] for line in lines if line[metric] is not None]
+
+
+def read_trials(sweep: Path, metric: str) -> list[Entry]:
+    """All trials of a sweep by number."""
+    found = []
+    for path in sorted((sweep / TRIALS).glob(f"*/{ABOUT}")):
+        found.append(Entry(**read_json(path), scores=scores(path.parent, metric)))
+    return found
+
+
+def write_trial(sweep: Path, entry: Entry) -> None:
+    """Write what is known of a trial, but for its scores, which stand in its journal."""
+    about = asdict(entry)
+    del about["scores"]
+    write_json(place(sweep, entry.number) / ABOUT, about)
+
+
+def trial_recipe(recipe: Recipe, entry: Entry, name: str) -> Recipe:
+    """The recipe of a trial: the sweep's with the trial's values, grouped in W&B.
+
+    Raises:
+        ValidationError: if its values do not go together.
+    """
+    assert recipe.sweep
+    found = recipe.changed(entry.values).grouped(recipe.name)
+    threads = found.train.threads or recipe.sweep.cpus
+    return found.model_copy(
+        update={
+            "name": name, "twins": [],
+            "train": found.train.model_copy(update={"threads": threads}),
+        }
+    )  # fmt: skip

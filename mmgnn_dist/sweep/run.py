@@ -1,0 +1,213 @@
+"""`mmgnn sweep RECIPE`: a search by Ray Tune, on this machine or in the allocation around it.
+
+    SWEEP/recipe.yaml   trials/000/ (run directory, trial.json) ...   leaderboard.md   plots/   best.yaml
+
+The same command continues: trials that have ended stand in the ledger (`ledger.py`), the others go on from
+their own checkpoints. Signals stop it in order: all trials save, exit code 3.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from mmgnn_dist.cluster.ray.allocation import ray_around
+from mmgnn_dist.config import Recipe, load_recipe
+from mmgnn_dist.data.prepare.ray_run import ray_here
+from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, UserError, need
+from mmgnn_dist.files import hold
+from mmgnn_dist.progress import Progress
+from mmgnn_dist.signals import stop_flag
+from mmgnn_dist.sweep.ledger import Entry, read_trials
+from mmgnn_dist.train.inputs import Inputs, open_inputs
+from mmgnn_dist.train.optim.schedule import total_steps
+from mmgnn_dist.train.provenance import refuse_changed
+from mmgnn_dist.train.ranks import start_ranks
+from mmgnn_dist.train.session import differences
+from mmgnn_dist.train.textside import open_text
+
+FREE = ("samples", "concurrent", "cpus", "gpus", "ranks", "scheduler", "searcher")  # may change on the way
+ATTEMPTS = 2  # a trial whose ranks die starts again so often
+SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial answers before its first validation
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # it prints a banner whatever it is told
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+
+def check(recipe: Recipe, folder: Path) -> Inputs:
+    """Refuse what cannot work, before anything is started or written; returns the data side of the recipe.
+
+    Raises:
+        UserError: no sweep in the recipe, missing packages, wrong input, a folder of another sweep or data.
+    """
+    if recipe.sweep is None:
+        raise UserError("the recipe has no section sweep: see launch/sweep.yaml")
+    for package in ("ray", "optuna"):
+        if importlib.util.find_spec(package) is None:
+            raise need(package, "sweep")
+    inputs = open_inputs(recipe)
+    names = ["val/score", *(f"val/mae/{name}" for name in inputs.metrics)]
+    if recipe.sweep.metric not in names:
+        raise UserError(f"sweep.metric={recipe.sweep.metric} is not measured: choose of {', '.join(names)}")
+    path = folder / "recipe.yaml"
+    if path.is_file():
+        other = load_recipe(path)
+        if found := differences(_compared(recipe), _compared(other)):
+            raise UserError(f"{folder} holds another sweep ({', '.join(found)} differ): give another --dir")
+    trials = [path.parent for path in sorted(folder.glob("trials/*/recipe.yaml"))]
+    refuse_changed({trial: load_recipe(trial / "recipe.yaml") for trial in trials})
+    return inputs
+
+
+def _validations(inputs: Inputs, quiet: bool) -> int:
+    """How many validations a whole trial has; makes the sidecars of the text, once for all trials."""
+    train = inputs.recipe.train
+    ranks = start_ranks(train.threads)
+    with Progress("sweep", quiet) as progress:
+        per_epoch = inputs.training(open_text(inputs, ranks, progress).tokens, ranks).steps_per_epoch
+    return -(-total_steps(train, per_epoch) // (per_epoch * train.validate_every))
+
+
+def _compared(recipe: Recipe) -> dict[str, Any]:
+    beside: Any = {"track": True, "sweep": set(FREE), "data": {"pubchem"}, "twins": True}
+    return recipe.model_dump(mode="json", exclude=beside)
+
+
+def sweep(recipe: Recipe, folder: Path, quiet: bool) -> int:
+    """Run a sweep to its end, or continue it.
+
+    Returns:
+        Exit code: done, or stopped in order (the same call continues).
+
+    Raises:
+        UserError: as `check`; too few CPUs or GPUs; another process works on it; no trial succeeded.
+    """
+    from mmgnn_dist.sweep.leaderboard import write_leaderboard
+
+    folder = folder.resolve()
+    inputs = check(recipe, folder)
+    assert recipe.sweep
+    try:
+        lock = hold(folder / "lock")
+    except BlockingIOError:
+        raise UserError(f"another process works on {folder}: wait for it, or end it") from None
+    with lock:
+        recipe.save(folder / "recipe.yaml")
+        entries = read_trials(folder, recipe.sweep.metric)
+        if _left(recipe, entries):
+            most = _validations(inputs, quiet)
+            with Progress("sweep", quiet) as progress:
+                _search(recipe, folder, most, progress)
+            entries = read_trials(folder, recipe.sweep.metric)
+        write_leaderboard(recipe, folder, entries)
+    if _left(recipe, entries):
+        return EXIT_STOPPED
+    if all(entry.state == "failed" for entry in entries):
+        raise UserError(f"all {len(entries)} trials failed, the first one: {entries[0].reason}")
+    return EXIT_DONE
+
+
+def _left(recipe: Recipe, entries: list[Entry]) -> int:
+    """Trials that have not ended."""
+    assert recipe.sweep
+    return max(recipe.sweep.samples, len(entries)) - sum(entry.state != "open" for entry in entries)
+
+
+class Stop:
+    """Whether the sweep is to stop; Tune copies what it is given, so the answer lives with the class."""
+
+    signals: list[int] = []  # noqa: RUF012  one sweep a process
+    interrupted = False
+
+    @classmethod
+    def asked(cls) -> bool:
+        """A signal came, or a trial was told to stop by somebody else."""
+        return bool(cls.signals) or cls.interrupted
+
+
+def _search(recipe: Recipe, folder: Path, most: int, progress: Progress) -> None:
+    assert recipe.sweep
+    os.environ.update(SETTINGS)  # read when ray is imported
+    cores = len(os.sched_getaffinity(0))
+    with ray_around(), ray_here(cores) as ray, stop_flag() as signals:
+        _check_room(recipe, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+        from ray import tune
+
+        from mmgnn_dist.sweep.searcher import Search, scheduler
+        from mmgnn_dist.sweep.trial import Trial
+
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+
+        class Stopper(tune.Stopper):
+            """Ends the sweep."""
+
+            def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+                Stop.interrupted |= result.get("ended") == "interrupted"
+                return False
+
+            def stop_all(self) -> bool:
+                return Stop.asked()
+
+        def report(entries: list[Entry]) -> None:
+            _tell(recipe, entries, progress)
+
+        Stop.signals, Stop.interrupted = signals, False
+        search = Search(recipe, folder, report, Stop.asked)
+        settings = recipe.sweep
+        needs = {"CPU": settings.ranks * settings.cpus, "GPU": settings.ranks * settings.gpus}
+        storage = folder / "tune"
+        shutil.rmtree(storage, ignore_errors=True)
+        report(search.entries)
+        tuner = tune.Tuner(
+            tune.with_resources(Trial, tune.PlacementGroupFactory([needs])),
+            tune_config=tune.TuneConfig(
+                search_alg=search, scheduler=scheduler(settings, most, search.entries),
+                num_samples=_left(recipe, search.entries), max_concurrent_trials=settings.concurrent or 0,
+            ),
+            run_config=tune.RunConfig(
+                name="session", storage_path=str(storage), verbose=0, stop=Stopper(),
+                failure_config=tune.FailureConfig(max_failures=ATTEMPTS),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            ),
+        )  # fmt: skip
+        tuner.fit()
+    shutil.rmtree(storage, ignore_errors=True)
+
+
+def _check_room(recipe: Recipe, nodes: list[dict[str, float]]) -> None:
+    """Refuse trials for which no node has room.
+
+    Raises:
+        UserError: with what is wanted and what there is.
+    """
+    assert recipe.sweep
+    settings = recipe.sweep
+    needs = {"CPU": settings.ranks * settings.cpus, "GPU": settings.ranks * settings.gpus}
+    if any(all(node.get(kind, 0) >= count for kind, count in needs.items()) for node in nodes):
+        return
+    most = {kind: max((node.get(kind, 0) for node in nodes), default=0) for kind in needs}
+    short = [kind for kind in needs if needs[kind] > most[kind]] or list(needs)
+    told = ", ".join(f"{needs[kind]:g} {kind}s and a node has {most[kind]:g}" for kind in short)
+    raise UserError(
+        f"a trial needs {told}: lower sweep.ranks, sweep.cpus or sweep.gpus (0 trains on the CPU), or "
+        "ask for more"
+    )
+
+
+def _tell(recipe: Recipe, entries: list[Entry], progress: Progress) -> None:
+    assert recipe.sweep
+    ended = sum(entry.state != "open" for entry in entries)
+    known = [entry for entry in entries if entry.best is not None]
+    note = f"{len(entries) - ended} open"
+    if known:
+        best = min(known, key=lambda entry: entry.best or 0.0)
+        note += f"  best {recipe.sweep.metric} {best.best:.4g} (trial {best.number})"
+    progress(ended, max(recipe.sweep.samples, len(entries)), note)

@@ -1,0 +1,186 @@
+"""What Ray Tune asks for the next trial: Optuna, told of every trial that the ledger knows.
+
+A sweep that continues first hands out the trials that are open, then new ones. Optuna's study lives in
+memory and is made again from the ledger; asha's rungs are filled from it too, so that a trial is compared
+with all that came before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+from pydantic import ValidationError
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+from ray.tune.search import Searcher
+
+from mmgnn_dist.config import Dimension, Recipe, SweepConfig
+from mmgnn_dist.sweep.ledger import Entry, place, read_trials, scores, trial_recipe, write_trial
+from mmgnn_dist.sweep.trial import reason
+
+STARTUP = 4  # of so many trials one is drawn at random before Optuna models anything, 3 at least
+
+
+class Search(Searcher):
+    """Hands out trials and writes the ledger.
+
+    Args:
+        recipe: with its sweep. folder: of the sweep. report: called with all entries after every change.
+        stopping: says whether the whole sweep is being stopped, so that no trial counts as ended.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        report: Callable[[list[Entry]], None],
+        stopping: Callable[[], bool],
+    ) -> None:
+        assert recipe.sweep
+        self.sweep = recipe.sweep
+        super().__init__(metric=self.sweep.metric, mode="min")
+        self._recipe, self._sweep_folder, self._report, self._stopping = recipe, folder, report, stopping
+        self.entries = read_trials(folder, self.sweep.metric)
+        self._open = [entry for entry in self.entries if entry.state == "open"]
+        self._given: dict[str, tuple[Entry, Any]] = {}  # by Tune's id of a trial: ours, Optuna's
+        self._ways = {key: _distribution(way) for key, way in self.sweep.space.items()}
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        seed = self.sweep.seed + len(self.entries)  # a sweep that continues does not draw the same again
+        samplers = optuna.samplers
+        sampler = (
+            samplers.RandomSampler(seed=seed)
+            if self.sweep.searcher == "random"
+            else samplers.TPESampler(seed=seed, n_startup_trials=max(3, self.sweep.samples // STARTUP))
+        )
+        self._study = optuna.create_study(direction="minimize", sampler=sampler)
+        for entry in self.entries:
+            if entry.state != "open":
+                self._study.add_trial(self._known(entry))
+
+    def set_search_properties(self, *args: Any, **kwargs: Any) -> bool:
+        """Accept: everything is known from the recipe."""
+        return True
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """The next trial; one whose values do not go together fails here and another is drawn."""
+        while self._open or len(self.entries) < self.sweep.samples:
+            if self._open:
+                entry = self._open.pop(0)
+                self._study.enqueue_trial(self._parameters(entry.values))
+                asked = self._study.ask(self._ways)
+            else:
+                asked = self._study.ask(self._ways)
+                entry = Entry(len(self.entries), self._values(asked.params))
+                self.entries.append(entry)
+            run = place(self._sweep_folder, entry.number)
+            try:
+                trial_recipe(self._recipe, entry, f"{self._recipe.name}-{entry.number:03d}").save(
+                    run / "recipe.yaml"
+                )
+            except ValidationError as error:
+                said = error.errors()[0]["msg"].removeprefix("Value error, ")
+                self._finish(entry, asked, "failed", said)
+                continue
+            write_trial(self._sweep_folder, entry)
+            self._given[trial_id] = (entry, asked)
+            sweep = self.sweep
+            return {
+                "run": str(run), "metric": sweep.metric, "ranks": sweep.ranks, "cpus": sweep.cpus,
+                "gpus": sweep.gpus,
+            }  # fmt: skip
+        return Searcher.FINISHED
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Note a score."""
+        if self.sweep.metric in result and "ended" not in result:
+            entry, asked = self._given[trial_id]
+            if result["validations"] > len(entry.scores):
+                entry.scores.append(result[self.sweep.metric])
+            asked.report(result[self.sweep.metric], result["validations"])
+            self._report(self.entries)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Note an end; a trial that was interrupted stays open, also one whose worker a stop has ended."""
+        if trial_id not in self._given:
+            return
+        entry, asked = self._given.pop(trial_id)
+        run = place(self._sweep_folder, entry.number)
+        entry.scores = scores(run, self.sweep.metric)
+        ended = (result or {}).get("ended", "stopped")
+        if ended == "failed" or (error and not self._stopping()):
+            self._finish(entry, asked, "failed", reason(run))
+        elif ended == "done":
+            self._finish(entry, asked, "done", "")
+        elif ended == "stopped" and not self._stopping():
+            self._finish(entry, asked, "stopped", "")
+
+    def _finish(self, entry: Entry, asked: Any, state: str, why: str) -> None:
+        entry.state, entry.reason = state, why
+        write_trial(self._sweep_folder, entry)
+        kept = optuna.trial.TrialState
+        if state == "done":
+            self._study.tell(asked, entry.best)
+        else:
+            self._study.tell(asked, state=kept.PRUNED if state == "stopped" else kept.FAIL)
+        self._report(self.entries)
+
+    def _known(self, entry: Entry) -> Any:
+        states = optuna.trial.TrialState
+        kinds = {"done": states.COMPLETE, "stopped": states.PRUNED, "failed": states.FAIL}
+        return optuna.trial.create_trial(
+            params=self._parameters(entry.values), distributions=self._ways, state=kinds[entry.state],
+            value=entry.best if entry.state == "done" else None,
+            intermediate_values=dict(enumerate(entry.scores, 1)),
+        )  # fmt: skip
+
+    def _values(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Optuna's parameters as values of the recipe: it knows choices by their place."""
+        return {k: self._choices(k)[v] if self._choices(k) else v for k, v in parameters.items()}
+
+    def _parameters(self, values: dict[str, Any]) -> dict[str, Any]:
+        return {k: self._choices(k).index(v) if self._choices(k) else v for k, v in values.items()}
+
+    def _choices(self, key: str) -> list[Any]:
+        return self.sweep.space[key].values or []
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is written already."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is read at the start."""
+
+
+def _distribution(way: Dimension) -> Any:
+    if way.kind == "choice":
+        return optuna.distributions.CategoricalDistribution(list(range(len(way.values or []))))
+    kind = optuna.distributions
+    low, high = way.corners
+    if way.kind == "int":
+        return kind.IntDistribution(low, high, log=way.log)
+    return kind.FloatDistribution(low, high, log=way.log)
+
+
+def scheduler(sweep: SweepConfig, most: int, known: list[Entry]) -> Any:
+    """Tune's asha over validations, its rungs filled with the trials that have ended.
+
+    Args:
+        sweep: its settings. most: validations of a whole trial, the last of which ends nothing. known: trials
+            of earlier sessions.
+    """
+    if sweep.scheduler == "none" or most - 1 < sweep.grace:
+        return FIFOScheduler()
+    asha = ASHAScheduler(
+        time_attr="validations", metric=sweep.metric, mode="min", max_t=most - 1, grace_period=sweep.grace,
+        reduction_factor=sweep.reduction, stop_last_trials=False,
+    )  # fmt: skip
+    for entry in known:
+        if entry.state in ("done", "stopped"):
+            trial = SimpleNamespace(trial_id=f"known-{entry.number}")
+            for validation, score in enumerate(entry.scores, 1):
+                asha._brackets[0].on_result(trial, validation, -score)
+    return asha

@@ -1,0 +1,93 @@
+"""A trial of a sweep, as Ray Tune runs it: a run directory, trained by `mmgnn_dist.train.run` and watched.
+
+The ranks are processes of their own under DeepSpeed, as in `mmgnn train`; Tune hears of each validation from
+the journal. Tune keeps no checkpoint of a trial: its run directory continues by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Trainable
+
+from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER
+from mmgnn_dist.sweep.ledger import scores
+
+POLL = 0.3  # seconds between two looks at the journal
+ANSWER = 2.0  # seconds after which Tune hears that there is nothing new, so that it can stop the trial
+LEAVE = 90.0  # seconds that a stopped trial has to save
+LOG = Path("logs") / "trial.log"
+
+
+class Trial(Trainable):
+    """Runs one trial; `config` holds run, metric, ranks, cpus and gpus."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Start the ranks."""
+        self._run, self._metric, self._told = Path(config["run"]), config["metric"], 0
+        environment = {k: v for k, v in os.environ.items() if k != "RAY_AUTH_TOKEN"}
+        environment |= {"OMP_NUM_THREADS": str(config["cpus"]), "OMP_WAIT_POLICY": "PASSIVE"}
+        environment["DS_ACCELERATOR"] = "cuda" if config["gpus"] else "cpu"
+        if not config["gpus"]:
+            environment["CUDA_VISIBLE_DEVICES"] = ""  # Ray hides no GPU from a task that asks for none
+        (self._run / LOG).parent.mkdir(parents=True, exist_ok=True)
+        with open(self._run / LOG, "ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "mmgnn_dist.train.launch", str(self._run), str(config["ranks"])],
+                env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+
+    def step(self) -> dict[str, Any]:
+        """Wait for the next validation or the end.
+
+        Raises:
+            RuntimeError: the ranks died; Tune may start the trial again.
+        """
+        end = time.monotonic() + ANSWER
+        while True:
+            code = self._process.poll()  # before the journal is read: it is complete if they have ended
+            found = scores(self._run, self._metric)
+            if len(found) > self._told:
+                self._told += 1
+                return {self._metric: found[self._told - 1], "validations": self._told}
+            if code is not None:
+                return self._end(code, found)
+            if time.monotonic() > end:
+                return {}
+            time.sleep(POLL)
+
+    def _end(self, code: int, found: list[float]) -> dict[str, Any]:
+        ends = {EXIT_DONE: "done", EXIT_STOPPED: "interrupted", EXIT_USER: "failed"}
+        if code not in ends or (code == EXIT_DONE and not found):
+            raise RuntimeError(f"the ranks of {self._run} left with exit code {code}: see {LOG} there")
+        result = {"done": True, "ended": ends[code], "validations": self._told}
+        return result | ({self._metric: found[-1]} if found else {})
+
+    def cleanup(self) -> None:
+        """Have the ranks save and leave."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(LEAVE)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: the run directory has checkpoints of its own."""
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Nothing: the run continues by itself."""
+
+
+def reason(run: Path) -> str:
+    """Why a trial failed: what a rank of it said last to the user, else the last line of its log."""
+    path = run / LOG
+    said = path.read_text(errors="replace") if path.exists() else ""
+    lines = [line for line in said.splitlines() if line.strip()]
+    told = [line.removeprefix("mmgnn: ") for line in lines if line.startswith("mmgnn: ")]
+    return [*lines, *told][-1] if lines else "it said nothing"

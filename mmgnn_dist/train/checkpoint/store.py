@@ -1,0 +1,163 @@
+"""Checkpoints on disk: complete or absent.
+
+    checkpoints/step_000200/   ds/ (DeepSpeed's files), ema.safetensors, state.json, manifest.json
+
+They are written under another name and renamed when all is there (see `saving.py`); the manifest has sizes,
+SHA-256, world size, recipe, and names the encoder whose frozen weights are not copied. A folder called
+`step_N` is therefore whole. The newest one is used; older ones are pruned only after a newer one stands.
+
+DeepSpeed's files are pickles, and it finds them by patterns, so a checkpoint is loaded only if its folders
+hold what its manifest lists, with these checksums, and all belongs to the user who runs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmgnn_dist.errors import UserError
+from mmgnn_dist.files import read_json, sha256
+from mmgnn_dist.train.checkpoint.reshard import load_universal
+from mmgnn_dist.train.ranks import Ranks
+
+MANIFEST, STATE, EMA = "manifest.json", "state.json", "ema.safetensors"
+TAG = "ds"
+
+
+def folder_of(step: int) -> str:
+    """The name of a checkpoint's folder."""
+    return f"step_{step:06d}"
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step of a checkpoint's folder."""
+    return int(checkpoint.name.removeprefix("step_"))
+
+
+def complete(folder: Path) -> list[Path]:
+    """The complete checkpoints below `folder`, oldest first; copies under other names are not among them."""
+    named = (path for path in Path(folder).glob("step_*") if re.fullmatch(r"step_\d+", path.name))
+    return sorted((path for path in named if (path / MANIFEST).is_file()), key=step_of)
+
+
+def discard(checkpoint: Path) -> None:
+    """Remove a checkpoint; one that is half removed is not called complete.
+
+    What cannot be removed now (NFS keeps files that a process has open) is removed before the next one.
+    """
+    gone = checkpoint.with_name(f".{checkpoint.name}.old")
+    checkpoint.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def newest(folder: Path, moved: Callable[[], None] = lambda: None) -> Path | None:
+    """The newest complete checkpoint whose files are as its manifest says and belong to this user.
+
+    Args:
+        folder: `checkpoints/` of a run. moved: called for every file that is read.
+
+    Raises:
+        UserError: if there are checkpoints and not one of them is whole.
+    """
+    found = complete(folder)
+    for checkpoint in reversed(found):
+        fault = _fault(checkpoint, moved)
+        if fault is None:
+            return checkpoint
+        print(f"{checkpoint} is not used: {fault}", flush=True)
+    if found:
+        raise UserError(f"no checkpoint of {folder} can be used: remove the folder to start again")
+    return None
+
+
+def agreed_newest(folder: Path, ranks: Ranks) -> Path | None:
+    """`newest`, looked for by the first rank alone, the same on all.
+
+    Raises:
+        UserError: on all ranks, as in `newest`.
+    """
+
+    def look(moved: Callable[[], None]) -> tuple[Path | None, str | None]:
+        try:
+            return newest(folder, moved), None
+        except UserError as error:
+            return None, str(error)
+
+    found, fault = ranks.everyone(ranks.by_first("checking the checkpoint", look))[0]
+    if fault:
+        raise UserError(fault)
+    return found
+
+
+def read_manifest(checkpoint: Path) -> dict[str, Any] | None:
+    """The manifest of a checkpoint; None where it is truncated or no manifest."""
+    try:
+        manifest: dict[str, Any] = read_json(checkpoint / MANIFEST)
+        for key in ("files", "world", "encoder"):
+            _ = manifest[key]
+        for expected in manifest["files"].values():
+            _ = expected["bytes"], expected["sha256"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return manifest
+
+
+def _fault(checkpoint: Path, moved: Callable[[], None]) -> str | None:
+    """What is wrong with a checkpoint, if anything."""
+    manifest = read_manifest(checkpoint)
+    if manifest is None:
+        return f"{MANIFEST} is truncated or altered"
+    there = {str(path.relative_to(checkpoint)): path for path in checkpoint.rglob("*")}
+    for name, path in {".": checkpoint, **there}.items():
+        if path.lstat().st_uid != os.getuid():
+            return f"{name} belongs to another user, and pickles of others are not loaded"
+        if path.is_symlink() or not (path.is_dir() or name == MANIFEST or name in manifest["files"]):
+            return f"{name} is not of it: remove it"
+    for name, expected in manifest["files"].items():
+        moved()
+        path = checkpoint / name
+        if not path.is_file():
+            return f"{name} is missing"
+        status = path.stat()
+        if status.st_size != expected["bytes"] or sha256(path) != expected["sha256"]:
+            return f"{name} is truncated or altered"
+    return None
+
+
+def load(
+    checkpoint: Path, engine: Any, ranks: Ranks, encoder: dict[str, Any] | None
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Put a verified checkpoint into the engine, whatever number of ranks wrote it.
+
+    Args:
+        checkpoint: as `newest` gives it. engine: a new DeepSpeed engine.
+        encoder: what names the encoder of this run: its frozen weights do not stand in the checkpoint.
+
+    Returns:
+        The loop's state, and the averaged weights by name.
+
+    Raises:
+        UserError: if the encoder is another one now.
+    """
+    from safetensors.torch import load_file
+
+    manifest = read_json(checkpoint / MANIFEST)
+    if manifest["encoder"] != encoder:
+        raise UserError(
+            f"{checkpoint} was written with the encoder {manifest['encoder']}, which is {encoder} here: give "
+            "the same one, or another --run DIR"
+        )
+    # without sharding every rank has the whole state, and any number of them reads the same file
+    if manifest["world"] != ranks.world and engine.zero_optimization():
+        load_universal(checkpoint, TAG, engine, ranks)
+    else:
+        path, _ = engine.load_checkpoint(str(checkpoint), tag=TAG, load_module_strict=False)
+        if path is None:
+            raise RuntimeError(f"DeepSpeed did not read {checkpoint}")
+    return read_json(checkpoint / STATE), load_file(checkpoint / EMA)

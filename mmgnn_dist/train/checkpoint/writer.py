@@ -1,0 +1,192 @@
+"""Writing checkpoints while training goes on.
+
+At a step boundary every rank copies its part to host memory; a thread of each rank writes the copy. That all
+ranks have written is agreed in the all-reduce that every step has anyway; then the first rank writes the
+manifest, renames the folder and prunes, in its thread too. The next save, and the end of a run, wait for the
+previous one. What goes wrong in a thread is raised on all ranks at the next step boundary.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmgnn_dist.errors import UserError
+from mmgnn_dist.files import read_json, sync_folder, write_json
+from mmgnn_dist.models.zero3 import count
+from mmgnn_dist.train.checkpoint.host_copies import HostCopies, Recorder, Write, save_safetensors, write_files
+from mmgnn_dist.train.checkpoint.store import EMA, MANIFEST, STATE, TAG, complete, discard, folder_of, step_of
+from mmgnn_dist.train.ranks import Ranks
+
+BYTES = 20  # of a parameter: weight, its float32 copy, two moments, average
+SLOW_DISK = 50e6  # bytes per second
+log = logging.getLogger(__name__)
+
+
+class Saver:
+    """Saves the checkpoints of a run; every rank has one and calls it at the same steps.
+
+    Args:
+        folder: `checkpoints/` of the run. engine: the DeepSpeed engine.
+        keep: how many of the newest checkpoints stay, beside the best one.
+        about: goes into the manifest.
+
+    Attributes:
+        seconds: that this rank took to write its part of the last checkpoint; before the first, a guess from
+            the number of parameters.
+    """
+
+    def __init__(self, folder: Path, engine: Any, ranks: Ranks, keep: int, about: dict[str, Any]) -> None:
+        self.folder, self.engine, self.ranks, self.keep, self.about = folder, engine, ranks, keep, about
+        trained = sum(count(p) for p in engine.module.parameters() if p.requires_grad)
+        self.seconds = trained * BYTES / SLOW_DISK
+        self._copies = HostCopies()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._work: Future[None] | None = None  # what the thread does now
+        # the same on all ranks:
+        self._step: int | None = None  # the checkpoint that is under way
+        self._best = -1
+        self._sealed = False  # all ranks have written it, the first one finishes it
+
+    def save(self, ema: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
+        """Copy the checkpoint of `state["step"]` and begin to write it, after the previous one stands.
+
+        Args:
+            ema: averaged weights by name. state: plain values that the loop continues from.
+
+        Raises:
+            UserError: if the previous one could not be written, or there is no place for this one.
+        """
+        self.settle()
+        self._step, self._best, self._sealed = state["step"], state["best_step"], False
+        part = self._part
+        self._agree(self._attempt(self._make_room, part) if self.ranks.first else None)
+        averaged, values = self._copies.take(EMA, ema) if self.ranks.first else {}, dict(state)
+        files = self._record(part)  # waits for all copies from a GPU
+        if self.ranks.first:
+            files[EMA] = lambda path: save_safetensors(averaged, path)
+            files[STATE] = lambda path: write_json(path, values)
+        self._work = self._thread.submit(self._write, part, files)
+
+    def status(self) -> tuple[float, float]:
+        """(1, 0) if this rank has written its part of a checkpoint, (0, 1) if it failed, else (0, 0)."""
+        if self._work is None or not self._work.done():
+            return 0.0, 0.0
+        if self._work.exception():
+            return 0.0, 1.0
+        return float(not self._sealed), 0.0
+
+    def advance(self, written: float, failed: float) -> None:
+        """Go on after a step, with the sums of `status` over all ranks.
+
+        Raises:
+            UserError: on all ranks, if one of them could not write.
+        """
+        if failed:
+            self.settle()
+        elif written == self.ranks.world:
+            self._sealed, self._work = True, None
+            if self.ranks.first:
+                self._work = self._thread.submit(self._finish, self._part)
+
+    def settle(self) -> None:
+        """Wait until the checkpoint under way stands on disk.
+
+        Raises:
+            UserError: on all ranks, if one of them could not write.
+        """
+        if self._step is None:
+            return
+        work, self._work = self._work, None
+        self._agree(self._attempt(work.result) if work else None)
+        if not self._sealed:
+            self._agree(self._attempt(self._finish, self._part) if self.ranks.first else None)
+        self._step = None
+
+    def close(self) -> None:
+        """End the thread, after what it does now."""
+        self._thread.shutdown()
+
+    @property
+    def _part(self) -> Path:
+        assert self._step is not None
+        return self.folder / f".{folder_of(self._step)}.part"
+
+    def _make_room(self, part: Path) -> None:
+        for left in self.folder.glob(".step_*"):
+            shutil.rmtree(left, ignore_errors=left != part)
+        (part / TAG).mkdir(parents=True)
+
+    def _record(self, part: Path) -> dict[str, Write]:
+        """Let DeepSpeed save into copies; returns how to write each of this rank's files."""
+        engine = self.engine
+        own, recorder = engine.checkpoint_engine, Recorder(engine.checkpoint_engine, self._copies, part)
+        engine.checkpoint_engine = recorder
+        engine._copy_recovery_script = lambda path: None  # a script among the data, written by one rank only
+        try:
+            engine.save_checkpoint(str(part), tag=TAG, save_latest=False, exclude_frozen_parameters=True)
+        finally:
+            engine.checkpoint_engine = own
+        if self.ranks.device.type == "cuda":
+            torch.cuda.synchronize()
+        return recorder.files
+
+    def _write(self, part: Path, files: dict[str, Write]) -> None:
+        """This rank's files, and last what they are."""
+        started = time.monotonic()
+        write_json(part / f"rank_{self.ranks.rank}.json", write_files(part, files))
+        self.seconds = time.monotonic() - started
+
+    def _finish(self, part: Path) -> None:
+        """First rank: manifest last, rename, prune."""
+        files: dict[str, Any] = {}
+        for rank in range(self.ranks.world):
+            listing = part / f"rank_{rank}.json"
+            files |= read_json(listing)
+            listing.unlink()
+        sync_folder(part / TAG)
+        write_json(
+            part / MANIFEST, {**self.about, "step": self._step, "world": self.ranks.world, "files": files}
+        )
+        final = part.with_name(part.name.removeprefix(".").removesuffix(".part"))
+        if final.exists():
+            discard(final)  # a folder of this name that could not be used
+        part.rename(final)
+        sync_folder(self.folder)
+        # a later one, from which this run could not continue, does not count as one that is kept
+        up_to_now = [path for path in complete(self.folder) if step_of(path) <= step_of(final)]
+        for old in up_to_now[: -self.keep]:
+            if old.name != folder_of(self._best):
+                discard(old)
+        log.info("checkpoint %s stands", final.name)
+
+    def _attempt(self, action: Callable[..., Any], *arguments: Any) -> str | None:
+        """Do something with files; returns what was wrong with the disk, if anything was."""
+        try:
+            action(*arguments)
+        except OSError as error:
+            return f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
+        return None
+
+    def _agree(self, failure: str | None) -> None:
+        """Raise on all ranks if one of them failed; what was under way is removed."""
+        failures = [text for text in self.ranks.everyone(failure) if text]
+        if not failures:
+            return
+        step, part = self._step, self._part
+        self._step = None
+        if self.ranks.first:
+            shutil.rmtree(part, ignore_errors=True)
+        stands = complete(self.folder)
+        kept = f"{stands[-1].name} is kept" if stands else "there is none before it"
+        raise UserError(
+            f"the checkpoint of step {step} cannot be written ({failures[0]}): {kept}; make room or allow "
+            f"writing in {self.folder}, then the same command continues"
+        )

@@ -1,0 +1,222 @@
+"""From a recipe to its data and statistics: what training, evaluation and the check before share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmgnn_dist.chem.elements import MAX_Z
+from mmgnn_dist.chem.targets import readout_for
+from mmgnn_dist.config import Recipe
+from mmgnn_dist.data.loading.balance import Costs
+from mmgnn_dist.data.loading.context import fit_context
+from mmgnn_dist.data.loading.loader import Loader
+from mmgnn_dist.data.loading.text_input import TextChoice
+from mmgnn_dist.data.shardset.references import REFERENCED, check_labels, fit_references, labels
+from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS, ShardSet
+from mmgnn_dist.data.shardset.splits import load_split, nested, split_sha256
+from mmgnn_dist.data.text.encoder_files import EncoderFiles, resolve_encoder
+from mmgnn_dist.data.text.token_cache import TokenSet
+from mmgnn_dist.errors import UserError, nearest
+from mmgnn_dist.models.balance import predict_costs
+from mmgnn_dist.models.fused import FusedModel, TextSource
+from mmgnn_dist.models.matched import Matched, match_width
+from mmgnn_dist.models.readout import Scaler
+from mmgnn_dist.train.provenance import origin
+from mmgnn_dist.train.ranks import Ranks
+from mmgnn_dist.train.tracking.wandb_sink import check_tracking
+
+EVALUATED = 64  # most molecules that a rank evaluates at a time, without train.micro_batch
+
+
+@dataclass
+class Inputs:
+    """The data side of a recipe.
+
+    Attributes:
+        shards: the opened shard set. split: rows of train, val and test.
+        files: the encoder, None where the modality reads no text.
+        split_sha256: of the stored split, before `data.train_size` takes a part of it; None without one.
+    """
+
+    recipe: Recipe
+    shards: ShardSet
+    split: dict[str, np.ndarray]
+    files: EncoderFiles | None
+    split_sha256: str | None
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What results and checkpoints of these inputs are made from."""
+        assert self.split_sha256 is not None
+        return origin(self.recipe, self.shards, self.split_sha256)
+
+    @property
+    def units(self) -> list[str]:
+        """The unit of each target."""
+        return [self.shards.units[name] for name in self.recipe.targets]
+
+    @property
+    def metrics(self) -> list[str]:
+        """The name of each target with its unit, as metrics carry it: `homo_eV`."""
+        units = [unit.replace("/", "_per_") for unit in self.units]
+        return [f"{name}_{unit}" for name, unit in zip(self.recipe.targets, units, strict=True)]
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kind of each target: extensive, intensive, dipole, r2."""
+        return [self.shards.kinds[name] for name in self.recipe.targets]
+
+    @property
+    def forms(self) -> list[str]:
+        """The read-out of each target: that of its kind, or the one that the recipe asks for."""
+        wanted = self.recipe.model.readout
+        return [
+            readout_for(name, kind, wanted.get(name))
+            for name, kind in zip(self.recipe.targets, self.kinds, strict=True)
+        ]
+
+    def tokens(self, progress: Callable[[int, int, str], None]) -> TokenSet | None:
+        """Token sidecars of the recipe's text, made if they are missing; None where it reads none."""
+        config = self.recipe.text
+        if self.files is None:
+            return None
+        tokens = TokenSet.ensure(
+            self.shards, list(config.fields), self.files, config.field_tokens, progress,
+            config.budgets, config.template, config.sample_synonyms,
+        )  # fmt: skip
+        tokens.check_length()
+        return tokens
+
+    def model(self, text: TextSource | None, autocast: torch.dtype | None) -> FusedModel:
+        """The model of the recipe with its start values; `text` and `autocast` as `FusedModel` takes them."""
+        model = self.recipe.model
+        reads = model.context and model.reads_text
+        context = fit_context(self.shards, self.split["train"]) if reads else None
+        return FusedModel(self.built, self.forms, text, autocast, context)
+
+    @cached_property
+    def matched(self) -> Matched | None:
+        """The widened recipe of modality `width_matched`; None of any other modality."""
+        matches = self.recipe.model.modality == "width_matched"
+        return match_width(self.recipe, self.forms) if matches else None
+
+    @property
+    def built(self) -> Recipe:
+        """The recipe that the model is built from: as wide as it is to be."""
+        return self.matched.recipe if self.matched else self.recipe
+
+    def training(self, tokens: TokenSet | None, ranks: Ranks) -> Loader:
+        """Shuffled global batches of the training part, this rank's share of each."""
+        train = self.recipe.train
+        cut = ranks.world > 1 or train.micro_batch  # else there is nothing to balance
+        return self._loader(
+            self.split["train"],
+            tokens,
+            ranks,
+            batch=train.batch,
+            micro=train.micro_batch,
+            choice=TextChoice.of(self.recipe.text, train.seed, training=True),
+            costs=self.costs if cut else None,
+        )
+
+    def ordered(self, part: str, tokens: TokenSet | None, ranks: Ranks) -> Loader:
+        """A part in order, each molecule on one rank; the batches are the same for any number of ranks."""
+        train = self.recipe.train
+        choice = TextChoice.of(self.recipe.text, train.seed, training=False)
+        batch = train.micro_batch or min(train.batch, EVALUATED)
+        cut = train.zero_stage == 3  # weights are gathered pass by pass, by all ranks together
+        return self._loader(
+            self.split[part], tokens, ranks, batch=batch, shuffle=False, choice=choice, fill=cut
+        )
+
+    @cached_property
+    def costs(self) -> Costs:
+        """What the molecules cost in training."""
+        return predict_costs(self.built, self.files, self.shards, self.split["train"])
+
+    def _loader(self, rows: np.ndarray, tokens: TokenSet | None, ranks: Ranks, **options: Any) -> Loader:
+        recipe = self.recipe
+        fields = list(recipe.text.fields) if tokens else None
+        return Loader(
+            self.shards, rows, list(recipe.targets), tokens, fields, seed=recipe.train.seed, rank=ranks.rank,
+            world=ranks.world, **options,
+        )  # fmt: skip
+
+
+def open_inputs(recipe: Recipe, verify: bool = True, whole: bool = False) -> Inputs:
+    """Open and check everything that a recipe names, before any expensive work.
+
+    Args:
+        recipe: the recipe. verify: check the checksums of all shards.
+        whole: take all molecules as the test part, and no split.
+
+    Raises:
+        UserError: for a missing or damaged shard set, split or encoder, for an unknown target, one without
+            labels to learn from, or one with a read-out that makes no sense for it, and for physical context
+            of a shard set that has none.
+    """
+    if recipe.data.shards is None:
+        raise UserError("the recipe names no shard set: give data.shards=DIR (made by 'mmgnn data prepare')")
+    shards = ShardSet.open(recipe.data.shards, verify=verify)
+    for name in recipe.targets:
+        if name not in shards.targets:
+            allowed = ", ".join(shards.targets)
+            raise UserError(
+                f"unknown target '{name}'{nearest(name, shards.targets)}: {recipe.data.shards} has {allowed}"
+            )
+    if whole:
+        split, digest = {"test": np.arange(shards.rows)}, None
+    else:
+        split = load_split(shards, recipe.data.split, recipe.data.fold)
+        digest = split_sha256(split)
+        if recipe.data.train_size is not None:
+            split["train"] = nested(shards, split["train"], recipe.data.train_size)
+    if not whole and len(split["train"]) < recipe.train.batch:
+        raise UserError(
+            f"train.batch={recipe.train.batch} is larger than the {len(split['train'])} training molecules "
+            f"of {recipe.data.shards}: lower it, or use another split"
+        )
+    if not whole:
+        check_labels(shards, split["train"], recipe.targets)
+        if np.isnan(labels(shards, split["val"], recipe.targets)).all():
+            raise UserError(
+                f"no molecule of the validation part of {recipe.data.shards} has a label of "
+                f"{', '.join(recipe.targets)}: take another split"
+            )
+    if recipe.model.context and not any(shards.manifest["coverage"][name] for name in CONTEXT_FIELDS):
+        raise UserError(
+            f"model.context=true, but no molecule of {recipe.data.shards} has one of "
+            f"{', '.join(CONTEXT_FIELDS)}: join them with 'mmgnn data prepare --text', or set it to false"
+        )
+    reads = not {recipe.model.modality, *recipe.twins}.isdisjoint(("text", "both"))
+    text = recipe.text
+    files = resolve_encoder(text.encoder, text.revision, text.random) if reads else None
+    if files is not None:
+        files.check_pooling(recipe.text.pooling)
+    check_tracking(recipe)
+    inputs = Inputs(recipe, shards, split, files, digest)
+    _ = inputs.forms  # refuses read-outs without physical sense
+    return inputs
+
+
+def fit_scaler(inputs: Inputs) -> Scaler:
+    """Fit scale and references on the training part: a target has references or a mean, a raw one neither."""
+    if inputs.recipe.train.scaling == "raw":
+        count = len(inputs.recipe.targets)
+        nothing = torch.zeros(MAX_Z + 1, count, dtype=torch.float64)
+        one = torch.ones(count, dtype=torch.float64)
+        return Scaler(std=one, mean=torch.zeros_like(one), reference=nothing, extent=nothing.clone())
+    references = fit_references(inputs.shards, inputs.split["train"], inputs.recipe.targets)
+    referenced = np.array([kind in REFERENCED for kind in inputs.kinds])
+    return Scaler(
+        std=torch.from_numpy(references.std),
+        mean=torch.from_numpy(np.where(referenced, 0.0, references.mean)),
+        reference=torch.from_numpy(np.ascontiguousarray(references.atom_ref.T)),
+        extent=torch.from_numpy(np.ascontiguousarray(references.extent_ref.T)),
+    )

@@ -1,0 +1,67 @@
+"""Exponential moving average of the trainable weights, kept in float32 beside them.
+
+Averages of weights are what is validated, exported and tested; training goes on with the weights
+themselves. Under ZeRO stage 3 each rank averages the part of the weights that it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from mmgnn_dist.models.zero3 import held, part_of, released, wholes
+
+
+class Average:
+    """Averaged weights by parameter name.
+
+    Args:
+        model: its trainable parameters are averaged; the average starts from them.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self._parameters = dict(named)
+        self._weights: dict[str, Tensor] = {name: held(p).clone().float() for name, p in named}
+
+    @torch.no_grad()
+    def update(self, decay: float) -> None:
+        """Move towards the weights by (1 - decay)."""
+        live = [held(p) for p in self._parameters.values()]
+        torch._foreach_lerp_(list(self._weights.values()), live, 1.0 - decay)
+
+    def whole(self, keep: bool = True) -> dict[str, Tensor]:
+        """All averaged weights, in host memory if they are shared out; all ranks have to take part.
+
+        Args:
+            keep: whether this rank wants them; if not, it only gives its parts.
+        """
+        if not any(hasattr(p, "ds_tensor") for p in self._parameters.values()):
+            return self._weights
+        with self.applied():
+            whole = wholes(self._parameters.items())
+            return {name: value.cpu().clone() for name, value in whole if keep}
+
+    def restore(self, weights: dict[str, Tensor]) -> None:
+        """Take averaged weights, each of them whole, from a checkpoint."""
+        for name, value in self._weights.items():
+            value.copy_(part_of(self._parameters[name], weights[name]))
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Let the model have the averaged weights inside the block, and keep them if it fails.
+
+        A rank that alone has failed must not wait for the others to put parts together.
+        """
+        live = [held(p).clone() for p in self._parameters.values()]
+        self._copy(list(self._weights.values()))
+        yield
+        self._copy(live)
+
+    @torch.no_grad()
+    def _copy(self, values: list[Tensor]) -> None:
+        torch._foreach_copy_([held(p) for p in self._parameters.values()], values)
+        released(self._parameters.values())

@@ -1,0 +1,74 @@
+"""What a run was made from: its recipe, the content of its shards, and its split, each by SHA-256.
+
+Checkpoints and results carry these (`origin`), and whoever continues, evaluates or reports runs has them
+compared with what there is now (`refuse_changed`): a split that is drawn anew under the same name would let a
+run test molecules that it has learned from. Files of earlier versions lack them and are taken as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmgnn_dist.config import Recipe
+from mmgnn_dist.data.shardset.shards import ShardSet
+from mmgnn_dist.data.shardset.splits import load_split, split_sha256
+from mmgnn_dist.errors import UserError
+from mmgnn_dist.files import read_json
+from mmgnn_dist.train.checkpoint import store as checkpoint
+
+METRICS = "metrics.json"
+Data = tuple[Path | None, str, int]  # shard set, split and fold
+
+
+def origin(recipe: Recipe, shards: ShardSet, split: str) -> dict[str, str]:
+    """What identifies the sources of a run; `split` is its `split_sha256`."""
+    return {"recipe": recipe.fingerprint(), "shards_sha256": shards.sha256, "split_sha256": split}
+
+
+def refuse_changed(runs: Mapping[Path, Recipe]) -> None:
+    """See that the checkpoints and results of runs were made from what their recipes name now.
+
+    Args:
+        runs: recipe of each run directory, which need not be there.
+
+    Raises:
+        UserError: recipe, shards or split of a run are others now, or its data cannot be read.
+    """
+    known: dict[Data, tuple[ShardSet, str]] = {}
+    for run, recipe in runs.items():
+        name = f"split '{recipe.data.split}' (fold {recipe.data.fold}) of {recipe.data.shards}"
+        words = {
+            "recipe": "recipe", "shards_sha256": f"content of {recipe.data.shards}", "split_sha256": name,
+        }  # fmt: skip
+        for path, then in _records(run):
+            if "split_sha256" not in then:
+                continue
+            now = origin(recipe, *_data(recipe, known))
+            if changed := [word for key, word in words.items() if then[key] != now[key]]:
+                raise UserError(
+                    f"{path} was made with another {' and another '.join(changed)}: molecules that it has "
+                    "learned from might be tested; put the old one back, or train anew in another directory "
+                    "(--run DIR, for a study or sweep --dir DIR)"
+                )
+
+
+def _data(recipe: Recipe, known: dict[Data, tuple[ShardSet, str]]) -> tuple[ShardSet, str]:
+    """The shard set of a recipe and the SHA-256 of its split, read once."""
+    data = recipe.data
+    key = data.shards, data.split, data.fold
+    if key not in known:
+        assert data.shards is not None
+        shards = ShardSet.open(data.shards, verify=False)
+        known[key] = shards, split_sha256(load_split(shards, data.split, data.fold))
+    return known[key]
+
+
+def _records(run: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """What results and checkpoints of a run say of themselves; damaged manifests are of no use to anyone."""
+    if (run / METRICS).is_file():
+        yield run / METRICS, read_json(run / METRICS)
+    for folder in checkpoint.complete(run / "checkpoints"):
+        if (manifest := checkpoint.read_manifest(folder)) is not None:
+            yield folder, manifest

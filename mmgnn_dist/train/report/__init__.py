@@ -1,0 +1,1 @@
+"""Tables, pictures and test results of a run."""

@@ -1,0 +1,79 @@
+"""Results of a run: predictions of the test part, metrics, and what simple baselines reach on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmgnn_dist.config import Recipe, load_recipe
+from mmgnn_dist.data.shardset.references import baselines
+from mmgnn_dist.files import read_json, write_json
+from mmgnn_dist.train.evaluate import Predictions, mean_absolute_error, named_errors
+from mmgnn_dist.train.inputs import Inputs
+from mmgnn_dist.train.provenance import METRICS
+from mmgnn_dist.train.report.plots import draw_learning, draw_run
+from mmgnn_dist.train.tracking.journal import read_journal
+
+PREDICTIONS, VECTORS = "predictions.parquet", "vectors.safetensors"
+MOST_VECTORS = 2000  # enough to compare representations, and 2 MB a run
+
+
+def baseline_errors(inputs: Inputs, rows: np.ndarray, true: np.ndarray) -> dict[str, float | None]:
+    """MAE of the mean predictor and of the linear fit on composition, fitted on the training part.
+
+    Args:
+        inputs: shard set, split and targets. rows: global rows [n]. true: targets in units [n, T].
+
+    Returns:
+        By name, `mean/mae/homo_eV` and `composition/mae/homo_eV`.
+    """
+    errors: dict[str, float | None] = {}
+    for name, values in baselines(inputs.shards, inputs.split["train"], rows, inputs.recipe.targets).items():
+        errors |= named_errors(name, inputs.metrics, mean_absolute_error(true, values))
+    return errors
+
+
+def write_results(folder: Path, inputs: Inputs, found: Predictions, facts: dict[str, Any]) -> None:
+    """Write predictions, pictures and, last, the metrics; `facts` go in beside them."""
+    recipe = inputs.recipe
+    found.save(folder / PREDICTIONS, inputs.shards.ids(found.rows), recipe.targets)
+    if recipe.train.save_vectors:
+        found.save_vectors(folder / VECTORS, MOST_VECTORS)
+    draw_run(folder, recipe.targets, inputs.units)
+    write_json(
+        folder / METRICS,
+        {
+            **inputs.origin,
+            "modality": recipe.model.modality,
+            **facts,
+            "units": dict(zip(recipe.targets, inputs.units, strict=True)),
+            "molecules": {part: len(rows) for part, rows in inputs.split.items()},
+            "metrics": named_errors("test", inputs.metrics, found.mae()),
+            "baselines": baseline_errors(inputs, found.rows, found.true),
+        },
+    )
+    draw_curves(folder, [])
+
+
+def done(folder: Path, recipe: Recipe) -> bool:
+    """Whether a run is complete: results stand, and they are this recipe's."""
+    path = folder / METRICS
+    return path.is_file() and read_json(path)["recipe"] == recipe.fingerprint()
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """The metrics of a finished run, with its recipe's name and targets."""
+    recipe = load_recipe(folder / "recipe.yaml")
+    return {"name": recipe.name, "targets": recipe.targets, **read_json(folder / METRICS)}
+
+
+def draw_curves(folder: Path, twins: list[Path]) -> None:
+    """Draw the learning curves of a finished run and its twins into its `plots/`."""
+    results = [read_results(run) for run in (folder, *twins)]
+    journals = [read_journal(run / "journal.jsonl") for run in (folder, *twins)]
+    runs = {result["modality"]: journal for result, journal in zip(results, journals, strict=True)}
+    names = [metric.removeprefix("test/mae/") for metric in results[0]["metrics"]]
+    titles = [f"{target} ({unit})" for target, unit in results[0]["units"].items()]
+    draw_learning(folder / "plots" / "learning_curve.png", runs, dict(zip(names, titles, strict=True)))

@@ -1,0 +1,106 @@
+"""The table of a run: the error of each target beside simple baselines and the run's twins."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from mmgnn_dist.files import write_text
+from mmgnn_dist.train.report.plots import TITLES, share
+from mmgnn_dist.train.report.results import read_results
+
+
+def compare(run: Path, twins: list[Path]) -> list[dict[str, Any]]:
+    """One row a target: unit, MAE of the baselines, of each run, and the run against the better baseline."""
+    results = [read_results(folder) for folder in (*twins, run)]
+    own = results[-1]
+    rows = []
+    for (target, unit), name in zip(own["units"].items(), own["metrics"], strict=True):
+        metric = name.removeprefix("test/mae/")
+        mean, linear = (_number(own["baselines"][f"{kind}/mae/{metric}"]) for kind in ("mean", "composition"))
+        row: dict[str, Any] = {"target": target, "unit": unit, "mean": mean, "composition": linear}
+        for result in results:
+            row[result["modality"]] = _number(result["metrics"][name])
+        row["of_baseline"] = share(row[own["modality"]], min(mean, linear))
+        if twins:
+            twin = row[results[0]["modality"]]
+            row["gain_percent"] = 100.0 * share(twin - row[own["modality"]], twin)
+        rows.append(row)
+    return rows
+
+
+def _number(value: float | None) -> float:
+    """A metric, NaN where no test molecule has a label."""
+    return math.nan if value is None else value
+
+
+def _columns(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Key and heading of each column."""
+    columns = [("target", "target"), ("unit", "unit"), ("mean", "mean"), ("composition", "linear fit")]
+    columns += [(key, title) for key, title in TITLES.items() if key in rows[0]]
+    columns.append(("of_baseline", "of best"))
+    if "gain_percent" in rows[0]:
+        columns.append(("gain_percent", "gain"))
+    return columns
+
+
+def legend(run: Path, twins: list[Path]) -> str:
+    """What the columns mean, in one paragraph."""
+    results = [read_results(folder) for folder in (run, *twins)]
+    titles = [TITLES[result["modality"]] for result in results]
+    own = titles[0]
+    text = (
+        "mean, linear fit: the training part's mean, and a linear fit on atom counts. "
+        f"of best: {own} as a share of the better of the two."
+    )
+    if twins:
+        text += f" gain: how much lower the error of {own} is than that of {titles[1]}, one run each."
+        sizes = ", ".join(f"{t} {r['parameters']:,}" for t, r in zip(titles, results, strict=True))
+        text += f" Trainable parameters: {sizes}."
+    return text
+
+
+def _cell(key: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if math.isnan(value):
+        return "–"
+    if key == "of_baseline":
+        return f"{100 * value:.0f} %"
+    return f"{value:+.1f} %" if key == "gain_percent" else f"{value:.4g}"
+
+
+def print_table(rows: list[dict[str, Any]], title: str, note: str) -> None:
+    """Show the table on the terminal."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    columns = _columns(rows)
+    for key, heading in columns:
+        table.add_column(heading, justify="left" if key in ("target", "unit") else "right")
+    for row in rows:
+        table.add_row(*(_cell(key, row[key]) for key, _ in columns))
+    console = Console()
+    console.print(table)
+    console.print(note, highlight=False)
+
+
+def write_report(run: Path, rows: list[dict[str, Any]], title: str, note: str) -> Path:
+    """Write the table and the pictures as Markdown into the run directory."""
+    columns = _columns(rows)
+    lines = [f"# {run.name}", "", title, "", "| " + " | ".join(heading for _, heading in columns) + " |"]
+    lines.append("|" + "---|" * len(columns))
+    lines += ["| " + " | ".join(_cell(key, row[key]) for key, _ in columns) + " |" for row in rows]
+    pictures = sorted((run / "plots").glob("*.png"))
+    lines += [
+        "",
+        note,
+        "",
+        *(f"![{path.stem.replace('_', ' ')}](plots/{path.name})" for path in pictures),
+        "",
+    ]
+    write_text(run / "report.md", "\n".join(lines))
+    return run / "report.md"

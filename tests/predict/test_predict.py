@@ -1,0 +1,144 @@
+"""Predictions for files of molecules, through the command line."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from command_line import mmgnn, write_recipe
+
+import mmgnn_dist.sample
+from mmgnn_dist.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def run(sample_shards, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("predict")
+    mmgnn("train", write_recipe(folder, sample_shards.path), "--run", folder / "run")
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def molecules(run, tmp_path_factory):
+    """The test molecules of the run as a file without any target, one of them damaged."""
+    path = tmp_path_factory.mktemp("molecules") / "mine.parquet"
+    (bundled,) = mmgnn_dist.sample.__path__
+    table = pq.read_table(f"{bundled}/molecules.parquet")
+    known = pq.read_table(run / "predictions.parquet")["id"].to_pylist()
+    rows = [row for row, name in enumerate(table["id"].to_pylist()) if name in set(known)]
+    keep = ["id", "atomic_numbers", "positions", "iupac_name"]
+    table = table.select(keep).take(rows)
+    positions = table["positions"].to_pylist()
+    positions[3] = [float("nan")] * len(positions[3])
+    field = table.schema.field("positions")
+    table = table.set_column(keep.index("positions"), field, pa.array(positions, field.type))
+    pq.write_table(table, path)
+    return path, table["id"][3].as_py()
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_predictions_are_those_of_the_test_part(run, molecules, tmp_path, capsys, ray_once, suffix):
+    """The exported folder alone, on molecules without labels, says what the run said of them."""
+    source, bad = molecules
+    out = tmp_path / f"new{suffix}"
+    assert main(["export", str(run), str(tmp_path / "model")]) == 0
+    capsys.readouterr()
+    assert main(["predict", str(tmp_path / "model"), str(source), "-o", str(out), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    found = pq.read_table(out) if suffix == ".parquet" else pyarrow.csv.read_csv(out)
+    expected = pq.read_table(run / "predictions.parquet")
+    assert told["in"] == len(expected) and told["kept"] == len(found) == len(expected) - 1
+    assert told["set_aside"] == 1 and told["units"] == {"homo": "eV", "gap": "eV", "energy": "eV"}
+    assert pq.read_table(told["aside"])["id"].to_pylist() == [bad]
+    order = {name: row for row, name in enumerate(expected["id"].to_pylist())}
+    rows = [order[name] for name in found["id"].to_pylist()]
+    for target in ("homo", "gap", "energy"):
+        np.testing.assert_allclose(
+            found[target].to_numpy(), expected[f"{target}_pred"].to_numpy()[rows], rtol=1e-5
+        )
+    np.testing.assert_allclose(found["gate"].to_numpy(), expected["gap_gate"].to_numpy()[rows], rtol=1e-5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", out.name, "new.set_aside.parquet"]
+
+
+def test_elements_that_the_model_has_not_seen_are_set_aside(run, tmp_path, capsys, ray_once):
+    """HBr and HI are not of a model of H, C, N, O and F; ammonia is."""
+    table = {
+        "id": ["HBr", "HI", "NH3", "UF"],
+        "atomic_numbers": [[1, 35], [1, 53], [7, 1, 1, 1], [92, 9]],
+        "positions": [[0.0, 0, 0, 0, 0, 1.4]] * 2
+        + [[0.0, 0, 0.1, 0, 0.94, -0.28, 0.81, -0.47, -0.28, -0.81, -0.47, -0.28], [0.0, 0, 0, 0, 0, 2.0]],
+    }
+    pq.write_table(pa.table(table), tmp_path / "new.parquet")
+    words = ["predict", str(run), str(tmp_path / "new.parquet"), "-o", str(tmp_path / "deep/er/out.csv")]
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["kept"], told["reasons"]) == (1, {"element not trained on": 3})
+    assert "elements that the model was trained on: H, C, N, O, F" in told["notes"]
+    assert pyarrow.csv.read_csv(told["out"])["id"].to_pylist() == ["NH3"]
+    aside = pq.read_table(told["aside"]).to_pylist()
+    assert [(row["id"], row["row"]) for row in aside] == [("HBr", 0), ("HI", 1), ("UF", 3)]
+    assert "Br" in aside[0]["detail"]
+
+
+def test_an_evaluation_tells_of_elements_that_the_model_has_not_seen(run, tmp_path, capsys, ray_once):
+    table = {
+        "atomic_numbers": [[1, 35], [1, 9], [1, 53]],
+        "positions": [[0.0, 0, 0, 0, 0, 1.4], [0.0, 0, 0, 0, 0, 0.9], [0.0, 0, 0, 0, 0, 1.6]],
+        **{name: [1.0, 2.0, 3.0] for name in ("homo", "gap", "energy")},
+    }
+    pq.write_table(pa.table(table), tmp_path / "new.parquet")
+    units = [f"data.units.{name}=eV" for name in ("homo", "gap", "energy")]
+    assert (
+        main(["data", "prepare", str(tmp_path / "new.parquet"), "--to", str(tmp_path / "set"), *units]) == 0
+    )
+    assert main(["evaluate", str(run), "--data", str(tmp_path / "set")]) == 0
+    assert "2 of 3 molecules have Br, I, which the training part has not" in capsys.readouterr().err
+
+
+def test_labels_are_not_needed_and_text_is_that_of_training(run, tmp_path, capsys, ray_once):
+    """Units of columns that a file lacks are no matter; one molecule suffices; absent text is told."""
+    made = tmp_path / "model"
+    assert main(["export", str(run), str(made)]) == 0
+    text = (made / "recipe.yaml").read_text().replace("units: {}", "units: {gap: eV, energy: Hartree}")
+    assert "gap: eV" in text
+    (made / "recipe.yaml").write_text(text)
+    about = json.loads((made / "export" / "model.json").read_text())
+    assert about["learned_from"]["elements"] == ["H", "C", "N", "O", "F"]
+    assert about["learned_from"]["providers"] == ["table", "file"]
+    assert 0.8 < about["learned_from"]["coverage"]["iupac_name"] < 0.95
+    (tmp_path / "one.xyz").write_text("3\n\nO 0 0 0.118\nH 0 0.755 -0.471\nH 0 -0.755 -0.471\n")
+    words = ["predict", str(made), str(tmp_path / "one.xyz"), "-o", str(tmp_path / "out.csv"), "--json"]
+    capsys.readouterr()
+    assert main(words) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["kept"] == 1 and len(told["notes"]) == 1
+    assert told["notes"][0].startswith("molecules with text: iupac_name 0% (88% in training)")
+    about["learned_from"]["providers"] = ["rdkit"]
+    (made / "export" / "model.json").write_text(json.dumps(about))
+    table = str(tmp_path / "text.parquet")
+    pq.write_table(pa.table({"id": ["one"], "iupac_name": ["oxidane"]}), table)
+    assert main([*words, "--text", table]) == 2
+    assert "data.providers=['rdkit'] has no 'table'" in capsys.readouterr().err
+    assert main([*words, "--text", table, "--set", "data.providers=[table]"]) == 0
+    assert json.loads(capsys.readouterr().out)["notes"] == []
+
+
+def test_wrong_input_is_one_line(run, molecules, tmp_path, capsys):
+    source = str(molecules[0])
+    for words, says in (
+        (["predict", str(tmp_path), source, "-o", "x.csv"], "no trained model at"),
+        (["predict", str(run), source, "-o", "x.xlsx"], "written as .parquet or .csv"),
+        (["predict", str(run), "none.sdf", "-o", str(tmp_path / "a/b/x.csv"), "--json"], "no file none.sdf"),
+        (["predict", str(run), source, "-o", f"{source}/x.csv"], "x.csv cannot be written"),
+        (["predict", str(run), "none.sdf", "-o", str(tmp_path / "x.csv"), "--json"], "no file none.sdf"),
+        (["export", str(tmp_path), str(tmp_path / "to")], "no trained model at"),
+        (["export", str(run), str(run)], "is not empty"),
+    ):
+        assert main(words) == 2
+        error = capsys.readouterr().err.strip()
+        assert says in error and "\n" not in error
+    assert not list(tmp_path.iterdir())

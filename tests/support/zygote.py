@@ -1,0 +1,72 @@
+"""A process that has imported all libraries and forks itself for every command line that a test asks for.
+
+Three quarters of a small training run are imports. Each forked process is one of its own (session, signals,
+exit code, output file) and has run nothing before. Requests and answers are lines of JSON.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import traceback
+from typing import Any
+
+from mmgnn_dist.process import leave
+
+LIBRARIES = (
+    "torch", "torch._dynamo", "torch_geometric", "deepspeed", "deepspeed.runtime.zero.stage_1_and_2",
+    "deepspeed.runtime.zero.muon.original_muon", "transformers.models.auto.modeling_auto", "peft",
+    "transformers.models.bert.modeling_bert", "transformers.models.auto.tokenization_auto",
+    "safetensors.torch", "matplotlib.pyplot", "pyarrow.parquet", "rich.progress", "mmgnn_dist.cli",
+    "mmgnn_dist.train.session", "mmgnn_dist.models.backbones.schnet", "mmgnn_dist.train.report.plots",
+)  # fmt: skip
+
+
+def child(request: dict[str, Any]) -> None:
+    """Be the asked process: never returns."""
+    code = 1
+    try:
+        os.setsid()
+        for stream, name in enumerate(request["out"], 1):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT, 0o644), stream)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.chdir(request["folder"])
+        os.environ.clear()
+        os.environ.update(request["environment"])
+        module = importlib.import_module(request["module"])
+        sys.argv = ["mmgnn", *request["words"]]
+        code = module.main()
+    except SystemExit as left:
+        code = left.code if isinstance(left.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        leave(code)
+
+
+def serve() -> None:
+    """Answer requests until the tests end."""
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "wait" in request:
+            pid, status = os.waitpid(request["wait"], os.WNOHANG)
+            answer = os.waitstatus_to_exitcode(status) if pid else None
+        else:
+            answer = os.fork() or child(request)
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    import torch
+
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+    answers = os.dup(1)
+    os.dup2(2, 1)  # what libraries print while they are imported is no answer
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    os.dup2(answers, 1)
+    serve()

@@ -1,0 +1,60 @@
+"""A checkpoint continues in any number of ranks: weights, moments, steps and average stay what they are."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from command_line import start_all
+
+from mmgnn_dist.train.checkpoint import store as checkpoint
+
+
+def segment(folder, stage: int, world: int) -> dict[str, torch.Tensor]:
+    """Let `world` ranks go on for three steps; returns the state that they ended with."""
+    ranks = start_all("world_worker", world, folder, stage)
+    assert {rank.wait() for rank in ranks} == {0}, "\n".join(rank.output() for rank in ranks)
+    return torch.load(folder / "trained.pt")
+
+
+def steps_of(state) -> set[float]:
+    return {float(value) for name, value in state.items() if name.startswith("step/")}
+
+
+def assert_equal(a, b):
+    """Every rank of sharding counts its own steps, so only their values can be compared."""
+    assert steps_of(a) == steps_of(b)
+    named = [name for name in a if not name.startswith("step/")]
+    assert named and set(named) == {name for name in b if not name.startswith("step/")}
+    for name in named:
+        assert torch.equal(a[name], b[name]), name
+
+
+def chain(folder, stage: int, worlds: list[int]) -> None:
+    before = segment(folder, stage, worlds[0])
+    assert steps_of(before) == {3}
+    for done, world in enumerate(worlds[1:], 1):
+        after = segment(folder, stage, world)
+        assert_equal(torch.load(folder / f"loaded_{world}.pt"), before)
+        assert steps_of(after) == {3 * (done + 1)}
+        before = after
+        found = [path.name for path in (folder / "checkpoints").iterdir()]
+        assert found == [checkpoint.folder_of(3 * (done + 1))]
+    states = sorted((folder / "checkpoints" / found[0] / "ds").glob("*mp_rank_00_model_states.pt"))
+    weights = torch.load(states[0], weights_only=False)
+    assert sorted(weights["module"]) == [
+        "0.bias",
+        "0.weight",
+        "1.bias",
+        "1.weight",
+        "3.weight",
+    ]  # 2 is frozen
+
+
+def test_two_four_one(tmp_path):
+    chain(tmp_path, 2, [2, 4, 1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_two_four_one_two(tmp_path, stage):
+    chain(tmp_path, stage, [2, 4, 1, 2])
