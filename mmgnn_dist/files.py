@@ -22,13 +22,18 @@ from mmgnn_dist.errors import UserError
 CHUNK = 1 << 22
 # the disk is full, a quota or a limit was met, or writing is not allowed: nothing that a program does wrong
 DISK_ERRORS = {
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM,
-}  # fmt: skip
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+}
 
-HELD = {errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK}  # a lock that another process has
+LOCK_BUSY = {errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK}  # a lock that another process has
 
 
-def hold(path: Path) -> IO[str]:
+def lock_file(path: Path) -> IO[str]:
     """Lock a file until it is closed or the process ends; its folder is made.
 
     Raises:
@@ -41,7 +46,7 @@ def hold(path: Path) -> IO[str]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         lock.close()
-        if error.errno in HELD:
+        if error.errno in LOCK_BUSY:
             raise BlockingIOError(f"{path} is held") from None
         raise UserError(
             f"{path} cannot be locked ({error.strerror}): its file system has no file locks; have it mounted "
@@ -76,7 +81,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def disk_asked(path: Path, *failures: type[Exception]) -> Iterator[None]:
+def reraise_disk_error(path: Path, *failures: type[Exception]) -> Iterator[None]:
     """Around a library that writes `path` and hides why it cannot: the disk is asked, and says it as OSError.
 
     Args:

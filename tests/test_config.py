@@ -91,7 +91,7 @@ def test_fingerprint_follows_what_decides_the_result():
         ("train.epochs.deep=1", "not a section"),
         ("train.optim={lr: [}", "not YAML"),
     ],
-)  # fmt: skip
+)
 def test_wrong_overrides_say_what_is_meant(override, says):
     overrides = ["train.epochs=1", override] if override.startswith("train.epochs.") else [override]
     with pytest.raises(UserError) as caught:

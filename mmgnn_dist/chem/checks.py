@@ -32,11 +32,28 @@ BAD_TARGET = "unreadable target"
 UNSEEN = "element not trained on"
 NO_HYDROGENS = "missing hydrogens"
 REASONS = (
-    "", "no id", "zero atoms", "lengths differ", "unknown element", "non-finite coordinates",
-    "huge coordinates", "overlapping atoms", "infinite target", EXCLUDED,
-    UNREADABLE, OVERSIZED, BOMB, DAMAGED, PERIODIC, FLAT, NO_STRUCTURE, NO_CONFORMER, BAD_TARGET, UNSEEN,
+    "",
+    "no id",
+    "zero atoms",
+    "lengths differ",
+    "unknown element",
+    "non-finite coordinates",
+    "huge coordinates",
+    "overlapping atoms",
+    "infinite target",
+    EXCLUDED,
+    UNREADABLE,
+    OVERSIZED,
+    BOMB,
+    DAMAGED,
+    PERIODIC,
+    FLAT,
+    NO_STRUCTURE,
+    NO_CONFORMER,
+    BAD_TARGET,
+    UNSEEN,
     NO_HYDROGENS,
-)  # fmt: skip
+)
 
 
 class BadRecord(Exception):
@@ -51,7 +68,7 @@ class BadRecord(Exception):
         self.reason, self.detail = reason, detail
 
 
-def check(molecules: Molecules, elements: Collection[str] | None = None) -> np.ndarray:
+def check_molecules(molecules: Molecules, elements: Collection[str] | None = None) -> np.ndarray:
     """Index into `REASONS` of what is wrong with each molecule, int8 [n]; 0 where nothing is.
 
     Args:

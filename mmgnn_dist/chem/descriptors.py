@@ -27,7 +27,7 @@ NUMBERS = {
     "tpsa": "CalcTPSA",
 }
 FROM_ATOMS = ("molecular_formula", "molecular_weight")
-FIELDS = ("molecular_formula", *NUMBERS)
+DESCRIPTOR_FIELDS = ("molecular_formula", *NUMBERS)
 
 
 def describe(smiles: pa.Array, z: np.ndarray, z_count: np.ndarray) -> tuple[pa.Table, np.ndarray]:
@@ -39,8 +39,8 @@ def describe(smiles: pa.Array, z: np.ndarray, z_count: np.ndarray) -> tuple[pa.T
         z_count: number of atoms of each molecule, int64 [n].
 
     Returns:
-        `FIELDS` as columns, large_string and float32, null where unknown; and which molecules RDKit read from
-        their SMILES, bool [n] (the others were counted from their atoms).
+        `DESCRIPTOR_FIELDS` as columns, large_string and float32, null where unknown; and which molecules
+        RDKit read from their SMILES, bool [n] (the others were counted from their atoms).
     """
     chem()
     from rdkit import rdBase

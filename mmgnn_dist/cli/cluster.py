@@ -61,15 +61,13 @@ def _submit(arguments: argparse.Namespace) -> int:
     profile = load_profile(arguments.profile)  # told before the libraries load
     quiet_libraries()
     os.environ.update(profile.models())
-    from mmgnn_dist.cluster.slurm.submit import judge, make_plan, submit
+    from mmgnn_dist.cluster.slurm.submit import check_with_slurm, make_submit_plan, submit
 
     base = arguments.run or Path("runs") / recipe.name
-    plan = make_plan(
-        recipe, arguments.profile, base, arguments.folds, arguments.seeds, arguments.json
-    )  # fmt: skip
+    plan = make_submit_plan(recipe, arguments.profile, base, arguments.folds, arguments.seeds, arguments.json)
     if arguments.dry_run:
-        return dry_run(plan, arguments.profile, arguments.json)
-    judge(plan, arguments.profile)
+        return print_dry_run(plan, arguments.profile, arguments.json)
+    check_with_slurm(plan, arguments.profile)
     found = submit(plan, arguments.profile)
     if arguments.json:
         print(json.dumps({"jobs": found}))
@@ -84,23 +82,23 @@ def _submit(arguments: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def dry_run(plan: Any, profile: Path, as_json: bool) -> int:
+def print_dry_run(plan: Any, profile: Path, as_json: bool) -> int:
     """Print the script of a plan, what Slurm says of it, and what its first run takes."""
     from mmgnn_dist.cluster.slurm import queries as slurm
-    from mmgnn_dist.cluster.slurm.submit import judge
-    from mmgnn_dist.plan.dry_run import summarise
+    from mmgnn_dist.cluster.slurm.submit import check_with_slurm
+    from mmgnn_dist.plan.dry_run import summarise_recipe
     from mmgnn_dist.plan.dry_run_table import print_summary
 
     script = plan.script()
     verdict = None
     if slurm.here():
-        verdict = judge(plan, profile)
+        verdict = check_with_slurm(plan, profile)
     run, recipe = next(iter(plan.runs.items()))
     recipe = recipe.model_copy(update={"twins": []})
     if plan.profile.gpus_per_node and recipe.train.precision == "bf16":
         # a login node may lack the instructions that the GPUs have
         recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"precision": "auto"})})
-    summary = summarise(recipe, run, plan.profile.world, as_json)
+    summary = summarise_recipe(recipe, run, plan.profile.world, as_json)
     batch = plan.batches[0]
     cut = {"world": batch.world, "micro_batch": batch.micro, "accumulation": batch.accumulation}
     if as_json:

@@ -39,7 +39,13 @@ def _doctor(arguments: argparse.Namespace) -> int:
         path, overrides = None, [path, *overrides]
     recipe = load_recipe(path and Path(path), overrides)
     quiet_libraries()
-    from mmgnn_dist.cluster.doctor.run import examine_cluster, examine_here, grouped, judge, print_lines
+    from mmgnn_dist.cluster.doctor.run import (
+        examine_cluster,
+        examine_here,
+        grouped,
+        print_lines,
+        raise_failures,
+    )
 
     if arguments.on_cluster:
         found = examine_cluster(recipe, arguments.profile, arguments.dir)
@@ -50,5 +56,5 @@ def _doctor(arguments: argparse.Namespace) -> int:
         print(json.dumps({"lines": lines}))
     else:
         print_lines(lines)
-    judge(lines)
+    raise_failures(lines)
     return EXIT_DONE

@@ -110,9 +110,11 @@ def _parser() -> argparse.ArgumentParser:
     split.add_argument("--folds", type=int, help="default: 3 for kfold, 1 for random")
     split.add_argument("--seed", type=int, default=42, help="default 42")
     split.add_argument(
-        "--group", choices=("identity", "none"), default="identity",
+        "--group",
+        choices=("identity", "none"),
+        default="identity",
         help="identity (default): molecules of one InChIKey first block stay together",
-    )  # fmt: skip
+    )
     split.add_argument("--name", help="default: the kind")
     split.set_defaults(action=_split)
 
@@ -122,9 +124,11 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("--fields", nargs="+", metavar="FIELD", help="fields that make a text (default: all)")
     for way, default in (("identity", "0"), ("scaffold", "0 for scaffold splits, else 1"), ("text", "1")):
         audit.add_argument(
-            f"--max-{way}", type=float, metavar="SHARE",
+            f"--max-{way}",
+            type=float,
+            metavar="SHARE",
             help=f"largest share of a part whose {way} an earlier part has (default {default})",
-        )  # fmt: skip
+        )
     audit.add_argument("--json", action="store_true", help="print one JSON object")
     audit.set_defaults(action=_audit)
 
@@ -253,7 +257,7 @@ def _split(arguments: argparse.Namespace) -> int:
 
 def _audit(arguments: argparse.Namespace) -> int:
     from mmgnn_dist.config import TEXT_FIELDS
-    from mmgnn_dist.data.inspect.audit import WAYS, audit, judge
+    from mmgnn_dist.data.inspect.audit import WAYS, above_limits, audit
     from mmgnn_dist.data.inspect.overview import print_audit
     from mmgnn_dist.data.shardset.groups import count_identities
     from mmgnn_dist.data.shardset.shards import ShardSet
@@ -261,7 +265,7 @@ def _audit(arguments: argparse.Namespace) -> int:
     shards = ShardSet.open(arguments.shards)
     overlaps = audit(shards, arguments.split, arguments.fields or TEXT_FIELDS)
     most = {way: getattr(arguments, f"max_{way}") for way in WAYS}
-    above = judge(shards, overlaps, most)
+    above = above_limits(shards, overlaps, most)
     by_id = count_identities(shards)["id"]
     if arguments.json:
         shares = [vars(o) | {"share": o.share} for o in overlaps]
@@ -306,10 +310,10 @@ def _train(arguments: argparse.Namespace) -> int:
         print("loading libraries", file=sys.stderr)
     folder = arguments.run or Path("runs") / recipe.name
     if arguments.dry_run:
-        from mmgnn_dist.plan.dry_run import summarise
+        from mmgnn_dist.plan.dry_run import summarise_recipe
         from mmgnn_dist.plan.dry_run_table import print_summary
 
-        found = summarise(recipe, folder, arguments.nproc, arguments.json)
+        found = summarise_recipe(recipe, folder, arguments.nproc, arguments.json)
         if arguments.json:
             print(json.dumps({"runs": found}))
         else:
@@ -338,9 +342,9 @@ def _bench(arguments: argparse.Namespace) -> int:
         measured = checkpoint_bench(arguments.shards, arguments.batch, arguments.steps, arguments.repeats)
         print_checkpoint_bench(measured)
         return EXIT_DONE
-    from mmgnn_dist.bench.loader import FIELDS, loader_bench, print_loader_bench
+    from mmgnn_dist.bench.loader import BENCH_FIELDS, loader_bench, print_loader_bench
 
-    fields = arguments.fields or FIELDS
+    fields = arguments.fields or BENCH_FIELDS
     result = loader_bench(arguments.shards, fields=fields, batch=arguments.batch, repeats=arguments.repeats)
     print_loader_bench(result)
     return EXIT_DONE

@@ -75,7 +75,7 @@ def run_verb(arguments: argparse.Namespace) -> int:
 def _one(arguments: argparse.Namespace, folder: Path, recipe: Any) -> int:
     """Run one cell in this process; the study directory is made if it is not there."""
     from mmgnn_dist.study.run import laid_out
-    from mmgnn_dist.study.run_cell import DONE, FAILED, attempt, failure
+    from mmgnn_dist.study.run_cell import DONE, FAILED, failure_line, run_cell
 
     cells = laid_out(recipe, folder)
     if not 0 <= arguments.cell < len(cells):
@@ -83,11 +83,11 @@ def _one(arguments: argparse.Namespace, folder: Path, recipe: Any) -> int:
             f"--cell {arguments.cell}: the study has cells 0 to {len(cells) - 1} ('--cells' lists them)"
         )
     place = cells[arguments.cell].run(folder)
-    how = attempt(place, quiet=arguments.json)
+    how = run_cell(place, quiet=arguments.json)
     if arguments.json:
         print(json.dumps({"cell": arguments.cell, "run": str(place), "state": how}))
     if how == FAILED:
-        raise UserError(f"{place.name} failed: {failure(place)}")
+        raise UserError(f"{place.name} failed: {failure_line(place)}")
     return EXIT_DONE if how == DONE else EXIT_STOPPED
 
 
@@ -100,9 +100,9 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _write(folder: Path, quiet: bool) -> None:
-    from mmgnn_dist.study.report.report import write_report
+    from mmgnn_dist.study.report.report import write_study_report
 
-    written = write_report(folder)
+    written = write_study_report(folder)
     if not quiet:
         for line in written.lines:
             print(line)

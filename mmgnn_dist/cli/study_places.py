@@ -14,9 +14,11 @@ from mmgnn_dist.errors import EXIT_DONE, UserError
 def add_places(study: argparse.ArgumentParser) -> None:
     """Add the options to the parser of the verb."""
     study.add_argument(
-        "--profile", type=Path, metavar="FILE",
+        "--profile",
+        type=Path,
+        metavar="FILE",
         help="submit the cells that are not done as a Slurm array: slurm/NAME.yaml",
-    )  # fmt: skip
+    )
     study.add_argument("--concurrent", type=int, metavar="N", help="with --profile: cells at a time")
     study.add_argument(
         "--dry-run", action="store_true", help="with --profile: print the batch script and the plan, and stop"
@@ -29,9 +31,11 @@ def add_places(study: argparse.ArgumentParser) -> None:
 
 def _study(arguments: argparse.Namespace) -> int:
     ways = {
-        "--profile": arguments.profile is not None, "--ray": arguments.ray,
-        "--cells": arguments.cells, "--cell": arguments.cell is not None,
-    }  # fmt: skip
+        "--profile": arguments.profile is not None,
+        "--ray": arguments.ray,
+        "--cells": arguments.cells,
+        "--cell": arguments.cell is not None,
+    }
     chosen = [name for name, given in ways.items() if given]
     if len(chosen) > 1:
         raise UserError(f"{' and '.join(chosen)} do not go together: give one of them")
@@ -47,7 +51,7 @@ def _study(arguments: argparse.Namespace) -> int:
 
 
 def _on_slurm(arguments: argparse.Namespace) -> int:
-    from mmgnn_dist.cli.cluster import dry_run
+    from mmgnn_dist.cli.cluster import print_dry_run
     from mmgnn_dist.cluster.slurm.profile import load_profile
     from mmgnn_dist.config import load_recipe
     from mmgnn_dist.progress import quiet_libraries
@@ -63,7 +67,7 @@ def _on_slurm(arguments: argparse.Namespace) -> int:
     jobs: list[dict[str, Any]] = []
     if plan.runs:
         if arguments.dry_run:
-            return dry_run(plan, arguments.profile, arguments.json)
+            return print_dry_run(plan, arguments.profile, arguments.json)
         jobs = submit_array(plan, cells, recipe, arguments.profile)
     if arguments.json:
         print(json.dumps({"study": str(folder), "cells": len(cells), "jobs": jobs}))

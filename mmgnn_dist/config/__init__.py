@@ -5,7 +5,7 @@ the canonical form goes into the run directory. Unknown keys are errors that nam
 """
 
 from mmgnn_dist.config.backbones import (
-    PROPERTIES,
+    ELEMENT_PROPERTIES,
     VECTOR_BACKBONES,
     Backbone,
     DimeNetPPConfig,
@@ -24,9 +24,30 @@ from mmgnn_dist.config.text import TEXT_FIELDS, WORD_FIELDS, Control, TextConfig
 from mmgnn_dist.config.train import OptimConfig, TrackConfig, TrainConfig
 
 __all__ = [
-    "CONTROLS", "PROPERTIES", "TEXT_FIELDS", "VECTOR_BACKBONES", "WORD_FIELDS", "Arm", "Backbone",
-    "Control", "DataConfig", "DimeNetPPConfig", "Dimension", "EquiformerConfig", "FAENetConfig",
-    "ModelConfig", "OptimConfig", "PaiNNConfig", "PubChemConfig", "Recipe", "SchNetConfig", "StudyConfig",
-    "SweepConfig", "TextConfig", "TextField",
-    "TrackConfig", "TrainConfig", "load_recipe",
-]  # fmt: skip
+    "CONTROLS",
+    "ELEMENT_PROPERTIES",
+    "TEXT_FIELDS",
+    "VECTOR_BACKBONES",
+    "WORD_FIELDS",
+    "Arm",
+    "Backbone",
+    "Control",
+    "DataConfig",
+    "DimeNetPPConfig",
+    "Dimension",
+    "EquiformerConfig",
+    "FAENetConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "PaiNNConfig",
+    "PubChemConfig",
+    "Recipe",
+    "SchNetConfig",
+    "StudyConfig",
+    "SweepConfig",
+    "TextConfig",
+    "TextField",
+    "TrackConfig",
+    "TrainConfig",
+    "load_recipe",
+]

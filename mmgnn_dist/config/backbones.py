@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from mmgnn_dist.config.section import Section
+from mmgnn_dist.config.section import ConfigSection
 
-PROPERTIES = 14  # tabulated properties of an element, models/element_properties.csv
+ELEMENT_PROPERTIES = 14  # tabulated properties of an element, models/element_properties.csv
 VECTOR_BACKBONES = ("painn", "equiformer")  # their atoms carry vectors that turn with the molecule
 
 
-class SchNetConfig(Section):
+class SchNetConfig(ConfigSection):
     """SchNet, Schütt et al. 2017 (arXiv 1706.08566)."""
 
     name: Literal["schnet"] = "schnet"
@@ -23,7 +23,7 @@ class SchNetConfig(Section):
     cutoff: float = Field(10.0, gt=0, description="Å")
 
 
-class PaiNNConfig(Section):
+class PaiNNConfig(ConfigSection):
     """PaiNN, Schütt, Unke, Gastegger 2021 (arXiv 2102.03150)."""
 
     name: Literal["painn"] = "painn"
@@ -34,7 +34,7 @@ class PaiNNConfig(Section):
     cutoff: float = Field(5.0, gt=0, description="Å")
 
 
-class DimeNetPPConfig(Section):
+class DimeNetPPConfig(ConfigSection):
     """DimeNet++, Gasteiger et al. 2020 (arXiv 2011.14115)."""
 
     name: Literal["dimenetpp"] = "dimenetpp"
@@ -53,7 +53,7 @@ Width = Annotated[int, Field(ge=1)]
 Degrees = tuple[Width, Width, Width]  # channels of degree 0, 1 and 2
 
 
-class EquiformerConfig(Section):
+class EquiformerConfig(ConfigSection):
     """Equiformer, Liao and Smidt 2022 (arXiv 2206.11990); lists of three are channels of degree 0, 1, 2."""
 
     name: Literal["equiformer"] = "equiformer"
@@ -71,7 +71,7 @@ class EquiformerConfig(Section):
     attention_dropout: float = Field(0.1, ge=0, lt=1)
 
 
-class FAENetConfig(Section):
+class FAENetConfig(ConfigSection):
     """FAENet, Duval et al. 2023 (arXiv 2305.05577)."""
 
     name: Literal["faenet"] = "faenet"
@@ -91,7 +91,7 @@ class FAENetConfig(Section):
 
     @model_validator(mode="after")
     def _room(self) -> FAENetConfig:
-        taken = PROPERTIES * self.properties + 2 * self.period_group
+        taken = ELEMENT_PROPERTIES * self.properties + 2 * self.period_group
         if taken >= self.hidden:
             raise ValueError(
                 f"model.backbone.hidden={self.hidden}: properties and period_group take {taken} of it, "

@@ -7,12 +7,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from mmgnn_dist.config.section import Section
+from mmgnn_dist.config.section import ConfigSection
 
 Provider = Literal["table", "file", "rdkit"]
 
 
-class PubChemConfig(Section):
+class PubChemConfig(ConfigSection):
     """PubChem's web service, for `mmgnn data enrich`."""
 
     base_url: str = Field(
@@ -24,7 +24,7 @@ class PubChemConfig(Section):
     max_age: float = Field(90, ge=0, description="days after which what it did not have is asked again")
 
 
-class DataConfig(Section):
+class DataConfig(ConfigSection):
     """Where the molecules come from and which part of them trains."""
 
     shards: Path | None = Field(None, description="shard set made by `mmgnn data prepare`")

@@ -9,10 +9,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from mmgnn_dist.config.recipe import Recipe
-from mmgnn_dist.config.section import Section
+from mmgnn_dist.config.section import ConfigSection
 from mmgnn_dist.errors import UserError, nearest
 
-S = TypeVar("S", bound=Section)
+S = TypeVar("S", bound=ConfigSection)
 
 
 def load_recipe(path: Path | None = None, overrides: list[str] | None = None) -> Recipe:

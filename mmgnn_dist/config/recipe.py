@@ -12,16 +12,16 @@ from pydantic import Field, ValidationError, model_validator
 from mmgnn_dist.config.backbones import VECTOR_BACKBONES
 from mmgnn_dist.config.data import DataConfig
 from mmgnn_dist.config.model import Modality, ModelConfig
-from mmgnn_dist.config.section import Section
+from mmgnn_dist.config.section import ConfigSection
 from mmgnn_dist.config.study import StudyConfig
 from mmgnn_dist.config.sweep import FIXED, SweepConfig
 from mmgnn_dist.config.text import TextConfig
-from mmgnn_dist.config.train import BESIDE, TrackConfig, TrainConfig
+from mmgnn_dist.config.train import RESUMABLE_KEYS, TrackConfig, TrainConfig
 from mmgnn_dist.errors import nearest
 from mmgnn_dist.files import write_text
 
 
-class Recipe(Section):
+class Recipe(ConfigSection):
     """A whole recipe."""
 
     name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -147,17 +147,22 @@ class Recipe(Section):
         """Write the canonical form."""
         write_text(path, self.to_yaml())
 
-    def deciding(self) -> dict[str, Any]:
+    def identity_fields(self) -> dict[str, Any]:
         """What decides the result: a run may continue with other values of all else.
 
         Beside it are twins, study, sweep, tracking, PubChem, and how a run goes about it: when it saves and
         gives up, and into how many passes it cuts a batch, which like the number of ranks only rounds.
         """
         beside: dict[str, Any] = {
-            "twins": True, "study": True, "sweep": True, "track": True, "data": {"pubchem"}, "train": BESIDE,
-        }  # fmt: skip
+            "twins": True,
+            "study": True,
+            "sweep": True,
+            "track": True,
+            "data": {"pubchem"},
+            "train": RESUMABLE_KEYS,
+        }
         return self.model_dump(mode="json", exclude=beside)
 
     def fingerprint(self) -> str:
         """SHA-256 of what decides the result."""
-        return hashlib.sha256(yaml.safe_dump(self.deciding(), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(yaml.safe_dump(self.identity_fields(), sort_keys=True).encode()).hexdigest()

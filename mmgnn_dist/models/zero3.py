@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 
-def is_cut(module: nn.Module) -> bool:
+def is_sharded(module: nn.Module) -> bool:
     """Whether the ranks share the parameters of a module out among them."""
     return any(hasattr(parameter, "ds_tensor") for parameter in module.parameters())
 
@@ -30,14 +30,14 @@ def rank_of(parameter: nn.Parameter) -> int:
     return len(getattr(parameter, "ds_shape", parameter.shape))
 
 
-def held(parameter: nn.Parameter) -> Tensor:
-    """What this rank holds of a parameter; writing to it is seen by the model after `released`."""
+def local_shard(parameter: nn.Parameter) -> Tensor:
+    """What this rank holds of a parameter; writing to it is seen by the model after `repartition`."""
     part = getattr(parameter, "ds_tensor", None)
     return parameter.detach() if part is None else part.data
 
 
-def part_of(parameter: nn.Parameter, value: Tensor) -> Tensor:
-    """This rank's part of a whole value of a parameter, in the shape of `held`."""
+def shard_of(parameter: nn.Parameter, value: Tensor) -> Tensor:
+    """This rank's part of a whole value of a parameter, in the shape of `local_shard`."""
     if not hasattr(parameter, "ds_tensor"):
         return value
     size = parameter.ds_tensor.numel()
@@ -45,7 +45,7 @@ def part_of(parameter: nn.Parameter, value: Tensor) -> Tensor:
     return nn.functional.pad(part, (0, size - len(part)))
 
 
-def wholes(named: Iterable[tuple[str, nn.Parameter]]) -> Iterator[tuple[str, Tensor]]:
+def gathered(named: Iterable[tuple[str, nn.Parameter]]) -> Iterator[tuple[str, Tensor]]:
     """Name and whole value of each parameter, one after another; all ranks have to take part."""
     for name, parameter in named:
         if hasattr(parameter, "ds_tensor"):
@@ -57,8 +57,8 @@ def wholes(named: Iterable[tuple[str, nn.Parameter]]) -> Iterator[tuple[str, Ten
             yield name, parameter.detach()
 
 
-def released(parameters: Iterable[nn.Parameter]) -> None:
-    """Let go of gathered values after `held` was written to; all ranks have to take part.
+def repartition(parameters: Iterable[nn.Parameter]) -> None:
+    """Let go of gathered values after `local_shard` was written to; all ranks have to take part.
 
     The next forward gathers the new ones, but for the small ones that DeepSpeed keeps whole at all times: if
     it finds one of them cut it takes its module for another than it recorded, and gives up.

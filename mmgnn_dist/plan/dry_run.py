@@ -27,14 +27,14 @@ from mmgnn_dist.plan.memory import memory
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.train.inputs import Inputs, open_inputs
 from mmgnn_dist.train.optim.schedule import total_steps
-from mmgnn_dist.train.ranks import Ranks, start_ranks
+from mmgnn_dist.train.ranks import Ranks, init_distributed
 from mmgnn_dist.train.run import compute_type
 from mmgnn_dist.train.session import plan_runs
 
 SAMPLE = 50  # steps whose tokens are averaged
 
 
-def summarise(recipe: Recipe, folder: Path, nproc: int, quiet: bool) -> list[dict[str, Any]]:
+def summarise_recipe(recipe: Recipe, folder: Path, nproc: int, quiet: bool) -> list[dict[str, Any]]:
     """Cost of a recipe and of each of its twins, after all checks that training makes.
 
     Args:
@@ -48,7 +48,7 @@ def summarise(recipe: Recipe, folder: Path, nproc: int, quiet: bool) -> list[dic
         UserError: for whatever training would refuse.
     """
     planned = plan_runs(recipe, folder)
-    ranks = Ranks(0, nproc, start_ranks(recipe.train.threads).device)
+    ranks = Ranks(0, nproc, init_distributed(recipe.train.threads).device)
     with Progress("summary", quiet) as progress:
         return [
             summary_of(open_inputs(part, verify=False), ranks, progress, compute_type(part, ranks.device))
@@ -72,7 +72,7 @@ class Measured:
 def summary_of(
     inputs: Inputs, ranks: Ranks, progress: Progress, autocast: torch.dtype | None, timed: bool = False
 ) -> dict[str, Any]:
-    """The cost of one recipe, as `summarise` gives it.
+    """The cost of one recipe, as `summarise_recipe` gives it.
 
     Args:
         inputs: of the recipe. ranks: among which a step is shared. progress: of token sidecars.
@@ -94,9 +94,15 @@ def summary_of(
     total, trainable = (sum(column) for column in zip(*parameters.values(), strict=True))
     largest = max(p.numel() for p in model.parameters() if p.requires_grad)
     held = memory(
-        total, trainable, largest, measured.activations, train.zero_stage, ranks.world, train.offload,
+        total,
+        trainable,
+        largest,
+        measured.activations,
+        train.zero_stage,
+        ranks.world,
+        train.offload,
         loader.passes,
-    )  # fmt: skip
+    )
     words = len(batch.tokens)
     encoder = measured.forward.get("text_encoder")
     summary: dict[str, Any] = {

@@ -18,14 +18,14 @@ from mmgnn_dist.models.zero3 import count
 from mmgnn_dist.plan.dry_run import summary_of
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.train.inputs import Inputs, open_inputs
-from mmgnn_dist.train.ranks import Ranks, start_ranks
+from mmgnn_dist.train.ranks import Ranks, init_distributed
 from mmgnn_dist.train.run import compute_type
 
 LARGE = 250_000_000  # parameters of an encoder from which on it is not built whole
 DEPTHS = ("num_hidden_layers", "n_layers", "num_layers", "n_layer")  # what configurations call their number
 
 
-def measure(recipe: Recipe, world: int, timed: bool, quiet: bool) -> dict[str, Any]:
+def measured_dry_run(recipe: Recipe, world: int, timed: bool, quiet: bool) -> dict[str, Any]:
     """The summary of a recipe on `world` ranks, with `extrapolated` and, if `timed`, `seconds_per_pass`.
 
     Args:
@@ -37,7 +37,7 @@ def measure(recipe: Recipe, world: int, timed: bool, quiet: bool) -> dict[str, A
     """
     text = recipe.text.model_copy(update={"random": recipe.text.random or {}})
     recipe = recipe.model_copy(update={"twins": [], "text": text})
-    ranks = Ranks(0, world, start_ranks(recipe.train.threads).device)
+    ranks = Ranks(0, world, init_distributed(recipe.train.threads).device)
     # what has no bf16 instructions still counts what others will need
     kind = torch.bfloat16 if recipe.train.precision == "bf16" else compute_type(recipe, ranks.device)
     with Progress("plan", quiet) as progress:

@@ -36,9 +36,15 @@ class Memory:
 
 
 def memory(
-    parameters: int, trained: int, largest: int, activations: int, stage: int, world: int, offload: str,
+    parameters: int,
+    trained: int,
+    largest: int,
+    activations: int,
+    stage: int,
+    world: int,
+    offload: str,
     passes: int = 1,
-) -> Memory:  # fmt: skip
+) -> Memory:
     """Memory of a rank.
 
     Args:

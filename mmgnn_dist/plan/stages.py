@@ -6,16 +6,22 @@ from typing import Any
 
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.plan.dry_run_table import scaled
-from mmgnn_dist.plan.measure import measure
+from mmgnn_dist.plan.measure import measured_dry_run
 from mmgnn_dist.plan.memory import checkpoint_bytes, memory, sent_bytes
 
 RUNTIME = 1_500_000_000  # bytes of a GPU that CUDA, its libraries and NCCL take
 LITTLE = 0.1  # ZeRO that saves less than this share of the memory is not worth its messages
 # (stage, offload), from the quickest to the slowest
 CHOICES = (
-    (0, "none"), (1, "none"), (2, "none"), (3, "none"), (1, "optimizer"), (2, "optimizer"),
-    (3, "optimizer"), (3, "parameters"),
-)  # fmt: skip
+    (0, "none"),
+    (1, "none"),
+    (2, "none"),
+    (3, "none"),
+    (1, "optimizer"),
+    (2, "optimizer"),
+    (3, "optimizer"),
+    (3, "parameters"),
+)
 
 
 def plan(
@@ -42,7 +48,7 @@ def plan(
     Raises:
         UserError: for whatever training would refuse.
     """
-    summary = measure(recipe, world, rate is None, quiet)
+    summary = measured_dry_run(recipe, world, rate is None, quiet)
     count, steps = summary["parameters"]["all"], summary["steps"]
     total, trained = count["total"], count["trainable"]
     activations = summary["memory_bytes_per_rank"]["activations"]
@@ -51,13 +57,19 @@ def plan(
     for stage, offload in CHOICES:
         found = memory(total, trained, largest, activations, stage, world, offload, passes)
         sent = sent_bytes(total, trained, stage, world, passes)
-        choices.append({
-            "stage": stage, "offload": offload, "bytes": found.device, "peak": found.peak,
-            "host": found.host, "sent_per_step": sent,
-            "seconds_of_messages": sent / bandwidth if bandwidth else None,
-            "checkpoint_bytes": checkpoint_bytes(trained, stage),
-            "fits": found.peak + RUNTIME <= gpu_memory if gpu_memory else None,
-        })  # fmt: skip
+        choices.append(
+            {
+                "stage": stage,
+                "offload": offload,
+                "bytes": found.device,
+                "peak": found.peak,
+                "host": found.host,
+                "sent_per_step": sent,
+                "seconds_of_messages": sent / bandwidth if bandwidth else None,
+                "checkpoint_bytes": checkpoint_bytes(trained, stage),
+                "fits": found.peak + RUNTIME <= gpu_memory if gpu_memory else None,
+            }
+        )
     molecules = steps["molecules_per_step"] / world
     flop = summary["flop"]["training_per_molecule"] * molecules
     speed = rate
@@ -66,13 +78,22 @@ def plan(
         speed = here / summary["seconds_per_pass"]
     fitting = next((choice for choice in choices if choice["fits"]), None)
     return {
-        "name": recipe.name, "ranks": world, "parameters": total, "trainable": trained, "choices": choices,
-        "activation_precision": summary["precision"], "flop_per_step_and_rank": flop, "rate": speed,
-        "seconds_per_step": flop / speed, "measured_on": summary["measured_on"],
-        "device": summary["device"], "extrapolated": summary["extrapolated"], "gpu_memory": gpu_memory,
+        "name": recipe.name,
+        "ranks": world,
+        "parameters": total,
+        "trainable": trained,
+        "choices": choices,
+        "activation_precision": summary["precision"],
+        "flop_per_step_and_rank": flop,
+        "rate": speed,
+        "seconds_per_step": flop / speed,
+        "measured_on": summary["measured_on"],
+        "device": summary["device"],
+        "extrapolated": summary["extrapolated"],
+        "gpu_memory": gpu_memory,
         "smallest": fitting and {name: fitting[name] for name in ("stage", "offload", "peak")},
         "warnings": _warnings(recipe, choices, world, gpu_memory, fitting),
-    }  # fmt: skip
+    }
 
 
 def _warnings(

@@ -19,18 +19,18 @@ import numpy as np
 from mmgnn_dist.chem.checks import UNSEEN
 from mmgnn_dist.chem.targets import target_for
 from mmgnn_dist.data.prepare.pipeline import prepare
-from mmgnn_dist.data.prepare.plan import Learned
+from mmgnn_dist.data.prepare.plan import TrainedModelSpec
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json
 from mmgnn_dist.predict.bundle import open_bundle
 from mmgnn_dist.progress import Progress
-from mmgnn_dist.train.checkpoint.export import ABOUT, OLD
+from mmgnn_dist.train.checkpoint.export import EXPORT_ABOUT, OLD_EXPORT
 from mmgnn_dist.train.evaluate import Predictions
 from mmgnn_dist.train.inputs import Inputs, open_inputs
 from mmgnn_dist.train.session import apply_export
 
 FORMATS = (".parquet", ".csv")
-FAR = 0.5  # of the training set's share of molecules with a text, below which it is told
+LOW_TEXT_COVERAGE = 0.5  # of the training set's share of molecules with a text, below which it is told
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def predict_molecules(
     if out.suffix not in FORMATS:
         raise UserError(f"{out}: tables are written as {' or '.join(FORMATS)}")
     recipe = open_bundle(run, overrides)
-    about = read_json(run / "export" / ABOUT)
+    about = read_json(run / "export" / EXPORT_ABOUT)
     units, known = about["units"], about.get("learned_from", {})
     update: dict[str, Any] = {"max_bad_fraction": 1.0}  # all that is set aside is told
     if known.get("providers") and not any(word.startswith("data.providers=") for word in overrides):
@@ -81,7 +81,9 @@ def predict_molecules(
     with TemporaryDirectory(prefix=".predict-", dir=_writable(out)) as temporary:
         place = Path(temporary) / "shards"
         with Progress("predict", quiet) as progress:
-            result = prepare(sources, place, text, data, progress, Learned(targets, known.get("elements")))
+            result = prepare(
+                sources, place, text, data, progress, TrainedModelSpec(targets, known.get("elements"))
+            )
             there = recipe.model_copy(update={"data": data.model_copy(update={"shards": place})})
             inputs = open_inputs(there, whole=True)
             found = apply_export(run, inputs, progress)
@@ -90,7 +92,7 @@ def predict_molecules(
         if result.counts["set_aside"]:
             aside = out.with_name(f"{out.stem}.set_aside.parquet")
             shutil.copyfile(place / "quarantine.parquet", aside)
-    notes = [*result.notes, *([] if known else [OLD])]
+    notes = [*result.notes, *([] if known else [OLD_EXPORT])]
     if result.counts["reasons"].get(UNSEEN):
         notes.append(f"elements that the model was trained on: {', '.join(known['elements'])}")
     notes += _missing_text(inputs, known.get("coverage", {}))
@@ -116,7 +118,7 @@ def _missing_text(inputs: Inputs, trained: dict[str, float]) -> list[str]:
     scarce = [
         f"{name} {now:.0%} ({then:.0%} in training)"
         for name, (now, then) in shares.items()
-        if now < FAR * then
+        if now < LOW_TEXT_COVERAGE * then
     ]
     if not scarce:
         return []

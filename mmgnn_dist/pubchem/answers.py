@@ -38,23 +38,36 @@ class Verdict:
         return self.kind is Kind.NONE and bool(self.why) and ": No " not in self.why
 
 
-PROPERTIES = (
-    "Title", "IUPACName", "MolecularFormula", "MolecularWeight", "XLogP", "HBondDonorCount",
-    "HBondAcceptorCount", "RotatableBondCount", "TPSA", "SMILES",
-)  # fmt: skip
-OLD_PROPERTIES = tuple("IsomericSMILES" if name == "SMILES" else name for name in PROPERTIES)
+PUG_PROPERTIES = (
+    "Title",
+    "IUPACName",
+    "MolecularFormula",
+    "MolecularWeight",
+    "XLogP",
+    "HBondDonorCount",
+    "HBondAcceptorCount",
+    "RotatableBondCount",
+    "TPSA",
+    "SMILES",
+)
+OLD_PROPERTIES = tuple("IsomericSMILES" if name == "SMILES" else name for name in PUG_PROPERTIES)
 _FIELDS = {
-    "title": "title", "iupacname": "iupac_name", "molecularformula": "molecular_formula",
-    "molecularweight": "molecular_weight", "xlogp": "xlogp", "hbonddonorcount": "h_bond_donor_count",
-    "hbondacceptorcount": "h_bond_acceptor_count", "rotatablebondcount": "rotatable_bond_count",
+    "title": "title",
+    "iupacname": "iupac_name",
+    "molecularformula": "molecular_formula",
+    "molecularweight": "molecular_weight",
+    "xlogp": "xlogp",
+    "hbonddonorcount": "h_bond_donor_count",
+    "hbondacceptorcount": "h_bond_acceptor_count",
+    "rotatablebondcount": "rotatable_bond_count",
     "tpsa": "tpsa",
-}  # fmt: skip
+}
 _SMILES = ("smiles", "isomericsmiles", "connectivitysmiles", "canonicalsmiles")  # the most telling first
 _TABLES = (("PropertyTable", "Properties"), ("InformationList", "Information"))
 NOT_FOUND, BAD_REQUEST = "PUGREST.NotFound", "PUGREST.BadRequest"
 
 
-def judge(status: int, body: bytes) -> Verdict:
+def classify_answer(status: int, body: bytes) -> Verdict:
     """The meaning of an answer."""
     try:
         value = json.loads(body)

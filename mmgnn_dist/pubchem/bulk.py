@@ -34,7 +34,7 @@ from mmgnn_dist.pubchem.bulk_merge import PART, Part, choose_cids, member, merge
 from mmgnn_dist.pubchem.extras import FIELD_FILES, KEY_FILE, ExtrasFile, Lines, find_extras
 from mmgnn_dist.pubchem.lookup import Report
 from mmgnn_dist.pubchem.text_table import (
-    ABOUT,
+    TEXT_ABOUT,
     EnrichResult,
     check_output,
     result_lines,
@@ -145,11 +145,13 @@ def enrich_bulk(
         del hashes
         scans = {
             name: Scan(
-                path, staging / ("keys.npy" if name == KEY_FILE else "cids.npy"), staging / f"{name}.arrow",
+                path,
+                staging / ("keys.npy" if name == KEY_FILE else "cids.npy"),
+                staging / f"{name}.arrow",
                 stamps[name],
             )
             for name, path in files.items()
-        }  # fmt: skip
+        }
         _scan(scans, workers or os.cpu_count() or 1, report or (lambda done, total, note: None))
         parts = {name: Part(scan.part) for name, scan in scans.items()}
         records = {name: read_json(scan.record) for name, scan in scans.items()}
@@ -214,7 +216,7 @@ def _standing(to: Path, stamps: dict[str, str]) -> dict[str, Any] | None:
     if not to.exists():
         return None
     with pq.ParquetFile(to) as file:
-        about = json.loads(file.schema_arrow.metadata[ABOUT])
+        about = json.loads(file.schema_arrow.metadata[TEXT_ABOUT])
         same = {name: held["stamp"] for name, held in about.pop("files", {}).items()} == stamps
         if not same:
             return None
@@ -242,7 +244,7 @@ def _scan(scans: dict[str, Scan], workers: int, report: Report) -> None:
             items = [{"scan": number} for number in range(len(scanned))]
             results = (
                 data.from_items(items, override_num_blocks=len(items))
-                .map(Worker(scanned).work, num_cpus=1, concurrency=min(workers, len(items)))
+                .map(BulkWorker(scanned).work, num_cpus=1, concurrency=min(workers, len(items)))
                 .take_all()
             )
             errors = [row["error"] for row in sorted(results, key=lambda row: row["scan"]) if row["error"]]
@@ -254,7 +256,7 @@ def _scan(scans: dict[str, Scan], workers: int, report: Report) -> None:
 
 
 @dataclass(frozen=True)
-class Worker:
+class BulkWorker:
     """Does the scans that Ray Data hands out by number."""
 
     scans: list[Scan]

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.data.shardset.hashing import hash_strings
 from mmgnn_dist.pubchem.extras import FIELD_FILES, KEY_FILE
-from mmgnn_dist.pubchem.lookup import NAMES
-from mmgnn_dist.pubchem.text_table import ROWS, SCHEMA
+from mmgnn_dist.pubchem.lookup import FIELD_NAMES
+from mmgnn_dist.pubchem.text_table import ROWS, TEXT_SCHEMA
 
 PART = pa.schema([("cid", pa.int64()), ("text", pa.large_string())])
 
@@ -64,7 +64,7 @@ def choose_cids(parts: dict[str, Part]) -> tuple[np.ndarray, int]:
     cid = np.concatenate(list(parts[KEY_FILE].cids()))
     identity = np.concatenate([hash_strings(batch["text"]) for batch in batches])
     named = np.zeros(len(cid), bool)
-    for field in NAMES:
+    for field in FIELD_NAMES:
         if FIELD_FILES[field] in parts:
             for some in parts[FIELD_FILES[field]].cids():
                 named[np.searchsorted(cid, some[member(some, cid)])] = True
@@ -86,7 +86,7 @@ def merged(parts: dict[str, Part], cids: np.ndarray, records: dict[str, Any]) ->
     origins = {field: f"{name} of {records[name]['date']}" for field, name in names.items()}
     for first in range(0, len(cids), ROWS):
         cid = cids[first : first + ROWS]
-        columns: dict[str, pa.Array] = {field.name: pa.nulls(len(cid), field.type) for field in SCHEMA}
+        columns: dict[str, pa.Array] = {field.name: pa.nulls(len(cid), field.type) for field in TEXT_SCHEMA}
         columns["cid"] = pa.array(cid)
         for field, name in {"inchikey": KEY_FILE, **names}.items():
             held, text = parts[name].between(int(cid[0]), int(cid[-1]))
@@ -94,7 +94,7 @@ def merged(parts: dict[str, Part], cids: np.ndarray, records: dict[str, Any]) ->
                 text = pc.list_element(pc.split_pattern(text, "\t", max_splits=1), 0)
             columns[field] = (_lists if field == "synonyms" else _singles)(cid, held, text.cast(pa.string()))
         columns["field_sources"] = _sources(columns, origins)
-        yield pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+        yield pa.table([columns[name] for name in TEXT_SCHEMA.names], schema=TEXT_SCHEMA)
 
 
 def _singles(cid: np.ndarray, held: np.ndarray, text: pa.Array) -> pa.Array:

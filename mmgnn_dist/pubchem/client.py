@@ -23,7 +23,7 @@ from urllib.request import HTTPErrorProcessor, HTTPSHandler, OpenerDirector, bui
 
 from mmgnn_dist import __version__
 from mmgnn_dist.errors import UserError, need
-from mmgnn_dist.pubchem.answers import Kind, Verdict, judge
+from mmgnn_dist.pubchem.answers import Kind, Verdict, classify_answer
 from mmgnn_dist.pubchem.limits import Limits
 from mmgnn_dist.pubchem.throttle import Throttle, retry_after
 
@@ -123,7 +123,7 @@ class Client:
                     )
                 body = _read(response, self.limits.longest)
             status = response.status
-            verdict = judge(status, body)
+            verdict = classify_answer(status, body)
         except (OSError, HTTPException) as error:
             status, verdict = 0, Verdict(Kind.FAULT, why=_reason(error))
         self._throttle.done(headers)

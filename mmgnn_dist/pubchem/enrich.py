@@ -22,7 +22,7 @@ from mmgnn_dist.pubchem.limits import Limits
 from mmgnn_dist.pubchem.lookup import BATCH, KEYS, Compound, Lookup, Report, choose
 from mmgnn_dist.pubchem.text_table import (
     ROWS,
-    SCHEMA,
+    TEXT_SCHEMA,
     EnrichResult,
     check_output,
     result_lines,
@@ -118,7 +118,7 @@ def _cost(counts: dict[str, Any], waiting: int, limits: Limits) -> list[str]:
 
 def _table(chosen: list[tuple[Compound, str]]) -> pa.Table:
     """Rows of the output."""
-    columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
+    columns: dict[str, list[Any]] = {name: [] for name in TEXT_SCHEMA.names}
     for compound, key in chosen:
         sources = {}
         for name in TEXT_FIELDS:
@@ -134,7 +134,7 @@ def _table(chosen: list[tuple[Compound, str]]) -> pa.Table:
         columns["cid"].append(compound.cid)
         columns["smiles"].append(_text(compound.fields.get("smiles")))
         columns["field_sources"].append(json.dumps(sources) if sources else None)
-    return pa.table(columns, schema=SCHEMA)
+    return pa.table(columns, schema=TEXT_SCHEMA)
 
 
 def _number(value: Any) -> float | None:

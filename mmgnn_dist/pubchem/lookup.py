@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mmgnn_dist.errors import UserError
-from mmgnn_dist.pubchem.answers import OLD_PROPERTIES, PROPERTIES, Kind, rows, text_fields
+from mmgnn_dist.pubchem.answers import OLD_PROPERTIES, PUG_PROPERTIES, Kind, rows, text_fields
 from mmgnn_dist.pubchem.cache import Cache
 from mmgnn_dist.pubchem.client import Client, Refused, TooBroad
 
 REFUSALS = 5  # identifiers refused one by one in a row: then it is not they that are wrong
 BATCH = 100  # PubChem takes 100 to 200 identifiers a list
-NAMES = ("iupac_name", "title", "synonyms")  # a CID with one of them is better than one without
+FIELD_NAMES = ("iupac_name", "title", "synonyms")  # a CID with one of them is better than one without
 Report = Callable[[int, int, str], None]  # identifiers settled, of how many, what is being done
 
 
@@ -42,9 +42,11 @@ class Question:
 
 KEYS = Question("keys", "inchikey", ("property/InChIKey",), "InChIKeys")
 TEXT = Question(
-    "properties", "cid", tuple("property/" + ",".join(names) for names in (PROPERTIES, OLD_PROPERTIES)),
     "properties",
-)  # fmt: skip
+    "cid",
+    tuple("property/" + ",".join(names) for names in (PUG_PROPERTIES, OLD_PROPERTIES)),
+    "properties",
+)
 SYNONYMS = Question("synonyms", "cid", ("synonyms",), "synonyms")
 
 
@@ -59,7 +61,7 @@ class Compound:
     @property
     def named(self) -> bool:
         """Whether it has any name."""
-        return any(self.fields.get(name) for name in NAMES)
+        return any(self.fields.get(name) for name in FIELD_NAMES)
 
 
 class Lookup:

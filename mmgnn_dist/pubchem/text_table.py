@@ -25,9 +25,9 @@ from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS, MANIFEST, ShardSet
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path
 
-ABOUT = b"mmgnn.pubchem"  # key of the metadata that says how a table was made
+TEXT_ABOUT = b"mmgnn.pubchem"  # key of the metadata that says how a table was made
 ROWS = 65_536  # rows of the source and of the output held at a time
-SCHEMA = pa.schema(
+TEXT_SCHEMA = pa.schema(
     [
         ("inchikey", pa.string()),
         ("cid", pa.int64()),
@@ -95,14 +95,14 @@ def check_output(to: Path) -> None:
     """Refuse to write over what no enrichment made."""
     if to.is_dir():
         raise UserError(f"--to {to} is a folder: name a file, for example {to / 'text.parquet'}")
-    if to.exists() and ABOUT not in (open_parquet(to)[0].metadata or {}):
+    if to.exists() and TEXT_ABOUT not in (open_parquet(to)[0].metadata or {}):
         raise UserError(f"{to} exists and was not made by 'mmgnn data enrich': choose another --to")
 
 
 def write_text_table(to: Path, tables: Iterator[pa.Table], about: dict[str, Any]) -> dict[str, int]:
-    """Write tables of `SCHEMA` to `to`, with `about` in the metadata; rows with each text field."""
+    """Write tables of `TEXT_SCHEMA` to `to`, with `about` in the metadata; rows with each text field."""
     coverage = dict.fromkeys(TEXT_FIELDS, 0)
-    schema = SCHEMA.with_metadata({ABOUT: json.dumps(about)})
+    schema = TEXT_SCHEMA.with_metadata({TEXT_ABOUT: json.dumps(about)})
     try:
         with atomic_path(to) as part, pq.ParquetWriter(part, schema, compression="zstd") as writer:
             for table in tables:

@@ -190,7 +190,13 @@ def collect(folder: Path) -> Results:
     shards = ShardSet.open(recipe.data.shards, verify=False)
     place = {name: row for row, name in enumerate(shards.ids().tolist())}
     return Results(
-        folder, recipe, found, list(recipe.targets), {t: shards.units[t] for t in recipe.targets},
+        folder,
+        recipe,
+        found,
+        list(recipe.targets),
+        {t: shards.units[t] for t in recipe.targets},
         np.array([place[name] for name in ids.tolist()]),
-        np.repeat(folds, [len(tested[fold]) for fold in folds]), metrics, errors,
-    )  # fmt: skip
+        np.repeat(folds, [len(tested[fold]) for fold in folds]),
+        metrics,
+        errors,
+    )

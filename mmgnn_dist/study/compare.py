@@ -28,7 +28,9 @@ class Compared:
     counts: list[tuple[int, int]]
 
 
-def compare(results: Results, wanted: list[tuple[Model, Model]], repeats: int = REPEATS) -> list[Compared]:
+def compare_models(
+    results: Results, wanted: list[tuple[Model, Model]], repeats: int = REPEATS
+) -> list[Compared]:
     """Compare (reference, other) pairs on all targets; all share the same resamples."""
     if not wanted:
         return []
@@ -56,7 +58,7 @@ def _retrained(pair: Pair) -> Retrained:
     )
 
 
-def scores(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+def relative_errors(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
     """Both errors of each molecule over all targets, each as a share of the reference's MAE: [n] and [n].
 
     The gain in this score is the mean over targets of their gains. NaN where the molecule has no label.
@@ -75,6 +77,6 @@ def _mean(values: np.ndarray, axis: int) -> np.ndarray:
 
 def mean_gain(results: Results, reference: Model, other: Model) -> tuple[float, float, float]:
     """Mean gain over the targets with its interval (a)."""
-    x, y = scores(results.pair(reference, other))
+    x, y = relative_errors(results.pair(reference, other))
     found = paired_gains(x[:, None], y[:, None], results.folds, repeats=2000)
     return float(found.estimate[0]), float(found.low[0]), float(found.high[0])

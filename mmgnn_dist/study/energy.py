@@ -14,7 +14,7 @@ RAPL = Path("/sys/class/powercap")
 EVERY = 60.0  # seconds between two looks: a processor would have to take 4 kW to get around in that
 
 
-class Meter:
+class EnergyMeter:
     """Counts while its block runs."""
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Meter:
         self._used = 0  # microjoules of all packages
         self._lock, self._end = threading.Lock(), threading.Event()
 
-    def __enter__(self) -> Meter:
+    def __enter__(self) -> EnergyMeter:
         """Start to count."""
         self._look()
         self._used, self._gpus = 0, _gpus()

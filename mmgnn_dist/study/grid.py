@@ -21,7 +21,7 @@ from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.shardset.splits import load_split, split_folds
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, write_json
-from mmgnn_dist.study.run_cell import DONE, state
+from mmgnn_dist.study.run_cell import DONE, cell_state
 
 CELLS, RECIPE = "cells.json", "study.yaml"
 BASE = "base"
@@ -147,7 +147,7 @@ def save_grid(folder: Path, recipe: Recipe, cells: dict[Cell, Recipe]) -> None:
     recipe.save(folder / RECIPE)
     for cell, part in cells.items():
         place = cell.run(folder)
-        if state(place) != DONE:  # one that goes on takes what may change on the way, such as a deadline
+        if cell_state(place) != DONE:  # one that goes on takes what may change on the way, such as a deadline
             part.save(place / "recipe.yaml")
     write_json(folder / CELLS, [asdict(cell) for cell in cells])
 

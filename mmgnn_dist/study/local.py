@@ -20,22 +20,28 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from mmgnn_dist.process import leave
+from mmgnn_dist.process import exit_now
 from mmgnn_dist.signals import stop_flag
-from mmgnn_dist.study.run_cell import STOPPED, attempt, fail
+from mmgnn_dist.study.run_cell import STOPPED, record_failure, run_cell
 
 # what a cell imports, whatever it trains
 LIBRARIES = (
-    "torch", "deepspeed", "torch_geometric", "safetensors.torch", "pyarrow.parquet",
-    "matplotlib.pyplot", "transformers.models.auto.modeling_auto", "mmgnn_dist.train.run",
-)  # fmt: skip
+    "torch",
+    "deepspeed",
+    "torch_geometric",
+    "safetensors.torch",
+    "pyarrow.parquet",
+    "matplotlib.pyplot",
+    "transformers.models.auto.modeling_auto",
+    "mmgnn_dist.train.run",
+)
 LINGER = 60.0  # seconds between asking a process to stop in order and ending it
 
 Tell = Callable[[Path, str], None]
 
 
 @dataclass
-class Worker:
+class CellWorker:
     """A process, its end of the line, and the cell that it runs."""
 
     process: BaseProcess
@@ -43,7 +49,7 @@ class Worker:
     cell: Path | None = None
 
 
-def places(asked: int, threads: int) -> int:
+def concurrent_cells(asked: int, threads: int) -> int:
     """How many cells run at a time: as asked, else one for each GPU, or for each share of the cores."""
     return asked or len(gpu_names()) or max(1, len(os.sched_getaffinity(0)) // max(1, threads))
 
@@ -78,7 +84,7 @@ def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
     logs.mkdir(parents=True, exist_ok=True)
     queue = deque(cells)
 
-    def start(number: int) -> Worker:
+    def start(number: int) -> CellWorker:
         ours, theirs = context.Pipe()
         gpu = gpus[number % len(gpus)] if gpus else None
         process = context.Process(
@@ -86,7 +92,7 @@ def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
         )
         process.start()
         theirs.close()
-        return Worker(process, ours)
+        return CellWorker(process, ours)
 
     with stop_flag() as signals:
         crew = {number: start(number) for number in range(min(workers, len(cells)))}
@@ -124,7 +130,12 @@ def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
                         tell(cell, STOPPED)
                         continue
                     code = process.exitcode
-                    tell(cell, fail(cell, f"its process ended with exit code {code} (negative: the signal)"))
+                    tell(
+                        cell,
+                        record_failure(
+                            cell, f"its process ended with exit code {code} (negative: the signal)"
+                        ),
+                    )
                     crew[number] = start(number)
                     continue
                 tell(cell, how)
@@ -148,9 +159,9 @@ def _work(line: Any, log: Path, gpu: str | None) -> None:
             folder = line.recv()
         except EOFError:
             break
-        line.send(attempt(Path(folder)))
+        line.send(run_cell(Path(folder)))
     sys.stdout.flush()
-    leave(0)  # gloo's threads can abort an interpreter that ends
+    exit_now(0)  # gloo's threads can abort an interpreter that ends
 
 
 def _end_with_parent() -> None:
@@ -158,4 +169,4 @@ def _end_with_parent() -> None:
     parent = parent_process()
     assert parent is not None
     parent.join()
-    leave(1)
+    exit_now(1)

@@ -21,10 +21,10 @@ from pathlib import Path
 
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.progress import Progress
-from mmgnn_dist.study.energy import Meter
+from mmgnn_dist.study.energy import EnergyMeter
 from mmgnn_dist.study.grid import CELLS, Cell, load_grid, make_grid, save_grid
-from mmgnn_dist.study.local import Tell, places, run_here
-from mmgnn_dist.study.run_cell import DONE, failure, state
+from mmgnn_dist.study.local import Tell, concurrent_cells, run_here
+from mmgnn_dist.study.run_cell import DONE, cell_state, failure_line
 
 SESSIONS = "sessions.jsonl"
 # runs the cells of these folders and tells of each when it ends; False if they were stopped in order
@@ -77,7 +77,7 @@ def run_study(folder: Path, cells: dict[Cell, Recipe], recipe: Recipe, progress:
         UserError: if the study directory cannot be written.
     """
     assert recipe.study is not None
-    workers = places(recipe.study.workers, next(iter(cells.values())).train.threads)
+    workers = concurrent_cells(recipe.study.workers, next(iter(cells.values())).train.threads)
 
     def here(waiting: list[Path], tell: Tell) -> bool:
         return run_here(waiting, workers, folder / "logs", tell)
@@ -101,31 +101,34 @@ def run_cells(
 
     def tell(cell: Path, how: str) -> None:
         finished[how] += 1
-        if text := failure(cell):
+        if text := failure_line(cell):
             progress.say(f"{cell.name} failed: {text}")
         progress(sum(finished.values()), len(cells), f"{cell.name} {how}")
 
     if not waiting:
         return True
     progress(finished[DONE], len(cells), f"{workers} at a time")
-    with Meter() as meter:
+    with EnergyMeter() as meter:
         try:
             return executor(waiting, tell)
         finally:
             line = {
                 "started": begun,
-                "seconds": round(time.monotonic() - started, 1), "workers": workers, "cells": dict(finished),
-                "nodes": nodes, "joules": meter.joules() if len(nodes) == 1 else {},
-            }  # fmt: skip
+                "seconds": round(time.monotonic() - started, 1),
+                "workers": workers,
+                "cells": dict(finished),
+                "nodes": nodes,
+                "joules": meter.joules() if len(nodes) == 1 else {},
+            }
             with open(folder / SESSIONS, "a", encoding="utf-8") as out:
                 out.write(json.dumps(line) + "\n")
 
 
 def unfinished(folder: Path, cells: Iterable[Cell]) -> list[Cell]:
     """The cells that are not done, in their order."""
-    return [cell for cell in cells if state(cell.run(folder)) != DONE]
+    return [cell for cell in cells if cell_state(cell.run(folder)) != DONE]
 
 
 def states(folder: Path, cells: list[Cell]) -> dict[Cell, str]:
     """What became of each cell."""
-    return {cell: state(cell.run(folder)) for cell in cells}
+    return {cell: cell_state(cell.run(folder)) for cell in cells}

@@ -14,7 +14,7 @@ FAILURE = "failure.json"
 DONE, FAILED, STOPPED, PART, WAITING = "done", "failed", "stopped", "part", "waiting"
 
 
-def attempt(folder: Path, quiet: bool = True) -> str:
+def run_cell(folder: Path, quiet: bool = True) -> str:
     """Start or continue the run of a cell; returns `done`, `stopped` (signal, deadline) or `failed`."""
     from mmgnn_dist.train.run import run
 
@@ -22,28 +22,28 @@ def attempt(folder: Path, quiet: bool = True) -> str:
     try:
         code = run(folder, quiet=quiet)
     except UserError as error:
-        return fail(folder, str(error))
+        return record_failure(folder, str(error))
     except Exception as error:
         last = traceback.format_exception_only(error)[-1].strip()
-        return fail(folder, f"fault: {last}", traceback.format_exc())
+        return record_failure(folder, f"fault: {last}", traceback.format_exc())
     finally:
         gc.collect()  # an engine refers to itself: several in one process would add up
     return {EXIT_DONE: DONE, EXIT_STOPPED: STOPPED}[code]
 
 
-def fail(folder: Path, message: str, trace: str = "") -> str:
+def record_failure(folder: Path, message: str, trace: str = "") -> str:
     """Write down why a cell failed."""
     write_json(folder / FAILURE, {"message": message, "traceback": trace.splitlines()})
     return FAILED
 
 
-def failure(folder: Path) -> str:
+def failure_line(folder: Path) -> str:
     """Why a cell failed, in one line; empty if it did not."""
     path = folder / FAILURE
     return str(read_json(path)["message"]) if path.is_file() else ""
 
 
-def state(folder: Path) -> str:
+def cell_state(folder: Path) -> str:
     """What a cell's run directory says of it."""
     from mmgnn_dist.train.report.results import done
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.files import write_json, write_text
-from mmgnn_dist.sweep.ledger import Entry, place
+from mmgnn_dist.sweep.ledger import Entry, trial_dir
 from mmgnn_dist.train.report.plots import BLUE, GREY, ORANGE, pyplot, save
 
 SHOWN = 12  # characters of a value on the plot's axis
@@ -31,12 +31,15 @@ def write_leaderboard(recipe: Recipe, folder: Path, entries: list[Entry]) -> Non
     order = ranked(entries)
     rows = [
         {
-            "trial": entry.number, "state": entry.state, "score": entry.best,
+            "trial": entry.number,
+            "state": entry.state,
+            "score": entry.best,
             "validations": len(entry.scores),
-            **entry.values, **({"reason": entry.reason} if entry.reason else {}),
+            **entry.values,
+            **({"reason": entry.reason} if entry.reason else {}),
         }
         for entry in order
-    ]  # fmt: skip
+    ]
     write_json(folder / "leaderboard.json", {"metric": recipe.sweep.metric, "trials": rows})
     write_text(folder / "leaderboard.md", _markdown(recipe, order))
     known = [entry for entry in order if entry.best is not None]
@@ -156,7 +159,7 @@ def print_leaderboard(recipe: Recipe, folder: Path, entries: list[Entry]) -> Non
     console = Console()
     console.print(table)
     if order and order[0].state == "done":
-        where = f"best: {place(folder, order[0].number)}; its recipe: mmgnn train {folder / 'best.yaml'}"
+        where = f"best: {trial_dir(folder, order[0].number)}; its recipe: mmgnn train {folder / 'best.yaml'}"
         console.print(where, highlight=False, soft_wrap=True)
     for entry in order:
         if entry.state == "failed":

@@ -38,12 +38,12 @@ class Entry:
         return min(self.scores, default=None)
 
 
-def place(sweep: Path, number: int) -> Path:
+def trial_dir(sweep: Path, number: int) -> Path:
     """The run directory of a trial."""
     return sweep / TRIALS / f"{number:03d}"
 
 
-def scores(run: Path, metric: str) -> list[float]:
+def validation_scores(run: Path, metric: str) -> list[float]:
     """The metric at each validation of a run so far."""
     lines = (line for line in read_journal(run / "journal.jsonl") if line["kind"] == "validation")
     return [line[metric] for line in lines if line[metric] is not None]
@@ -53,7 +53,7 @@ def read_trials(sweep: Path, metric: str) -> list[Entry]:
     """All trials of a sweep by number."""
     found = []
     for path in sorted((sweep / TRIALS).glob(f"*/{ABOUT}")):
-        found.append(Entry(**read_json(path), scores=scores(path.parent, metric)))
+        found.append(Entry(**read_json(path), scores=validation_scores(path.parent, metric)))
     return found
 
 
@@ -61,7 +61,7 @@ def write_trial(sweep: Path, entry: Entry) -> None:
     """Write what is known of a trial, but for its scores, which stand in its journal."""
     about = asdict(entry)
     del about["scores"]
-    write_json(place(sweep, entry.number) / ABOUT, about)
+    write_json(trial_dir(sweep, entry.number) / ABOUT, about)
 
 
 def trial_recipe(recipe: Recipe, entry: Entry, name: str) -> Recipe:
@@ -75,7 +75,8 @@ def trial_recipe(recipe: Recipe, entry: Entry, name: str) -> Recipe:
     threads = found.train.threads or recipe.sweep.cpus
     return found.model_copy(
         update={
-            "name": name, "twins": [],
+            "name": name,
+            "twins": [],
             "train": found.train.model_copy(update={"threads": threads}),
         }
-    )  # fmt: skip
+    )

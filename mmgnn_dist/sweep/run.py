@@ -19,16 +19,16 @@ from mmgnn_dist.cluster.ray.allocation import ray_around
 from mmgnn_dist.config import Recipe, load_recipe
 from mmgnn_dist.data.prepare.ray_run import ray_here
 from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, UserError, need
-from mmgnn_dist.files import hold
+from mmgnn_dist.files import lock_file
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.signals import stop_flag
 from mmgnn_dist.sweep.ledger import Entry, read_trials
 from mmgnn_dist.train.inputs import Inputs, open_inputs
 from mmgnn_dist.train.optim.schedule import total_steps
 from mmgnn_dist.train.provenance import refuse_changed
-from mmgnn_dist.train.ranks import start_ranks
+from mmgnn_dist.train.ranks import init_distributed
 from mmgnn_dist.train.session import differences
-from mmgnn_dist.train.textside import open_text
+from mmgnn_dist.train.text_data import open_text_data
 
 FREE = ("samples", "concurrent", "cpus", "gpus", "ranks", "scheduler", "searcher")  # may change on the way
 ATTEMPTS = 2  # a trial whose ranks die starts again so often
@@ -42,7 +42,7 @@ SETTINGS = {
 }
 
 
-def check(recipe: Recipe, folder: Path) -> Inputs:
+def check_sweep(recipe: Recipe, folder: Path) -> Inputs:
     """Refuse what cannot work, before anything is started or written; returns the data side of the recipe.
 
     Raises:
@@ -70,9 +70,9 @@ def check(recipe: Recipe, folder: Path) -> Inputs:
 def _validations(inputs: Inputs, quiet: bool) -> int:
     """How many validations a whole trial has; makes the sidecars of the text, once for all trials."""
     train = inputs.recipe.train
-    ranks = start_ranks(train.threads)
+    ranks = init_distributed(train.threads)
     with Progress("sweep", quiet) as progress:
-        per_epoch = inputs.training(open_text(inputs, ranks, progress).tokens, ranks).steps_per_epoch
+        per_epoch = inputs.training(open_text_data(inputs, ranks, progress).tokens, ranks).steps_per_epoch
     return -(-total_steps(train, per_epoch) // (per_epoch * train.validate_every))
 
 
@@ -88,15 +88,15 @@ def sweep(recipe: Recipe, folder: Path, quiet: bool) -> int:
         Exit code: done, or stopped in order (the same call continues).
 
     Raises:
-        UserError: as `check`; too few CPUs or GPUs; another process works on it; no trial succeeded.
+        UserError: as `check_sweep`; too few CPUs or GPUs; another process works on it; no trial succeeded.
     """
     from mmgnn_dist.sweep.leaderboard import write_leaderboard
 
     folder = folder.resolve()
-    inputs = check(recipe, folder)
+    inputs = check_sweep(recipe, folder)
     assert recipe.sweep
     try:
-        lock = hold(folder / "lock")
+        lock = lock_file(folder / "lock")
     except BlockingIOError:
         raise UserError(f"another process works on {folder}: wait for it, or end it") from None
     with lock:
@@ -169,15 +169,20 @@ def _search(recipe: Recipe, folder: Path, most: int, progress: Progress) -> None
         tuner = tune.Tuner(
             tune.with_resources(Trial, tune.PlacementGroupFactory([needs])),
             tune_config=tune.TuneConfig(
-                search_alg=search, scheduler=scheduler(settings, most, search.entries),
-                num_samples=_left(recipe, search.entries), max_concurrent_trials=settings.concurrent or 0,
+                search_alg=search,
+                scheduler=scheduler(settings, most, search.entries),
+                num_samples=_left(recipe, search.entries),
+                max_concurrent_trials=settings.concurrent or 0,
             ),
             run_config=tune.RunConfig(
-                name="session", storage_path=str(storage), verbose=0, stop=Stopper(),
+                name="session",
+                storage_path=str(storage),
+                verbose=0,
+                stop=Stopper(),
                 failure_config=tune.FailureConfig(max_failures=ATTEMPTS),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             ),
-        )  # fmt: skip
+        )
         tuner.fit()
     shutil.rmtree(storage, ignore_errors=True)
 

@@ -18,7 +18,14 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search import Searcher
 
 from mmgnn_dist.config import Dimension, Recipe, SweepConfig
-from mmgnn_dist.sweep.ledger import Entry, place, read_trials, scores, trial_recipe, write_trial
+from mmgnn_dist.sweep.ledger import (
+    Entry,
+    read_trials,
+    trial_dir,
+    trial_recipe,
+    validation_scores,
+    write_trial,
+)
 from mmgnn_dist.sweep.trial import reason
 
 STARTUP = 4  # of so many trials one is drawn at random before Optuna models anything, 3 at least
@@ -75,7 +82,7 @@ class Search(Searcher):
                 asked = self._study.ask(self._ways)
                 entry = Entry(len(self.entries), self._values(asked.params))
                 self.entries.append(entry)
-            run = place(self._sweep_folder, entry.number)
+            run = trial_dir(self._sweep_folder, entry.number)
             try:
                 trial_recipe(self._recipe, entry, f"{self._recipe.name}-{entry.number:03d}").save(
                     run / "recipe.yaml"
@@ -88,9 +95,12 @@ class Search(Searcher):
             self._given[trial_id] = (entry, asked)
             sweep = self.sweep
             return {
-                "run": str(run), "metric": sweep.metric, "ranks": sweep.ranks, "cpus": sweep.cpus,
+                "run": str(run),
+                "metric": sweep.metric,
+                "ranks": sweep.ranks,
+                "cpus": sweep.cpus,
                 "gpus": sweep.gpus,
-            }  # fmt: skip
+            }
         return Searcher.FINISHED
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -109,8 +119,8 @@ class Search(Searcher):
         if trial_id not in self._given:
             return
         entry, asked = self._given.pop(trial_id)
-        run = place(self._sweep_folder, entry.number)
-        entry.scores = scores(run, self.sweep.metric)
+        run = trial_dir(self._sweep_folder, entry.number)
+        entry.scores = validation_scores(run, self.sweep.metric)
         ended = (result or {}).get("ended", "stopped")
         if ended == "failed" or (error and not self._stopping()):
             self._finish(entry, asked, "failed", reason(run))
@@ -133,10 +143,12 @@ class Search(Searcher):
         states = optuna.trial.TrialState
         kinds = {"done": states.COMPLETE, "stopped": states.PRUNED, "failed": states.FAIL}
         return optuna.trial.create_trial(
-            params=self._parameters(entry.values), distributions=self._ways, state=kinds[entry.state],
+            params=self._parameters(entry.values),
+            distributions=self._ways,
+            state=kinds[entry.state],
             value=entry.best if entry.state == "done" else None,
             intermediate_values=dict(enumerate(entry.scores, 1)),
-        )  # fmt: skip
+        )
 
     def _values(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Optuna's parameters as values of the recipe: it knows choices by their place."""
@@ -175,9 +187,14 @@ def scheduler(sweep: SweepConfig, most: int, known: list[Entry]) -> Any:
     if sweep.scheduler == "none" or most - 1 < sweep.grace:
         return FIFOScheduler()
     asha = ASHAScheduler(
-        time_attr="validations", metric=sweep.metric, mode="min", max_t=most - 1, grace_period=sweep.grace,
-        reduction_factor=sweep.reduction, stop_last_trials=False,
-    )  # fmt: skip
+        time_attr="validations",
+        metric=sweep.metric,
+        mode="min",
+        max_t=most - 1,
+        grace_period=sweep.grace,
+        reduction_factor=sweep.reduction,
+        stop_last_trials=False,
+    )
     for entry in known:
         if entry.state in ("done", "stopped"):
             trial = SimpleNamespace(trial_id=f"known-{entry.number}")

@@ -16,7 +16,7 @@ from typing import Any
 from ray.tune import Trainable
 
 from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER
-from mmgnn_dist.sweep.ledger import scores
+from mmgnn_dist.sweep.ledger import validation_scores
 
 POLL = 0.3  # seconds between two looks at the journal
 ANSWER = 2.0  # seconds after which Tune hears that there is nothing new, so that it can stop the trial
@@ -39,8 +39,11 @@ class Trial(Trainable):
         with open(self._run / LOG, "ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mmgnn_dist.train.launch", str(self._run), str(config["ranks"])],
-                env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
+                env=environment,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
 
     def step(self) -> dict[str, Any]:
         """Wait for the next validation or the end.
@@ -51,7 +54,7 @@ class Trial(Trainable):
         end = time.monotonic() + ANSWER
         while True:
             code = self._process.poll()  # before the journal is read: it is complete if they have ended
-            found = scores(self._run, self._metric)
+            found = validation_scores(self._run, self._metric)
             if len(found) > self._told:
                 self._told += 1
                 return {self._metric: found[self._told - 1], "validations": self._told}

@@ -61,18 +61,21 @@ def deepspeed_config(recipe: Recipe, plan: BatchPlan) -> dict[str, Any]:
     stage, offload = recipe.train.zero_stage, recipe.train.offload
     host = {"device": "cpu", "pin_memory": True}
     zero: dict[str, Any] = {
-        "stage": stage, "overlap_comm": stage > 0, "reduce_bucket_size": BUCKET,
+        "stage": stage,
+        "overlap_comm": stage > 0,
+        "reduce_bucket_size": BUCKET,
         "allgather_bucket_size": BUCKET,
-    }  # fmt: skip
+    }
     if offload != "none":
         zero["offload_optimizer"] = host
     if offload == "parameters":
         zero["offload_param"] = host
     if stage == 3:
         zero |= {
-            "stage3_prefetch_bucket_size": BUCKET, "stage3_max_live_parameters": LIVE,
+            "stage3_prefetch_bucket_size": BUCKET,
+            "stage3_max_live_parameters": LIVE,
             "stage3_max_reuse_distance": REUSE,
-        }  # fmt: skip
+        }
     return {
         "train_batch_size": plan.micro * plan.accumulation * plan.world,
         "train_micro_batch_size_per_gpu": plan.micro,
@@ -105,15 +108,19 @@ def parameter_groups(model: FusedModel, recipe: Recipe) -> list[dict[str, Any]]:
             decays = rank_of(parameter) >= 2
             peak = peaks[branch] * text.layer_decay**below
             group = {
-                "params": [], "lr": peak, "peak": peak, "start": text.unfreeze * below / max(top, 1),
-                "weight_decay": config.weight_decay if decays else 0.0, "name": label,
-            }  # fmt: skip
+                "params": [],
+                "lr": peak,
+                "peak": peak,
+                "start": text.unfreeze * below / max(top, 1),
+                "weight_decay": config.weight_decay if decays else 0.0,
+                "name": label,
+            }
             groups.setdefault((label, decays), group)["params"].append(parameter)
     return list(groups.values())
 
 
 @contextmanager
-def shared_out(recipe: Recipe, plan: BatchPlan, device: torch.device) -> Iterator[None]:
+def zero_init(recipe: Recipe, plan: BatchPlan, device: torch.device) -> Iterator[None]:
     """Where a model is built: at stage 3 the language model is never whole on any rank.
 
     transformers builds it under `deepspeed.zero.Init` and reads its weights layer by layer while this holds;

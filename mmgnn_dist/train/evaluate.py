@@ -98,9 +98,13 @@ def named_errors(part: str, names: list[str], mae: np.ndarray) -> dict[str, floa
 
 @torch.no_grad()
 def predict(
-    model: FusedModel, loader: Loader, scaler: Scaler, ranks: Ranks, embeddings: Embeddings | None,
+    model: FusedModel,
+    loader: Loader,
+    scaler: Scaler,
+    ranks: Ranks,
+    embeddings: Embeddings | None,
     vectors: bool = False,
-) -> Predictions | None:  # fmt: skip
+) -> Predictions | None:
     """Predict all molecules of a loader that does not shuffle, with their `vectors` if they are wanted.
 
     Returns:
@@ -119,7 +123,7 @@ def predict(
             parts.append((batch.rows.numpy().copy(), true, units, gates, *seen.values()))
     mine = tuple(np.concatenate(column) for column in zip(*parts, strict=True)) if parts else None
     gathered = [part for part in ranks.gather(mine) if part is not None]
-    if not ranks.first:
+    if not ranks.is_rank0:
         return None
     rows, true, units, gates, *found = (np.concatenate(column) for column in zip(*gathered, strict=True))
     rows, order = np.unique(rows, return_index=True)  # one that was taken to fill a step counts once

@@ -22,7 +22,7 @@ import torch
 
 from mmgnn_dist.errors import EXIT_FAULT
 from mmgnn_dist.files import read_json
-from mmgnn_dist.process import leave
+from mmgnn_dist.process import exit_now
 
 log = logging.getLogger(__name__)
 ALIVE_EVERY = 60.0  # seconds between two lines of a rank in its log that say it lives
@@ -70,7 +70,7 @@ class StepGuard:
         return bool(torch.isfinite(torch.stack(torch._foreach_norm(gradients)).norm()))
 
 
-class Watch:
+class HangWatchdog:
     """A thread of each rank that notes how far the rank is, and ends it if it gets no further.
 
     `beat` counts what the rank has done. All ranks do the same things in the same order, so where one waits
@@ -88,7 +88,7 @@ class Watch:
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._path(rank).unlink(missing_ok=True)  # that of an earlier start
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> HangWatchdog:
         self.alive()
         self._thread.start()
         return self
@@ -141,7 +141,7 @@ class Watch:
         )
         log.error(message)
         print(f"mmgnn: {message}", file=sys.stderr, flush=True)
-        leave(EXIT_FAULT)  # the thread that waits in a collective cannot be asked to
+        exit_now(EXIT_FAULT)  # the thread that waits in a collective cannot be asked to
 
     def late(self) -> str:
         """The ranks that have done least, what each was doing and when it was last heard of."""

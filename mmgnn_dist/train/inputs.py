@@ -87,9 +87,15 @@ class Inputs:
         if self.files is None:
             return None
         tokens = TokenSet.ensure(
-            self.shards, list(config.fields), self.files, config.field_tokens, progress,
-            config.budgets, config.template, config.sample_synonyms,
-        )  # fmt: skip
+            self.shards,
+            list(config.fields),
+            self.files,
+            config.field_tokens,
+            progress,
+            config.budgets,
+            config.template,
+            config.sample_synonyms,
+        )
         tokens.check_length()
         return tokens
 
@@ -144,9 +150,16 @@ class Inputs:
         recipe = self.recipe
         fields = list(recipe.text.fields) if tokens else None
         return Loader(
-            self.shards, rows, list(recipe.targets), tokens, fields, seed=recipe.train.seed, rank=ranks.rank,
-            world=ranks.world, **options,
-        )  # fmt: skip
+            self.shards,
+            rows,
+            list(recipe.targets),
+            tokens,
+            fields,
+            seed=recipe.train.seed,
+            rank=ranks.rank,
+            world=ranks.world,
+            **options,
+        )
 
 
 def open_inputs(recipe: Recipe, verify: bool = True, whole: bool = False) -> Inputs:

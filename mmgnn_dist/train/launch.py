@@ -49,9 +49,13 @@ def start_here(command: list[str], nproc: int, **options: Any) -> list[subproces
     with listening:
         for rank in range(nproc):
             variables = {
-                "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": nproc, "LOCAL_WORLD_SIZE": nproc,
-                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
-            }  # fmt: skip
+                "RANK": rank,
+                "LOCAL_RANK": rank,
+                "WORLD_SIZE": nproc,
+                "LOCAL_WORLD_SIZE": nproc,
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": port,
+            }
             if rank == 0:
                 variables[LISTENING] = listening.fileno()
             environment = os.environ | {name: str(value) for name, value in variables.items()}

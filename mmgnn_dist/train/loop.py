@@ -35,11 +35,11 @@ from mmgnn_dist.train.optim.ema import Average
 from mmgnn_dist.train.optim.schedule import ema_decay, learning_rate, seed_step, total_steps
 from mmgnn_dist.train.ranks import Ranks
 from mmgnn_dist.train.tracking.journal import Journal
-from mmgnn_dist.train.tracking.meter import Meter
+from mmgnn_dist.train.tracking.meter import RateMeter
 
 
 @dataclass
-class State:
+class TrainState:
     """What the loop continues from; plain values, kept in every checkpoint.
 
     Attributes:
@@ -57,7 +57,7 @@ class State:
 
 
 @dataclass
-class Parts:
+class TrainContext:
     """All that the loop works with."""
 
     recipe: Recipe
@@ -73,14 +73,14 @@ class Parts:
     units: list[str]
     journal: Journal | None
     progress: Progress
-    export: Callable[[State], None]
+    export: Callable[[TrainState], None]
     saver: Saver
     deadline: Deadline
     sink: Callable[[dict[str, Any]], None] = field(default=lambda line: None)
 
     def forget_ids(self, step: int) -> None:
         """Drop what ranks that are no more wrote down of steps that are run again."""
-        for path in self.run.glob("logs/ids_rank_*.jsonl") if self.ranks.first else ():
+        for path in self.run.glob("logs/ids_rank_*.jsonl") if self.ranks.is_rank0 else ():
             if int(path.stem.rsplit("_", 1)[1]) >= self.ranks.world:
                 Journal(path, step).close()
 
@@ -91,9 +91,9 @@ class Parts:
 
 
 class Trainer:
-    """Runs the loop on `Parts` from a `State`."""
+    """Runs the loop on `TrainContext` from a `TrainState`."""
 
-    def __init__(self, parts: Parts, state: State, average: Average) -> None:
+    def __init__(self, parts: TrainContext, state: TrainState, average: Average) -> None:
         self.parts, self.state, self.average = parts, state, average
         train = parts.recipe.train
         self.total = total_steps(train, parts.train.steps_per_epoch)
@@ -105,7 +105,7 @@ class Trainer:
             self._ids = Journal(parts.run / "logs" / f"ids_rank_{parts.ranks.rank}.jsonl", state.step)
         self._last_saved = state.step
         self._note = ""
-        self._meter = Meter(parts.ranks.device)
+        self._meter = RateMeter(parts.ranks.device)
 
     def run(self) -> bool:
         """Train to the end; returns False if it was stopped before (a checkpoint stands then)."""
@@ -121,7 +121,7 @@ class Trainer:
                 best = (due or state.step == self.total) and self._validate(epoch)
                 if stop:
                     self._save()
-                    parts.saver.settle()
+                    parts.saver.wait()
                     return False
                 if best or state.step % parts.recipe.train.checkpoint_every == 0:
                     self._save()
@@ -129,7 +129,7 @@ class Trainer:
                     break
         if self._last_saved != state.step:
             self._save()
-        parts.saver.settle()
+        parts.saver.wait()
         return True
 
     def _patience_spent(self) -> bool:
@@ -157,7 +157,7 @@ class Trainer:
             engine.backward(loss * (plan.world * plan.accumulation))
             if position == len(step.micro) - 1:
                 shared[1:] = torch.tensor([float(stop), *parts.saver.status()])
-                total = parts.ranks.total(shared.to(device)).cpu()
+                total = parts.ranks.all_reduce_sum(shared.to(device)).cpu()
                 self.guard.judge(float(total[0]))
             engine.step()
         self.state.step = number + 1
@@ -168,7 +168,7 @@ class Trainer:
             self._tell(epoch, float(total[0]), step.imbalance)
         else:
             self._skipped(epoch, float(total[0]), step)
-        parts.saver.advance(float(total[2]), float(total[3]))
+        parts.saver.poll(float(total[2]), float(total[3]))
         return bool(total[1] > 0)
 
     def _loss(self, batch: Batch, labels: torch.Tensor) -> torch.Tensor:
@@ -186,7 +186,7 @@ class Trainer:
         state.skipped += 1
         what = f"the loss is {loss}" if not np.isfinite(loss) else "its gradient is not finite"
         path = parts.run / "logs" / f"not_finite_step_{state.step}.json"
-        if parts.ranks.first:
+        if parts.ranks.is_rank0:
             ids = parts.train.shards.ids(step.global_rows).tolist()
             write_json(path, {"step": state.step, "why": what, "ids": ids})
         parts.write("skipped", step=state.step, epoch=epoch, why=what, skipped=state.skipped)
@@ -211,9 +211,16 @@ class Trainer:
         rate = molecules / max(state.seconds, 1e-9)
         lrs = {group["name"]: group["lr"] for group in parts.engine.optimizer.param_groups}
         parts.write(
-            "train", step=state.step, epoch=epoch, molecules=molecules, loss=loss, lr=lrs,
-            rate=round(rate, 2), seconds=round(state.seconds, 3), imbalance=round(imbalance, 4),
-        )  # fmt: skip
+            "train",
+            step=state.step,
+            epoch=epoch,
+            molecules=molecules,
+            loss=loss,
+            lr=lrs,
+            rate=round(rate, 2),
+            seconds=round(state.seconds, 3),
+            imbalance=round(imbalance, 4),
+        )
         if parts.journal and (usage := self._meter.read()):
             parts.write("system", step=state.step, epoch=epoch, **usage)
         epochs = parts.recipe.train.epochs
@@ -233,7 +240,7 @@ class Trainer:
             score = torch.zeros(1, dtype=torch.float64, device=parts.ranks.device)
             if found is not None:
                 score += self._record(epoch, found)
-            value = float(parts.ranks.total(score))
+            value = float(parts.ranks.all_reduce_sum(score))
             if not np.isfinite(value):
                 raise UserError(
                     f"the predictions for the validation part at step {state.step} are not finite: lower "
@@ -262,6 +269,6 @@ class Trainer:
         return score
 
     def _save(self) -> None:
-        average = self.average.whole(self.parts.ranks.first)
+        average = self.average.whole(self.parts.ranks.is_rank0)
         self.parts.saver.save(average, vars(self.state))
         self._last_saved = self.state.step

@@ -40,8 +40,10 @@ def refuse_changed(runs: Mapping[Path, Recipe]) -> None:
     for run, recipe in runs.items():
         name = f"split '{recipe.data.split}' (fold {recipe.data.fold}) of {recipe.data.shards}"
         words = {
-            "recipe": "recipe", "shards_sha256": f"content of {recipe.data.shards}", "split_sha256": name,
-        }  # fmt: skip
+            "recipe": "recipe",
+            "shards_sha256": f"content of {recipe.data.shards}",
+            "split_sha256": name,
+        }
         for path, then in _records(run):
             if "split_sha256" not in then:
                 continue
@@ -70,5 +72,5 @@ def _records(run: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     if (run / METRICS).is_file():
         yield run / METRICS, read_json(run / METRICS)
     for folder in checkpoint.complete(run / "checkpoints"):
-        if (manifest := checkpoint.read_manifest(folder)) is not None:
+        if (manifest := checkpoint.read_checkpoint_manifest(folder)) is not None:
             yield folder, manifest

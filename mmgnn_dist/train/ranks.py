@@ -50,7 +50,7 @@ class Ranks:
     turns: Iterator[int] = field(default_factory=itertools.count)
 
     @property
-    def first(self) -> bool:
+    def is_rank0(self) -> bool:
         """Whether this is the rank that writes and speaks."""
         return self.rank == 0
 
@@ -63,9 +63,9 @@ class Ranks:
     def stop_asked(self) -> bool:
         """Whether any rank was asked to stop; the same on all."""
         self.beat("agreeing whether to stop")
-        return any(self.everyone(bool(self.signals)))
+        return any(self.all_gather(bool(self.signals)))
 
-    def by_first(self, what: str, work: Callable[[Callable[[], None]], T]) -> T | None:
+    def run_on_rank0(self, what: str, work: Callable[[Callable[[], None]], T]) -> T | None:
         """Let the first rank do alone what may take hours, with the others waiting as long as it gets on.
 
         Args:
@@ -88,7 +88,7 @@ class Ranks:
                 raise Stopped
 
         self.beat(what)
-        if self.first:
+        if self.is_rank0:
             end = "not done"
             try:
                 done = work(moved)
@@ -110,14 +110,14 @@ class Ranks:
             raise Stopped
         return None
 
-    def total(self, values: torch.Tensor) -> torch.Tensor:
+    def all_reduce_sum(self, values: torch.Tensor) -> torch.Tensor:
         """Sum over ranks, in place."""
         if self.world > 1:
             self.beat("summing over ranks")
             dist.all_reduce(values)
         return values
 
-    def everyone(self, value: Any) -> list[Any]:
+    def all_gather(self, value: Any) -> list[Any]:
         """Every rank's value on every rank."""
         if self.world == 1:
             return [value]
@@ -130,7 +130,7 @@ class Ranks:
         if self.world == 1:
             return [value]
         self.beat("gathering on the first rank")
-        out: list[Any] | None = [None] * self.world if self.first else None
+        out: list[Any] | None = [None] * self.world if self.is_rank0 else None
         dist.gather_object(value, out)
         return out or []
 
@@ -151,12 +151,12 @@ def set_deterministic(wanted: bool) -> None:
     torch.backends.cuda.enable_mem_efficient_sdp(not wanted)
 
 
-def start_ranks(threads: int = 0, patience: float = 1800.0) -> Ranks:
+def init_distributed(threads: int = 0, timeout: float = 1800.0) -> Ranks:
     """Join the process group, choose the device, and set the number of CPU threads.
 
     Args:
         threads: CPU threads of this rank; 0 divides the cores among the ranks of this machine.
-        patience: seconds that a rank waits for the others; torch's own limit, which names nobody, is longer.
+        timeout: seconds that a rank waits for the others; torch's own limit, which names nobody, is longer.
 
     Raises:
         UserError: if a launcher set only some of the variables, or there is no GPU where one is asked for.
@@ -187,7 +187,7 @@ def start_ranks(threads: int = 0, patience: float = 1800.0) -> Ranks:
     torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // here))
     if not dist.is_initialized():
         backend = "nccl" if device.type == "cuda" else "gloo"
-        limit = timedelta(seconds=patience + 60)
+        limit = timedelta(seconds=timeout + 60)
         store = _store(rank, world, limit) if launched else dist.HashStore()
         dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=limit)
         _stores.append(dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store))
@@ -212,6 +212,11 @@ def _store(rank: int, world: int, limit: timedelta) -> dist.Store:
     hosts = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     listening = os.environ.pop(LISTENING, None)
     return dist.TCPStore(
-        os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), world, hosts, limit,
-        multi_tenant=True, master_listen_fd=int(listening) if hosts and listening else None,
-    )  # fmt: skip
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        world,
+        hosts,
+        limit,
+        multi_tenant=True,
+        master_listen_fd=int(listening) if hosts and listening else None,
+    )

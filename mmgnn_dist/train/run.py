@@ -22,10 +22,10 @@ import torch
 from mmgnn_dist.config import Recipe, load_recipe
 from mmgnn_dist.data.shardset.shards import MANIFEST
 from mmgnn_dist.errors import EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, EXIT_USER, UserError
-from mmgnn_dist.files import DISK_ERRORS, hold, read_json, sha256, write_json
+from mmgnn_dist.files import DISK_ERRORS, lock_file, read_json, sha256, write_json
 from mmgnn_dist.models.matched import trainable
-from mmgnn_dist.models.zero3 import is_cut, wholes
-from mmgnn_dist.process import leave
+from mmgnn_dist.models.zero3 import gathered, is_sharded
+from mmgnn_dist.process import exit_now
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.signals import Stopped, stop_flag
 from mmgnn_dist.train.checkpoint import store as checkpoint
@@ -39,21 +39,21 @@ from mmgnn_dist.train.checkpoint.export import (
 )
 from mmgnn_dist.train.checkpoint.writer import Saver
 from mmgnn_dist.train.deadline import Deadline
-from mmgnn_dist.train.engine import BatchPlan, deepspeed_config, make_engine, shared_out
+from mmgnn_dist.train.engine import BatchPlan, deepspeed_config, make_engine, zero_init
 from mmgnn_dist.train.evaluate import predict
-from mmgnn_dist.train.guards import Watch
+from mmgnn_dist.train.guards import HangWatchdog
 from mmgnn_dist.train.inputs import Inputs, fit_scaler, open_inputs
-from mmgnn_dist.train.loop import Parts, State, Trainer
+from mmgnn_dist.train.loop import TrainContext, Trainer, TrainState
 from mmgnn_dist.train.optim.ema import Average
 from mmgnn_dist.train.provenance import METRICS, refuse_changed
-from mmgnn_dist.train.ranks import Ranks, set_deterministic, start_ranks
+from mmgnn_dist.train.ranks import Ranks, init_distributed, set_deterministic
 from mmgnn_dist.train.report.results import done, write_results
-from mmgnn_dist.train.textside import open_text
+from mmgnn_dist.train.text_data import open_text_data
 from mmgnn_dist.train.tracking.journal import Journal
 from mmgnn_dist.train.tracking.wandb_sink import Wandb, run_id
 
 PACKAGES = ("mmgnn_dist", "torch", "torch-geometric", "deepspeed", "transformers", "numpy", "pyarrow")
-LOST = 240.0  # seconds that a requeued job waits for the run directory
+LOCK_WAIT = 240.0  # seconds that a requeued job waits for the run directory
 log = logging.getLogger(__name__)
 
 
@@ -73,17 +73,17 @@ def run(folder: Path, quiet: bool = False) -> int:
     deadline = Deadline(recipe.train.deadline)
     # without a GPU always: it costs nothing there, and sums of several threads have another order each time
     set_deterministic(recipe.train.deterministic or not torch.cuda.is_available())
-    ranks = start_ranks(recipe.train.threads, recipe.train.timeout)
+    ranks = init_distributed(recipe.train.threads, recipe.train.timeout)
     (folder / "logs").mkdir(exist_ok=True)
-    lock = _only_one(folder) if ranks.first else None
+    lock = _only_one(folder) if ranks.is_rank0 else None
     handler = _log_to(folder / "logs" / f"rank_{ranks.rank}.log")
     try:
         refuse_changed({folder: recipe})
         if done(folder, recipe):
             return EXIT_DONE
-        inputs = open_inputs(recipe, verify=ranks.first)
-        watch = Watch(folder / "logs", ranks.rank, ranks.world, recipe.train.timeout)
-        with watch, Progress(folder.name, quiet or not ranks.first) as progress, stop_flag() as signals:
+        inputs = open_inputs(recipe, verify=ranks.is_rank0)
+        watch = HangWatchdog(folder / "logs", ranks.rank, ranks.world, recipe.train.timeout)
+        with watch, Progress(folder.name, quiet or not ranks.is_rank0) as progress, stop_flag() as signals:
             ranks = replace(ranks, beat=watch.beat, alive=watch.alive, signals=signals)
             try:
                 return _train(folder, inputs, ranks, progress, deadline, watch)
@@ -111,10 +111,10 @@ def _only_one(folder: Path) -> IO[str]:
     """
     # a node that Slurm has lost may still compute for a while, or a file server keep the locks of a dead one
     requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
-    end = time.monotonic() + (LOST if requeued else 0)
+    end = time.monotonic() + (LOCK_WAIT if requeued else 0)
     while True:
         try:
-            return hold(folder / "logs" / "lock")
+            return lock_file(folder / "logs" / "lock")
         except BlockingIOError:
             if time.monotonic() >= end:
                 told = "is being trained by another process: wait for it, or end it"
@@ -148,13 +148,13 @@ def _log_to(path: Path) -> logging.Handler:
 
 
 def _train(
-    folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress, deadline: Deadline, watch: Watch
+    folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress, deadline: Deadline, watch: HangWatchdog
 ) -> int:
     recipe, shards = inputs.recipe, inputs.shards
     train = recipe.train
     autocast = compute_type(recipe, ranks.device)
     inputs.training(None, ranks)  # a batch that cannot be cut among these ranks is refused before any work
-    text = open_text(inputs, ranks, progress)
+    text = open_text_data(inputs, ranks, progress)
     if ranks.stop_asked():
         raise Stopped
     ranks.beat("building the model")
@@ -162,7 +162,7 @@ def _train(
     batches = inputs.training(text.tokens, ranks)
     plan = BatchPlan(train.batch, batches.passes, ranks.world)
     matched = inputs.matched
-    with shared_out(recipe, plan, ranks.device):
+    with zero_init(recipe, plan, ranks.device):
         model = inputs.model(text.source, autocast)
     size = {"parameters": trainable(model), "matched_to": matched.wanted if matched else None}
     ranks.beat("starting DeepSpeed")
@@ -171,40 +171,64 @@ def _train(
     ranks.beat("looking for a checkpoint")
 
     encoder = encoder_identity(inputs.files)
-    state, found = State(), checkpoint.agreed_newest(folder / "checkpoints", ranks)
+    state, found = TrainState(), checkpoint.agreed_newest(folder / "checkpoints", ranks)
     if found is not None:
         ranks.beat("reading the checkpoint")
         values, weights = checkpoint.load(found, engine, ranks, encoder)
-        state = State(**values)
+        state = TrainState(**values)
         average.restore(weights)
         del weights  # mapped from a file, which NFS could not remove as long as it is
 
     backbone = inputs.built.model.backbone.model_dump(mode="json")
     about: dict[str, Any] = {
-        **inputs.origin, "wandb_id": run_id(folder) if ranks.first else None, "versions": versions(),
-        "zero_stage": train.zero_stage, "encoder": encoder,
-    }  # fmt: skip
+        **inputs.origin,
+        "wandb_id": run_id(folder) if ranks.is_rank0 else None,
+        "versions": versions(),
+        "zero_stage": train.zero_stage,
+        "encoder": encoder,
+    }
     saver = Saver(folder / "checkpoints", engine, ranks, train.keep_checkpoints, about)
 
     learned = learned_from(shards, inputs.split["train"])
 
-    def export(best: State) -> None:
-        export_model(folder / "export", model, scaler, {
-            "step": best.step, "score": best.best, "targets": inputs.metrics, "backbone": backbone,
-            "encoder": encoder, "units": dict(zip(recipe.targets, inputs.units, strict=True)),
-            "kinds": dict(zip(recipe.targets, inputs.kinds, strict=True)), "learned_from": learned,
-        }, ranks.first)  # fmt: skip
+    def export(best: TrainState) -> None:
+        export_model(
+            folder / "export",
+            model,
+            scaler,
+            {
+                "step": best.step,
+                "score": best.best,
+                "targets": inputs.metrics,
+                "backbone": backbone,
+                "encoder": encoder,
+                "units": dict(zip(recipe.targets, inputs.units, strict=True)),
+                "kinds": dict(zip(recipe.targets, inputs.kinds, strict=True)),
+                "learned_from": learned,
+            },
+            ranks.is_rank0,
+        )
 
-    parts = Parts(
-        recipe=recipe, run=folder, ranks=ranks, engine=engine, plan=plan, scaler=scaler.to(ranks.device),
+    parts = TrainContext(
+        recipe=recipe,
+        run=folder,
+        ranks=ranks,
+        engine=engine,
+        plan=plan,
+        scaler=scaler.to(ranks.device),
         train=batches,
-        validation=inputs.ordered("val", text.tokens, ranks), embeddings=text.embeddings,
-        metrics=inputs.metrics, units=inputs.units,
-        journal=Journal(folder / "journal.jsonl", state.step) if ranks.first else None,
-        progress=progress, export=export, saver=saver, deadline=deadline,
-    )  # fmt: skip
+        validation=inputs.ordered("val", text.tokens, ranks),
+        embeddings=text.embeddings,
+        metrics=inputs.metrics,
+        units=inputs.units,
+        journal=Journal(folder / "journal.jsonl", state.step) if ranks.is_rank0 else None,
+        progress=progress,
+        export=export,
+        saver=saver,
+        deadline=deadline,
+    )
     sink = None
-    if ranks.first:
+    if ranks.is_rank0:
         write_json(folder / "versions.json", versions())
         write_json(folder / "deepspeed.json", deepspeed_config(recipe, plan))
         write_json(folder / "size.json", {**size, "backbone": backbone})
@@ -217,7 +241,7 @@ def _train(
         parts.write(kind, step=state.step, world=ranks.world, precision="bf16" if autocast else "fp32")
         if found:
             progress.say(f"continuing at step {state.step} from {found}")
-            if (wrote := read_json(found / checkpoint.MANIFEST)["world"]) != ranks.world:
+            if (wrote := read_json(found / checkpoint.CHECKPOINT_MANIFEST)["world"]) != ranks.world:
                 taken = "is converted for" if train.zero_stage else "is read whole by"
                 progress.say(f"it was written by {wrote} ranks and {taken} {ranks.world}")
     trainer = Trainer(parts, state, average)
@@ -229,23 +253,32 @@ def _train(
     if finished:
         last = ((n, p) for n, p in sorted(model.named_parameters()) if p.requires_grad)
         prints = {
-            "weights": fingerprint(wholes(last)),
-            "averaged_weights": fingerprint(sorted(average.whole(ranks.first).items())),
+            "weights": fingerprint(gathered(last)),
+            "averaged_weights": fingerprint(sorted(average.whole(ranks.is_rank0).items())),
         }
         best, best_scaler, about_best = load_export(
-            folder / "export", recipe, inputs.forms, text.source, into=model if is_cut(model) else None
+            folder / "export", recipe, inputs.forms, text.source, into=model if is_sharded(model) else None
         )
         found_test = predict(
-            best.to(ranks.device), inputs.ordered("test", text.tokens, ranks),
-            best_scaler.to(ranks.device), ranks, text.embeddings, train.save_vectors,
-        )  # fmt: skip
+            best.to(ranks.device),
+            inputs.ordered("test", text.tokens, ranks),
+            best_scaler.to(ranks.device),
+            ranks,
+            text.embeddings,
+            train.save_vectors,
+        )
     watch.stop()  # what is left the first rank does alone, and an upload may take its time
     if found_test is not None:
         facts = {
-            "steps": state.step, "best_step": about_best["step"], "skipped_steps": state.skipped,
-            "seconds": round(state.seconds, 1), "world": ranks.world,
-            "precision": "bf16" if autocast else "fp32", **size, **prints,
-        }  # fmt: skip
+            "steps": state.step,
+            "best_step": about_best["step"],
+            "skipped_steps": state.skipped,
+            "seconds": round(state.seconds, 1),
+            "world": ranks.world,
+            "precision": "bf16" if autocast else "fp32",
+            **size,
+            **prints,
+        }
         write_results(folder, inputs, found_test, facts)
         if told := unseen_elements(about_best, shards, found_test.rows):
             progress.say(told)
@@ -278,4 +311,4 @@ if __name__ == "__main__":
     exit_code = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    leave(exit_code)  # gloo's threads can abort an interpreter that ends, after all results stand
+    exit_now(exit_code)  # gloo's threads can abort an interpreter that ends, after all results stand

@@ -11,17 +11,17 @@ from mmgnn_dist.config import Recipe, load_recipe
 from mmgnn_dist.errors import EXIT_DONE, UserError
 from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.progress import Progress
-from mmgnn_dist.train.checkpoint.export import ABOUT, load_export, unseen_elements
+from mmgnn_dist.train.checkpoint.export import EXPORT_ABOUT, load_export, unseen_elements
 from mmgnn_dist.train.evaluate import Predictions, named_errors, predict
 from mmgnn_dist.train.inputs import Inputs, open_inputs
 from mmgnn_dist.train.launch import launch
 from mmgnn_dist.train.provenance import METRICS, refuse_changed
-from mmgnn_dist.train.ranks import check_gpus, start_ranks
+from mmgnn_dist.train.ranks import check_gpus, init_distributed
 from mmgnn_dist.train.report.plots import draw_comparison
 from mmgnn_dist.train.report.results import PREDICTIONS, draw_curves
-from mmgnn_dist.train.report.table import compare, legend, print_table, write_report
+from mmgnn_dist.train.report.table import comparison_rows, legend, print_table, write_run_report
 from mmgnn_dist.train.run import run
-from mmgnn_dist.train.textside import open_text
+from mmgnn_dist.train.text_data import open_text_data
 
 
 def train_with_twins(recipe: Recipe, folder: Path, nproc: int, as_json: bool) -> int:
@@ -42,13 +42,13 @@ def train_with_twins(recipe: Recipe, folder: Path, nproc: int, as_json: bool) ->
         if code != EXIT_DONE:
             return code
     twins = [place for place in planned if place != folder]
-    rows = compare(folder, twins)
+    rows = comparison_rows(folder, twins)
     modalities = [recipe.model.modality, *recipe.twins]
     draw_comparison(folder / "plots" / "comparison.png", rows, modalities)
     draw_curves(folder, twins)
     title = f"MAE on {read_json(folder / METRICS)['molecules']['test']} test molecules"
     note = legend(folder, twins)
-    report = write_report(folder, rows, title, note)
+    report = write_run_report(folder, rows, title, note)
     if as_json:
         print(json.dumps({"run": str(folder), "table": rows}))
     else:
@@ -100,7 +100,7 @@ def evaluate_run(folder: Path, data: Path | None, as_json: bool) -> dict[str, fl
     inputs = open_inputs(recipe, whole=data is not None)
     with Progress("evaluate", quiet=as_json) as progress:
         found = apply_export(folder, inputs, progress)
-        if told := unseen_elements(read_json(folder / "export" / ABOUT), inputs.shards, found.rows):
+        if told := unseen_elements(read_json(folder / "export" / EXPORT_ABOUT), inputs.shards, found.rows):
             progress.say(told)
     metrics = named_errors("test", inputs.metrics, found.mae())
     if data is not None:
@@ -120,8 +120,8 @@ def apply_export(folder: Path, inputs: Inputs, progress: Progress) -> Prediction
     Raises:
         UserError: if the export is missing or altered, or its language model is another one now.
     """
-    ranks = start_ranks(inputs.recipe.train.threads)
-    text = open_text(inputs, ranks, progress)
+    ranks = init_distributed(inputs.recipe.train.threads)
+    text = open_text_data(inputs, ranks, progress)
     model, scaler, _ = load_export(folder / "export", inputs.recipe, inputs.forms, text.source)
     loader = inputs.ordered("test", text.tokens, ranks)
     found = predict(model.to(ranks.device), loader, scaler.to(ranks.device), ranks, text.embeddings)
@@ -148,7 +148,7 @@ def refuse_other(runs: dict[Path, Recipe]) -> None:
             continue
         other = load_recipe(folder / "recipe.yaml")
         if other.fingerprint() != recipe.fingerprint():
-            keys = ", ".join(differences(other.deciding(), recipe.deciding()))
+            keys = ", ".join(differences(other.identity_fields(), recipe.identity_fields()))
             raise UserError(
                 f"{folder} holds a run of another recipe ({keys} differ): give another directory "
                 "(--run DIR, for a study --dir DIR)"

@@ -115,9 +115,14 @@ class Cluster:
         # process 1 of the namespace collects the orphans, and outlives slurmd as a machine does
         inner = f"{shlex.join(slurmd)} && while sleep 1; do :; done"
         node = subprocess.Popen(
-            ["unshare", *SPACES, "sh", "-c", inner], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            env=self.environment, start_new_session=True, cwd="/",
-        )  # fmt: skip
+            ["unshare", *SPACES, "sh", "-c", inner],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=self.environment,
+            start_new_session=True,
+            cwd="/",
+        )
         (self.folder / f"{name}.pid").write_text(str(node.pid))
 
     def _inside(self, name: str) -> int | None:
@@ -178,16 +183,30 @@ class Cluster:
         base = ("--no-defaults", f"--socket={place / 'socket'}")
         options = ("--user=root", f"--datadir={place / 'data'}")
         self._run(
-            "mariadb-install-db", "--no-defaults", *options, "--auth-root-authentication-method=socket",
-            "--auth-root-socket-user=root", "--skip-test-db",
-        )  # fmt: skip
+            "mariadb-install-db",
+            "--no-defaults",
+            *options,
+            "--auth-root-authentication-method=socket",
+            "--auth-root-socket-user=root",
+            "--skip-test-db",
+        )
         log = open(place / "log", "ab")  # noqa: SIM115  the daemon's from here on
         server = subprocess.Popen(
-            ["mariadbd", *base, *options, f"--pid-file={place / 'mariadbd.pid'}",
-             "--skip-networking", f"--secure-file-priv={place / 'files'}",
-             "--innodb-buffer-pool-size=64M", "--innodb-lock-wait-timeout=900"],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
+            [
+                "mariadbd",
+                *base,
+                *options,
+                f"--pid-file={place / 'mariadbd.pid'}",
+                "--skip-networking",
+                f"--secure-file-priv={place / 'files'}",
+                "--innodb-buffer-pool-size=64M",
+                "--innodb-lock-wait-timeout=900",
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
         (place / "mariadbd.pid").write_text(str(server.pid))
         self._wait("mariadbd", lambda: self._answers("mariadb-admin", *base, "ping"))
         conf = self.folder / "slurmdbd.conf"

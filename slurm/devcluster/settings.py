@@ -29,27 +29,51 @@ def slurm_conf(folder: Path, host: str, nodes: list[str], ports: dict[str, int])
     """The text of slurm.conf, beside which lie gres.conf and slurmdbd.conf: all listen on loopback."""
     socket = folder / "munge" / "munge.socket"
     settings = {
-        "ClusterName": "dev", "SlurmctldHost": f"{host}(127.0.0.1)", "SlurmctldPort": ports["slurmctld"],
-        "SlurmUser": "root", "SlurmdUser": "root", "AuthType": "auth/munge", "CredType": "cred/munge",
+        "ClusterName": "dev",
+        "SlurmctldHost": f"{host}(127.0.0.1)",
+        "SlurmctldPort": ports["slurmctld"],
+        "SlurmUser": "root",
+        "SlurmdUser": "root",
+        "AuthType": "auth/munge",
+        "CredType": "cred/munge",
         # a requeued job waits cred_expire seconds (default 120) before it may start again
         "AuthInfo": f"socket={socket},cred_expire=5",
-        "StateSaveLocation": folder / "state", "SlurmdSpoolDir": folder / "spool.%n",
-        "SlurmctldPidFile": folder / "slurmctld.pid", "SlurmdPidFile": folder / "inner.%n.pid",
-        "SlurmctldLogFile": folder / "log/slurmctld.log", "SlurmdLogFile": folder / "log/slurmd.%n.log",
-        "ProctrackType": "proctrack/linuxproc", "TaskPlugin": "task/none", "SwitchType": "switch/none",
-        "MpiDefault": "none", "ReturnToService": 2, "SlurmdTimeout": 20, "MinJobAge": 600, "KillWait": 10,
+        "StateSaveLocation": folder / "state",
+        "SlurmdSpoolDir": folder / "spool.%n",
+        "SlurmctldPidFile": folder / "slurmctld.pid",
+        "SlurmdPidFile": folder / "inner.%n.pid",
+        "SlurmctldLogFile": folder / "log/slurmctld.log",
+        "SlurmdLogFile": folder / "log/slurmd.%n.log",
+        "ProctrackType": "proctrack/linuxproc",
+        "TaskPlugin": "task/none",
+        "SwitchType": "switch/none",
+        "MpiDefault": "none",
+        "ReturnToService": 2,
+        "SlurmdTimeout": 20,
+        "MinJobAge": 600,
+        "KillWait": 10,
         "SchedulerType": "sched/backfill",
         "SchedulerParameters": "sched_interval=1,bf_interval=1,batch_sched_delay=0,sched_min_interval=0",
-        "SelectType": "select/cons_tres", "SelectTypeParameters": "CR_CPU", "GresTypes": "gpu",
-        "SlurmdParameters": "config_overrides", "JobRequeue": 1, "PreemptType": "preempt/partition_prio",
-        "PreemptMode": "REQUEUE", "JobAcctGatherType": "jobacct_gather/linux", "JobAcctGatherFrequency": 5,
+        "SelectType": "select/cons_tres",
+        "SelectTypeParameters": "CR_CPU",
+        "GresTypes": "gpu",
+        "SlurmdParameters": "config_overrides",
+        "JobRequeue": 1,
+        "PreemptType": "preempt/partition_prio",
+        "PreemptMode": "REQUEUE",
+        "JobAcctGatherType": "jobacct_gather/linux",
+        "JobAcctGatherFrequency": 5,
         # slurmd gives jobs an unlimited core size otherwise, and a crash then leaves gigabytes behind
-        "PropagateResourceLimits": "CORE", "EnforcePartLimits": "ALL",
+        "PropagateResourceLimits": "CORE",
+        "EnforcePartLimits": "ALL",
         "CommunicationParameters": "NoCtldInAddrAny,NoInAddrAny",
-        "AccountingStorageType": "accounting_storage/slurmdbd", "AccountingStorageHost": "127.0.0.1",
-        "AccountingStoragePort": ports["slurmdbd"], "AccountingStoragePass": socket,
-        "AccountingStorageEnforce": "associations,limits,qos", "AccountingStorageTRES": "gres/gpu",
-    }  # fmt: skip
+        "AccountingStorageType": "accounting_storage/slurmdbd",
+        "AccountingStorageHost": "127.0.0.1",
+        "AccountingStoragePort": ports["slurmdbd"],
+        "AccountingStoragePass": socket,
+        "AccountingStorageEnforce": "associations,limits,qos",
+        "AccountingStorageTRES": "gres/gpu",
+    }
     lines = [f"{key}={value}" for key, value in settings.items()]
     lines += [
         f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[name]} {NODE}" for name in nodes
@@ -61,11 +85,18 @@ def slurm_conf(folder: Path, host: str, nodes: list[str], ports: dict[str, int])
 def slurmdbd_conf(folder: Path, host: str, ports: dict[str, int]) -> str:
     """The text of slurmdbd.conf: the data base is asked through its socket, as the user that asks (root)."""
     settings = {
-        "AuthType": "auth/munge", "AuthInfo": f"socket={folder / 'munge' / 'munge.socket'}",
+        "AuthType": "auth/munge",
+        "AuthInfo": f"socket={folder / 'munge' / 'munge.socket'}",
         "CommunicationParameters": "NoInAddrAny",
-        "DbdHost": host, "DbdAddr": "127.0.0.1", "DbdPort": ports["slurmdbd"], "SlurmUser": "root",
-        "LogFile": folder / "log/slurmdbd.log", "PidFile": folder / "slurmdbd.pid",
-        "StorageType": "accounting_storage/mysql", "StorageUser": "root", "StorageLoc": "slurm_acct",
+        "DbdHost": host,
+        "DbdAddr": "127.0.0.1",
+        "DbdPort": ports["slurmdbd"],
+        "SlurmUser": "root",
+        "LogFile": folder / "log/slurmdbd.log",
+        "PidFile": folder / "slurmdbd.pid",
+        "StorageType": "accounting_storage/mysql",
+        "StorageUser": "root",
+        "StorageLoc": "slurm_acct",
         "StorageHost": "localhost",
-    }  # fmt: skip
+    }
     return "\n".join(f"{key}={value}" for key, value in settings.items()) + "\n"

@@ -39,7 +39,7 @@ from mmgnn_dist.models.backbones.schnet import SchNet
 from mmgnn_dist.models.graph import Graph, edge_vectors, edges_within
 from mmgnn_dist.train.inputs import fit_scaler, open_inputs
 from mmgnn_dist.train.loss import scaled_loss, target_weights
-from mmgnn_dist.train.ranks import start_ranks
+from mmgnn_dist.train.ranks import init_distributed
 from mmgnn_dist.train.report.results import METRICS, read_results
 from mmgnn_dist.train.session import train_with_twins
 
@@ -61,10 +61,15 @@ BACKBONES: dict[str, tuple[str, list[str]]] = {
 }
 SEEDS = {"SchNet": 3, PYG: 3}  # one for the others
 SCHEDULE = [
-    "train.epochs=20", "train.batch=25", "train.validate_every=4", "train.checkpoint_every=400",
-    "train.threads=1", "train.loss=l1", "track.wandb=disabled",
+    "train.epochs=20",
+    "train.batch=25",
+    "train.validate_every=4",
+    "train.checkpoint_every=400",
+    "train.threads=1",
+    "train.loss=l1",
+    "track.wandb=disabled",
     "train.optim={lr: 2.0e-3, lr_fusion: 2.0e-3, warmup: 0.05, final_lr: 0.01, ema: 0.99}",
-]  # fmt: skip
+]
 TIMED, UNTIMED, ROUNDS = 8, 2, 3  # steps, steps before them, times of which the best counts
 
 
@@ -140,7 +145,7 @@ def recipe_of(name: str, seed: int, shards: Path, overrides: list[str]) -> Recip
 
 def speed(recipe: Recipe) -> tuple[int, float]:
     """Parameters, and training molecules a second of CPU time on one thread: others may use the machine."""
-    ranks, inputs = start_ranks(1), open_inputs(recipe)
+    ranks, inputs = init_distributed(1), open_inputs(recipe)
     model, scaler = inputs.model(None, None), fit_scaler(inputs)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     weights, rates = target_weights(recipe.targets, recipe.train), []

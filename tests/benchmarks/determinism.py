@@ -20,9 +20,9 @@ from mmgnn_dist.config import load_recipe
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.train.engine import BatchPlan, make_engine
 from mmgnn_dist.train.inputs import open_inputs
-from mmgnn_dist.train.ranks import set_deterministic, start_ranks
+from mmgnn_dist.train.ranks import init_distributed, set_deterministic
 from mmgnn_dist.train.run import compute_type
-from mmgnn_dist.train.textside import open_text
+from mmgnn_dist.train.text_data import open_text_data
 
 BACKBONES = ("schnet", "painn", "dimenetpp", "equiformer", "faenet")
 
@@ -31,10 +31,10 @@ def steps_of(backbone: str, shards: Path, batch: int, *words: str):
     """A function that trains some steps on one batch and waits for them."""
     chosen = f"model.backbone={{name: {backbone}}}"
     recipe = load_recipe(None, [f"data.shards={shards}", f"train.batch={batch}", chosen, *words])
-    ranks = start_ranks(1)
+    ranks = init_distributed(1)
     inputs = open_inputs(recipe)
     with Progress("bench", quiet=True) as progress:
-        text = open_text(inputs, ranks, progress)
+        text = open_text_data(inputs, ranks, progress)
     model = inputs.model(text.source, compute_type(recipe, ranks.device))
     engine = make_engine(model, recipe, BatchPlan(batch, 1, 1), ranks.device)
     molecules = next(inputs.training(text.tokens, ranks).epoch()).micro[0].to(ranks.device)

@@ -36,8 +36,10 @@ def measure(kind: str, shards: Path, batch: int, steps: int) -> dict[str, float]
     train(steps)
     seconds, used = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_SELF)
     return {
-        "seconds": seconds / steps, "pages": (used.ru_minflt - pages) / steps, "peak": used.ru_maxrss * 1024,
-    }  # fmt: skip
+        "seconds": seconds / steps,
+        "pages": (used.ru_minflt - pages) / steps,
+        "peak": used.ru_maxrss * 1024,
+    }
 
 
 def main() -> None:

@@ -64,10 +64,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     settings = [
-        f"data.shards={given.shards}", "text.mode=frozen", "twins=[]", f"train.max_steps={LAST}",
-        "train.epochs=999", "train.threads=1", "train.validate_every=999", "track.wandb=disabled",
+        f"data.shards={given.shards}",
+        "text.mode=frozen",
+        "twins=[]",
+        f"train.max_steps={LAST}",
+        "train.epochs=999",
+        "train.threads=1",
+        "train.validate_every=999",
+        "track.wandb=disabled",
         *given.words,
-    ]  # fmt: skip
+    ]
     whole = load_recipe(given.recipe, settings)
     half = load_recipe(given.recipe, [*settings, f"train.batch={whole.train.batch // 2}"])
     cores = sorted(os.sched_getaffinity(0))[:2]

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mmgnn_dist.chem.descriptors import FIELDS, describe, from_atoms, scaffolds
+from mmgnn_dist.chem.descriptors import DESCRIPTOR_FIELDS, describe, from_atoms, scaffolds
 
 
 def fields(smiles, atoms=None):
@@ -17,7 +17,7 @@ def fields(smiles, atoms=None):
     table, read = describe(
         pa.array(smiles, pa.large_string()), np.concatenate(atoms), np.array([len(z) for z in atoms])
     )
-    assert table.column_names == list(FIELDS)
+    assert table.column_names == list(DESCRIPTOR_FIELDS)
     return table.to_pylist(), read.tolist()
 
 
@@ -28,10 +28,14 @@ def test_ethanol():
     """
     (ethanol,), read = fields(["CCO"])
     assert ethanol == {
-        "molecular_formula": "C2H6O", "molecular_weight": pytest.approx(46.07, abs=0.005),
-        "xlogp": pytest.approx(-0.0014, abs=1e-4), "h_bond_donor_count": 1, "h_bond_acceptor_count": 1,
-        "rotatable_bond_count": 0, "tpsa": pytest.approx(20.2, abs=0.05),
-    }  # fmt: skip
+        "molecular_formula": "C2H6O",
+        "molecular_weight": pytest.approx(46.07, abs=0.005),
+        "xlogp": pytest.approx(-0.0014, abs=1e-4),
+        "h_bond_donor_count": 1,
+        "h_bond_acceptor_count": 1,
+        "rotatable_bond_count": 0,
+        "tpsa": pytest.approx(20.2, abs=0.05),
+    }
     assert read == [True]
 
 
@@ -61,8 +65,13 @@ def test_scaffolds():
     """Toluene, an amide of two rings, the same with stereochemistry, a chain, nothing, nonsense."""
     smiles = ["Cc1ccccc1", "CC1CCCC1NC(=O)c1ccccc1", "C[C@H]1CCC[CH]1NC(=O)c1ccccc1", "CCO", None, "C1CC"]
     assert scaffolds(pa.array(smiles, pa.large_string())).to_pylist() == [
-        "c1ccccc1", "O=C(NC1CCCC1)c1ccccc1", "O=C(NC1CCCC1)c1ccccc1", "", None, None,
-    ]  # fmt: skip
+        "c1ccccc1",
+        "O=C(NC1CCCC1)c1ccccc1",
+        "O=C(NC1CCCC1)c1ccccc1",
+        "",
+        None,
+        None,
+    ]
 
 
 @pytest.mark.shared

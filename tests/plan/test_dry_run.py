@@ -16,7 +16,7 @@ from mmgnn_dist.models.fused import FusedModel
 from mmgnn_dist.plan.dry_run import memory
 from mmgnn_dist.plan.dry_run_table import scaled
 from mmgnn_dist.train.engine import BatchPlan, make_engine
-from mmgnn_dist.train.ranks import start_ranks
+from mmgnn_dist.train.ranks import init_distributed
 
 WIDTH = {"schnet": 16, "painn": 16, "dimenetpp": 16, "equiformer": "[8, 4, 2]", "faenet": 24}
 
@@ -165,7 +165,7 @@ def test_memory_is_what_deepspeed_holds(stage):
     recipe = load_recipe(None, [small, "model.modality=graph", f"train.zero_stage={stage}"])
     model = FusedModel(recipe, ["sum"], None)
     count = sum(p.numel() for p in model.parameters())
-    engine = make_engine(model, recipe, BatchPlan(32, 1, 1), start_ranks(1).device)
+    engine = make_engine(model, recipe, BatchPlan(32, 1, 1), init_distributed(1).device)
     engine.backward(sum(p.square().sum() for p in model.parameters()))
     engine.step()
     found = memory(count, count, 0, 0, stage, 1, "none").device
@@ -184,9 +184,15 @@ def _bytes(tensors) -> int:
 def test_memory_of_many_ranks():
     whole = memory(100, 60, 10, 7, 0, 4, "none")
     assert whole.device == {
-        "weights": 400, "gradients": 240, "optimizer": 480, "master_copy": 0, "average": 240,
-        "gathered": 0, "messages": 240, "activations": 7,
-    }  # fmt: skip
+        "weights": 400,
+        "gradients": 240,
+        "optimizer": 480,
+        "master_copy": 0,
+        "average": 240,
+        "gathered": 0,
+        "messages": 240,
+        "activations": 7,
+    }
     assert whole.peak == 1360 + 240 and whole.host == {"checkpoint": 960}  # messages after the activations
     shared = memory(100, 60, 70, 7, 2, 4, "none")
     assert [shared.device[name] for name in ("gradients", "optimizer", "master_copy")] == [60, 120, 60]
@@ -194,9 +200,13 @@ def test_memory_of_many_ranks():
     moved = memory(100, 60, 10, 7, 3, 4, "parameters")
     assert moved.peak == 400 + 2 * 4 * 60 + 7  # what is gathered, two buckets, activations
     assert moved.host == {
-        "optimizer": 120, "master_copy": 60, "weights": 100, "average": 60, "gradients": 60,
+        "optimizer": 120,
+        "master_copy": 60,
+        "weights": 100,
+        "average": 60,
+        "gradients": 60,
         "checkpoint": 8 * 60 + 12 * 60 // 4,
-    }  # fmt: skip
+    }
     # a second pass: the gradient of the largest parameter beside the sum, or a copy of a rank's own sum
     again = [memory(100, 60, 10, 7, stage, 4, "none", 2).device["gradients"] for stage in range(4)]
     assert again == [280, 280, 120, 60]

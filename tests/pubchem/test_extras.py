@@ -20,7 +20,7 @@ from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.pubchem.bulk import enrich_bulk
 from mmgnn_dist.pubchem.extras import ExtrasFile
-from mmgnn_dist.pubchem.text_table import ABOUT
+from mmgnn_dist.pubchem.text_table import TEXT_ABOUT
 
 FIELDS = ("cid", "iupac_name", "title", "molecular_formula", "smiles", "synonyms")
 
@@ -57,7 +57,7 @@ def check(to: Path, folder: Path, truth: dict[str, dict]) -> None:
         sources = json.loads(row["field_sources"])
         assert set(sources) == {name for name in TEXT_FIELDS if row[name] is not None}
         assert row["molecular_weight"] is None  # CID-Mass holds no average weight
-    files = json.loads(pq.read_schema(to).metadata[ABOUT])["files"]
+    files = json.loads(pq.read_schema(to).metadata[TEXT_ABOUT])["files"]
     for name in FILES:
         path = folder / f"{name}.gz"
         assert files[name]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()

@@ -21,20 +21,26 @@ from pubchem_server import FAULTS, PubChemServer, Records, made_key, made_record
 from mmgnn_dist.cli.main import main
 from mmgnn_dist.config import TEXT_FIELDS, PubChemConfig
 from mmgnn_dist.errors import UserError
-from mmgnn_dist.pubchem.answers import Kind, judge
+from mmgnn_dist.pubchem.answers import Kind, classify_answer
 from mmgnn_dist.pubchem.client import Client, ServiceDown
 from mmgnn_dist.pubchem.enrich import EnrichResult, enrich
 from mmgnn_dist.pubchem.limits import Limits
-from mmgnn_dist.pubchem.text_table import ABOUT
+from mmgnn_dist.pubchem.text_table import TEXT_ABOUT
 from mmgnn_dist.pubchem.throttle import Throttle, retry_after
 
 SCALE = 20
 PUG = {
-    "iupac_name": "IUPACName", "title": "Title", "molecular_formula": "MolecularFormula",
-    "molecular_weight": "MolecularWeight", "xlogp": "XLogP", "h_bond_donor_count": "HBondDonorCount",
-    "h_bond_acceptor_count": "HBondAcceptorCount", "rotatable_bond_count": "RotatableBondCount",
-    "tpsa": "TPSA", "smiles": "SMILES",
-}  # fmt: skip
+    "iupac_name": "IUPACName",
+    "title": "Title",
+    "molecular_formula": "MolecularFormula",
+    "molecular_weight": "MolecularWeight",
+    "xlogp": "XLogP",
+    "h_bond_donor_count": "HBondDonorCount",
+    "h_bond_acceptor_count": "HBondAcceptorCount",
+    "rotatable_bond_count": "RotatableBondCount",
+    "tpsa": "TPSA",
+    "smiles": "SMILES",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +115,7 @@ def test_finds_all_asks_nothing_twice_and_joins(tmp_path, keys_file):
         assert pq.read_table(to).equals(pq.read_table(pa.BufferReader(first)))
         server.assert_polite()
         assert not server.again
-    assert json.loads(pq.read_schema(to).metadata[ABOUT])["found"] == 230
+    assert json.loads(pq.read_schema(to).metadata[TEXT_ABOUT])["found"] == 230
 
 
 def test_prepare_joins_what_enrich_wrote(sample_shards, tmp_path):
@@ -405,20 +411,24 @@ def test_other_users_of_pubchempy_see_nothing():
 @pytest.mark.shared
 def test_real_faults_are_understood(shared):
     kinds = {
-        "200_server_busy": Kind.FAULT, "200_smiles_no_match": Kind.NONE, "400_bad_cid": Kind.REFUSED,
-        "404_inchikey_not_found": Kind.NONE, "404_no_records_for_cid": Kind.NONE,
-        "429_request_rate_html": Kind.FAULT, "503_server_busy": Kind.FAULT,
-    }  # fmt: skip
+        "200_server_busy": Kind.FAULT,
+        "200_smiles_no_match": Kind.NONE,
+        "400_bad_cid": Kind.REFUSED,
+        "404_inchikey_not_found": Kind.NONE,
+        "404_no_records_for_cid": Kind.NONE,
+        "429_request_rate_html": Kind.FAULT,
+        "503_server_busy": Kind.FAULT,
+    }
     folder = shared / "data/pubchem/raw_json"
     for name, kind in kinds.items():
         case = json.loads((folder / f"faults/{name}.json").read_text())
         body = case.get("body_text") or json.dumps(case["body"])
-        assert judge(case["status"], body.encode()).kind is kind, name
+        assert classify_answer(case["status"], body.encode()).kind is kind, name
     for name in (
         "property_table/kkiyama_aspirin_properties.json",
         "synonyms/metaboidmapper_pubchem_synonyms.json",
     ):
-        assert judge(200, (folder / name).read_bytes()).kind is Kind.FOUND
+        assert classify_answer(200, (folder / name).read_bytes()).kind is Kind.FOUND
 
 
 @pytest.mark.shared

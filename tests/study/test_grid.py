@@ -26,11 +26,16 @@ def shards(tmp_path_factory):
 
 def grid(shards, *words):
     base = [
-        f"data.shards={shards.path}", "data.split=kfold", "targets=[mu, gap]", "train.batch=8",
-        "train.epochs=4", "text.mode=frozen", "text.fields=[iupac_name, title, synonyms]",
+        f"data.shards={shards.path}",
+        "data.split=kfold",
+        "targets=[mu, gap]",
+        "train.batch=8",
+        "train.epochs=4",
+        "text.mode=frozen",
+        "text.fields=[iupac_name, title, synonyms]",
         "study.backbones.one={model.backbone: {name: schnet, hidden: 16}}",
         "study.backbones.two={model.backbone: {name: painn}}",
-    ]  # fmt: skip
+    ]
     return make_grid(load_recipe(None, [*base, *words]))
 
 
@@ -63,9 +68,14 @@ def test_arms_differ_in_what_is_read_alone(shards):
 
 def test_variants_change_one_thing_and_share_what_they_do_not_concern(shards):
     cells = grid(
-        shards, "study.fusions=[film]", "study.modes=[lora]", "study.fields=[without, alone]",
-        "study.sizes=[20, 40]", "study.variants_of=[one]", "study.folds=[1]",
-    )  # fmt: skip
+        shards,
+        "study.fusions=[film]",
+        "study.modes=[lora]",
+        "study.fields=[without, alone]",
+        "study.sizes=[20, 40]",
+        "study.variants_of=[one]",
+        "study.folds=[1]",
+    )
     base = {(c.backbone, c.arm): r.model_dump(mode="json") for c, r in cells.items() if c.variant == "base"}
     assert len(base) == 6 and all(c.number < 6 for c in cells if c.variant == "base")
     arms: dict[str, set[str]] = {}

@@ -20,7 +20,7 @@ from small_set import make_set
 
 from mmgnn_dist.cli.main import main
 from mmgnn_dist.data.shardset.splits import load_split, make_split
-from mmgnn_dist.study.local import gpu_names, places
+from mmgnn_dist.study.local import concurrent_cells, gpu_names
 
 RECIPE = """
 name: tiny
@@ -242,12 +242,18 @@ def test_one_failure_stops_nothing_else(recipe, tmp_path):
     """A cell whose loss overflows, and a cell whose process is killed."""
     folder = tmp_path / "run"
     words = [
-        "study", recipe, "study.folds=[0]", "study.arms=[graph]", "study.workers=1", "--dir", folder,
+        "study",
+        recipe,
+        "study.folds=[0]",
+        "study.arms=[graph]",
+        "study.workers=1",
+        "--dir",
+        folder,
         "study.backbones.painn={model.backbone: {name: painn, hidden: 16}, train.max_steps: 100000, "
         "train.epochs: 10000, train.validate_every: 10000}",
         "study.backbones.broken={train.optim.lr: 1.0e+30}",
         "study.backbones.last={model.backbone: {name: schnet, hidden: 16, interactions: 1}}",
-    ]  # fmt: skip
+    ]
     process = start(*words)
     slow = folder / "cells/painn-graph-f0-s0"
     deadline = time.monotonic() + 240
@@ -304,12 +310,12 @@ def test_workers_share_the_gpus_that_the_study_was_given(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     for given, names in (("2, 3", ["2", "3"]), ("MIG-a,GPU-b,-1,0", ["MIG-a", "GPU-b"])):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
-        assert gpu_names() == names and places(0, 1) == 2
+        assert gpu_names() == names and concurrent_cells(0, 1) == 2
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert gpu_names() == ["0", "1"]
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert gpu_names() == [] and places(3, 1) == 3
+    assert gpu_names() == [] and concurrent_cells(3, 1) == 3
 
 
 def test_a_directory_keeps_its_recipe_and_train_takes_no_grid(study, recipe, tmp_path, capsys):

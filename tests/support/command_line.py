@@ -43,8 +43,10 @@ def write_recipe(folder: Path, shards: Path, mode: str = "full", encoder: Path |
 def zygote() -> subprocess.Popen[str]:
     started = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("zygote.py"))],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     atexit.register(started.kill)
     return started
 
@@ -71,9 +73,12 @@ class Started:
         self._out, self.returncode = [folder / name for name in ("stdout", "stderr")], None
         variables = dict(os.environ) | {key: str(value) for key, value in environment.items()}
         pid = ask(
-            module=module, words=[str(word) for word in words], out=[str(path) for path in self._out],
-            folder=str(Path.cwd()), environment=variables,
-        )  # fmt: skip
+            module=module,
+            words=[str(word) for word in words],
+            out=[str(path) for path in self._out],
+            folder=str(Path.cwd()),
+            environment=variables,
+        )
         assert pid
         self.pid: int = pid
 
@@ -118,7 +123,7 @@ def free_port() -> int:
 
 def start(*words: object) -> Started:
     """A command line that runs."""
-    return Started("mmgnn_dist.cli", words)
+    return Started("mmgnn_dist.cli.main", words)
 
 
 def start_ranks(run: Path, world: int) -> list[Started]:

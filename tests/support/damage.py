@@ -22,8 +22,17 @@ from made_files import QM9_ORDER, archive, packed, qm9_text, xyz_text
 FORMS = ("xyz", "extxyz", "qm9", "V2000", "V3000", "csv", "parquet", "db")
 PACKINGS = ("", "", "", ".gz", ".bz2", ".tar", ".tar.gz", ".tar.bz2", ".zip")
 ONE = (
-    "none", "nan", "inf", "huge", "overlap", "element", "few", "many", "word", "empty molecule",
-)  # fmt: skip
+    "none",
+    "nan",
+    "inf",
+    "huge",
+    "overlap",
+    "element",
+    "few",
+    "many",
+    "word",
+    "empty molecule",
+)
 BYTES = (
     "cut",
     "flip",
@@ -111,11 +120,14 @@ def molecules(
 REASONS = {
     "nan": ("non-finite coordinates", "unreadable record"),
     "inf": ("non-finite coordinates", "unreadable record"),
-    "huge": ("huge coordinates", "unreadable record"), "overlap": ("overlapping atoms",),
-    "element": ("unknown element", "unreadable record"), "few": ("unreadable record", "lengths differ"),
-    "many": ("unreadable record", "lengths differ"), "word": ("unreadable record", "unreadable target"),
+    "huge": ("huge coordinates", "unreadable record"),
+    "overlap": ("overlapping atoms",),
+    "element": ("unknown element", "unreadable record"),
+    "few": ("unreadable record", "lengths differ"),
+    "many": ("unreadable record", "lengths differ"),
+    "word": ("unreadable record", "unreadable target"),
     "empty molecule": ("zero atoms", "unreadable record", "invalid SMILES"),
-}  # fmt: skip
+}
 
 
 @lru_cache
@@ -191,9 +203,12 @@ def _csv(one: str, count: int, rng: np.random.Generator) -> tuple[bytes, tuple]:
     rows = [[SMILES[k], f"-{k}.5", f"m{k}"] for k in range(count)]
     place = int(rng.integers(count))
     damage = {
-        "few": rows[place][:2], "many": [*rows[place], "1"], "word": [SMILES[place], "word", "m"],
-        "element": ["[Qq]", "1", "m"], "empty molecule": ["", "1", "m"],
-    }  # fmt: skip
+        "few": rows[place][:2],
+        "many": [*rows[place], "1"],
+        "word": [SMILES[place], "word", "m"],
+        "element": ["[Qq]", "1", "m"],
+        "empty molecule": ["", "1", "m"],
+    }
     rows[place] = damage.get(one, rows[place])
     text = "\n".join(["smiles,energy,id", *(",".join(row) for row in rows)]) + "\n"
     reasons = ("invalid SMILES",) if one == "element" else REASONS.get(one, ())

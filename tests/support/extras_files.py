@@ -76,8 +76,11 @@ def plain_look_up(folder: Path, keys: set[str]) -> dict[str, dict]:
         names = [columns[name] for name in ("CID-IUPAC", "CID-Title", "CID-Synonym-filtered")]
         cid = next((cid for cid in sorted(held) if any(cid in column for column in names)), min(held))
         rows[key] = {
-            "cid": cid, "iupac_name": first("CID-IUPAC", cid), "title": first("CID-Title", cid),
-            "molecular_formula": first("CID-Mass", cid), "smiles": first("CID-SMILES", cid),
+            "cid": cid,
+            "iupac_name": first("CID-IUPAC", cid),
+            "title": first("CID-Title", cid),
+            "molecular_formula": first("CID-Mass", cid),
+            "smiles": first("CID-SMILES", cid),
             "synonyms": columns["CID-Synonym-filtered"].get(cid),
-        }  # fmt: skip
+        }
     return rows

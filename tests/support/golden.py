@@ -156,13 +156,19 @@ def schnet_mapping(blocks: int, prefix: str, names: dict[str, str]) -> Mapping:
 
 
 PYG_SCHNET = {
-    "filter.0": "mlp.0", "filter.2": "mlp.2", "inward": "conv.lin1",
-    "outward.0": "conv.lin2", "outward.2": "lin",
-}  # fmt: skip
+    "filter.0": "mlp.0",
+    "filter.2": "mlp.2",
+    "inward": "conv.lin1",
+    "outward.0": "conv.lin2",
+    "outward.2": "lin",
+}
 SPK_SCHNET = {
-    "filter.0": "filter_network.0", "filter.2": "filter_network.1", "inward": "in2f",
-    "outward.0": "f2out.0", "outward.2": "f2out.1",
-}  # fmt: skip
+    "filter.0": "filter_network.0",
+    "filter.2": "filter_network.1",
+    "inward": "in2f",
+    "outward.0": "f2out.0",
+    "outward.2": "f2out.1",
+}
 
 
 class BlockHeads(nn.Module):

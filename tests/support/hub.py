@@ -73,9 +73,11 @@ def serve(folder: Path) -> Iterator[dict[str, str]]:
     environment = {name: value for name, value in os.environ.items() if name not in dropped}
     try:
         yield environment | {
-            "HF_ENDPOINT": f"http://127.0.0.1:{server.server_address[1]}", "HF_HOME": str(folder / "cache"),
-            "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1",
-        }  # fmt: skip
+            "HF_ENDPOINT": f"http://127.0.0.1:{server.server_address[1]}",
+            "HF_HOME": str(folder / "cache"),
+            "HF_HUB_DISABLE_XET": "1",
+            "NO_PROXY": "127.0.0.1",
+        }
     finally:
         server.shutdown()
         server.server_close()

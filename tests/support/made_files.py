@@ -25,8 +25,22 @@ C\tC\t
 InChI=1S/CH4/h1H4\tInChI=1S/CH4/h1H4
 """
 QM9_ORDER = (
-    "A", "B", "C", "mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "u0", "u298", "h298", "g298", "cv",
-)  # fmt: skip
+    "A",
+    "B",
+    "C",
+    "mu",
+    "alpha",
+    "homo",
+    "lumo",
+    "gap",
+    "r2",
+    "zpve",
+    "u0",
+    "u298",
+    "h298",
+    "g298",
+    "cv",
+)
 SYMBOLS = {1: "H", 6: "C", 7: "N", 8: "O", 9: "F"}
 
 

@@ -11,19 +11,33 @@ import transformers as hf
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 WORDS = [
-    "propan-2-one", "bicyclo[1.1.1]pentan-1-ol", "2-methyl-1,3-oxazole", "azane", "N,N-dimethylformamide",
-    "Molecular formula: C3H6O.", "IUPAC name: 4-ethyl-5-fluoro-benzonitrile.", "water", "acetone; 67-64-1",
-]  # fmt: skip
+    "propan-2-one",
+    "bicyclo[1.1.1]pentan-1-ol",
+    "2-methyl-1,3-oxazole",
+    "azane",
+    "N,N-dimethylformamide",
+    "Molecular formula: C3H6O.",
+    "IUPAC name: 4-ethyl-5-fluoro-benzonitrile.",
+    "water",
+    "acetone; 67-64-1",
+]
 WIDTH, LAYERS = 16, 3
 BERT = {
-    "hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": 2, "intermediate_size": 32,
+    "hidden_size": WIDTH,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
     "max_position_embeddings": 80,
-}  # fmt: skip
+}
 T5 = {"d_model": WIDTH, "d_kv": 8, "d_ff": 32, "num_layers": LAYERS, "num_heads": 2}
 VISION = {
-    "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8,
-    "image_size": 4, "patch_size": 2,
-}  # fmt: skip
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "intermediate_size": 8,
+    "image_size": 4,
+    "patch_size": 2,
+}
 Make = Callable[[dict[str, Any]], Any]  # sizes and ids of the vocabulary -> model
 MODELS: dict[str, tuple[str, Make]] = {
     "bert": ("wordpiece", lambda v: hf.BertModel(hf.BertConfig(**BERT, **v))),
@@ -109,9 +123,11 @@ def _tokenizer(kind: str) -> Any:
         if kind == "clip":
             named = {"pad": "<pad>", "bos": "<|startoftext|>", "eos": "<|endoftext|>"}
         trainer = trainers.BpeTrainer(
-            vocab_size=320, special_tokens=list(named.values()), show_progress=False,
+            vocab_size=320,
+            special_tokens=list(named.values()),
+            show_progress=False,
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        )  # fmt: skip
+        )
         around = "<|startoftext|> $A <|endoftext|>" if kind == "clip" else "<s> $A </s>"
     inner.train_from_iterator(WORDS * 3, trainer)
     special = [(token, inner.token_to_id(token)) for token in named.values()]

@@ -42,7 +42,14 @@ def batch_of(sizes: list[int], texts: list[list[int]], seed: int = 0, targets: i
     tokens = torch.tensor([token for text in texts for token in text], dtype=torch.int64)
     token_ptr = torch.tensor([0, *(len(text) for text in texts)]).cumsum(0)
     return Batch(
-        rows=torch.arange(count), z=z, pos=pos, ptr=ptr, y=torch.zeros(count, targets, dtype=torch.float64),
-        y_mask=torch.ones(count, targets, dtype=torch.bool), tokens=tokens, token_ptr=token_ptr,
-        context=torch.zeros(count, 6), context_mask=torch.zeros(count, 6, dtype=torch.bool),
-    )  # fmt: skip
+        rows=torch.arange(count),
+        z=z,
+        pos=pos,
+        ptr=ptr,
+        y=torch.zeros(count, targets, dtype=torch.float64),
+        y_mask=torch.ones(count, targets, dtype=torch.bool),
+        tokens=tokens,
+        token_ptr=token_ptr,
+        context=torch.zeros(count, 6),
+        context_mask=torch.zeros(count, 6, dtype=torch.bool),
+    )

@@ -25,14 +25,32 @@ import pyarrow.parquet as pq
 
 GREEN = "Request Count status: Green (0%), Request Time status: Green (0%), Service status: Green (13%)"
 FAULTS = (
-    "busy", "yellow", "red", "black", "429", "504", "500", "fault in 200", "truncated", "short", "html",
-    "wrong type", "slow", "dropped", "reset", "list key", "not json",
-)  # fmt: skip
+    "busy",
+    "yellow",
+    "red",
+    "black",
+    "429",
+    "504",
+    "500",
+    "fault in 200",
+    "truncated",
+    "short",
+    "html",
+    "wrong type",
+    "slow",
+    "dropped",
+    "reset",
+    "list key",
+    "not json",
+)
 OLD_NAMES = {"SMILES": "IsomericSMILES", "ConnectivitySMILES": "CanonicalSMILES"}
 NUMBERS = {
-    "xlogp": "XLogP", "h_bond_donor_count": "HBondDonorCount", "h_bond_acceptor_count": "HBondAcceptorCount",
-    "rotatable_bond_count": "RotatableBondCount", "tpsa": "TPSA",
-}  # fmt: skip
+    "xlogp": "XLogP",
+    "h_bond_donor_count": "HBondDonorCount",
+    "h_bond_acceptor_count": "HBondAcceptorCount",
+    "rotatable_bond_count": "RotatableBondCount",
+    "tpsa": "TPSA",
+}
 
 
 @dataclass
@@ -68,11 +86,18 @@ def made_records(n: int) -> Records:
     for number in range(n):
         named = number % 3 != 0
         records.add(
-            1000 + 10 * number, made_key(number), [f"syn {number}", f"other {number}"] if named else None,
-            Title=f"title {number}" if named else None, IUPACName=f"name-{number}" if named else None,
-            MolecularFormula=f"C{number + 1}H4", MolecularWeight=f"{12.011 * number + 4:.2f}",
-            XLogP=-0.5 if number % 2 else None, HBondDonorCount=0, TPSA=17.1, SMILES="C" * (number % 9 + 1),
-        )  # fmt: skip
+            1000 + 10 * number,
+            made_key(number),
+            [f"syn {number}", f"other {number}"] if named else None,
+            Title=f"title {number}" if named else None,
+            IUPACName=f"name-{number}" if named else None,
+            MolecularFormula=f"C{number + 1}H4",
+            MolecularWeight=f"{12.011 * number + 4:.2f}",
+            XLogP=-0.5 if number % 2 else None,
+            HBondDonorCount=0,
+            TPSA=17.1,
+            SMILES="C" * (number % 9 + 1),
+        )
         if number % 5 == 0:
             records.add(1000 + 10 * number - 5, made_key(number), MolecularFormula=f"C{number + 1}H4")
     return records
@@ -91,16 +116,24 @@ def shared_records(folder: Path) -> Records:
         records.add(row["cid"], row["inchikey_rdkit"], IUPACName=row["iupac_name"], **numbers)
     for row in rows("chemicals_small"):
         records.add(
-            row["cid"], row["inchikey_rdkit"], json.loads(row["synonyms"]), Title=row["title"],
-            IUPACName=row["iupac_name"], MolecularFormula=row["molecular_formula"],
-        )  # fmt: skip
+            row["cid"],
+            row["inchikey_rdkit"],
+            json.loads(row["synonyms"]),
+            Title=row["title"],
+            IUPACName=row["iupac_name"],
+            MolecularFormula=row["molecular_formula"],
+        )
     for row in rows("pyrfume"):
         records.add(row["cid"], row["inchikey_rdkit"], IUPACName=row["iupac_name"])
     for row in rows("guesswho_cid1_49900"):
         records.add(
-            row["cid"], row["inchikey_rdkit"], Title=row["title"], MolecularFormula=row["molecular_formula"],
-            MolecularWeight=str(row["molecular_weight"]), SMILES=row["smiles"],
-        )  # fmt: skip
+            row["cid"],
+            row["inchikey_rdkit"],
+            Title=row["title"],
+            MolecularFormula=row["molecular_formula"],
+            MolecularWeight=str(row["molecular_weight"]),
+            SMILES=row["smiles"],
+        )
     return records
 
 

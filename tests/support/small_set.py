@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mmgnn_dist.data.shardset.shards import SCHEMA, ShardSet, shard_schema, write_shard
+from mmgnn_dist.data.shardset.shards import SCHEMA_VERSION, ShardSet, shard_schema, write_shard
 from mmgnn_dist.files import write_json
 
 TARGETS = ["mu", "gap", "energy"]
@@ -57,7 +57,7 @@ def make_set(
     targets = [{"name": name, "unit": "eV", "kind": "intensive"} for name in TARGETS]
     manifest = {
         "kind": "mmgnn-shards",
-        "schema": SCHEMA,
+        "schema": SCHEMA_VERSION,
         "shards": entries,
         "rows": sum(sizes),
         "targets": targets,

@@ -18,7 +18,7 @@ from torch import nn
 
 from mmgnn_dist.train.checkpoint import store as checkpoint
 from mmgnn_dist.train.checkpoint.writer import Saver
-from mmgnn_dist.train.ranks import start_ranks
+from mmgnn_dist.train.ranks import init_distributed
 
 
 def make(stage: int, world: int):
@@ -36,9 +36,12 @@ def make(stage: int, world: int):
         for name, p in named
     ]
     config = {
-        "train_micro_batch_size_per_gpu": 8 // world, "train_batch_size": 8, "gradient_clipping": 1.0,
-        "zero_optimization": {"stage": stage}, "steps_per_print": 10**9,
-    }  # fmt: skip
+        "train_micro_batch_size_per_gpu": 8 // world,
+        "train_batch_size": 8,
+        "gradient_clipping": 1.0,
+        "zero_optimization": {"stage": stage},
+        "steps_per_print": 10**9,
+    }
     optimizer = torch.optim.AdamW(groups, fused=True)
     engine, *_ = deepspeed.initialize(
         model=model, optimizer=optimizer, config=config, dist_init_required=False
@@ -88,7 +91,7 @@ def state_of(engine) -> dict[str, torch.Tensor]:
 
 def work() -> None:
     folder, stage = Path(sys.argv[1]), int(sys.argv[2])
-    ranks = start_ranks(1)
+    ranks = init_distributed(1)
     engine = make(stage, ranks.world)
     about = {"encoder": None}
     saver = Saver(folder / "checkpoints", engine, ranks, 1, about)
@@ -98,7 +101,7 @@ def work() -> None:
     if found:
         state, ema = checkpoint.load(found, engine, ranks, None)
         loaded = state_of(engine)
-        if ranks.first:
+        if ranks.is_rank0:
             torch.save({**loaded, "ema": ema["w"]}, folder / f"loaded_{ranks.world}.pt")
     for _ in range(3):
         generator = torch.Generator().manual_seed(state["step"])
@@ -110,9 +113,9 @@ def work() -> None:
         ema["w"] += torch.rand(3, generator=generator)
     saver.save(ema, state)
     trained = state_of(engine)
-    if ranks.first:
+    if ranks.is_rank0:
         torch.save({**trained, "ema": ema["w"]}, folder / "trained.pt")
-    saver.settle()
+    saver.wait()
     saver.close()
 
 

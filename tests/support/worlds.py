@@ -20,11 +20,19 @@ from mmgnn_dist.config import load_recipe
 from mmgnn_dist.train.launch import start_here
 
 BASE = [
-    "targets=[gap]", "text.fields=[iupac_name, synonyms]", "train.batch=12", "train.threads=1",
-    "train.precision=fp32", "train.dropout=false", "train.epochs=50", "train.checkpoint_every=1000",
-    "train.validate_every=50", "train.optim.ema=0.9", "track.wandb=disabled",
+    "targets=[gap]",
+    "text.fields=[iupac_name, synonyms]",
+    "train.batch=12",
+    "train.threads=1",
+    "train.precision=fp32",
+    "train.dropout=false",
+    "train.epochs=50",
+    "train.checkpoint_every=1000",
+    "train.validate_every=50",
+    "train.optim.ema=0.9",
+    "track.wandb=disabled",
     "model.backbone={name: schnet, hidden: 8, filters: 8, interactions: 1, gaussians: 4, cutoff: 4}",
-]  # fmt: skip
+]
 
 
 def sixty_four(folder: Path) -> Path:
@@ -81,7 +89,7 @@ def main(folders: list[str]) -> None:
         (folder / "logs" / f"copy_rank_{ranks.rank}.json").write_text(json.dumps(copy))
         peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         (folder / "logs" / f"peak_rank_{ranks.rank}.json").write_text(json.dumps(peak))
-        if (folder / "test_this").is_dir() and ranks.first:
+        if (folder / "test_this").is_dir() and ranks.is_rank0:
             shutil.copytree(folder / "test_this", folder / "export", dirs_exist_ok=True)
         ranks.barrier()
         return done

@@ -13,15 +13,28 @@ import sys
 import traceback
 from typing import Any
 
-from mmgnn_dist.process import leave
+from mmgnn_dist.process import exit_now
 
 LIBRARIES = (
-    "torch", "torch._dynamo", "torch_geometric", "deepspeed", "deepspeed.runtime.zero.stage_1_and_2",
-    "deepspeed.runtime.zero.muon.original_muon", "transformers.models.auto.modeling_auto", "peft",
-    "transformers.models.bert.modeling_bert", "transformers.models.auto.tokenization_auto",
-    "safetensors.torch", "matplotlib.pyplot", "pyarrow.parquet", "rich.progress", "mmgnn_dist.cli",
-    "mmgnn_dist.train.session", "mmgnn_dist.models.backbones.schnet", "mmgnn_dist.train.report.plots",
-)  # fmt: skip
+    "torch",
+    "torch._dynamo",
+    "torch_geometric",
+    "deepspeed",
+    "deepspeed.runtime.zero.stage_1_and_2",
+    "deepspeed.runtime.zero.muon.original_muon",
+    "transformers.models.auto.modeling_auto",
+    "peft",
+    "transformers.models.bert.modeling_bert",
+    "transformers.models.auto.tokenization_auto",
+    "safetensors.torch",
+    "matplotlib.pyplot",
+    "pyarrow.parquet",
+    "rich.progress",
+    "mmgnn_dist.cli.main",
+    "mmgnn_dist.train.session",
+    "mmgnn_dist.models.backbones.schnet",
+    "mmgnn_dist.train.report.plots",
+)
 
 
 def child(request: dict[str, Any]) -> None:
@@ -45,7 +58,7 @@ def child(request: dict[str, Any]) -> None:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        leave(code)
+        exit_now(code)
 
 
 def serve() -> None:

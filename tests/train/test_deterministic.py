@@ -11,9 +11,12 @@ from make_encoder import make_encoder
 from worlds import sixty_four, together, write
 
 BACKBONES = {
-    "schnet": "hidden: 16, filters: 16, interactions: 2", "painn": "hidden: 16, interactions: 2",
-    "dimenetpp": "hidden: 16", "equiformer": "hidden: [8, 4, 2], layers: 2", "faenet": "hidden: 24",
-}  # fmt: skip
+    "schnet": "hidden: 16, filters: 16, interactions: 2",
+    "painn": "hidden: 16, interactions: 2",
+    "dimenetpp": "hidden: 16",
+    "equiformer": "hidden: [8, 4, 2], layers: 2",
+    "faenet": "hidden: 24",
+}
 
 
 @pytest.fixture(scope="module")

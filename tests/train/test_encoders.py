@@ -56,13 +56,20 @@ def train(folder, shards, encoder, *overrides, steps=1):
     recipe = load_recipe(
         None,
         [
-            f"data.shards={shards.path}", f"text.encoder={encoder}", "text.fields=[iupac_name, synonyms]",
-            "targets=[gap]", "train.batch=8", "train.threads=1", "train.optim.ema=0", "track.wandb=disabled",
-            "train.precision=fp32", f"train.max_steps={steps}",
+            f"data.shards={shards.path}",
+            f"text.encoder={encoder}",
+            "text.fields=[iupac_name, synonyms]",
+            "targets=[gap]",
+            "train.batch=8",
+            "train.threads=1",
+            "train.optim.ema=0",
+            "track.wandb=disabled",
+            "train.precision=fp32",
+            f"train.max_steps={steps}",
             "model.backbone={name: schnet, hidden: 8, filters: 8, interactions: 1, gaussians: 4, cutoff: 4}",
             *overrides,
         ],
-    )  # fmt: skip
+    )
     folder.mkdir(exist_ok=True)
     recipe.save(folder / "recipe.yaml")
     assert run(folder, quiet=True) == 0
@@ -143,9 +150,10 @@ def test_layers_before_their_turn_keep_every_bit(tmp_path, shards, encoders, sta
     def watch(self, *args):
         done = step(self, *args)
         moved = {
-            name for name, p in self.parts.engine.module.named_parameters()
+            name
+            for name, p in self.parts.engine.module.named_parameters()
             if name in before and not torch.equal(p, before[name])
-        }  # fmt: skip
+        }
         seen[self.state.step] = moved
         return done
 
@@ -161,9 +169,14 @@ def test_layers_before_their_turn_keep_every_bit(tmp_path, shards, encoders, sta
 
 def test_a_run_that_dies_amid_unfreezing_ends_the_same(tmp_path, shards, encoders):
     words = [
-        "text.layer_decay=0.7", "text.unfreeze=0.8", "text.checkpointing=true", "train.epochs=9",
-        "train.checkpoint_every=3", "text.field_dropout=0.3", "train.optim.ema=0.5",
-    ]  # fmt: skip
+        "text.layer_decay=0.7",
+        "text.unfreeze=0.8",
+        "text.checkpointing=true",
+        "train.epochs=9",
+        "train.checkpoint_every=3",
+        "text.field_dropout=0.3",
+        "train.optim.ema=0.5",
+    ]
     whole = train(tmp_path / "whole", shards, encoders("bert"), *words, steps=9)
     step = Trainer._step
 
@@ -210,12 +223,23 @@ def test_two_processes_unfreeze_as_one_does(tmp_path, shards, encoders):
     for world in (1, 2):
         folder = tmp_path / f"world{world}"
         words = [
-            f"data.shards={shards.path}", f"text.encoder={encoders('bert')}", "text.fields=[iupac_name]",
-            "text.unfreeze=0.75", "text.layer_decay=0.5", "targets=[gap]", "train.loss=mse",
-            "train.batch=8", "train.epochs=9", "train.max_steps=12", "train.threads=1",
-            "train.dropout=false", "train.zero_stage=2", "train.precision=fp32", "track.wandb=disabled",
+            f"data.shards={shards.path}",
+            f"text.encoder={encoders('bert')}",
+            "text.fields=[iupac_name]",
+            "text.unfreeze=0.75",
+            "text.layer_decay=0.5",
+            "targets=[gap]",
+            "train.loss=mse",
+            "train.batch=8",
+            "train.epochs=9",
+            "train.max_steps=12",
+            "train.threads=1",
+            "train.dropout=false",
+            "train.zero_stage=2",
+            "train.precision=fp32",
+            "track.wandb=disabled",
             "model.backbone={name: schnet, hidden: 8, filters: 8, interactions: 1, gaussians: 4, cutoff: 4}",
-        ]  # fmt: skip
+        ]
         recipe = tmp_path / "recipe.yaml"
         load_recipe(None, words).save(recipe)
         mmgnn("train", recipe, "--run", folder, "--nproc", world)

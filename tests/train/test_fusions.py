@@ -37,16 +37,27 @@ def words(sample_shards, tmp_path_factory):
             shutil.copy(files.folder / name, folder / name)
     torch.manual_seed(0)
     BertModel(
-        BertConfig(vocab_size=30522, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-                   intermediate_size=32)
-    ).save_pretrained(folder)  # fmt: skip
+        BertConfig(
+            vocab_size=30522, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+        )
+    ).save_pretrained(folder)
     return [
-        f"data.shards={sample_shards.path}", f"text.encoder={folder}", "targets=[gap, energy]",
+        f"data.shards={sample_shards.path}",
+        f"text.encoder={folder}",
+        "targets=[gap, energy]",
         "model.backbone={name: schnet, hidden: 24, filters: 16, interactions: 1, gaussians: 8, cutoff: 4.0}",
-        "model.dropout=0.1", f"train.max_steps={STEPS}", "train.batch=24", "train.threads=1",
-        "train.precision=fp32", "train.checkpoint_every=100", "train.optim.ema=0.5", "train.optim.lr=1e-2",
-        "train.optim.lr_fusion=1e-2", "train.optim.lr_text=1e-3", "track.wandb=disabled",
-    ]  # fmt: skip
+        "model.dropout=0.1",
+        f"train.max_steps={STEPS}",
+        "train.batch=24",
+        "train.threads=1",
+        "train.precision=fp32",
+        "train.checkpoint_every=100",
+        "train.optim.ema=0.5",
+        "train.optim.lr=1e-2",
+        "train.optim.lr_fusion=1e-2",
+        "train.optim.lr_text=1e-3",
+        "track.wandb=disabled",
+    ]
 
 
 def start(folder, words) -> int:

@@ -20,7 +20,7 @@ from mmgnn_dist.data.shardset.splits import make_split
 from mmgnn_dist.errors import EXIT_STOPPED, UserError
 from mmgnn_dist.train import run as run_module
 from mmgnn_dist.train.evaluate import _batches
-from mmgnn_dist.train.guards import Watch
+from mmgnn_dist.train.guards import HangWatchdog
 from mmgnn_dist.train.ranks import Ranks
 
 GRAPH = ["model.modality=graph", "train.max_steps=8", "train.checkpoint_every=3", "train.log_ids=true"]
@@ -117,8 +117,8 @@ def test_a_rank_that_dies_ends_the_others_without_a_launcher(sample_shards, tmp_
 def test_the_watch_counts_from_its_start(tmp_path, monkeypatch):
     """What comes between making it and starting it, and what is long but gets on, ends no rank."""
     ended = []
-    monkeypatch.setattr(Watch, "_give_up", lambda self, still: ended.append(still))
-    watch = Watch(tmp_path, 0, 2, limit=0.4)
+    monkeypatch.setattr(HangWatchdog, "_give_up", lambda self, still: ended.append(still))
+    watch = HangWatchdog(tmp_path, 0, 2, limit=0.4)
     time.sleep(0.6)
     with watch:
         for _ in range(6):
@@ -128,7 +128,7 @@ def test_the_watch_counts_from_its_start(tmp_path, monkeypatch):
         time.sleep(0.8)
     assert ended
     ended.clear()
-    with Watch(tmp_path, 0, 2, limit=0.4) as watch:
+    with HangWatchdog(tmp_path, 0, 2, limit=0.4) as watch:
         watch.stop()  # what comes now it does alone
         time.sleep(0.8)
     assert not ended
@@ -171,7 +171,7 @@ def test_a_stop_in_set_up_or_before_the_test_is_one_in_order(tmp_path, monkeypat
         if phase == "open_text":
             patched.setattr(run_module, "open_text", _signalled(run_module.open_text))
         else:
-            patched.setattr(run_module.Saver, "settle", _signalled(run_module.Saver.settle))
+            patched.setattr(run_module.Saver, "wait", _signalled(run_module.Saver.wait))
         assert run_module.run(tmp_path / "run", quiet=True) == EXIT_STOPPED
     assert not (tmp_path / "run" / "metrics.json").exists()
     assert len(list(tmp_path.glob("run/checkpoints/step_*"))) == (phase == "predict")

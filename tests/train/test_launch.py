@@ -22,7 +22,7 @@ from mmgnn_dist.errors import EXIT_FAULT, EXIT_STOPPED, UserError
 from mmgnn_dist.signals import STOP_SIGNALS, Stopped
 from mmgnn_dist.train import launch
 from mmgnn_dist.train.launch import start_here
-from mmgnn_dist.train.ranks import Ranks, start_ranks
+from mmgnn_dist.train.ranks import Ranks, init_distributed
 from mmgnn_dist.train.run import compute_type
 
 RANK = """
@@ -31,7 +31,7 @@ print(os.environ["MASTER_PORT"], flush=True)
 sys.stdin.readline()
 from mmgnn_dist.train.ranks import start_ranks
 ranks = start_ranks(1, 30)
-print(float(ranks.total(torch.ones(1))), flush=True)
+print(float(ranks.all_reduce_sum(torch.ones(1))), flush=True)
 os._exit(0)
 """
 
@@ -81,16 +81,20 @@ def test_a_rank_that_sees_its_own_gpu_alone(monkeypatch):
     """As Slurm shows it with --gpus-per-task; DeepSpeed takes the device from LOCAL_RANK."""
     chosen = []
     place = {
-        "RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1",
+        "RANK": "3",
+        "WORLD_SIZE": "4",
+        "LOCAL_RANK": "3",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "1",
         "DS_ACCELERATOR": "cuda",
-    }  # fmt: skip
+    }
     for name, value in place.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
-    ranks = start_ranks(torch.get_num_threads())
+    ranks = init_distributed(torch.get_num_threads())
     assert (ranks.rank, ranks.device, chosen) == (3, torch.device("cuda", 0), [ranks.device])
     assert os.environ["LOCAL_RANK"] == "0"
 
@@ -120,7 +124,7 @@ def test_ranks_wait_for_the_first_one_as_long_as_it_gets_on():
         return "made"
 
     with ThreadPoolExecutor(2) as pool:
-        found = [pool.submit(ranks.by_first, "text", work) for ranks in (first, other)]
+        found = [pool.submit(ranks.run_on_rank0, "text", work) for ranks in (first, other)]
         assert [one.result(20) for one in found] == ["made", None]
     assert seen.count((1, "")) >= 3  # its watch is fed while the first one moves
     beats = [sum(rank == r and bool(what) for rank, what in seen) for r in (0, 1)]
@@ -131,7 +135,7 @@ def test_all_ranks_leave_when_the_first_is_stopped_in_its_work():
     store, cpu = dist.HashStore(), torch.device("cpu")
     pair = Ranks(0, 2, cpu, signals=[signal.SIGTERM], store=store), Ranks(1, 2, cpu, store=store)
     with ThreadPoolExecutor(2) as pool:
-        for one in [pool.submit(ranks.by_first, "text", lambda moved: moved()) for ranks in pair]:
+        for one in [pool.submit(ranks.run_on_rank0, "text", lambda moved: moved()) for ranks in pair]:
             with pytest.raises(Stopped):
                 one.result(20)
 
@@ -148,8 +152,11 @@ def test_more_ranks_than_gpus_are_refused(monkeypatch, tmp_path, capsys):
 def test_ranks_of_torchrun_meet_in_its_store():
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
     said = subprocess.run(  # noqa: PLW1510
-        [sys.executable, *words, sys.executable, "-c", RANK], input="", capture_output=True, text=True,
+        [sys.executable, *words, sys.executable, "-c", RANK],
+        input="",
+        capture_output=True,
+        text=True,
         timeout=120,
-    )  # fmt: skip
+    )
     assert said.returncode == 0, said.stderr
     assert said.stdout.count("2.0") == 2  # the ranks share one pipe, and may write into one line

@@ -117,7 +117,9 @@ def test_the_same_split_written_otherwise_is_the_same(trained, run, capsys):
 
 
 def test_runs_of_earlier_versions_are_taken_as_they_are(trained, run, capsys):
-    (manifest,) = [folder / checkpoint.MANIFEST for folder in checkpoint.complete(run / "checkpoints")]
+    (manifest,) = [
+        folder / checkpoint.CHECKPOINT_MANIFEST for folder in checkpoint.complete(run / "checkpoints")
+    ]
     for path in (run / "metrics.json", manifest):
         written = json.loads(path.read_text())
         for key in ("shards_sha256", "split_sha256"):

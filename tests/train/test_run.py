@@ -37,11 +37,24 @@ def trained(sample_shards, tmp_path_factory):
 def test_run_directory_is_complete(trained):
     run, done, _ = trained
     for name in (
-        "recipe.yaml", "deepspeed.json", "versions.json", "data.json", "journal.jsonl", "metrics.json",
-        "predictions.parquet", "report.md", "logs/rank_0.log", "export/model.safetensors", "wandb/id",
-        "checkpoints/step_000012/manifest.json", "plots/learning_curve.png", "plots/parity.png",
-        "plots/gate.png", "plots/comparison.png", "twins/graph/metrics.json",
-    ):  # fmt: skip
+        "recipe.yaml",
+        "deepspeed.json",
+        "versions.json",
+        "data.json",
+        "journal.jsonl",
+        "metrics.json",
+        "predictions.parquet",
+        "report.md",
+        "logs/rank_0.log",
+        "export/model.safetensors",
+        "wandb/id",
+        "checkpoints/step_000012/manifest.json",
+        "plots/learning_curve.png",
+        "plots/parity.png",
+        "plots/gate.png",
+        "plots/comparison.png",
+        "twins/graph/metrics.json",
+    ):
         assert (run / name).is_file(), name
     assert [line["step"] for line in journal(run)] == list(range(1, 13))
     assert "graph only" in done.stdout and "linear fit" in done.stdout

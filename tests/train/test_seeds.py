@@ -9,9 +9,12 @@ import pytest
 from command_line import journal, mmgnn, write_recipe
 
 SETTINGS = [
-    "train.max_steps=120", "train.batch=16", "train.checkpoint_every=1000", "train.threads=0",
+    "train.max_steps=120",
+    "train.batch=16",
+    "train.checkpoint_every=1000",
+    "train.threads=0",
     "train.dropout=false",
-]  # fmt: skip
+]
 
 
 @pytest.mark.slow

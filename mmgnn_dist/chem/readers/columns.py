@@ -71,7 +71,14 @@ FORMS: dict[str, tuple[Kind, str]] = {
     "synonyms": (lambda kind: _is_text(kind) or _list_of(_is_text)(kind), "lists of strings, or JSON lists"),
     "uncharacterized": (_is_flag, "true or false"),
     **dict.fromkeys(
-        ("molecular_weight", "xlogp", "h_bond_donor_count", "h_bond_acceptor_count", "rotatable_bond_count",
-         "tpsa"), _NUMBERS,
+        (
+            "molecular_weight",
+            "xlogp",
+            "h_bond_donor_count",
+            "h_bond_acceptor_count",
+            "rotatable_bond_count",
+            "tpsa",
+        ),
+        _NUMBERS,
     ),
-}  # fmt: skip
+}

@@ -27,14 +27,21 @@ from mmgnn_dist.chem.readers.source import one_line, printable
 RATIO = 200  # decompressed by compressed bytes; text of molecules reaches about 10
 RATIO_FROM = 4 << 20  # bytes up to which no ratio is suspicious
 MOST = 1 << 40  # bytes of one member
-BLOCK = 512
+TAR_BLOCK = 512
 BUFFER = 1 << 17
 LONGEST_NAME = 1 << 16  # bytes of an extended tar header
 
 BROKEN = (
-    OSError, EOFError, ValueError, RuntimeError, NotImplementedError, zlib.error,
-    struct.error, tarfile.TarError, zipfile.BadZipFile,
-)  # fmt: skip
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    NotImplementedError,
+    zlib.error,
+    struct.error,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+)
 
 
 @dataclass(frozen=True)
@@ -196,7 +203,7 @@ def _is_tar(name: str, stream: io.BufferedReader[Any]) -> bool:
     if lowered.endswith((".tar", ".tgz", ".tbz2", ".tbz")):
         return True
     try:
-        return stream.peek(BLOCK)[257:262] == b"ustar"
+        return stream.peek(TAR_BLOCK)[257:262] == b"ustar"
     except BadRecord:  # the stream says so again when it is read
         return False
 
@@ -244,8 +251,8 @@ def _tar(
     lost = False
     while True:
         try:
-            block = stream.read(BLOCK)
-            if len(block) < BLOCK:
+            block = stream.read(TAR_BLOCK)
+            if len(block) < TAR_BLOCK:
                 raise BadRecord(DAMAGED, "the archive has no end")
             if not any(block):
                 return
@@ -273,7 +280,7 @@ def _tar(
                     if body.failed:
                         return
             _skip(body)
-            _skip(_Window(stream, -header.size % BLOCK))
+            _skip(_Window(stream, -header.size % TAR_BLOCK))
         except BadRecord as error:
             yield _member(name, error)
             return

@@ -122,9 +122,17 @@ def inspect_csv(path: Path, name: str, units: dict[str, str]) -> CsvSource:
     targets, ignored = resolve_targets(path, kinds, (QM9_UNITS if qm9 else {}) | units, known)
     excluded = qm9_list(path.parent) if qm9 else frozenset[int]()
     return CsvSource(
-        path, name, count, columns, qm9, targets, ignored, excluded,
-        qm9_notes(path, excluded) if qm9 else (), digest=digest.hexdigest(),
-    )  # fmt: skip
+        path,
+        name,
+        count,
+        columns,
+        qm9,
+        targets,
+        ignored,
+        excluded,
+        qm9_notes(path, excluded) if qm9 else (),
+        digest=digest.hexdigest(),
+    )
 
 
 def csv_rows(path: Path) -> Iterator[Fields]:

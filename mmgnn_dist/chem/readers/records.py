@@ -208,11 +208,19 @@ def inspect_records(path: Path, name: str, units: dict[str, str]) -> RecordSourc
     if unread := passed_over(path.name, passed):
         notes += (f"{unread[0]}: archives are read for XYZ and SD files",)
     return RecordSource(
-        path=path, name=name, rows=rows, columns=tuple(column for column, _ in columns), qm9=original,
-        targets=targets, ignored=ignored,
-        excluded=excluded, notes=notes, digest=digest.hexdigest(),
-        size=sum(file.stat().st_size for file in files), side=side,
-    )  # fmt: skip
+        path=path,
+        name=name,
+        rows=rows,
+        columns=tuple(column for column, _ in columns),
+        qm9=original,
+        targets=targets,
+        ignored=ignored,
+        excluded=excluded,
+        notes=notes,
+        digest=digest.hexdigest(),
+        size=sum(file.stat().st_size for file in files),
+        side=side,
+    )
 
 
 @lru_cache(maxsize=2)
@@ -235,8 +243,12 @@ def side_table(path: Path) -> dict[str, dict[str, str]]:
 def _row(name: str, sdf: bool, record: bytes | BadRecord) -> dict[str, Any]:
     if isinstance(record, BadRecord):
         return {
-            "name": name, "sdf": sdf, "raw": b"", "fault": REASONS.index(record.reason), "why": record.detail
-        }  # fmt: skip
+            "name": name,
+            "sdf": sdf,
+            "raw": b"",
+            "fault": REASONS.index(record.reason),
+            "why": record.detail,
+        }
     return {"name": name, "sdf": sdf, "raw": record, "fault": 0, "why": None}
 
 

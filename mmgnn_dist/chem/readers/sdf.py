@@ -21,14 +21,20 @@ from mmgnn_dist.chem.readers.source import QM9_ID
 V3000_ATOMS = re.compile(r"M  V30 BEGIN ATOM\s*$")
 FIELD = re.compile(r"^>[^<\n]*<([^>\n]+)>")
 PUBCHEM_FIELDS = {
-    "PUBCHEM_COMPOUND_CID": "cid", "PUBCHEM_IUPAC_NAME": "iupac_name", "PUBCHEM_XLOGP3": "xlogp",
-    "PUBCHEM_XLOGP3_AA": "xlogp", "PUBCHEM_CACTVS_TPSA": "tpsa",
-    "PUBCHEM_MOLECULAR_FORMULA": "molecular_formula", "PUBCHEM_MOLECULAR_WEIGHT": "molecular_weight",
+    "PUBCHEM_COMPOUND_CID": "cid",
+    "PUBCHEM_IUPAC_NAME": "iupac_name",
+    "PUBCHEM_XLOGP3": "xlogp",
+    "PUBCHEM_XLOGP3_AA": "xlogp",
+    "PUBCHEM_CACTVS_TPSA": "tpsa",
+    "PUBCHEM_MOLECULAR_FORMULA": "molecular_formula",
+    "PUBCHEM_MOLECULAR_WEIGHT": "molecular_weight",
     "PUBCHEM_CACTVS_HBOND_DONOR": "h_bond_donor_count",
     "PUBCHEM_CACTVS_HBOND_ACCEPTOR": "h_bond_acceptor_count",
-    "PUBCHEM_CACTVS_ROTATABLE_BOND": "rotatable_bond_count", "PUBCHEM_IUPAC_INCHIKEY": "inchikey",
-    "PUBCHEM_SMILES": "smiles", "PUBCHEM_OPENEYE_ISO_SMILES": "smiles",
-}  # fmt: skip
+    "PUBCHEM_CACTVS_ROTATABLE_BOND": "rotatable_bond_count",
+    "PUBCHEM_IUPAC_INCHIKEY": "inchikey",
+    "PUBCHEM_SMILES": "smiles",
+    "PUBCHEM_OPENEYE_ISO_SMILES": "smiles",
+}
 IDENTIFIER = {"id": "id", "smiles": "smiles", "inchikey": "inchikey"}  # in any case of letters
 
 

@@ -29,10 +29,19 @@ GEOMETRY = ("atomic_numbers", "positions")
 TEXT_COLUMNS = (*TEXT_FIELDS, "cid", "field_sources")
 IDENTIFIERS = ("id", "smiles", "inchikey")
 QM9_UNITS = {
-    "mu": "D", "alpha": "a0^3", "homo": "Hartree", "lumo": "Hartree", "gap": "Hartree", "r2": "a0^2",
-    "zpve": "Hartree", "u0": "Hartree", "u298": "Hartree", "h298": "Hartree", "g298": "Hartree",
+    "mu": "D",
+    "alpha": "a0^3",
+    "homo": "Hartree",
+    "lumo": "Hartree",
+    "gap": "Hartree",
+    "r2": "a0^2",
+    "zpve": "Hartree",
+    "u0": "Hartree",
+    "u298": "Hartree",
+    "h298": "Hartree",
+    "g298": "Hartree",
     "cv": "cal/mol/K",
-}  # fmt: skip
+}
 QM9_EXTRA = frozenset(
     {"gdb_idx", "mol_id", "A", "B", "C", "u0_atom", "u298_atom", "h298_atom", "g298_atom"}
 )  # of the files of QM9, neither targets nor worth a word

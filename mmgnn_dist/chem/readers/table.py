@@ -71,11 +71,22 @@ class TableSource(Source):
             excluded = self.is_excluded(ids)
         text = table.select([name for name in TEXT_COLUMNS if name in self.columns])
         return Molecules(
-            source=self.name, row=row, id=ids, smiles=optional(table, "smiles"),
-            inchikey=inchikey, z=z, z_count=z_count, pos=pos, pos_count=pos_count,
-            ragged=ragged, y=y, excluded=excluded, fault=fault,
-            why=pa.array(why, pa.large_string()), text=text,
-        )  # fmt: skip
+            source=self.name,
+            row=row,
+            id=ids,
+            smiles=optional(table, "smiles"),
+            inchikey=inchikey,
+            z=z,
+            z_count=z_count,
+            pos=pos,
+            pos_count=pos_count,
+            ragged=ragged,
+            y=y,
+            excluded=excluded,
+            fault=fault,
+            why=pa.array(why, pa.large_string()),
+            text=text,
+        )
 
     def ids(self, table: pa.Table, start: int) -> pa.Array:
         """The id of each row."""
@@ -155,9 +166,11 @@ def _positions(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, np.ndar
     count = np.asarray(pc.list_value_length(lists).fill_null(0), dtype=np.int64)
     ragged = np.zeros(len(count), bool)
     values = lists.flatten()
-    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type) or (
-        pa.types.is_fixed_size_list(values.type)
-    ):  # fmt: skip
+    if (
+        pa.types.is_list(values.type)
+        or pa.types.is_large_list(values.type)
+        or (pa.types.is_fixed_size_list(values.type))
+    ):
         inner = np.asarray(pc.list_value_length(values).fill_null(0), dtype=np.int64)
         atom_of = np.repeat(np.arange(len(count)), count)
         count = np.bincount(atom_of, weights=inner, minlength=len(count)).astype(np.int64)

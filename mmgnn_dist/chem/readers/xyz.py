@@ -18,8 +18,22 @@ from mmgnn_dist.errors import need
 
 QM9_SECOND_LINE = re.compile(r"\s*gdb\s+(\d+)\s")
 QM9_PROPERTIES = (
-    "A", "B", "C", "mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "u0", "u298", "h298", "g298", "cv",
-)  # fmt: skip
+    "A",
+    "B",
+    "C",
+    "mu",
+    "alpha",
+    "homo",
+    "lumo",
+    "gap",
+    "r2",
+    "zpve",
+    "u0",
+    "u298",
+    "h298",
+    "g298",
+    "cv",
+)
 MAX_COMMENT = 1 << 16
 # a key begins a word: looking for one from every letter on would take the square of a long comment
 PAIR = re.compile(
@@ -78,9 +92,13 @@ def parse_xyz(raw: bytes, name: str) -> Record:
     _refuse_periodic(values)
     z, pos = _atoms(lines[2 : 2 + count], values.get("Properties", PLAIN))
     return Record(
-        id=values.get("id") or name, z=z, pos=pos, smiles=values.get("smiles"),
-        inchikey=values.get("inchikey"), values=values,
-    )  # fmt: skip
+        id=values.get("id") or name,
+        z=z,
+        pos=pos,
+        smiles=values.get("smiles"),
+        inchikey=values.get("inchikey"),
+        values=values,
+    )
 
 
 def element(text: str) -> int:

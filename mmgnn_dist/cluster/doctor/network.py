@@ -14,7 +14,7 @@ from mmgnn_dist.cluster.doctor.line import Line, fail, ok, warn
 
 SLOW_NAMES = 2.0  # seconds
 SKEW, FAR = 1.0, 30.0  # seconds between two clocks
-BYTES = 32 << 20  # of the tensor that is summed
+MESSAGE_BYTES = 32 << 20  # of the tensor that is summed
 REPEATS = 5
 SLOW_NCCL = 1e9  # bytes/s: slower than any link between GPUs, so NCCL took the wrong one
 SLOW_DISK = 20e6  # bytes/s
@@ -80,13 +80,13 @@ def disk(folder: Path, rank: int) -> list[Line]:
     try:
         with open(path.with_suffix(".part"), "wb") as probe:
             fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            probe.write(os.urandom(BYTES))
+            probe.write(os.urandom(MESSAGE_BYTES))
             probe.flush()
             os.fsync(probe.fileno())
         path.with_suffix(".part").rename(path)
     except OSError as error:
         return [fail("shared disk", f"{folder}: {error.strerror}", cure)]
-    rate = BYTES / (time.monotonic() - began)
+    rate = MESSAGE_BYTES / (time.monotonic() - began)
     skew = abs(path.stat().st_mtime - time.time())
     path.unlink()
     found = f"{folder}: {rate / 1e6:.0f} MB/s, locks, renames"
@@ -108,11 +108,11 @@ def together(rank: int, world: int) -> list[Line]:
     import torch
     import torch.distributed as dist
 
-    from mmgnn_dist.train.ranks import start_ranks
+    from mmgnn_dist.train.ranks import init_distributed
 
-    device = start_ranks(1).device
+    device = init_distributed(1).device
     times = [torch.zeros(1, dtype=torch.float64, device=device) for _ in range(world)]
-    values = torch.ones(BYTES // 4, device=device)
+    values = torch.ones(MESSAGE_BYTES // 4, device=device)
     dist.all_reduce(values)
     dist.barrier()
     dist.all_gather(times, torch.tensor([time.time()], dtype=torch.float64, device=device))
@@ -129,7 +129,7 @@ def together(rank: int, world: int) -> list[Line]:
         return []
     clocks = [float(value) for value in times]
     skew = max(clocks) - min(clocks)
-    rate = BYTES * 2 * (world - 1) / world / spent
+    rate = MESSAGE_BYTES * 2 * (world - 1) / world / spent
     backend = "NCCL" if device.type == "cuda" else "gloo"
     found = f"{backend}, {world} ranks: {rate / 1e9:.2f} GB/s"
     what = "all-reduce"

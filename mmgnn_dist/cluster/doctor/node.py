@@ -24,8 +24,14 @@ GOOD_FILES, LEAST_FILES = 4096, 1024
 def check_node(recipe: Recipe, gpus: int) -> list[Line]:
     """All checks of this node; `gpus` are those that each node is asked for."""
     checks: list[Callable[[], list[Line]]] = [
-        packages, lambda: devices(gpus), temporary, shared_memory, limits, cache, lambda: files(recipe),
-    ]  # fmt: skip
+        packages,
+        lambda: devices(gpus),
+        temporary_files,
+        shared_memory,
+        limits,
+        cache,
+        lambda: files(recipe),
+    ]
     return [line for check in checks for line in check()]
 
 
@@ -94,7 +100,7 @@ def devices(wanted: int) -> list[Line]:
     return lines or [ok("GPUs", f"{found} x {torch.cuda.get_device_name(0)}")]
 
 
-def temporary() -> list[Line]:
+def temporary_files() -> list[Line]:
     """Room in the folder of temporary files, and whether Ray's sockets fit below it."""
     folder = Path(os.environ.get("TMPDIR", "/tmp"))
     cure = "set scratch in the profile (or TMPDIR) to another folder, or empty it"

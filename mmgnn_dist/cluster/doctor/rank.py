@@ -19,7 +19,7 @@ from mmgnn_dist.cluster.doctor.network import disk, hosts, interface, plain, tog
 from mmgnn_dist.cluster.doctor.node import check_node
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.files import read_json, write_json
-from mmgnn_dist.process import leave
+from mmgnn_dist.process import exit_now
 
 PATIENCE = 90.0  # seconds for the others' findings
 BLOCKING = ("GPUs", "interface", "host names", "packages")
@@ -37,10 +37,10 @@ class Examine:
 
     def __call__(self) -> str:
         """Examine as a task of a Slurm step."""
-        from mmgnn_dist.cluster.slurm.supervisor import meet, place
+        from mmgnn_dist.cluster.slurm.supervisor import meet, rank_variables
 
         rank, folder = int(os.environ["SLURM_PROCID"]), Path(self.folder)
-        os.environ.update(place(rank))
+        os.environ.update(rank_variables(rank))
         examine(folder, rank, lambda: os.environ.update(meet(folder, rank) or {}))
         return "done"
 
@@ -83,4 +83,4 @@ def _join(folder: Path, rank: int, ask: dict[str, Any], prepare: Any) -> list[Li
 if __name__ == "__main__":
     examine(Path(sys.argv[1]), int(os.environ["RANK"]), lambda: None)
     sys.stdout.flush()
-    leave(0)  # gloo's threads can abort an interpreter that ends
+    exit_now(0)  # gloo's threads can abort an interpreter that ends

@@ -138,10 +138,15 @@ def grouped(found: Found) -> list[dict[str, Any]]:
     for node, line in found:
         nodes.setdefault(line, []).append(node)
     return [
-        {"what": line.what, "level": line.level, "found": line.found, "cure": line.cure,
-         "nodes": list(dict.fromkeys(node for node in where if node))}
+        {
+            "what": line.what,
+            "level": line.level,
+            "found": line.found,
+            "cure": line.cure,
+            "nodes": list(dict.fromkeys(node for node in where if node)),
+        }
         for line, where in nodes.items()
-    ]  # fmt: skip
+    ]
 
 
 def print_lines(lines: Iterable[dict[str, Any]]) -> None:
@@ -153,7 +158,7 @@ def print_lines(lines: Iterable[dict[str, Any]]) -> None:
             print(f"{'':23s}cure: {line['cure']}")
 
 
-def judge(lines: list[dict[str, Any]]) -> None:
+def raise_failures(lines: list[dict[str, Any]]) -> None:
     """Raise if anything fails.
 
     Raises:

@@ -9,7 +9,7 @@ from mmgnn_dist.cluster.doctor.line import Line, fail, ok, warn
 from mmgnn_dist.cluster.slurm import queries as slurm
 from mmgnn_dist.errors import UserError
 
-OLD = (21, 8)
+OLD_SLURM = (21, 8)
 SHORT_KILL = 5  # seconds
 
 
@@ -32,8 +32,14 @@ def check_settings() -> list[Line]:
 def _version(settings: dict[str, str]) -> list[Line]:
     text = settings.get("SLURM_VERSION", "")
     found = tuple(int(part) for part in re.findall(r"\d+", text)[:2])
-    if found and found < OLD:
-        return [warn("Slurm", text, f"ask for {OLD[0]}.{OLD[1]:02d} or later; older ones were never tried")]
+    if found and found < OLD_SLURM:
+        return [
+            warn(
+                "Slurm",
+                text,
+                f"ask for {OLD_SLURM[0]}.{OLD_SLURM[1]:02d} or later; older ones were never tried",
+            )
+        ]
     return [ok("Slurm", f"{text}, cluster {settings.get('ClusterName')}")]
 
 

@@ -54,9 +54,11 @@ def ray_around() -> Iterator[None]:
     nodes = int(os.environ["SLURM_JOB_NUM_NODES"])
     address = f"{_own_ip()}:{free_of(int(os.environ['SLURM_JOB_ID']))}"
     os.environ.update(
-        RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_USAGE_STATS_ENABLED="0",
+        RAY_AUTH_MODE="token",
+        RAY_AUTH_TOKEN=secrets.token_hex(32),
+        RAY_USAGE_STATS_ENABLED="0",
         RAY_gcs_rpc_server_reconnect_timeout_s="5",
-    )  # fmt: skip
+    )
     with tempfile.TemporaryFile("w+") as log:
         step = _start(nodes, address, log)
         try:
@@ -66,7 +68,7 @@ def ray_around() -> Iterator[None]:
             _end(step)
 
 
-def temporary() -> Path:
+def ray_temp_dir() -> Path:
     """Where Ray keeps its sockets and logs on each node: short, and of this start of the job alone."""
     above = os.environ.get("TMPDIR", "/tmp")
     above = above if len(above) <= LONGEST else "/tmp"
@@ -110,7 +112,7 @@ def _own_ip() -> str:
 def _start(nodes: int, address: str, log: IO[str]) -> subprocess.Popen[bytes]:
     options = [f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--overlap", "--cpu-bind=none"]
     options += ["--kill-on-bad-exit=1", "--label"]
-    words = [sys.executable, "-u", "-m", "mmgnn_dist.cluster.ray.node", address, str(temporary())]
+    words = [sys.executable, "-u", "-m", "mmgnn_dist.cluster.ray.node", address, str(ray_temp_dir())]
     return subprocess.Popen(["srun", *options, *words], stdin=subprocess.PIPE, stdout=log, stderr=log)
 
 

@@ -28,8 +28,16 @@ from mmgnn_dist.train.launch import die_with_parent
 GRACE, SAVING = 5.0, 20.0  # seconds between asking processes to end and ending them; the latter of trials
 TRIAL = "mmgnn_dist.train.launch"  # in the command line of what runs the ranks of a trial
 AGAIN = 30  # times that a worker looks for its head
-ANY = ("node-manager", "object-manager", "min-worker", "max-worker", "metrics-export",
-       "dashboard-agent-listen", "dashboard-agent-grpc", "runtime-env-agent")  # fmt: skip
+ANY = (
+    "node-manager",
+    "object-manager",
+    "min-worker",
+    "max-worker",
+    "metrics-export",
+    "dashboard-agent-listen",
+    "dashboard-agent-grpc",
+    "runtime-env-agent",
+)
 
 
 def words(address: str, folder: str) -> list[str]:

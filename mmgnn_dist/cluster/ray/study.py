@@ -22,7 +22,7 @@ from mmgnn_dist.signals import stop_flag
 from mmgnn_dist.study.grid import Cell
 from mmgnn_dist.study.local import LINGER, Tell
 from mmgnn_dist.study.run import run_cells, unfinished
-from mmgnn_dist.study.run_cell import DONE, STOPPED, attempt, fail, state
+from mmgnn_dist.study.run_cell import DONE, STOPPED, cell_state, record_failure, run_cell
 
 
 def run_on_ray(folder: Path, cells: dict[Cell, Recipe], recipe: Recipe, progress: Progress) -> bool:
@@ -93,9 +93,9 @@ def _run(
             try:
                 how = ray.get(one)
             except ray.exceptions.RayError as error:
-                how = DONE if state(cell) == DONE else STOPPED
+                how = DONE if cell_state(cell) == DONE else STOPPED
                 if not asked:
-                    how = fail(cell, f"its worker on Ray has died ({type(error).__name__})")
+                    how = record_failure(cell, f"its worker on Ray has died ({type(error).__name__})")
             tell(cell, how)
             if how == STOPPED:  # its time is up: no other would come further
                 stopped = True
@@ -108,4 +108,4 @@ def _cell(folder: str, gpus: int) -> str:
     os.environ["DS_ACCELERATOR"] = "cuda" if gpus else "cpu"
     if not gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray hides no GPU from a task that asks for none
-    return attempt(Path(folder))
+    return run_cell(Path(folder))

@@ -58,11 +58,15 @@ def write_table(base: Path, runs: list[Path]) -> Path:
                 group.setdefault(name, []).append(value)
     rows: list[dict[str, Any]] = [
         {
-            "group": group, "metric": name, "mean": statistics.fmean(values), "runs": len(values),
+            "group": group,
+            "metric": name,
+            "mean": statistics.fmean(values),
+            "runs": len(values),
             "sd": statistics.stdev(values) if len(values) > 1 else None,
         }
-        for group, metrics in groups.items() for name, values in metrics.items()
-    ]  # fmt: skip
+        for group, metrics in groups.items()
+        for name, values in metrics.items()
+    ]
     lines = ["# Test errors over folds and seeds", "", "| run | metric | mean | sd | runs |"]
     lines += ["|---|---|---|---|---|"]
     for row in rows:

@@ -13,17 +13,33 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from mmgnn_dist.config.load import load_section
-from mmgnn_dist.config.section import Section
+from mmgnn_dist.config.section import ConfigSection
 
 OWN = {
-    "account", "array", "constraint", "cpus-per-task", "dependency", "error", "gpus-per-node", "job-name",
-    "mem", "no-requeue", "nodes", "ntasks-per-node", "open-mode", "output", "partition", "qos", "requeue",
-    "signal", "time",
-}  # fmt: skip
+    "account",
+    "array",
+    "constraint",
+    "cpus-per-task",
+    "dependency",
+    "error",
+    "gpus-per-node",
+    "job-name",
+    "mem",
+    "no-requeue",
+    "nodes",
+    "ntasks-per-node",
+    "open-mode",
+    "output",
+    "partition",
+    "qos",
+    "requeue",
+    "signal",
+    "time",
+}
 TIME = re.compile(r"(?:(\d+)-)?(\d{1,2}):(\d{2}):(\d{2})")
 
 
-class Container(Section):
+class Container(ConfigSection):
     """Run the ranks in a container image that holds Python and what mmgnn_dist needs."""
 
     kind: Literal["apptainer", "pyxis"]
@@ -32,7 +48,7 @@ class Container(Section):
     python: str = Field("python3", description="the interpreter in the image")
 
 
-class Profile(Section):
+class Profile(ConfigSection):
     """Where to run."""
 
     nodes: int = Field(1, ge=1)

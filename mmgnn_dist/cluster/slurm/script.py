@@ -37,14 +37,24 @@ def parameters(
     if profile.container and profile.container.kind == "pyxis":
         srun += [f"--container-image={profile.container.image}", f"--container-mounts={','.join(mounts)}"]
     found: dict[str, Any] = {
-        "job_name": name, "time": profile.minutes, "nodes": profile.nodes,
-        "ntasks_per_node": profile.tasks_per_node, "cpus_per_task": profile.cpus_per_task,
-        "signal_delay_s": profile.signal_lead, "partition": profile.partition, "qos": profile.qos,
-        "account": profile.account, "constraint": profile.constraint, "wckey": None,
-        "mem": f"{profile.memory_gb}GB" if profile.memory_gb else None, "stderr_to_stdout": True,
-        "additional_parameters": more, "setup": setup(profile, runs, code), "teardown": ["mmgnn_after $?"],
+        "job_name": name,
+        "time": profile.minutes,
+        "nodes": profile.nodes,
+        "ntasks_per_node": profile.tasks_per_node,
+        "cpus_per_task": profile.cpus_per_task,
+        "signal_delay_s": profile.signal_lead,
+        "partition": profile.partition,
+        "qos": profile.qos,
+        "account": profile.account,
+        "constraint": profile.constraint,
+        "wckey": None,
+        "mem": f"{profile.memory_gb}GB" if profile.memory_gb else None,
+        "stderr_to_stdout": True,
+        "additional_parameters": more,
+        "setup": setup(profile, runs, code),
+        "teardown": ["mmgnn_after $?"],
         "srun_args": srun,
-    }  # fmt: skip
+    }
     return found
 
 

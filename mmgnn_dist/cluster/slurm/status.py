@@ -55,10 +55,18 @@ def _one(run: Path, about: dict[str, Any], state: str) -> dict[str, Any]:
     spent = last["seconds"] - first["seconds"]
     done = (run / METRICS).is_file()
     found = {
-        "run": str(run), "job": about["job"], "state": state, "done": done, "step": last["step"],
-        "steps": about["steps"], "loss": last["loss"] if steps else None, "rate": None, "seconds_left": None,
-        "restarts": restarts(run), "error": None,
-    }  # fmt: skip
+        "run": str(run),
+        "job": about["job"],
+        "state": state,
+        "done": done,
+        "step": last["step"],
+        "steps": about["steps"],
+        "loss": last["loss"] if steps else None,
+        "rate": None,
+        "seconds_left": None,
+        "restarts": restarts(run),
+        "error": None,
+    }
     if not done:
         found["error"] = own_fault(run) or (last_words(run) if state in slurm.FAULTS else None)
     if spent > 0:

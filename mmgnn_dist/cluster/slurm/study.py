@@ -10,18 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from mmgnn_dist.cluster.slurm.status import JOB, last_words, own_fault
-from mmgnn_dist.cluster.slurm.submit import Plan, judge, measure, refuse_active, submit, usable_profile
+from mmgnn_dist.cluster.slurm.submit import (
+    SubmitPlan,
+    check_with_slurm,
+    plan_batches,
+    refuse_active,
+    submit,
+    usable_profile,
+)
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.study.grid import Cell, load_grid, save_grid
-from mmgnn_dist.study.report.report import write_report
+from mmgnn_dist.study.report.report import write_study_report
 from mmgnn_dist.study.run import plan_study, unfinished
-from mmgnn_dist.study.run_cell import FAILURE, fail
+from mmgnn_dist.study.run_cell import FAILURE, record_failure
 
 
 def plan_array(
     recipe: Recipe, profile: Path, folder: Path, concurrent: int | None, quiet: bool
-) -> tuple[Plan, dict[Cell, Recipe]]:
+) -> tuple[SubmitPlan, dict[Cell, Recipe]]:
     """Check everything; writes nothing but missing token sidecars of the shard set.
 
     Args:
@@ -42,19 +49,21 @@ def plan_array(
     runs = {cell.run(folder): cells[cell] for cell in unfinished(folder, cells)}
     if runs:
         refuse_active(folder, list(runs))
-    batches, steps = measure(runs, place, quiet)
-    return Plan(folder, recipe.name, runs, place, batches, steps, StudyReport(folder), concurrent), cells
+    batches, steps = plan_batches(runs, place, quiet)
+    return SubmitPlan(
+        folder, recipe.name, runs, place, batches, steps, StudyReport(folder), concurrent
+    ), cells
 
 
 def submit_array(
-    plan: Plan, cells: dict[Cell, Recipe], recipe: Recipe, profile: Path
+    plan: SubmitPlan, cells: dict[Cell, Recipe], recipe: Recipe, profile: Path
 ) -> list[dict[str, Any]]:
     """Submit the cells of a plan and the report; returns what `slurm/job.json` of each holds.
 
     Raises:
         UserError: if Slurm refuses.
     """
-    judge(plan, profile)
+    check_with_slurm(plan, profile)
     save_grid(plan.base, recipe, cells)
     for run in plan.runs:
         (run / FAILURE).unlink(missing_ok=True)
@@ -75,5 +84,5 @@ class StudyReport:
         for cell in unfinished(folder, load_grid(folder)[1]):
             run = cell.run(folder)
             if (run / JOB).is_file():
-                fail(run, own_fault(run) or last_words(run) or "its job left no word")
-        return str(write_report(folder).page)
+                record_failure(run, own_fault(run) or last_words(run) or "its job left no word")
+        return str(write_study_report(folder).page)

@@ -37,7 +37,7 @@ from mmgnn_dist.train.session import plan_runs
 
 
 @dataclass(frozen=True)
-class Plan:
+class SubmitPlan:
     """What would be submitted.
 
     Attributes:
@@ -82,9 +82,9 @@ class Plan:
         return mounts_of(self.profile, self.base, list(self.runs.values()))
 
 
-def make_plan(
+def make_submit_plan(
     recipe: Recipe, profile_path: Path, base: Path, folds: list[int], seeds: list[int], quiet: bool
-) -> Plan:
+) -> SubmitPlan:
     """Check everything; writes nothing but missing token sidecars of the shard set.
 
     Args:
@@ -108,9 +108,9 @@ def make_plan(
         member = recipe.model_copy(update={"data": data, "train": train})
         runs |= plan_runs(member, base.joinpath("_".join(parts)) if parts else base)
     refuse_active(base, list(runs))
-    batches, steps = measure(runs, profile, quiet)
+    batches, steps = plan_batches(runs, profile, quiet)
     report = FoldReport(base, list(runs)) if len(runs) > 1 else None
-    return Plan(base, recipe.name, runs, profile, batches, steps, report)
+    return SubmitPlan(base, recipe.name, runs, profile, batches, steps, report)
 
 
 def usable_profile(path: Path) -> Profile:
@@ -132,7 +132,9 @@ def usable_profile(path: Path) -> Profile:
     return profile
 
 
-def measure(runs: dict[Path, Recipe], profile: Profile, quiet: bool) -> tuple[list[BatchPlan], list[int]]:
+def plan_batches(
+    runs: dict[Path, Recipe], profile: Profile, quiet: bool
+) -> tuple[list[BatchPlan], list[int]]:
     """How the global batch of each run is cut among the ranks of a profile, and the number of its steps.
 
     Raises:
@@ -183,7 +185,7 @@ def refuse_active(base: Path, runs: list[Path]) -> None:
             raise UserError(f"{told}: mmgnn status {base} or mmgnn cancel {base}")
 
 
-def judge(plan: Plan, profile_path: Path) -> str:
+def check_with_slurm(plan: SubmitPlan, profile_path: Path) -> str:
     """Have Slurm judge a plan; nothing is submitted or written. Returns its words on when it would start.
 
     Raises:
@@ -193,7 +195,7 @@ def judge(plan: Plan, profile_path: Path) -> str:
     return slurm.check_script(plan.script(), profile_path)
 
 
-def submit(plan: Plan, profile_path: Path) -> list[dict[str, Any]]:
+def submit(plan: SubmitPlan, profile_path: Path) -> list[dict[str, Any]]:
     """Submit a plan that Slurm finds good; returns for each run what its `slurm/job.json` holds.
 
     Raises:
@@ -208,11 +210,16 @@ def submit(plan: Plan, profile_path: Path) -> list[dict[str, Any]]:
     found = []
     for index, (run, job) in enumerate(zip(plan.runs, jobs, strict=True)):
         about = {
-            "job": str(job.job_id), "submitted": time.time(), "profile": str(profile_path.resolve()),
-            "world": plan.profile.world, "steps": plan.steps[index], "run": str(run),
-            "log": str(job.paths.folder / f"{job.job_id}_%t_log.out"), "code": str(code),
+            "job": str(job.job_id),
+            "submitted": time.time(),
+            "profile": str(profile_path.resolve()),
+            "world": plan.profile.world,
+            "steps": plan.steps[index],
+            "run": str(run),
+            "log": str(job.paths.folder / f"{job.job_id}_%t_log.out"),
+            "code": str(code),
             "max_restarts": plan.profile.max_restarts,
-        }  # fmt: skip
+        }
         write_json(run / JOB, about)
         found.append(about)
     if plan.report:
@@ -248,7 +255,7 @@ def send(
         raise UserError(f"Slurm refused the job: {' '.join(str(error).split())}") from None
 
 
-def _send_report(plan: Plan, report: Report, array: str, code: Path) -> dict[str, Any]:
+def _send_report(plan: SubmitPlan, report: Report, array: str, code: Path) -> dict[str, Any]:
     """The job that waits for all elements, whatever their ends, and writes the table."""
     profile = plan.profile.model_copy(
         update={"nodes": 1, "tasks_per_node": 1, "gpus_per_node": 0, "gpu_type": None, "time": report.time}

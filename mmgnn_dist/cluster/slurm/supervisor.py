@@ -74,12 +74,15 @@ def _run(run: Path, attempt: Path, rank: int) -> tuple[str, list[str]]:
     master = meet(attempt, rank)
     if master is None:
         return "ended", []
-    environment = os.environ | place(rank) | master
+    environment = os.environ | rank_variables(rank) | master
     kept = [int(master[LISTENING])] if LISTENING in master else []
     process = subprocess.Popen(
-        [sys.executable, "-m", "mmgnn_dist.train.run", str(run)], env=environment, stderr=subprocess.PIPE,
-        pass_fds=kept, preexec_fn=die_with_parent,  # noqa: PLW1509  there are no threads yet
-    )  # fmt: skip
+        [sys.executable, "-m", "mmgnn_dist.train.run", str(run)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        pass_fds=kept,
+        preexec_fn=die_with_parent,  # noqa: PLW1509  there are no threads yet
+    )
     for number in kept:
         os.close(number)  # when the first rank is gone nobody listens there
 
@@ -122,14 +125,16 @@ def _another_failed(attempt: Path) -> bool:
     return any(path.suffix in (".failed", ".killed") for path in attempt.glob("rank_*"))
 
 
-def place(rank: int) -> dict[str, str]:
+def rank_variables(rank: int) -> dict[str, str]:
     """The variables of torch.distributed but for the master, from Slurm's."""
     counts = os.environ.get("SLURM_STEP_TASKS_PER_NODE") or os.environ["SLURM_TASKS_PER_NODE"]
     here = tasks_per_node(counts)[int(os.environ["SLURM_NODEID"])]
     return {
-        "RANK": str(rank), "LOCAL_RANK": os.environ["SLURM_LOCALID"],
-        "WORLD_SIZE": os.environ["SLURM_NTASKS"], "LOCAL_WORLD_SIZE": str(here),
-    }  # fmt: skip
+        "RANK": str(rank),
+        "LOCAL_RANK": os.environ["SLURM_LOCALID"],
+        "WORLD_SIZE": os.environ["SLURM_NTASKS"],
+        "LOCAL_WORLD_SIZE": str(here),
+    }
 
 
 def tasks_per_node(text: str) -> list[int]:

@@ -89,7 +89,7 @@ def audit(
     ]
 
 
-def judge(shards: ShardSet, overlaps: Sequence[Overlap], most: dict[str, float | None]) -> list[str]:
+def above_limits(shards: ShardSet, overlaps: Sequence[Overlap], most: dict[str, float | None]) -> list[str]:
     """What is above the threshold.
 
     Args:

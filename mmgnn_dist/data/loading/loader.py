@@ -21,7 +21,7 @@ import torch
 from mmgnn_dist.data.loading.balance import Costs, deal, imbalance
 from mmgnn_dist.data.loading.batch import Batch
 from mmgnn_dist.data.loading.text_input import TextChoice, TextInput, no_text
-from mmgnn_dist.data.shardset.ragged import Plan, ragged_index
+from mmgnn_dist.data.shardset.ragged import GatherPlan, ragged_index
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.text.token_cache import TokenSet
 from mmgnn_dist.errors import UserError, nearest
@@ -81,11 +81,23 @@ class Loader:
     """
 
     def __init__(
-        self, shards: ShardSet, rows: np.ndarray, targets: list[str], tokens: TokenSet | None = None,
-        fields: Sequence[str] | None = None, batch: int = 32, seed: int = 0, rank: int = 0, world: int = 1,
-        micro: int | None = None, shuffle: bool = True, window: int | None = None,
-        choice: TextChoice | None = None, fill: bool = False, costs: Costs | None = None,
-    ):  # fmt: skip
+        self,
+        shards: ShardSet,
+        rows: np.ndarray,
+        targets: list[str],
+        tokens: TokenSet | None = None,
+        fields: Sequence[str] | None = None,
+        batch: int = 32,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        micro: int | None = None,
+        shuffle: bool = True,
+        window: int | None = None,
+        choice: TextChoice | None = None,
+        fill: bool = False,
+        costs: Costs | None = None,
+    ):
         self.shards = shards
         self.rows = np.asarray(rows, np.int64)
         self.targets = list(targets)
@@ -150,7 +162,7 @@ class Loader:
         everyone = order[bounds[0] : bounds[-1]]
         cuts = bounds - bounds[0]
         places = np.arange(len(everyone))
-        plan = Plan(everyone, self._starts)
+        plan = GatherPlan(everyone, self._starts)
         parts: list[np.ndarray] = []
         passes, uneven = [], []  # micro-batches of each step, imbalance of each step
         costs = self._predicted(everyone, plan, epoch)
@@ -166,7 +178,7 @@ class Loader:
         labels = torch.from_numpy(np.add.reduceat(known, cuts[:-1], axis=0, dtype=np.int64)).unbind()
         own = np.concatenate(parts) if parts else places[:0]
         if self.world > 1:
-            plan, y, known = Plan(everyone[own], self._starts), y[own], known[own]
+            plan, y, known = GatherPlan(everyone[own], self._starts), y[own], known[own]
         y[~known] = 0
         sizes = np.array([len(part) for part in parts], np.int64)
         micro = iter(self._batches(epoch, everyone[own], plan, y, known, sizes))
@@ -174,7 +186,7 @@ class Loader:
             own_micro = [next(micro) for _ in range(passes[i])]
             yield Step(first + i, everyone[a:b], labels[i], own_micro, uneven[i])
 
-    def _predicted(self, rows: np.ndarray, plan: Plan, epoch: int) -> np.ndarray:
+    def _predicted(self, rows: np.ndarray, plan: GatherPlan, epoch: int) -> np.ndarray:
         """Predicted cost of each molecule of a window, float64 [M]."""
         if self._costs is None or not self.shuffle:
             return np.ones(len(rows))
@@ -196,7 +208,13 @@ class Loader:
         return [np.arange(*self._batch_bounds[number : number + 2]) - self._bounds[step]]
 
     def _batches(
-        self, epoch: int, rows: np.ndarray, plan: Plan, y: np.ndarray, y_mask: np.ndarray, sizes: np.ndarray
+        self,
+        epoch: int,
+        rows: np.ndarray,
+        plan: GatherPlan,
+        y: np.ndarray,
+        y_mask: np.ndarray,
+        sizes: np.ndarray,
     ) -> list[Batch]:
         """All micro-batches of a window as views of its columns; `sizes` are their molecules."""
         if not len(sizes):
@@ -212,15 +230,22 @@ class Loader:
         ids = np.diff(token_ptr[ends], prepend=0).tolist()
         pointers = (sizes + 1).tolist()
         columns = (
-            (rows, molecules), (z, atoms), (pos, atoms), (_local_pointers(ptr, sizes), pointers),
-            (y, molecules), (y_mask, molecules), (tokens, ids), (_local_pointers(token_ptr, sizes), pointers),
-            (context, molecules), (context_mask, molecules),
-        )  # fmt: skip
+            (rows, molecules),
+            (z, atoms),
+            (pos, atoms),
+            (_local_pointers(ptr, sizes), pointers),
+            (y, molecules),
+            (y_mask, molecules),
+            (tokens, ids),
+            (_local_pointers(token_ptr, sizes), pointers),
+            (context, molecules),
+            (context_mask, molecules),
+        )
         return [
             Batch(*views) for views in zip(*(torch.from_numpy(c).split(n) for c, n in columns), strict=True)
         ]
 
-    def _atoms(self, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _atoms(self, plan: GatherPlan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Atomic numbers int64 [N], positions [N, 3] and offsets [M + 1] in the order of the plan's rows."""
         start, count, (z, pos) = plan.ragged(self._ptr, self._z, self._pos)
         index, ptr = ragged_index(start, count)

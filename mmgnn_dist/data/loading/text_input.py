@@ -20,7 +20,7 @@ import numpy as np
 
 from mmgnn_dist.config import TEXT_FIELDS, Control, TextConfig
 from mmgnn_dist.data.shardset.hashing import draw, mix, uniform
-from mmgnn_dist.data.shardset.ragged import Plan, ragged_index
+from mmgnn_dist.data.shardset.ragged import GatherPlan, ragged_index
 from mmgnn_dist.data.text.token_cache import TokenSet
 from mmgnn_dist.errors import UserError
 
@@ -88,7 +88,7 @@ class TextInput:
         if choice.control == "zero":
             self._prefix, self._suffix = np.array(tokens.blank), tokens.suffix[:0]
 
-    def read(self, rows: np.ndarray, plan: Plan, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, rows: np.ndarray, plan: GatherPlan, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Tokens int64 [K] and offsets [M + 1] of some molecules.
 
         Args:
@@ -97,7 +97,7 @@ class TextInput:
             epoch: for what is drawn anew in every epoch.
         """
         if self._partners is not None:
-            plan = Plan(self._partners[rows], self.starts)
+            plan = GatherPlan(self._partners[rows], self.starts)
         stages = [self._prefix, self._suffix]
         # One row a molecule, one column a piece of its input: where it begins in the stage, how long it is.
         start = np.zeros((len(rows), len(self.fields) + 2), np.int64)
@@ -119,10 +119,10 @@ class TextInput:
         index, offsets = ragged_index(start.ravel(), count.ravel())
         return np.concatenate(stages)[index].astype(np.int64), offsets[:: start.shape[1]]
 
-    def lengths(self, rows: np.ndarray, plan: Plan, epoch: int) -> np.ndarray:
+    def lengths(self, rows: np.ndarray, plan: GatherPlan, epoch: int) -> np.ndarray:
         """How many tokens `read` would give for each molecule, int64 [M]; reads no token."""
         if self._partners is not None:
-            plan = Plan(self._partners[rows], self.starts)
+            plan = GatherPlan(self._partners[rows], self.starts)
         total = np.zeros(len(rows), np.int64)
         for field in self.fields:
             length = self._runs(field, rows, plan, epoch).lengths(
@@ -134,7 +134,7 @@ class TextInput:
         return special if self.choice.control == "zero" else total + special
 
     def _field(
-        self, field: str, rows: np.ndarray, plan: Plan, epoch: int
+        self, field: str, rows: np.ndarray, plan: GatherPlan, epoch: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(where each molecule's run begins in the stage, its length, the stage) of one field."""
         runs, plan = self.tokens.runs[field], self._runs(field, rows, plan, epoch)
@@ -142,7 +142,7 @@ class TextInput:
         length[self._dropped(field, rows, epoch)] = 0
         return begin, length, stage
 
-    def _runs(self, field: str, rows: np.ndarray, plan: Plan, epoch: int) -> Plan:
+    def _runs(self, field: str, rows: np.ndarray, plan: GatherPlan, epoch: int) -> GatherPlan:
         """The plan for the run of a field that each molecule reads in this epoch."""
         items = [run.items for run in self.tokens.runs[field] if run.items is not None]
         if not items:

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mmgnn_dist.chem.checks import REASONS, check, detail
+from mmgnn_dist.chem.checks import REASONS, check_molecules, detail
 from mmgnn_dist.chem.identity import complete_keys
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.readers.source import Stream, one_line
 from mmgnn_dist.data.prepare.join import MISFITS, clean_text
-from mmgnn_dist.data.prepare.plan import Plan
+from mmgnn_dist.data.prepare.plan import PreparePlan
 from mmgnn_dist.data.prepare.providers import gather_text
-from mmgnn_dist.data.prepare.statistics import summarise
+from mmgnn_dist.data.prepare.statistics import shard_statistics
 from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS, STRING_FIELDS, shard_schema, write_shard
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, sha256, write_json
@@ -61,7 +61,7 @@ class Staging:
 class Reading:
     """Reads consecutive chunks, each source on from where the last chunk ended."""
 
-    def __init__(self, plan: Plan):
+    def __init__(self, plan: PreparePlan):
         self.plan = plan
         self._open: tuple[int, Stream] | None = None
 
@@ -82,7 +82,7 @@ class ChunkRunner:
     to be read is read by `work` itself.
     """
 
-    def __init__(self, plan: Plan, staging: Staging):
+    def __init__(self, plan: PreparePlan, staging: Staging):
         self.plan, self.staging = plan, staging
 
     def feed(self, run: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -139,7 +139,7 @@ class ChunkRunner:
         for molecules, own in zip(parts, texts, strict=True):
             text, found = gather_text(molecules, own, tables, self.plan.providers)
             joined += np.array(found, np.int64).reshape(joined.shape)
-            verdict = check(molecules, self.plan.elements)
+            verdict = check_molecules(molecules, self.plan.elements)
             quarantine += _set_aside(molecules, verdict, offset)
             offset += len(molecules)
             kept_parts.append(molecules.keep(verdict == 0))
@@ -150,7 +150,7 @@ class ChunkRunner:
             "in": sum(len(part) for part in parts),
             "entry": entry,
             "joined": joined.tolist(),
-            "summary": summarise(batch, self.plan.names),
+            "summary": shard_statistics(batch, self.plan.names),
             "quarantine": quarantine,
         }
         write_json(self.staging.record(chunk), record)

@@ -23,7 +23,7 @@ from mmgnn_dist.files import CHUNK, sync_folder
 FIGSHARE = "https://ndownloader.figshare.com/files/"
 SPRINGER = "https://springernature.figshare.com/ndownloader/files/"
 RECORD = "https://doi.org/10.6084/m9.figshare.c.978904"
-BLOCK = 1 << 18
+DOWNLOAD_BLOCK = 1 << 18
 PATIENCE = 30.0  # s without a byte
 ATTEMPTS = 6  # in a row without a byte more, at each source
 BACKOFF, LONGEST = 1.0, 30.0  # s
@@ -168,7 +168,7 @@ def _continue(url: str, file: Remote, part: Path, have: int, progress: Progress)
             raise _WrongSizeError(f"it has {start + int(length)} bytes instead of {file.size}")
         with open(part, "wb" if whole else "ab") as out:
             done = start
-            while done < file.size and (block := answer.read(min(BLOCK, file.size - done))):
+            while done < file.size and (block := answer.read(min(DOWNLOAD_BLOCK, file.size - done))):
                 out.write(block)
                 done += len(block)
                 progress(done, file.size, file.name)

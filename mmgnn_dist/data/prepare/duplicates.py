@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from mmgnn_dist.chem.checks import DUPLICATE
 from mmgnn_dist.data.prepare.chunks import Staging
-from mmgnn_dist.data.prepare.plan import Plan
-from mmgnn_dist.data.prepare.statistics import summarise
+from mmgnn_dist.data.prepare.plan import PreparePlan
+from mmgnn_dist.data.prepare.statistics import shard_statistics
 from mmgnn_dist.data.shardset.hashing import hash_strings
 from mmgnn_dist.data.shardset.shards import Shard, write_shard
 from mmgnn_dist.files import read_json, write_json
@@ -46,7 +46,7 @@ def later_occurrences(shards: list[Path]) -> list[np.ndarray]:
     return [local[part] for local, part in zip(rows, np.split(later, ends[:-1]), strict=True)]
 
 
-def drop_duplicates(plan: Plan, staging: Staging) -> None:
+def drop_duplicates(plan: PreparePlan, staging: Staging) -> None:
     """Set later occurrences of an id aside: rewrite the shards and records they are in."""
     paths = [staging.shard(chunk) for chunk in range(len(plan.chunks))]
     for chunk, local in enumerate(later_occurrences(paths)):
@@ -66,11 +66,11 @@ def drop_duplicates(plan: Plan, staging: Staging) -> None:
         keep[local] = False
         unique = batch.filter(pa.array(keep))
         record["entry"] = write_shard(paths[chunk], unique)
-        record["summary"] = summarise(unique, plan.names)
+        record["summary"] = shard_statistics(unique, plan.names)
         write_json(staging.record(chunk), record)
 
 
-def _origin(plan: Plan, chunk: int, place: int) -> tuple[str, int]:
+def _origin(plan: PreparePlan, chunk: int, place: int) -> tuple[str, int]:
     """Source and row of the molecule at `place` of what was read into a chunk."""
     for source, start, rows in plan.chunks[chunk]:
         if place < rows:

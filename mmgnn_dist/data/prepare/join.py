@@ -30,7 +30,7 @@ from mmgnn_dist.files import atomic_path
 
 BLANK = pa.array(["", "None", "none", "nan", "NaN", "null", "NULL", "<NA>"], pa.large_string())
 NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
-BLOCK = 14  # letters of an InChIKey that stand for the connectivity
+INCHIKEY_BLOCK = 14  # letters of an InChIKey that stand for the connectivity
 FLAT = "UHFFFAOYSA"  # second block of a key without stereochemistry and isotopes
 MISFITS = (pa.ArrowException, TypeError, ValueError, AttributeError)  # of values that fit nothing
 KEYS = ("inchikey", "id", "gdb_idx")  # columns to join by
@@ -117,7 +117,7 @@ def stage_text(path: Path, to: Path) -> None:
 
 
 def _blocks(keys: pa.Array) -> pa.Array:
-    return pc.utf8_slice_codeunits(keys, 0, BLOCK)
+    return pc.utf8_slice_codeunits(keys, 0, INCHIKEY_BLOCK)
 
 
 class TextTable:
@@ -149,7 +149,7 @@ class TextTable:
 
 
 @lru_cache(maxsize=8)
-def open_text(path: Path) -> TextTable:
+def open_text_table(path: Path) -> TextTable:
     """The staged table at `path`, opened once a process."""
     return TextTable(path)
 
@@ -167,7 +167,7 @@ def join_tables(molecules: Molecules, base: pa.Table, tables: list[Path]) -> tup
     """
     counts = []
     for path in reversed(tables):
-        table = open_text(path)
+        table = open_text_table(path)
         rows, found = table.find(molecules)
         base = overlay(base, table.fields.take(rows))
         counts.append(found)

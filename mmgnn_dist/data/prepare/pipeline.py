@@ -34,11 +34,11 @@ from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.prepare.chunks import Staging
 from mmgnn_dist.data.prepare.duplicates import drop_duplicates
 from mmgnn_dist.data.prepare.join import JOINS, stage_text
-from mmgnn_dist.data.prepare.plan import Learned, Plan, make_plan
+from mmgnn_dist.data.prepare.plan import PreparePlan, TrainedModelSpec, make_prepare_plan
 from mmgnn_dist.data.prepare.ray_run import run_chunks
 from mmgnn_dist.data.prepare.statistics import combine
 from mmgnn_dist.data.shardset.groups import count_identities
-from mmgnn_dist.data.shardset.shards import KIND, MANIFEST, SCHEMA, ShardSet, read_manifest
+from mmgnn_dist.data.shardset.shards import KIND, MANIFEST, SCHEMA_VERSION, ShardSet, read_manifest
 from mmgnn_dist.data.shardset.splits import PARTS, make_split
 from mmgnn_dist.errors import UserError, WrongInput
 from mmgnn_dist.files import atomic_path, read_json, write_json
@@ -85,7 +85,7 @@ def prepare(
     text: list[Path] | None = None,
     data: DataConfig | None = None,
     progress: Progress | None = None,
-    learned: Learned | None = None,
+    learned: TrainedModelSpec | None = None,
     around: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> PrepareResult:
     """Make a shard set, or continue one that was interrupted.
@@ -108,7 +108,7 @@ def prepare(
     report = progress or (lambda done, total, note: None)
     to = Path(to)
     report(0, 0, "counting the molecules of the sources")
-    plan = make_plan(sources, text or [], data, learned)
+    plan = make_prepare_plan(sources, text or [], data, learned)
     if to.exists():
         return _standing(plan, to, began)
     with _staging(to, plan) as staging:
@@ -128,7 +128,7 @@ def prepare(
     return _result(to, read_manifest(to), plan, time.monotonic() - began, up_to_date=False)
 
 
-def _standing(plan: Plan, to: Path, began: float) -> PrepareResult:
+def _standing(plan: PreparePlan, to: Path, began: float) -> PrepareResult:
     """The answer if `to` exists: up to date, or an error."""
     if not to.is_dir() or not (to / MANIFEST).is_file():
         raise UserError(f"{to} exists and is not a shard set: choose another place for --to")
@@ -142,7 +142,7 @@ def _standing(plan: Plan, to: Path, began: float) -> PrepareResult:
 
 
 @contextmanager
-def _staging(to: Path, plan: Plan) -> Iterator[Staging]:
+def _staging(to: Path, plan: PreparePlan) -> Iterator[Staging]:
     """The staging folder of this plan, locked; removed when done or when the input is wrong."""
     folder = to.with_name(to.name + ".partial")
     about = folder / "plan.json"
@@ -204,7 +204,7 @@ def _judge(counts: dict[str, Any], most: float) -> None:
 
 
 def _finish(
-    plan: Plan, staging: Staging, records: list[dict[str, Any]], counts: dict[str, Any], split: bool
+    plan: PreparePlan, staging: Staging, records: list[dict[str, Any]], counts: dict[str, Any], split: bool
 ) -> None:
     """Write quarantine, manifest and, where there is something to split, the default split."""
     entries = []
@@ -224,7 +224,7 @@ def _finish(
     joined = np.sum([record["joined"] for record in records], axis=0) if plan.text else []
     manifest = {
         "kind": KIND,
-        "schema": SCHEMA,
+        "schema": SCHEMA_VERSION,
         "shards": entries,
         "rows": counts["kept"],
         "targets": [
@@ -271,7 +271,7 @@ def _reasons(counts: dict[str, Any]) -> str:
 
 
 def _result(
-    to: Path, manifest: dict[str, Any], plan: Plan, seconds: float, up_to_date: bool
+    to: Path, manifest: dict[str, Any], plan: PreparePlan, seconds: float, up_to_date: bool
 ) -> PrepareResult:
     counts = manifest["counts"]
     notes = [note for source in plan.sources for note in source.notes]

@@ -20,7 +20,7 @@ from mmgnn_dist.chem.readers.source import Source, file_content
 from mmgnn_dist.chem.targets import TARGETS, Target
 from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.prepare.join import text_columns
-from mmgnn_dist.data.shardset.shards import SCHEMA
+from mmgnn_dist.data.shardset.shards import SCHEMA_VERSION
 from mmgnn_dist.errors import UserError
 
 TASKS = 8  # chunks are handed out in runs, at least about so many, to decode each file few times
@@ -30,7 +30,7 @@ Segment = tuple[int, int, int]  # source, first row, rows
 
 
 @dataclass(frozen=True)
-class Learned:
+class TrainedModelSpec:
     """A trained model, for which molecules are prepared.
 
     Attributes:
@@ -51,7 +51,7 @@ class Run(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class PreparePlan:
     """A preparation, known in full before anything is read.
 
     Attributes:
@@ -109,7 +109,9 @@ class Plan:
         return runs
 
 
-def make_plan(sources: list[str], text: list[Path], data: DataConfig, learned: Learned | None = None) -> Plan:
+def make_prepare_plan(
+    sources: list[str], text: list[Path], data: DataConfig, learned: TrainedModelSpec | None = None
+) -> PreparePlan:
     """Look at the sources and decide the chunks.
 
     Args:
@@ -141,7 +143,7 @@ def make_plan(sources: list[str], text: list[Path], data: DataConfig, learned: L
     targets += [by_name[name] for name in sorted(by_name) if name not in TARGETS]
     decides = {
         "program": __version__,
-        "schema": SCHEMA,
+        "schema": SCHEMA_VERSION,
         "sources": [[source.name, *source.content()] for source in found],
         "text": [[path.name, *file_content(path)] for path in text],
         "rows_per_shard": data.rows_per_shard,
@@ -156,7 +158,7 @@ def make_plan(sources: list[str], text: list[Path], data: DataConfig, learned: L
     }
     fingerprint = hashlib.sha256(json.dumps(decides).encode()).hexdigest()
     chunks = _chunks([source.rows for source in found], data.rows_per_shard)
-    return Plan(
+    return PreparePlan(
         tuple(found),
         tuple(text),
         tuple(targets),

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmgnn_dist.chem.descriptors import FIELDS, FROM_ATOMS, describe
+from mmgnn_dist.chem.descriptors import DESCRIPTOR_FIELDS, FROM_ATOMS, describe
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.rdkit_tools import rdkit_version
 from mmgnn_dist.data.prepare.join import clean_text, join_tables, overlay
@@ -52,14 +52,17 @@ def gather_text(
 def _by_rdkit(molecules: Molecules, known: pa.Table) -> pa.Table:
     """RDKit's fields, of the molecules that lack one of them."""
     lacking = np.zeros(len(molecules), bool)
-    for name in FIELDS:
+    for name in DESCRIPTOR_FIELDS:
         lacking |= np.asarray(known[name].is_null(), dtype=bool)
     chosen = molecules.keep(lacking)
     fields, read = describe(chosen.smiles, chosen.z, chosen.z_count)
     version = f"RDKit {rdkit_version()}"
     said = {
         flag: json.dumps({name: origin for name in names})
-        for flag, names, origin in ((True, FIELDS, version), (False, FROM_ATOMS, f"{version} from the atoms"))
+        for flag, names, origin in (
+            (True, DESCRIPTOR_FIELDS, version),
+            (False, FROM_ATOMS, f"{version} from the atoms"),
+        )
     }
     origins = pc.if_else(pa.array(read), said[True], said[False])
     text = clean_text(fields.append_column("field_sources", origins.cast(pa.large_string())), version)

@@ -17,15 +17,17 @@ from contextlib import contextmanager
 from typing import Any
 
 from mmgnn_dist.data.prepare.chunks import ChunkRunner, Staging
-from mmgnn_dist.data.prepare.plan import Plan
+from mmgnn_dist.data.prepare.plan import PreparePlan
 from mmgnn_dist.errors import UserError, WrongInput, need
 
 OBJECT_STORE = 256 << 20  # bytes; what goes through it is small
-BLOCK = 1  # bytes of a Ray block: every chunk of raw records is one, so that any worker may take it
+RAY_BLOCK_BYTES = 1  # bytes of a Ray block: every chunk of raw records is one, so that any worker may take it
 POLL = 0.2  # s between two looks at the progress
 
 
-def run_chunks(plan: Plan, staging: Staging, workers: int, report: Callable[[int, int, str], None]) -> None:
+def run_chunks(
+    plan: PreparePlan, staging: Staging, workers: int, report: Callable[[int, int, str], None]
+) -> None:
     """Do every chunk of a plan that is not staged yet.
 
     Args:
@@ -89,9 +91,13 @@ def ray_here(cpus: int) -> Iterator[Any]:
     term = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
-            address="local", num_cpus=cpus, object_store_memory=OBJECT_STORE, include_dashboard=False,
-            log_to_driver=False, logging_level=logging.ERROR,
-        )  # fmt: skip
+            address="local",
+            num_cpus=cpus,
+            object_store_memory=OBJECT_STORE,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     except Exception as error:  # a bare one of a node that is not up within Ray's fixed 30 s
         said = str(error).strip().splitlines()
         raise UserError(
@@ -126,7 +132,7 @@ def _block_per_row(data: Any) -> Iterator[None]:
     """Let Ray Data make a block of every row, for what is run meanwhile."""
     context = data.DataContext.get_current()
     before = context.target_max_block_size
-    context.target_max_block_size = BLOCK
+    context.target_max_block_size = RAY_BLOCK_BYTES
     try:
         yield
     finally:

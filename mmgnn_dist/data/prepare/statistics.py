@@ -17,7 +17,7 @@ from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS
 
 
-def summarise(batch: pa.RecordBatch, targets: list[str]) -> dict[str, Any]:
+def shard_statistics(batch: pa.RecordBatch, targets: list[str]) -> dict[str, Any]:
     """Target moments, coverage of text fields, elements and largest molecule of one shard."""
     y = batch.column("y").flatten().to_numpy().reshape(len(batch), len(targets))
     z = batch.column("z")

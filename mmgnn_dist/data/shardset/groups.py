@@ -21,7 +21,7 @@ from mmgnn_dist.data.shardset.hashing import draw, hash_strings
 from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS, ShardSet
 from mmgnn_dist.errors import UserError
 
-BLOCK = 14  # letters of an InChIKey that stand for the connectivity
+INCHIKEY_BLOCK = 14  # letters of an InChIKey that stand for the connectivity
 NONE = np.uint64(0)  # hash of what has no group
 
 
@@ -51,8 +51,8 @@ def count_identities(shards: ShardSet) -> dict[str, int]:
 
 def _structures(shards: ShardSet) -> tuple[pa.Array, pa.Array]:
     """(first block of the InChIKey, SMILES with a prefix) of each molecule, null where there is none."""
-    block = pc.utf8_slice_codeunits(shards.column("inchikey").combine_chunks(), 0, BLOCK)
-    fits = pc.match_substring_regex(block, f"^[A-Z]{{{BLOCK}}}$").fill_null(False)
+    block = pc.utf8_slice_codeunits(shards.column("inchikey").combine_chunks(), 0, INCHIKEY_BLOCK)
+    fits = pc.match_substring_regex(block, f"^[A-Z]{{{INCHIKEY_BLOCK}}}$").fill_null(False)
     return pc.if_else(fits, block, None), prefixed("smiles:", shards.column("smiles").combine_chunks())
 
 

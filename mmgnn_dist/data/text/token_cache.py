@@ -77,9 +77,13 @@ class TokenSet:
     """
 
     def __init__(
-        self, folder: Path, places: dict[str, str], encoder: EncoderFiles, tokenizer: Any,
+        self,
+        folder: Path,
+        places: dict[str, str],
+        encoder: EncoderFiles,
+        tokenizer: Any,
         manifests: dict[str, Any],
-    ):  # fmt: skip
+    ):
         self.folder = folder
         self.places = places
         self.fields = list(places)
@@ -130,9 +134,11 @@ class TokenSet:
         total, done, manifests, places = shards.rows * len(fields), 0, {}, {}
         for field in fields:
             wording = Wording(
-                field, sentence_of(field, template or {}), (budgets or {}).get(field, budget),
+                field,
+                sentence_of(field, template or {}),
+                (budgets or {}).get(field, budget),
                 each=sample_synonyms and field == "synonyms",
-            )  # fmt: skip
+            )
             places[field] = wording.place
             manifest_file = folder / f"{wording.place}.json"
             old = _old_manifest(manifest_file)

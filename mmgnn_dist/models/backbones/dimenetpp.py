@@ -121,7 +121,7 @@ class Embedding(nn.Module):
         return silu(self.join(torch.cat(parts, -1)))
 
 
-class Interaction(nn.Module):
+class DimeNetPPInteraction(nn.Module):
     """Messages [E, H] -> messages that have heard those of their triplets [E, H]."""
 
     def __init__(self, config: DimeNetPPConfig) -> None:
@@ -179,7 +179,7 @@ class DimeNetPP(Backbone):
         self.rbf = RadialBasis(config.radial)
         self.sbf = SphericalBasis(config.spherical, config.radial)
         self.embedding = Embedding(config)
-        self.interactions = nn.ModuleList(Interaction(config) for _ in range(config.blocks))
+        self.interactions = nn.ModuleList(DimeNetPPInteraction(config) for _ in range(config.blocks))
         self.outputs = nn.ModuleList(Output(config) for _ in range(config.blocks + 1))
 
     def features(self, graph: Graph) -> AtomFeatures:

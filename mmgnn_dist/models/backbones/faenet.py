@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 from torch_geometric.nn.models.schnet import GaussianSmearing
 
-from mmgnn_dist.config import PROPERTIES, FAENetConfig
+from mmgnn_dist.config import ELEMENT_PROPERTIES, FAENetConfig
 from mmgnn_dist.models.backbones.base import ELEMENTS, AtomFeatures, Backbone
 from mmgnn_dist.models.backbones.envelope import polynomial_envelope
 from mmgnn_dist.models.backbones.frame_averaging import in_frames
@@ -56,7 +56,7 @@ def element_table() -> tuple[Tensor, Tensor, Tensor]:
     group[1:] = torch.from_numpy(np.nan_to_num(table[:, 2], nan=GROUPS - 1))
     values, known = table[:, 3:], table[:NORMALISED_BY, 3:]
     scaled = (values - np.nanmean(known, 0)) / np.nanstd(known, 0, ddof=1)
-    properties = torch.zeros(ELEMENTS, PROPERTIES, dtype=torch.float64)
+    properties = torch.zeros(ELEMENTS, ELEMENT_PROPERTIES, dtype=torch.float64)
     properties[1:] = torch.from_numpy(np.nan_to_num(scaled))
     return period, group, properties
 
@@ -73,7 +73,7 @@ class ElementEmbedding(nn.Module):
         period, group, properties = element_table()
         width = config.hidden - 2 * config.period_group
         if config.properties:
-            width -= PROPERTIES
+            width -= ELEMENT_PROPERTIES
         # float64 until a forward pass asks for less, as the module may be cast up
         self.register_buffer("properties", properties if config.properties else None, persistent=False)
         self.own = nn.Embedding(ELEMENTS, width)
@@ -144,7 +144,7 @@ class EdgeFilter(nn.Linear):
         )
 
 
-class Interaction(nn.Module):
+class FAENetInteraction(nn.Module):
     """One round of messages: h [F, N, H] -> its update."""
 
     def __init__(self, config: FAENetConfig) -> None:
@@ -185,7 +185,7 @@ class FAENet(Backbone):
         self.from_vector = nn.Linear(3, config.filters // 2)
         self.from_distance = nn.Linear(config.gaussians, config.filters - config.filters // 2)
         self.edge = nn.Linear(config.filters, config.filters)
-        self.interactions = nn.ModuleList(Interaction(config) for _ in range(config.interactions))
+        self.interactions = nn.ModuleList(FAENetInteraction(config) for _ in range(config.interactions))
         self.mix = None
         if config.skip == "concat":
             self.mix = nn.Linear((config.interactions + 1) * config.hidden, config.hidden)

@@ -24,7 +24,7 @@ from mmgnn_dist.models.backbones.radial import cosine_cutoff
 from mmgnn_dist.models.graph import Graph, pairs_within
 
 
-class Interaction(nn.Module):
+class SchNetInteraction(nn.Module):
     """One interaction block: x [N, H] -> its update [N, H]."""
 
     def __init__(self, config: SchNetConfig) -> None:
@@ -64,7 +64,7 @@ class SchNet(Backbone):
         self.width = config.hidden
         self.embedding = nn.Embedding(ELEMENTS, config.hidden)
         self.smearing = GaussianSmearing(0.0, config.cutoff, config.gaussians)
-        self.interactions = nn.ModuleList(Interaction(config) for _ in range(config.interactions))
+        self.interactions = nn.ModuleList(SchNetInteraction(config) for _ in range(config.interactions))
 
     def features(self, graph: Graph) -> AtomFeatures:
         """Atom vectors [N, H] of a batch; positions in Å."""

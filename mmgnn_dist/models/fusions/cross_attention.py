@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mmgnn_dist.models.fusions.base import Fusion, TextSide
 from mmgnn_dist.models.graph import Graph
-from mmgnn_dist.models.text_encoder.packing import places
+from mmgnn_dist.models.text_encoder.packing import token_positions
 
 
 class CrossAttentionFusion(Fusion):
@@ -62,7 +62,7 @@ class CrossAttentionFusion(Fusion):
         t = self.norm_text(t)
         keys, values = self._split(self.key(t)[words]), self._split(self.value(t)[words])
         found = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask[:, None, None, :])
-        packed = found.transpose(1, 2).flatten(2)[places(graph.ptr, len(m))]
+        packed = found.transpose(1, 2).flatten(2)[token_positions(graph.ptr, len(m))]
         return self.dropout(self.value_graph(m) + self.output(packed)), None
 
     def _split(self, x: Tensor) -> Tensor:

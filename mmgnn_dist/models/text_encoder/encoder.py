@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from mmgnn_dist.config import TextConfig
 from mmgnn_dist.data.text.encoder_files import EncoderFiles
 from mmgnn_dist.models.text_encoder.hf_model import checkpoint_layers, depths, load_encoder, lora_targets
-from mmgnn_dist.models.text_encoder.packing import lay_out, pack, places
-from mmgnn_dist.models.zero3 import is_cut
+from mmgnn_dist.models.text_encoder.packing import lay_out, pack, token_positions
+from mmgnn_dist.models.zero3 import is_sharded
 
 
 class TextEncoder(nn.Module):
@@ -92,16 +92,17 @@ class TextEncoder(nn.Module):
             ptr = torch.tensor([0, len(self.blank)], device=ptr.device)
         # ranks that share the weights out gather them together: all of them make the same passes, and none
         # keeps copies of whole weights in the cache of autocast
-        cut, kind = is_cut(self.model), tokens.device.type
+        cut, kind = is_sharded(self.model), tokens.device.type
         layout = lay_out(ptr, self.packed, one_pass=cut)
         autocast = torch.autocast(kind, dtype=self.autocast, cache_enabled=not cut) if self.autocast else None
         with autocast or nullcontext():
             if self.packed:
-                _, position = places(ptr, len(tokens))
+                _, position = token_positions(ptr, len(tokens))
                 states = self.model(
-                    input_ids=tokens.long().unsqueeze(0), layout=layout,
+                    input_ids=tokens.long().unsqueeze(0),
+                    layout=layout,
                     position_ids=(position + self.first_position).unsqueeze(0),
-                ).last_hidden_state.squeeze(0)  # fmt: skip
+                ).last_hidden_state.squeeze(0)
             else:
                 states = torch.cat(
                     [
@@ -124,7 +125,7 @@ class TextEncoder(nn.Module):
             Vectors [B, D], zero where there is no text; presence, bool [B].
         """
         lengths = ptr[1:] - ptr[:-1]
-        molecule, position = places(ptr, len(states))
+        molecule, position = token_positions(ptr, len(states))
         if self.config.pooling == "mean":
             weight = 1.0 / lengths[molecule]
         else:

@@ -86,8 +86,12 @@ def embeddings_folder(
     """Where the vectors of this encoder and text are kept; `seed` is that of random texts."""
     molecules = [entry["sha256"] for entry in shards.manifest["shards"]]
     what: list[object] = [
-        files.model_fingerprint, tokens.key, list(config.fields), config.pooling, molecules,
-    ]  # fmt: skip
+        files.model_fingerprint,
+        tokens.key,
+        list(config.fields),
+        config.pooling,
+        molecules,
+    ]
     if config.control == "random":
         what += [config.control, seed]
     key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
@@ -122,9 +126,15 @@ def ensure_embeddings(
 
 
 def _write(
-    folder: Path, shards: ShardSet, tokens: TokenSet, files: EncoderFiles, config: TextConfig,
-    device: torch.device, progress: Callable[[int, int], None], seed: int,
-) -> None:  # fmt: skip
+    folder: Path,
+    shards: ShardSet,
+    tokens: TokenSet,
+    files: EncoderFiles,
+    config: TextConfig,
+    device: torch.device,
+    progress: Callable[[int, int], None],
+    seed: int,
+) -> None:
     """Write what is not there yet, and the manifest; the caller holds the lock."""
     for left in folder.glob(".*.part"):
         left.unlink()
@@ -152,8 +162,12 @@ def _write(
         done += shard.rows
         digests[path.name] = sha256(path)
     about = {
-        "encoder": files.name, "revision": files.revision, "weights_sha256": files.model_fingerprint,
-        "tokens": tokens.key, "fields": list(config.fields), "pooling": config.pooling,
+        "encoder": files.name,
+        "revision": files.revision,
+        "weights_sha256": files.model_fingerprint,
+        "tokens": tokens.key,
+        "fields": list(config.fields),
+        "pooling": config.pooling,
         "control": choice.control,
-    }  # fmt: skip
+    }
     write_json(folder / MANIFEST, {**about, "width": encoder.width, "files": digests})

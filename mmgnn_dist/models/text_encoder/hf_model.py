@@ -19,9 +19,15 @@ from mmgnn_dist.models.zero3 import count
 
 # query and value projections under the names that the common architectures give them; some have one for all
 LORA_TARGETS = (
-    ("query", "value"), ("q_proj", "v_proj"), ("q_lin", "v_lin"), ("query_proj", "value_proj"), ("q", "v"),
-    ("Wqkv",), ("in_proj",), ("query_key_value",),
-)  # fmt: skip
+    ("query", "value"),
+    ("q_proj", "v_proj"),
+    ("q_lin", "v_lin"),
+    ("query_proj", "value_proj"),
+    ("q", "v"),
+    ("Wqkv",),
+    ("in_proj",),
+    ("query_key_value",),
+)
 
 
 def load_encoder(files: EncoderFiles) -> Any:
@@ -56,9 +62,13 @@ def load_encoder(files: EncoderFiles) -> Any:
 def _stored(family: Any, files: EncoderFiles) -> Any:
     """The model with the weights of its folder."""
     model, found = family.from_pretrained(
-        files.folder, local_files_only=True, trust_remote_code=False, use_safetensors=True,
-        dtype=torch.float32, output_loading_info=True,
-    )  # fmt: skip
+        files.folder,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
     unread = ("pooler.", "decoder.", "vision_model.", "logit_scale", "projection.")
     missing = [name for name in found["missing_keys"] if not any(part in name for part in unread)]
     if missing:

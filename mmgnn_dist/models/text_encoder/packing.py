@@ -53,7 +53,7 @@ class Layout:
     back: Tensor
 
 
-def places(ptr: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def token_positions(ptr: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Molecule and position of each packed token, int64 [K] both; `count` is K."""
     order = torch.arange(len(ptr) - 1, device=ptr.device)
     molecule = torch.repeat_interleave(order, ptr[1:] - ptr[:-1], output_size=count)
@@ -101,7 +101,7 @@ def lay_out(ptr: Tensor, packed: bool, one_pass: bool = False) -> Layout:
         groups.append(Group(index.to(ptr.device), valid.to(ptr.device), full))
         start[group] = done + longest * torch.arange(len(group))
         done += valid.numel()
-    molecule, position = places(bounds, count)
+    molecule, position = token_positions(bounds, count)
     return Layout(groups, (start[molecule] + position).to(ptr.device))
 
 
@@ -117,9 +117,17 @@ def pack(model: Any) -> bool:
 
 
 def attend(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: None, *, layout: Layout,
-    dropout: float = 0.0, scaling: float | None = None, **_: Any,
-) -> tuple[Tensor, None]:  # fmt: skip
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: None,
+    *,
+    layout: Layout,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
     """Attention of packed tokens within their molecules, in the form that transformers calls.
 
     Args:

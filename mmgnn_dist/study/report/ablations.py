@@ -5,18 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from mmgnn_dist.study.collect import Model, Results
-from mmgnn_dist.study.compare import compare, mean_gain
+from mmgnn_dist.study.compare import compare_models, mean_gain
 from mmgnn_dist.study.report.figures import Series, forest
-from mmgnn_dist.study.report.gains import NAMES, both_intervals, errors, gain_table, shown_name
-from mmgnn_dist.study.report.report_elements import Figure, Section, Table, interval, percent, probability
+from mmgnn_dist.study.report.gains import SHOWN_NAMES, both_intervals, errors, gain_table, shown_name
+from mmgnn_dist.study.report.report_elements import (
+    Figure,
+    ReportSection,
+    Table,
+    interval,
+    percent,
+    probability,
+)
 from mmgnn_dist.study.statistics.significance import LEVEL, holm
 
 
-def controls_section(results: Results) -> Section | None:
+def controls_section(results: Results) -> ReportSection | None:
     """Graph + text against every other arm, each corrected over its own table."""
     arms = [arm for arm in results.arms() if arm not in ("both", "graph", "shuffled")]
     wanted = [(Model(b, arm), Model(b, "both")) for arm in arms for b in results.backbones]
-    found = compare(results, [w for w in wanted if w[0] in results.models and w[1] in results.models])
+    found = compare_models(results, [w for w in wanted if w[0] in results.models and w[1] in results.models])
     if not found:
         return None
     rows, numbers = [], []
@@ -25,11 +32,17 @@ def controls_section(results: Results) -> Section | None:
         corrected = holm(np.concatenate([c.test.p for c in own])).reshape(len(own), -1)
         for t, target in enumerate(results.targets):
             for c, p in zip(own, corrected, strict=True):
-                rows.append([
-                    NAMES[arm], target, c.other.backbone, percent(c.test.estimate[t]),
-                    interval(c.test.low[t], c.test.high[t]), probability(p[t]),
-                    interval(c.runs.low[t], c.runs.high[t]),
-                ])  # fmt: skip
+                rows.append(
+                    [
+                        SHOWN_NAMES[arm],
+                        target,
+                        c.other.backbone,
+                        percent(c.test.estimate[t]),
+                        interval(c.test.low[t], c.test.high[t]),
+                        probability(p[t]),
+                        interval(c.runs.low[t], c.runs.high[t]),
+                    ]
+                )
                 line = {"reference": arm, "target": target, "backbone": c.other.backbone, "p_corrected": p[t]}
                 for kind, one in (("test", c.test), ("runs", c.runs)):
                     line |= {f"{kind}_{key}": vars(one)[key][t] for key in ("estimate", "low", "high", "p")}
@@ -42,21 +55,21 @@ def controls_section(results: Results) -> Section | None:
         "words, random text words drawn by chance, wider graph as many parameters and no branch."
     ]
     table = Table("controls", "Gains over other references", columns, rows, numbers, note, words=3)
-    return Section("Controls", text, [table])
+    return ReportSection("Controls", text, [table])
 
 
-def variants_section(results: Results) -> Section | None:
+def variants_section(results: Results) -> ReportSection | None:
     """Gains with other fusions and text modes."""
-    section = Section("Fusions and text modes")
+    section = ReportSection("Fusions and text modes")
     for variant in [*results.variants("fusion"), *results.variants("mode")]:
         table, _ = gain_table(results, variant, f"Gains, {shown_name(variant)}")
         section.items += [errors(results, variant), table]
     return section if section.items else None
 
 
-def fields_section(results: Results) -> Section | None:
+def fields_section(results: Results) -> ReportSection | None:
     """What single fields carry: leaving one out against all of them, and one alone against graph."""
-    section = Section("Which field carries the gain?")
+    section = ReportSection("Which field carries the gain?")
     kinds = (
         (
             "without",
@@ -81,7 +94,7 @@ def fields_section(results: Results) -> Section | None:
 def _field_items(
     results: Results, kind: str, title: str, note: str, found: list[tuple[str, Model, Model]]
 ) -> list[Table | Figure]:
-    compared = compare(results, [(reference, other) for _, reference, other in found])
+    compared = compare_models(results, [(reference, other) for _, reference, other in found])
     p = holm(np.concatenate([c.test.p for c in compared])).reshape(len(compared), -1)
     rows, numbers = [], []
     drawn: dict[str, list[tuple[int, float, float, float]]] = {}
@@ -93,10 +106,16 @@ def _field_items(
         for t, target in enumerate(results.targets):
             sign = " ●" if corrected[t] <= LEVEL else ""
             shown.append(f"{percent(one.test.estimate[t])}{sign}")
-            numbers.append({
-                "kind": kind, "field": name, "backbone": other.backbone, "target": target,
-                "p_corrected": corrected[t], **both_intervals(one, t),
-            })  # fmt: skip
+            numbers.append(
+                {
+                    "kind": kind,
+                    "field": name,
+                    "backbone": other.backbone,
+                    "target": target,
+                    "p_corrected": corrected[t],
+                    **both_intervals(one, t),
+                }
+            )
         rows.append(shown)
     columns = ["field", "backbone", "all targets, % (a)", *results.targets]
     told = f"In percent, {note}; ● where it differs from zero at 5 % after Holm over the table, (a) alone."

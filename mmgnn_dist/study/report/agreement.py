@@ -15,14 +15,14 @@ import numpy as np
 from mmgnn_dist.study.collect import Model, Results
 from mmgnn_dist.study.compare import Compared
 from mmgnn_dist.study.grid import BASE, Cell
-from mmgnn_dist.study.report.gains import NAMES
-from mmgnn_dist.study.report.report_elements import Section, Table
+from mmgnn_dist.study.report.gains import SHOWN_NAMES
+from mmgnn_dist.study.report.report_elements import ReportSection, Table
 from mmgnn_dist.study.statistics.cka import linear_cka, permutation_baseline
 
 LEAST = 4  # targets of which a rank correlation is told
 
 
-def agreement_section(results: Results, gains: list[Compared]) -> Section | None:
+def agreement_section(results: Results, gains: list[Compared]) -> ReportSection | None:
     """All three views, of the base; none while it has no two backbones."""
     pairs = list(combinations(results.backbones_of(BASE), 2))
     if not pairs:
@@ -31,7 +31,7 @@ def agreement_section(results: Results, gains: list[Compared]) -> Section | None
     if len(results.targets) >= LEAST:
         items.append(_ranks(results, gains, pairs))
     items += [_errors(results, pairs), _representations(results, pairs)]
-    return Section("Do the architectures agree?", [], [item for item in items if item.rows])
+    return ReportSection("Do the architectures agree?", [], [item for item in items if item.rows])
 
 
 def _ranks(results: Results, gains: list[Compared], pairs: list[tuple[str, str]]) -> Table:
@@ -48,14 +48,29 @@ def _ranks(results: Results, gains: list[Compared], pairs: list[tuple[str, str]]
             rho = float(spearman(own[first].estimate[None, known], own[second].estimate[None, known])[0])
             low, high = np.quantile(drawn, [0.025, 0.975])
             over = _over_targets(rho, count)
-            rows.append([
-                f"{first}, {second}", NAMES[arm], str(count), f"{rho:+.2f}", f"[{low:+.2f}, {high:+.2f}]",
-                f"[{over[0]:+.2f}, {over[1]:+.2f}]",
-            ])  # fmt: skip
-            numbers.append({
-                "first": first, "second": second, "reference": arm, "targets": count, "spearman": rho,
-                "molecules_low": low, "molecules_high": high, "targets_low": over[0], "targets_high": over[1],
-            })  # fmt: skip
+            rows.append(
+                [
+                    f"{first}, {second}",
+                    SHOWN_NAMES[arm],
+                    str(count),
+                    f"{rho:+.2f}",
+                    f"[{low:+.2f}, {high:+.2f}]",
+                    f"[{over[0]:+.2f}, {over[1]:+.2f}]",
+                ]
+            )
+            numbers.append(
+                {
+                    "first": first,
+                    "second": second,
+                    "reference": arm,
+                    "targets": count,
+                    "spearman": rho,
+                    "molecules_low": low,
+                    "molecules_high": high,
+                    "targets_low": over[0],
+                    "targets_high": over[1],
+                }
+            )
     columns = ["backbones", "gain over", "targets", "rank correlation", "over molecules", "over targets"]
     note = (
         "Spearman's rank correlation of the gains over the targets. over molecules: 95 % interval of the "
@@ -95,7 +110,7 @@ def _errors(results: Results, pairs: list[tuple[str, str]]) -> Table:
                     {"first": first, "second": second, "target": target, "arm": arm, "spearman": value}
                 )
             rows.append(shown)
-    columns = ["backbones", "target", *(NAMES[arm] for arm in ("graph", "both", "shuffled"))]
+    columns = ["backbones", "target", *(SHOWN_NAMES[arm] for arm in ("graph", "both", "shuffled"))]
     note = "Spearman's correlation of signed errors over the test molecules, the mean over folds and seeds."
     return Table("agreement_errors", "Errors over the molecules", columns, rows, numbers, note, words=2)
 
@@ -132,15 +147,29 @@ def _representations(results: Results, pairs: list[tuple[str, str]]) -> Table:
                 if found:
                     cka, base, spread, count = np.mean(found, axis=0)
                     learned = "all" if len(groups) == 1 else targets[0]
-                    rows.append([
-                        f"{first}, {second}", learned, NAMES[arm], f"{cka:.3f}", f"{base:.3f} ± {spread:.3f}",
-                        f"{count:,.0f}",
-                    ])  # fmt: skip
-                    numbers.append({
-                        "first": first, "second": second, "targets": " ".join(targets), "arm": arm,
-                        "cka": cka, "chance": base, "chance_sd": spread, "molecules": count,
-                        "runs": len(found),
-                    })  # fmt: skip
+                    rows.append(
+                        [
+                            f"{first}, {second}",
+                            learned,
+                            SHOWN_NAMES[arm],
+                            f"{cka:.3f}",
+                            f"{base:.3f} ± {spread:.3f}",
+                            f"{count:,.0f}",
+                        ]
+                    )
+                    numbers.append(
+                        {
+                            "first": first,
+                            "second": second,
+                            "targets": " ".join(targets),
+                            "arm": arm,
+                            "cka": cka,
+                            "chance": base,
+                            "chance_sd": spread,
+                            "molecules": count,
+                            "runs": len(found),
+                        }
+                    )
     columns = ["backbones", "targets", "arm", "CKA", "chance", "molecules"]
     note = (
         "Linear CKA of the backbones' vectors (mean over the atoms, before the text joins) on the test "

@@ -9,15 +9,15 @@ import numpy as np
 from mmgnn_dist.files import read_json
 from mmgnn_dist.study.collect import Results
 from mmgnn_dist.study.grid import Cell
-from mmgnn_dist.study.report.gains import NAMES
-from mmgnn_dist.study.report.report_elements import Section, Table, number
+from mmgnn_dist.study.report.gains import SHOWN_NAMES
+from mmgnn_dist.study.report.report_elements import ReportSection, Table, number
 from mmgnn_dist.study.run import SESSIONS
 from mmgnn_dist.train.tracking.journal import read_journal
 
 
-def costs_section(results: Results) -> Section:
+def costs_section(results: Results) -> ReportSection:
     """Cost by model, sessions, and one line for every run."""
-    return Section("Cost and provenance", _sessions(results), [_models(results), _runs(results)])
+    return ReportSection("Cost and provenance", _sessions(results), [_models(results), _runs(results)])
 
 
 def _models(results: Results) -> Table:
@@ -29,15 +29,28 @@ def _models(results: Results) -> Table:
         seen = [_molecules(results, cell) for cell in own]
         seconds = sum(m["seconds"] for m in metrics)
         rate = sum(seen) / seconds if seconds else np.nan
-        rows.append([
-            backbone, NAMES[arm], variant, f"{metrics[0]['parameters']:,}", str(len(own)), number(rate),
-            number(seconds / 3600 * metrics[0]["world"]),
-        ])  # fmt: skip
-        numbers.append({
-            "backbone": backbone, "arm": arm, "variant": variant, "parameters": metrics[0]["parameters"],
-            "runs": len(own), "molecules_per_second": rate,
-            "device_hours": seconds / 3600 * metrics[0]["world"],
-        })  # fmt: skip
+        rows.append(
+            [
+                backbone,
+                SHOWN_NAMES[arm],
+                variant,
+                f"{metrics[0]['parameters']:,}",
+                str(len(own)),
+                number(rate),
+                number(seconds / 3600 * metrics[0]["world"]),
+            ]
+        )
+        numbers.append(
+            {
+                "backbone": backbone,
+                "arm": arm,
+                "variant": variant,
+                "parameters": metrics[0]["parameters"],
+                "runs": len(own),
+                "molecules_per_second": rate,
+                "device_hours": seconds / 3600 * metrics[0]["world"],
+            }
+        )
     columns = ["backbone", "arm", "variant", "trainable parameters", "runs", "molecules/s", "device hours"]
     note = "Training alone, on one device (GPU, or the CPU threads of a run); several runs share the machine."
     return Table("cost", "Cost by model", columns, rows, numbers, note, words=3)
@@ -54,13 +67,26 @@ def _runs(results: Results) -> Table:
     for cell, metrics in results.metrics.items():
         hashes = metrics["recipe"], metrics["weights"]
         rows.append([cell.name, str(cell.fold), str(cell.seed), *(value[:12] for value in hashes)])
-        numbers.append({
-            "cell": cell.name, "backbone": cell.backbone, "arm": cell.arm, "variant": cell.variant,
-            "targets": " ".join(cell.targets), "fold": cell.fold, "seed": cell.seed, "recipe": hashes[0],
-            "weights": hashes[1], "precision": metrics["precision"], "world": metrics["world"],
-            "seconds": metrics["seconds"], "steps": metrics["steps"], "best_step": metrics["best_step"],
-            **metrics["metrics"], **read_json(cell.run(results.folder) / "versions.json"),
-        })  # fmt: skip
+        numbers.append(
+            {
+                "cell": cell.name,
+                "backbone": cell.backbone,
+                "arm": cell.arm,
+                "variant": cell.variant,
+                "targets": " ".join(cell.targets),
+                "fold": cell.fold,
+                "seed": cell.seed,
+                "recipe": hashes[0],
+                "weights": hashes[1],
+                "precision": metrics["precision"],
+                "world": metrics["world"],
+                "seconds": metrics["seconds"],
+                "steps": metrics["steps"],
+                "best_step": metrics["best_step"],
+                **metrics["metrics"],
+                **read_json(cell.run(results.folder) / "versions.json"),
+            }
+        )
     columns = ["run", "fold", "seed", "recipe", "weights"]
     note = "First digits of the SHA-256 of recipe and trained weights; runs.csv has them whole, and versions."
     return Table("runs", "Every run", columns, rows, numbers, note)

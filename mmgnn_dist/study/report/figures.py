@@ -38,11 +38,22 @@ def _start(columns: int, rows: int, width: float, height: float) -> tuple[Any, l
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    plt.rcParams.update({
-        "font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False,
-        "svg.fonttype": "none", "font.family": "sans-serif", "text.color": INK, "axes.labelcolor": INK,
-        "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.facecolor": "none",
-    })  # fmt: skip
+    plt.rcParams.update(
+        {
+            "font.size": 9,
+            "axes.titlesize": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "svg.fonttype": "none",
+            "font.family": "sans-serif",
+            "text.color": INK,
+            "axes.labelcolor": INK,
+            "axes.edgecolor": INK,
+            "xtick.color": INK,
+            "ytick.color": INK,
+            "axes.facecolor": "none",
+        }
+    )
     figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
     return figure, list(axes.flat)
 
@@ -87,9 +98,15 @@ def forest(
             at = np.array(one.x, float) + shift
             reach = np.abs(np.array([one.low, one.high]) - np.array(one.estimate))
             axis.errorbar(
-                one.estimate, at, xerr=np.nan_to_num(reach), fmt=MARKERS[place % 5], ms=4, lw=1.4,
-                color=COLOURS[place % 5], label=one.label,
-            )  # fmt: skip
+                one.estimate,
+                at,
+                xerr=np.nan_to_num(reach),
+                fmt=MARKERS[place % 5],
+                ms=4,
+                lw=1.4,
+                color=COLOURS[place % 5],
+                label=one.label,
+            )
         axis.set(title=title, xlabel=label, ylim=(rows - 0.5, -0.5))
         axis.set_yticks(range(len(names)), names if axis is axes[0] else [])
     _legend(axes[0])
@@ -107,9 +124,16 @@ def curves(
         for place, one in enumerate(series):
             reach = np.nan_to_num(np.abs(np.array([one.low, one.high]) - np.array(one.estimate)))
             axis.errorbar(
-                one.x, one.estimate, yerr=reach, fmt=f"{MARKERS[place % 5]}-", ms=4, lw=1.4, capsize=2,
-                color=COLOURS[place % 5], label=one.label,
-            )  # fmt: skip
+                one.x,
+                one.estimate,
+                yerr=reach,
+                fmt=f"{MARKERS[place % 5]}-",
+                ms=4,
+                lw=1.4,
+                capsize=2,
+                color=COLOURS[place % 5],
+                label=one.label,
+            )
         axis.set(title=title, xlabel=x_label, ylabel=y_label)
         if log:
             ticks = sorted({float(x) for one in series for x in one.x})
@@ -128,9 +152,14 @@ def histograms(name: str, caption: str, panels: dict[str, dict[str, np.ndarray]]
         bins = np.linspace(values.min(), values.max() + 1e-9, 41)
         for place, (one, held) in enumerate(series.items()):
             axis.hist(
-                held, bins, weights=np.full(len(held), 100.0 / len(held)), histtype="step", lw=1.5,
-                color=COLOURS[place % 5], label=one,
-            )  # fmt: skip
+                held,
+                bins,
+                weights=np.full(len(held), 100.0 / len(held)),
+                histtype="step",
+                lw=1.5,
+                color=COLOURS[place % 5],
+                label=one,
+            )
         axis.set(title=title, xlabel=label, ylabel="molecules, %")
     _legend(axes[0])
     return _finish(figure, name, caption)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from mmgnn_dist.study.collect import Model, Results
-from mmgnn_dist.study.compare import Compared, compare
+from mmgnn_dist.study.compare import Compared, compare_models
 from mmgnn_dist.study.grid import BASE
 from mmgnn_dist.study.report.figures import Series, forest
 from mmgnn_dist.study.report.report_elements import (
     Figure,
-    Section,
+    ReportSection,
     Table,
     interval,
     number,
@@ -20,10 +20,15 @@ from mmgnn_dist.study.report.report_elements import (
 )
 from mmgnn_dist.study.statistics.significance import LEVEL, marked
 
-NAMES = {
-    "graph": "graph", "text": "text", "both": "graph + text", "width_matched": "wider graph",
-    "zero": "zero text", "shuffled": "shuffled text", "random": "random text",
-}  # fmt: skip
+SHOWN_NAMES = {
+    "graph": "graph",
+    "text": "text",
+    "both": "graph + text",
+    "width_matched": "wider graph",
+    "zero": "zero text",
+    "shuffled": "shuffled text",
+    "random": "random text",
+}
 AXIS = "gain, % (right of 0: text helps)"
 HOW = (
     "gain: how much lower the error of graph + text is than that of the reference, in percent. (a) its 95 % "
@@ -53,13 +58,28 @@ def errors(results: Results, variant: str = BASE) -> Table:
                 mean = float(values.mean()) if len(values) else np.nan
                 spread = float(values.std(ddof=1)) if len(values) > 1 else np.nan
                 shown.append(with_spread(mean, spread))
-                numbers.append({
-                    "target": target, "unit": results.units[target], "backbone": backbone, "arm": arm,
-                    "variant": variant, "mae": mean, "sd": spread, "runs": len(values),
-                    **{f"baseline_{kind}": found[target] for kind, found in baselines.items()},
-                })  # fmt: skip
+                numbers.append(
+                    {
+                        "target": target,
+                        "unit": results.units[target],
+                        "backbone": backbone,
+                        "arm": arm,
+                        "variant": variant,
+                        "mae": mean,
+                        "sd": spread,
+                        "runs": len(values),
+                        **{f"baseline_{kind}": found[target] for kind, found in baselines.items()},
+                    }
+                )
             rows.append(shown)
-    columns = ["target", "unit", "backbone", "mean of training", "linear fit", *(NAMES[arm] for arm in arms)]
+    columns = [
+        "target",
+        "unit",
+        "backbone",
+        "mean of training",
+        "linear fit",
+        *(SHOWN_NAMES[arm] for arm in arms),
+    ]
     note = (
         "Test MAE, mean ± standard deviation over folds and seeds. mean of training, linear fit: what the "
         "training "
@@ -93,7 +113,7 @@ def gain_table(results: Results, variant: str, title: str) -> tuple[Table, list[
         both = Model(backbone, "both", variant)
         for arm in ("graph", "shuffled"):
             wanted.append((own_reference(results, both, arm), both))
-    found = compare(results, wanted)
+    found = compare_models(results, wanted)
     against = {arm: [c for c in found if c.reference.arm == arm] for arm in ("graph", "shuffled")}
     stacked = {
         key: np.stack([np.stack([vars(c.test)[key] for c in against[arm]]).T.ravel() for arm in against], -1)
@@ -109,14 +129,20 @@ def gain_table(results: Results, variant: str, title: str) -> tuple[Table, list[
                 c.runs.low[t] > 0 and c.runs.p[t] <= LEVEL for c in (graph, shuffled)
             )
             sign = "●*" if star else "●" if mark[place] else ""
-            rows.append([
-                target, backbone, sign,
-                percent(graph.test.estimate[t]), interval(graph.test.low[t], graph.test.high[t]),
-                percent(shuffled.test.estimate[t]), interval(shuffled.test.low[t], shuffled.test.high[t]),
-                probability(corrected[place]),
-                interval(graph.runs.low[t], graph.runs.high[t]),
-                interval(shuffled.runs.low[t], shuffled.runs.high[t]),
-            ])  # fmt: skip
+            rows.append(
+                [
+                    target,
+                    backbone,
+                    sign,
+                    percent(graph.test.estimate[t]),
+                    interval(graph.test.low[t], graph.test.high[t]),
+                    percent(shuffled.test.estimate[t]),
+                    interval(shuffled.test.low[t], shuffled.test.high[t]),
+                    probability(corrected[place]),
+                    interval(graph.runs.low[t], graph.runs.high[t]),
+                    interval(shuffled.runs.low[t], shuffled.runs.high[t]),
+                ]
+            )
             line = {
                 "target": target,
                 "backbone": backbone,
@@ -129,9 +155,17 @@ def gain_table(results: Results, variant: str, title: str) -> tuple[Table, list[
             numbers.append(line)
             place += 1
     columns = [
-        "target", "backbone", "", "over graph, %", "(a)", "over shuffled, %", "(a)", "p", "(b) graph",
+        "target",
+        "backbone",
+        "",
+        "over graph, %",
+        "(a)",
+        "over shuffled, %",
+        "(a)",
+        "p",
+        "(b) graph",
         "(b) shuffled",
-    ]  # fmt: skip
+    ]
     name = "gains" if variant == BASE else f"gains_{variant}"
     return Table(name, title, columns, rows, numbers, HOW, words=3), found
 
@@ -180,24 +214,24 @@ def verdict(table: Table) -> list[str]:
     return lines
 
 
-def gains_section(results: Results) -> tuple[Section, list[Compared]]:
+def gains_section(results: Results) -> tuple[ReportSection, list[Compared]]:
     """The main section and its comparisons; words alone while there is nothing but variants."""
     title = "When does text help?"
     if not results.backbones_of(BASE):
-        return Section(title, ["No run of the grid's base is done yet, only variants of it."]), []
+        return ReportSection(title, ["No run of the grid's base is done yet, only variants of it."]), []
     table, found = gain_table(results, BASE, "Gains of text")
     panels = {}
     for arm in ("graph", "shuffled"):
         own = [c for c in found if c.reference.arm == arm and np.isfinite(c.test.estimate).any()]
         if own:
-            panels[f"graph + text over {NAMES[arm]}"] = [_series(c) for c in own]
+            panels[f"graph + text over {SHOWN_NAMES[arm]}"] = [_series(c) for c in own]
     items: list[Table | Figure] = [errors(results), table]
     if panels:
         caption = (
             "Gain of graph + text with the interval (a) over test molecules, not corrected for several rows."
         )
         items.append(forest("gains", caption, panels, AXIS, results.targets))
-    return Section(title, verdict(table), items), found
+    return ReportSection(title, verdict(table), items), found
 
 
 def _series(one: Compared) -> Series:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmgnn_dist.study.collect import Model, Results
-from mmgnn_dist.study.compare import scores
+from mmgnn_dist.study.compare import relative_errors
 from mmgnn_dist.study.grid import BASE
 from mmgnn_dist.study.report.figures import Series, curves, histograms
 from mmgnn_dist.study.report.groups import LEAST, Kinds
-from mmgnn_dist.study.report.report_elements import Figure, Section, Table, percent
+from mmgnn_dist.study.report.report_elements import Figure, ReportSection, Table, percent
 
 ARMS = ("both", "shuffled", "zero", "random")
 
@@ -57,7 +57,7 @@ def read_gates(results: Results) -> list[Gates]:
     return [one for one in found.values() if "both" in one.values]
 
 
-def gates_section(results: Results, kinds: Kinds) -> Section | None:
+def gates_section(results: Results, kinds: Kinds) -> ReportSection | None:
     """Distribution, size, fields and errors; none without a gate."""
     gates = read_gates(results)
     if not gates:
@@ -68,7 +68,7 @@ def gates_section(results: Results, kinds: Kinds) -> Section | None:
     ]
     items: list[Table | Figure] = [_distribution(gates), _picture(gates)]
     items += [_sizes(gates, kinds), _fields(gates, kinds), _quarters(results, gates)]
-    return Section("The gate", text, items)
+    return ReportSection("The gate", text, items)
 
 
 def _distribution(gates: list[Gates]) -> Table:
@@ -77,12 +77,26 @@ def _distribution(gates: list[Gates]) -> Table:
         for arm, values in one.values.items():
             known = values[np.isfinite(values)]
             quantiles = np.quantile(known, [0.05, 0.25, 0.5, 0.75, 0.95])
-            rows.append([one.learned, one.backbone, arm, f"{known.mean():.3f}", f"{known.std():.3f}",
-                         *(f"{q:.3f}" for q in quantiles)])  # fmt: skip
-            numbers.append({
-                "learned": one.learned, "backbone": one.backbone, "arm": arm, "mean": known.mean(),
-                "sd": known.std(), **dict(zip(("q05", "q25", "q50", "q75", "q95"), quantiles, strict=True)),
-            })  # fmt: skip
+            rows.append(
+                [
+                    one.learned,
+                    one.backbone,
+                    arm,
+                    f"{known.mean():.3f}",
+                    f"{known.std():.3f}",
+                    *(f"{q:.3f}" for q in quantiles),
+                ]
+            )
+            numbers.append(
+                {
+                    "learned": one.learned,
+                    "backbone": one.backbone,
+                    "arm": arm,
+                    "mean": known.mean(),
+                    "sd": known.std(),
+                    **dict(zip(("q05", "q25", "q50", "q75", "q95"), quantiles, strict=True)),
+                }
+            )
     columns = ["learned", "backbone", "arm", "mean", "sd", "5 %", "25 %", "50 %", "75 %", "95 %"]
     return Table("gate", "Distribution over the test molecules", columns, rows, numbers, words=3)
 
@@ -120,14 +134,28 @@ def _fields(gates: list[Gates], kinds: Kinds) -> Table:
             with_field, without = (values[mask & np.isfinite(values)] for mask in (present, ~present))
             if min(len(with_field), len(without)) < LEAST:
                 continue
-            rows.append([
-                one.learned, one.backbone, name, f"{len(with_field):,}", f"{with_field.mean():.3f}",
-                f"{len(without):,}", f"{without.mean():.3f}",
-            ])  # fmt: skip
-            numbers.append({
-                "learned": one.learned, "backbone": one.backbone, "field": name, "with": len(with_field),
-                "gate_with": with_field.mean(), "without": len(without), "gate_without": without.mean(),
-            })  # fmt: skip
+            rows.append(
+                [
+                    one.learned,
+                    one.backbone,
+                    name,
+                    f"{len(with_field):,}",
+                    f"{with_field.mean():.3f}",
+                    f"{len(without):,}",
+                    f"{without.mean():.3f}",
+                ]
+            )
+            numbers.append(
+                {
+                    "learned": one.learned,
+                    "backbone": one.backbone,
+                    "field": name,
+                    "with": len(with_field),
+                    "gate_with": with_field.mean(),
+                    "without": len(without),
+                    "gate_without": without.mean(),
+                }
+            )
     columns = ["learned", "backbone", "field", "molecules with", "gate", "molecules without", "gate"]
     note = f"Fields that {LEAST} molecules or more have, and as many have not."
     return Table("gate_fields", "Mean gate by presence of a field", columns, rows, numbers, note, words=3)
@@ -137,7 +165,7 @@ def _quarters(results: Results, gates: list[Gates]) -> Table:
     """Error of graph + text, and of graph alone on the same molecules, by quarters of the gate."""
     rows, numbers = [], []
     for one in gates:
-        x, y = scores(results.pair(Model(one.backbone, "graph"), Model(one.backbone, "both")))
+        x, y = relative_errors(results.pair(Model(one.backbone, "graph"), Model(one.backbone, "both")))
         known = np.isfinite(one.values["both"]) & np.isfinite(x) & np.isfinite(y)
         if not known.any():
             continue
@@ -148,15 +176,28 @@ def _quarters(results: Results, gates: list[Gates]) -> Table:
             own = known & (quarter == place)
             if own.any():
                 gain = 100 * (1 - y[own].sum() / x[own].sum())
-                rows.append([
-                    one.learned, one.backbone, name, f"{gate[own].mean():.3f}", f"{x[own].mean():.3f}",
-                    f"{y[own].mean():.3f}", percent(gain),
-                ])  # fmt: skip
-                numbers.append({
-                    "learned": one.learned, "backbone": one.backbone, "quarter": place,
-                    "gate": gate[own].mean(),
-                    "graph": x[own].mean(), "both": y[own].mean(), "gain": gain,
-                })  # fmt: skip
+                rows.append(
+                    [
+                        one.learned,
+                        one.backbone,
+                        name,
+                        f"{gate[own].mean():.3f}",
+                        f"{x[own].mean():.3f}",
+                        f"{y[own].mean():.3f}",
+                        percent(gain),
+                    ]
+                )
+                numbers.append(
+                    {
+                        "learned": one.learned,
+                        "backbone": one.backbone,
+                        "quarter": place,
+                        "gate": gate[own].mean(),
+                        "graph": x[own].mean(),
+                        "both": y[own].mean(),
+                        "gain": gain,
+                    }
+                )
     columns = ["learned", "backbone", "quarter of the gate", "gate", "error, graph", "error, both", "gain, %"]
     note = "Errors over all targets, each as a share of the MAE of graph alone (1 is the average molecule)."
     return Table("gate_errors", "Error by quarters of the gate", columns, rows, numbers, note, words=3)

@@ -14,10 +14,10 @@ from mmgnn_dist.data.prepare.statistics import presence
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.study.collect import Model, Results
-from mmgnn_dist.study.compare import scores
+from mmgnn_dist.study.compare import relative_errors
 from mmgnn_dist.study.report.figures import Series, forest
-from mmgnn_dist.study.report.gains import AXIS, NAMES
-from mmgnn_dist.study.report.report_elements import Figure, Section, Table, interval, percent
+from mmgnn_dist.study.report.gains import AXIS, SHOWN_NAMES
+from mmgnn_dist.study.report.report_elements import Figure, ReportSection, Table, interval, percent
 from mmgnn_dist.study.statistics.bootstrap import paired_gains
 
 LEAST = 30  # molecules of a group that is told
@@ -80,7 +80,7 @@ def _bins(kinds: Kinds) -> dict[str, dict[str, np.ndarray]]:
     return out
 
 
-def groups_section(results: Results, kinds: Kinds) -> Section | None:
+def groups_section(results: Results, kinds: Kinds) -> ReportSection | None:
     """Gain over graph alone and over shuffled text in each group."""
     bins = {
         (kind, name): mask
@@ -96,7 +96,7 @@ def groups_section(results: Results, kinds: Kinds) -> Section | None:
     for arm in ("graph", "shuffled"):
         for backbone in backbones:
             if Model(backbone, arm) in results.models:
-                x, y = scores(results.pair(Model(backbone, arm), Model(backbone, "both")))
+                x, y = relative_errors(results.pair(Model(backbone, arm), Model(backbone, "both")))
                 masks = np.stack(list(bins.values()), 1)
                 x, y = (np.where(masks, side[:, None], np.nan) for side in (x, y))
                 found[arm, backbone] = paired_gains(x, y, results.folds, repeats=2000, by_fold=False)
@@ -121,7 +121,7 @@ def groups_section(results: Results, kinds: Kinds) -> Section | None:
     panels: dict[str, list[Series]] = {}
     for (arm, backbone), gains in found.items():
         one = Series(backbone, range(len(names)), gains.estimate, gains.low, gains.high)
-        panels.setdefault(f"graph + text over {NAMES[arm]}", []).append(one)
+        panels.setdefault(f"graph + text over {SHOWN_NAMES[arm]}", []).append(one)
     caption = "Mean gain of graph + text by kind of molecule, with the interval (a)."
     items: list[Table | Figure] = [forest("groups", caption, panels, AXIS, names), table]
-    return Section("Where text helps and where it hurts", [kinds.note] if kinds.note else [], items)
+    return ReportSection("Where text helps and where it hurts", [kinds.note] if kinds.note else [], items)

@@ -8,11 +8,18 @@ from mmgnn_dist.study.collect import Model, Results
 from mmgnn_dist.study.compare import mean_gain
 from mmgnn_dist.study.grid import BASE
 from mmgnn_dist.study.report.figures import Series, curves
-from mmgnn_dist.study.report.gains import NAMES
-from mmgnn_dist.study.report.report_elements import Figure, Section, Table, interval, percent, with_spread
+from mmgnn_dist.study.report.gains import SHOWN_NAMES
+from mmgnn_dist.study.report.report_elements import (
+    Figure,
+    ReportSection,
+    Table,
+    interval,
+    percent,
+    with_spread,
+)
 
 
-def curve_section(results: Results) -> Section | None:
+def curve_section(results: Results) -> ReportSection | None:
     """Gain over graph and over shuffled text at every size, and the errors behind it."""
     variants = {int(v.removeprefix("size-")): v for v in sorted(results.variants("size"))}
     if not variants:
@@ -38,13 +45,19 @@ def curve_section(results: Results) -> Section | None:
             x, estimate, low, high = zip(*held, strict=True) if held else ((),) * 4
             lines.append(Series(backbone, x, estimate, low, high))
             for size, gain, below, above in held:
-                rows.append([f"{size:,}", backbone, NAMES[arm], percent(gain), interval(below, above)])
-                numbers.append({
-                    "molecules": size, "backbone": backbone, "reference": arm, "gain": gain, "low": below,
-                    "high": above,
-                })  # fmt: skip
+                rows.append([f"{size:,}", backbone, SHOWN_NAMES[arm], percent(gain), interval(below, above)])
+                numbers.append(
+                    {
+                        "molecules": size,
+                        "backbone": backbone,
+                        "reference": arm,
+                        "gain": gain,
+                        "low": below,
+                        "high": above,
+                    }
+                )
         if any(len(line.x) for line in lines):
-            panels[f"graph + text over {NAMES[arm]}"] = lines
+            panels[f"graph + text over {SHOWN_NAMES[arm]}"] = lines
     columns = ["training molecules", "backbone", "reference", "mean gain, %", "(a)"]
     gains = Table("curve_gains", "Mean gain over all targets", columns, rows, numbers, words=3)
     items: list[Table | Figure] = [gains, _errors(results, sizes, backbones)]
@@ -56,7 +69,7 @@ def curve_section(results: Results) -> Section | None:
         "draw is "
         "within a larger, and test molecules are the same."
     ]
-    return Section("Learning curve", text, items)
+    return ReportSection("Learning curve", text, items)
 
 
 def _errors(results: Results, sizes: dict[int, str], backbones: list[str]) -> Table:
@@ -65,16 +78,22 @@ def _errors(results: Results, sizes: dict[int, str], backbones: list[str]) -> Ta
     for target in results.targets:
         for backbone in backbones:
             for arm in ("graph", "both"):
-                shown = [target, results.units[target], backbone, NAMES[arm]]
+                shown = [target, results.units[target], backbone, SHOWN_NAMES[arm]]
                 for size, variant in sizes.items():
                     values = np.array(list(results.mae(Model(backbone, arm, variant), target).values()))
                     mean = float(values.mean()) if len(values) else np.nan
                     spread = float(values.std(ddof=1)) if len(values) > 1 else np.nan
                     shown.append(with_spread(mean, spread))
-                    numbers.append({
-                        "target": target, "backbone": backbone, "arm": arm, "molecules": size, "mae": mean,
-                        "sd": spread,
-                    })  # fmt: skip
+                    numbers.append(
+                        {
+                            "target": target,
+                            "backbone": backbone,
+                            "arm": arm,
+                            "molecules": size,
+                            "mae": mean,
+                            "sd": spread,
+                        }
+                    )
                 rows.append(shown)
     columns = ["target", "unit", "backbone", "arm", *(f"{size:,}" for size in sizes)]
     return Table("curve_errors", "Errors by number of training molecules", columns, rows, numbers, words=4)

@@ -10,7 +10,7 @@ import re
 from html import escape
 
 from mmgnn_dist.study.report.figures import inline
-from mmgnn_dist.study.report.report_elements import Figure, Section, Table
+from mmgnn_dist.study.report.report_elements import Figure, ReportSection, Table
 
 STYLE = """
 :root { color-scheme: light dark; --text: #1b1f24; --page: #ffffff; --soft: #57606a; --line: #d7dce1;
@@ -46,7 +46,7 @@ svg { display: block; height: auto; }
 """
 
 
-def page(title: str, lead: list[str], sections: list[Section]) -> str:
+def page(title: str, lead: list[str], sections: list[ReportSection]) -> str:
     """The whole page."""
     links = "".join(f'<a href="#s{n}">{escape(s.title)}</a>' for n, s in enumerate(sections))
     parts = [f"<h1>{escape(title)}</h1>", *(_paragraph(line) for line in lead), f"<nav>{links}</nav>"]

@@ -26,10 +26,10 @@ from mmgnn_dist.study.report.gates import gates_section
 from mmgnn_dist.study.report.groups import groups_section, kinds_of
 from mmgnn_dist.study.report.learning_curve import curve_section
 from mmgnn_dist.study.report.page import page
-from mmgnn_dist.study.report.report_elements import Figure, Section, Table
-from mmgnn_dist.study.run_cell import DONE, FAILED, failure
+from mmgnn_dist.study.report.report_elements import Figure, ReportSection, Table
+from mmgnn_dist.study.run_cell import DONE, FAILED, failure_line
 
-REPORT = "report"
+STUDY_REPORT = "report"
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Written:
     lines: list[str]
 
 
-def write_report(folder: Path) -> Written:
+def write_study_report(folder: Path) -> Written:
     """Report what is done of a study.
 
     Raises:
@@ -53,13 +53,19 @@ def write_report(folder: Path) -> Written:
     kinds = kinds_of(results.shards, results.rows, list(results.recipe.text.fields))
     gains, compared = gains_section(results)
     found = [
-        gains, controls_section(results), fields_section(results), variants_section(results),
-        curve_section(results), groups_section(results, kinds), gates_section(results, kinds),
-        agreement_section(results, compared), costs_section(results),
-    ]  # fmt: skip
+        gains,
+        controls_section(results),
+        fields_section(results),
+        variants_section(results),
+        curve_section(results),
+        groups_section(results, kinds),
+        gates_section(results, kinds),
+        agreement_section(results, compared),
+        costs_section(results),
+    ]
     sections = [section for section in found if section is not None]
     title, lead = f"Study {results.recipe.name}", _lead(results)
-    place = folder / REPORT
+    place = folder / STUDY_REPORT
     if place.is_dir():
         shutil.rmtree(place)
     for item in (item for section in sections for item in section.items):
@@ -71,9 +77,12 @@ def write_report(folder: Path) -> Written:
     write_text(place / "report.md", _markdown(title, lead, sections))
     write_text(place / "report.html", page(title, lead, sections))
     return Written(
-        place / "report.html", place / "report.md", place / "numbers", place / "figures",
+        place / "report.html",
+        place / "report.md",
+        place / "numbers",
+        place / "figures",
         [line.replace("**", "") for line in (*lead[-1:], *gains.text)],
-    )  # fmt: skip
+    )
 
 
 def _lead(results: Results) -> list[str]:
@@ -97,7 +106,7 @@ def _lead(results: Results) -> list[str]:
         lines.append(f"**Not finished**: {counts[DONE]} of {len(results.cells)} runs are done.")
     for cell, how in results.cells.items():
         if how == FAILED:
-            lines.append(f"**{cell.name} failed**: {failure(cell.run(results.folder))}")
+            lines.append(f"**{cell.name} failed**: {failure_line(cell.run(results.folder))}")
     return lines
 
 
@@ -119,7 +128,7 @@ def _text(shards: ShardSet, fields: list[str]) -> list[str]:
     return lines
 
 
-def _markdown(title: str, lead: list[str], sections: list[Section]) -> str:
+def _markdown(title: str, lead: list[str], sections: list[ReportSection]) -> str:
     lines = [f"# {title}", ""]
     for line in lead:
         lines += [line, ""]

@@ -55,7 +55,7 @@ class Figure:
 
 
 @dataclass
-class Section:
+class ReportSection:
     """A part of the report with its own heading."""
 
     title: str

@@ -40,9 +40,14 @@ class Gains:
 
 
 def paired_gains(
-    reference: np.ndarray, other: np.ndarray, folds: np.ndarray, repeats: int = REPEATS, seed: int = 0,
-    level: float = 0.95, by_fold: bool = True,
-) -> Gains:  # fmt: skip
+    reference: np.ndarray,
+    other: np.ndarray,
+    folds: np.ndarray,
+    repeats: int = REPEATS,
+    seed: int = 0,
+    level: float = 0.95,
+    by_fold: bool = True,
+) -> Gains:
     """Gains of C comparisons; all share one set of resamples, so that their replicates belong together.
 
     Args:
@@ -80,9 +85,12 @@ def paired_gains(
     same = (theta == 0.0) & (error == 0.0)  # the same predictions: a gain of zero, known exactly
     p = np.where(same, 1.0, np.minimum(1.0, 2.0 * np.minimum(below, above)))
     return Gains(
-        percent(theta)[0], percent(theta - lower * error)[0], percent(theta - upper * error)[0],
-        np.where(known, p[0], np.nan), percent(drawn),
-    )  # fmt: skip
+        percent(theta)[0],
+        percent(theta - lower * error)[0],
+        percent(theta - upper * error)[0],
+        np.where(known, p[0], np.nan),
+        percent(drawn),
+    )
 
 
 def _weighted(

@@ -25,11 +25,11 @@ from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json, sha256, write_json
 from mmgnn_dist.models.fused import FusedModel, TextSource
 from mmgnn_dist.models.readout import Scaler
-from mmgnn_dist.models.zero3 import held, part_of, released, wholes
+from mmgnn_dist.models.zero3 import gathered, local_shard, repartition, shard_of
 from mmgnn_dist.train.checkpoint.host_copies import save_safetensors
 
-WEIGHTS, ABOUT = "model.safetensors", "model.json"
-OLD = "the model was exported by an older version: it does not say on which elements it was trained"
+WEIGHTS, EXPORT_ABOUT = "model.safetensors", "model.json"
+OLD_EXPORT = "the model was exported by an older version: it does not say on which elements it was trained"
 
 
 def _frozen(model: FusedModel) -> set[str]:
@@ -44,7 +44,7 @@ def export_model(
     Every rank calls it, the `first` writes. What the ranks share out is gathered in its host memory.
     """
     tensors = {}
-    for name, value in wholes((n, p) for n, p in model.named_parameters() if p.requires_grad):
+    for name, value in gathered((n, p) for n, p in model.named_parameters() if p.requires_grad):
         if first:
             tensors[f"model.{name}"] = value.cpu().clone(memory_format=torch.contiguous_format)
     if not first:
@@ -54,7 +54,7 @@ def export_model(
     tensors |= {f"scaler.{name}": value.cpu().contiguous() for name, value in vars(scaler).items()}
     with atomic_path(folder / WEIGHTS) as part:
         save_safetensors(tensors, part)
-    write_json(folder / ABOUT, {**about, "sha256": sha256(folder / WEIGHTS)})
+    write_json(folder / EXPORT_ABOUT, {**about, "sha256": sha256(folder / WEIGHTS)})
 
 
 def learned_from(shards: ShardSet, rows: np.ndarray) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def unseen_elements(about: dict[str, Any], shards: ShardSet, rows: np.ndarray) -
         about: of the export. shards: the shard set. rows: global rows that it is tested on.
     """
     if "learned_from" not in about:
-        return OLD
+        return OLD_EXPORT
     known = about["learned_from"]["elements"]
     other = rows[with_other_elements(shards, rows, known)]
     if not len(other):
@@ -112,9 +112,9 @@ def load_export(
     """
     from safetensors.torch import load_file
 
-    if not (folder / ABOUT).is_file():
+    if not (folder / EXPORT_ABOUT).is_file():
         raise UserError(f"no trained model at {folder}: train the run first with 'mmgnn train'")
-    about = read_json(folder / ABOUT)
+    about = read_json(folder / EXPORT_ABOUT)
     if sha256(folder / WEIGHTS) != about["sha256"]:
         raise UserError(f"{folder / WEIGHTS} is truncated or altered: train the run again")
     if about["encoder"] != encoder_identity(text.files if text else None):
@@ -143,10 +143,10 @@ def put_weights(model: FusedModel, weights: dict[str, torch.Tensor]) -> None:
     buffers = dict(model.named_buffers())
     for name, value in weights.items():
         if name in parameters:
-            held(parameters[name]).copy_(part_of(parameters[name], value))
+            local_shard(parameters[name]).copy_(shard_of(parameters[name], value))
         else:
             buffers[name].copy_(value)
-    released(parameters.values())
+    repartition(parameters.values())
 
 
 def fingerprint(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from mmgnn_dist.files import disk_asked, sha256
+from mmgnn_dist.files import reraise_disk_error, sha256
 
 Write = Callable[[Path], None]
 
@@ -81,7 +81,7 @@ def _save(value: Any, place: Path) -> None:
     Raises:
         OSError: if the file cannot be written.
     """
-    with disk_asked(place, RuntimeError):
+    with reraise_disk_error(place, RuntimeError):
         torch.save(value, place)
 
 
@@ -94,7 +94,7 @@ def save_safetensors(tensors: dict[str, torch.Tensor], place: Path) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    with disk_asked(place, SafetensorError):
+    with reraise_disk_error(place, SafetensorError):
         save_file(tensors, place)
 
 

@@ -35,7 +35,7 @@ def load_universal(checkpoint: Path, tag: str, engine: Any, ranks: Ranks) -> Non
         shutil.rmtree(place, ignore_errors=True)
         _convert(checkpoint.parent, f"{checkpoint.name}/{tag}", f"{target}/{tag}", moved)
 
-    ranks.by_first("converting the checkpoint for another number of ranks", work)
+    ranks.run_on_rank0("converting the checkpoint for another number of ranks", work)
     config = engine._config  # the recipe's configuration is written before it is known what is continued
     config.load_universal_checkpoint = True
     try:
@@ -44,7 +44,7 @@ def load_universal(checkpoint: Path, tag: str, engine: Any, ranks: Ranks) -> Non
     finally:
         config.load_universal_checkpoint = False
     ranks.barrier()
-    if ranks.first:
+    if ranks.is_rank0:
         shutil.rmtree(place)
 
 
@@ -63,10 +63,16 @@ def _empty_shares(engine: Any) -> Iterator[None]:
         if all(p._hp_mapping is None for p in group):
             nothing, nowhere = group[0].detach().flatten()[:0].float(), fragment_address(numel=0, start=0)
             group[0]._hp_mapping = tensor_fragment(
-                lp_fragment=nothing, lp_fragment_address=nowhere, hp_fragment=nothing,
-                hp_fragment_address=nowhere, gradient_dict={}, offload_gradient_dict={}, use_offload=False,
-                param_group_index=index, optim_fragment={},
-            )  # fmt: skip
+                lp_fragment=nothing,
+                lp_fragment_address=nowhere,
+                hp_fragment=nothing,
+                hp_fragment_address=nowhere,
+                gradient_dict={},
+                offload_gradient_dict={},
+                use_offload=False,
+                param_group_index=index,
+                optim_fragment={},
+            )
             given.append(group[0])
     try:
         yield
@@ -102,15 +108,29 @@ def _convert(folder: Path, source: str, target: str, moved: Callable[[], None]) 
     workers = str(min(8, len(os.sched_getaffinity(0))))
     (folder / target).parent.mkdir()
     command = [
-        sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--input_folder", source,
-        "--output_folder", target, "--num_extract_workers", workers, "--num_merge_workers", workers,
+        sys.executable,
+        "-m",
+        "deepspeed.checkpoint.ds_to_universal",
+        "--input_folder",
+        source,
+        "--output_folder",
+        target,
+        "--num_extract_workers",
+        workers,
+        "--num_merge_workers",
+        workers,
         "--inject_missing_state",
-    ]  # fmt: skip
+    ]
     alone = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     with subprocess.Popen(
-        command, cwd=folder, env=alone, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        command,
+        cwd=folder,
+        env=alone,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
         start_new_session=True,
-    ) as converter:  # fmt: skip
+    ) as converter:
         try:
             said = _ended(converter, moved)
         except BaseException:

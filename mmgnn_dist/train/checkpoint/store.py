@@ -26,7 +26,7 @@ from mmgnn_dist.files import read_json, sha256
 from mmgnn_dist.train.checkpoint.reshard import load_universal
 from mmgnn_dist.train.ranks import Ranks
 
-MANIFEST, STATE, EMA = "manifest.json", "state.json", "ema.safetensors"
+CHECKPOINT_MANIFEST, STATE, EMA = "manifest.json", "state.json", "ema.safetensors"
 TAG = "ds"
 
 
@@ -43,7 +43,7 @@ def step_of(checkpoint: Path) -> int:
 def complete(folder: Path) -> list[Path]:
     """The complete checkpoints below `folder`, oldest first; copies under other names are not among them."""
     named = (path for path in Path(folder).glob("step_*") if re.fullmatch(r"step_\d+", path.name))
-    return sorted((path for path in named if (path / MANIFEST).is_file()), key=step_of)
+    return sorted((path for path in named if (path / CHECKPOINT_MANIFEST).is_file()), key=step_of)
 
 
 def discard(checkpoint: Path) -> None:
@@ -89,16 +89,16 @@ def agreed_newest(folder: Path, ranks: Ranks) -> Path | None:
         except UserError as error:
             return None, str(error)
 
-    found, fault = ranks.everyone(ranks.by_first("checking the checkpoint", look))[0]
+    found, fault = ranks.all_gather(ranks.run_on_rank0("checking the checkpoint", look))[0]
     if fault:
         raise UserError(fault)
     return found
 
 
-def read_manifest(checkpoint: Path) -> dict[str, Any] | None:
+def read_checkpoint_manifest(checkpoint: Path) -> dict[str, Any] | None:
     """The manifest of a checkpoint; None where it is truncated or no manifest."""
     try:
-        manifest: dict[str, Any] = read_json(checkpoint / MANIFEST)
+        manifest: dict[str, Any] = read_json(checkpoint / CHECKPOINT_MANIFEST)
         for key in ("files", "world", "encoder"):
             _ = manifest[key]
         for expected in manifest["files"].values():
@@ -110,14 +110,16 @@ def read_manifest(checkpoint: Path) -> dict[str, Any] | None:
 
 def _fault(checkpoint: Path, moved: Callable[[], None]) -> str | None:
     """What is wrong with a checkpoint, if anything."""
-    manifest = read_manifest(checkpoint)
+    manifest = read_checkpoint_manifest(checkpoint)
     if manifest is None:
-        return f"{MANIFEST} is truncated or altered"
+        return f"{CHECKPOINT_MANIFEST} is truncated or altered"
     there = {str(path.relative_to(checkpoint)): path for path in checkpoint.rglob("*")}
     for name, path in {".": checkpoint, **there}.items():
         if path.lstat().st_uid != os.getuid():
             return f"{name} belongs to another user, and pickles of others are not loaded"
-        if path.is_symlink() or not (path.is_dir() or name == MANIFEST or name in manifest["files"]):
+        if path.is_symlink() or not (
+            path.is_dir() or name == CHECKPOINT_MANIFEST or name in manifest["files"]
+        ):
             return f"{name} is not of it: remove it"
     for name, expected in manifest["files"].items():
         moved()
@@ -147,7 +149,7 @@ def load(
     """
     from safetensors.torch import load_file
 
-    manifest = read_json(checkpoint / MANIFEST)
+    manifest = read_json(checkpoint / CHECKPOINT_MANIFEST)
     if manifest["encoder"] != encoder:
         raise UserError(
             f"{checkpoint} was written with the encoder {manifest['encoder']}, which is {encoder} here: give "

@@ -22,10 +22,19 @@ from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, sync_folder, write_json
 from mmgnn_dist.models.zero3 import count
 from mmgnn_dist.train.checkpoint.host_copies import HostCopies, Recorder, Write, save_safetensors, write_files
-from mmgnn_dist.train.checkpoint.store import EMA, MANIFEST, STATE, TAG, complete, discard, folder_of, step_of
+from mmgnn_dist.train.checkpoint.store import (
+    CHECKPOINT_MANIFEST,
+    EMA,
+    STATE,
+    TAG,
+    complete,
+    discard,
+    folder_of,
+    step_of,
+)
 from mmgnn_dist.train.ranks import Ranks
 
-BYTES = 20  # of a parameter: weight, its float32 copy, two moments, average
+BYTES_PER_PARAM = 20  # of a parameter: weight, its float32 copy, two moments, average
 SLOW_DISK = 50e6  # bytes per second
 log = logging.getLogger(__name__)
 
@@ -46,7 +55,7 @@ class Saver:
     def __init__(self, folder: Path, engine: Any, ranks: Ranks, keep: int, about: dict[str, Any]) -> None:
         self.folder, self.engine, self.ranks, self.keep, self.about = folder, engine, ranks, keep, about
         trained = sum(count(p) for p in engine.module.parameters() if p.requires_grad)
-        self.seconds = trained * BYTES / SLOW_DISK
+        self.seconds = trained * BYTES_PER_PARAM / SLOW_DISK
         self._copies = HostCopies()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._work: Future[None] | None = None  # what the thread does now
@@ -64,13 +73,13 @@ class Saver:
         Raises:
             UserError: if the previous one could not be written, or there is no place for this one.
         """
-        self.settle()
+        self.wait()
         self._step, self._best, self._sealed = state["step"], state["best_step"], False
         part = self._part
-        self._agree(self._attempt(self._make_room, part) if self.ranks.first else None)
-        averaged, values = self._copies.take(EMA, ema) if self.ranks.first else {}, dict(state)
+        self._agree(self._attempt(self._make_room, part) if self.ranks.is_rank0 else None)
+        averaged, values = self._copies.take(EMA, ema) if self.ranks.is_rank0 else {}, dict(state)
         files = self._record(part)  # waits for all copies from a GPU
-        if self.ranks.first:
+        if self.ranks.is_rank0:
             files[EMA] = lambda path: save_safetensors(averaged, path)
             files[STATE] = lambda path: write_json(path, values)
         self._work = self._thread.submit(self._write, part, files)
@@ -83,20 +92,20 @@ class Saver:
             return 0.0, 1.0
         return float(not self._sealed), 0.0
 
-    def advance(self, written: float, failed: float) -> None:
+    def poll(self, written: float, failed: float) -> None:
         """Go on after a step, with the sums of `status` over all ranks.
 
         Raises:
             UserError: on all ranks, if one of them could not write.
         """
         if failed:
-            self.settle()
+            self.wait()
         elif written == self.ranks.world:
             self._sealed, self._work = True, None
-            if self.ranks.first:
+            if self.ranks.is_rank0:
                 self._work = self._thread.submit(self._finish, self._part)
 
-    def settle(self) -> None:
+    def wait(self) -> None:
         """Wait until the checkpoint under way stands on disk.
 
         Raises:
@@ -107,7 +116,7 @@ class Saver:
         work, self._work = self._work, None
         self._agree(self._attempt(work.result) if work else None)
         if not self._sealed:
-            self._agree(self._attempt(self._finish, self._part) if self.ranks.first else None)
+            self._agree(self._attempt(self._finish, self._part) if self.ranks.is_rank0 else None)
         self._step = None
 
     def close(self) -> None:
@@ -153,7 +162,8 @@ class Saver:
             listing.unlink()
         sync_folder(part / TAG)
         write_json(
-            part / MANIFEST, {**self.about, "step": self._step, "world": self.ranks.world, "files": files}
+            part / CHECKPOINT_MANIFEST,
+            {**self.about, "step": self._step, "world": self.ranks.world, "files": files},
         )
         final = part.with_name(part.name.removeprefix(".").removesuffix(".part"))
         if final.exists():
@@ -177,12 +187,12 @@ class Saver:
 
     def _agree(self, failure: str | None) -> None:
         """Raise on all ranks if one of them failed; what was under way is removed."""
-        failures = [text for text in self.ranks.everyone(failure) if text]
+        failures = [text for text in self.ranks.all_gather(failure) if text]
         if not failures:
             return
         step, part = self._step, self._part
         self._step = None
-        if self.ranks.first:
+        if self.ranks.is_rank0:
             shutil.rmtree(part, ignore_errors=True)
         stands = complete(self.folder)
         kept = f"{stands[-1].name} is kept" if stands else "there is none before it"

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from mmgnn_dist.models.zero3 import held, part_of, released, wholes
+from mmgnn_dist.models.zero3 import gathered, local_shard, repartition, shard_of
 
 
 class Average:
@@ -25,12 +25,12 @@ class Average:
     def __init__(self, model: nn.Module) -> None:
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         self._parameters = dict(named)
-        self._weights: dict[str, Tensor] = {name: held(p).clone().float() for name, p in named}
+        self._weights: dict[str, Tensor] = {name: local_shard(p).clone().float() for name, p in named}
 
     @torch.no_grad()
     def update(self, decay: float) -> None:
         """Move towards the weights by (1 - decay)."""
-        live = [held(p) for p in self._parameters.values()]
+        live = [local_shard(p) for p in self._parameters.values()]
         torch._foreach_lerp_(list(self._weights.values()), live, 1.0 - decay)
 
     def whole(self, keep: bool = True) -> dict[str, Tensor]:
@@ -42,13 +42,13 @@ class Average:
         if not any(hasattr(p, "ds_tensor") for p in self._parameters.values()):
             return self._weights
         with self.applied():
-            whole = wholes(self._parameters.items())
+            whole = gathered(self._parameters.items())
             return {name: value.cpu().clone() for name, value in whole if keep}
 
     def restore(self, weights: dict[str, Tensor]) -> None:
         """Take averaged weights, each of them whole, from a checkpoint."""
         for name, value in self._weights.items():
-            value.copy_(part_of(self._parameters[name], weights[name]))
+            value.copy_(shard_of(self._parameters[name], weights[name]))
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -56,12 +56,12 @@ class Average:
 
         A rank that alone has failed must not wait for the others to put parts together.
         """
-        live = [held(p).clone() for p in self._parameters.values()]
+        live = [local_shard(p).clone() for p in self._parameters.values()]
         self._copy(list(self._weights.values()))
         yield
         self._copy(live)
 
     @torch.no_grad()
     def _copy(self, values: list[Tensor]) -> None:
-        torch._foreach_copy_([held(p) for p in self._parameters.values()], values)
-        released(self._parameters.values())
+        torch._foreach_copy_([local_shard(p) for p in self._parameters.values()], values)
+        repartition(self._parameters.values())

@@ -11,7 +11,7 @@ from mmgnn_dist.train.report.plots import TITLES, share
 from mmgnn_dist.train.report.results import read_results
 
 
-def compare(run: Path, twins: list[Path]) -> list[dict[str, Any]]:
+def comparison_rows(run: Path, twins: list[Path]) -> list[dict[str, Any]]:
     """One row a target: unit, MAE of the baselines, of each run, and the run against the better baseline."""
     results = [read_results(folder) for folder in (*twins, run)]
     own = results[-1]
@@ -88,7 +88,7 @@ def print_table(rows: list[dict[str, Any]], title: str, note: str) -> None:
     console.print(note, highlight=False)
 
 
-def write_report(run: Path, rows: list[dict[str, Any]], title: str, note: str) -> Path:
+def write_run_report(run: Path, rows: list[dict[str, Any]], title: str, note: str) -> Path:
     """Write the table and the pictures as Markdown into the run directory."""
     columns = _columns(rows)
     lines = [f"# {run.name}", "", title, "", "| " + " | ".join(heading for _, heading in columns) + " |"]

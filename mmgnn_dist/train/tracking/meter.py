@@ -13,7 +13,7 @@ import torch
 INTERVAL = 10.0  # seconds between two readings
 
 
-class Meter:
+class RateMeter:
     """Reads the use of this process and of its device.
 
     Args:

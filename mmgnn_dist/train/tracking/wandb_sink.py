@@ -65,11 +65,18 @@ class Wandb:
         track, again = recipe.track, replay is not None
         self._recipe, self._folder = recipe, run
         self._run: Any = wandb.init(
-            project=track.project, group=track.group, job_type=recipe.model.modality, tags=track.tags,
-            name=run.name, id=run_id(run), resume="allow", dir=str(replay or run),
-            mode="offline" if again else track.wandb, config=recipe.model_dump(mode="json"),
+            project=track.project,
+            group=track.group,
+            job_type=recipe.model.modality,
+            tags=track.tags,
+            name=run.name,
+            id=run_id(run),
+            resume="allow",
+            dir=str(replay or run),
+            mode="offline" if again else track.wandb,
+            config=recipe.model_dump(mode="json"),
             settings=wandb.Settings(console="off", x_disable_stats=again, x_disable_meta=again),
-        )  # fmt: skip
+        )
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
 

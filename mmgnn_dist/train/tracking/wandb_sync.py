@@ -73,9 +73,13 @@ def sync(run: Path, online: bool) -> dict[str, Any]:
     if online and segments:
         _upload(segments)
     return {
-        "id": run_id(run), "steps": len({line["step"] for line in lines}), "last": last, "finished": finished,
-        "segments": [str(path) for path in segments], "uploaded": online,
-    }  # fmt: skip
+        "id": run_id(run),
+        "steps": len({line["step"] for line in lines}),
+        "last": last,
+        "finished": finished,
+        "segments": [str(path) for path in segments],
+        "uploaded": online,
+    }
 
 
 def _segments(run: Path) -> list[Path]:

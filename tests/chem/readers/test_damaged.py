@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from damage import make
 
-from mmgnn_dist.chem.checks import REASONS, check, detail
+from mmgnn_dist.chem.checks import REASONS, check_molecules, detail
 from mmgnn_dist.chem.readers.find import find_sources
 from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.prepare.pipeline import prepare
@@ -40,7 +40,7 @@ def account(made):
             rows = min(2, source.rows - start)
             block = source.convert(stream.read(rows), start, order)
             assert len(block) == rows
-            verdict = check(block)
+            verdict = check_molecules(block)
             for place in np.flatnonzero(verdict).tolist():
                 assert isinstance(detail(block, place, REASONS[verdict[place]]), str)
             reasons += [REASONS[code] for code in verdict]

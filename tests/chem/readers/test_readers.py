@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mmgnn_dist.chem.checks import REASONS, check
+from mmgnn_dist.chem.checks import REASONS, check_molecules
 from mmgnn_dist.chem.readers.find import find_sources
 from mmgnn_dist.errors import UserError
 
@@ -110,7 +110,7 @@ def test_ids_that_are_numbers(columns, save):
     [source] = find_sources([str(save(made))], UNITS)
     molecules = source.convert(source.stream(0).read(6), 0, list(UNITS))
     assert molecules.id.to_pylist() == ["0", "0.1", "0.25", None, None, "12"]
-    assert [REASONS[code] for code in check(molecules)] == ["", "", "", "no id", "no id", ""]
+    assert [REASONS[code] for code in check_molecules(molecules)] == ["", "", "", "no id", "no id", ""]
 
 
 def test_targets_that_no_float_holds_are_rounded(columns, save):
@@ -124,9 +124,11 @@ def test_wrong_files_are_the_users_error(tmp_path):
     (tmp_path / "x.parquet").write_bytes(b"PAR1 not really")
     (tmp_path / "x.pdf").write_text("")
     for name, message in [
-        ("absent.parquet", "no file"), ("empty", "without any of Parquet, XYZ"),
-        ("x.parquet", "not a readable Parquet"), ("x.pdf", "read from Parquet, XYZ.*not from '.pdf'"),
-    ]:  # fmt: skip
+        ("absent.parquet", "no file"),
+        ("empty", "without any of Parquet, XYZ"),
+        ("x.parquet", "not a readable Parquet"),
+        ("x.pdf", "read from Parquet, XYZ.*not from '.pdf'"),
+    ]:
         with pytest.raises(UserError, match=message):
             find_sources([str(tmp_path / name)], {})
 
@@ -147,12 +149,22 @@ def test_every_fault_has_its_reason(columns, save):
     made["id"][11] = " "
     z[12] = None
     molecules = read(save(made))
-    reasons = [REASONS[code] for code in check(molecules)]
+    reasons = [REASONS[code] for code in check_molecules(molecules)]
     assert reasons == [
-        "", "zero atoms", "lengths differ", "unknown element", "unknown element", "non-finite coordinates",
-        "non-finite coordinates", "huge coordinates", "overlapping atoms", "infinite target", "", "no id",
+        "",
         "zero atoms",
-    ]  # fmt: skip
+        "lengths differ",
+        "unknown element",
+        "unknown element",
+        "non-finite coordinates",
+        "non-finite coordinates",
+        "huge coordinates",
+        "overlapping atoms",
+        "infinite target",
+        "",
+        "no id",
+        "zero atoms",
+    ]
     assert np.isnan(molecules.y[10, 1])
 
 
@@ -173,14 +185,14 @@ def test_overlaps_agree_with_all_pairs(columns, save):
         pairs = np.linalg.norm(pos[:, None] - pos[None], axis=-1)[np.triu_indices(len(pos), 1)]
         close.append(bool((pairs < 0.2).any()))
     assert 20 < sum(close) < 100
-    assert (check(molecules) != 0).tolist() == close
+    assert (check_molecules(molecules) != 0).tolist() == close
 
 
 def test_ragged_triples_are_seen(columns, save):
     made = columns(3)
     made["positions"] = [np.reshape(p, (-1, 3)).tolist() for p in made["positions"]]
     made["positions"][1][0], made["positions"][1][1] = [0.0], [1.0, 2.0, 3.0, 4.0, 5.0]
-    assert [REASONS[code] for code in check(read(save(made)))] == ["", "lengths differ", ""]
+    assert [REASONS[code] for code in check_molecules(read(save(made)))] == ["", "lengths differ", ""]
 
 
 @pytest.mark.shared

@@ -33,8 +33,11 @@ def test_a_second_cluster_stands_beside_the_first_and_leaves_nothing(cluster, tm
         environment = os.environ | {"SLURM_CONF": str(other.folder / "slurm.conf")}
         said = subprocess.run(
             ["srun", "-N1", "sh", "-c", "echo $SLURM_CONF $SLURMD_NODENAME"],
-            check=True, capture_output=True, text=True, env=environment,
-        ).stdout  # fmt: skip
+            check=True,
+            capture_output=True,
+            text=True,
+            env=environment,
+        ).stdout
         assert said.split() == [environment["SLURM_CONF"], "node1"]
         assert left_over(other.folder)
     finally:

@@ -23,7 +23,7 @@ from jobs import (
     submit,
     wait,
     wandb_ids,
-)  # fmt: skip
+)
 
 pytestmark = pytest.mark.slurm
 # the end of the allocation, of which no signal tells: near from the first step on, in the first start

@@ -28,7 +28,7 @@ from jobs import (
     tasks,
     wait,
     wandb_groups,
-)  # fmt: skip
+)
 
 pytestmark = pytest.mark.slurm
 QUIET = 40.0  # seconds from submission to the first step on an idle machine
@@ -41,10 +41,14 @@ def test_two_nodes_train_as_one_machine_does_and_soon(cluster, recipe, undisturb
     # a site's module command is a function of the shell that comes with the environment
     monkeypatch.setenv("BASH_FUNC_module%%", '() {  export LOADED="$*"\n}')
     profile = changed(
-        tmp_path, modules=["tools/1.0"], setup=["export PREPARED=$(hostname)"], scratch=str(tmp_path / "new"),
-        cache=str(cache), environment={"DS_ACCELERATOR": "cpu", "GREETING": "two words"},
+        tmp_path,
+        modules=["tools/1.0"],
+        setup=["export PREPARED=$(hostname)"],
+        scratch=str(tmp_path / "new"),
+        cache=str(cache),
+        environment={"DS_ACCELERATOR": "cpu", "GREETING": "two words"},
         sbatch=["--comment=ours", "--nice=7"],
-    )  # fmt: skip
+    )
     load = os.getloadavg()[0]
     started = time.monotonic()
     job = submit(recipe, run, profile=profile)
@@ -58,10 +62,18 @@ def test_two_nodes_train_as_one_machine_does_and_soon(cluster, recipe, undisturb
     content = Path(f"/proc/{tasks(run)[0]}/environ").read_text().split("\0")
     variables = dict(part.split("=", 1) for part in content if "=" in part)
     expected = {
-        "LOADED": "load tools/1.0", "PREPARED": os.uname().nodename, "TMPDIR": str(tmp_path / "new"),
-        "HF_HOME": str(cache), "HF_HUB_OFFLINE": "1", "GREETING": "two words", "NCCL_SOCKET_IFNAME": "lo",
-        "GLOO_SOCKET_IFNAME": "lo", "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1",
-    }  # fmt: skip
+        "LOADED": "load tools/1.0",
+        "PREPARED": os.uname().nodename,
+        "TMPDIR": str(tmp_path / "new"),
+        "HF_HOME": str(cache),
+        "HF_HUB_OFFLINE": "1",
+        "GREETING": "two words",
+        "NCCL_SOCKET_IFNAME": "lo",
+        "GLOO_SOCKET_IFNAME": "lo",
+        "MASTER_ADDR": "127.0.0.1",
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "1",
+    }
     assert {name: variables.get(name) for name in expected} == expected
     assert (tmp_path / "new").is_dir()
     shown = ask("scontrol", "-o", "show", "job", job)

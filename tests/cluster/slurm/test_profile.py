@@ -11,7 +11,7 @@ import yaml
 from mmgnn_dist.cluster.slurm.profile import Profile, load_profile
 from mmgnn_dist.cluster.slurm.queries import _gpus, _minutes
 from mmgnn_dist.cluster.slurm.script import interpreter, mounts_of, parameters, setup
-from mmgnn_dist.cluster.slurm.supervisor import place, tasks_per_node
+from mmgnn_dist.cluster.slurm.supervisor import rank_variables, tasks_per_node
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import UserError
 
@@ -74,8 +74,11 @@ def test_what_slurm_says():
     assert _gpus("gpu:a100:4(S:0-1),gpu:v100:2") == [("a100", "4"), ("v100", "2")]
     assert _gpus("gpu:8") == [("gpu", "8")] and _gpus("(null)") == []
     assert [_minutes(text) for text in ("infinite", "2-00:00:00", "4:00:00", "30:00")] == [
-        None, 2880, 240, 30,
-    ]  # fmt: skip
+        None,
+        2880,
+        240,
+        30,
+    ]
 
 
 def test_a_rank_finds_its_place(monkeypatch):
@@ -83,14 +86,21 @@ def test_a_rank_finds_its_place(monkeypatch):
     for name, value in (variables | {"SLURM_NTASKS": "10"}).items():
         monkeypatch.setenv(name, value)
     expected = {"RANK": "8", "LOCAL_RANK": "1", "WORLD_SIZE": "10", "LOCAL_WORLD_SIZE": "3"}
-    assert place(8) == expected
+    assert rank_variables(8) == expected
 
 
 def test_the_profile_stands_in_the_script(tmp_path):
     profile = Profile(
-        nodes=3, gpus_per_node=4, tasks_per_node=4, gpu_type="a100", modules=["cuda/12.8"],
-        environment={"NAME": "two words"}, interface="hsn0", cache=Path("/models"), sbatch=["--exclusive"],
-    )  # fmt: skip
+        nodes=3,
+        gpus_per_node=4,
+        tasks_per_node=4,
+        gpu_type="a100",
+        modules=["cuda/12.8"],
+        environment={"NAME": "two words"},
+        interface="hsn0",
+        cache=Path("/models"),
+        sbatch=["--exclusive"],
+    )
     lines = setup(profile, [tmp_path / "a run"], tmp_path / "code")
     shell = "\n".join(lines[: lines.index(f"export PYTHONPATH={tmp_path}/code${{PYTHONPATH:+:$PYTHONPATH}}")])
     shell = shell.replace("module load", "echo module load")
@@ -99,8 +109,10 @@ def test_the_profile_stands_in_the_script(tmp_path):
     assert said.splitlines() == ["module load cuda/12.8", f"{tmp_path}/a run|two words|hsn0|hsn0|/models"]
     options = parameters(profile, "name", [tmp_path], tmp_path, [])
     assert options["additional_parameters"] == {
-        "requeue": True, "exclusive": True, "gpus-per-node": "a100:4",
-    }  # fmt: skip
+        "requeue": True,
+        "exclusive": True,
+        "gpus-per-node": "a100:4",
+    }
 
 
 def test_a_container_sees_what_the_run_reads_and_writes(tmp_path):

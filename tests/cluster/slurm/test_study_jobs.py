@@ -179,9 +179,15 @@ def test_on_ray_a_dead_worker_costs_its_cell_and_a_signal_stops_in_order(recipe,
     """A Ray of its own: one worker is killed, one cell diverges, the other is done; nothing is left."""
     folder, mark = tmp_path / "study", tmp_path.name
     words = [
-        "study", recipe, "--ray", "--dir", folder, "study.arms=[graph]", "study.folds=[0]",
+        "study",
+        recipe,
+        "--ray",
+        "--dir",
+        folder,
+        "study.arms=[graph]",
+        "study.folds=[0]",
         BROKEN[:-1] + ", long: {train.max_steps: 99999, train.epochs: 99999, train.validate_every: 99999}}",
-    ]  # fmt: skip
+    ]
     long = folder / "cells" / "long-graph-f0-s0"
 
     def begun(process: subprocess.Popen[str], step: int) -> None:

@@ -19,8 +19,9 @@ from mmgnn_dist.data.text.token_cache import TokenSet
 def test_deal_is_close_to_the_best_there_is(seed):
     """Against every way of dealing eight molecules to two: largest first is at most 7/6 of the best."""
     costs = np.random.default_rng(seed).lognormal(size=8)
-    best = min(max(costs[np.array(w) == 0].sum(), costs[np.array(w) == 1].sum())
-               for w in product((0, 1), repeat=8))  # fmt: skip
+    best = min(
+        max(costs[np.array(w) == 0].sum(), costs[np.array(w) == 1].sum()) for w in product((0, 1), repeat=8)
+    )
     heaviest = max(costs[share].sum() for share in deal(costs, 2, 0, 8))
     assert best <= heaviest <= 7 / 6 * best + 1e-12
 

@@ -124,8 +124,10 @@ def test_a_dead_server_tells_how_to_place_the_file(server, tmp_path, monkeypatch
 @pytest.mark.parametrize("damage", ["flip", "short", "long"])
 def test_what_is_not_the_published_file_is_never_taken_for_it(server, tmp_path, damage):
     server.content = {
-        "flip": CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]), "short": CONTENT[:-5], "long": CONTENT + b"more"
-    }[damage]  # fmt: skip
+        "flip": CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]),
+        "short": CONTENT[:-5],
+        "long": CONTENT + b"more",
+    }[damage]
     with pytest.raises(UserError, match="MD5 is not|bytes instead of"):
         get(tmp_path, server.url)
     assert not (tmp_path / FILE.name).exists()

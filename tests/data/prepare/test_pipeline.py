@@ -58,9 +58,11 @@ def test_bad_molecules_do_not_stop_the_others(planted, tmp_path):
     seen = []
     result = prepare([str(path)], tmp_path / "set", data=settings(), progress=lambda *step: seen.append(step))
     assert result.counts == {
-        "in": 300, "kept": 286, "set_aside": 14,
+        "in": 300,
+        "kept": 286,
+        "set_aside": 14,
         "reasons": {"duplicate id": 11, "non-finite coordinates": 1, "unknown element": 1, "zero atoms": 1},
-    }  # fmt: skip
+    }
     assert result.lines[-1].startswith("300 in, 286 kept, 14 set aside (11 duplicate id")
     assert quarantine(tmp_path / "set") == {
         ("made-00007", 7): "non-finite coordinates",
@@ -289,12 +291,19 @@ def test_text_is_joined_by_key_block_and_id(columns, save, tmp_path):
     made = columns(6)
     made["title"] = [" own title ", "", "None", None, "x", "nan"]
     made["inchikey"] = [
-        "AAAAAAAAAAAAAA-UHFFFAOYSA-N", "BBBBBBBBBBBBBB-STEREOAAAA-N", None,
-        "DDDDDDDDDDDDDD-UHFFFAOYSA-N", None, None,
-    ]  # fmt: skip
+        "AAAAAAAAAAAAAA-UHFFFAOYSA-N",
+        "BBBBBBBBBBBBBB-STEREOAAAA-N",
+        None,
+        "DDDDDDDDDDDDDD-UHFFFAOYSA-N",
+        None,
+        None,
+    ]
     text = {
         "inchikey": [
-            "AAAAAAAAAAAAAA-UHFFFAOYSA-N", "BBBBBBBBBBBBBB-OTHERSTERE-N", "BBBBBBBBBBBBBB-UHFFFAOYSA-N", None,
+            "AAAAAAAAAAAAAA-UHFFFAOYSA-N",
+            "BBBBBBBBBBBBBB-OTHERSTERE-N",
+            "BBBBBBBBBBBBBB-UHFFFAOYSA-N",
+            None,
             "DDDDDDDDDDDDDD-UHFFFAOYSA-N",
         ],
         "id": [None, None, None, "made-00002", "made-00004"],
@@ -303,7 +312,7 @@ def test_text_is_joined_by_key_block_and_id(columns, save, tmp_path):
         "molecular_weight": ["16.043", "1e2", "not a number", "nan", ""],
         "synonyms": ['["a", "", "None", " b "]', "[]", "plain", None, '["nan"]'],
         "field_sources": ['{"title": "someone"}', None, None, None, None],
-    }  # fmt: skip
+    }
     prepare([str(save(made))], tmp_path / "set", [save(text, "text.parquet")], settings())
     shards = ShardSet.open(tmp_path / "set")
     assert shards.column("title").to_pylist() == ["given title", "flat", "by id", None, "x", None]
@@ -359,8 +368,14 @@ def test_the_bundled_sample_is_sound(sample_shards, sample):
     counts = sample_shards.manifest["counts"]
     assert counts["set_aside"] == 0 and counts["kept"] == pq.read_metadata(sample).num_rows
     assert sample_shards.units == {
-        "mu": "D", "homo": "eV", "lumo": "eV", "gap": "eV", "zpve": "eV", "energy": "eV", "cv": "cal/mol/K",
-    }  # fmt: skip
+        "mu": "D",
+        "homo": "eV",
+        "lumo": "eV",
+        "gap": "eV",
+        "zpve": "eV",
+        "energy": "eV",
+        "cv": "cal/mol/K",
+    }
     table = pq.read_table(sample)
     assert sample_shards.column("id").to_pylist() == table["id"].to_pylist()
     for field, count in sample_shards.manifest["coverage"].items():
@@ -375,8 +390,11 @@ def test_all_of_qm9_with_its_text(shared, tmp_path):
     text = data / "pubchem/qm9_pubchem_text.parquet"
     result = prepare([str(data / "qm9/qm9.parquet")], tmp_path / "set", [text])
     assert result.counts == {
-        "in": 73541, "kept": 73483, "set_aside": 58, "reasons": {"uncharacterized": 58},
-    }  # fmt: skip
+        "in": 73541,
+        "kept": 73483,
+        "set_aside": 58,
+        "reasons": {"uncharacterized": 58},
+    }
     shards = ShardSet.open(tmp_path / "set")
     assert len(shards.shards) == 18
     y = dict(zip(shards.targets, np.concatenate([shard.y for shard in shards.shards]).T, strict=True))

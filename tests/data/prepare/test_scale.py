@@ -53,8 +53,13 @@ def test_ten_times_qm9_takes_little_more_memory(qm9, tmp_path):
         units = {"mu": "D", "alpha": "a0^3", "r2": "a0^2", "cv": "cal/mol/K"}
         for name in ("homo", "lumo", "gap", "zpve", "u0", "u298", "h298", "g298"):
             units[name] = "Hartree"
-        kept = table.select([n for n in table.column_names if n in units or n in (
-            "atomic_numbers", "positions", "smiles", "inchikey")]).append_column("id", ids)  # fmt: skip
+        kept = table.select(
+            [
+                n
+                for n in table.column_names
+                if n in units or n in ("atomic_numbers", "positions", "smiles", "inchikey")
+            ]
+        ).append_column("id", ids)
         files.append(tmp_path / f"part{copy}.parquet")
         pq.write_table(kept, files[-1])
     declared = [f"data.units.{name}={unit}" for name, unit in units.items()]

@@ -72,10 +72,19 @@ def test_the_published_file_of_methane(tmp_path):
     assert shards.ids().tolist() == ["dsgdb9nsd_000001"]
     y = {name: values[0] for name, values in targets(shards).items()}
     expected = {
-        "mu": 0, "alpha": 13.21, "homo": -0.3877 * HARTREE, "lumo": 0.1171 * HARTREE, "gap": 0.5048 * HARTREE,
-        "r2": 35.3641, "zpve": 0.044749 * HARTREE, "u0": -40.47893 * HARTREE, "u298": -40.476062 * HARTREE,
-        "h298": -40.475117 * HARTREE, "g298": -40.498597 * HARTREE, "cv": 6.469,
-    }  # fmt: skip
+        "mu": 0,
+        "alpha": 13.21,
+        "homo": -0.3877 * HARTREE,
+        "lumo": 0.1171 * HARTREE,
+        "gap": 0.5048 * HARTREE,
+        "r2": 35.3641,
+        "zpve": 0.044749 * HARTREE,
+        "u0": -40.47893 * HARTREE,
+        "u298": -40.476062 * HARTREE,
+        "h298": -40.475117 * HARTREE,
+        "g298": -40.498597 * HARTREE,
+        "cv": 6.469,
+    }
     assert y == pytest.approx(expected, rel=1e-12)
     assert shards.column("smiles")[0].as_py() == "C"
     assert shards.column("inchikey")[0].as_py() == "VNWKTOKETHGBQD-UHFFFAOYSA-N"
@@ -204,8 +213,9 @@ def test_extended_xyz_as_ase_writes_it(tmp_path):
     ase.io.write(path, [*frames, cell, boxed], format="extxyz")
     shards, result = made(path, tmp_path / "set", {"e_total": "kcal/mol"})
     assert quarantine(tmp_path / "set") == {
-        "many-5": ("periodic structure", "pbc=T T T"), "many-6": ("unreadable target", "e_total: 'what'")
-    }  # fmt: skip
+        "many-5": ("periodic structure", "pbc=T T T"),
+        "many-6": ("unreadable target", "e_total: 'what'"),
+    }
     assert shards.ids().tolist() == [f"mol {place}" for place in range(5)]
     assert shards.column("smiles").to_pylist() == [f"S{place}" for place in range(5)]
     assert targets(shards)["e_total"] == pytest.approx(np.arange(5) * -1.5 * 0.0433641, rel=1e-6)
@@ -230,10 +240,14 @@ def test_a_bad_frame_costs_no_other(tmp_path, name):
     _, result = made(path, tmp_path / "set", {"energy": "Hartree"})
     bad = quarantine(tmp_path / "set")
     assert {k: reason for k, (reason, _) in bad.items()} == {
-        "many-1": "unreadable record", "many-3": "unreadable record", "many-5": "unreadable record",
-        "many-7": "unreadable record", "many-8": "unknown element", "many-9": "zero atoms",
+        "many-1": "unreadable record",
+        "many-3": "unreadable record",
+        "many-5": "unreadable record",
+        "many-7": "unreadable record",
+        "many-8": "unknown element",
+        "many-9": "zero atoms",
         "many-11": "unreadable record",
-    }  # fmt: skip
+    }
     assert result.counts["in"] == 12
 
 
@@ -296,15 +310,19 @@ def test_sd_files(conformers, tmp_path, version):
     shards, result = made(path, tmp_path / "set", {"gap_ev": "eV"})
     assert result.counts["in"] == 9
     assert {row: reason for row, (reason, _) in quarantine(tmp_path / "set").items()} == {
-        "some-2": "unreadable record", "some-3": "unreadable record", "some-4": "2D coordinates"
-    }  # fmt: skip
+        "some-2": "unreadable record",
+        "some-3": "unreadable record",
+        "some-4": "2D coordinates",
+    }
     assert shards.ids().tolist() == ["some-0", *(f"molecule {k}" for k in range(1, 6))]
     assert targets(shards)["gap_ev"].tolist() == [1.5 * k for k in range(6)]
     assert shards.column("iupac_name").to_pylist() == [f"name{k}" for k in range(6)]
     for mol, got, z, smiles, key in zip(
-        conformers, positions(shards), *(shards.column(c).to_pylist() for c in ("z", "smiles", "inchikey")),
+        conformers,
+        positions(shards),
+        *(shards.column(c).to_pylist() for c in ("z", "smiles", "inchikey")),
         strict=True,
-    ):  # fmt: skip
+    ):
         assert got == pytest.approx(mol.GetConformer().GetPositions(), abs=6e-5)
         assert z == [atom.GetAtomicNum() for atom in mol.GetAtoms()]
         assert smiles == Chem.MolToSmiles(Chem.RemoveHs(mol))
@@ -491,8 +509,15 @@ def test_a_folder_of_everything(columns, save, conformers, tmp_path):
     assert result.counts == {"in": 18, "kept": 18, "set_aside": 0, "reasons": {}}
     energies = dict(zip(shards.ids().tolist(), targets(shards)["energy"].tolist(), strict=True))
     assert {name: energy for name, energy in energies.items() if not name.startswith("made")} == {
-        "b/one": 1, "b/two-0": 2, "b/two-1": 2, "f": 7, "three": 3, "x/up": 4, "etc/passwd": 5, "ethane": 6,
-    }  # fmt: skip
+        "b/one": 1,
+        "b/two-0": 2,
+        "b/two-1": 2,
+        "f": 7,
+        "three": 3,
+        "x/up": 4,
+        "etc/passwd": 5,
+        "ethane": 6,
+    }
     assert [entry["rows"] for entry in shards.manifest["sources"]] == [5, 10, 1, 1, 1]
 
 

@@ -27,8 +27,11 @@ def test_the_default_split_is_disjoint_and_complete(sample_shards):
     shares = [len(parts[name]) / sample_shards.rows for name in ("train", "val", "test")]
     assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.01)
     assert split_info(sample_shards, "random") == {
-        "kind": "random", "seed": 42, "folds": 1, "group": "identity",
-    }  # fmt: skip
+        "kind": "random",
+        "seed": 42,
+        "folds": 1,
+        "group": "identity",
+    }
 
 
 def test_every_molecule_is_tested_once_in_a_kfold(shards):

@@ -102,23 +102,49 @@ def test_numbers(value, decimals, text):
 @pytest.mark.parametrize(
     "name",
     [
-        "67-64-1", "CAS-67-64-1", "CHEBI:15347", "UNII-1364PS73AF", "1364PS73AF", "DTXSID8021482",
-        "EINECS 200-662-2", "EC 200-662-2", "NSC 135802", "NSC135802", "CID 180",
-        "CSCPPACGZOOCGX-UHFFFAOYSA-N", "CHEMBL14253", "wln: 1v1",
-        "cscppacgzoocgx-uhfffaoysa-", "8jz", "2ygu", "usaf kf-21", "sdm no. 27",
-        "InChI=1S/CH4/h1H4", "b89e451f-f83e-471b-8b27-36fc23ef5ca1", "agn-pc-00kedz",
+        "67-64-1",
+        "CAS-67-64-1",
+        "CHEBI:15347",
+        "UNII-1364PS73AF",
+        "1364PS73AF",
+        "DTXSID8021482",
+        "EINECS 200-662-2",
+        "EC 200-662-2",
+        "NSC 135802",
+        "NSC135802",
+        "CID 180",
+        "CSCPPACGZOOCGX-UHFFFAOYSA-N",
+        "CHEMBL14253",
+        "wln: 1v1",
+        "cscppacgzoocgx-uhfffaoysa-",
+        "8jz",
+        "2ygu",
+        "usaf kf-21",
+        "sdm no. 27",
+        "InChI=1S/CH4/h1H4",
+        "b89e451f-f83e-471b-8b27-36fc23ef5ca1",
+        "agn-pc-00kedz",
     ],
-)  # fmt: skip
+)
 def test_accessions(name):
     assert plain_names([name]) == []
 
 
 @pytest.mark.parametrize(
     "name",
-    ["acetone", "2-propanone", "1,3-dioxolan-2-one", "bicyclo[2.2.1]heptane", "vitamin B6",
-     "N,N-dimethylformamide", "(1R,2S)-2-methylcyclohexanol", "ethyl 2-methylbutanoate",
-     "1H-1,2,4-triazole", "cidofovir"],
-)  # fmt: skip
+    [
+        "acetone",
+        "2-propanone",
+        "1,3-dioxolan-2-one",
+        "bicyclo[2.2.1]heptane",
+        "vitamin B6",
+        "N,N-dimethylformamide",
+        "(1R,2S)-2-methylcyclohexanol",
+        "ethyl 2-methylbutanoate",
+        "1H-1,2,4-triazole",
+        "cidofovir",
+    ],
+)
 def test_names_stay(name):
     assert not is_accession(name)
     assert plain_names([name]) == [name]

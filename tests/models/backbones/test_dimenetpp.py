@@ -39,10 +39,16 @@ class ExactBessel(torch.autograd.Function):
 
 def pyg(config: DimeNetPPConfig) -> dimenet.DimeNetPlusPlus:
     return dimenet.DimeNetPlusPlus(
-        hidden_channels=config.hidden, out_channels=1, num_blocks=config.blocks, cutoff=config.cutoff,
-        int_emb_size=config.triplet, basis_emb_size=config.basis, out_emb_channels=config.output,
-        num_spherical=config.spherical, num_radial=config.radial,
-    )  # fmt: skip
+        hidden_channels=config.hidden,
+        out_channels=1,
+        num_blocks=config.blocks,
+        cutoff=config.cutoff,
+        int_emb_size=config.triplet,
+        basis_emb_size=config.basis,
+        out_emb_channels=config.output,
+        num_spherical=config.spherical,
+        num_radial=config.radial,
+    )
 
 
 def without_sympy(monkeypatch) -> None:
@@ -77,9 +83,12 @@ def test_equals_pyg_with_copied_weights(double, monkeypatch, config):
     model = WithHead(body, BlockHeads(config.output, config.blocks + 1), body.output_vectors)
     graph.pos.requires_grad_()
     compare(
-        model, reference, dimenet_mapping(config.blocks), graph,
+        model,
+        reference,
+        dimenet_mapping(config.blocks),
+        graph,
         lambda: reference(graph.z, graph.pos, graph.molecule).squeeze(-1),
-    )  # fmt: skip
+    )
 
 
 def test_angle_is_that_of_the_authors():

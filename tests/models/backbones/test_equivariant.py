@@ -55,9 +55,15 @@ def test_product_equals_e3nn(channels, top):
     outputs = [(channels[product.paths[k][0]], (product.paths[k][2], 1)) for k in order]
     instructions = [(a, b, order.index(k), "uvu", True) for k, (a, b, _) in enumerate(product.paths)]
     reference = o3.TensorProduct(
-        irreps(channels), irreps((1, 1, 1)), o3.Irreps(outputs), instructions, shared_weights=False,
-        internal_weights=False, irrep_normalization="component", path_normalization="none",
-    )  # fmt: skip
+        irreps(channels),
+        irreps((1, 1, 1)),
+        o3.Irreps(outputs),
+        instructions,
+        shared_weights=False,
+        internal_weights=False,
+        irrep_normalization="component",
+        path_normalization="none",
+    )
     harmonics = o3.spherical_harmonics([0, 1, 2], vectors, normalize=True, normalization="component")
     expected = reference(flat(x), harmonics, weight)
     found = product(x, EdgeMatrices()(vectors), weight)

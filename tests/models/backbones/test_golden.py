@@ -18,7 +18,7 @@ from golden import (
     dimenet_mapping,
     linear,
     schnet_mapping,
-)  # fmt: skip
+)
 from torch_geometric.nn.models.dimenet import SphericalBasisLayer
 from torch_geometric.nn.models.schnet import ShiftedSoftplus
 

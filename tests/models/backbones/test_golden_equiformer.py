@@ -21,9 +21,18 @@ SHORT_PI = math.sqrt(math.pi / 3.14159)  # the authors' truncated pi: their Gaus
 
 def golden_config(messages: str) -> EquiformerConfig:
     return EquiformerConfig(
-        hidden=(16, 8, 4), layers=2, heads=4, head=(8, 4, 2), mlp=(48, 24, 12), features=32,
-        messages=messages, gaussians=16, radial=(20, 24), cutoff=5.0, attention_dropout=0.2,
-    )  # fmt: skip
+        hidden=(16, 8, 4),
+        layers=2,
+        heads=4,
+        head=(8, 4, 2),
+        mlp=(48, 24, 12),
+        features=32,
+        messages=messages,
+        gaussians=16,
+        radial=(20, 24),
+        cutoff=5.0,
+        attention_dropout=0.2,
+    )
 
 
 def columns(channels: tuple[int, ...], top: int, scalars_only: bool = False) -> Tensor:
@@ -121,14 +130,24 @@ def from_authors(model: Equiformer, weights: dict[str, Tensor]) -> Equiformer:
             linear(
                 f"{attention}.score", f"{ga}.sep.lin", all_paths, both, used_out=[place[:, 0].flatten()] * 3
             )
-            linear(f"{attention}.value", f"{ga}.sep.lin", all_paths, both,
-                   used_out=[place[:, 1].flatten(), *everything[1:]])  # fmt: skip
+            linear(
+                f"{attention}.value",
+                f"{ga}.sep.lin",
+                all_paths,
+                both,
+                used_out=[place[:, 1].flatten(), *everything[1:]],
+            )
         linear(f"{attention}.project", f"{ga}.proj", values, hidden)
         mid = config.mlp
         outputs = (config.features,) if last else hidden
         inner = slice(mid[0]) if last else slice(None)
-        linear(f"{ours}.feed_forward.first", f"{theirs}.ffn.fctp_1", hidden, [sum(mid), *mid[1:]],
-               used_out=[inner, slice(None), slice(None)])  # fmt: skip
+        linear(
+            f"{ours}.feed_forward.first",
+            f"{theirs}.ffn.fctp_1",
+            hidden,
+            [sum(mid), *mid[1:]],
+            used_out=[inner, slice(None), slice(None)],
+        )
         linear(f"{ours}.feed_forward.second", f"{theirs}.ffn.fctp_2", mid, outputs)
         if last:
             linear(f"{ours}.shortcut", f"{theirs}.ffn_shortcut", hidden, outputs)

@@ -16,10 +16,17 @@ from mmgnn_dist.models.graph import Graph
 def golden_config(case: str) -> FAENetConfig:
     concat = case == "faenet_concat"
     return FAENetConfig(
-        hidden=32, filters=40, interactions=2, gaussians=25, cutoff=5.0, frames="full",
-        properties=concat, period_group=4 if concat else 6,
-        skip="concat" if concat else "none", update_layers=1 if concat else 2,
-    )  # fmt: skip
+        hidden=32,
+        filters=40,
+        interactions=2,
+        gaussians=25,
+        cutoff=5.0,
+        frames="full",
+        properties=concat,
+        period_group=4 if concat else 6,
+        skip="concat" if concat else "none",
+        update_layers=1 if concat else 2,
+    )
 
 
 def from_authors(model: FAENet, weights: dict[str, Tensor]) -> FAENet:
@@ -32,10 +39,12 @@ def from_authors(model: FAENet, weights: dict[str, Tensor]) -> FAENet:
         table[: len(rows)] = rows[: len(table)]
         own[f"embedding.{ours}.weight"] = table
     names = {
-        "embedding.layers.0": "embed_block.lin", "embedding.layers.2": "embed_block.lin_2",
-        "from_vector": "embed_block.lin_e1", "from_distance": "embed_block.lin_e12",
+        "embedding.layers.0": "embed_block.lin",
+        "embedding.layers.2": "embed_block.lin_2",
+        "from_vector": "embed_block.lin_e1",
+        "from_distance": "embed_block.lin_e12",
         "edge": "embed_block.lin_e2",
-    }  # fmt: skip
+    }
     inner = {
         "filter": "lin_geom",
         "down": "lin_down",

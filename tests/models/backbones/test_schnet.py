@@ -28,9 +28,13 @@ class OwnGraph(torch.nn.Module):
 def test_equals_pyg_with_copied_weights(double):
     torch.manual_seed(1)
     reference = PygSchNet(
-        hidden_channels=24, num_filters=16, num_interactions=2, num_gaussians=12, cutoff=5.0,
+        hidden_channels=24,
+        num_filters=16,
+        num_interactions=2,
+        num_gaussians=12,
+        cutoff=5.0,
         interaction_graph=OwnGraph(),
-    )  # fmt: skip
+    )
     body = SchNet(SchNetConfig(hidden=24, filters=16, interactions=2, gaussians=12, cutoff=5.0))
     model = WithHead(body, Atomwise(24, ShiftedSoftplus()), body)
     graph = real_molecules(6, torch.float64)

@@ -34,9 +34,10 @@ def source(tmp_path_factory) -> TextSource:
     folder = tmp_path_factory.mktemp("bert")
     torch.manual_seed(0)
     BertModel(
-        BertConfig(vocab_size=60, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-                   intermediate_size=32)
-    ).save_pretrained(folder)  # fmt: skip
+        BertConfig(
+            vocab_size=60, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
+        )
+    ).save_pretrained(folder)
     return TextSource(EncoderFiles("tiny", folder, None), blank=(2, 3))
 
 
@@ -59,9 +60,13 @@ def batch(texts: list[list[int]], sizes: tuple[int, ...] = (3, 4, 7), known: boo
 
 @pytest.mark.parametrize(
     ("fusion", "context", "mode"),
-    [(*pair, mode) for pair in PAIRS for mode in ("full", "lora", "frozen")
-     if (pair[0], mode) != ("cross_attention", "frozen")],
-)  # fmt: skip
+    [
+        (*pair, mode)
+        for pair in PAIRS
+        for mode in ("full", "lora", "frozen")
+        if (pair[0], mode) != ("cross_attention", "frozen")
+    ],
+)
 def test_without_text_every_parameter_has_a_gradient_and_tokens_are_not_read(source, fusion, context, mode):
     width = 16 if mode == "frozen" else None
     model = make(TextSource(source.files, source.blank, width), fusion, context, f"text.mode={mode}").eval()

@@ -33,15 +33,24 @@ from mmgnn_dist.study.report.report_elements import Figure
 from mmgnn_dist.study.statistics.bootstrap import paired_gains
 
 WORDS = (
-    "name=made", "data.split=kfold", "targets=[mu, gap, energy]", "train.batch=8", "train.epochs=4",
-    "text.mode=frozen", "text.fields=[iupac_name, title, synonyms]",
+    "name=made",
+    "data.split=kfold",
+    "targets=[mu, gap, energy]",
+    "train.batch=8",
+    "train.epochs=4",
+    "text.mode=frozen",
+    "text.fields=[iupac_name, title, synonyms]",
     "study.backbones.one={model.backbone: {name: schnet, hidden: 16}}",
     "study.backbones.two={model.backbone: {name: painn}}",
-    "study.arms=[graph, text, both, width_matched, zero, shuffled, random]", "study.seeds=[0, 1]",
+    "study.arms=[graph, text, both, width_matched, zero, shuffled, random]",
+    "study.seeds=[0, 1]",
     "study.folds=[0, 1]",
-    "study.fusions=[film]", "study.modes=[lora]", "study.fields=[without, alone]", "study.sizes=[50, 100]",
+    "study.fusions=[film]",
+    "study.modes=[lora]",
+    "study.fields=[without, alone]",
+    "study.sizes=[50, 100]",
     "study.variants_of=[one]",
-)  # fmt: skip
+)
 
 
 def error_scale(cell, target: str) -> float:
@@ -75,13 +84,20 @@ def make_up(study: Path, cells, shards) -> None:
             folder / "vectors.safetensors",
         )
         written = {
-            "recipe": recipe.fingerprint(), "modality": recipe.model.modality, "steps": 4, "best_step": 4,
-            "seconds": 2.0, "world": 1, "precision": "fp32", "parameters": 1000, "weights": "0" * 64,
+            "recipe": recipe.fingerprint(),
+            "modality": recipe.model.modality,
+            "steps": 4,
+            "best_step": 4,
+            "seconds": 2.0,
+            "world": 1,
+            "precision": "fp32",
+            "parameters": 1000,
+            "weights": "0" * 64,
             "units": dict.fromkeys(cell.targets, "eV"),
             "molecules": {"train": recipe.data.train_size or 120, "val": 14, "test": len(rows)},
             "metrics": {f"test/mae/{name}": value for name, value in maes.items()},
             "baselines": {f"{kind}/mae/{name}": 2.0 for kind in ("mean", "composition") for name in maes},
-        }  # fmt: skip
+        }
         (folder / "metrics.json").write_text(json.dumps(written))
         (folder / "versions.json").write_text('{"torch": "2"}')
         (folder / "data.json").write_text('{"shards": "here", "manifest_sha256": "f00"}')
@@ -124,10 +140,16 @@ def test_every_section_is_there_with_its_numbers(study):
     folder, _, _ = study
     text = (folder / "report" / "report.md").read_text()
     for heading in (
-        "When does text help?", "Controls", "Which field carries the gain?", "Fusions and text modes",
-        "Learning curve", "Where text helps and where it hurts", "The gate", "Do the architectures agree?",
+        "When does text help?",
+        "Controls",
+        "Which field carries the gain?",
+        "Fusions and text modes",
+        "Learning curve",
+        "Where text helps and where it hurts",
+        "The gate",
+        "Do the architectures agree?",
         "Cost and provenance",
-    ):  # fmt: skip
+    ):
         assert f"\n## {heading}\n" in text, heading
     without = {(r["field"], r["backbone"], r["target"]): r for r in numbers(folder, "fields_without")}
     assert len(without) == 3 * 3
@@ -166,7 +188,7 @@ def test_energy_is_counted_over_the_ends_of_its_counters(tmp_path, monkeypatch):
     monkeypatch.setattr(energy, "RAPL", tmp_path)
     monkeypatch.setattr(energy, "EVERY", 0.01)
     counter(200_000_000_000)
-    with energy.Meter() as meter:
+    with energy.EnergyMeter() as meter:
         for value in (100_000_000_000, 30_000_000_000):  # 0.162 MJ, then 0.192 MJ
             counter(value)
             time.sleep(0.2)

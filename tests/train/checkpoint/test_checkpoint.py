@@ -52,7 +52,7 @@ def save(saver, step: int, best: int = -1) -> None:
 
 
 def boundary(saver) -> None:
-    saver.advance(*saver.status())
+    saver.poll(*saver.status())
 
 
 def names(folder: Path) -> list[str]:
@@ -97,7 +97,7 @@ def test_the_next_save_waits_and_the_old_one_goes_last(saver):
     save(saver, 1)
     save(saver, 2)
     assert [path.name for path in checkpoint.complete(saver.folder)] == ["step_000001"]
-    saver.settle()
+    saver.wait()
     assert names(saver.folder) == ["step_000002"]
     assert checkpoint.newest(saver.folder) == saver.folder / "step_000002"
 
@@ -105,7 +105,7 @@ def test_the_next_save_waits_and_the_old_one_goes_last(saver):
 def test_the_best_one_stays(saver):
     for step in range(1, 6):
         save(saver, step, best=2 if step > 1 else -1)
-    saver.settle()
+    saver.wait()
     assert names(saver.folder) == ["step_000002", "step_000005"]
 
 
@@ -114,23 +114,23 @@ def test_an_unusable_later_one_takes_no_place_among_those_that_are_kept(saver):
     for step in (1, 5):
         saver.keep = 2
         save(saver, step)
-    saver.settle()
+    saver.wait()
     saver.keep = 1
     (saver.folder / "step_000005" / "note.txt").write_text("a stray file")
     assert checkpoint.newest(saver.folder) == saver.folder / "step_000001"
     for step, stands in ((3, ["step_000003", "step_000005"]), (6, ["step_000006"])):
         save(saver, step)
-        saver.settle()
+        saver.wait()
         assert names(saver.folder) == stands
         assert checkpoint.newest(saver.folder) == saver.folder / stands[0]
 
 
 def test_copies_made_by_hand_are_left_alone(saver):
     save(saver, 1)
-    saver.settle()
+    saver.wait()
     shutil.copytree(saver.folder / "step_000001", saver.folder / "step_000001.bak")
     save(saver, 2)
-    saver.settle()
+    saver.wait()
     assert names(saver.folder) == ["step_000001.bak", "step_000002"]
     assert checkpoint.newest(saver.folder) == saver.folder / "step_000002"
 
@@ -146,14 +146,14 @@ def test_order_is_that_of_steps_beyond_six_digits(tmp_path):
     for step in (999_999, 1_000_000):
         place = tmp_path / checkpoint.folder_of(step)
         place.mkdir()
-        (place / checkpoint.MANIFEST).write_text("{}")
+        (place / checkpoint.CHECKPOINT_MANIFEST).write_text("{}")
     assert checkpoint.complete(tmp_path)[-1].name == "step_1000000"
 
 
 @pytest.mark.parametrize("room", [4096, 65536])  # too little for DeepSpeed's file, for the average alone
 def test_a_full_disk_is_told_at_the_next_step_and_the_last_one_is_kept(saver, room):
     save(saver, 1)
-    saver.settle()
+    saver.wait()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
@@ -168,7 +168,7 @@ def test_a_full_disk_is_told_at_the_next_step_and_the_last_one_is_kept(saver, ro
     assert names(saver.folder) == ["step_000001"]
     assert checkpoint.newest(saver.folder) == saver.folder / "step_000001"
     save(saver, 3)  # there is room again
-    saver.settle()
+    saver.wait()
     assert names(saver.folder) == ["step_000003"]
 
 
@@ -184,7 +184,7 @@ def test_damage_is_found_and_the_one_before_is_used(saver, damage, capsys):
     saver.keep = 2
     for step in (1, 2):
         save(saver, step)
-    saver.settle()
+    saver.wait()
     victim = saver.folder / "step_000002" / "ds" / "weights.pt"
     content = victim.read_bytes()
     if damage == "gone":
@@ -198,20 +198,20 @@ def test_damage_is_found_and_the_one_before_is_used(saver, damage, capsys):
 
 def test_a_discarded_checkpoint_is_not_called_complete_while_it_goes(saver, monkeypatch):
     save(saver, 1)
-    saver.settle()
+    saver.wait()
     remove = shutil.rmtree
     monkeypatch.setattr(shutil, "rmtree", lambda path, **_: None)  # killed before anything is removed
     checkpoint.discard(saver.folder / "step_000001")
     assert checkpoint.complete(saver.folder) == []
     monkeypatch.setattr(shutil, "rmtree", remove)
     save(saver, 2)
-    saver.settle()
+    saver.wait()
     assert names(saver.folder) == ["step_000002"]
 
 
 def test_another_encoder_is_refused(saver, engine):
     save(saver, 1)
-    saver.settle()
+    saver.wait()
     with pytest.raises(UserError, match=r"was written with the encoder None.*another --run DIR"):
         checkpoint.load(saver.folder / "step_000001", engine, ALONE, {"name": "other"})
 
@@ -258,9 +258,14 @@ def test_deadline_of_the_allocation(monkeypatch):
 def test_how_a_run_goes_about_it_is_no_part_of_what_it_is(tmp_path):
     recipe = write_recipe(tmp_path, tmp_path)
     words = [
-        "train.deadline=5", "train.timeout=99", "train.max_skipped=3", "train.checkpoint_every=7",
-        "train.keep_checkpoints=4", "train.log_ids=true", "train.micro_batch=2",
-    ]  # fmt: skip
+        "train.deadline=5",
+        "train.timeout=99",
+        "train.max_skipped=3",
+        "train.checkpoint_every=7",
+        "train.keep_checkpoints=4",
+        "train.log_ids=true",
+        "train.micro_batch=2",
+    ]
     one, other = load_recipe(recipe), load_recipe(recipe, words)
     assert one.fingerprint() == other.fingerprint()
     assert one.fingerprint() != load_recipe(recipe, ["train.batch=9"]).fingerprint()
@@ -271,8 +276,8 @@ def test_a_damaged_manifest_costs_its_checkpoint_alone(saver, content, capsys):
     saver.keep = 2
     for step in (1, 2):
         save(saver, step)
-    saver.settle()
-    (saver.folder / "step_000002" / checkpoint.MANIFEST).write_text(content)
+    saver.wait()
+    (saver.folder / "step_000002" / checkpoint.CHECKPOINT_MANIFEST).write_text(content)
     assert checkpoint.newest(saver.folder) == saver.folder / "step_000001"
     assert "step_000002 is not used: manifest.json is truncated" in capsys.readouterr().out
 
@@ -281,7 +286,7 @@ def test_a_damaged_manifest_costs_its_checkpoint_alone(saver, content, capsys):
 def test_files_that_are_not_the_checkpoints_own_are_not_loaded(saver, name, capsys, tmp_path):
     """DeepSpeed unpickles what its patterns match, listed in the manifest or not."""
     save(saver, 1)
-    saver.settle()
+    saver.wait()
     planted = saver.folder / "step_000001" / name
     planted.parent.mkdir(exist_ok=True)
     if planted.exists():
@@ -296,7 +301,7 @@ def test_files_that_are_not_the_checkpoints_own_are_not_loaded(saver, name, caps
 @pytest.mark.parametrize("name", [".", "manifest.json", "ds", "ds/weights.pt"])
 def test_nothing_of_another_user_is_loaded(saver, name, capsys, monkeypatch):
     save(saver, 1)
-    saver.settle()
+    saver.wait()
     other, lstat = saver.folder / "step_000001" / name, Path.lstat
 
     def seen(path):

@@ -15,9 +15,15 @@ from read_wandb import read
 
 KEY = "local-plantedkey0123456789abcdef0123456789ab"
 WORDS = [
-    "track.wandb=offline", "track.group=mine", "track.tags=[first]", "track.artifact=export",
-    "train.max_steps=40", "train.epochs=9", "train.checkpoint_every=6", "model.modality=both",
-]  # fmt: skip
+    "track.wandb=offline",
+    "track.group=mine",
+    "track.tags=[first]",
+    "track.artifact=export",
+    "train.max_steps=40",
+    "train.epochs=9",
+    "train.checkpoint_every=6",
+    "model.modality=both",
+]
 
 
 def rows(segments: list[str]) -> list[dict]:

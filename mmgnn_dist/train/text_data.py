@@ -14,7 +14,7 @@ from mmgnn_dist.train.ranks import Ranks
 
 
 @dataclass
-class TextSide:
+class TextData:
     """What a run reads of text; everything is None in a run of graphs alone."""
 
     tokens: TokenSet | None = None
@@ -22,7 +22,7 @@ class TextSide:
     embeddings: Embeddings | None = None
 
 
-def open_text(inputs: Inputs, ranks: Ranks, progress: Progress) -> TextSide:
+def open_text_data(inputs: Inputs, ranks: Ranks, progress: Progress) -> TextData:
     """Open the sidecars; what is missing is made by the first rank while the others wait.
 
     Raises:
@@ -30,7 +30,7 @@ def open_text(inputs: Inputs, ranks: Ranks, progress: Progress) -> TextSide:
     """
     config, files = inputs.recipe.text, inputs.files
     if files is None:
-        return TextSide()
+        return TextData()
     frozen, seed = config.mode == "frozen", inputs.recipe.train.seed
 
     def make(moved: Callable[[], None]) -> TokenSet | None:
@@ -43,12 +43,12 @@ def open_text(inputs: Inputs, ranks: Ranks, progress: Progress) -> TextSide:
             ensure_embeddings(inputs.shards, tokens, files, config, ranks.device, told, seed)
         return tokens
 
-    tokens = ranks.by_first("making what is missing of the text", make) or inputs.tokens(progress)
+    tokens = ranks.run_on_rank0("making what is missing of the text", make) or inputs.tokens(progress)
     assert tokens is not None
     progress.say(tokens.summary())
     embeddings = None
     if frozen:
         embeddings = open_embeddings(inputs.shards, tokens, files, config, seed)
-    return TextSide(
+    return TextData(
         tokens, TextSource(files, tokens.blank, embeddings.width if embeddings else None), embeddings
     )
