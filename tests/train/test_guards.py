@@ -152,10 +152,10 @@ def test_the_deadline_counts_from_the_start_and_a_bad_batch_is_told_before_any_w
     recipe, text = write_recipe(tmp_path, tmp_path / "shards"), run_module.open_text
     load_recipe(recipe, words).save(tmp_path / "run" / "recipe.yaml")
     slow = lambda *arguments: (time.sleep(3), text(*arguments))[1]  # noqa: E731
-    monkeypatch.setattr(run_module, "open_text", slow)
+    monkeypatch.setattr(run_module, "open_text_data", slow)
     assert run_module.run(tmp_path / "run", quiet=True) == EXIT_STOPPED
     assert [line["step"] for line in journal(tmp_path / "run")] == [1]
-    monkeypatch.setattr(run_module, "open_text", None)
+    monkeypatch.setattr(run_module, "open_text_data", None)
     load_recipe(recipe, [*words, "train.micro_batch=1"]).save(tmp_path / "run" / "recipe.yaml")
     with pytest.raises(UserError, match=r"leave a process without molecules .* train.micro_batch=1"):
         run_module.run(tmp_path / "run", quiet=True)
@@ -169,7 +169,7 @@ def test_a_stop_in_set_up_or_before_the_test_is_one_in_order(tmp_path, monkeypat
     load_recipe(write_recipe(tmp_path, tmp_path / "shards"), words).save(tmp_path / "run" / "recipe.yaml")
     with monkeypatch.context() as patched:
         if phase == "open_text":
-            patched.setattr(run_module, "open_text", _signalled(run_module.open_text))
+            patched.setattr(run_module, "open_text_data", _signalled(run_module.open_text_data))
         else:
             patched.setattr(run_module.Saver, "wait", _signalled(run_module.Saver.wait))
         assert run_module.run(tmp_path / "run", quiet=True) == EXIT_STOPPED

@@ -15,11 +15,11 @@ import resource, torch
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.models.fused import FusedModel
 from mmgnn_dist.train.engine import BatchPlan, make_engine
-from mmgnn_dist.train.ranks import start_ranks
+from mmgnn_dist.train.ranks import init_distributed
 
 small = "model.backbone={name: schnet, hidden: 8, filters: 8, interactions: 1, gaussians: 4, cutoff: 5.0}"
 recipe = load_recipe(None, [small, "model.modality=graph", "train.zero_stage=STAGE"])
-make_engine(FusedModel(recipe, ["sum"], None), recipe, BatchPlan(8, 1, 1), start_ranks(1).device)
+make_engine(FusedModel(recipe, ["sum"], None), recipe, BatchPlan(8, 1, 1), init_distributed(1).device)
 for _ in range(20):  # first the blocks find their places
     torch.ones(12_000_000)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -29,8 +29,8 @@ RANK = """
 import os, sys, torch
 print(os.environ["MASTER_PORT"], flush=True)
 sys.stdin.readline()
-from mmgnn_dist.train.ranks import start_ranks
-ranks = start_ranks(1, 30)
+from mmgnn_dist.train.ranks import init_distributed
+ranks = init_distributed(1, 30)
 print(float(ranks.all_reduce_sum(torch.ones(1))), flush=True)
 os._exit(0)
 """

@@ -107,14 +107,14 @@ ENDS = """
 import os, sys
 from pathlib import Path
 from mmgnn_dist.config import load_recipe
-from mmgnn_dist.process import leave
+from mmgnn_dist.process import exit_now
 from mmgnn_dist.train.tracking.wandb_sink import Wandb
 sink = Wandb(load_recipe(None, ["track.wandb=offline"]), Path(sys.argv[1]))
 made = os.listdir(os.environ["TMPDIR"])
 results = {"metrics": {"test/mae/gap_eV": 1.0}, "units": {"gap": "eV"}, "steps": 1}
 sink.finish(results | {"baselines": {"mean/mae/gap_eV": 2.0, "composition/mae/gap_eV": 2.0}})
 print(len(made), flush=True)
-leave(3)
+exit_now(3)
 """
 
 
