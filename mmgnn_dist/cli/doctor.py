@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
 
+from mmgnn_dist.cli.common import Verbs, add_json, add_overrides, print_result
 from mmgnn_dist.errors import EXIT_DONE, UserError
 
 
-def add_verbs(verbs: Any) -> None:
+def add_verbs(verbs: Verbs) -> None:
     """Add the parser."""
     doctor = verbs.add_parser("doctor", help="what will not work on this machine or cluster, and its cure")
     doctor.add_argument("recipe", nargs="?", metavar="RECIPE", help="look at its encoder and shards")
-    doctor.add_argument("overrides", nargs="*", metavar="key=value", help="override the recipe")
+    add_overrides(doctor, "text.encoder=FOLDER")
     doctor.add_argument(
         "--on-cluster", action="store_true", help="look at the nodes, by a job of some minutes"
     )
@@ -22,7 +21,7 @@ def add_verbs(verbs: Any) -> None:
     doctor.add_argument(
         "--dir", type=Path, default=Path("runs/doctor"), help="of the job, on the shared disk (runs/doctor)"
     )
-    doctor.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(doctor)
     doctor.set_defaults(action=_doctor)
 
 
@@ -48,13 +47,10 @@ def _doctor(arguments: argparse.Namespace) -> int:
     )
 
     if arguments.on_cluster:
-        found = examine_cluster(recipe, arguments.profile, arguments.dir)
+        findings = examine_cluster(recipe, arguments.profile, arguments.dir)
     else:
-        found = examine_here(recipe)
-    lines = grouped(found)
-    if arguments.json:
-        print(json.dumps({"lines": lines}))
-    else:
-        print_lines(lines)
+        findings = examine_here(recipe)
+    lines = grouped(findings)
+    print_result(arguments.json, {"lines": lines}, lambda: print_lines(lines))
     raise_failures(lines)
     return EXIT_DONE

@@ -1,38 +1,33 @@
-"""The verb `plan` of the command line."""
+"""The verb of the command line for what a recipe would take: plan."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
-from pathlib import Path
-from typing import Any
 
+from mmgnn_dist.cli.common import Verbs, add_json, add_recipe, print_result, read_recipe
 from mmgnn_dist.errors import EXIT_DONE, UserError
 from mmgnn_dist.progress import quiet_libraries
 
 POWERS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
-def add_plan(verbs: Any) -> None:
+def add_verbs(verbs: Verbs) -> None:
     """Add the parser."""
     plan = verbs.add_parser("plan", help="memory, messages and time of each ZeRO stage; trains nothing")
-    plan.add_argument("recipe", type=Path, metavar="RECIPE")
-    plan.add_argument("overrides", nargs="*", metavar="key=value", help="override the recipe")
+    add_recipe(plan)
     plan.add_argument("--world", type=int, default=1, metavar="N", help="ranks, one a GPU (default 1)")
     plan.add_argument("--gpu-memory", metavar="SIZE", help="of one GPU, such as 80GiB: which stages fit")
     plan.add_argument(
         "--rate", type=float, metavar="TFLOPS", help="TFLOP/s of one GPU, as measured (default: this machine)"
     )
     plan.add_argument("--bandwidth", type=float, metavar="GB/S", help="GB/s that each rank can send")
-    plan.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(plan)
     plan.set_defaults(action=_plan)
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from mmgnn_dist.config import load_recipe
-
-    recipe = load_recipe(arguments.recipe, arguments.overrides)
+    recipe = read_recipe(arguments)
     for name in ("world", "rate", "bandwidth"):
         value = getattr(arguments, name)
         if value is not None and value <= 0:
@@ -44,11 +39,8 @@ def _plan(arguments: argparse.Namespace) -> int:
 
     rate = arguments.rate and arguments.rate * 1e12
     bandwidth = arguments.bandwidth and arguments.bandwidth * 1e9
-    found = plan(recipe, arguments.world, size, rate, bandwidth, arguments.json)
-    if arguments.json:
-        print(json.dumps(found))
-    else:
-        print_plan(found)
+    stages = plan(recipe, arguments.world, size, rate, bandwidth, arguments.json)
+    print_result(arguments.json, stages, lambda: print_plan(stages))
     return EXIT_DONE
 
 

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
 
+from mmgnn_dist.cli.common import Verbs, add_json, print_result, split_sources
 from mmgnn_dist.errors import EXIT_DONE
 from mmgnn_dist.progress import quiet_libraries
 
 
-def add_predict(verbs: Any) -> None:
+def add_verbs(verbs: Verbs) -> None:
     """Add the parsers."""
     predict = verbs.add_parser("predict", help="apply a trained model to molecules of a file")
     predict.add_argument("run", type=Path, metavar="RUN", help="run directory, or a folder of 'mmgnn export'")
-    predict.add_argument("sources", nargs="+", metavar="SOURCE", help="as 'data prepare' takes them")
+    predict.add_argument(
+        "sources", nargs="+", metavar="SOURCE", help="as 'data prepare' takes them; or key=value"
+    )
     predict.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help=".parquet or .csv")
     predict.add_argument(
         "--text", type=Path, action="append", default=[], metavar="FILE", help="table of text"
     )
-    predict.add_argument("--set", nargs="+", default=[], metavar="key=value", help="override the recipe")
-    predict.add_argument("--json", action="store_true", help="print one JSON object")
-    predict.set_defaults(action=_predict)
+    add_json(predict)
+    predict.set_defaults(action=_predict, overrides=[])
     export = verbs.add_parser("export", help="copy a trained model to a folder of its own")
     export.add_argument("run", type=Path, metavar="RUN")
     export.add_argument("to", type=Path, metavar="DIR")
+    add_json(export)
     export.set_defaults(action=_export)
 
 
@@ -33,21 +34,17 @@ def _predict(arguments: argparse.Namespace) -> int:
     quiet_libraries()
     from mmgnn_dist.predict.molecules import predict_molecules
 
-    done = predict_molecules(
-        arguments.run, arguments.sources, arguments.out, arguments.text, arguments.set, arguments.json
-    )
-    if arguments.json:
-        aside = str(done.aside) if done.aside else None
-        told = {"out": str(done.out), "units": done.units, **done.counts, "aside": aside, "notes": done.notes}
-        print(json.dumps(told))
-        return EXIT_DONE
+    sources, overrides = split_sources(arguments)
+    done = predict_molecules(arguments.run, sources, arguments.out, arguments.text, overrides, arguments.json)
     counts, units = done.counts, ", ".join(f"{name} in {unit}" for name, unit in done.units.items())
-    print(f"{counts['in']} in, {counts['kept']} predicted, {counts['set_aside']} set aside")
-    for note in done.notes:
-        print(note)
-    if done.aside:
-        print(f"set aside, with reasons: {done.aside}")
-    print(f"{done.out}: {units}")
+    result = {"out": done.out, "units": done.units, **counts, "aside": done.aside, "notes": done.notes}
+    lines = [
+        f"{counts['in']} in, {counts['kept']} predicted, {counts['set_aside']} set aside",
+        *done.notes,
+        *([f"set aside, with reasons: {done.aside}"] if done.aside else []),
+        f"{done.out}: {units}",
+    ]
+    print_result(arguments.json, result, lines)
     return EXIT_DONE
 
 
@@ -56,5 +53,5 @@ def _export(arguments: argparse.Namespace) -> int:
     from mmgnn_dist.predict.bundle import export_run
 
     to = export_run(arguments.run, arguments.to)
-    print(f"{to}: apply it with 'mmgnn predict {to} FILE -o OUT'")
+    print_result(arguments.json, {"model": to}, [f"{to}: apply it with 'mmgnn predict {to} FILE -o OUT'"])
     return EXIT_DONE

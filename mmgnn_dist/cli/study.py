@@ -3,109 +3,156 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mmgnn_dist.cli.common import Verbs, add_json, add_recipe, print_result, read_recipe
+from mmgnn_dist.cli.study_array import submit_cells
 from mmgnn_dist.errors import EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, UserError
+from mmgnn_dist.progress import Progress, quiet_libraries
+
+if TYPE_CHECKING:
+    from mmgnn_dist.study.report.report import Written
 
 
-def add_verbs(verbs: Any) -> argparse.ArgumentParser:
-    """Add the parsers; returns that of `study`, to which others add places where its cells can run."""
+def add_verbs(verbs: Verbs) -> None:
+    """Add the parsers."""
     study = verbs.add_parser(
         "study", help="train a grid of models and report what text is worth, or continue"
     )
-    study.add_argument("recipe", type=Path, metavar="RECIPE")
-    study.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="override the recipe, e.g. train.epochs=5"
-    )
+    add_recipe(study)
     study.add_argument("--dir", type=Path, metavar="DIR", help="study directory (default runs/NAME)")
     study.add_argument("--cells", action="store_true", help="check everything, list the cells, and stop")
     study.add_argument(
         "--cell", type=int, metavar="I", help="run cell number I alone, as job scripts of your own do"
     )
-    study.add_argument("--json", action="store_true", help="print one JSON object")
-    study.set_defaults(action=run_verb, runner=None)
+    study.add_argument(
+        "--profile",
+        type=Path,
+        metavar="FILE",
+        help="submit the cells that are not done as a Slurm array: slurm/NAME.yaml",
+    )
+    study.add_argument("--concurrent", type=int, metavar="N", help="with --profile: cells at a time")
+    study.add_argument(
+        "--dry-run", action="store_true", help="with --profile: print the batch script and the plan, and stop"
+    )
+    study.add_argument(
+        "--ray", action="store_true", help="run the cells on Ray: over the allocation around, or started here"
+    )
+    add_json(study)
+    study.set_defaults(action=_study)
     report = verbs.add_parser("report", help="the report of a study, finished or not")
     report.add_argument("study", type=Path, metavar="DIR", help="study directory")
-    report.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(report)
     report.set_defaults(action=_report)
-    return study
 
 
-def run_verb(arguments: argparse.Namespace) -> int:
-    """`mmgnn study`, its cells run by `arguments.runner` (called as `run_study`), or on this machine."""
-    from mmgnn_dist.config import load_recipe
-    from mmgnn_dist.progress import Progress, quiet_libraries
+def _study(arguments: argparse.Namespace) -> int:
+    """Run the cells where the user wants them: on this machine, on Ray, as a Slurm array, or one alone."""
+    ways = {
+        "--profile": arguments.profile is not None,
+        "--ray": arguments.ray,
+        "--cells": arguments.cells,
+        "--cell": arguments.cell is not None,
+    }
+    chosen = [name for name, given in ways.items() if given]
+    if len(chosen) > 1:
+        raise UserError(f"{' and '.join(chosen)} do not go together: give one of them")
+    if not ways["--profile"] and (arguments.dry_run or arguments.concurrent is not None):
+        raise UserError("--dry-run and --concurrent are of a Slurm array: give --profile slurm/NAME.yaml")
+    if ways["--profile"]:
+        return submit_cells(arguments)
+    if arguments.ray:
+        from mmgnn_dist.cluster.ray.study import run_on_ray
 
-    recipe = load_recipe(arguments.recipe, arguments.overrides)
+        return _run_cells(arguments, run_on_ray)
+    recipe = read_recipe(arguments)
     quiet_libraries()
+    if ways["--cell"]:
+        return _run_one(arguments, recipe)
+    from mmgnn_dist.study.run import run_study
+
+    return _list_cells(arguments, recipe) if arguments.cells else _run_cells(arguments, run_study)
+
+
+def _list_cells(arguments: argparse.Namespace, recipe: Any) -> int:
+    """Check everything and print the cells; writes nothing."""
+    from mmgnn_dist.study.run import plan_study, states
+
     folder = arguments.dir or Path("runs") / recipe.name
+    cells = states(folder, list(plan_study(recipe, folder)))
+    lines = [f"{cell.number:5d}  {state:8s} {cell.name}" for cell, state in cells.items()]
+    print_result(arguments.json, _states(folder, cells), lines)
+    return EXIT_DONE
+
+
+def _run_cells(arguments: argparse.Namespace, runner: Callable[..., bool]) -> int:
+    """Run all cells that are not done, and write the report."""
+    recipe = read_recipe(arguments)
+    quiet_libraries()
     from mmgnn_dist.study.grid import save_grid
-    from mmgnn_dist.study.run import plan_study, run_study, states
+    from mmgnn_dist.study.run import plan_study, states
     from mmgnn_dist.study.run_cell import DONE, FAILED
 
-    if arguments.cell is not None:
-        return _one(arguments, folder, recipe)
-    cells = plan_study(recipe, folder)
-    if not arguments.cells:
-        save_grid(folder, recipe, cells)
-        with Progress(recipe.name, quiet=arguments.json) as progress:
-            finished = (arguments.runner or run_study)(folder, cells, recipe, progress)
-    found = states(folder, list(cells))
-    counts = Counter(found.values())
-    if arguments.json:
-        listed = [{"number": c.number, "name": c.name, "state": s} for c, s in found.items()]
-        print(json.dumps({"study": str(folder), "states": counts, "cells": listed}))
-    elif arguments.cells:
-        for cell, how in found.items():
-            print(f"{cell.number:5d}  {how:8s} {cell.name}")
-    if arguments.cells:
-        return EXIT_DONE
+    folder = arguments.dir or Path("runs") / recipe.name
+    planned = plan_study(recipe, folder)
+    save_grid(folder, recipe, planned)
+    with Progress(recipe.name, quiet=arguments.json) as progress:
+        finished = runner(folder, planned, recipe, progress)
+    cells = states(folder, list(planned))
+    counts = Counter(cells.values())
+    lines, result = [], _states(folder, cells)
     if counts[DONE]:
-        _write(folder, arguments.json)
-    if not finished and counts[DONE] < len(cells):
-        if not arguments.json:
-            print(f"stopped: {counts[DONE]} of {len(cells)} cells are done; the same command continues")
+        written, told = _write_report(folder)
+        lines += told
+        result["report"] = written
+    stopped = not finished and counts[DONE] < len(cells)
+    if stopped:
+        lines.append(f"stopped: {counts[DONE]} of {len(cells)} cells are done; the same command continues")
+    print_result(arguments.json, result, lines)
+    if stopped:
         return EXIT_STOPPED
     return EXIT_FAULT if counts[FAILED] else EXIT_DONE
 
 
-def _one(arguments: argparse.Namespace, folder: Path, recipe: Any) -> int:
+def _states(folder: Path, cells: dict[Any, str]) -> dict[str, Any]:
+    """The state of each cell of a study, for `--json`."""
+    listed = [{"number": cell.number, "name": cell.name, "state": state} for cell, state in cells.items()]
+    return {"study": folder, "states": Counter(cells.values()), "cells": listed}
+
+
+def _run_one(arguments: argparse.Namespace, recipe: Any) -> int:
     """Run one cell in this process; the study directory is made if it is not there."""
     from mmgnn_dist.study.run import laid_out
     from mmgnn_dist.study.run_cell import DONE, FAILED, failure_line, run_cell
 
+    folder = arguments.dir or Path("runs") / recipe.name
     cells = laid_out(recipe, folder)
     if not 0 <= arguments.cell < len(cells):
         raise UserError(
             f"--cell {arguments.cell}: the study has cells 0 to {len(cells) - 1} ('--cells' lists them)"
         )
-    place = cells[arguments.cell].run(folder)
-    how = run_cell(place, quiet=arguments.json)
-    if arguments.json:
-        print(json.dumps({"cell": arguments.cell, "run": str(place), "state": how}))
-    if how == FAILED:
-        raise UserError(f"{place.name} failed: {failure_line(place)}")
-    return EXIT_DONE if how == DONE else EXIT_STOPPED
+    run = cells[arguments.cell].run(folder)
+    state = run_cell(run, quiet=arguments.json)
+    print_result(arguments.json, {"cell": arguments.cell, "run": run, "state": state}, [])
+    if state == FAILED:
+        raise UserError(f"{run.name} failed: {failure_line(run)}")
+    return EXIT_DONE if state == DONE else EXIT_STOPPED
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from mmgnn_dist.progress import quiet_libraries
-
     quiet_libraries()
-    _write(arguments.study, arguments.json)
+    written, lines = _write_report(arguments.study)
+    print_result(arguments.json, written, lines)
     return EXIT_DONE
 
 
-def _write(folder: Path, quiet: bool) -> None:
+def _write_report(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """Write the report of a study; returns its files and lines, for `--json` and as text."""
     from mmgnn_dist.study.report.report import write_study_report
 
-    written = write_study_report(folder)
-    if not quiet:
-        for line in written.lines:
-            print(line)
-        print(
-            f"report {written.page}, {written.markdown}; numbers {written.numbers}; figures {written.figures}"
-        )
+    written: Written = write_study_report(folder)
+    files = f"numbers {written.numbers}; figures {written.figures}"
+    return vars(written), [*written.lines, f"report {written.page}, {written.markdown}; {files}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 from small_set import make_set
@@ -19,6 +20,13 @@ def test_side_by_side(tmp_path, capsys):
     assert result["ratio_best"] == result["mmgnn"]["best"] / result["pyg"]["best"]
     print_loader_bench(result)
     assert "PyG DataLoader" in capsys.readouterr().out
+
+
+def test_json_is_one_object(tmp_path, capsys):
+    shards = str(make_set(tmp_path / "set").path)
+    words = ["bench", "loader", "--shards", shards, "--fields", "iupac_name", "--repeats", "1", "--json"]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["molecules"] == 103
 
 
 def test_wrong_input_is_one_line(tmp_path, capsys):

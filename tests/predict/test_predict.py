@@ -45,8 +45,8 @@ def test_predictions_are_those_of_the_test_part(run, molecules, tmp_path, capsys
     """The exported folder alone, on molecules without labels, says what the run said of them."""
     source, bad = molecules
     out = tmp_path / f"new{suffix}"
-    assert main(["export", str(run), str(tmp_path / "model")]) == 0
-    capsys.readouterr()
+    assert main(["export", str(run), str(tmp_path / "model"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"model": str(tmp_path / "model")}
     assert main(["predict", str(tmp_path / "model"), str(source), "-o", str(out), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     found = pq.read_table(out) if suffix == ".parquet" else pyarrow.csv.read_csv(out)
@@ -123,7 +123,7 @@ def test_labels_are_not_needed_and_text_is_that_of_training(run, tmp_path, capsy
     pq.write_table(pa.table({"id": ["one"], "iupac_name": ["oxidane"]}), table)
     assert main([*words, "--text", table]) == 2
     assert "data.providers=['rdkit'] has no 'table'" in capsys.readouterr().err
-    assert main([*words, "--text", table, "--set", "data.providers=[table]"]) == 0
+    assert main([*words, "--text", table, "data.providers=[table]"]) == 0
     assert json.loads(capsys.readouterr().out)["notes"] == []
 
 

@@ -236,6 +236,9 @@ def test_cells_are_listed_and_run_by_number(recipe, tmp_path, capsys):
     ]
     assert main(["report", str(tmp_path / "one")]) == 0  # half-way, and without text
     assert "Not finished: 1 of 2" in capsys.readouterr().out
+    assert main(["report", str(tmp_path / "one"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert told["page"].endswith("report.html") and "Not finished: 1 of 2" in told["lines"][0]
 
 
 def test_one_failure_stops_nothing_else(recipe, tmp_path):

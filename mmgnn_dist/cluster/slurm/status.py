@@ -137,8 +137,16 @@ def span(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def show_log(run: Path, rank: int, lines: int, follow: bool) -> None:
-    """Print the end of a rank's log, and what is added to it until the job ends or Ctrl-C.
+def log_end(run: Path, rank: int, lines: int) -> tuple[Path, str]:
+    """The end of a rank's log.
+
+    Args:
+        run: run directory of a submitted run.
+        rank: whose log.
+        lines: how many of its last lines.
+
+    Returns:
+        Its file, and the lines as they stand there.
 
     Raises:
         UserError: if there is no such log yet.
@@ -148,12 +156,16 @@ def show_log(run: Path, rank: int, lines: int, follow: bool) -> None:
     if not path.is_file():
         state = slurm.job_states([about["job"]])[about["job"]]
         raise UserError(f"no log of rank {rank} yet, job {about['job']} is {state}: it will be {path}")
-    print("".join(deque(path.open(encoding="utf-8", errors="replace"), maxlen=lines)), end="", flush=True)
-    if not follow:
-        return
+    with path.open(encoding="utf-8", errors="replace") as log:
+        return path, "".join(deque(log, maxlen=lines))
+
+
+def follow_log(run: Path, path: Path) -> None:
+    """Print what is added to a log of a run until its job ends or Ctrl-C."""
+    job = read_json(run / JOB)["job"]
     with subprocess.Popen(["tail", "-n", "0", "-F", str(path)]) as tail:
         try:
-            while slurm.job_states([about["job"]])[about["job"]].startswith(slurm.ACTIVE):
+            while slurm.job_states([job])[job].startswith(slurm.ACTIVE):
                 time.sleep(3)
         finally:
             tail.terminate()
