@@ -16,9 +16,9 @@ from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.shardset.splits import load_split, split_sha256
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json
+from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train.checkpoint import store as checkpoint
 
-METRICS = "metrics.json"
 Data = tuple[Path | None, str, int]  # shard set, split and fold
 
 
@@ -69,8 +69,9 @@ def _data(recipe: Recipe, known: dict[Data, tuple[ShardSet, str]]) -> tuple[Shar
 
 def _records(run: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """What results and checkpoints of a run say of themselves; damaged manifests are of no use to anyone."""
-    if (run / METRICS).is_file():
-        yield run / METRICS, read_json(run / METRICS)
-    for folder in checkpoint.complete(run / "checkpoints"):
+    paths = RunDir(run)
+    if paths.metrics.is_file():
+        yield paths.metrics, read_json(paths.metrics)
+    for folder in checkpoint.complete(paths.checkpoints):
         if (manifest := checkpoint.read_checkpoint_manifest(folder)) is not None:
             yield folder, manifest

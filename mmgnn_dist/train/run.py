@@ -27,6 +27,7 @@ from mmgnn_dist.models.matched import trainable
 from mmgnn_dist.models.zero3 import gathered, is_sharded
 from mmgnn_dist.process import exit_now
 from mmgnn_dist.progress import Progress
+from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.signals import Stopped, stop_flag
 from mmgnn_dist.train.checkpoint import store as checkpoint
 from mmgnn_dist.train.checkpoint.export import (
@@ -45,7 +46,7 @@ from mmgnn_dist.train.guards import HangWatchdog
 from mmgnn_dist.train.inputs import Inputs, fit_scaler, open_inputs
 from mmgnn_dist.train.loop import TrainContext, Trainer, TrainState
 from mmgnn_dist.train.optim.ema import Average
-from mmgnn_dist.train.provenance import METRICS, refuse_changed
+from mmgnn_dist.train.provenance import refuse_changed
 from mmgnn_dist.train.ranks import Ranks, init_distributed, set_deterministic
 from mmgnn_dist.train.report.results import done, write_results
 from mmgnn_dist.train.text_data import open_text_data
@@ -69,20 +70,21 @@ def run(folder: Path, quiet: bool = False) -> int:
     Raises:
         UserError: for wrong input.
     """
-    recipe = load_recipe(folder / "recipe.yaml")
+    paths = RunDir(folder)
+    recipe = load_recipe(paths.recipe)
     deadline = Deadline(recipe.train.deadline)
     # without a GPU always: it costs nothing there, and sums of several threads have another order each time
     set_deterministic(recipe.train.deterministic or not torch.cuda.is_available())
     ranks = init_distributed(recipe.train.threads, recipe.train.timeout)
-    (folder / "logs").mkdir(exist_ok=True)
+    paths.logs.mkdir(exist_ok=True)
     lock = _only_one(folder) if ranks.is_rank0 else None
-    handler = _log_to(folder / "logs" / f"rank_{ranks.rank}.log")
+    handler = _log_to(paths.rank_log(ranks.rank))
     try:
         refuse_changed({folder: recipe})
         if done(folder, recipe):
             return EXIT_DONE
         inputs = open_inputs(recipe, verify=ranks.is_rank0)
-        watch = HangWatchdog(folder / "logs", ranks.rank, ranks.world, recipe.train.timeout)
+        watch = HangWatchdog(paths, ranks.rank, ranks.world, recipe.train.timeout)
         with watch, Progress(folder.name, quiet or not ranks.is_rank0) as progress, stop_flag() as signals:
             ranks = replace(ranks, beat=watch.beat, alive=watch.alive, signals=signals)
             try:
@@ -114,7 +116,7 @@ def _only_one(folder: Path) -> IO[str]:
     end = time.monotonic() + (LOCK_WAIT if requeued else 0)
     while True:
         try:
-            return lock_file(folder / "logs" / "lock")
+            return lock_file(RunDir(folder).lock)
         except BlockingIOError:
             if time.monotonic() >= end:
                 told = "is being trained by another process: wait for it, or end it"
@@ -150,7 +152,7 @@ def _log_to(path: Path) -> logging.Handler:
 def _train(
     folder: Path, inputs: Inputs, ranks: Ranks, progress: Progress, deadline: Deadline, watch: HangWatchdog
 ) -> int:
-    recipe, shards = inputs.recipe, inputs.shards
+    recipe, shards, paths = inputs.recipe, inputs.shards, RunDir(folder)
     train = recipe.train
     autocast = compute_type(recipe, ranks.device)
     inputs.training(None, ranks)  # a batch that cannot be cut among these ranks is refused before any work
@@ -171,7 +173,7 @@ def _train(
     ranks.beat("looking for a checkpoint")
 
     encoder = encoder_identity(inputs.files)
-    state, found = TrainState(), checkpoint.agreed_newest(folder / "checkpoints", ranks)
+    state, found = TrainState(), checkpoint.agreed_newest(paths.checkpoints, ranks)
     if found is not None:
         ranks.beat("reading the checkpoint")
         values, weights = checkpoint.load(found, engine, ranks, encoder)
@@ -187,13 +189,13 @@ def _train(
         "zero_stage": train.zero_stage,
         "encoder": encoder,
     }
-    saver = Saver(folder / "checkpoints", engine, ranks, train.keep_checkpoints, about)
+    saver = Saver(paths.checkpoints, engine, ranks, train.keep_checkpoints, about)
 
     learned = learned_from(shards, inputs.split["train"])
 
     def export(best: TrainState) -> None:
         export_model(
-            folder / "export",
+            paths,
             model,
             scaler,
             {
@@ -211,7 +213,7 @@ def _train(
 
     parts = TrainContext(
         recipe=recipe,
-        run=folder,
+        run=paths,
         ranks=ranks,
         engine=engine,
         plan=plan,
@@ -221,7 +223,7 @@ def _train(
         embeddings=text.embeddings,
         metrics=inputs.metrics,
         units=inputs.units,
-        journal=Journal(folder / "journal.jsonl", state.step) if ranks.is_rank0 else None,
+        journal=Journal(paths.journal, state.step) if ranks.is_rank0 else None,
         progress=progress,
         export=export,
         saver=saver,
@@ -229,11 +231,11 @@ def _train(
     )
     sink = None
     if ranks.is_rank0:
-        write_json(folder / "versions.json", versions())
-        write_json(folder / "deepspeed.json", deepspeed_config(recipe, plan))
-        write_json(folder / "size.json", {**size, "backbone": backbone})
+        write_json(paths.versions, versions())
+        write_json(paths.deepspeed, deepspeed_config(recipe, plan))
+        write_json(paths.size, {**size, "backbone": backbone})
         data = {"shards": str(shards.path), "manifest_sha256": sha256(shards.path / MANIFEST)}
-        write_json(folder / "data.json", {**data, **inputs.origin})
+        write_json(paths.data, {**data, **inputs.origin})
         if recipe.track.wandb != "disabled":
             sink = Wandb(recipe, folder)
             parts.sink = sink
@@ -257,7 +259,7 @@ def _train(
             "averaged_weights": fingerprint(sorted(average.whole(ranks.is_rank0).items())),
         }
         best, best_scaler, about_best = load_export(
-            folder / "export", recipe, inputs.forms, text.source, into=model if is_sharded(model) else None
+            paths, recipe, inputs.forms, text.source, into=model if is_sharded(model) else None
         )
         found_test = predict(
             best.to(ranks.device),
@@ -282,9 +284,9 @@ def _train(
         write_results(folder, inputs, found_test, facts)
         if told := unseen_elements(about_best, shards, found_test.rows):
             progress.say(told)
-        parts.write("end", step=state.step, **read_json(folder / METRICS)["metrics"])
+        parts.write("end", step=state.step, **read_json(paths.metrics)["metrics"])
     if sink:
-        sink.finish(read_json(folder / METRICS) if finished else None)
+        sink.finish(read_json(paths.metrics) if finished else None)
     if not finished:
         progress.say(f"stopped at step {state.step}; the same command continues")
     return EXIT_DONE if finished else EXIT_STOPPED
