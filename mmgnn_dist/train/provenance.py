@@ -7,7 +7,9 @@ run test molecules that it has learned from. Files of earlier versions lack them
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from mmgnn_dist.files import read_json
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train.checkpoint import store as checkpoint
 
+PACKAGES = ("mmgnn_dist", "torch", "torch-geometric", "deepspeed", "transformers", "numpy", "pyarrow")
 Data = tuple[Path | None, str, int]  # shard set, split and fold
 
 
@@ -75,3 +78,8 @@ def _records(run: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     for folder in checkpoint.complete(paths.checkpoints):
         if (manifest := checkpoint.read_checkpoint_manifest(folder)) is not None:
             yield folder, manifest
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes."""
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}

@@ -19,7 +19,7 @@ from mmgnn_dist.config import load_recipe
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.run_dir import RunDir
-from mmgnn_dist.train.run import done
+from mmgnn_dist.train.report.results import done
 from mmgnn_dist.train.tracking.journal import STEPPED, read_journal
 from mmgnn_dist.train.tracking.wandb_sink import Wandb, check_tracking, run_id
 
