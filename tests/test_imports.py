@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parents[1] / "mmgnn_dist"
 # one below. A wing is a module or a folder of the package; `data` has an order of its own.
 ORDER = (
     ("errors", "signals", "process", "progress"),
-    ("files",),
+    ("files", "run_dir"),
     ("config",),
     ("chem",),
     ("data.shardset",),
@@ -107,11 +107,11 @@ def test_no_folder_and_no_module_is_crowded():
         f"{module}.{node.name}"
         for module, path in MODULES.items()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 200
+        if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 80
     ]
     assert not {str(folder): count for folder, count in folders.items() if count > 15}
     assert not {module: count for module, count in lines.items() if count > 350}
-    assert not long
+    assert set(long) <= {"mmgnn_dist.cli.main._parser"}
 
 
 def test_help_takes_less_than_a_second_of_processor_time_and_loads_nothing_heavy():

@@ -25,10 +25,10 @@ from mmgnn_dist.models.fused import FusedModel, TextSource
 from mmgnn_dist.models.text_encoder.encoder import TextEncoder
 from mmgnn_dist.plan.memory import memory
 from mmgnn_dist.progress import Progress
+from mmgnn_dist.train.engine import compute_type
 from mmgnn_dist.train.inputs import Inputs, open_inputs
 from mmgnn_dist.train.optim.schedule import total_steps
 from mmgnn_dist.train.ranks import Ranks, init_distributed
-from mmgnn_dist.train.run import compute_type
 from mmgnn_dist.train.session import plan_runs
 
 SAMPLE = 50  # steps whose tokens are averaged

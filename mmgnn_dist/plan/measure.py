@@ -17,9 +17,9 @@ from mmgnn_dist.models.text_encoder.hf_model import text_skeleton
 from mmgnn_dist.models.zero3 import count
 from mmgnn_dist.plan.dry_run import summary_of
 from mmgnn_dist.progress import Progress
+from mmgnn_dist.train.engine import compute_type
 from mmgnn_dist.train.inputs import Inputs, open_inputs
 from mmgnn_dist.train.ranks import Ranks, init_distributed
-from mmgnn_dist.train.run import compute_type
 
 LARGE = 250_000_000  # parameters of an encoder from which on it is not built whole
 DEPTHS = ("num_hidden_layers", "n_layers", "num_layers", "n_layer")  # what configurations call their number

@@ -12,9 +12,7 @@ from pathlib import Path
 from mmgnn_dist.config import Recipe, load_recipe
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, sha256
-from mmgnn_dist.train.checkpoint.export import EXPORT_ABOUT, WEIGHTS
-
-RECIPE = "recipe.yaml"
+from mmgnn_dist.run_dir import RunDir
 
 
 def open_bundle(folder: Path, overrides: list[str]) -> Recipe:
@@ -23,9 +21,10 @@ def open_bundle(folder: Path, overrides: list[str]) -> Recipe:
     Raises:
         UserError: if there is none.
     """
-    if not (folder / RECIPE).is_file() or not (folder / "export" / EXPORT_ABOUT).is_file():
+    paths = RunDir(folder)
+    if not paths.recipe.is_file() or not paths.export_about.is_file():
         raise UserError(f"no trained model at {folder}: give what 'mmgnn train' or 'mmgnn export' has made")
-    return load_recipe(folder / RECIPE, overrides)
+    return load_recipe(paths.recipe, overrides)
 
 
 def export_run(run: Path, to: Path) -> Path:
@@ -37,9 +36,14 @@ def export_run(run: Path, to: Path) -> Path:
     open_bundle(run, [])
     if to.exists() and any(to.iterdir()):
         raise UserError(f"{to} is not empty: give a new folder")
-    if sha256(run / "export" / WEIGHTS) != read_json(run / "export" / EXPORT_ABOUT)["sha256"]:
-        raise UserError(f"{run / 'export' / WEIGHTS} is truncated or altered: train the run again")
-    (to / "export").mkdir(parents=True, exist_ok=True)
-    for name in (RECIPE, f"export/{WEIGHTS}", f"export/{EXPORT_ABOUT}"):
-        shutil.copyfile(run / name, to / name)
+    old, new = RunDir(run), RunDir(to)
+    if sha256(old.export_weights) != read_json(old.export_about)["sha256"]:
+        raise UserError(f"{old.export_weights} is truncated or altered: train the run again")
+    new.export.mkdir(parents=True, exist_ok=True)
+    for source, copy in (
+        (old.recipe, new.recipe),
+        (old.export_weights, new.export_weights),
+        (old.export_about, new.export_about),
+    ):
+        shutil.copyfile(source, copy)
     return to

@@ -24,7 +24,8 @@ from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json
 from mmgnn_dist.predict.bundle import open_bundle
 from mmgnn_dist.progress import Progress
-from mmgnn_dist.train.checkpoint.export import EXPORT_ABOUT, OLD_EXPORT
+from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.train.checkpoint.export import OLD_EXPORT
 from mmgnn_dist.train.evaluate import Predictions
 from mmgnn_dist.train.inputs import Inputs, open_inputs
 from mmgnn_dist.train.session import apply_export
@@ -71,7 +72,7 @@ def predict_molecules(
     if out.suffix not in FORMATS:
         raise UserError(f"{out}: tables are written as {' or '.join(FORMATS)}")
     recipe = open_bundle(run, overrides)
-    about = read_json(run / "export" / EXPORT_ABOUT)
+    about = read_json(RunDir(run).export_about)
     units, known = about["units"], about.get("learned_from", {})
     update: dict[str, Any] = {"max_bad_fraction": 1.0}  # all that is set aside is told
     if known.get("providers") and not any(word.startswith("data.providers=") for word in overrides):

@@ -19,6 +19,7 @@ from mmgnn_dist.config import Recipe, load_recipe
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json
+from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.study.grid import BASE, Cell, load_grid
 from mmgnn_dist.study.run import states
 from mmgnn_dist.study.run_cell import DONE
@@ -154,21 +155,21 @@ def collect(folder: Path) -> Results:
     """
     import pyarrow.parquet as pq
 
-    from mmgnn_dist.train.provenance import METRICS, refuse_changed
-    from mmgnn_dist.train.report.results import PREDICTIONS
+    from mmgnn_dist.train.provenance import refuse_changed
 
     recipe, cells = load_grid(folder)
     found = states(folder, cells)
     done = [cell for cell, how in found.items() if how == DONE]
     if not done:
         raise UserError(f"no cell of {folder} is done yet: there is nothing to report")
-    refuse_changed({run: load_recipe(run / "recipe.yaml") for run in (cell.run(folder) for cell in done)})
-    metrics = {cell: read_json(cell.run(folder) / METRICS) for cell in done}
+    runs = {cell: RunDir(cell.run(folder)) for cell in done}
+    refuse_changed({run.path: load_recipe(run.recipe) for run in runs.values()})
+    metrics = {cell: read_json(run.metrics) for cell, run in runs.items()}
     tested: dict[int, np.ndarray] = {}
     truth: dict[tuple[int, str], np.ndarray] = {}
     errors: dict[tuple[Model, str], dict[tuple[int, int], np.ndarray]] = {}
     for cell in done:
-        table = pq.read_table(cell.run(folder) / PREDICTIONS)
+        table = pq.read_table(runs[cell].predictions)
         ids = table["id"].to_numpy()
         same = np.array_equal(tested.setdefault(cell.fold, ids), ids)
         for target in cell.targets:

@@ -21,6 +21,7 @@ from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.shardset.splits import load_split, split_folds
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, write_json
+from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.study.run_cell import DONE, cell_state
 
 CELLS, RECIPE = "cells.json", "study.yaml"
@@ -148,7 +149,7 @@ def save_grid(folder: Path, recipe: Recipe, cells: dict[Cell, Recipe]) -> None:
     for cell, part in cells.items():
         place = cell.run(folder)
         if cell_state(place) != DONE:  # one that goes on takes what may change on the way, such as a deadline
-            part.save(place / "recipe.yaml")
+            part.save(RunDir(place).recipe)
     write_json(folder / CELLS, [asdict(cell) for cell in cells])
 
 

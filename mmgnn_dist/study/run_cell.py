@@ -9,8 +9,8 @@ from pathlib import Path
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, UserError
 from mmgnn_dist.files import read_json, write_json
+from mmgnn_dist.run_dir import RunDir
 
-FAILURE = "failure.json"
 DONE, FAILED, STOPPED, PART, WAITING = "done", "failed", "stopped", "part", "waiting"
 
 
@@ -18,7 +18,7 @@ def run_cell(folder: Path, quiet: bool = True) -> str:
     """Start or continue the run of a cell; returns `done`, `stopped` (signal, deadline) or `failed`."""
     from mmgnn_dist.train.run import run
 
-    (folder / FAILURE).unlink(missing_ok=True)
+    RunDir(folder).failure.unlink(missing_ok=True)
     try:
         code = run(folder, quiet=quiet)
     except UserError as error:
@@ -33,13 +33,13 @@ def run_cell(folder: Path, quiet: bool = True) -> str:
 
 def record_failure(folder: Path, message: str, trace: str = "") -> str:
     """Write down why a cell failed."""
-    write_json(folder / FAILURE, {"message": message, "traceback": trace.splitlines()})
+    write_json(RunDir(folder).failure, {"message": message, "traceback": trace.splitlines()})
     return FAILED
 
 
 def failure_line(folder: Path) -> str:
     """Why a cell failed, in one line; empty if it did not."""
-    path = folder / FAILURE
+    path = RunDir(folder).failure
     return str(read_json(path)["message"]) if path.is_file() else ""
 
 
@@ -47,10 +47,11 @@ def cell_state(folder: Path) -> str:
     """What a cell's run directory says of it."""
     from mmgnn_dist.train.report.results import done
 
-    if not (folder / "recipe.yaml").is_file():
+    run = RunDir(folder)
+    if not run.recipe.is_file():
         return WAITING
-    if done(folder, load_recipe(folder / "recipe.yaml")):
+    if done(folder, load_recipe(run.recipe)):
         return DONE
-    if (folder / FAILURE).is_file():
+    if run.failure.is_file():
         return FAILED
-    return PART if (folder / "journal.jsonl").is_file() else WAITING
+    return PART if run.journal.is_file() else WAITING

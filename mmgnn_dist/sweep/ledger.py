@@ -12,9 +12,10 @@ from typing import Any
 
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.files import read_json, write_json
+from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train.tracking.journal import read_journal
 
-TRIALS, ABOUT = "trials", "trial.json"
+TRIALS = "trials"
 
 
 @dataclass
@@ -45,15 +46,16 @@ def trial_dir(sweep: Path, number: int) -> Path:
 
 def validation_scores(run: Path, metric: str) -> list[float]:
     """The metric at each validation of a run so far."""
-    lines = (line for line in read_journal(run / "journal.jsonl") if line["kind"] == "validation")
+    lines = (line for line in read_journal(RunDir(run).journal) if line["kind"] == "validation")
     return [line[metric] for line in lines if line[metric] is not None]
 
 
 def read_trials(sweep: Path, metric: str) -> list[Entry]:
     """All trials of a sweep by number."""
     found = []
-    for path in sorted((sweep / TRIALS).glob(f"*/{ABOUT}")):
-        found.append(Entry(**read_json(path), scores=validation_scores(path.parent, metric)))
+    for run in map(RunDir, sorted((sweep / TRIALS).glob("*"))):
+        if run.trial.is_file():
+            found.append(Entry(**read_json(run.trial), scores=validation_scores(run.path, metric)))
     return found
 
 
@@ -61,7 +63,7 @@ def write_trial(sweep: Path, entry: Entry) -> None:
     """Write what is known of a trial, but for its scores, which stand in its journal."""
     about = asdict(entry)
     del about["scores"]
-    write_json(trial_dir(sweep, entry.number) / ABOUT, about)
+    write_json(RunDir(trial_dir(sweep, entry.number)).trial, about)
 
 
 def trial_recipe(recipe: Recipe, entry: Entry, name: str) -> Recipe:

@@ -21,8 +21,9 @@ from mmgnn_dist.data.prepare.ray_run import ray_here
 from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, UserError, need
 from mmgnn_dist.files import lock_file
 from mmgnn_dist.progress import Progress
+from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.signals import stop_flag
-from mmgnn_dist.sweep.ledger import Entry, read_trials
+from mmgnn_dist.sweep.ledger import TRIALS, Entry, read_trials
 from mmgnn_dist.train.inputs import Inputs, open_inputs
 from mmgnn_dist.train.optim.schedule import total_steps
 from mmgnn_dist.train.provenance import refuse_changed
@@ -57,13 +58,13 @@ def check_sweep(recipe: Recipe, folder: Path) -> Inputs:
     names = ["val/score", *(f"val/mae/{name}" for name in inputs.metrics)]
     if recipe.sweep.metric not in names:
         raise UserError(f"sweep.metric={recipe.sweep.metric} is not measured: choose of {', '.join(names)}")
-    path = folder / "recipe.yaml"
+    path = RunDir(folder).recipe
     if path.is_file():
         other = load_recipe(path)
         if found := differences(_compared(recipe), _compared(other)):
             raise UserError(f"{folder} holds another sweep ({', '.join(found)} differ): give another --dir")
-    trials = [path.parent for path in sorted(folder.glob("trials/*/recipe.yaml"))]
-    refuse_changed({trial: load_recipe(trial / "recipe.yaml") for trial in trials})
+    trials = [run for run in map(RunDir, sorted((folder / TRIALS).glob("*"))) if run.recipe.is_file()]
+    refuse_changed({run.path: load_recipe(run.recipe) for run in trials})
     return inputs
 
 
@@ -100,7 +101,7 @@ def sweep(recipe: Recipe, folder: Path, quiet: bool) -> int:
     except BlockingIOError:
         raise UserError(f"another process works on {folder}: wait for it, or end it") from None
     with lock:
-        recipe.save(folder / "recipe.yaml")
+        recipe.save(RunDir(folder).recipe)
         entries = read_trials(folder, recipe.sweep.metric)
         if _left(recipe, entries):
             most = _validations(inputs, quiet)

@@ -18,6 +18,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search import Searcher
 
 from mmgnn_dist.config import Dimension, Recipe, SweepConfig
+from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.sweep.ledger import (
     Entry,
     read_trials,
@@ -85,7 +86,7 @@ class Search(Searcher):
             run = trial_dir(self._sweep_folder, entry.number)
             try:
                 trial_recipe(self._recipe, entry, f"{self._recipe.name}-{entry.number:03d}").save(
-                    run / "recipe.yaml"
+                    RunDir(run).recipe
                 )
             except ValidationError as error:
                 said = error.errors()[0]["msg"].removeprefix("Value error, ")

@@ -16,12 +16,12 @@ from typing import Any
 from ray.tune import Trainable
 
 from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER
+from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.sweep.ledger import validation_scores
 
 POLL = 0.3  # seconds between two looks at the journal
 ANSWER = 2.0  # seconds after which Tune hears that there is nothing new, so that it can stop the trial
 LEAVE = 90.0  # seconds that a stopped trial has to save
-LOG = Path("logs") / "trial.log"
 
 
 class Trial(Trainable):
@@ -35,8 +35,9 @@ class Trial(Trainable):
         environment["DS_ACCELERATOR"] = "cuda" if config["gpus"] else "cpu"
         if not config["gpus"]:
             environment["CUDA_VISIBLE_DEVICES"] = ""  # Ray hides no GPU from a task that asks for none
-        (self._run / LOG).parent.mkdir(parents=True, exist_ok=True)
-        with open(self._run / LOG, "ab") as log:
+        path = RunDir(self._run).trial_log
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mmgnn_dist.train.launch", str(self._run), str(config["ranks"])],
                 env=environment,
@@ -67,7 +68,8 @@ class Trial(Trainable):
     def _end(self, code: int, found: list[float]) -> dict[str, Any]:
         ends = {EXIT_DONE: "done", EXIT_STOPPED: "interrupted", EXIT_USER: "failed"}
         if code not in ends or (code == EXIT_DONE and not found):
-            raise RuntimeError(f"the ranks of {self._run} left with exit code {code}: see {LOG} there")
+            log = RunDir(self._run).trial_log
+            raise RuntimeError(f"the ranks of {self._run} left with exit code {code}: see {log}")
         result = {"done": True, "ended": ends[code], "validations": self._told}
         return result | ({self._metric: found[-1]} if found else {})
 
@@ -89,7 +91,7 @@ class Trial(Trainable):
 
 def reason(run: Path) -> str:
     """Why a trial failed: what a rank of it said last to the user, else the last line of its log."""
-    path = run / LOG
+    path = RunDir(run).trial_log
     said = path.read_text(errors="replace") if path.exists() else ""
     lines = [line for line in said.splitlines() if line.strip()]
     told = [line.removeprefix("mmgnn: ") for line in lines if line.startswith("mmgnn: ")]

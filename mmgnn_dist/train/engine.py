@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from mmgnn_dist.config import Recipe
+from mmgnn_dist.errors import UserError
 from mmgnn_dist.models.fused import FusedModel
 from mmgnn_dist.models.zero3 import rank_of
 
@@ -54,6 +55,22 @@ class BatchPlan:
     def micro(self) -> int:
         """Most molecules in one pass of a rank."""
         return -(-self.batch // (self.world * self.accumulation))
+
+
+def compute_type(recipe: Recipe, device: torch.device) -> torch.dtype | None:
+    """The type in which the language model computes: None for float32.
+
+    Raises:
+        UserError: for bf16 on hardware without it.
+    """
+    if device.type == "cuda":
+        able = torch.cuda.is_bf16_supported(including_emulation=False)  # emulated, it is slower than float32
+    else:
+        able = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    wanted = recipe.train.precision
+    if wanted == "bf16" and not able:
+        raise UserError("train.precision=bf16: this hardware has no bf16 instructions; use auto or fp32")
+    return torch.bfloat16 if able and wanted != "fp32" else None
 
 
 def deepspeed_config(recipe: Recipe, plan: BatchPlan) -> dict[str, Any]:

@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ import torch
 from mmgnn_dist.errors import EXIT_FAULT
 from mmgnn_dist.files import read_json
 from mmgnn_dist.process import exit_now
+from mmgnn_dist.run_dir import RunDir
 
 log = logging.getLogger(__name__)
 ALIVE_EVERY = 60.0  # seconds between two lines of a rank in its log that say it lives
@@ -77,16 +77,16 @@ class HangWatchdog:
     for ever, the ranks with the fewest beats are those that it waits for.
 
     Args:
-        logs: folder of the run that all ranks see. rank, world: this rank among how many.
+        run: directory of the run, that all ranks see. rank, world: this rank among how many.
         limit: seconds without a beat after which the rank ends; a rank that is alone never waits.
     """
 
-    def __init__(self, logs: Path, rank: int, world: int, limit: float) -> None:
-        self.logs, self.rank, self.world, self.limit = logs, rank, world, limit
+    def __init__(self, run: RunDir, rank: int, world: int, limit: float) -> None:
+        self.run, self.rank, self.world, self.limit = run, rank, world, limit
         self._beats, self._what, self._last = 0, "start", time.monotonic()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
-        self._path(rank).unlink(missing_ok=True)  # that of an earlier start
+        self.run.alive(rank).unlink(missing_ok=True)  # that of an earlier start
 
     def __enter__(self) -> HangWatchdog:
         self.alive()
@@ -109,14 +109,12 @@ class HangWatchdog:
         """Say that the rank goes on with what it does, and counts no further."""
         self._last = time.monotonic()
 
-    def _path(self, rank: int) -> Path:
-        return self.logs / f"alive_rank_{rank}.json"
-
     def _note(self) -> None:
         note = {"beats": self._beats, "what": self._what, "time": time.time()}
-        part = self._path(self.rank).with_suffix(".part")  # whole for its readers; need not outlive a crash
+        path = self.run.alive(self.rank)
+        part = path.with_suffix(".part")  # whole for its readers; need not outlive a crash
         part.write_text(json.dumps(note), encoding="utf-8")
-        part.replace(self._path(self.rank))
+        part.replace(path)
 
     def _run(self) -> None:
         told = -math.inf
@@ -145,9 +143,8 @@ class HangWatchdog:
 
     def late(self) -> str:
         """The ranks that have done least, what each was doing and when it was last heard of."""
-        notes = {
-            rank: read_json(self._path(rank)) for rank in range(self.world) if self._path(rank).is_file()
-        }
+        paths = {rank: self.run.alive(rank) for rank in range(self.world)}
+        notes = {rank: read_json(path) for rank, path in paths.items() if path.is_file()}
         silent = [f"rank {rank}: never heard of" for rank in range(self.world) if rank not in notes]
         least = min(note["beats"] for note in notes.values())
         ago = time.time()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from mmgnn_dist.models.graph import Graph
 from mmgnn_dist.models.readout import Scaler
 from mmgnn_dist.models.text_encoder.frozen_cache import Embeddings
 from mmgnn_dist.progress import Progress
+from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train.checkpoint.writer import Saver
 from mmgnn_dist.train.deadline import Deadline
 from mmgnn_dist.train.engine import BatchPlan
@@ -61,7 +61,7 @@ class TrainContext:
     """All that the loop works with."""
 
     recipe: Recipe
-    run: Path
+    run: RunDir
     ranks: Ranks
     engine: Any
     plan: BatchPlan
@@ -80,7 +80,7 @@ class TrainContext:
 
     def forget_ids(self, step: int) -> None:
         """Drop what ranks that are no more wrote down of steps that are run again."""
-        for path in self.run.glob("logs/ids_rank_*.jsonl") if self.ranks.is_rank0 else ():
+        for path in self.run.logs.glob("ids_rank_*.jsonl") if self.ranks.is_rank0 else ():
             if int(path.stem.rsplit("_", 1)[1]) >= self.ranks.world:
                 Journal(path, step).close()
 
@@ -102,7 +102,7 @@ class Trainer:
         self._ids: Journal | None = None
         if train.log_ids:
             parts.forget_ids(state.step)
-            self._ids = Journal(parts.run / "logs" / f"ids_rank_{parts.ranks.rank}.jsonl", state.step)
+            self._ids = Journal(parts.run.ids_log(parts.ranks.rank), state.step)
         self._last_saved = state.step
         self._note = ""
         self._meter = RateMeter(parts.ranks.device)
@@ -185,7 +185,7 @@ class Trainer:
         parts, state = self.parts, self.state
         state.skipped += 1
         what = f"the loss is {loss}" if not np.isfinite(loss) else "its gradient is not finite"
-        path = parts.run / "logs" / f"not_finite_step_{state.step}.json"
+        path = parts.run.not_finite(state.step)
         if parts.ranks.is_rank0:
             ids = parts.train.shards.ids(step.global_rows).tolist()
             write_json(path, {"step": state.step, "why": what, "ids": ids})

@@ -7,7 +7,9 @@ run test molecules that it has learned from. Files of earlier versions lack them
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,10 @@ from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.shardset.splits import load_split, split_sha256
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json
+from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train.checkpoint import store as checkpoint
 
-METRICS = "metrics.json"
+PACKAGES = ("mmgnn_dist", "torch", "torch-geometric", "deepspeed", "transformers", "numpy", "pyarrow")
 Data = tuple[Path | None, str, int]  # shard set, split and fold
 
 
@@ -69,8 +72,14 @@ def _data(recipe: Recipe, known: dict[Data, tuple[ShardSet, str]]) -> tuple[Shar
 
 def _records(run: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """What results and checkpoints of a run say of themselves; damaged manifests are of no use to anyone."""
-    if (run / METRICS).is_file():
-        yield run / METRICS, read_json(run / METRICS)
-    for folder in checkpoint.complete(run / "checkpoints"):
+    paths = RunDir(run)
+    if paths.metrics.is_file():
+        yield paths.metrics, read_json(paths.metrics)
+    for folder in checkpoint.complete(paths.checkpoints):
         if (manifest := checkpoint.read_checkpoint_manifest(folder)) is not None:
             yield folder, manifest
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes."""
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}

@@ -11,14 +11,15 @@ from mmgnn_dist.config import Recipe, load_recipe
 from mmgnn_dist.errors import EXIT_DONE, UserError
 from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.progress import Progress
-from mmgnn_dist.train.checkpoint.export import EXPORT_ABOUT, load_export, unseen_elements
+from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.train.checkpoint.export import load_export, unseen_elements
 from mmgnn_dist.train.evaluate import Predictions, named_errors, predict
 from mmgnn_dist.train.inputs import Inputs, open_inputs
 from mmgnn_dist.train.launch import launch
-from mmgnn_dist.train.provenance import METRICS, refuse_changed
+from mmgnn_dist.train.provenance import refuse_changed
 from mmgnn_dist.train.ranks import check_gpus, init_distributed
 from mmgnn_dist.train.report.plots import draw_comparison
-from mmgnn_dist.train.report.results import PREDICTIONS, draw_curves
+from mmgnn_dist.train.report.results import draw_curves
 from mmgnn_dist.train.report.table import comparison_rows, legend, print_table, write_run_report
 from mmgnn_dist.train.run import run
 from mmgnn_dist.train.text_data import open_text_data
@@ -34,9 +35,10 @@ def train_with_twins(recipe: Recipe, folder: Path, nproc: int, as_json: bool) ->
         UserError: for wrong input, before anything is written.
     """
     check_gpus(nproc)
+    paths = RunDir(folder)
     planned = plan_runs(recipe, folder)
     for place, part in planned.items():
-        part.save(place / "recipe.yaml")
+        part.save(RunDir(place).recipe)
     for place in planned:
         code = launch(place, nproc) if nproc > 1 else run(place, quiet=as_json)
         if code != EXIT_DONE:
@@ -44,16 +46,16 @@ def train_with_twins(recipe: Recipe, folder: Path, nproc: int, as_json: bool) ->
     twins = [place for place in planned if place != folder]
     rows = comparison_rows(folder, twins)
     modalities = [recipe.model.modality, *recipe.twins]
-    draw_comparison(folder / "plots" / "comparison.png", rows, modalities)
+    draw_comparison(paths.plot("comparison"), rows, modalities)
     draw_curves(folder, twins)
-    title = f"MAE on {read_json(folder / METRICS)['molecules']['test']} test molecules"
+    title = f"MAE on {read_json(paths.metrics)['molecules']['test']} test molecules"
     note = legend(folder, twins)
     report = write_run_report(folder, rows, title, note)
     if as_json:
         print(json.dumps({"run": str(folder), "table": rows}))
     else:
         print_table(rows, title, note)
-        print(f"run directory {folder}, report {report}, pictures {folder / 'plots'}")
+        print(f"run directory {folder}, report {report}, pictures {paths.plots}")
     return EXIT_DONE
 
 
@@ -71,7 +73,7 @@ def plan_runs(recipe: Recipe, folder: Path) -> dict[Path, Recipe]:
     planned = {folder: recipe.model_copy(update={"twins": []})}
     for modality in recipe.twins:
         model = recipe.model.model_copy(update={"modality": modality})
-        planned[folder / "twins" / modality] = recipe.model_copy(update={"twins": [], "model": model})
+        planned[RunDir(folder).twin(modality).path] = recipe.model_copy(update={"twins": [], "model": model})
     refuse_other(planned)
     for part in planned.values():
         _ = replace(inputs, recipe=part).matched  # there is such a width, known before hours of training
@@ -90,9 +92,10 @@ def evaluate_run(folder: Path, data: Path | None, as_json: bool) -> dict[str, fl
         UserError: no finished run there, a shard set without the run's targets, or data of its own that has
             changed since.
     """
-    if not (folder / "recipe.yaml").is_file():
+    paths = RunDir(folder)
+    if not paths.recipe.is_file():
         raise UserError(f"no run at {folder}: give a run directory made by 'mmgnn train'")
-    recipe = load_recipe(folder / "recipe.yaml")
+    recipe = load_recipe(paths.recipe)
     if data is not None:
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"shards": data})})
     else:
@@ -100,13 +103,13 @@ def evaluate_run(folder: Path, data: Path | None, as_json: bool) -> dict[str, fl
     inputs = open_inputs(recipe, whole=data is not None)
     with Progress("evaluate", quiet=as_json) as progress:
         found = apply_export(folder, inputs, progress)
-        if told := unseen_elements(read_json(folder / "export" / EXPORT_ABOUT), inputs.shards, found.rows):
+        if told := unseen_elements(read_json(paths.export_about), inputs.shards, found.rows):
             progress.say(told)
     metrics = named_errors("test", inputs.metrics, found.mae())
     if data is not None:
-        place = folder / "evaluations" / data.name
-        found.save(place / PREDICTIONS, inputs.shards.ids(found.rows), recipe.targets)
-        write_json(place / METRICS, {"shards": str(data), "molecules": len(found.rows), "metrics": metrics})
+        place = paths.evaluation(data.name)
+        found.save(place.predictions, inputs.shards.ids(found.rows), recipe.targets)
+        write_json(place.metrics, {"shards": str(data), "molecules": len(found.rows), "metrics": metrics})
     if not as_json:
         print(f"{len(found.rows)} molecules of {inputs.shards.path}")
         for name, value in metrics.items():
@@ -122,7 +125,7 @@ def apply_export(folder: Path, inputs: Inputs, progress: Progress) -> Prediction
     """
     ranks = init_distributed(inputs.recipe.train.threads)
     text = open_text_data(inputs, ranks, progress)
-    model, scaler, _ = load_export(folder / "export", inputs.recipe, inputs.forms, text.source)
+    model, scaler, _ = load_export(RunDir(folder), inputs.recipe, inputs.forms, text.source)
     loader = inputs.ordered("test", text.tokens, ranks)
     found = predict(model.to(ranks.device), loader, scaler.to(ranks.device), ranks, text.embeddings)
     assert found is not None  # there is one rank
@@ -144,9 +147,9 @@ def refuse_other(runs: dict[Path, Recipe]) -> None:
                 f"{folder}: DeepSpeed takes {' '.join(sorted(found))} for patterns and would find no "
                 "checkpoint there again; give a directory without them (--run DIR, --dir DIR)"
             )
-        if not (folder / "recipe.yaml").is_file():
+        if not RunDir(folder).recipe.is_file():
             continue
-        other = load_recipe(folder / "recipe.yaml")
+        other = load_recipe(RunDir(folder).recipe)
         if other.fingerprint() != recipe.fingerprint():
             keys = ", ".join(differences(other.identity_fields(), recipe.identity_fields()))
             raise UserError(

@@ -18,10 +18,9 @@ import torch
 
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.progress import Progress
-from mmgnn_dist.train.engine import BatchPlan, make_engine
+from mmgnn_dist.train.engine import BatchPlan, compute_type, make_engine
 from mmgnn_dist.train.inputs import open_inputs
 from mmgnn_dist.train.ranks import init_distributed, set_deterministic
-from mmgnn_dist.train.run import compute_type
 from mmgnn_dist.train.text_data import open_text_data
 
 BACKBONES = ("schnet", "painn", "dimenetpp", "equiformer", "faenet")

@@ -60,7 +60,7 @@ def main() -> int:
             "sent": (carried() - before["sent"]) / (self.state.step - 1) / ranks.world,
         }
         ranks.barrier()
-        (self.parts.run / f"peak_rank_{ranks.rank}.json").write_text(json.dumps(found))
+        (self.parts.run.path / f"peak_rank_{ranks.rank}.json").write_text(json.dumps(found))
         save(self)
 
     Inputs.model, loop.Trainer._save, loop.Trainer._step = noting, saving, stepping

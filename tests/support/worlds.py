@@ -78,13 +78,13 @@ def main(folders: list[str]) -> None:
     trainer_step, trainer_run = Trainer._step, Trainer.run
 
     def step(self, batch, epoch, stop):
-        stop_at = self.parts.run / "stop_at"
+        stop_at = self.parts.run.path / "stop_at"
         wanted = stop_at.is_file() and int(stop_at.read_text()) == self.state.step + 1
         return trainer_step(self, batch, epoch, stop or wanted)
 
     def run(self):
         done = trainer_run(self)
-        folder, ranks = self.parts.run, self.parts.ranks
+        folder, ranks = self.parts.run.path, self.parts.ranks
         copy = fingerprint(sorted(self.parts.engine.module.named_parameters()))
         (folder / "logs" / f"copy_rank_{ranks.rank}.json").write_text(json.dumps(copy))
         peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

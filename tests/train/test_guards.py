@@ -18,7 +18,9 @@ from mmgnn_dist.config import load_recipe
 from mmgnn_dist.data.loading.loader import Loader
 from mmgnn_dist.data.shardset.splits import make_split
 from mmgnn_dist.errors import EXIT_STOPPED, UserError
+from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train import run as run_module
+from mmgnn_dist.train import stages
 from mmgnn_dist.train.evaluate import _batches
 from mmgnn_dist.train.guards import HangWatchdog
 from mmgnn_dist.train.ranks import Ranks
@@ -118,7 +120,8 @@ def test_the_watch_counts_from_its_start(tmp_path, monkeypatch):
     """What comes between making it and starting it, and what is long but gets on, ends no rank."""
     ended = []
     monkeypatch.setattr(HangWatchdog, "_give_up", lambda self, still: ended.append(still))
-    watch = HangWatchdog(tmp_path, 0, 2, limit=0.4)
+    (tmp_path / "logs").mkdir()
+    watch = HangWatchdog(RunDir(tmp_path), 0, 2, limit=0.4)
     time.sleep(0.6)
     with watch:
         for _ in range(6):
@@ -128,7 +131,7 @@ def test_the_watch_counts_from_its_start(tmp_path, monkeypatch):
         time.sleep(0.8)
     assert ended
     ended.clear()
-    with HangWatchdog(tmp_path, 0, 2, limit=0.4) as watch:
+    with HangWatchdog(RunDir(tmp_path), 0, 2, limit=0.4) as watch:
         watch.stop()  # what comes now it does alone
         time.sleep(0.8)
     assert not ended
@@ -149,39 +152,39 @@ def test_the_deadline_counts_from_the_start_and_a_bad_batch_is_told_before_any_w
     monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
     make_split(make_set(tmp_path / "shards"))
     words = ["targets=[gap]", "model.modality=graph", "train.max_steps=9", "train.deadline=3"]
-    recipe, text = write_recipe(tmp_path, tmp_path / "shards"), run_module.open_text
+    recipe, text = write_recipe(tmp_path, tmp_path / "shards"), stages.open_text_data
     load_recipe(recipe, words).save(tmp_path / "run" / "recipe.yaml")
     slow = lambda *arguments: (time.sleep(3), text(*arguments))[1]  # noqa: E731
-    monkeypatch.setattr(run_module, "open_text_data", slow)
+    monkeypatch.setattr(stages, "open_text_data", slow)
     assert run_module.run(tmp_path / "run", quiet=True) == EXIT_STOPPED
     assert [line["step"] for line in journal(tmp_path / "run")] == [1]
-    monkeypatch.setattr(run_module, "open_text_data", None)
+    monkeypatch.setattr(stages, "open_text_data", None)
     load_recipe(recipe, [*words, "train.micro_batch=1"]).save(tmp_path / "run" / "recipe.yaml")
     with pytest.raises(UserError, match=r"leave a process without molecules .* train.micro_batch=1"):
         run_module.run(tmp_path / "run", quiet=True)
 
 
-@pytest.mark.parametrize("phase", ["open_text", "predict"])
+@pytest.mark.parametrize("phase", ["open_text_data", "predict"])
 def test_a_stop_in_set_up_or_before_the_test_is_one_in_order(tmp_path, monkeypatch, phase):
     """The run leaves at the border of the phase, nothing is lost, and the same call ends it."""
     make_split(make_set(tmp_path / "shards"))
     words = ["targets=[gap]", "model.modality=graph", "train.max_steps=2"]
     load_recipe(write_recipe(tmp_path, tmp_path / "shards"), words).save(tmp_path / "run" / "recipe.yaml")
     with monkeypatch.context() as patched:
-        if phase == "open_text":
-            patched.setattr(run_module, "open_text_data", _signalled(run_module.open_text_data))
+        if phase == "open_text_data":
+            patched.setattr(stages, "open_text_data", _signalled(stages.open_text_data))
         else:
-            patched.setattr(run_module.Saver, "wait", _signalled(run_module.Saver.wait))
+            patched.setattr(stages.Saver, "wait", _signalled(stages.Saver.wait))
         assert run_module.run(tmp_path / "run", quiet=True) == EXIT_STOPPED
     assert not (tmp_path / "run" / "metrics.json").exists()
     assert len(list(tmp_path.glob("run/checkpoints/step_*"))) == (phase == "predict")
-    mapped, train = [], run_module.Trainer.run
+    mapped, train = [], stages.Trainer.run
 
     def noting(trainer):
         mapped.extend(line for line in Path("/proc/self/maps").read_text().splitlines() if "step_" in line)
         return train(trainer)
 
-    monkeypatch.setattr(run_module.Trainer, "run", noting)
+    monkeypatch.setattr(stages.Trainer, "run", noting)
     assert run_module.run(tmp_path / "run", quiet=True) == 0
     assert not mapped  # NFS could not prune what it continues from
     assert metrics(tmp_path / "run")["steps"] == 2

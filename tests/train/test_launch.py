@@ -21,9 +21,9 @@ from mmgnn_dist.config import load_recipe
 from mmgnn_dist.errors import EXIT_FAULT, EXIT_STOPPED, UserError
 from mmgnn_dist.signals import STOP_SIGNALS, Stopped
 from mmgnn_dist.train import launch
+from mmgnn_dist.train.engine import compute_type
 from mmgnn_dist.train.launch import start_here
 from mmgnn_dist.train.ranks import Ranks, init_distributed
-from mmgnn_dist.train.run import compute_type
 
 RANK = """
 import os, sys, torch

@@ -20,6 +20,7 @@ from mmgnn_dist.cluster.doctor.node import check_node
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.process import exit_now
+from mmgnn_dist.run_dir import RunDir
 
 PATIENCE = 90.0  # seconds for the others' findings
 BLOCKING = ("GPUs", "interface", "host names", "packages")
@@ -48,7 +49,7 @@ class Examine:
 def examine(folder: Path, rank: int, prepare: Any) -> None:
     """Write this rank's findings; `prepare` sets what torch.distributed needs, once it is known to work."""
     ask = read_json(folder / "ask.json")
-    recipe = load_recipe(folder / "recipe.yaml")
+    recipe = load_recipe(RunDir(folder).recipe)
     where = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
     lines = []
     local = int(os.environ["LOCAL_RANK"])

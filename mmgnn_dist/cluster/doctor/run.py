@@ -23,6 +23,7 @@ from mmgnn_dist.cluster.slurm.submit import check_paths, send
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, write_json
+from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train.launch import start_here
 
 Found = list[tuple[str, Line]]  # the node, and what it found
@@ -93,7 +94,7 @@ def examine_cluster(recipe: Recipe, path: Path, base: Path) -> Found:
 
 
 def _write_ask(folder: Path, recipe: Recipe, gpus: int, world: int) -> None:
-    recipe.save(folder / "recipe.yaml")
+    recipe.save(RunDir(folder).recipe)
     write_json(folder / "ask.json", {"gpus": gpus, "world": world})
 
 

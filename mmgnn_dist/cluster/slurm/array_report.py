@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mmgnn_dist.files import read_json, write_json, write_text
+from mmgnn_dist.run_dir import RunDir
 
-METRICS = "metrics.json"
 MEMBER = re.compile(r"(fold_\d+)?_?(seed_\d+)?")
 
 
@@ -49,11 +49,11 @@ def write_table(base: Path, runs: list[Path]) -> Path:
     groups: dict[str, dict[str, list[float]]] = {}
     missing = []
     for run in runs:
-        if not (run / METRICS).is_file():
+        if not RunDir(run).metrics.is_file():
             missing.append(str(run.relative_to(base)) if run != base else run.name)
             continue
         group = groups.setdefault(_group(base, run), {})
-        for name, value in read_json(run / METRICS)["metrics"].items():
+        for name, value in read_json(RunDir(run).metrics)["metrics"].items():
             if value is not None:
                 group.setdefault(name, []).append(value)
     rows: list[dict[str, Any]] = [

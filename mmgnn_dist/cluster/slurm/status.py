@@ -12,11 +12,9 @@ from typing import Any
 from mmgnn_dist.cluster.slurm import queries as slurm
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json
+from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train.tracking.journal import read_journal
 
-JOB = Path("slurm") / "job.json"
-REPORT = Path("slurm") / "report.json"
-METRICS = "metrics.json"
 RECENT = 50  # steps over which the rate is measured
 
 
@@ -28,7 +26,7 @@ def find_runs(given: list[Path], below: Path) -> list[Path]:
     """
     runs: list[Path] = []
     for folder in given or [below]:
-        found = sorted(path.parent.parent for path in Path(folder).rglob(str(JOB)))
+        found = sorted(path.parent.parent for path in Path(folder).rglob(str(RunDir(Path()).job)))
         if not found and given:
             raise UserError(f"no submitted run in {folder}: give a run directory of 'mmgnn submit'")
         runs += found
@@ -42,18 +40,18 @@ def status(runs: list[Path]) -> list[dict[str, Any]]:
         For each run: job, Slurm's state, whether it is done, steps and their number, molecules/s, seconds
         left, last loss, restarts, error (of a run that ended by its own fault, or could not start).
     """
-    jobs = {run: read_json(run / JOB) for run in runs}
+    jobs = {run: read_json(RunDir(run).job) for run in runs}
     states = slurm.job_states([about["job"] for about in jobs.values()])
     return [_one(run, about, states[about["job"]]) for run, about in jobs.items()]
 
 
 def _one(run: Path, about: dict[str, Any], state: str) -> dict[str, Any]:
-    journal = read_journal(run / "journal.jsonl")
+    journal = read_journal(RunDir(run).journal)
     steps = [line for line in journal if line["kind"] == "train"]
     last = steps[-1] if steps else {"step": 0, "loss": math.nan, "seconds": 0.0, "molecules": 0}
     first = steps[-RECENT] if len(steps) >= RECENT else {"step": 0, "seconds": 0.0, "molecules": 0}
     spent = last["seconds"] - first["seconds"]
-    done = (run / METRICS).is_file()
+    done = RunDir(run).metrics.is_file()
     found = {
         "run": str(run),
         "job": about["job"],
@@ -78,7 +76,7 @@ def _one(run: Path, about: dict[str, Any], state: str) -> dict[str, Any]:
 
 def attempts(run: Path) -> list[Path]:
     """Folders of the ranks' notes of each start, the newest last."""
-    found = [path for path in (run / "slurm").glob("*.*") if path.is_dir() and _number(path)]
+    found = [path for path in RunDir(run).slurm.glob("*.*") if path.is_dir() and _number(path)]
     return sorted(found, key=_number)
 
 
@@ -107,7 +105,7 @@ def own_fault(run: Path) -> str | None:
 
 def last_words(run: Path) -> str | None:
     """The last line of a job's log: why no rank started, or that it was restarted too often."""
-    path = Path(read_json(run / JOB)["log"].replace("%t", "0"))
+    path = Path(read_json(RunDir(run).job)["log"].replace("%t", "0"))
     lines = path.read_text(errors="replace").split("\n") if path.is_file() else []
     return next((line.strip() for line in reversed(lines) if line.strip()), None)
 
@@ -151,7 +149,7 @@ def log_end(run: Path, rank: int, lines: int) -> tuple[Path, str]:
     Raises:
         UserError: if there is no such log yet.
     """
-    about = read_json(run / JOB)
+    about = read_json(RunDir(run).job)
     path = Path(about["log"].replace("%t", str(rank)))
     if not path.is_file():
         state = slurm.job_states([about["job"]])[about["job"]]
@@ -173,10 +171,10 @@ def follow_log(run: Path, path: Path) -> None:
 
 def cancel(runs: list[Path]) -> list[str]:
     """Cancel the jobs of runs, and the report of an array of which all are; returns those still active."""
-    jobs = [read_json(run / JOB)["job"] for run in runs]
+    jobs = [read_json(RunDir(run).job)["job"] for run in runs]
     for base in dict.fromkeys(above for run in runs for above in run.parents):
-        if (base / REPORT).is_file() and set(find_runs([base], base)) <= set(runs):
-            jobs.append(read_json(base / REPORT)["job"])
+        if RunDir(base).report_job.is_file() and set(find_runs([base], base)) <= set(runs):
+            jobs.append(read_json(RunDir(base).report_job)["job"])
     states = slurm.job_states(jobs)
     active = [job for job in jobs if states[job].startswith(slurm.ACTIVE)]
     for job in active:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mmgnn_dist.cluster.slurm.status import JOB, last_words, own_fault
+from mmgnn_dist.cluster.slurm.status import last_words, own_fault
 from mmgnn_dist.cluster.slurm.submit import (
     SubmitPlan,
     check_with_slurm,
@@ -20,10 +20,11 @@ from mmgnn_dist.cluster.slurm.submit import (
 )
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import UserError
+from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.study.grid import Cell, load_grid, save_grid
 from mmgnn_dist.study.report.report import write_study_report
 from mmgnn_dist.study.run import plan_study, unfinished
-from mmgnn_dist.study.run_cell import FAILURE, record_failure
+from mmgnn_dist.study.run_cell import record_failure
 
 
 def plan_array(
@@ -66,7 +67,7 @@ def submit_array(
     check_with_slurm(plan, profile)
     save_grid(plan.base, recipe, cells)
     for run in plan.runs:
-        (run / FAILURE).unlink(missing_ok=True)
+        RunDir(run).failure.unlink(missing_ok=True)
     return submit(plan, profile)
 
 
@@ -83,6 +84,6 @@ class StudyReport:
         folder = Path(self.base)
         for cell in unfinished(folder, load_grid(folder)[1]):
             run = cell.run(folder)
-            if (run / JOB).is_file():
+            if RunDir(run).job.is_file():
                 record_failure(run, own_fault(run) or last_words(run) or "its job left no word")
         return str(write_study_report(folder).page)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mmgnn_dist.cluster.slurm import queries as slurm
-from mmgnn_dist.cluster.slurm.status import REPORT
 from mmgnn_dist.files import read_json
+from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.study.grid import CELLS, load_grid
 from mmgnn_dist.study.run import states
 from mmgnn_dist.study.run_cell import DONE
@@ -33,8 +33,8 @@ def study_status(runs: list[Path], found: list[dict[str, Any]]) -> list[dict[str
             how if how == DONE else words.get(cell.run(folder), how).split()[0] for cell, how in cells.items()
         )
         one: dict[str, Any] = {"study": str(folder), "cells": len(cells), "states": counts, "report": None}
-        if (folder / REPORT).is_file():
-            about = read_json(folder / REPORT)
+        if RunDir(folder).report_job.is_file():
+            about = read_json(RunDir(folder).report_job)
             state = slurm.job_states([about["job"]])[about["job"]]
             one["report"] = {"job": about["job"], "state": state, "page": about["report"]}
         answer.append(one)

@@ -23,12 +23,12 @@ from mmgnn_dist.cluster.slurm.array_report import FoldReport, Report
 from mmgnn_dist.cluster.slurm.code_copy import take_snapshot
 from mmgnn_dist.cluster.slurm.profile import Profile, load_profile
 from mmgnn_dist.cluster.slurm.script import interpreter, mounts_of, parameters
-from mmgnn_dist.cluster.slurm.status import JOB, REPORT
 from mmgnn_dist.cluster.slurm.supervisor import Task
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import UserError, need
 from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.progress import Progress
+from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train.engine import BatchPlan
 from mmgnn_dist.train.inputs import open_inputs
 from mmgnn_dist.train.optim.schedule import total_steps
@@ -61,14 +61,15 @@ class SubmitPlan:
         """The batch script, as submitit writes it; the copy of the code is made when it is submitted."""
         from submitit.slurm.slurm import _make_sbatch_string
 
-        code = self.base / "slurm" / "code" / "SNAPSHOT"
+        folder = RunDir(self.base).slurm
+        code = RunDir(self.base).code / "SNAPSHOT"
         options = self.options(code)
         count = len(self.runs) if len(self.runs) > 1 else None
         python = interpreter(self.profile, sys.executable, self.mounts)
-        command = f"{python} -u -m submitit.core._submit {self.base / 'slurm'}"
+        command = f"{python} -u -m submitit.core._submit {folder}"
         given = {key: value for key, value in options.items() if value is not None}
         given["wckey"] = None
-        text: str = _make_sbatch_string(command, self.base / "slurm", map_count=count, **given)
+        text: str = _make_sbatch_string(command, folder, map_count=count, **given)
         return text
 
     def options(self, code: Path) -> dict[str, Any]:
@@ -176,7 +177,7 @@ def refuse_active(base: Path, runs: list[Path]) -> None:
     Raises:
         UserError: names the first one.
     """
-    places = {run: run / JOB for run in runs} | {base / "report": base / REPORT}
+    places = {run: RunDir(run).job for run in runs} | {base / "report": RunDir(base).report_job}
     jobs = {name: read_json(place)["job"] for name, place in places.items() if place.is_file()}
     states = slurm.job_states(list(jobs.values()))
     for name, job in jobs.items():
@@ -201,12 +202,12 @@ def submit(plan: SubmitPlan, profile_path: Path) -> list[dict[str, Any]]:
     Raises:
         UserError: if Slurm refuses the job after all.
     """
-    code = take_snapshot(plan.base / "slurm" / "code")
+    code = take_snapshot(RunDir(plan.base).code)
     for run, recipe in plan.runs.items():
-        recipe.save(run / "recipe.yaml")
-        (run / "slurm").mkdir(exist_ok=True)
+        recipe.save(RunDir(run).recipe)
+        RunDir(run).slurm.mkdir(exist_ok=True)
     tasks = [Task(run) for run in plan.runs]
-    jobs = send(plan.base / "slurm", plan.profile, plan.options(code), tasks, plan.mounts)
+    jobs = send(RunDir(plan.base).slurm, plan.profile, plan.options(code), tasks, plan.mounts)
     found = []
     for index, (run, job) in enumerate(zip(plan.runs, jobs, strict=True)):
         about = {
@@ -220,7 +221,7 @@ def submit(plan: SubmitPlan, profile_path: Path) -> list[dict[str, Any]]:
             "code": str(code),
             "max_restarts": plan.profile.max_restarts,
         }
-        write_json(run / JOB, about)
+        write_json(RunDir(run).job, about)
         found.append(about)
     if plan.report:
         found.append(_send_report(plan, plan.report, str(jobs[0].job_id).split("_")[0], code))
@@ -262,7 +263,7 @@ def _send_report(plan: SubmitPlan, report: Report, array: str, code: Path) -> di
     )
     options = parameters(profile, f"{plan.name}-report", [plan.base], code, plan.mounts)
     options |= {"dependency": f"afterany:{array}", "teardown": None}
-    job = send(plan.base / "slurm", plan.profile, options, [report], plan.mounts)[0]
+    job = send(RunDir(plan.base).slurm, plan.profile, options, [report], plan.mounts)[0]
     about = {"job": str(job.job_id), "report": str(plan.base / report.page), "after": array}
-    write_json(plan.base / REPORT, about)
+    write_json(RunDir(plan.base).report_job, about)
     return about

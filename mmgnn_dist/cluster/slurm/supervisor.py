@@ -29,6 +29,7 @@ from pathlib import Path
 from types import FrameType
 
 from mmgnn_dist.files import write_text
+from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.signals import STOP_SIGNALS
 from mmgnn_dist.train.launch import LISTENING, die_with_parent, listen
 
@@ -56,7 +57,7 @@ class Task:
 def supervise(run: Path) -> str:
     """Run one rank to its end; returns how it ended."""
     rank = int(os.environ["SLURM_PROCID"])
-    attempt = run / "slurm" / f"{os.environ['SLURM_JOB_ID']}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+    attempt = RunDir(run).attempt(os.environ["SLURM_JOB_ID"], os.environ.get("SLURM_RESTART_COUNT", "0"))
     attempt.mkdir(parents=True, exist_ok=True)
     note = attempt / f"rank_{rank}"
     note.with_suffix(".started").write_text(os.environ.get("SLURMD_NODENAME", ""))

@@ -12,6 +12,7 @@ from itertools import combinations
 
 import numpy as np
 
+from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.study.collect import Model, Results
 from mmgnn_dist.study.compare import Compared
 from mmgnn_dist.study.grid import BASE, Cell
@@ -124,9 +125,7 @@ def vectors(results: Results, cell: Cell) -> dict[str, np.ndarray]:
     """The saved vectors of a cell's test molecules, by name, and their `rows`."""
     from safetensors.numpy import load_file
 
-    from mmgnn_dist.train.report.results import VECTORS
-
-    return load_file(cell.run(results.folder) / VECTORS)
+    return load_file(RunDir(cell.run(results.folder)).vectors)
 
 
 def _representations(results: Results, pairs: list[tuple[str, str]]) -> Table:

@@ -7,6 +7,7 @@ import json
 import numpy as np
 
 from mmgnn_dist.files import read_json
+from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.study.collect import Results
 from mmgnn_dist.study.grid import Cell
 from mmgnn_dist.study.report.gains import SHOWN_NAMES
@@ -58,7 +59,7 @@ def _models(results: Results) -> Table:
 
 def _molecules(results: Results, cell: Cell) -> int:
     """Molecules that a run was trained on, repeats counted."""
-    journal = read_journal(cell.run(results.folder) / "journal.jsonl")
+    journal = read_journal(RunDir(cell.run(results.folder)).journal)
     return max((line["molecules"] for line in journal if line["kind"] == "train"), default=0)
 
 
@@ -84,7 +85,7 @@ def _runs(results: Results) -> Table:
                 "steps": metrics["steps"],
                 "best_step": metrics["best_step"],
                 **metrics["metrics"],
-                **read_json(cell.run(results.folder) / "versions.json"),
+                **read_json(RunDir(cell.run(results.folder)).versions),
             }
         )
     columns = ["run", "fold", "seed", "recipe", "weights"]
@@ -114,8 +115,8 @@ def _sessions(results: Results) -> list[str]:
         text.append("Energy of sessions on several nodes was not measured.")
     elif not any(line["joules"] for line in lines):
         text.append("Energy could not be read where they ran." if lines else "Energy was not measured.")
-    first = results.done[0].run(results.folder)
-    versions = ", ".join(f"{name} {value}" for name, value in read_json(first / "versions.json").items())
-    data = read_json(first / "data.json")
+    first = RunDir(results.done[0].run(results.folder))
+    versions = ", ".join(f"{name} {value}" for name, value in read_json(first.versions).items())
+    data = read_json(first.data)
     text.append(f"Versions: {versions}. Manifest of the shard set: SHA-256 {data['manifest_sha256']}.")
     return text

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.study.collect import Model, Results
 from mmgnn_dist.study.compare import relative_errors
 from mmgnn_dist.study.grid import BASE
@@ -33,14 +34,12 @@ def read_gates(results: Results) -> list[Gates]:
     """The gates of the base, means over seeds."""
     import pyarrow.parquet as pq
 
-    from mmgnn_dist.train.report.results import PREDICTIONS
-
     groups = list(dict.fromkeys(cell.targets for cell in results.done))
     sums: dict[tuple[str, str, str], list[np.ndarray]] = {}
     for cell in results.done:
         if cell.variant != BASE or cell.arm not in ARMS:
             continue
-        table = pq.read_table(cell.run(results.folder) / PREDICTIONS)
+        table = pq.read_table(RunDir(cell.run(results.folder)).predictions)
         name = f"{cell.targets[0]}_gate"
         if name not in table.column_names:
             continue

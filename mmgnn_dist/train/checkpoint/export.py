@@ -11,7 +11,6 @@ Frozen weights of the language model are named (encoder, revision, checksum), no
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,9 +25,9 @@ from mmgnn_dist.files import atomic_path, read_json, sha256, write_json
 from mmgnn_dist.models.fused import FusedModel, TextSource
 from mmgnn_dist.models.readout import Scaler
 from mmgnn_dist.models.zero3 import gathered, local_shard, repartition, shard_of
+from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train.checkpoint.host_copies import save_safetensors
 
-WEIGHTS, EXPORT_ABOUT = "model.safetensors", "model.json"
 OLD_EXPORT = "the model was exported by an older version: it does not say on which elements it was trained"
 
 
@@ -37,7 +36,7 @@ def _frozen(model: FusedModel) -> set[str]:
 
 
 def export_model(
-    folder: Path, model: FusedModel, scaler: Scaler, about: dict[str, Any], first: bool = True
+    run: RunDir, model: FusedModel, scaler: Scaler, about: dict[str, Any], first: bool = True
 ) -> None:
     """Write weights (as the model has them now) and scaler; `about` says what they are.
 
@@ -52,9 +51,9 @@ def export_model(
     kept = {name for name, _ in model.named_parameters()}
     tensors |= {f"model.{n}": v.cpu().contiguous() for n, v in model.state_dict().items() if n not in kept}
     tensors |= {f"scaler.{name}": value.cpu().contiguous() for name, value in vars(scaler).items()}
-    with atomic_path(folder / WEIGHTS) as part:
+    with atomic_path(run.export_weights) as part:
         save_safetensors(tensors, part)
-    write_json(folder / EXPORT_ABOUT, {**about, "sha256": sha256(folder / WEIGHTS)})
+    write_json(run.export_about, {**about, "sha256": sha256(run.export_weights)})
 
 
 def learned_from(shards: ShardSet, rows: np.ndarray) -> dict[str, Any]:
@@ -98,12 +97,13 @@ def encoder_identity(files: EncoderFiles | None) -> dict[str, str | None] | None
 
 
 def load_export(
-    folder: Path, recipe: Recipe, forms: list[str], text: TextSource | None, into: FusedModel | None = None
+    run: RunDir, recipe: Recipe, forms: list[str], text: TextSource | None, into: FusedModel | None = None
 ) -> tuple[FusedModel, Scaler, dict[str, Any]]:
     """Rebuild the model of an export, computing in float32.
 
     Args:
-        folder: `export/` of a run. recipe, forms, text: as `FusedModel` takes them.
+        run: directory of the run, or what `mmgnn export` made of it.
+        recipe, forms, text: as `FusedModel` takes them.
         into: a model of this recipe that takes the weights, part by part if its ranks share it out; none: a
             new one.
 
@@ -112,16 +112,16 @@ def load_export(
     """
     from safetensors.torch import load_file
 
-    if not (folder / EXPORT_ABOUT).is_file():
-        raise UserError(f"no trained model at {folder}: train the run first with 'mmgnn train'")
-    about = read_json(folder / EXPORT_ABOUT)
-    if sha256(folder / WEIGHTS) != about["sha256"]:
-        raise UserError(f"{folder / WEIGHTS} is truncated or altered: train the run again")
+    if not (run.export_about).is_file():
+        raise UserError(f"no trained model at {run.export}: train the run first with 'mmgnn train'")
+    about = read_json(run.export_about)
+    if sha256(run.export_weights) != about["sha256"]:
+        raise UserError(f"{run.export_weights} is truncated or altered: train the run again")
     if about["encoder"] != encoder_identity(text.files if text else None):
         raise UserError(
-            f"{folder} was trained with the encoder {about['encoder']}, which is another one here"
+            f"{run.export} was trained with the encoder {about['encoder']}, which is another one here"
         )
-    tensors = load_file(folder / WEIGHTS)
+    tensors = load_file(run.export_weights)
     scaler = Scaler(
         **{key.removeprefix("scaler."): v for key, v in tensors.items() if key.startswith("scaler.")}
     )
@@ -131,7 +131,7 @@ def load_export(
         model.encoder.autocast = None
     weights = {key.removeprefix("model."): v for key, v in tensors.items() if key.startswith("model.")}
     if set(weights) != set(model.state_dict()) - _frozen(model):
-        raise UserError(f"{folder} does not fit its recipe: train the run again")
+        raise UserError(f"{run.export} does not fit its recipe: train the run again")
     put_weights(model, weights)
     return model.eval(), scaler, about
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mmgnn_dist.files import atomic_path
+from mmgnn_dist.run_dir import RunDir
 
 BLUE, ORANGE, GREY = "#1f5fa8", "#d9741a", "#8a8f98"
 COLOURS = {"both": BLUE, "graph": ORANGE, "width_matched": "#a8481f", "text": "#3b8f4e"}
@@ -67,10 +68,11 @@ def draw_run(folder: Path, targets: list[str], units: list[str]) -> None:
     """Draw what the predictions of one run show into `plots/`: parity.png, and gate.png with a gate."""
     import pyarrow.parquet as pq
 
-    table = pq.read_table(folder / "predictions.parquet")
-    _parity(folder / "plots" / "parity.png", targets, units, table)
+    run = RunDir(folder)
+    table = pq.read_table(run.predictions)
+    _parity(run.plot("parity"), targets, units, table)
     if f"{targets[0]}_gate" in table.column_names:
-        _gate(folder / "plots" / "gate.png", table[f"{targets[0]}_gate"].to_numpy())
+        _gate(run.plot("gate"), table[f"{targets[0]}_gate"].to_numpy())
 
 
 def draw_learning(path: Path, runs: dict[str, list[dict[str, Any]]], metrics: dict[str, str]) -> None:

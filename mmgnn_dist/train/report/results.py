@@ -10,13 +10,12 @@ import numpy as np
 from mmgnn_dist.config import Recipe, load_recipe
 from mmgnn_dist.data.shardset.references import baselines
 from mmgnn_dist.files import read_json, write_json
+from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train.evaluate import Predictions, mean_absolute_error, named_errors
 from mmgnn_dist.train.inputs import Inputs
-from mmgnn_dist.train.provenance import METRICS
 from mmgnn_dist.train.report.plots import draw_learning, draw_run
 from mmgnn_dist.train.tracking.journal import read_journal
 
-PREDICTIONS, VECTORS = "predictions.parquet", "vectors.safetensors"
 MOST_VECTORS = 2000  # enough to compare representations, and 2 MB a run
 
 
@@ -37,13 +36,13 @@ def baseline_errors(inputs: Inputs, rows: np.ndarray, true: np.ndarray) -> dict[
 
 def write_results(folder: Path, inputs: Inputs, found: Predictions, facts: dict[str, Any]) -> None:
     """Write predictions, pictures and, last, the metrics; `facts` go in beside them."""
-    recipe = inputs.recipe
-    found.save(folder / PREDICTIONS, inputs.shards.ids(found.rows), recipe.targets)
+    recipe, run = inputs.recipe, RunDir(folder)
+    found.save(run.predictions, inputs.shards.ids(found.rows), recipe.targets)
     if recipe.train.save_vectors:
-        found.save_vectors(folder / VECTORS, MOST_VECTORS)
+        found.save_vectors(run.vectors, MOST_VECTORS)
     draw_run(folder, recipe.targets, inputs.units)
     write_json(
-        folder / METRICS,
+        run.metrics,
         {
             **inputs.origin,
             "modality": recipe.model.modality,
@@ -59,21 +58,22 @@ def write_results(folder: Path, inputs: Inputs, found: Predictions, facts: dict[
 
 def done(folder: Path, recipe: Recipe) -> bool:
     """Whether a run is complete: results stand, and they are this recipe's."""
-    path = folder / METRICS
+    path = RunDir(folder).metrics
     return path.is_file() and read_json(path)["recipe"] == recipe.fingerprint()
 
 
 def read_results(folder: Path) -> dict[str, Any]:
     """The metrics of a finished run, with its recipe's name and targets."""
-    recipe = load_recipe(folder / "recipe.yaml")
-    return {"name": recipe.name, "targets": recipe.targets, **read_json(folder / METRICS)}
+    run = RunDir(folder)
+    recipe = load_recipe(run.recipe)
+    return {"name": recipe.name, "targets": recipe.targets, **read_json(run.metrics)}
 
 
 def draw_curves(folder: Path, twins: list[Path]) -> None:
     """Draw the learning curves of a finished run and its twins into its `plots/`."""
     results = [read_results(run) for run in (folder, *twins)]
-    journals = [read_journal(run / "journal.jsonl") for run in (folder, *twins)]
+    journals = [read_journal(RunDir(run).journal) for run in (folder, *twins)]
     runs = {result["modality"]: journal for result, journal in zip(results, journals, strict=True)}
     names = [metric.removeprefix("test/mae/") for metric in results[0]["metrics"]]
     titles = [f"{target} ({unit})" for target, unit in results[0]["units"].items()]
-    draw_learning(folder / "plots" / "learning_curve.png", runs, dict(zip(names, titles, strict=True)))
+    draw_learning(RunDir(folder).plot("learning_curve"), runs, dict(zip(names, titles, strict=True)))

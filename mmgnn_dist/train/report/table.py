@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmgnn_dist.files import write_text
+from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train.report.plots import TITLES, share
 from mmgnn_dist.train.report.results import read_results
 
@@ -94,7 +95,7 @@ def write_run_report(run: Path, rows: list[dict[str, Any]], title: str, note: st
     lines = [f"# {run.name}", "", title, "", "| " + " | ".join(heading for _, heading in columns) + " |"]
     lines.append("|" + "---|" * len(columns))
     lines += ["| " + " | ".join(_cell(key, row[key]) for key, _ in columns) + " |" for row in rows]
-    pictures = sorted((run / "plots").glob("*.png"))
+    pictures = sorted(RunDir(run).plots.glob("*.png"))
     lines += [
         "",
         note,
@@ -102,5 +103,5 @@ def write_run_report(run: Path, rows: list[dict[str, Any]], title: str, note: st
         *(f"![{path.stem.replace('_', ' ')}](plots/{path.name})" for path in pictures),
         "",
     ]
-    write_text(run / "report.md", "\n".join(lines))
-    return run / "report.md"
+    write_text(RunDir(run).report, "\n".join(lines))
+    return RunDir(run).report

@@ -19,6 +19,7 @@ from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import need
 from mmgnn_dist.files import write_text
 from mmgnn_dist.process import temporary_folders
+from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train.evaluate import GATE_BINS
 from mmgnn_dist.train.tracking.journal import STEPPED
 
@@ -37,7 +38,7 @@ def check_tracking(recipe: Recipe) -> None:
 
 def run_id(run: Path) -> str:
     """The W&B id of a run directory, drawn at the first call."""
-    path = run / "wandb" / "id"
+    path = RunDir(run).wandb_id
     if not path.is_file():
         write_text(path, secrets.token_hex(4))
     return path.read_text().strip()
@@ -54,7 +55,7 @@ class Wandb:
 
     def __init__(self, recipe: Recipe, run: Path, replay: Path | None = None) -> None:
         # artifacts wait here until they are uploaded, not in the home of whoever runs
-        os.environ["WANDB_DATA_DIR"] = str((run / "wandb" / "data").absolute())
+        os.environ["WANDB_DATA_DIR"] = str(RunDir(run).wandb_data.absolute())
         os.environ.setdefault("WANDB_SILENT", "true")
         if "wandb" not in sys.modules:
             with temporary_folders():  # it makes two as it is imported, for as long as the process lives
@@ -120,7 +121,7 @@ class Wandb:
             name = metric.removeprefix("test/")
             rows.append([target, unit, *(errors[kind].get(f"{kind}/{name}") for kind in columns[2:])])
         values: dict[str, Any] = {"test/table": wandb.Table(columns=columns, data=rows)}
-        pictures = sorted((self._folder / "plots").glob("*.png"))
+        pictures = sorted(RunDir(self._folder).plots.glob("*.png"))
         values |= {f"plots/{path.stem}": wandb.Image(str(path)) for path in pictures}
         self._run.log(values, step=results["steps"])
         self._artifact(results["steps"])
@@ -131,7 +132,8 @@ class Wandb:
         kind = self._recipe.track.artifact
         if kind == "none":
             return
-        place = self._folder / ("export" if kind == "export" else "checkpoints")
+        run = RunDir(self._folder)
+        place = run.export if kind == "export" else run.checkpoints
         artifact = wandb.Artifact(f"{kind}-{run_id(self._folder)}", type=kind, metadata={"step": steps})
         artifact.add_dir(str(place))
         self._run.log_artifact(artifact)

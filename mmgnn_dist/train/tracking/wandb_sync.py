@@ -18,12 +18,11 @@ from typing import Any
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, write_json
-from mmgnn_dist.train.provenance import METRICS
-from mmgnn_dist.train.run import done
+from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.train.report.results import done
 from mmgnn_dist.train.tracking.journal import STEPPED, read_journal
 from mmgnn_dist.train.tracking.wandb_sink import Wandb, check_tracking, run_id
 
-REPLAY, NOTE = Path("wandb") / "replay", "synced.json"
 UPLOAD = 600  # seconds
 
 
@@ -40,9 +39,10 @@ def sync(run: Path, online: bool) -> dict[str, Any]:
     Raises:
         UserError: no run there, one without tracking, or no way to W&B.
     """
-    if not (run / "recipe.yaml").is_file():
+    paths = RunDir(run)
+    if not paths.recipe.is_file():
         raise UserError(f"no run at {run}: give a run directory made by 'mmgnn train'")
-    recipe = load_recipe(run / "recipe.yaml")
+    recipe = load_recipe(paths.recipe)
     if recipe.track.wandb == "disabled":
         raise UserError(
             f"{run} has track.wandb=disabled, so it has no W&B run: train it with track.wandb=offline"
@@ -52,7 +52,7 @@ def sync(run: Path, online: bool) -> dict[str, Any]:
         raise UserError(f"{run} has track.wandb=online: its steps are at W&B already, leave out --online")
     if online and not os.environ.get("WANDB_API_KEY"):
         raise UserError("--online needs your key in the environment: export WANDB_API_KEY=...")
-    note = run / REPLAY / NOTE
+    note = paths.wandb_synced
     before: dict[str, Any] = {"step": -1, "finished": False, "segments": []}
     if note.is_file():
         before = read_json(note)
@@ -60,13 +60,13 @@ def sync(run: Path, online: bool) -> dict[str, Any]:
         if left.name not in before["segments"]:
             shutil.rmtree(left)  # by a sync that was interrupted
     finished = done(run, recipe)
-    lines = _new_lines(read_journal(run / "journal.jsonl"), before["step"], finished)
+    lines = _new_lines(read_journal(paths.journal), before["step"], finished)
     if lines or finished > before["finished"]:
-        (run / REPLAY).mkdir(parents=True, exist_ok=True)
-        sink = Wandb(recipe, run, replay=run / REPLAY)
+        paths.wandb_replay.mkdir(parents=True, exist_ok=True)
+        sink = Wandb(recipe, run, replay=paths.wandb_replay)
         for line in lines:
             sink(line)
-        sink.finish(read_json(run / METRICS) if finished else None)
+        sink.finish(read_json(paths.metrics) if finished else None)
     last = lines[-1]["step"] if lines else before["step"]
     segments = _segments(run)
     write_json(note, {"step": last, "finished": finished, "segments": [path.name for path in segments]})
@@ -83,7 +83,7 @@ def sync(run: Path, online: bool) -> dict[str, Any]:
 
 
 def _segments(run: Path) -> list[Path]:
-    return sorted((run / REPLAY / "wandb").glob("offline-run-*"))
+    return sorted((RunDir(run).wandb_replay / "wandb").glob("offline-run-*"))
 
 
 def _new_lines(journal: list[dict[str, Any]], after: int, finished: bool) -> list[dict[str, Any]]:
