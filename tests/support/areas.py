@@ -2,9 +2,9 @@
 
 An area is a folder of `tests/`. With `--budgets FILE` a run ends with a table of every area's wall time and
 processor time, and fails when an area takes more than half as much again as the file allows it. A budget is
-processor time (`cpu`, s: of the tests' process and of all that descends from it) where that can be seen, since
-it does not grow on a busy machine; it is wall time (`wall`, s) where the work is done by daemons, which descend
-from nobody. With pytest-xdist each worker counts its own tests, and the process that reports adds them up.
+processor time (`cpu`, s, of the tests' process and of all that descends from it) where that can be seen: it
+does not grow on a busy machine. It is wall time (`wall`, s) where daemons do the work, which descend from
+nobody. With pytest-xdist each worker counts its own tests, and the process that reports adds them up.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Which tests run one after the other when pytest-xdist shares a run out among workers.
 
-All tests of the dev cluster are one group, since a machine has one at a time, and they wait more than they
-compute: they come first, on a worker of their own. All that prepare with Ray are a group, so that one Ray serves
-them. Every other file is a group of its own, so that what it trains once is trained once.
+The files of the dev cluster are one group, since a machine has one cluster at a time. They wait more than
+they compute, so they come first, on one worker. The files that prepare with Ray are a group, so that one Ray
+serves them. Every other file is a group of its own, so that what it trains once is trained once.
 """
 
 from __future__ import annotations
