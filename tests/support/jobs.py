@@ -88,17 +88,17 @@ def nodes(run: Path, job: str, start: int) -> set[str]:
     return {(notes / f"rank_{rank}.started").read_text() for rank in (0, 1)}
 
 
-def tasks(run: Path) -> list[int]:
-    """The training processes of a run of two ranks."""
+def tasks(run: Path, ranks: int = 2) -> list[int]:
+    """The training processes of a run."""
     said = ask("pgrep", "-f", f"mmgnn_dist.train.run {run}$").split()
-    assert len(said) == 2, said
+    assert len(said) == ranks, said
     return [int(pid) for pid in said]
 
 
 @contextmanager
-def held(run: Path) -> Iterator[None]:
+def held(run: Path, ranks: int = 2) -> Iterator[None]:
     """The training processes stand still meanwhile, so that a run cannot end before what is to disturb it."""
-    found = tasks(run)
+    found = tasks(run, ranks)
     for pid in found:
         os.kill(pid, signal.SIGSTOP)
     try:

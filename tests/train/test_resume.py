@@ -12,22 +12,15 @@ import time
 import numpy as np
 import pytest
 from command_line import ids_of, interrupt, journal, metrics, mmgnn, write_recipe
-from make_encoder import make_encoder
 
 from mmgnn_dist.train.checkpoint import store as checkpoint
 
 
 @pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    """A small language model of the kind of the default one."""
-    return make_encoder(tmp_path_factory.mktemp("encoder"), "bert")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(sample_shards, encoder, tmp_path_factory):
+def undisturbed(sample_shards, tiny_bert, tmp_path_factory):
     """The recipe (every dropout on, language model fully trained) and its run without interruption."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    recipe = write_recipe(folder, sample_shards.path, encoder=encoder)
+    recipe = write_recipe(folder, sample_shards.path, encoder=tiny_bert)
     drawn = "fields: [iupac_name, synonyms], field_tokens: 24, field_dropout: 0.3, sample_synonyms: true"
     recipe.write_text(recipe.read_text().replace("fields: [iupac_name]", drawn))
     mmgnn("train", recipe, "--run", folder / "run", fresh=True)
@@ -116,10 +109,10 @@ def test_incomplete_checkpoint_is_ignored(undisturbed, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def two_worlds(sample_shards, encoder, tmp_path_factory):
+def two_worlds(sample_shards, tiny_bert, tmp_path_factory):
     """One recipe in one and in two processes: fp32, no dropout, 55 steps over several epochs."""
     folder = tmp_path_factory.mktemp("worlds")
-    recipe = write_recipe(folder, sample_shards.path, encoder=encoder)
+    recipe = write_recipe(folder, sample_shards.path, encoder=tiny_bert)
     settings = [
         "train.max_steps=55",
         "train.epochs=9",
@@ -151,8 +144,8 @@ def test_the_imbalance_of_every_step_is_logged(two_worlds):
     assert 0 < np.mean(two) < 0.25  # nine molecules over two ranks: four and five, the lighter ones with five
 
 
-def test_a_rank_that_dies_ends_the_others(sample_shards, encoder, tmp_path):
-    recipe = write_recipe(tmp_path, sample_shards.path, encoder=encoder)
+def test_a_rank_that_dies_ends_the_others(sample_shards, tiny_bert, tmp_path):
+    recipe = write_recipe(tmp_path, sample_shards.path, encoder=tiny_bert)
     run = tmp_path / "run"
     settings = ["train.max_steps=900", "train.epochs=99"]
     words = ["train", recipe, "--run", run, "--nproc", 2, *settings]

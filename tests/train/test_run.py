@@ -10,18 +10,19 @@ import pyarrow.parquet as pq
 import pytest
 from command_line import journal, metrics, mmgnn, write_recipe
 from safetensors import safe_open
+from small_set import make_set
 
 from mmgnn_dist.cli.main import main
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.data.shardset.shards import ShardSet
-from mmgnn_dist.data.shardset.splits import load_split
+from mmgnn_dist.data.shardset.splits import load_split, make_split
 
 
 @pytest.fixture(scope="module")
-def trained(sample_shards, tmp_path_factory):
+def trained(sample_shards, tiny_bert, tmp_path_factory):
     """A fused run with its graph-only twin, and what the command printed."""
     folder = tmp_path_factory.mktemp("trained")
-    recipe = write_recipe(folder, sample_shards.path)
+    recipe = write_recipe(folder, sample_shards.path, encoder=tiny_bert)
     words = [
         "train",
         recipe,
@@ -137,13 +138,17 @@ def test_altered_export_is_refused(trained, tmp_path):
 
 
 @pytest.mark.parametrize(("mode", "control"), [("lora", "random"), ("frozen", "shuffled")])
-def test_other_text_modes_and_controls_train(sample_shards, tmp_path, mode, control):
-    recipe = write_recipe(tmp_path, sample_shards.path, mode)
+def test_other_text_modes_and_controls_train(tmp_path, mode, control):
+    """With MiniLM, of whose weights nothing is copied."""
+    shards = make_set(tmp_path / "shards")
+    make_split(shards)
+    recipe = write_recipe(tmp_path, shards.path, mode)
     mmgnn(
         "train",
         recipe,
         "--run",
         tmp_path / "run",
+        "targets=[gap]",
         "train.max_steps=4",
         "train.precision=auto",
         f"text.control={control}",
@@ -172,8 +177,8 @@ def test_early_stop(sample_shards, tmp_path):
     assert len(found) == 3 and metrics(tmp_path / "run")["best_step"] == found[0]["step"]
 
 
-def test_text_alone_trains(sample_shards, tmp_path):
-    recipe = write_recipe(tmp_path, sample_shards.path, "frozen")
+def test_text_alone_trains(sample_shards, tiny_bert, tmp_path):
+    recipe = write_recipe(tmp_path, sample_shards.path, "frozen", tiny_bert)
     mmgnn("train", recipe, "--run", tmp_path / "run", "model.modality=text", "train.max_steps=4")
 
 
@@ -190,8 +195,10 @@ def test_text_alone_trains(sample_shards, tmp_path):
         ("train.epoch=1", "did you mean 'epochs'"),
     ],
 )
-def test_wrong_input_is_one_line_and_writes_nothing(sample_shards, tmp_path, capsys, override, says):
-    recipe = write_recipe(tmp_path, sample_shards.path)
+def test_wrong_input_is_one_line_and_writes_nothing(
+    sample_shards, tiny_bert, tmp_path, capsys, override, says
+):
+    recipe = write_recipe(tmp_path, sample_shards.path, encoder=tiny_bert)
     assert main(["train", str(recipe), "--run", str(tmp_path / "run"), override]) == 2
     error = capsys.readouterr().err
     assert says in error.splitlines()[-1] and error.count("mmgnn:") == 1 and "Traceback" not in error

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import journal, metrics, reach, start_ranks, write_recipe
-from make_encoder import make_encoder
 
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.train.checkpoint import store as checkpoint
@@ -23,10 +22,9 @@ KILLS, IN_PREPARE = 30, 5
 
 
 @pytest.fixture
-def make_run(sample_shards, tmp_path):
+def make_run(sample_shards, tiny_bert, tmp_path):
     """Make a run directory of a small recipe with the settings of a test."""
-    encoder = make_encoder(tmp_path / "encoder", "bert")
-    recipe = write_recipe(tmp_path, sample_shards.path, encoder=encoder)
+    recipe = write_recipe(tmp_path, sample_shards.path, encoder=tiny_bert)
 
     def make(name: str, *settings: str):
         run = tmp_path / name

@@ -7,10 +7,9 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 from command_line import metrics
-from make_encoder import make_encoder
 from run_results import copies, deviation, losses, mae, with_weights_of
 from safetensors.torch import load_file
-from worlds import sixty_four, together, write
+from worlds import together, write
 
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.data.text.encoder_files import resolve_encoder
@@ -20,22 +19,12 @@ STAGES = (0, 1, 2, 3)
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    return sixty_four(tmp_path_factory.mktemp("set"))
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    return make_encoder(tmp_path_factory.mktemp("encoder"), "bert")
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory, shards, encoder):
+def start(tmp_path_factory, small_shards, tiny_bert):
     """Write a run directory of a given name."""
     root = tmp_path_factory.mktemp("runs")
 
     def of(name, *words):
-        return write(root / name, shards, encoder, *words)
+        return write(root / name, small_shards, tiny_bert, *words)
 
     return of
 
@@ -110,9 +99,9 @@ def test_stage_3_continues_bit_for_bit(start, plan):
         assert exported[f"model.{name}"].shape == value.shape
 
 
-def test_random_encoder_has_the_sizes_that_are_asked_for(tmp_path, encoder):
+def test_random_encoder_has_the_sizes_that_are_asked_for(tmp_path, tiny_bert):
     """No weights are in the folder, and so none can be read."""
-    shutil.copytree(encoder, tmp_path / "sizes", ignore=shutil.ignore_patterns("*.safetensors"))
+    shutil.copytree(tiny_bert, tmp_path / "sizes", ignore=shutil.ignore_patterns("*.safetensors"))
     with pytest.raises(UserError, match=r"no \*.safetensors weights.*text.random=\{\}"):
         resolve_encoder(str(tmp_path / "sizes"))
     from mmgnn_dist.models.text_encoder.hf_model import load_encoder
@@ -122,9 +111,9 @@ def test_random_encoder_has_the_sizes_that_are_asked_for(tmp_path, encoder):
     assert len(model.encoder.layer) == 5
     assert model.embeddings.word_embeddings.weight.shape[1] == 24
     assert model.embeddings.word_embeddings.weight.std().item() == pytest.approx(0.02, rel=0.1)
-    assert files.model_fingerprint != resolve_encoder(str(encoder)).model_fingerprint
+    assert files.model_fingerprint != resolve_encoder(str(tiny_bert)).model_fingerprint
     with pytest.raises(UserError, match=r"text.random.num_layers: config.json of .* such key .did you mean"):
-        resolve_encoder(str(encoder), random={"num_layers": 2})
+        resolve_encoder(str(tiny_bert), random={"num_layers": 2})
 
 
 @pytest.mark.parametrize(

