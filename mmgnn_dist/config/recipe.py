@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from mmgnn_dist.config.backbones import VECTOR_BACKBONES
+from mmgnn_dist.config.choices import backbone_configs
 from mmgnn_dist.config.data import DataConfig
 from mmgnn_dist.config.model import Modality, ModelConfig
 from mmgnn_dist.config.section import ConfigSection
@@ -46,12 +46,13 @@ class Recipe(ConfigSection):
                         f"{key}.{name}: no target of this recipe{nearest(name, self.targets)}; "
                         f"its targets: {', '.join(self.targets)}"
                     )
-        backbone = self.model.backbone.name
+        backbone = self.model.backbone
         for name, form in self.model.readout.items():
-            if form == "dipole_vectors" and backbone not in VECTOR_BACKBONES:
+            if form == "dipole_vectors" and not backbone.has_vectors:
+                having = ", ".join(name for name, kind in backbone_configs().items() if kind.has_vectors)
                 raise ValueError(
-                    f"model.readout.{name}=dipole_vectors: {backbone} has no vectors; use "
-                    f"model.readout.{name}=dipole, or a backbone that has: {', '.join(VECTOR_BACKBONES)}"
+                    f"model.readout.{name}=dipole_vectors: {backbone.name} has no vectors; use "
+                    f"model.readout.{name}=dipole, or a backbone that has: {having}"
                 )
         if self.model.modality in self.twins or len(set(self.twins)) != len(self.twins):
             raise ValueError(
