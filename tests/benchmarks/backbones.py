@@ -37,10 +37,11 @@ from mmgnn_dist.files import write_text
 from mmgnn_dist.models.backbones.base import AtomFeatures, Backbone
 from mmgnn_dist.models.backbones.schnet import SchNet
 from mmgnn_dist.models.graph import Graph, edge_vectors, edges_within
+from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train.inputs import fit_scaler, open_inputs
 from mmgnn_dist.train.loss import scaled_loss, target_weights
 from mmgnn_dist.train.ranks import init_distributed
-from mmgnn_dist.train.report.results import METRICS, read_results
+from mmgnn_dist.train.report.results import read_results
 from mmgnn_dist.train.session import train_with_twins
 
 PARTS = {"train": 2000, "val": 250, "test": 1000}
@@ -218,7 +219,7 @@ def pyg_table(found: dict[str, list[dict[str, Any]]]) -> list[str]:
 
 
 def finished(folders: list[Path]) -> list[dict[str, Any]]:
-    return [read_results(folder) for folder in folders if (folder / METRICS).is_file()]
+    return [read_results(folder) for folder in folders if RunDir(folder).metrics.is_file()]
 
 
 def errors(results: list[dict[str, Any]], metric: str) -> np.ndarray:

@@ -160,7 +160,7 @@ def log_end(run: Path, rank: int, lines: int) -> tuple[Path, str]:
 
 def follow_log(run: Path, path: Path) -> None:
     """Print what is added to a log of a run until its job ends or Ctrl-C."""
-    job = read_json(run / JOB)["job"]
+    job = read_json(RunDir(run).job)["job"]
     with subprocess.Popen(["tail", "-n", "0", "-F", str(path)]) as tail:
         try:
             while slurm.job_states([job])[job].startswith(slurm.ACTIVE):
