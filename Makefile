@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test soak lint bench clean
+.PHONY: demo test soak lint bench docs-recipe clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("mmgnn_dist needs Python 3.11 or later: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
@@ -33,6 +33,9 @@ lint: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(BIN)/mmgnn data prepare sample --to shards/bench data.rows_per_shard=128
 	$(BIN)/mmgnn bench loader --shards shards/bench
+
+docs-recipe: $(VENV)/.ready
+	$(BIN)/mmgnn recipe --markdown > docs/recipe.md
 
 clean:
 	rm -rf $(VENV) shards runs

@@ -33,7 +33,7 @@ def add_overrides(parser: argparse.ArgumentParser, example: str = "train.epochs=
     )
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
+def add_json(parser: argparse._ActionsContainer) -> None:
     """Add `--json`, which every verb has."""
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 

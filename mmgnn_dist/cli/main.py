@@ -6,10 +6,10 @@ import argparse
 import sys
 
 from mmgnn_dist import __version__
-from mmgnn_dist.cli import bench, cluster, data, doctor, plan, predict, study, sweep, train
+from mmgnn_dist.cli import bench, cluster, data, doctor, plan, predict, recipe, study, sweep, train
 from mmgnn_dist.errors import EXIT_STOPPED, EXIT_USER, EXTRAS, UserError, need
 
-GROUPS = (data, train, cluster, sweep, doctor, predict, plan, study, bench)
+GROUPS = (data, train, cluster, sweep, doctor, predict, plan, study, bench, recipe)
 
 
 def main(argv: list[str] | None = None) -> int:

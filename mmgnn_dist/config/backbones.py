@@ -18,12 +18,18 @@ class SchNetConfig(BackboneConfig):
     cost_rate: ClassVar[float] = 0.45
     widths: ClassVar[tuple[str, ...]] = ("hidden", "filters")
 
-    name: Literal["schnet"] = "schnet"
-    hidden: int = Field(128, ge=1)
-    filters: int = Field(128, ge=1)
-    interactions: int = Field(6, ge=1)
-    gaussians: int = Field(50, ge=2)
-    cutoff: float = Field(10.0, gt=0, description="Å")
+    name: Literal["schnet"] = Field(
+        "schnet", description="which backbone reads the graph; its other keys depend on it"
+    )
+    hidden: int = Field(128, ge=1, description="width of the atom vectors")
+    filters: int = Field(128, ge=1, description="width of the filters of the continuous convolution")
+    interactions: int = Field(6, ge=1, description="interaction blocks, each a round of messages")
+    gaussians: int = Field(
+        50, ge=2, description="Gaussian functions of the distance, between 0 and the cutoff"
+    )
+    cutoff: float = Field(
+        10.0, gt=0, description="atoms within this distance of each other are neighbours, in Å"
+    )
 
 
 class PaiNNConfig(BackboneConfig):
@@ -34,12 +40,20 @@ class PaiNNConfig(BackboneConfig):
     widths: ClassVar[tuple[str, ...]] = ("hidden",)
     has_vectors: ClassVar[bool] = True
 
-    name: Literal["painn"] = "painn"
-    hidden: int = Field(128, ge=1, description="channels of scalars and of vectors")
-    interactions: int = Field(3, ge=1)
-    basis: Literal["bessel", "gaussian"] = "bessel"
-    radial: int = Field(20, ge=2, description="functions of the radial basis")
-    cutoff: float = Field(5.0, gt=0, description="Å")
+    name: Literal["painn"] = Field(
+        "painn", description="which backbone reads the graph; its other keys depend on it"
+    )
+    hidden: int = Field(
+        128, ge=1, description="channels of scalars and of vectors; width of the atom vectors"
+    )
+    interactions: int = Field(3, ge=1, description="message and update blocks")
+    basis: Literal["bessel", "gaussian"] = Field(
+        "bessel", description="radial basis: spherical Bessel functions of order 0, or Gaussians"
+    )
+    radial: int = Field(20, ge=2, description="functions of the radial basis, between 0 and the cutoff")
+    cutoff: float = Field(
+        5.0, gt=0, description="atoms within this distance of each other are neighbours, in Å"
+    )
 
 
 class DimeNetPPConfig(BackboneConfig):
@@ -49,15 +63,19 @@ class DimeNetPPConfig(BackboneConfig):
     cost_rate: ClassVar[float] = 0.4
     widths: ClassVar[tuple[str, ...]] = ("hidden", "triplet", "basis", "output")
 
-    name: Literal["dimenetpp"] = "dimenetpp"
-    hidden: int = Field(128, ge=1, description="width of the messages")
+    name: Literal["dimenetpp"] = Field(
+        "dimenetpp", description="which backbone reads the graph; its other keys depend on it"
+    )
+    hidden: int = Field(128, ge=1, description="width of the messages on the edges")
     triplet: int = Field(64, ge=1, description="width of the messages in triplets")
     basis: int = Field(8, ge=1, description="width that both bases pass through")
     output: int = Field(256, ge=1, description="width of the atom vectors")
-    blocks: int = Field(4, ge=1)
-    radial: int = Field(6, ge=1, description="radial functions")
-    spherical: int = Field(7, ge=1, le=12, description="angular functions")
-    cutoff: float = Field(5.0, gt=0, description="Å")
+    blocks: int = Field(4, ge=1, description="interaction blocks; there is one output block more")
+    radial: int = Field(6, ge=1, description="radial functions of the distance")
+    spherical: int = Field(7, ge=1, le=12, description="angular functions of the angle in a triplet")
+    cutoff: float = Field(
+        5.0, gt=0, description="atoms within this distance of each other are neighbours, in Å"
+    )
 
 
 Envelope = Literal["none", "polynomial"]
@@ -74,19 +92,36 @@ class EquiformerConfig(BackboneConfig):
     has_vectors: ClassVar[bool] = True
     dropouts: ClassVar[tuple[str, ...]] = ("attention_dropout",)
 
-    name: Literal["equiformer"] = "equiformer"
-    hidden: Degrees = (32, 16, 8)
-    layers: int = Field(4, ge=1)
-    heads: int = Field(2, ge=1)
-    head: Degrees = Field((16, 8, 4), description="of one attention head")
-    mlp: Degrees = Field((192, 96, 48), description="inside the feed-forward blocks")
+    name: Literal["equiformer"] = Field(
+        "equiformer", description="which backbone reads the graph; its other keys depend on it"
+    )
+    hidden: Degrees = Field((32, 16, 8), description="channels of the atom features of degree 0, 1, 2")
+    layers: int = Field(4, ge=1, description="transformer blocks")
+    heads: int = Field(2, ge=1, description="attention heads of a block")
+    head: Degrees = Field((16, 8, 4), description="channels of one attention head, by degree")
+    mlp: Degrees = Field((192, 96, 48), description="channels inside the feed-forward blocks, by degree")
     features: int = Field(256, ge=2, description="width of the atom vectors")
-    messages: Literal["linear", "nonlinear"] = "linear"
-    gaussians: int = Field(128, ge=2)
-    radial: tuple[Width, ...] = Field((32, 32), min_length=1, description="widths of the radial nets")
-    cutoff: float = Field(5.0, gt=0, description="Å")
-    envelope: Envelope = Field("none", description="none: as published, jumps at the cutoff")
-    attention_dropout: float = Field(0.1, ge=0, lt=1)
+    messages: Literal["linear", "nonlinear"] = Field(
+        "linear", description="nonlinear: messages pass a gate and a second tensor product"
+    )
+    gaussians: int = Field(128, ge=2, description="Gaussian functions of the distance")
+    radial: tuple[Width, ...] = Field(
+        (32, 32), min_length=1, description="widths of the hidden layers of the radial nets"
+    )
+    cutoff: float = Field(
+        5.0, gt=0, description="atoms within this distance of each other are neighbours, in Å"
+    )
+    envelope: Envelope = Field(
+        "none",
+        description="factor on the messages near the cutoff; none: as published, the energy jumps there",
+    )
+    attention_dropout: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="share of the attention weights that training drops",
+        json_schema_extra={"with": ["train.dropout"]},
+    )
 
 
 class FAENetConfig(BackboneConfig):
@@ -96,20 +131,43 @@ class FAENetConfig(BackboneConfig):
     cost_rate: ClassVar[float] = 0.8
     widths: ClassVar[tuple[str, ...]] = ("hidden", "filters")
 
-    name: Literal["faenet"] = "faenet"
-    hidden: int = Field(128, ge=1)
-    filters: int = Field(64, ge=2)
-    interactions: int = Field(2, ge=1)
-    gaussians: int = Field(20, ge=2)
-    cutoff: float = Field(6.0, gt=0, description="Å")
-    frames: Literal["full", "stochastic", "none"] = Field(
-        "full", description="stochastic: one drawn frame in training, all when evaluated; none: not invariant"
+    name: Literal["faenet"] = Field(
+        "faenet", description="which backbone reads the graph; its other keys depend on it"
     )
-    properties: bool = Field(True, description="tabulated properties of the elements in the embedding")
-    period_group: int = Field(0, ge=0, description="width of the embeddings of period and of group")
-    skip: Literal["none", "concat"] = Field("concat", description="concat: atom vectors of all layers")
+    hidden: int = Field(
+        128,
+        ge=1,
+        description="width of the atom vectors",
+        json_schema_extra={"with": ["model.backbone.properties", "model.backbone.period_group"]},
+    )
+    filters: int = Field(64, ge=2, description="width of the filters on the edges")
+    interactions: int = Field(2, ge=1, description="interaction blocks, each a round of messages")
+    gaussians: int = Field(
+        20, ge=2, description="Gaussian functions of the distance, between 0 and the cutoff"
+    )
+    cutoff: float = Field(
+        6.0, gt=0, description="atoms within this distance of each other are neighbours, in Å"
+    )
+    frames: Literal["full", "stochastic", "none"] = Field(
+        "full",
+        description="full: the mean over all frames; stochastic: one drawn frame in training, all when "
+        "evaluated; none: positions as they are, not invariant to rotation",
+    )
+    properties: bool = Field(
+        True, description="read tabulated properties of the elements in the embedding too"
+    )
+    period_group: int = Field(
+        0, ge=0, description="width of the embedding of the period and of that of the group; 0: neither"
+    )
+    skip: Literal["none", "concat"] = Field(
+        "concat",
+        description="concat: atom vectors are mixed from those of all layers; none: those of the last",
+    )
     update_layers: Literal[1, 2] = Field(1, description="linear layers behind the sum of messages")
-    envelope: Envelope = Field("none", description="none: as published, jumps at the cutoff")
+    envelope: Envelope = Field(
+        "none",
+        description="factor on the messages near the cutoff; none: as published, the energy jumps there",
+    )
 
     @model_validator(mode="after")
     def _room(self) -> FAENetConfig:

@@ -16,34 +16,48 @@ class PubChemConfig(ConfigSection):
     """PubChem's web service, for `mmgnn data enrich`."""
 
     base_url: str = Field(
-        "https://pubchem.ncbi.nlm.nih.gov/rest/pug", description="PUG REST, or a mirror of it"
+        "https://pubchem.ncbi.nlm.nih.gov/rest/pug", description="address of PUG REST, or of a mirror of it"
     )
     cache: Path | None = Field(
-        None, description="SQLite file of its answers; none: pubchem-cache.sqlite beside the output"
+        None, description="SQLite file that keeps its answers; null: pubchem-cache.sqlite beside the output"
     )
-    max_age: float = Field(90, ge=0, description="days after which what it did not have is asked again")
+    max_age: float = Field(
+        90, ge=0, description="age in days after which what it did not have is asked again"
+    )
 
 
 class DataConfig(ConfigSection):
     """Where the molecules come from and which part of them trains."""
 
-    shards: Path | None = Field(None, description="shard set made by `mmgnn data prepare`")
-    split: str = Field("random", description="stored split, a file of SHARDS/splits/ without its suffix")
-    fold: int = Field(0, ge=0, description="which fold of the split")
+    shards: Path | None = Field(None, description="folder of a shard set, made by `mmgnn data prepare`")
+    split: str = Field(
+        "random",
+        description="stored split: the name of a file in SHARDS/splits/ without its suffix",
+        json_schema_extra={"with": ["data.shards", "data.fold"]},
+    )
+    fold: int = Field(0, ge=0, description="number of the fold of the split, counted from 0")
     train_size: int | None = Field(
         None,
         ge=2,
-        description="train on so many molecules of the training part; a smaller draw is within a larger",
+        description="train on this many molecules of the training part, where a smaller draw is within a "
+        "larger one; null: on all",
+        json_schema_extra={"with": ["data.split"]},
     )
-    max_bad_fraction: float = Field(0.1, ge=0, le=1, description="prepare fails if more is set aside")
-    rows_per_shard: int = Field(4096, ge=1, description="molecules read into one shard")
-    workers: int = Field(0, ge=0, description="CPUs for Ray; 0: all of this machine")
-    units: dict[str, str] = Field({}, description="unit of each target column of a user's file")
+    max_bad_fraction: float = Field(
+        0.1, ge=0, le=1, description="prepare fails if a larger share of the molecules is bad"
+    )
+    rows_per_shard: int = Field(4096, ge=1, description="molecules that are read into one shard")
+    workers: int = Field(0, ge=0, description="CPUs that prepare and enrich use; 0: all of this machine")
+    units: dict[str, str] = Field(
+        {},
+        description="unit in which your file gives each target column, e.g. {gap: eV, energy: Hartree}",
+    )
     pubchem: PubChemConfig = PubChemConfig()
     providers: list[Provider] = Field(
         ["table", "file"],
         min_length=1,
-        description="who gives text fields, the most trusted first: --text tables, own file, RDKit",
+        description="sources of text fields, the most trusted first: tables of --text, the molecules' own "
+        "file, RDKit",
     )
 
     @model_validator(mode="after")

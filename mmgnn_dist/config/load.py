@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -110,7 +111,10 @@ def _explain(error: Any, root: type[BaseModel]) -> str:
     if error["type"] == "value_error":
         return message
     given = repr(error["input"]) if not isinstance(error["input"], dict) else "a mapping"
-    return f"{where}={given}: {message[0].lower() + message[1:]}"
+    hint = ""
+    if error["type"] == "literal_error" and isinstance(error["input"], str):
+        hint = nearest(error["input"], re.findall(r"'([^']*)'", error["ctx"]["expected"]))
+    return f"{where}={given}: {message[0].lower() + message[1:]}{hint}"
 
 
 def _locate(location: tuple[Any, ...], root: type[BaseModel]) -> tuple[list[str], type[BaseModel]]:

@@ -15,21 +15,53 @@ ReadOutName = Literal["sum", "mean", "attention", "dipole", "dipole_vectors", "r
 
 
 class ModelConfig(ConfigSection):
-    """The fused model."""
+    """The fused model: what it reads, its backbone, how text and graph are joined, and its read-outs."""
 
     modality: Modality = Field(
-        "both", description="width_matched: graph alone, widened to as many trainable parameters as both has"
+        "both",
+        description="what the model reads; width_matched: the graph alone, widened until it has as many "
+        "trainable parameters as both",
+        json_schema_extra={"with": ["twins"]},
     )
-    backbone: Backbone = SchNetConfig()
-    fusion: Fusion = Field("gate", description="gate_paper: as published, after pooling")
-    heads: int = Field(4, ge=1, description="of cross_attention")
+    backbone: Backbone = Field(
+        SchNetConfig(), description="The network that reads the graph; its keys depend on its name."
+    )
+    fusion: Fusion = Field(
+        "gate",
+        description="how the text vector joins the atom vectors; gate_paper: after pooling, as published; "
+        "none: it does not",
+        json_schema_extra={"with": ["model.modality", "twins", "text.mode"]},
+    )
+    heads: int = Field(
+        4,
+        ge=1,
+        description="attention heads of cross_attention",
+        json_schema_extra={"with": ["model.fusion"]},
+    )
     paper_width: int = Field(
-        8, ge=1, description="width of gate_paper's text: 8 with SchNet, 16 DimeNet++, 32 the others"
+        8,
+        ge=1,
+        description="width of the text vector in gate_paper; published: 8 with SchNet, 16 with DimeNet++, "
+        "32 with the others",
+        json_schema_extra={"with": ["model.fusion", "model.backbone"]},
     )
-    context: bool = Field(False, description="read the numeric text fields as numbers too")
-    dropout: float = Field(0.0, ge=0, lt=1, description="in fusion and read-out")
+    context: bool = Field(
+        False,
+        description="read the numeric text fields as numbers too, standardised on the training part",
+        json_schema_extra={"with": ["model.modality", "model.fusion"]},
+    )
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the channels that training drops in fusion and read-out",
+        json_schema_extra={"with": ["train.dropout"]},
+    )
     readout: dict[str, ReadOutName] = Field(
-        {}, description="read-out of single targets, instead of the one of their kind in chem/targets.py"
+        {},
+        description="read-out of single targets, instead of the one that the physics of their kind wants; "
+        "dipole_vectors needs a backbone with vectors",
+        json_schema_extra={"with": ["targets", "model.fusion", "model.backbone"]},
     )
 
     @property

@@ -24,16 +24,30 @@ from mmgnn_dist.files import write_text
 class Recipe(ConfigSection):
     """A whole recipe."""
 
-    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    targets: list[str] = Field(["homo", "lumo", "gap"], min_length=1)
-    twins: list[Modality] = Field([], description="other modalities to train the same way, for the table")
+    name: str = Field(
+        "run",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="name of the recipe; the default directories are runs/NAME and sweeps/NAME",
+    )
+    targets: list[str] = Field(
+        ["homo", "lumo", "gap"],
+        min_length=1,
+        description="what the model learns: targets of the shard set, in its units",
+    )
+    twins: list[Modality] = Field(
+        [], description="other modalities to train in the same way, for the table of comparison"
+    )
     data: DataConfig = DataConfig()
     text: TextConfig = TextConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
     track: TrackConfig = TrackConfig()
-    study: StudyConfig | None = Field(None, description="a grid of runs, for `mmgnn study`")
-    sweep: SweepConfig | None = Field(None, description="what `mmgnn sweep` varies")
+    study: StudyConfig | None = Field(
+        None,
+        description="A grid of runs, for `mmgnn study`.",
+        json_schema_extra={"with": ["sweep"]},
+    )
+    sweep: SweepConfig | None = Field(None, description="The search of `mmgnn sweep`.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:

@@ -18,28 +18,61 @@ class StudyConfig(ConfigSection):
 
     backbones: dict[str, dict[str, Any]] = Field(
         {},
-        description="name: {key: value}, overrides of the recipe such as model.backbone; none: its own alone",
+        description="backbones by a name of your own, each with overrides of the recipe: "
+        "{NAME: {model.backbone: {name: painn}}}; {}: the recipe's own alone",
+        json_schema_extra={"with": ["model.backbone"]},
     )
     arms: list[Arm] = Field(
         ["graph", "both", "shuffled"],
         min_length=1,
-        description="what is read; zero, shuffled and random are both with that text.control",
+        description="what the models read; zero, shuffled and random are both with that text.control",
+        json_schema_extra={"with": ["model.modality", "text.control"]},
     )
-    targets: Literal["together", "each"] = Field("together", description="one model for all, or one for each")
-    folds: list[Annotated[int, Field(ge=0)]] = Field([], description="of data.split; none: all of them")
-    seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1, description="train.seed of the runs")
-    fusions: list[Fusion] = Field([], description="all arms with other fusions too")
+    targets: Literal["together", "each"] = Field(
+        "together",
+        description="one model for all targets, or one for each",
+        json_schema_extra={"with": ["targets"]},
+    )
+    folds: list[Annotated[int, Field(ge=0)]] = Field(
+        [],
+        description="folds of data.split; []: all of them",
+        json_schema_extra={"with": ["data.split", "data.fold"]},
+    )
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+        [0], min_length=1, description="values of train.seed", json_schema_extra={"with": ["train.seed"]}
+    )
+    fusions: list[Fusion] = Field(
+        [],
+        description="other fusions with which all arms are trained too",
+        json_schema_extra={"with": ["model.fusion", "study.variants_of"]},
+    )
     modes: list[Literal["frozen", "lora", "full"]] = Field(
-        [], description="the arms that read text with other text.mode too"
+        [],
+        description="other values of text.mode with which all arms but graph are trained too",
+        json_schema_extra={"with": ["text.mode", "study.variants_of"]},
     )
     fields: list[Literal["without", "alone"]] = Field(
-        [], description="both, leaving out each of text.fields, or with each alone"
+        [],
+        description="train both again without each one of text.fields, or with each alone",
+        json_schema_extra={"with": ["text.fields", "study.variants_of"]},
     )
     sizes: list[Annotated[int, Field(ge=2)]] = Field(
-        [], description="graph, both and shuffled on so many training molecules, for as many steps"
+        [],
+        description="numbers of training molecules on which graph, both and shuffled are trained too, for as "
+        "many steps",
+        json_schema_extra={"with": ["data.train_size", "study.variants_of"]},
     )
-    variants_of: list[str] = Field([], description="backbones that fusions to sizes are for; none: all")
-    workers: int = Field(0, ge=0, description="runs at a time here; 0: one for each GPU, else for each core")
+    variants_of: list[str] = Field(
+        [],
+        description="names of study.backbones to which fusions, modes, fields and sizes apply; []: all",
+        json_schema_extra={"with": ["study.backbones"]},
+    )
+    workers: int = Field(
+        0,
+        ge=0,
+        description="runs at a time; 0: one for each GPU, without GPUs as many as the cores have room for",
+        json_schema_extra={"with": ["train.threads"]},
+    )
 
     @model_validator(mode="after")
     def _names(self) -> StudyConfig:

@@ -36,11 +36,18 @@ FIXED = {
 class Dimension(ConfigSection):
     """The values that one key of the recipe may take."""
 
-    kind: Literal["float", "int", "choice"]
-    low: float | None = None
-    high: float | None = None
-    log: bool = Field(False, description="draw the logarithm evenly")
-    values: list[Any] | None = Field(None, description="of a choice; sections too: {name: painn, hidden: 64}")
+    kind: Literal["float", "int", "choice"] = Field(
+        description="float and int are drawn between low and high, a choice is one of values",
+        json_schema_extra={"with": ["sweep.space.KEY.low", "sweep.space.KEY.high", "sweep.space.KEY.values"]},
+    )
+    low: float | None = Field(None, description="lower bound, in the unit of the key")
+    high: float | None = Field(None, description="upper bound, in the unit of the key")
+    log: bool = Field(
+        False, description="draw the logarithm evenly", json_schema_extra={"with": ["sweep.space.KEY.low"]}
+    )
+    values: list[Any] | None = Field(
+        None, description="values of a choice; sections too: {name: painn, hidden: 64}"
+    )
 
     @model_validator(mode="after")
     def _bounds(self) -> Dimension:
@@ -71,20 +78,44 @@ class Dimension(ConfigSection):
 class SweepConfig(ConfigSection):
     """A search over recipes."""
 
-    space: dict[str, Dimension] = Field(min_length=1, description="by dotted key: train.optim.lr")
-    samples: int = Field(16, ge=1, description="trials in all")
-    metric: str = Field("val/score", description="to be small: val/score or val/mae/TARGET_UNIT")
-    searcher: Literal["optuna", "random"] = "optuna"
-    scheduler: Literal["asha", "none"] = Field("asha", description="asha ends the worse trials early")
-    grace: int = Field(1, ge=1, description="validations that every trial may have")
-    reduction: int = Field(3, ge=2, description="one of so many trials goes on from each rung of asha")
-    ranks: int = Field(1, ge=1, description="processes of a trial, on one node")
-    cpus: int = Field(1, ge=1, description="of a rank")
-    gpus: float = Field(0, ge=0, le=1, description="of a rank; 0.5: two trials share one; 0: CPU alone")
-    concurrent: int | None = Field(
-        None, ge=1, description="trials at a time; none: as many as there is room for"
+    space: dict[str, Dimension] = Field(
+        min_length=1,
+        description="what varies, by dotted key of the recipe: {train.optim.lr: {kind: float, low: 1.0e-4, "
+        "high: 1.0e-2, log: true}}",
     )
-    seed: int = Field(0, ge=0, description="of the searcher")
+    samples: int = Field(16, ge=1, description="number of trials in all")
+    metric: str = Field(
+        "val/score",
+        description="what shall be small: val/score (mean error in standard deviations) or "
+        "val/mae/TARGET_UNIT",
+        json_schema_extra={"with": ["targets", "train.weights"]},
+    )
+    searcher: Literal["optuna", "random"] = Field(
+        "optuna", description="who proposes values: Optuna's TPE, which learns from trials, or chance"
+    )
+    scheduler: Literal["asha", "none"] = Field(
+        "asha",
+        description="asha ends the worse trials early; none: all train to the end",
+        json_schema_extra={"with": ["sweep.grace", "sweep.reduction"]},
+    )
+    grace: int = Field(1, ge=1, description="validations that every trial may have before asha ends it")
+    reduction: int = Field(3, ge=2, description="of this many trials one goes on from each rung of asha")
+    ranks: int = Field(
+        1,
+        ge=1,
+        description="processes of a trial, on one node",
+        json_schema_extra={"with": ["sweep.cpus", "sweep.gpus"]},
+    )
+    cpus: int = Field(1, ge=1, description="CPUs of a rank")
+    gpus: float = Field(
+        0, ge=0, le=1, description="GPUs of a rank; 0.5: two trials share one; 0: train on the CPU"
+    )
+    concurrent: int | None = Field(
+        None, ge=1, description="trials at a time; null: as many as there is room for"
+    )
+    seed: int = Field(
+        0, ge=0, description="seed of the searcher", json_schema_extra={"with": ["sweep.searcher"]}
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> SweepConfig:

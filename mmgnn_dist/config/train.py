@@ -23,55 +23,108 @@ RESUMABLE_KEYS = {
 class OptimConfig(ConfigSection):
     """AdamW with a learning rate per branch, warm-up and cosine decay, clipping, EMA."""
 
-    lr: float = Field(1e-3, gt=0, description="backbone")
-    lr_text: float = Field(5e-5, gt=0, description="language model or its adapters")
-    lr_fusion: float = Field(1e-3, gt=0, description="fusion and read-out")
-    weight_decay: float = Field(0.01, ge=0)
-    warmup: float = Field(0.05, ge=0, lt=1, description="share of all steps")
-    final_lr: float = Field(0.01, ge=0, le=1, description="share of the peak at the end of the cosine")
-    clip: float = Field(1.0, gt=0, description="global gradient norm")
-    ema: float = Field(0.999, ge=0, lt=1, description="0: no average of the weights")
+    lr: float = Field(1e-3, gt=0, description="peak learning rate of the backbone")
+    lr_text: float = Field(
+        5e-5,
+        gt=0,
+        description="peak learning rate of the language model, or of its adapters",
+        json_schema_extra={"with": ["text.mode"]},
+    )
+    lr_fusion: float = Field(1e-3, gt=0, description="peak learning rate of fusion and read-out")
+    weight_decay: float = Field(
+        0.01, ge=0, description="weight decay of AdamW, on matrices alone: biases and norms have none"
+    )
+    warmup: float = Field(0.05, ge=0, lt=1, description="share of all steps in which the rate rises linearly")
+    final_lr: float = Field(
+        0.01, ge=0, le=1, description="learning rate at the end of the cosine, as a share of the peak"
+    )
+    clip: float = Field(1.0, gt=0, description="largest norm of the gradient over all parameters")
+    ema: float = Field(
+        0.999,
+        ge=0,
+        lt=1,
+        description="decay a step of the averaged weights, which are tested and exported; 0: no average",
+    )
 
 
 class TrainConfig(ConfigSection):
-    """Steps, precision, checkpoints."""
+    """Steps, loss, precision, what the ranks share out, checkpoints, and when a run ends."""
 
-    epochs: int = Field(10, ge=1)
-    max_steps: int | None = Field(None, ge=1, description="stop after so many steps (the schedule too)")
-    batch: int = Field(32, ge=1, description="global batch: molecules per optimiser step")
-    micro_batch: int | None = Field(
-        None, ge=1, description="molecules per rank and pass; none: no accumulation"
+    epochs: int = Field(
+        10,
+        ge=1,
+        description="passes over the training part",
+        json_schema_extra={"with": ["train.max_steps", "train.patience"]},
     )
-    seed: int = Field(0, ge=0)
-    loss: Literal["l1", "mse", "huber"] = "l1"
+    max_steps: int | None = Field(
+        None, ge=1, description="end after this many steps, the schedule too; null: after train.epochs"
+    )
+    batch: int = Field(32, ge=1, description="molecules in an optimiser step, of all ranks together")
+    micro_batch: int | None = Field(
+        None,
+        ge=1,
+        description="molecules at most that a rank takes in one pass; null: no accumulation",
+        json_schema_extra={"with": ["train.batch"]},
+    )
+    seed: int = Field(
+        0, ge=0, description="seed of initial weights, order of molecules, dropout and all else that is drawn"
+    )
+    loss: Literal["l1", "mse", "huber"] = Field(
+        "l1",
+        description="error of one label, in the units of train.scaling; huber: quadratic below 1",
+        json_schema_extra={"with": ["train.scaling"]},
+    )
     scaling: Literal["standard", "raw"] = Field(
         "standard",
-        description="standard: less what composition explains, in standard deviations; raw: as it is",
+        description="how targets are learned; standard: less what composition explains, in standard "
+        "deviations; raw: as they are, in their units",
     )
     weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
-        {}, description="weight of single targets in the loss, 1 for the others"
+        {},
+        description="weight of single targets in loss and validation score; 1 for the others",
+        json_schema_extra={"with": ["targets"]},
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto: bf16 where the hardware has it"
+        "auto",
+        description="number type in which the language model computes; graph, fusion and weights stay fp32; "
+        "auto: bf16 where the hardware has it",
     )
-    dropout: bool = Field(True, description="false: no dropout anywhere, the language model included")
+    dropout: bool = Field(
+        True, description="false: no layer drops anything, those of the language model included"
+    )
     zero_stage: Literal[0, 1, 2, 3] = Field(
-        0, description="what the ranks share out: 1 the optimiser, 2 gradients too, 3 weights too; 0 nothing"
+        0,
+        description="ZeRO stage, what the ranks share out: 1 the optimiser, 2 gradients too, 3 weights too; "
+        "0 nothing",
+        json_schema_extra={"with": ["train.offload"]},
     )
     offload: Literal["none", "optimizer", "parameters"] = Field(
         "none",
         description="what is kept and updated in host memory: the optimiser (zero_stage 1 to 3), and the "
         "weights too (zero_stage 3); of use with GPUs alone",
     )
-    validate_every: int = Field(1, ge=1, description="epochs")
-    patience: int | None = Field(None, ge=1, description="validations without gain before an early stop")
-    checkpoint_every: int = Field(200, ge=1, description="steps")
-    keep_checkpoints: int = Field(1, ge=1, description="beside the best one")
+    validate_every: int = Field(1, ge=1, description="epochs between two validations")
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="validations without gain after which training ends early; null: never",
+        json_schema_extra={"with": ["train.validate_every"]},
+    )
+    checkpoint_every: int = Field(200, ge=1, description="steps between two checkpoints")
+    keep_checkpoints: int = Field(
+        1,
+        ge=1,
+        description="how many of the newest checkpoints are kept, beside the best one",
+        json_schema_extra={"with": ["train.checkpoint_every"]},
+    )
     deterministic: bool = Field(
         False, description="on GPUs too only operations that give the same bits from run to run"
     )
     max_skipped: int = Field(
-        10, ge=0, description="steps left out for a loss or gradient that is not finite before the run stops"
+        10,
+        ge=0,
+        description="steps that may be left out, for a loss or gradient that is not finite, before the run "
+        "stops",
     )
     timeout: int = Field(
         1800,
@@ -79,11 +132,16 @@ class TrainConfig(ConfigSection):
         description="seconds without progress after which a rank names whom it waits for, and ends",
     )
     deadline: float | None = Field(
-        None, gt=0, description="seconds after its start at which a run has saved and left (exit code 3)"
+        None,
+        gt=0,
+        description="seconds after its start by which a run has saved and left (exit code 3); null: the end "
+        "of its Slurm job, if it is in one",
     )
-    threads: int = Field(0, ge=0, description="CPU threads per rank; 0: cores divided by ranks")
+    threads: int = Field(
+        0, ge=0, description="CPU threads of a rank; 0: cores of the machine divided by its ranks"
+    )
     save_vectors: bool = Field(
-        False, description="write vectors of the test molecules to vectors.safetensors"
+        False, description="write vectors of at most 2,000 test molecules to vectors.safetensors"
     )
     log_ids: bool = Field(False, description="write the molecules of every step to logs/ids_rank_N.jsonl")
     optim: OptimConfig = OptimConfig()
@@ -104,15 +162,26 @@ class TrainConfig(ConfigSection):
 
 
 class TrackConfig(ConfigSection):
-    """Weights & Biases."""
+    """What Weights & Biases is told of a run."""
 
-    wandb: Literal["offline", "online", "disabled"] = "offline"
-    project: str = "mmgnn"
+    wandb: Literal["offline", "online", "disabled"] = Field(
+        "offline",
+        description="whether a run writes a W&B record, and uploads it; the key is read from the environment "
+        "variable WANDB_API_KEY",
+    )
+    project: str = Field("mmgnn", description="project in W&B", json_schema_extra={"with": ["track.wandb"]})
     group: str | None = Field(
         None,
-        description="runs that belong together; arrays, sweeps, studies and twins set it where it is not",
+        description="group in W&B of runs that belong together; null: arrays, sweeps, studies and twins "
+        "set it",
+        json_schema_extra={"with": ["track.wandb"]},
     )
-    tags: list[str] = Field([], description="labels of the run in W&B")
+    tags: list[str] = Field(
+        [], description="labels of the run in W&B", json_schema_extra={"with": ["track.wandb"]}
+    )
     artifact: Literal["none", "export", "checkpoint"] = Field(
-        "none", description="what a finished run hands to W&B: its weights, or all it could continue from"
+        "none",
+        description="files of a finished run that W&B gets: its exported weights, or a checkpoint to "
+        "continue from",
+        json_schema_extra={"with": ["track.wandb"]},
     )

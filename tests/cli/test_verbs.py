@@ -33,7 +33,9 @@ TAKES_RECIPE = (*DATA, "train", "submit", "sweep", "doctor", "predict", "plan", 
 
 
 def test_the_parser_tree_is_walked():
-    assert {"data split", "train", "export", "logs", "bench", "report", "cancel", "sync"} <= set(VERBS)
+    assert {"data split", "recipe", "train", "export", "logs", "bench", "report", "cancel", "sync"} <= set(
+        VERBS
+    )
 
 
 @pytest.mark.parametrize("verb", VERBS)
