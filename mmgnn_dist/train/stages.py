@@ -149,7 +149,7 @@ def build(setting: Setting) -> Built:
     recipe, matched = inputs.recipe, inputs.matched
     autocast = compute_type(recipe, ranks.device)
     inputs.training(None, ranks)  # a batch that cannot be cut among these ranks is refused before any work
-    text = open_text_data(inputs, ranks, setting.progress)
+    text = open_text_data(inputs, ranks, setting.progress, setting.run.verified)
     if ranks.stop_asked():
         raise Stopped
     ranks.beat("building the model")

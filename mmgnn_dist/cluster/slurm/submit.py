@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from mmgnn_dist.checksums import VerifiedFiles
 from mmgnn_dist.cluster.slurm import queries as slurm
 from mmgnn_dist.cluster.slurm.array_report import FoldReport, Report
 from mmgnn_dist.cluster.slurm.code_copy import take_snapshot
@@ -101,13 +102,14 @@ def make_submit_plan(
         recipe = recipe.grouped(recipe.name)
     runs: dict[Path, Recipe] = {}
     whole: list[int | None] = [None]
+    verified = VerifiedFiles()
     for fold, seed in itertools.product(folds or whole, seeds or whole):
         parts = [f"fold_{fold}"] if fold is not None else []
         parts += [f"seed_{seed}"] if seed is not None else []
         data = recipe.data.model_copy(update={"fold": fold} if fold is not None else {})
         train = recipe.train.model_copy(update={"seed": seed} if seed is not None else {})
         member = recipe.model_copy(update={"data": data, "train": train})
-        runs |= plan_runs(member, base.joinpath("_".join(parts)) if parts else base)
+        runs |= plan_runs(member, base.joinpath("_".join(parts)) if parts else base, verified)
     refuse_active(base, list(runs))
     batches, steps = plan_batches(runs, profile, quiet)
     report = FoldReport(base, list(runs)) if len(runs) > 1 else None

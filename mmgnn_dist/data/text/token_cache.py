@@ -113,6 +113,7 @@ class TokenSet:
         budgets: Mapping[Any, int] | None = None,
         template: Mapping[Any, str] | None = None,
         sample_synonyms: bool = False,
+        digest: Callable[[Path], str] = sha256,
     ) -> TokenSet:
         """Open the sidecars of `fields`; make what is missing, damaged, or of another shard.
 
@@ -125,6 +126,7 @@ class TokenSet:
             budgets: budget of single fields, instead of `budget`.
             template: sentences instead of the built-in ones (see `text.render`).
             sample_synonyms: a run for each synonym, instead of one for all.
+            digest: what gives the SHA-256 of a file.
 
         Raises:
             UserError: no such field, no fast tokenizer, transformers missing, folder not writable.
@@ -147,9 +149,9 @@ class TokenSet:
             try:
                 for entry, shard in zip(shards.manifest["shards"], shards.shards, strict=True):
                     path = folder / wording.place / entry["name"]
-                    file = _check(path, entry["sha256"], known.get(path.name))
+                    file = _check(path, entry["sha256"], known.get(path.name), digest)
                     if file is None:
-                        file = _write(path, shard, entry["sha256"], wording, tokenizer)
+                        file = _write(path, shard, entry["sha256"], wording, tokenizer, digest)
                     files.append(file)
                     done += shard.rows
                     if progress:
@@ -271,7 +273,14 @@ def _dtype(tokenizer: Any) -> type[np.generic]:
     return np.uint16 if len(tokenizer) <= 1 << 16 else np.int32
 
 
-def _write(path: Path, shard: Shard, shard_sha: str, wording: Wording, tokenizer: Any) -> dict[str, Any]:
+def _write(
+    path: Path,
+    shard: Shard,
+    shard_sha: str,
+    wording: Wording,
+    tokenizer: Any,
+    digest: Callable[[Path], str],
+) -> dict[str, Any]:
     template = {wording.field: wording.sentence}
     if wording.each:
         texts, entries = render_synonyms(shard.table, template)
@@ -297,14 +306,16 @@ def _write(path: Path, shard: Shard, shard_sha: str, wording: Wording, tokenizer
     batch = pa.record_batch({"run": run}).replace_schema_metadata({META: json.dumps(about).encode()})
     with atomic_path(path) as part, pa.ipc.new_file(str(part), batch.schema) as writer:
         writer.write_batch(batch)
-    return _entry(path, about)
+    return _entry(path, about, digest)
 
 
-def _entry(path: Path, about: dict[str, Any]) -> dict[str, Any]:
-    return {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path), **about}
+def _entry(path: Path, about: dict[str, Any], digest: Callable[[Path], str]) -> dict[str, Any]:
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest(path), **about}
 
 
-def _check(path: Path, shard_sha: str, known: dict[str, Any] | None) -> dict[str, Any] | None:
+def _check(
+    path: Path, shard_sha: str, known: dict[str, Any] | None, digest: Callable[[Path], str]
+) -> dict[str, Any] | None:
     """The entry of a file that is whole and belongs to its shard, else None."""
     if not path.is_file():
         return None
@@ -312,7 +323,7 @@ def _check(path: Path, shard_sha: str, known: dict[str, Any] | None) -> dict[str
         about = json.loads(pa.ipc.open_file(pa.memory_map(str(path))).schema.metadata[META])
     except (pa.ArrowException, OSError, TypeError, KeyError, ValueError):
         return None
-    entry = _entry(path, about)
+    entry = _entry(path, about, digest)
     return entry if about["shard_sha256"] == shard_sha and known in (None, entry) else None
 
 
