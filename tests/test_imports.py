@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[1] / "mmgnn_dist"
 ORDER = (
     ("errors", "signals", "process", "progress"),
     ("files", "run_dir"),
-    ("config", "checksums"),
+    ("config", "checksums", "run_records"),
     ("chem",),
     ("data.shardset",),
     ("data.text",),

@@ -64,7 +64,7 @@ def _on_slurm(arguments: argparse.Namespace) -> int:
 
     folder = arguments.dir or Path("runs") / recipe.name
     plan, cells = plan_array(recipe, arguments.profile, folder, arguments.concurrent, arguments.json)
-    jobs: list[dict[str, Any]] = []
+    jobs: list[Any] = []
     if plan.runs:
         if arguments.dry_run:
             return print_dry_run(plan, arguments.profile, arguments.json)

@@ -28,6 +28,7 @@ from mmgnn_dist.models.balance import predict_costs
 from mmgnn_dist.models.fused import FusedModel, TextSource
 from mmgnn_dist.models.matched import Matched, match_width
 from mmgnn_dist.models.readout import Scaler
+from mmgnn_dist.run_records import Origin
 from mmgnn_dist.train.provenance import origin
 from mmgnn_dist.train.ranks import Ranks
 from mmgnn_dist.train.tracking.wandb_sink import check_tracking
@@ -54,7 +55,7 @@ class Inputs:
     verified: VerifiedFiles
 
     @property
-    def origin(self) -> dict[str, str]:
+    def origin(self) -> Origin:
         """What results and checkpoints of these inputs are made from."""
         assert self.split_sha256 is not None
         return origin(self.recipe, self.shards, self.split_sha256)

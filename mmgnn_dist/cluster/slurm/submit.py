@@ -30,6 +30,7 @@ from mmgnn_dist.errors import UserError, need
 from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.run_records import JobRecord, ReportJobRecord
 from mmgnn_dist.train.engine import BatchPlan
 from mmgnn_dist.train.inputs import open_inputs
 from mmgnn_dist.train.optim.schedule import total_steps
@@ -198,7 +199,7 @@ def check_with_slurm(plan: SubmitPlan, profile_path: Path) -> str:
     return slurm.check_script(plan.script(), profile_path)
 
 
-def submit(plan: SubmitPlan, profile_path: Path) -> list[dict[str, Any]]:
+def submit(plan: SubmitPlan, profile_path: Path) -> list[JobRecord | ReportJobRecord]:
     """Submit a plan that Slurm finds good; returns for each run what its `slurm/job.json` holds.
 
     Raises:
@@ -210,9 +211,9 @@ def submit(plan: SubmitPlan, profile_path: Path) -> list[dict[str, Any]]:
         RunDir(run).slurm.mkdir(exist_ok=True)
     tasks = [Task(run) for run in plan.runs]
     jobs = send(RunDir(plan.base).slurm, plan.profile, plan.options(code), tasks, plan.mounts)
-    found = []
+    found: list[JobRecord | ReportJobRecord] = []
     for index, (run, job) in enumerate(zip(plan.runs, jobs, strict=True)):
-        about = {
+        about: JobRecord = {
             "job": str(job.job_id),
             "submitted": time.time(),
             "profile": str(profile_path.resolve()),
@@ -258,7 +259,7 @@ def send(
         raise UserError(f"Slurm refused the job: {' '.join(str(error).split())}") from None
 
 
-def _send_report(plan: SubmitPlan, report: Report, array: str, code: Path) -> dict[str, Any]:
+def _send_report(plan: SubmitPlan, report: Report, array: str, code: Path) -> ReportJobRecord:
     """The job that waits for all elements, whatever their ends, and writes the table."""
     profile = plan.profile.model_copy(
         update={"nodes": 1, "tasks_per_node": 1, "gpus_per_node": 0, "gpu_type": None, "time": report.time}
@@ -266,6 +267,6 @@ def _send_report(plan: SubmitPlan, report: Report, array: str, code: Path) -> di
     options = parameters(profile, f"{plan.name}-report", [plan.base], code, plan.mounts)
     options |= {"dependency": f"afterany:{array}", "teardown": None}
     job = send(RunDir(plan.base).slurm, plan.profile, options, [report], plan.mounts)[0]
-    about = {"job": str(job.job_id), "report": str(plan.base / report.page), "after": array}
+    about: ReportJobRecord = {"job": str(job.job_id), "report": str(plan.base / report.page), "after": array}
     write_json(RunDir(plan.base).report_job, about)
     return about
