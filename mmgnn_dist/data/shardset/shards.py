@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +38,16 @@ STRING_FIELDS = ("iupac_name", "title", "molecular_formula")  # text fields kept
 REDO = "prepare the molecules again with 'mmgnn data prepare'"
 
 
+class ShardEntry(TypedDict):
+    """What the manifest says of one shard."""
+
+    name: str
+    rows: int
+    atoms: int
+    bytes: int
+    sha256: str
+
+
 def shard_schema(n_targets: int) -> pa.Schema:
     """The Arrow schema of every shard of a set with `n_targets` targets (see the module text)."""
     text = pa.large_string()
@@ -57,7 +67,7 @@ def shard_schema(n_targets: int) -> pa.Schema:
     )
 
 
-def write_shard(path: Path, batch: pa.RecordBatch) -> dict[str, Any]:
+def write_shard(path: Path, batch: pa.RecordBatch) -> ShardEntry:
     """Write one shard, complete or not at all.
 
     Args:
@@ -225,7 +235,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _check_shard(path: Path, entry: dict[str, Any], digest: Callable[[Path], str] | None) -> None:
+def _check_shard(path: Path, entry: ShardEntry, digest: Callable[[Path], str] | None) -> None:
     if not path.is_file():
         raise UserError(f"{path} is missing although the manifest names it: {REDO}")
     size = path.stat().st_size
