@@ -3,7 +3,7 @@
     recipe.yaml                       what the run is
     deepspeed.json  versions.json     what the recipe became: DeepSpeed's configuration, versions of packages,
     size.json  data.json              parameters, and the content that it learns from
-    verified.json                     the files of its data whose checksums were compared, and when
+    verified.json                     the files of its data whose checksums were compared, each in which state
     journal.jsonl                     what happened, a line a step
     checkpoints/step_N/               to continue from
     export/                           the model of the best validation: model.safetensors, model.json

@@ -20,7 +20,7 @@ ORDER = (
     ("errors", "signals", "process", "progress"),
     ("files", "run_dir"),
     ("plugins",),
-    ("config",),
+    ("config", "checksums", "run_records"),
     ("chem",),
     ("data.shardset",),
     ("data.text",),

@@ -23,6 +23,7 @@ from mmgnn_dist.train.checkpoint.store import CHECKPOINT_MANIFEST, EMA, TAG
 from mmgnn_dist.train.checkpoint.writer import Saver
 from mmgnn_dist.train.engine import BatchPlan, compute_type, make_engine
 from mmgnn_dist.train.inputs import open_inputs
+from mmgnn_dist.train.loop import TrainState
 from mmgnn_dist.train.optim.ema import Average
 from mmgnn_dist.train.ranks import init_distributed
 from mmgnn_dist.train.text_data import open_text_data
@@ -51,8 +52,8 @@ def checkpoint_bench(shards: Path, batch: int, steps: int, repeats: int) -> dict
     engine = make_engine(model, recipe, BatchPlan(batch, 1, ranks.world), ranks.device)
     average, molecules = Average(model), next(loader.epoch()).micro[0].to(ranks.device)
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=shards))
-    saver = Saver(folder / "thread", engine, ranks, 1, {})
-    state: dict[str, Any] = {"step": 0, "best_step": -1}
+    saver = Saver(folder / "thread", engine, ranks, 1, {"encoder": None})
+    state = TrainState()
 
     def train(done: Callable[[], None]) -> None:
         for _ in range(steps):
@@ -60,11 +61,11 @@ def checkpoint_bench(shards: Path, batch: int, steps: int, repeats: int) -> dict
             engine.backward(scaled.square().mean())
             engine.step()
             average.update(0.999)
-            state["step"] += 1
+            state.step += 1
             done()
 
     def thread() -> None:
-        saver.save(average.whole(), state)
+        saver.save(average.whole(), state.values())
         train(lambda: saver.poll(*saver.status()))
         saver.wait()
 
@@ -94,13 +95,13 @@ def checkpoint_bench(shards: Path, batch: int, steps: int, repeats: int) -> dict
     return result
 
 
-def _save_and_wait(folder: Path, engine: Any, average: Average, state: dict[str, Any]) -> None:
+def _save_and_wait(folder: Path, engine: Any, average: Average, state: TrainState) -> None:
     """The same checkpoint written in place by DeepSpeed, with the same checksums and syncs."""
     shutil.rmtree(folder, ignore_errors=True)
     engine.save_checkpoint(str(folder), tag=TAG, save_latest=False, exclude_frozen_parameters=True)
     save_safetensors(average.whole(), folder / EMA)
     files = {str(p.relative_to(folder)): seal(p) for p in folder.rglob("*") if p.is_file()}
-    write_json(folder / CHECKPOINT_MANIFEST, {**state, "files": files})
+    write_json(folder / CHECKPOINT_MANIFEST, {**state.values(), "files": files})
 
 
 def print_checkpoint_bench(result: dict[str, Any]) -> None:

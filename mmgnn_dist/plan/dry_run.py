@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +23,7 @@ from mmgnn_dist.models.cost import activation_bytes, count_flops, count_paramete
 from mmgnn_dist.models.fused import FusedModel, TextSource
 from mmgnn_dist.models.text_encoder.encoder import TextEncoder
 from mmgnn_dist.plan.memory import memory
+from mmgnn_dist.plan.records import FrozenEncoderCost, RunSummary
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.train.engine import compute_type
 from mmgnn_dist.train.inputs import Inputs, open_inputs
@@ -34,7 +34,7 @@ from mmgnn_dist.train.session import plan_runs
 SAMPLE = 50  # steps whose tokens are averaged
 
 
-def summarise_recipe(recipe: Recipe, folder: Path, nproc: int, quiet: bool) -> list[dict[str, Any]]:
+def summarise_recipe(recipe: Recipe, folder: Path, nproc: int, quiet: bool) -> list[RunSummary]:
     """Cost of a recipe and of each of its twins, after all checks that training makes.
 
     Args:
@@ -71,7 +71,7 @@ class Measured:
 
 def summary_of(
     inputs: Inputs, ranks: Ranks, progress: Progress, autocast: torch.dtype | None, timed: bool = False
-) -> dict[str, Any]:
+) -> RunSummary:
     """The cost of one recipe, as `summarise_recipe` gives it.
 
     Args:
@@ -105,7 +105,7 @@ def summary_of(
     )
     words = len(batch.tokens)
     encoder = measured.forward.get("text_encoder")
-    summary: dict[str, Any] = {
+    summary: RunSummary = {
         "name": recipe.name,
         "modality": recipe.model.modality,
         "backbone": recipe.model.backbone.name,
@@ -168,7 +168,7 @@ def _times(forward: Callable[[], Tensor], repeats: int = 2) -> list[float]:
     return seconds[1:]
 
 
-def _once(encoder: TextEncoder, batch: Batch) -> dict[str, Any]:
+def _once(encoder: TextEncoder, batch: Batch) -> FrozenEncoderCost:
     """Size and cost of a frozen encoder."""
     with torch.no_grad():
         _, flop = count_flops(encoder, lambda: encoder(batch.tokens, batch.token_ptr)[0])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from mmgnn_dist.plan.records import RunSummary
 
-def print_summary(runs: list[dict[str, Any]]) -> None:
+
+def print_summary(runs: list[RunSummary]) -> None:
     """Show what `summary.summarise` found."""
     console = Console(highlight=False)
     for run in runs:
@@ -24,7 +24,7 @@ def print_summary(runs: list[dict[str, Any]]) -> None:
         console.print()
 
 
-def _work(run: dict[str, Any]) -> Table:
+def _work(run: RunSummary) -> Table:
     """Parameters and operations by branch."""
     table = make_table("branch", "parameters", "trainable", "forward per molecule")
     flop = run["flop"]
@@ -44,7 +44,7 @@ def _memory(held: dict[str, int]) -> Table:
     return table
 
 
-def _lines(run: dict[str, Any]) -> list[str]:
+def _lines(run: RunSummary) -> list[str]:
     flop, steps, on = run["flop"], run["steps"], run["measured_on"]
     whole, forward = flop["training_per_molecule"], flop["forward_per_molecule"]
     lines = [f"training: {scaled(whole, 'FLOP')} per molecule, {whole / forward:.1f} times forward"]

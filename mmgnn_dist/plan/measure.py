@@ -16,6 +16,7 @@ from mmgnn_dist.errors import UserError
 from mmgnn_dist.models.text_encoder.hf_model import text_skeleton
 from mmgnn_dist.models.zero3 import count
 from mmgnn_dist.plan.dry_run import summary_of
+from mmgnn_dist.plan.records import RunSummary
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.train.engine import compute_type
 from mmgnn_dist.train.inputs import Inputs, open_inputs
@@ -25,7 +26,7 @@ LARGE = 250_000_000  # parameters of an encoder from which on it is not built wh
 DEPTHS = ("num_hidden_layers", "n_layers", "num_layers", "n_layer")  # what configurations call their number
 
 
-def measured_dry_run(recipe: Recipe, world: int, timed: bool, quiet: bool) -> dict[str, Any]:
+def measured_dry_run(recipe: Recipe, world: int, timed: bool, quiet: bool) -> RunSummary:
     """The summary of a recipe on `world` ranks, with `extrapolated` and, if `timed`, `seconds_per_pass`.
 
     Args:
@@ -42,7 +43,7 @@ def measured_dry_run(recipe: Recipe, world: int, timed: bool, quiet: bool) -> di
     kind = torch.bfloat16 if recipe.train.precision == "bf16" else compute_type(recipe, ranks.device)
     with Progress("plan", quiet) as progress:
 
-        def one(inputs: Inputs) -> dict[str, Any]:
+        def one(inputs: Inputs) -> RunSummary:
             return summary_of(inputs, ranks, progress, kind, timed)
 
         inputs = _open(recipe)
@@ -50,7 +51,7 @@ def measured_dry_run(recipe: Recipe, world: int, timed: bool, quiet: bool) -> di
             return {**one(inputs), "extrapolated": False}
         depth, layers = _depth(inputs.files)
         found = [one(_with_layers(inputs, inputs.files, depth, number)) for number in (1, 2)]
-    whole = _extend(found[0], found[1], layers)
+    whole: RunSummary = _extend(found[0], found[1], layers)
     if timed:  # more layers take no less time, whatever the clock says
         whole["seconds_per_pass"] = max(whole["seconds_per_pass"], found[1]["seconds_per_pass"])
     return {**whole, "extrapolated": True}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.plan.dry_run_table import scaled
 from mmgnn_dist.plan.measure import measured_dry_run
 from mmgnn_dist.plan.memory import checkpoint_bytes, memory, sent_bytes
+from mmgnn_dist.plan.records import RecipePlan, SmallestStage, StageCost
 
 RUNTIME = 1_500_000_000  # bytes of a GPU that CUDA, its libraries and NCCL take
 LITTLE = 0.1  # ZeRO that saves less than this share of the memory is not worth its messages
@@ -31,7 +30,7 @@ def plan(
     rate: float | None = None,
     bandwidth: float | None = None,
     quiet: bool = True,
-) -> dict[str, Any]:
+) -> RecipePlan:
     """Lay a recipe out on `world` ranks.
 
     Args:
@@ -52,7 +51,7 @@ def plan(
     count, steps = summary["parameters"]["all"], summary["steps"]
     total, trained = count["total"], count["trainable"]
     activations = summary["memory_bytes_per_rank"]["activations"]
-    choices = []
+    choices: list[StageCost] = []
     passes, largest = steps["passes_per_step"], summary["largest_parameter"]
     for stage, offload in CHOICES:
         found = memory(total, trained, largest, activations, stage, world, offload, passes)
@@ -77,6 +76,11 @@ def plan(
         here = summary["flop"]["training_per_molecule"] * summary["measured_on"]["molecules"]
         speed = here / summary["seconds_per_pass"]
     fitting = next((choice for choice in choices if choice["fits"]), None)
+    smallest: SmallestStage | None = fitting and {
+        "stage": fitting["stage"],
+        "offload": fitting["offload"],
+        "peak": fitting["peak"],
+    }
     return {
         "name": recipe.name,
         "ranks": world,
@@ -91,13 +95,13 @@ def plan(
         "device": summary["device"],
         "extrapolated": summary["extrapolated"],
         "gpu_memory": gpu_memory,
-        "smallest": fitting and {name: fitting[name] for name in ("stage", "offload", "peak")},
+        "smallest": smallest,
         "warnings": _warnings(recipe, choices, world, gpu_memory, fitting),
     }
 
 
 def _warnings(
-    recipe: Recipe, choices: list[dict[str, Any]], world: int, gpu_memory: int | None, fitting: Any
+    recipe: Recipe, choices: list[StageCost], world: int, gpu_memory: int | None, fitting: StageCost | None
 ) -> list[str]:
     whole = choices[0]["peak"]
     least = min(choice["peak"] for choice in choices if choice["offload"] == "none")

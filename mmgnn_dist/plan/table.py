@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from mmgnn_dist.plan.dry_run_table import make_table, scaled
+from mmgnn_dist.plan.records import RecipePlan, StageCost
 from mmgnn_dist.plan.stages import RUNTIME
 
 UNITS = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3}
 SHORT = {"none": "", "optimizer": "+opt", "parameters": "+all"}
 
 
-def print_plan(found: dict[str, Any]) -> None:
+def print_plan(found: RecipePlan) -> None:
     """Show what `plan` found."""
     from rich.console import Console
 
@@ -46,7 +47,7 @@ def print_plan(found: dict[str, Any]) -> None:
         console.print(f"note: {warning}")
 
 
-def _table(found: dict[str, Any]) -> Any:
+def _table(found: RecipePlan) -> Any:
     """Rows of bytes in one unit, and what follows from them."""
     choices = found["choices"]
     largest = max(max(one["peak"], one["checkpoint_bytes"]) for one in choices)
@@ -54,7 +55,7 @@ def _table(found: dict[str, Any]) -> Any:
     table = make_table(f"{unit} on a rank", *(f"{one['stage']}{SHORT[one['offload']]}" for one in choices))
     table.columns[0].no_wrap = True
 
-    def row(name: str, value: Callable[[dict[str, Any]], int]) -> None:
+    def row(name: str, value: Callable[[StageCost], int]) -> None:
         sizes = [value(one) / UNITS[unit] for one in choices]
         table.add_row(name, *map(_digits, sizes))
 

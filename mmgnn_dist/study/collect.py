@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json
 from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.run_records import RunMetrics
 from mmgnn_dist.study.grid import BASE, Cell, load_grid
 from mmgnn_dist.study.run import states
 from mmgnn_dist.study.run_cell import DONE
@@ -68,7 +68,7 @@ class Results:
     units: dict[str, str]
     rows: np.ndarray
     folds: np.ndarray
-    metrics: dict[Cell, dict[str, Any]] = field(default_factory=dict)
+    metrics: dict[Cell, RunMetrics] = field(default_factory=dict)
     errors: dict[tuple[Model, str], dict[tuple[int, int], np.ndarray]] = field(default_factory=dict)
 
     @property
@@ -164,7 +164,7 @@ def collect(folder: Path) -> Results:
         raise UserError(f"no cell of {folder} is done yet: there is nothing to report")
     runs = {cell: RunDir(cell.run(folder)) for cell in done}
     refuse_changed({run.path: load_recipe(run.recipe) for run in runs.values()})
-    metrics = {cell: read_json(run.metrics) for cell, run in runs.items()}
+    metrics: dict[Cell, RunMetrics] = {cell: read_json(run.metrics) for cell, run in runs.items()}
     tested: dict[int, np.ndarray] = {}
     truth: dict[tuple[int, str], np.ndarray] = {}
     errors: dict[tuple[Model, str], dict[tuple[int, int], np.ndarray]] = {}

@@ -10,6 +10,7 @@ from mmgnn_dist.config import load_recipe
 from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, UserError
 from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.run_records import FailureRecord
 
 DONE, FAILED, STOPPED, PART, WAITING = "done", "failed", "stopped", "part", "waiting"
 
@@ -33,14 +34,18 @@ def run_cell(folder: Path, quiet: bool = True) -> str:
 
 def record_failure(folder: Path, message: str, trace: str = "") -> str:
     """Write down why a cell failed."""
-    write_json(RunDir(folder).failure, {"message": message, "traceback": trace.splitlines()})
+    failure: FailureRecord = {"message": message, "traceback": trace.splitlines()}
+    write_json(RunDir(folder).failure, failure)
     return FAILED
 
 
 def failure_line(folder: Path) -> str:
     """Why a cell failed, in one line; empty if it did not."""
     path = RunDir(folder).failure
-    return str(read_json(path)["message"]) if path.is_file() else ""
+    if not path.is_file():
+        return ""
+    failure: FailureRecord = read_json(path)
+    return failure["message"]
 
 
 def cell_state(folder: Path) -> str:

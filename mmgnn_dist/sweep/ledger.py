@@ -6,13 +6,14 @@ A trial is `open` until its run is `done`, asha `stopped` it, or it `failed` by 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.run_records import TrialRecord, journal_metric
 from mmgnn_dist.train.tracking.journal import read_journal
 
 TRIALS = "trials"
@@ -47,7 +48,8 @@ def trial_dir(sweep: Path, number: int) -> Path:
 def validation_scores(run: Path, metric: str) -> list[float]:
     """The metric at each validation of a run so far."""
     lines = (line for line in read_journal(RunDir(run).journal) if line["kind"] == "validation")
-    return [line[metric] for line in lines if line[metric] is not None]
+    scores = (journal_metric(line, metric) for line in lines)
+    return [score for score in scores if score is not None]
 
 
 def read_trials(sweep: Path, metric: str) -> list[Entry]:
@@ -55,14 +57,19 @@ def read_trials(sweep: Path, metric: str) -> list[Entry]:
     found = []
     for run in map(RunDir, sorted((sweep / TRIALS).glob("*"))):
         if run.trial.is_file():
-            found.append(Entry(**read_json(run.trial), scores=validation_scores(run.path, metric)))
+            about: TrialRecord = read_json(run.trial)
+            found.append(Entry(**about, scores=validation_scores(run.path, metric)))
     return found
 
 
 def write_trial(sweep: Path, entry: Entry) -> None:
     """Write what is known of a trial, but for its scores, which stand in its journal."""
-    about = asdict(entry)
-    del about["scores"]
+    about: TrialRecord = {
+        "number": entry.number,
+        "values": entry.values,
+        "state": entry.state,
+        "reason": entry.reason,
+    }
     write_json(RunDir(trial_dir(sweep, entry.number)).trial, about)
 
 

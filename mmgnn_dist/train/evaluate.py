@@ -22,6 +22,7 @@ from mmgnn_dist.models.fused import FusedModel
 from mmgnn_dist.models.graph import Graph, sum_molecules
 from mmgnn_dist.models.readout import Scaler
 from mmgnn_dist.models.text_encoder.frozen_cache import Embeddings
+from mmgnn_dist.run_records import GateCounts
 from mmgnn_dist.train.checkpoint.host_copies import save_safetensors
 from mmgnn_dist.train.ranks import Ranks
 
@@ -49,7 +50,7 @@ class Predictions:
         """Mean absolute error of each target over its labelled molecules [T]; NaN where there are none."""
         return mean_absolute_error(self.true, self.predicted)
 
-    def gates(self) -> dict[str, Any]:
+    def gates(self) -> GateCounts:
         """Mean of the gate, and how many molecules have it in each of GATE_BINS equal parts of 0 to 1."""
         assert self.gate is not None
         counts, _ = np.histogram(self.gate, bins=GATE_BINS, range=(0, 1))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 
+from mmgnn_dist.checksums import VerifiedFiles
 from mmgnn_dist.chem.elements import MAX_Z
 from mmgnn_dist.chem.targets import readout_for
 from mmgnn_dist.config import Recipe
@@ -27,6 +28,7 @@ from mmgnn_dist.models.balance import predict_costs
 from mmgnn_dist.models.fused import FusedModel, TextSource
 from mmgnn_dist.models.matched import Matched, match_width
 from mmgnn_dist.models.readout import Scaler
+from mmgnn_dist.run_records import Origin
 from mmgnn_dist.train.provenance import origin
 from mmgnn_dist.train.ranks import Ranks
 from mmgnn_dist.train.tracking.wandb_sink import check_tracking
@@ -42,6 +44,7 @@ class Inputs:
         shards: the opened shard set. split: rows of train, val and test.
         files: the encoder, None where the modality reads no text.
         split_sha256: of the stored split, before `data.train_size` takes a part of it; None without one.
+        verified: checksums of the files that are read, each computed once.
     """
 
     recipe: Recipe
@@ -49,9 +52,10 @@ class Inputs:
     split: dict[str, np.ndarray]
     files: EncoderFiles | None
     split_sha256: str | None
+    verified: VerifiedFiles
 
     @property
-    def origin(self) -> dict[str, str]:
+    def origin(self) -> Origin:
         """What results and checkpoints of these inputs are made from."""
         assert self.split_sha256 is not None
         return origin(self.recipe, self.shards, self.split_sha256)
@@ -95,6 +99,7 @@ class Inputs:
             config.budgets,
             config.template,
             config.sample_synonyms,
+            self.verified.sha256,
         )
         tokens.check_length()
         return tokens
@@ -162,12 +167,15 @@ class Inputs:
         )
 
 
-def open_inputs(recipe: Recipe, verify: bool = True, whole: bool = False) -> Inputs:
+def open_inputs(
+    recipe: Recipe, verify: bool = True, whole: bool = False, verified: VerifiedFiles | None = None
+) -> Inputs:
     """Open and check everything that a recipe names, before any expensive work.
 
     Args:
         recipe: the recipe. verify: check the checksums of all shards.
         whole: take all molecules as the test part, and no split.
+        verified: checksums that are known already; none: every file is read.
 
     Raises:
         UserError: for a missing or damaged shard set, split or encoder, for an unknown target, one without
@@ -176,7 +184,8 @@ def open_inputs(recipe: Recipe, verify: bool = True, whole: bool = False) -> Inp
     """
     if recipe.data.shards is None:
         raise UserError("the recipe names no shard set: give data.shards=DIR (made by 'mmgnn data prepare')")
-    shards = ShardSet.open(recipe.data.shards, verify=verify)
+    verified = verified or VerifiedFiles()
+    shards = ShardSet.open(recipe.data.shards, verify, verified.sha256)
     for name in recipe.targets:
         if name not in shards.targets:
             allowed = ", ".join(shards.targets)
@@ -211,9 +220,10 @@ def open_inputs(recipe: Recipe, verify: bool = True, whole: bool = False) -> Inp
     text = recipe.text
     files = resolve_encoder(text.encoder, text.revision, text.random) if reads else None
     if files is not None:
+        files = replace(files, digest=verified.sha256)
         files.check_pooling(recipe.text.pooling)
     check_tracking(recipe)
-    inputs = Inputs(recipe, shards, split, files, digest)
+    inputs = Inputs(recipe, shards, split, files, digest, verified)
     _ = inputs.forms  # refuses read-outs without physical sense
     return inputs
 

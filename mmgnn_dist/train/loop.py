@@ -25,6 +25,7 @@ from mmgnn_dist.models.readout import Scaler
 from mmgnn_dist.models.text_encoder.frozen_cache import Embeddings
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.run_records import JournalLine, LoopValues
 from mmgnn_dist.train.checkpoint.writer import Saver
 from mmgnn_dist.train.deadline import Deadline
 from mmgnn_dist.train.engine import BatchPlan
@@ -55,6 +56,17 @@ class TrainState:
     seconds: float = 0.0
     skipped: int = 0
 
+    def values(self) -> LoopValues:
+        """As a checkpoint holds it."""
+        return {
+            "step": self.step,
+            "best": self.best,
+            "best_step": self.best_step,
+            "stale": self.stale,
+            "seconds": self.seconds,
+            "skipped": self.skipped,
+        }
+
 
 @dataclass
 class TrainContext:
@@ -76,7 +88,7 @@ class TrainContext:
     export: Callable[[TrainState], None]
     saver: Saver
     deadline: Deadline
-    sink: Callable[[dict[str, Any]], None] = field(default=lambda line: None)
+    sink: Callable[[JournalLine], None] = field(default=lambda line: None)
 
     def forget_ids(self, step: int) -> None:
         """Drop what ranks that are no more wrote down of steps that are run again."""
@@ -270,5 +282,5 @@ class Trainer:
 
     def _save(self) -> None:
         average = self.average.whole(self.parts.ranks.is_rank0)
-        self.parts.saver.save(average, vars(self.state))
+        self.parts.saver.save(average, self.state.values())
         self._last_saved = self.state.step

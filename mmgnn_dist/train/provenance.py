@@ -11,7 +11,6 @@ import platform
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.data.shardset.shards import ShardSet
@@ -19,13 +18,14 @@ from mmgnn_dist.data.shardset.splits import load_split, split_sha256
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json
 from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.run_records import Origin
 from mmgnn_dist.train.checkpoint import store as checkpoint
 
 PACKAGES = ("mmgnn_dist", "torch", "torch-geometric", "deepspeed", "transformers", "numpy", "pyarrow")
 Data = tuple[Path | None, str, int]  # shard set, split and fold
 
 
-def origin(recipe: Recipe, shards: ShardSet, split: str) -> dict[str, str]:
+def origin(recipe: Recipe, shards: ShardSet, split: str) -> Origin:
     """What identifies the sources of a run; `split` is its `split_sha256`."""
     return {"recipe": recipe.fingerprint(), "shards_sha256": shards.sha256, "split_sha256": split}
 
@@ -50,7 +50,7 @@ def refuse_changed(runs: Mapping[Path, Recipe]) -> None:
         for path, then in _records(run):
             if "split_sha256" not in then:
                 continue
-            now = origin(recipe, *_data(recipe, known))
+            now: Mapping[str, object] = origin(recipe, *_data(recipe, known))
             if changed := [word for key, word in words.items() if then[key] != now[key]]:
                 raise UserError(
                     f"{path} was made with another {' and another '.join(changed)}: molecules that it has "
@@ -70,7 +70,7 @@ def _data(recipe: Recipe, known: dict[Data, tuple[ShardSet, str]]) -> tuple[Shar
     return known[key]
 
 
-def _records(run: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _records(run: Path) -> Iterator[tuple[Path, Mapping[str, object]]]:
     """What results and checkpoints of a run say of themselves; damaged manifests are of no use to anyone."""
     paths = RunDir(run)
     if paths.metrics.is_file():

@@ -17,6 +17,7 @@ from typing import IO
 
 import torch
 
+from mmgnn_dist.checksums import VerifiedFiles
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.errors import EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, EXIT_USER, UserError
 from mmgnn_dist.files import DISK_ERRORS, lock_file
@@ -35,11 +36,13 @@ from mmgnn_dist.train.stages import Setting, train_stages
 LOCK_WAIT = 240.0  # seconds that a requeued job waits for the run directory
 
 
-def run(folder: Path, quiet: bool = False) -> int:
+def run(folder: Path, quiet: bool = False, verified: VerifiedFiles | None = None) -> int:
     """Train the recipe of a run directory to its end, and write the results.
 
     Args:
-        folder: run directory with `recipe.yaml`. quiet: no progress on the terminal.
+        folder: run directory with `recipe.yaml`.
+        quiet: no progress on the terminal.
+        verified: checksums that this process knows already; none: those that the run directory keeps.
 
     Returns:
         Exit code: done, or stopped in order by a signal (the same call continues).
@@ -60,7 +63,12 @@ def run(folder: Path, quiet: bool = False) -> int:
         refuse_changed({folder: recipe})
         if done(folder, recipe):
             return EXIT_DONE
-        inputs = open_inputs(recipe, verify=ranks.is_rank0)
+        if verified is None:
+            verified = VerifiedFiles()
+            verified.load(paths.verified)
+        inputs = open_inputs(recipe, ranks.is_rank0, verified=verified)
+        if ranks.is_rank0:
+            verified.save(paths.verified)
         watch = HangWatchdog(paths, ranks.rank, ranks.world, recipe.train.timeout)
         with watch, Progress(folder.name, quiet or not ranks.is_rank0) as progress, stop_flag() as signals:
             ranks = replace(ranks, beat=watch.beat, alive=watch.alive, signals=signals)

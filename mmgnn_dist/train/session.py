@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mmgnn_dist.checksums import VerifiedFiles
 from mmgnn_dist.config import Recipe, load_recipe
 from mmgnn_dist.errors import EXIT_DONE, UserError
 from mmgnn_dist.files import read_json, write_json
@@ -36,11 +37,18 @@ def train_with_twins(recipe: Recipe, folder: Path, nproc: int, as_json: bool) ->
     """
     check_gpus(nproc)
     paths = RunDir(folder)
-    planned = plan_runs(recipe, folder)
+    verified = VerifiedFiles()
+    verified.load(paths.verified)
+    planned = plan_runs(recipe, folder, verified)
     for place, part in planned.items():
         part.save(RunDir(place).recipe)
     for place in planned:
-        code = launch(place, nproc) if nproc > 1 else run(place, quiet=as_json)
+        if nproc > 1:
+            verified.save(RunDir(place).verified)
+            code = launch(place, nproc)
+            verified.load(RunDir(place).verified)
+        else:
+            code = run(place, as_json, verified)
         if code != EXIT_DONE:
             return code
     twins = [place for place in planned if place != folder]
@@ -59,15 +67,20 @@ def train_with_twins(recipe: Recipe, folder: Path, nproc: int, as_json: bool) ->
     return EXIT_DONE
 
 
-def plan_runs(recipe: Recipe, folder: Path) -> dict[Path, Recipe]:
+def plan_runs(recipe: Recipe, folder: Path, verified: VerifiedFiles | None = None) -> dict[Path, Recipe]:
     """The run directories of a recipe and its twins with their recipes, after all checks; writes nothing.
+
+    Args:
+        recipe: with its twins.
+        folder: run directory of the recipe itself.
+        verified: checksums that are known already; none: every file is read.
 
     Raises:
         UserError: for wrong input, or a directory that holds a run of another recipe.
     """
     if recipe.study is not None:
         raise UserError(f"{recipe.name} is a grid of runs (section study): train it with 'mmgnn study'")
-    inputs = open_inputs(recipe)
+    inputs = open_inputs(recipe, verified=verified)
     if recipe.twins:
         recipe = recipe.grouped(recipe.name)
     planned = {folder: recipe.model_copy(update={"twins": []})}

@@ -28,6 +28,15 @@ from mmgnn_dist.models.readout import Scaler
 from mmgnn_dist.models.zero3 import gathered, is_sharded
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.run_records import (
+    CheckpointAbout,
+    DataRecord,
+    EncoderIdentity,
+    ExportRecord,
+    ModelSize,
+    RunFacts,
+    SizeRecord,
+)
 from mmgnn_dist.signals import Stopped
 from mmgnn_dist.train.checkpoint import store as checkpoint
 from mmgnn_dist.train.checkpoint.export import (
@@ -91,8 +100,8 @@ class Built:
     autocast: torch.dtype | None
     engine: Any
     average: Average
-    size: dict[str, int | None]
-    encoder: dict[str, str | None] | None
+    size: ModelSize
+    encoder: EncoderIdentity | None
 
     @property
     def precision(self) -> str:
@@ -106,12 +115,14 @@ class Tested:
 
     Attributes:
         predictions: for the test part. about: what the export says of itself.
-        fingerprints: of the weights at the end, and of their averages.
+        weights: fingerprint of those at the end.
+        averaged_weights: fingerprint of their averages.
     """
 
     predictions: Predictions
-    about: dict[str, Any]
-    fingerprints: dict[str, str]
+    about: ExportRecord
+    weights: str
+    averaged_weights: str
 
 
 def train_stages(setting: Setting) -> int:
@@ -149,7 +160,7 @@ def build(setting: Setting) -> Built:
     recipe, matched = inputs.recipe, inputs.matched
     autocast = compute_type(recipe, ranks.device)
     inputs.training(None, ranks)  # a batch that cannot be cut among these ranks is refused before any work
-    text = open_text_data(inputs, ranks, setting.progress)
+    text = open_text_data(inputs, ranks, setting.progress, setting.run.verified)
     if ranks.stop_asked():
         raise Stopped
     ranks.beat("building the model")
@@ -158,7 +169,7 @@ def build(setting: Setting) -> Built:
     plan = BatchPlan(recipe.train.batch, batches.passes, ranks.world)
     with zero_init(recipe, plan, ranks.device):
         model = inputs.model(text.source, autocast)
-    size = {"parameters": trainable(model), "matched_to": matched.wanted if matched else None}
+    size: ModelSize = {"parameters": trainable(model), "matched_to": matched.wanted if matched else None}
     ranks.beat("starting DeepSpeed")
     engine = make_engine(model, recipe, plan, ranks.device)
     return Built(
@@ -200,7 +211,7 @@ def make_context(setting: Setting, built: Built, state: TrainState) -> TrainCont
     """All that the loop works with; the journal is open at the state's step on the first rank."""
     run, inputs, ranks = setting.run, setting.inputs, setting.ranks
     train = inputs.recipe.train
-    about: dict[str, Any] = {
+    about: CheckpointAbout = {
         **inputs.origin,
         "wandb_id": run_id(run.path) if ranks.is_rank0 else None,
         "versions": versions(),
@@ -230,18 +241,20 @@ def make_context(setting: Setting, built: Built, state: TrainState) -> TrainCont
 def _exporter(setting: Setting, built: Built) -> Callable[[TrainState], None]:
     """What writes the export, with the weights as they are when it is called."""
     inputs, targets = setting.inputs, setting.inputs.recipe.targets
-    about = {
-        "targets": inputs.metrics,
-        "backbone": _backbone(inputs),
-        "encoder": built.encoder,
-        "units": dict(zip(targets, inputs.units, strict=True)),
-        "kinds": dict(zip(targets, inputs.kinds, strict=True)),
-        "learned_from": learned_from(inputs.shards, inputs.split["train"]),
-    }
+    learned = learned_from(inputs.shards, inputs.split["train"])
 
     def export(best: TrainState) -> None:
-        what = {"step": best.step, "score": best.best, **about}
-        export_model(setting.run, built.model, built.scaler, what, setting.ranks.is_rank0)
+        about: ExportRecord = {
+            "step": best.step,
+            "score": best.best,
+            "targets": inputs.metrics,
+            "backbone": _backbone(inputs),
+            "encoder": built.encoder,
+            "units": dict(zip(targets, inputs.units, strict=True)),
+            "kinds": dict(zip(targets, inputs.kinds, strict=True)),
+            "learned_from": learned,
+        }
+        export_model(setting.run, built.model, built.scaler, about, setting.ranks.is_rank0)
 
     return export
 
@@ -261,9 +274,14 @@ def record_start(
         return None
     write_json(run.versions, versions())
     write_json(run.deepspeed, deepspeed_config(recipe, built.plan))
-    write_json(run.size, {**built.size, "backbone": _backbone(inputs)})
-    data = {"shards": str(shards.path), "manifest_sha256": sha256(shards.path / MANIFEST)}
-    write_json(run.data, {**data, **inputs.origin})
+    size: SizeRecord = {**built.size, "backbone": _backbone(inputs)}
+    write_json(run.size, size)
+    data: DataRecord = {
+        "shards": str(shards.path),
+        "manifest_sha256": sha256(shards.path / MANIFEST),
+        **inputs.origin,
+    }
+    write_json(run.data, data)
     sink = Wandb(recipe, run.path) if recipe.track.wandb != "disabled" else None
     if sink:
         context.sink = sink
@@ -294,10 +312,8 @@ def test(setting: Setting, built: Built) -> Tested | None:
     """
     inputs, ranks, model, text = setting.inputs, setting.ranks, built.model, built.text
     last = ((n, p) for n, p in sorted(model.named_parameters()) if p.requires_grad)
-    fingerprints = {
-        "weights": fingerprint(gathered(last)),
-        "averaged_weights": fingerprint(sorted(built.average.whole(ranks.is_rank0).items())),
-    }
+    weights = fingerprint(gathered(last))
+    averaged = fingerprint(sorted(built.average.whole(ranks.is_rank0).items()))
     best, scaler, about = load_export(
         setting.run, inputs.recipe, inputs.forms, text.source, into=model if is_sharded(model) else None
     )
@@ -309,14 +325,14 @@ def test(setting: Setting, built: Built) -> Tested | None:
         text.embeddings,
         inputs.recipe.train.save_vectors,
     )
-    return Tested(predictions, about, fingerprints) if predictions else None
+    return Tested(predictions, about, weights, averaged) if predictions else None
 
 
 def record_end(
     setting: Setting, built: Built, context: TrainContext, state: TrainState, tested: Tested
 ) -> None:
     """Write the results of a run that came to its end."""
-    facts = {
+    facts: RunFacts = {
         "steps": state.step,
         "best_step": tested.about["step"],
         "skipped_steps": state.skipped,
@@ -324,7 +340,8 @@ def record_end(
         "world": setting.ranks.world,
         "precision": built.precision,
         **built.size,
-        **tested.fingerprints,
+        "weights": tested.weights,
+        "averaged_weights": tested.averaged_weights,
     }
     write_results(setting.run.path, setting.inputs, tested.predictions, facts)
     if told := unseen_elements(tested.about, setting.inputs.shards, tested.predictions.rows):

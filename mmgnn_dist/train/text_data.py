@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from mmgnn_dist.data.text.token_cache import TokenSet
 from mmgnn_dist.models.fused import TextSource
@@ -22,8 +23,15 @@ class TextData:
     embeddings: Embeddings | None = None
 
 
-def open_text_data(inputs: Inputs, ranks: Ranks, progress: Progress) -> TextData:
+def open_text_data(inputs: Inputs, ranks: Ranks, progress: Progress, record: Path | None = None) -> TextData:
     """Open the sidecars; what is missing is made by the first rank while the others wait.
+
+    Args:
+        inputs: of the recipe.
+        ranks: all call it.
+        progress: what people are told.
+        record: where the first rank writes which files it has verified, for the others to read; none: each
+            rank verifies all.
 
     Raises:
         Stopped: if a stop signal came meanwhile; what is made stays.
@@ -41,9 +49,16 @@ def open_text_data(inputs: Inputs, ranks: Ranks, progress: Progress) -> TextData
         tokens = inputs.tokens(told)
         if frozen and tokens:
             ensure_embeddings(inputs.shards, tokens, files, config, ranks.device, told, seed)
+        if record:
+            _ = files.model_fingerprint  # reads the weights, here and on no other rank
+            inputs.verified.save(record)
         return tokens
 
-    tokens = ranks.run_on_rank0("making what is missing of the text", make) or inputs.tokens(progress)
+    tokens = ranks.run_on_rank0("making what is missing of the text", make)
+    if tokens is None:
+        if record:
+            inputs.verified.load(record)
+        tokens = inputs.tokens(progress)
     assert tokens is not None
     progress.say(tokens.summary())
     embeddings = None

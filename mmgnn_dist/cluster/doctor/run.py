@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from mmgnn_dist.cluster.doctor.line import Line, fail, ok
 from mmgnn_dist.cluster.doctor.rank import Examine
@@ -133,7 +133,17 @@ def _read(folder: Path, world: int, last: str) -> Found:
     return found
 
 
-def grouped(found: Found) -> list[dict[str, Any]]:
+class Finding(TypedDict):
+    """A line of the report, and the nodes that it holds for."""
+
+    what: str
+    level: str
+    found: str
+    cure: str
+    nodes: list[str]
+
+
+def grouped(found: Found) -> list[Finding]:
     """The lines, those that several nodes share once, with the nodes."""
     nodes: dict[Line, list[str]] = {}
     for node, line in found:
@@ -150,7 +160,7 @@ def grouped(found: Found) -> list[dict[str, Any]]:
     ]
 
 
-def print_lines(lines: Iterable[dict[str, Any]]) -> None:
+def print_lines(lines: Iterable[Finding]) -> None:
     """One line each, and its cure below it."""
     for line in lines:
         nodes = f"  [{', '.join(line['nodes'])}]" if line["nodes"] else ""
@@ -159,7 +169,7 @@ def print_lines(lines: Iterable[dict[str, Any]]) -> None:
             print(f"{'':23s}cure: {line['cure']}")
 
 
-def raise_failures(lines: list[dict[str, Any]]) -> None:
+def raise_failures(lines: list[Finding]) -> None:
     """Raise if anything fails.
 
     Raises:

@@ -7,15 +7,32 @@ import subprocess
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from mmgnn_dist.cluster.slurm import queries as slurm
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json
 from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.run_records import JobRecord, JournalLine
 from mmgnn_dist.train.tracking.journal import read_journal
 
 RECENT = 50  # steps over which the rate is measured
+
+
+class RunStatus(TypedDict):
+    """State and progress of a submitted run: see `status`."""
+
+    run: str
+    job: str
+    state: str
+    done: bool
+    step: int
+    steps: int
+    loss: float | None
+    rate: float | None
+    seconds_left: float | None
+    restarts: int
+    error: str | None
 
 
 def find_runs(given: list[Path], below: Path) -> list[Path]:
@@ -33,26 +50,27 @@ def find_runs(given: list[Path], below: Path) -> list[Path]:
     return list(dict.fromkeys(runs))
 
 
-def status(runs: list[Path]) -> list[dict[str, Any]]:
+def status(runs: list[Path]) -> list[RunStatus]:
     """State and progress of runs.
 
     Returns:
         For each run: job, Slurm's state, whether it is done, steps and their number, molecules/s, seconds
         left, last loss, restarts, error (of a run that ended by its own fault, or could not start).
     """
-    jobs = {run: read_json(RunDir(run).job) for run in runs}
+    jobs: dict[Path, JobRecord] = {run: read_json(RunDir(run).job) for run in runs}
     states = slurm.job_states([about["job"] for about in jobs.values()])
     return [_one(run, about, states[about["job"]]) for run, about in jobs.items()]
 
 
-def _one(run: Path, about: dict[str, Any], state: str) -> dict[str, Any]:
+def _one(run: Path, about: JobRecord, state: str) -> RunStatus:
     journal = read_journal(RunDir(run).journal)
     steps = [line for line in journal if line["kind"] == "train"]
-    last = steps[-1] if steps else {"step": 0, "loss": math.nan, "seconds": 0.0, "molecules": 0}
-    first = steps[-RECENT] if len(steps) >= RECENT else {"step": 0, "seconds": 0.0, "molecules": 0}
+    start: JournalLine = {"kind": "train", "step": 0, "loss": math.nan, "seconds": 0.0, "molecules": 0}
+    last = steps[-1] if steps else start
+    first = steps[-RECENT] if len(steps) >= RECENT else start
     spent = last["seconds"] - first["seconds"]
     done = RunDir(run).metrics.is_file()
-    found = {
+    found: RunStatus = {
         "run": str(run),
         "job": about["job"],
         "state": state,
@@ -110,7 +128,7 @@ def last_words(run: Path) -> str | None:
     return next((line.strip() for line in reversed(lines) if line.strip()), None)
 
 
-def print_status(found: list[dict[str, Any]]) -> None:
+def print_status(found: list[RunStatus]) -> None:
     """One paragraph a run."""
     if not found:
         print("no submitted runs here: mmgnn submit RECIPE --profile slurm/NAME.yaml")
@@ -149,7 +167,7 @@ def log_end(run: Path, rank: int, lines: int) -> tuple[Path, str]:
     Raises:
         UserError: if there is no such log yet.
     """
-    about = read_json(RunDir(run).job)
+    about: JobRecord = read_json(RunDir(run).job)
     path = Path(about["log"].replace("%t", str(rank)))
     if not path.is_file():
         state = slurm.job_states([about["job"]])[about["job"]]

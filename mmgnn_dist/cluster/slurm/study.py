@@ -7,7 +7,6 @@ good. What failed is written into its run directory by the job that follows, whe
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from mmgnn_dist.cluster.slurm.status import last_words, own_fault
 from mmgnn_dist.cluster.slurm.submit import (
@@ -21,6 +20,7 @@ from mmgnn_dist.cluster.slurm.submit import (
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.run_records import JobRecord, ReportJobRecord
 from mmgnn_dist.study.grid import Cell, load_grid, save_grid
 from mmgnn_dist.study.report.report import write_study_report
 from mmgnn_dist.study.run import plan_study, unfinished
@@ -58,7 +58,7 @@ def plan_array(
 
 def submit_array(
     plan: SubmitPlan, cells: dict[Cell, Recipe], recipe: Recipe, profile: Path
-) -> list[dict[str, Any]]:
+) -> list[JobRecord | ReportJobRecord]:
     """Submit the cells of a plan and the report; returns what `slurm/job.json` of each holds.
 
     Raises:

@@ -4,17 +4,36 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from mmgnn_dist.cluster.slurm import queries as slurm
+from mmgnn_dist.cluster.slurm.status import RunStatus
 from mmgnn_dist.files import read_json
 from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.run_records import ReportJobRecord
 from mmgnn_dist.study.grid import CELLS, load_grid
 from mmgnn_dist.study.run import states
 from mmgnn_dist.study.run_cell import DONE
 
 
-def study_status(runs: list[Path], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+class ReportStatus(TypedDict):
+    """The job that writes the report of a study."""
+
+    job: str
+    state: str
+    page: str
+
+
+class StudyStatus(TypedDict):
+    """A submitted study: how many cells are in each state."""
+
+    study: str
+    cells: int
+    states: dict[str, int]
+    report: ReportStatus | None
+
+
+def study_status(runs: list[Path], found: list[RunStatus]) -> list[StudyStatus]:
     """The studies that some runs are cells of.
 
     Args:
@@ -32,16 +51,16 @@ def study_status(runs: list[Path], found: list[dict[str, Any]]) -> list[dict[str
         counts = Counter(
             how if how == DONE else words.get(cell.run(folder), how).split()[0] for cell, how in cells.items()
         )
-        one: dict[str, Any] = {"study": str(folder), "cells": len(cells), "states": counts, "report": None}
+        one: StudyStatus = {"study": str(folder), "cells": len(cells), "states": counts, "report": None}
         if RunDir(folder).report_job.is_file():
-            about = read_json(RunDir(folder).report_job)
+            about: ReportJobRecord = read_json(RunDir(folder).report_job)
             state = slurm.job_states([about["job"]])[about["job"]]
             one["report"] = {"job": about["job"], "state": state, "page": about["report"]}
         answer.append(one)
     return answer
 
 
-def print_studies(found: list[dict[str, Any]]) -> None:
+def print_studies(found: list[StudyStatus]) -> None:
     """One paragraph a study."""
     for one in found:
         told = ", ".join(f"{count} {how}" for how, count in one["states"].items())

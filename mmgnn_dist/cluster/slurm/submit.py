@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from mmgnn_dist.checksums import VerifiedFiles
 from mmgnn_dist.cluster.slurm import queries as slurm
 from mmgnn_dist.cluster.slurm.array_report import FoldReport, Report
 from mmgnn_dist.cluster.slurm.code_copy import take_snapshot
@@ -29,6 +30,7 @@ from mmgnn_dist.errors import UserError, need
 from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.run_records import JobRecord, ReportJobRecord
 from mmgnn_dist.train.engine import BatchPlan
 from mmgnn_dist.train.inputs import open_inputs
 from mmgnn_dist.train.optim.schedule import total_steps
@@ -101,13 +103,14 @@ def make_submit_plan(
         recipe = recipe.grouped(recipe.name)
     runs: dict[Path, Recipe] = {}
     whole: list[int | None] = [None]
+    verified = VerifiedFiles()
     for fold, seed in itertools.product(folds or whole, seeds or whole):
         parts = [f"fold_{fold}"] if fold is not None else []
         parts += [f"seed_{seed}"] if seed is not None else []
         data = recipe.data.model_copy(update={"fold": fold} if fold is not None else {})
         train = recipe.train.model_copy(update={"seed": seed} if seed is not None else {})
         member = recipe.model_copy(update={"data": data, "train": train})
-        runs |= plan_runs(member, base.joinpath("_".join(parts)) if parts else base)
+        runs |= plan_runs(member, base.joinpath("_".join(parts)) if parts else base, verified)
     refuse_active(base, list(runs))
     batches, steps = plan_batches(runs, profile, quiet)
     report = FoldReport(base, list(runs)) if len(runs) > 1 else None
@@ -196,7 +199,7 @@ def check_with_slurm(plan: SubmitPlan, profile_path: Path) -> str:
     return slurm.check_script(plan.script(), profile_path)
 
 
-def submit(plan: SubmitPlan, profile_path: Path) -> list[dict[str, Any]]:
+def submit(plan: SubmitPlan, profile_path: Path) -> list[JobRecord | ReportJobRecord]:
     """Submit a plan that Slurm finds good; returns for each run what its `slurm/job.json` holds.
 
     Raises:
@@ -208,9 +211,9 @@ def submit(plan: SubmitPlan, profile_path: Path) -> list[dict[str, Any]]:
         RunDir(run).slurm.mkdir(exist_ok=True)
     tasks = [Task(run) for run in plan.runs]
     jobs = send(RunDir(plan.base).slurm, plan.profile, plan.options(code), tasks, plan.mounts)
-    found = []
+    found: list[JobRecord | ReportJobRecord] = []
     for index, (run, job) in enumerate(zip(plan.runs, jobs, strict=True)):
-        about = {
+        about: JobRecord = {
             "job": str(job.job_id),
             "submitted": time.time(),
             "profile": str(profile_path.resolve()),
@@ -256,7 +259,7 @@ def send(
         raise UserError(f"Slurm refused the job: {' '.join(str(error).split())}") from None
 
 
-def _send_report(plan: SubmitPlan, report: Report, array: str, code: Path) -> dict[str, Any]:
+def _send_report(plan: SubmitPlan, report: Report, array: str, code: Path) -> ReportJobRecord:
     """The job that waits for all elements, whatever their ends, and writes the table."""
     profile = plan.profile.model_copy(
         update={"nodes": 1, "tasks_per_node": 1, "gpus_per_node": 0, "gpu_type": None, "time": report.time}
@@ -264,6 +267,6 @@ def _send_report(plan: SubmitPlan, report: Report, array: str, code: Path) -> di
     options = parameters(profile, f"{plan.name}-report", [plan.base], code, plan.mounts)
     options |= {"dependency": f"afterany:{array}", "teardown": None}
     job = send(RunDir(plan.base).slurm, plan.profile, options, [report], plan.mounts)[0]
-    about = {"job": str(job.job_id), "report": str(plan.base / report.page), "after": array}
+    about: ReportJobRecord = {"job": str(job.job_id), "report": str(plan.base / report.page), "after": array}
     write_json(RunDir(plan.base).report_job, about)
     return about

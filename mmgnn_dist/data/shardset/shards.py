@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +38,16 @@ STRING_FIELDS = ("iupac_name", "title", "molecular_formula")  # text fields kept
 REDO = "prepare the molecules again with 'mmgnn data prepare'"
 
 
+class ShardEntry(TypedDict):
+    """What the manifest says of one shard."""
+
+    name: str
+    rows: int
+    atoms: int
+    bytes: int
+    sha256: str
+
+
 def shard_schema(n_targets: int) -> pa.Schema:
     """The Arrow schema of every shard of a set with `n_targets` targets (see the module text)."""
     text = pa.large_string()
@@ -56,7 +67,7 @@ def shard_schema(n_targets: int) -> pa.Schema:
     )
 
 
-def write_shard(path: Path, batch: pa.RecordBatch) -> dict[str, Any]:
+def write_shard(path: Path, batch: pa.RecordBatch) -> ShardEntry:
     """Write one shard, complete or not at all.
 
     Args:
@@ -126,12 +137,13 @@ class ShardSet:
     manifest: dict[str, Any]
 
     @classmethod
-    def open(cls, path: Path, verify: bool = True) -> ShardSet:
+    def open(cls, path: Path, verify: bool = True, digest: Callable[[Path], str] = sha256) -> ShardSet:
         """Open the shard set in folder `path`.
 
         Args:
             path: the folder that `mmgnn data prepare` made.
             verify: compare size and SHA-256 of every shard with the manifest.
+            digest: what gives the SHA-256 of a file.
 
         Raises:
             UserError: no such folder, not a shard set, a newer schema, a missing, truncated or altered shard.
@@ -139,7 +151,7 @@ class ShardSet:
         path = Path(path)
         manifest = read_manifest(path)
         for entry in manifest["shards"]:
-            _check_shard(path / entry["name"], entry, content=verify)
+            _check_shard(path / entry["name"], entry, digest if verify else None)
         return cls(path, manifest)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -223,13 +235,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _check_shard(path: Path, entry: dict[str, Any], content: bool) -> None:
+def _check_shard(path: Path, entry: ShardEntry, digest: Callable[[Path], str] | None) -> None:
     if not path.is_file():
         raise UserError(f"{path} is missing although the manifest names it: {REDO}")
     size = path.stat().st_size
     if size != entry["bytes"]:
         raise UserError(f"{path} is truncated or altered ({size} bytes, not {entry['bytes']}): {REDO}")
-    if content and sha256(path) != entry["sha256"]:
+    if digest and digest(path) != entry["sha256"]:
         raise UserError(f"{path} is altered (its SHA-256 is not the one in the manifest): {REDO}")
 
 

@@ -11,7 +11,8 @@ import hashlib
 import json
 import os
 import shlex
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import metadata, util
 from pathlib import Path
@@ -46,18 +47,20 @@ class EncoderFiles:
         folder: holds config.json, the tokenizer's files and *.safetensors.
         revision: version of the package, commit on the hub, or None for a folder.
         random: what replaces values of config.json in an encoder with random weights; None: weights are read.
+        digest: what gives the SHA-256 of a file.
     """
 
     name: str
     folder: Path
     revision: str | None
     random: dict[str, Any] | None = None
+    digest: Callable[[Path], str] = field(default=sha256, compare=False, repr=False)
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the tokenizer's files."""
         return _fingerprint(
-            [self.folder / name for name in TOKENIZER_FILES if (self.folder / name).is_file()]
+            [self.folder / name for name in TOKENIZER_FILES if (self.folder / name).is_file()], self.digest
         )
 
     @cached_property
@@ -65,7 +68,9 @@ class EncoderFiles:
         """SHA-256 over config.json and the weights (reads them once); of a random one over its sizes."""
         if self.random is not None:
             return hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()
-        return _fingerprint([self.folder / "config.json", *sorted(self.folder.glob("*.safetensors"))])
+        return _fingerprint(
+            [self.folder / "config.json", *sorted(self.folder.glob("*.safetensors"))], self.digest
+        )
 
     @cached_property
     def config(self) -> dict:
@@ -124,8 +129,8 @@ _BLIND_FIRST = dict.fromkeys(("clip", "clip_text_model"), "sees none of the othe
 )
 
 
-def _fingerprint(files: list[Path]) -> str:
-    lines = [f"{file.name} {file.stat().st_size} {sha256(file)}" for file in files]
+def _fingerprint(files: list[Path], digest: Callable[[Path], str]) -> str:
+    lines = [f"{file.name} {file.stat().st_size} {digest(file)}" for file in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,7 @@ from mmgnn_dist.data.shardset.ragged import ragged_index
 from mmgnn_dist.data.shardset.shards import Shard, ShardSet
 from mmgnn_dist.data.text.encoder_files import EncoderFiles
 from mmgnn_dist.data.text.sentences import TEMPLATE, Wording, render, render_synonyms, sentence_of
+from mmgnn_dist.data.text.sidecar_records import SidecarCounts, SidecarEntry, SidecarManifest, total_counts
 from mmgnn_dist.errors import UserError, need
 from mmgnn_dist.files import atomic_path, read_json, sha256, write_json
 
@@ -82,7 +83,7 @@ class TokenSet:
         places: dict[str, str],
         encoder: EncoderFiles,
         tokenizer: Any,
-        manifests: dict[str, Any],
+        manifests: dict[str, SidecarManifest],
     ):
         self.folder = folder
         self.places = places
@@ -113,6 +114,7 @@ class TokenSet:
         budgets: Mapping[Any, int] | None = None,
         template: Mapping[Any, str] | None = None,
         sample_synonyms: bool = False,
+        digest: Callable[[Path], str] = sha256,
     ) -> TokenSet:
         """Open the sidecars of `fields`; make what is missing, damaged, or of another shard.
 
@@ -125,13 +127,16 @@ class TokenSet:
             budgets: budget of single fields, instead of `budget`.
             template: sentences instead of the built-in ones (see `text.render`).
             sample_synonyms: a run for each synonym, instead of one for all.
+            digest: what gives the SHA-256 of a file.
 
         Raises:
             UserError: no such field, no fast tokenizer, transformers missing, folder not writable.
         """
         tokenizer = load_tokenizer(encoder)
         folder = shards.path / "tokens" / token_key(encoder)
-        total, done, manifests, places = shards.rows * len(fields), 0, {}, {}
+        total, done = shards.rows * len(fields), 0
+        manifests: dict[str, SidecarManifest] = {}
+        places: dict[str, str] = {}
         for field in fields:
             wording = Wording(
                 field,
@@ -147,14 +152,15 @@ class TokenSet:
             try:
                 for entry, shard in zip(shards.manifest["shards"], shards.shards, strict=True):
                     path = folder / wording.place / entry["name"]
-                    file = _check(path, entry["sha256"], known.get(path.name))
+                    file = _check(path, entry["sha256"], known.get(path.name), digest)
                     if file is None:
-                        file = _write(path, shard, entry["sha256"], wording, tokenizer)
+                        file = _write(path, shard, entry["sha256"], wording, tokenizer, digest)
                     files.append(file)
                     done += shard.rows
                     if progress:
                         progress(done, total, field)
-                manifests[field] = {**asdict(wording), "counts": _total(files), "files": files}
+                content = {**asdict(wording), "counts": total_counts(files), "files": files}
+                manifests[field] = cast(SidecarManifest, content)
                 if manifests[field] != old:
                     write_json(manifest_file, manifests[field])
             except OSError as error:
@@ -271,7 +277,14 @@ def _dtype(tokenizer: Any) -> type[np.generic]:
     return np.uint16 if len(tokenizer) <= 1 << 16 else np.int32
 
 
-def _write(path: Path, shard: Shard, shard_sha: str, wording: Wording, tokenizer: Any) -> dict[str, Any]:
+def _write(
+    path: Path,
+    shard: Shard,
+    shard_sha: str,
+    wording: Wording,
+    tokenizer: Any,
+    digest: Callable[[Path], str],
+) -> SidecarEntry:
     template = {wording.field: wording.sentence}
     if wording.each:
         texts, entries = render_synonyms(shard.table, template)
@@ -282,7 +295,7 @@ def _write(path: Path, shard: Shard, shard_sha: str, wording: Wording, tokenizer
     kept = np.minimum(length, wording.budget)
     index, ptr = ragged_index(full[:-1], kept)
     molecule = np.repeat(np.arange(shard.rows), entries)
-    about = {
+    about: SidecarCounts = {
         "shard_sha256": shard_sha,
         "rows": shard.rows,
         "present": len(np.unique(molecule[length > 0])),
@@ -297,31 +310,33 @@ def _write(path: Path, shard: Shard, shard_sha: str, wording: Wording, tokenizer
     batch = pa.record_batch({"run": run}).replace_schema_metadata({META: json.dumps(about).encode()})
     with atomic_path(path) as part, pa.ipc.new_file(str(part), batch.schema) as writer:
         writer.write_batch(batch)
-    return _entry(path, about)
+    return _entry(path, about, digest)
 
 
-def _entry(path: Path, about: dict[str, Any]) -> dict[str, Any]:
-    return {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path), **about}
+def _entry(path: Path, about: SidecarCounts, digest: Callable[[Path], str]) -> SidecarEntry:
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest(path), **about}
 
 
-def _check(path: Path, shard_sha: str, known: dict[str, Any] | None) -> dict[str, Any] | None:
+def _check(
+    path: Path, shard_sha: str, known: SidecarEntry | None, digest: Callable[[Path], str]
+) -> SidecarEntry | None:
     """The entry of a file that is whole and belongs to its shard, else None."""
     if not path.is_file():
         return None
     try:
-        about = json.loads(pa.ipc.open_file(pa.memory_map(str(path))).schema.metadata[META])
+        about: SidecarCounts = json.loads(pa.ipc.open_file(pa.memory_map(str(path))).schema.metadata[META])
     except (pa.ArrowException, OSError, TypeError, KeyError, ValueError):
         return None
-    entry = _entry(path, about)
+    entry = _entry(path, about, digest)
     return entry if about["shard_sha256"] == shard_sha and known in (None, entry) else None
 
 
-def _old_manifest(path: Path) -> dict[str, Any]:
+def _old_manifest(path: Path) -> SidecarManifest:
     """What FIELD.json says; nothing if it is not there or not whole (it is made from the files again)."""
     try:
         return read_json(path)
     except (OSError, ValueError):
-        return {"files": []}
+        return {"budget": 0, "counts": {}, "files": []}
 
 
 def _open(path: Path) -> Runs:
@@ -330,8 +345,3 @@ def _open(path: Path) -> Runs:
     if pa.types.is_large_list(run.values.type):
         items, run = run.offsets.to_numpy(zero_copy_only=True), run.values
     return Runs(run.values.to_numpy(zero_copy_only=True), run.offsets.to_numpy(zero_copy_only=True), items)
-
-
-def _total(files: list[dict[str, Any]]) -> dict[str, int]:
-    names = ("rows", "present", "runs", "tokens", "cut_molecules", "cut_tokens")
-    return {name: sum(file[name] for file in files) for name in names}

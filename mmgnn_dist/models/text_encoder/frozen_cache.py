@@ -46,15 +46,20 @@ class Embeddings:
     """
 
     def __init__(
-        self, folder: Path, shards: ShardSet, partners: np.ndarray | None = None, zero: bool = False
+        self,
+        folder: Path,
+        shards: ShardSet,
+        partners: np.ndarray | None = None,
+        zero: bool = False,
+        digest: Callable[[Path], str] = sha256,
     ) -> None:
         self._partners, self._zero = partners, zero
         about = read_json(folder / MANIFEST)
         self.width: int = about["width"]
         self._starts = shards.starts
         self._parts = []
-        for name, digest in about["files"].items():
-            if sha256(folder / name) != digest:
+        for name, expected in about["files"].items():
+            if digest(folder / name) != expected:
                 raise UserError(f"{folder / name} is truncated or altered: remove {folder}, it is made again")
             self._parts.append(np.load(folder / name, mmap_mode="r"))
 
@@ -72,12 +77,16 @@ class Embeddings:
 
 
 def open_embeddings(
-    shards: ShardSet, tokens: TokenSet, files: EncoderFiles, config: TextConfig, seed: int
+    shards: ShardSet,
+    tokens: TokenSet,
+    files: EncoderFiles,
+    config: TextConfig,
+    seed: int,
 ) -> Embeddings:
     """The vectors that a recipe reads, those of its control text if it has one."""
     chosen = partners(tokens, config.fields, seed) if config.control == "shuffled" else None
     folder = embeddings_folder(shards, tokens, files, config, seed)
-    return Embeddings(folder, shards, chosen, zero=config.control == "zero")
+    return Embeddings(folder, shards, chosen, config.control == "zero", files.digest)
 
 
 def embeddings_folder(
@@ -160,7 +169,7 @@ def _write(
             with atomic_path(path) as part, open(part, "wb") as out:
                 np.save(out, vectors)
         done += shard.rows
-        digests[path.name] = sha256(path)
+        digests[path.name] = files.digest(path)
     about = {
         "encoder": files.name,
         "revision": files.revision,

@@ -102,8 +102,9 @@ def _baseline(results: Results, kind: str, target: str) -> float:
         if target in cell.targets and cell.variant == BASE:
             name = metrics["metrics"].keys()
             place = list(name)[list(cell.targets).index(target)].removeprefix("test/mae/")
-            found.append(metrics["baselines"][f"{kind}/mae/{place}"])
-    return float(np.mean(found)) if found and None not in found else np.nan
+            error = metrics["baselines"][f"{kind}/mae/{place}"]
+            found.append(np.nan if error is None else error)
+    return float(np.mean(found)) if found else np.nan
 
 
 def gain_table(results: Results, variant: str, title: str) -> tuple[Table, list[Compared]]:

@@ -11,7 +11,6 @@ Frozen weights of the language model are named (encoder, revision, checksum), no
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from mmgnn_dist.models.fused import FusedModel, TextSource
 from mmgnn_dist.models.readout import Scaler
 from mmgnn_dist.models.zero3 import gathered, local_shard, repartition, shard_of
 from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.run_records import EncoderIdentity, ExportRecord, LearnedFrom
 from mmgnn_dist.train.checkpoint.host_copies import save_safetensors
 
 OLD_EXPORT = "the model was exported by an older version: it does not say on which elements it was trained"
@@ -36,7 +36,7 @@ def _frozen(model: FusedModel) -> set[str]:
 
 
 def export_model(
-    run: RunDir, model: FusedModel, scaler: Scaler, about: dict[str, Any], first: bool = True
+    run: RunDir, model: FusedModel, scaler: Scaler, about: ExportRecord, first: bool = True
 ) -> None:
     """Write weights (as the model has them now) and scaler; `about` says what they are.
 
@@ -56,7 +56,7 @@ def export_model(
     write_json(run.export_about, {**about, "sha256": sha256(run.export_weights)})
 
 
-def learned_from(shards: ShardSet, rows: np.ndarray) -> dict[str, Any]:
+def learned_from(shards: ShardSet, rows: np.ndarray) -> LearnedFrom:
     """What a model knows of molecules: elements of the training part; who gave text, to which share of them.
 
     Args:
@@ -70,7 +70,7 @@ def learned_from(shards: ShardSet, rows: np.ndarray) -> dict[str, Any]:
     }
 
 
-def unseen_elements(about: dict[str, Any], shards: ShardSet, rows: np.ndarray) -> str | None:
+def unseen_elements(about: ExportRecord, shards: ShardSet, rows: np.ndarray) -> str | None:
     """A line on the molecules that have elements on which a model was not trained, None where there is none.
 
     Args:
@@ -89,7 +89,7 @@ def unseen_elements(about: dict[str, Any], shards: ShardSet, rows: np.ndarray) -
     )
 
 
-def encoder_identity(files: EncoderFiles | None) -> dict[str, str | None] | None:
+def encoder_identity(files: EncoderFiles | None) -> EncoderIdentity | None:
     """What names an encoder's weights."""
     if files is None:
         return None
@@ -98,7 +98,7 @@ def encoder_identity(files: EncoderFiles | None) -> dict[str, str | None] | None
 
 def load_export(
     run: RunDir, recipe: Recipe, forms: list[str], text: TextSource | None, into: FusedModel | None = None
-) -> tuple[FusedModel, Scaler, dict[str, Any]]:
+) -> tuple[FusedModel, Scaler, ExportRecord]:
     """Rebuild the model of an export, computing in float32.
 
     Args:
@@ -114,7 +114,7 @@ def load_export(
 
     if not (run.export_about).is_file():
         raise UserError(f"no trained model at {run.export}: train the run first with 'mmgnn train'")
-    about = read_json(run.export_about)
+    about: ExportRecord = read_json(run.export_about)
     if sha256(run.export_weights) != about["sha256"]:
         raise UserError(f"{run.export_weights} is truncated or altered: train the run again")
     if about["encoder"] != encoder_identity(text.files if text else None):

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from mmgnn_dist.files import reraise_disk_error, sha256
+from mmgnn_dist.run_records import FileEntry
 
 Write = Callable[[Path], None]
 
@@ -98,7 +99,7 @@ def save_safetensors(tensors: dict[str, torch.Tensor], place: Path) -> None:
         save_file(tensors, place)
 
 
-def write_files(folder: Path, files: dict[str, Write]) -> dict[str, dict[str, Any]]:
+def write_files(folder: Path, files: dict[str, Write]) -> dict[str, FileEntry]:
     """Write and sync files; returns size and SHA-256 of each by name."""
     # the manifest has a SHA-256 of every file: torch's own CRC-32 would be a second reading of all of it
     crc = torch.serialization.get_crc32_options()
@@ -111,7 +112,7 @@ def write_files(folder: Path, files: dict[str, Write]) -> dict[str, dict[str, An
     return {name: seal(folder / name) for name in files}
 
 
-def seal(path: Path) -> dict[str, Any]:
+def seal(path: Path) -> FileEntry:
     """Make a written file durable; returns its size and SHA-256."""
     with open(path, "rb") as written:
         os.fsync(written.fileno())

@@ -20,14 +20,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, sha256
+from mmgnn_dist.run_records import CheckpointManifest, EncoderIdentity, LoopValues
 from mmgnn_dist.train.checkpoint.reshard import load_universal
 from mmgnn_dist.train.ranks import Ranks
 
 CHECKPOINT_MANIFEST, STATE, EMA = "manifest.json", "state.json", "ema.safetensors"
 TAG = "ds"
+READ_MANIFEST = TypeAdapter(CheckpointManifest)
 
 
 def folder_of(step: int) -> str:
@@ -95,17 +98,12 @@ def agreed_newest(folder: Path, ranks: Ranks) -> Path | None:
     return found
 
 
-def read_checkpoint_manifest(checkpoint: Path) -> dict[str, Any] | None:
+def read_checkpoint_manifest(checkpoint: Path) -> CheckpointManifest | None:
     """The manifest of a checkpoint; None where it is truncated or no manifest."""
     try:
-        manifest: dict[str, Any] = read_json(checkpoint / CHECKPOINT_MANIFEST)
-        for key in ("files", "world", "encoder"):
-            _ = manifest[key]
-        for expected in manifest["files"].values():
-            _ = expected["bytes"], expected["sha256"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return READ_MANIFEST.validate_json((checkpoint / CHECKPOINT_MANIFEST).read_bytes())
+    except (OSError, ValidationError):
         return None
-    return manifest
 
 
 def _fault(checkpoint: Path, moved: Callable[[], None]) -> str | None:
@@ -133,8 +131,8 @@ def _fault(checkpoint: Path, moved: Callable[[], None]) -> str | None:
 
 
 def load(
-    checkpoint: Path, engine: Any, ranks: Ranks, encoder: dict[str, Any] | None
-) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    checkpoint: Path, engine: Any, ranks: Ranks, encoder: EncoderIdentity | None
+) -> tuple[LoopValues, dict[str, torch.Tensor]]:
     """Put a verified checkpoint into the engine, whatever number of ranks wrote it.
 
     Args:
@@ -149,7 +147,7 @@ def load(
     """
     from safetensors.torch import load_file
 
-    manifest = read_json(checkpoint / CHECKPOINT_MANIFEST)
+    manifest: CheckpointManifest = read_json(checkpoint / CHECKPOINT_MANIFEST)
     if manifest["encoder"] != encoder:
         raise UserError(
             f"{checkpoint} was written with the encoder {manifest['encoder']}, which is {encoder} here: give "
@@ -162,4 +160,5 @@ def load(
         path, _ = engine.load_checkpoint(str(checkpoint), tag=TAG, load_module_strict=False)
         if path is None:
             raise RuntimeError(f"DeepSpeed did not read {checkpoint}")
-    return read_json(checkpoint / STATE), load_file(checkpoint / EMA)
+    values: LoopValues = read_json(checkpoint / STATE)
+    return values, load_file(checkpoint / EMA)

@@ -21,6 +21,7 @@ import torch
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, sync_folder, write_json
 from mmgnn_dist.models.zero3 import count
+from mmgnn_dist.run_records import CheckpointAbout, CheckpointManifest, FileEntry, LoopValues
 from mmgnn_dist.train.checkpoint.host_copies import HostCopies, Recorder, Write, save_safetensors, write_files
 from mmgnn_dist.train.checkpoint.store import (
     CHECKPOINT_MANIFEST,
@@ -52,7 +53,7 @@ class Saver:
             the number of parameters.
     """
 
-    def __init__(self, folder: Path, engine: Any, ranks: Ranks, keep: int, about: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, engine: Any, ranks: Ranks, keep: int, about: CheckpointAbout) -> None:
         self.folder, self.engine, self.ranks, self.keep, self.about = folder, engine, ranks, keep, about
         trained = sum(count(p) for p in engine.module.parameters() if p.requires_grad)
         self.seconds = trained * BYTES_PER_PARAM / SLOW_DISK
@@ -64,7 +65,7 @@ class Saver:
         self._best = -1
         self._sealed = False  # all ranks have written it, the first one finishes it
 
-    def save(self, ema: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
+    def save(self, ema: dict[str, torch.Tensor], state: LoopValues) -> None:
         """Copy the checkpoint of `state["step"]` and begin to write it, after the previous one stands.
 
         Args:
@@ -155,16 +156,20 @@ class Saver:
 
     def _finish(self, part: Path) -> None:
         """First rank: manifest last, rename, prune."""
-        files: dict[str, Any] = {}
+        files: dict[str, FileEntry] = {}
         for rank in range(self.ranks.world):
             listing = part / f"rank_{rank}.json"
             files |= read_json(listing)
             listing.unlink()
         sync_folder(part / TAG)
-        write_json(
-            part / CHECKPOINT_MANIFEST,
-            {**self.about, "step": self._step, "world": self.ranks.world, "files": files},
-        )
+        assert self._step is not None
+        manifest: CheckpointManifest = {
+            **self.about,
+            "step": self._step,
+            "world": self.ranks.world,
+            "files": files,
+        }
+        write_json(part / CHECKPOINT_MANIFEST, manifest)
         final = part.with_name(part.name.removeprefix(".").removesuffix(".part"))
         if final.exists():
             discard(final)  # a folder of this name that could not be used

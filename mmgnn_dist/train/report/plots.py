@@ -11,6 +11,7 @@ import numpy as np
 
 from mmgnn_dist.files import atomic_path
 from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.run_records import JournalLine, journal_metric
 
 BLUE, ORANGE, GREY = "#1f5fa8", "#d9741a", "#8a8f98"
 COLOURS = {"both": BLUE, "graph": ORANGE, "width_matched": "#a8481f", "text": "#3b8f4e"}
@@ -75,7 +76,7 @@ def draw_run(folder: Path, targets: list[str], units: list[str]) -> None:
         _gate(run.plot("gate"), table[f"{targets[0]}_gate"].to_numpy())
 
 
-def draw_learning(path: Path, runs: dict[str, list[dict[str, Any]]], metrics: dict[str, str]) -> None:
+def draw_learning(path: Path, runs: dict[str, list[JournalLine]], metrics: dict[str, str]) -> None:
     """Draw loss and validation errors over the steps.
 
     Args:
@@ -93,7 +94,8 @@ def draw_learning(path: Path, runs: dict[str, list[dict[str, Any]]], metrics: di
         validations = [line for line in journal if line["kind"] == "validation"]
         at = [line["step"] for line in validations]
         for axis, metric in zip(axes[1:], metrics, strict=True):
-            errors = np.array([line[f"val/mae/{metric}"] for line in validations], float)  # None: NaN
+            values = [journal_metric(line, f"val/mae/{metric}") for line in validations]
+            errors = np.array(values, float)  # None: NaN
             axis.plot(at, errors, "o-", ms=3, color=colour)
     axes[0].set(title="training loss (scaled)", xlabel="step")
     axes[0].legend(frameon=False)

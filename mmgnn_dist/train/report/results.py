@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from mmgnn_dist.config import Recipe, load_recipe
 from mmgnn_dist.data.shardset.references import baselines
 from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.run_records import NamedMetrics, RunFacts, RunMetrics
 from mmgnn_dist.train.evaluate import Predictions, mean_absolute_error, named_errors
 from mmgnn_dist.train.inputs import Inputs
 from mmgnn_dist.train.report.plots import draw_learning, draw_run
@@ -34,25 +34,23 @@ def baseline_errors(inputs: Inputs, rows: np.ndarray, true: np.ndarray) -> dict[
     return errors
 
 
-def write_results(folder: Path, inputs: Inputs, found: Predictions, facts: dict[str, Any]) -> None:
+def write_results(folder: Path, inputs: Inputs, found: Predictions, facts: RunFacts) -> None:
     """Write predictions, pictures and, last, the metrics; `facts` go in beside them."""
     recipe, run = inputs.recipe, RunDir(folder)
     found.save(run.predictions, inputs.shards.ids(found.rows), recipe.targets)
     if recipe.train.save_vectors:
         found.save_vectors(run.vectors, MOST_VECTORS)
     draw_run(folder, recipe.targets, inputs.units)
-    write_json(
-        run.metrics,
-        {
-            **inputs.origin,
-            "modality": recipe.model.modality,
-            **facts,
-            "units": dict(zip(recipe.targets, inputs.units, strict=True)),
-            "molecules": {part: len(rows) for part, rows in inputs.split.items()},
-            "metrics": named_errors("test", inputs.metrics, found.mae()),
-            "baselines": baseline_errors(inputs, found.rows, found.true),
-        },
-    )
+    metrics: RunMetrics = {
+        **inputs.origin,
+        "modality": recipe.model.modality,
+        **facts,
+        "units": dict(zip(recipe.targets, inputs.units, strict=True)),
+        "molecules": {part: len(rows) for part, rows in inputs.split.items()},
+        "metrics": named_errors("test", inputs.metrics, found.mae()),
+        "baselines": baseline_errors(inputs, found.rows, found.true),
+    }
+    write_json(run.metrics, metrics)
     draw_curves(folder, [])
 
 
@@ -62,11 +60,12 @@ def done(folder: Path, recipe: Recipe) -> bool:
     return path.is_file() and read_json(path)["recipe"] == recipe.fingerprint()
 
 
-def read_results(folder: Path) -> dict[str, Any]:
+def read_results(folder: Path) -> NamedMetrics:
     """The metrics of a finished run, with its recipe's name and targets."""
     run = RunDir(folder)
     recipe = load_recipe(run.recipe)
-    return {"name": recipe.name, "targets": recipe.targets, **read_json(run.metrics)}
+    metrics: RunMetrics = read_json(run.metrics)
+    return {"name": recipe.name, "targets": list(recipe.targets), **metrics}
 
 
 def draw_curves(folder: Path, twins: list[Path]) -> None:

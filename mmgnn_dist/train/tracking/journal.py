@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from mmgnn_dist.files import write_text
+from mmgnn_dist.run_records import JournalLine
 
 STEPPED = ("train", "skipped", "validation", "system", "end")
 
 
-def read_journal(path: Path) -> list[dict[str, Any]]:
+def read_journal(path: Path) -> list[JournalLine]:
     """All complete lines of a journal; a last line that a crash cut is left out."""
-    lines = []
+    lines: list[JournalLine] = []
     if Path(path).is_file():
         for line in Path(path).read_text(encoding="utf-8").splitlines():
             try:
@@ -40,9 +41,9 @@ class Journal:
         self.lines = kept
         self._file: IO[str] = open(path, "a", encoding="utf-8")  # noqa: SIM115  closed by close()
 
-    def write(self, kind: str, **fields: Any) -> dict[str, Any]:
+    def write(self, kind: str, **fields: Any) -> JournalLine:
         """Append one line and return it."""
-        line = {"kind": kind, **fields}
+        line = cast(JournalLine, {"kind": kind, **fields})
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         self.lines.append(line)

@@ -20,6 +20,7 @@ from mmgnn_dist.errors import need
 from mmgnn_dist.files import write_text
 from mmgnn_dist.process import temporary_folders
 from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.run_records import JournalLine, RunMetrics
 from mmgnn_dist.train.evaluate import GATE_BINS
 from mmgnn_dist.train.tracking.journal import STEPPED
 
@@ -81,7 +82,7 @@ class Wandb:
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
 
-    def __call__(self, line: dict[str, Any]) -> None:
+    def __call__(self, line: JournalLine) -> None:
         """Send one journal line; those that belong to no step (starts, restarts) are left to the journal."""
         if line["kind"] not in STEPPED:
             return
@@ -98,7 +99,7 @@ class Wandb:
             values["gate/histogram"] = wandb.Histogram(np_histogram=(np.array(gate["counts"]), edges))
         self._run.log(values, step=line["step"])
 
-    def finish(self, results: dict[str, Any] | None) -> None:
+    def finish(self, results: RunMetrics | None) -> None:
         """End the segment.
 
         Args:
@@ -110,7 +111,7 @@ class Wandb:
                 self._results(results)
         self._run.finish()
 
-    def _results(self, results: dict[str, Any]) -> None:
+    def _results(self, results: RunMetrics) -> None:
         import wandb
 
         self._run.summary.update(results["metrics"])

@@ -13,12 +13,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.run_records import JournalLine, SyncRecord
 from mmgnn_dist.train.report.results import done
 from mmgnn_dist.train.tracking.journal import STEPPED, read_journal
 from mmgnn_dist.train.tracking.wandb_sink import Wandb, check_tracking, run_id
@@ -26,7 +27,18 @@ from mmgnn_dist.train.tracking.wandb_sink import Wandb, check_tracking, run_id
 UPLOAD = 600  # seconds
 
 
-def sync(run: Path, online: bool) -> dict[str, Any]:
+class SyncResult(TypedDict):
+    """What `mmgnn sync` tells: see `sync`."""
+
+    id: str
+    steps: int
+    last: int
+    finished: bool
+    segments: list[str]
+    uploaded: bool
+
+
+def sync(run: Path, online: bool) -> SyncResult:
     """Replay what is new in the journal of a run.
 
     Args:
@@ -53,7 +65,7 @@ def sync(run: Path, online: bool) -> dict[str, Any]:
     if online and not os.environ.get("WANDB_API_KEY"):
         raise UserError("--online needs your key in the environment: export WANDB_API_KEY=...")
     note = paths.wandb_synced
-    before: dict[str, Any] = {"step": -1, "finished": False, "segments": []}
+    before: SyncRecord = {"step": -1, "finished": False, "segments": []}
     if note.is_file():
         before = read_json(note)
     for left in _segments(run):
@@ -69,7 +81,12 @@ def sync(run: Path, online: bool) -> dict[str, Any]:
         sink.finish(read_json(paths.metrics) if finished else None)
     last = lines[-1]["step"] if lines else before["step"]
     segments = _segments(run)
-    write_json(note, {"step": last, "finished": finished, "segments": [path.name for path in segments]})
+    after: SyncRecord = {
+        "step": last,
+        "finished": finished,
+        "segments": [path.name for path in segments],
+    }
+    write_json(note, after)
     if online and segments:
         _upload(segments)
     return {
@@ -86,7 +103,7 @@ def _segments(run: Path) -> list[Path]:
     return sorted((RunDir(run).wandb_replay / "wandb").glob("offline-run-*"))
 
 
-def _new_lines(journal: list[dict[str, Any]], after: int, finished: bool) -> list[dict[str, Any]]:
+def _new_lines(journal: list[JournalLine], after: int, finished: bool) -> list[JournalLine]:
     """Lines of steps later than `after`, without the newest step if more may be said of it."""
     lines = [line for line in journal if line["kind"] in STEPPED]
     newest = None if finished or not lines else lines[-1]["step"]

@@ -1,0 +1,49 @@
+"""What token sidecars and the manifest of a field say of themselves, as types."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class SidecarCounts(TypedDict):
+    """What a sidecar of one shard holds, and of which content of the shard it was made."""
+
+    shard_sha256: str
+    rows: int
+    present: int
+    runs: int
+    tokens: int
+    cut_molecules: int
+    cut_tokens: int
+
+
+class SidecarEntry(SidecarCounts):
+    """What the manifest of a field says of the sidecar of one shard."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class SidecarManifest(TypedDict):
+    """The manifest of a field: its `Wording`, sums over its sidecars, and these."""
+
+    budget: int
+    counts: dict[str, int]
+    files: list[SidecarEntry]
+
+
+def total_counts(files: list[SidecarEntry]) -> dict[str, int]:
+    """Sums over the sidecars of a field.
+
+    Args:
+        files: an entry for each shard.
+    """
+    return {
+        "rows": sum(file["rows"] for file in files),
+        "present": sum(file["present"] for file in files),
+        "runs": sum(file["runs"] for file in files),
+        "tokens": sum(file["tokens"] for file in files),
+        "cut_molecules": sum(file["cut_molecules"] for file in files),
+        "cut_tokens": sum(file["cut_tokens"] for file in files),
+    }
