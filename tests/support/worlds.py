@@ -16,6 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pictures import white_pictures
+
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.train.launch import start_here
 
@@ -95,6 +97,7 @@ def main(folders: list[str]) -> None:
         return done
 
     Trainer._step, Trainer.run = step, run
+    white_pictures()
     for folder in folders:
         entry.run(Path(folder), quiet=True)
 

@@ -13,6 +13,8 @@ import sys
 import traceback
 from typing import Any
 
+from pictures import white_pictures
+
 from mmgnn_dist.process import exit_now
 
 LIBRARIES = (
@@ -48,6 +50,7 @@ def child(request: dict[str, Any]) -> None:
         os.chdir(request["folder"])
         os.environ.clear()
         os.environ.update(request["environment"])
+        white_pictures()
         module = importlib.import_module(request["module"])
         sys.argv = ["mmgnn", *request["words"]]
         code = module.main()

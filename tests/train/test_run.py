@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from command_line import journal, metrics, mmgnn, write_recipe
+from pictures import WHITE, real_pictures
 from safetensors import safe_open
 from small_set import make_set
 
@@ -32,7 +33,8 @@ def trained(sample_shards, tiny_bert, tmp_path_factory):
         "track.wandb=offline",
         "train.log_ids=true",
     ]
-    return folder / "run", mmgnn(*words), words
+    with real_pictures():
+        return folder / "run", mmgnn(*words), words
 
 
 def test_run_directory_is_complete(trained):
@@ -57,6 +59,8 @@ def test_run_directory_is_complete(trained):
         "twins/graph/metrics.json",
     ):
         assert (run / name).is_file(), name
+    for picture in (run / "plots").iterdir():
+        assert picture.stat().st_size > 50 * len(WHITE), picture
     assert [line["step"] for line in journal(run)] == list(range(1, 13))
     assert "graph only" in done.stdout and "linear fit" in done.stdout
     assert len(list(run.glob("checkpoints/step_*"))) == 1
