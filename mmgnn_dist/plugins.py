@@ -71,8 +71,9 @@ class Plugin:
 
     @property
     def identity(self) -> dict[str, str]:
-        """What a run that uses it writes down, and is not continued without."""
+        """What a run that uses it writes down: it is continued with the same alone."""
         return {
+            "group": self.group,
             "name": self.name,
             "package": self.package,
             "version": self.version,

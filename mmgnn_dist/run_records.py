@@ -12,11 +12,12 @@ from typing_extensions import TypedDict  # the one that pydantic validates
 
 
 class Origin(TypedDict):
-    """What a run is made from: fingerprint of its recipe, SHA-256 of the shards' content and of its split."""
+    """What a run is made from: its recipe, shards, split and plugins, by fingerprint or SHA-256."""
 
     recipe: str
     shards_sha256: str
     split_sha256: str
+    plugins: NotRequired[list[dict[str, str]]]  # of a recipe that names any
 
 
 class EncoderIdentity(TypedDict):

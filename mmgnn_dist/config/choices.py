@@ -7,7 +7,8 @@ does is told why.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
 
 from pydantic import BeforeValidator, Field
 
@@ -22,11 +23,23 @@ from mmgnn_dist.config.backbones import (
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.plugins import Plugin, plugins
 
+T = TypeVar("T")
+
 OWN_BACKBONES: dict[str, type[BackboneConfig]] = {
     kind.model_fields["name"].default: kind
     for kind in (SchNetConfig, PaiNNConfig, DimeNetPPConfig, EquiformerConfig, FAENetConfig)
 }
-OWN_FUSIONS = ("gate", "concat", "film", "cross_attention", "gate_paper", "none")
+# of everything else that a recipe may name, where it stands, by group and name
+OWN: dict[str, dict[str, str]] = {
+    "fusions": {
+        "gate": "mmgnn_dist.models.fusions.base:GateFusion",
+        "concat": "mmgnn_dist.models.fusions.base:ConcatFusion",
+        "film": "mmgnn_dist.models.fusions.base:FilmFusion",
+        "cross_attention": "mmgnn_dist.models.fusions.cross_attention:CrossAttentionFusion",
+        "gate_paper": "mmgnn_dist.models.fusions.paper_gate:PaperGate",
+        "none": "mmgnn_dist.models.fusions.base:NoFusion",
+    },
+}
 
 
 def backbone_plugins() -> dict[str, Plugin]:
@@ -34,9 +47,31 @@ def backbone_plugins() -> dict[str, Plugin]:
     return plugins("backbones", OWN_BACKBONES)
 
 
-def fusion_plugins() -> dict[str, Plugin]:
-    """Fusions of other packages, by name; each points to a subclass of `models.fusions.base.Fusion`."""
-    return plugins("fusions", OWN_FUSIONS)
+def load_class(group: str, name: str, base: type[T]) -> type[T]:
+    """The class that a recipe names, the package's own or a plugin's.
+
+    Args:
+        group: key of `OWN`.
+        name: that a recipe may give.
+        base: which it has to be a subclass of.
+
+    Raises:
+        UserError: if a plugin cannot be used.
+    """
+    if name in OWN[group]:
+        module, _, attribute = OWN[group][name].partition(":")
+        own: type[T] = getattr(import_module(module), attribute)
+        return own
+    plugin = plugins(group, OWN[group])[name]
+    added = plugin.load()
+    if not (isinstance(added, type) and issubclass(added, base)):
+        raise plugin.error(f"{plugin.value} is no subclass of {base.__module__}.{base.__qualname__}")
+    return added
+
+
+def choice_names(group: str) -> tuple[str, ...]:
+    """What a recipe may name of a group."""
+    return tuple(OWN[group] | dict.fromkeys(plugins(group)))
 
 
 @cache
@@ -89,4 +124,4 @@ else:
         Field(discriminator="name"),
         BeforeValidator(_named),
     ]
-    Fusion = Literal[(*OWN_FUSIONS, *(name for name in fusion_plugins() if name not in OWN_FUSIONS))]
+    Fusion = Literal[choice_names("fusions")]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from mmgnn_dist.config.choices import backbone_configs
+from mmgnn_dist.config.choices import OWN, OWN_BACKBONES, backbone_configs
 from mmgnn_dist.config.data import DataConfig
 from mmgnn_dist.config.model import Modality, ModelConfig
 from mmgnn_dist.config.section import ConfigSection
@@ -19,6 +20,7 @@ from mmgnn_dist.config.text import TextConfig
 from mmgnn_dist.config.train import RESUMABLE_KEYS, TrackConfig, TrainConfig
 from mmgnn_dist.errors import nearest
 from mmgnn_dist.files import write_text
+from mmgnn_dist.plugins import Plugin, plugins
 
 
 class Recipe(ConfigSection):
@@ -177,6 +179,17 @@ class Recipe(ConfigSection):
             "train": RESUMABLE_KEYS,
         }
         return self.model_dump(mode="json", exclude=beside)
+
+    def plugins(self) -> list[Plugin]:
+        """What other packages add to this recipe."""
+        named = {
+            "backbones": [self.model.backbone.name],
+            "fusions": [self.model.fusion],
+        }
+        own: dict[str, Collection[str]] = {"backbones": OWN_BACKBONES, **OWN}
+        return [
+            plugins(group)[name] for group, names in named.items() for name in names if name not in own[group]
+        ]
 
     def fingerprint(self) -> str:
         """SHA-256 of what decides the result."""
