@@ -5,10 +5,10 @@ A package names what it adds in its own `pyproject.toml`, in the entry point gro
     [project.entry-points."mmgnn_dist.backbones"]
     mine = "my_package.config:MyBackboneConfig"
 
-Looking for plugins reads the metadata of the installed packages and imports none of them; a plugin is imported
-when it is used. A plugin that cannot be used stops nobody who does not name it: the fault is raised by `load`,
-and `mmgnn doctor` shows it. Name, version and content of a plugin identify it: with others it computes
-something else.
+Looking for plugins reads the metadata of the installed packages and imports none of them; a plugin is
+imported when it is used. A plugin that cannot be used stops nobody who does not name it: the fault is raised
+by `load`, and `mmgnn doctor` shows it. Name, version and content of a plugin identify it: with others it
+computes something else.
 """
 
 from __future__ import annotations
@@ -71,8 +71,9 @@ class Plugin:
 
     @property
     def identity(self) -> dict[str, str]:
-        """What a run that uses it writes down, and is not continued without."""
+        """What a run that uses it writes down: it is continued with the same alone."""
         return {
+            "group": self.group,
             "name": self.name,
             "package": self.package,
             "version": self.version,

@@ -28,7 +28,7 @@ def test_a_plugin_is_found_without_being_imported_and_then_loaded(site):
     assert (plugin.package, plugin.version, plugin.value) == ("one", "2.1", "one_reader:Reader")
     assert "one_reader" not in sys.modules
     assert plugin.load().__name__ == "Reader"
-    assert set(plugin.identity) == {"name", "package", "version", "sha256"}
+    assert set(plugin.identity) == {"group", "name", "package", "version", "sha256"}
 
 
 def test_every_file_of_a_package_is_in_its_hash_and_no_compiled_one(site):
