@@ -19,6 +19,7 @@ PACKAGE = Path(__file__).parents[1] / "mmgnn_dist"
 ORDER = (
     ("errors", "signals", "process", "progress"),
     ("files",),
+    ("plugins",),
     ("config",),
     ("chem",),
     ("data.shardset",),

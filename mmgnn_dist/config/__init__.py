@@ -4,16 +4,16 @@ A recipe is YAML (see `launch/`), `key=value` pairs override it by dotted names 
 the canonical form goes into the run directory. Unknown keys are errors that name the nearest valid key.
 """
 
+from mmgnn_dist.config.backbone_base import BackboneConfig
 from mmgnn_dist.config.backbones import (
     ELEMENT_PROPERTIES,
-    VECTOR_BACKBONES,
-    Backbone,
     DimeNetPPConfig,
     EquiformerConfig,
     FAENetConfig,
     PaiNNConfig,
     SchNetConfig,
 )
+from mmgnn_dist.config.choices import Backbone, backbone_configs
 from mmgnn_dist.config.data import DataConfig, PubChemConfig
 from mmgnn_dist.config.load import load_recipe
 from mmgnn_dist.config.model import ModelConfig
@@ -27,10 +27,10 @@ __all__ = [
     "CONTROLS",
     "ELEMENT_PROPERTIES",
     "TEXT_FIELDS",
-    "VECTOR_BACKBONES",
     "WORD_FIELDS",
     "Arm",
     "Backbone",
+    "BackboneConfig",
     "Control",
     "DataConfig",
     "DimeNetPPConfig",
@@ -49,5 +49,6 @@ __all__ = [
     "TextField",
     "TrackConfig",
     "TrainConfig",
+    "backbone_configs",
     "load_recipe",
 ]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from mmgnn_dist.config.section import ConfigSection
+from mmgnn_dist.config.backbone_base import BackboneConfig
 
 ELEMENT_PROPERTIES = 14  # tabulated properties of an element, models/element_properties.csv
-VECTOR_BACKBONES = ("painn", "equiformer")  # their atoms carry vectors that turn with the molecule
 
 
-class SchNetConfig(ConfigSection):
+class SchNetConfig(BackboneConfig):
     """SchNet, Schütt et al. 2017 (arXiv 1706.08566)."""
+
+    module: ClassVar[str] = "mmgnn_dist.models.backbones.schnet:SchNet"
+    cost_rate: ClassVar[float] = 0.45
+    widths: ClassVar[tuple[str, ...]] = ("hidden", "filters")
 
     name: Literal["schnet"] = "schnet"
     hidden: int = Field(128, ge=1)
@@ -23,8 +26,13 @@ class SchNetConfig(ConfigSection):
     cutoff: float = Field(10.0, gt=0, description="Å")
 
 
-class PaiNNConfig(ConfigSection):
+class PaiNNConfig(BackboneConfig):
     """PaiNN, Schütt, Unke, Gastegger 2021 (arXiv 2102.03150)."""
+
+    module: ClassVar[str] = "mmgnn_dist.models.backbones.painn:PaiNN"
+    cost_rate: ClassVar[float] = 0.3
+    widths: ClassVar[tuple[str, ...]] = ("hidden",)
+    has_vectors: ClassVar[bool] = True
 
     name: Literal["painn"] = "painn"
     hidden: int = Field(128, ge=1, description="channels of scalars and of vectors")
@@ -34,8 +42,12 @@ class PaiNNConfig(ConfigSection):
     cutoff: float = Field(5.0, gt=0, description="Å")
 
 
-class DimeNetPPConfig(ConfigSection):
+class DimeNetPPConfig(BackboneConfig):
     """DimeNet++, Gasteiger et al. 2020 (arXiv 2011.14115)."""
+
+    module: ClassVar[str] = "mmgnn_dist.models.backbones.dimenetpp:DimeNetPP"
+    cost_rate: ClassVar[float] = 0.4
+    widths: ClassVar[tuple[str, ...]] = ("hidden", "triplet", "basis", "output")
 
     name: Literal["dimenetpp"] = "dimenetpp"
     hidden: int = Field(128, ge=1, description="width of the messages")
@@ -53,8 +65,14 @@ Width = Annotated[int, Field(ge=1)]
 Degrees = tuple[Width, Width, Width]  # channels of degree 0, 1 and 2
 
 
-class EquiformerConfig(ConfigSection):
+class EquiformerConfig(BackboneConfig):
     """Equiformer, Liao and Smidt 2022 (arXiv 2206.11990); lists of three are channels of degree 0, 1, 2."""
+
+    module: ClassVar[str] = "mmgnn_dist.models.backbones.equiformer:Equiformer"
+    cost_rate: ClassVar[float] = 0.55
+    widths: ClassVar[tuple[str, ...]] = ("hidden", "head", "mlp", "features")
+    has_vectors: ClassVar[bool] = True
+    dropouts: ClassVar[tuple[str, ...]] = ("attention_dropout",)
 
     name: Literal["equiformer"] = "equiformer"
     hidden: Degrees = (32, 16, 8)
@@ -71,8 +89,12 @@ class EquiformerConfig(ConfigSection):
     attention_dropout: float = Field(0.1, ge=0, lt=1)
 
 
-class FAENetConfig(ConfigSection):
+class FAENetConfig(BackboneConfig):
     """FAENet, Duval et al. 2023 (arXiv 2305.05577)."""
+
+    module: ClassVar[str] = "mmgnn_dist.models.backbones.faenet:FAENet"
+    cost_rate: ClassVar[float] = 0.8
+    widths: ClassVar[tuple[str, ...]] = ("hidden", "filters")
 
     name: Literal["faenet"] = "faenet"
     hidden: int = Field(128, ge=1)
@@ -98,15 +120,3 @@ class FAENetConfig(ConfigSection):
                 f"the element's own embedding the rest: hidden must be above {taken}"
             )
         return self
-
-
-def _schnet_unless_named(value: Any) -> Any:
-    """`name` has a default as every key has: `model.backbone.hidden=64` alone is about SchNet."""
-    return {"name": "schnet", **value} if isinstance(value, dict) else value
-
-
-Backbone = Annotated[
-    SchNetConfig | PaiNNConfig | DimeNetPPConfig | EquiformerConfig | FAENetConfig,
-    Field(discriminator="name"),
-    BeforeValidator(_schnet_unless_named),
-]

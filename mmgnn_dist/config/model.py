@@ -6,11 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from mmgnn_dist.config.backbones import Backbone, SchNetConfig
+from mmgnn_dist.config.backbones import SchNetConfig
+from mmgnn_dist.config.choices import Backbone, Fusion
 from mmgnn_dist.config.section import ConfigSection
 
 Modality = Literal["graph", "text", "both", "width_matched"]
-Fusion = Literal["gate", "concat", "film", "cross_attention", "gate_paper", "none"]
 ReadOutName = Literal["sum", "mean", "attention", "dipole", "dipole_vectors", "r2"]
 
 

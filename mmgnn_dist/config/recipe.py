@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from mmgnn_dist.config.backbones import VECTOR_BACKBONES
+from mmgnn_dist.config.choices import OWN, OWN_BACKBONES, backbone_configs
 from mmgnn_dist.config.data import DataConfig
 from mmgnn_dist.config.model import Modality, ModelConfig
 from mmgnn_dist.config.section import ConfigSection
@@ -19,6 +20,7 @@ from mmgnn_dist.config.text import TextConfig
 from mmgnn_dist.config.train import RESUMABLE_KEYS, TrackConfig, TrainConfig
 from mmgnn_dist.errors import nearest
 from mmgnn_dist.files import write_text
+from mmgnn_dist.plugins import Plugin, plugins
 
 
 class Recipe(ConfigSection):
@@ -46,12 +48,13 @@ class Recipe(ConfigSection):
                         f"{key}.{name}: no target of this recipe{nearest(name, self.targets)}; "
                         f"its targets: {', '.join(self.targets)}"
                     )
-        backbone = self.model.backbone.name
+        backbone = self.model.backbone
         for name, form in self.model.readout.items():
-            if form == "dipole_vectors" and backbone not in VECTOR_BACKBONES:
+            if form == "dipole_vectors" and not backbone.has_vectors:
+                having = ", ".join(name for name, kind in backbone_configs().items() if kind.has_vectors)
                 raise ValueError(
-                    f"model.readout.{name}=dipole_vectors: {backbone} has no vectors; use "
-                    f"model.readout.{name}=dipole, or a backbone that has: {', '.join(VECTOR_BACKBONES)}"
+                    f"model.readout.{name}=dipole_vectors: {backbone.name} has no vectors; use "
+                    f"model.readout.{name}=dipole, or a backbone that has: {having}"
                 )
         if self.model.modality in self.twins or len(set(self.twins)) != len(self.twins):
             raise ValueError(
@@ -162,6 +165,17 @@ class Recipe(ConfigSection):
             "train": RESUMABLE_KEYS,
         }
         return self.model_dump(mode="json", exclude=beside)
+
+    def plugins(self) -> list[Plugin]:
+        """What other packages add to this recipe."""
+        named = {
+            "backbones": [self.model.backbone.name],
+            "fusions": [self.model.fusion],
+        }
+        own: dict[str, Collection[str]] = {"backbones": OWN_BACKBONES, **OWN}
+        return [
+            plugins(group)[name] for group, names in named.items() for name in names if name not in own[group]
+        ]
 
     def fingerprint(self) -> str:
         """SHA-256 of what decides the result."""

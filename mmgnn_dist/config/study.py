@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from mmgnn_dist.config.model import Fusion
+from mmgnn_dist.config.choices import Fusion
 from mmgnn_dist.config.section import ConfigSection
 
 Arm = Literal["graph", "text", "both", "width_matched", "zero", "shuffled", "random"]

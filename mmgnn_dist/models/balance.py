@@ -3,7 +3,8 @@
 The graph's forward operations are counted on molecules of the training part itself, two of each of some
 sizes, so edges, triplets and cutoff are in them as they are; sizes in between are interpolated. The language
 model's follow from the matrices of its layers: 2 a weight and token forward, as much for the gradient of the
-states and as much for that of the weights. Operations become time by the rates in `RATES`.
+states and as much for that of the weights. Operations become time by `TEXT_RATES` and
+the backbone's `cost_rate`.
 
 Nothing here reads a clock: shares that differed from run to run would change sums and dropout, and a run
 that was killed would not end as the one that was not.
@@ -24,17 +25,9 @@ from mmgnn_dist.models.cost import count_forward
 from mmgnn_dist.models.graph import Graph
 from mmgnn_dist.models.text_encoder.hf_model import layers_of, text_skeleton
 
-# Operations a second of a training step, as a share of the language model's in float32: measured by
-# tests/benchmarks/balance.py. Only the ratio between text and graph matters, and only for `both`.
-RATES = {
-    "schnet": 0.45,
-    "painn": 0.3,
-    "dimenetpp": 0.4,
-    "equiformer": 0.55,
-    "faenet": 0.8,
-    "text": 1.0,
-    "text_bf16": 1.8,
-}
+# Operations a second of a training step of the language model, as a share of those in float32; each
+# backbone's share is the `cost_rate` of its settings. Measured by tests/benchmarks/balance.py
+TEXT_RATES = {"fp32": 1.0, "bf16": 1.8}
 SIZES, EACH = 6, 2  # sizes whose operations are counted, and molecules of each
 
 
@@ -48,13 +41,13 @@ def predict_costs(recipe: Recipe, files: EncoderFiles | None, shards: ShardSet, 
     atoms = np.concatenate([np.diff(shard.ptr) for shard in shards.shards])
     graph = np.zeros(atoms.max() + 1)
     if recipe.model.modality != "text":
-        graph = _graph_costs(recipe.model.backbone, shards, rows, atoms) / RATES[recipe.model.backbone.name]
+        graph = _graph_costs(recipe.model.backbone, shards, rows, atoms) / recipe.model.backbone.cost_rate
     token = 0.0
     if files is not None and recipe.model.reads_text:
         weights = _matrices(files)
         passes = {"frozen": 0, "lora": 2, "full": 3}[recipe.text.mode]
         passes += recipe.text.checkpointing and recipe.text.mode != "frozen"
-        token = 2.0 * weights * passes / RATES["text" if recipe.train.precision == "fp32" else "text_bf16"]
+        token = 2.0 * weights * passes / TEXT_RATES["fp32" if recipe.train.precision == "fp32" else "bf16"]
     # every molecule costs something, even where its text has no tokens and its graph is not read
     return Costs(graph + 0.01 * max(graph[atoms[rows]].mean(), token, 1.0), token)
 

@@ -28,7 +28,7 @@ from mmgnn_dist.models.backbones.base import AtomFeatures
 from mmgnn_dist.models.backbones.make import make_backbone
 from mmgnn_dist.models.context import ContextEncoder, JoinContext
 from mmgnn_dist.models.fusions.base import TextSide
-from mmgnn_dist.models.fusions.make import make_fusion
+from mmgnn_dist.models.fusions.make import check_fusion, make_fusion
 from mmgnn_dist.models.fusions.paper_gate import PaperReadOut, paper_projection
 from mmgnn_dist.models.graph import Graph, sum_molecules
 from mmgnn_dist.models.readout import ReadOut
@@ -78,6 +78,7 @@ class FusedModel(nn.Module):
         self.backbone = backbone if config.reads_graph else None
         torch.manual_seed(seed + 1)
         self.fusion = make_fusion(config, width, dropout)
+        check_fusion(self.fusion, config, recipe.text.mode)
         pooled, text_width = self.fusion.pooled, self.fusion.text_width
         self.readout: ReadOut | PaperReadOut = (
             PaperReadOut(width, len(forms))

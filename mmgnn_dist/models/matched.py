@@ -6,8 +6,8 @@ in `lora`, the whole language model in `full`, and nothing of a `frozen` one. Wi
 therefore as large as graph model and language model together, far wider than the other models of the recipe
 and as slow as that: `lora` and `frozen` give a control of ordinary size.
 
-All widths of the backbone grow by one factor (hidden, filters and so on; layers, cutoff and basis functions
-stay), and fusion and read-out follow the width of its atom vectors.
+All `widths` of the backbone's settings grow by one factor (hidden, filters and so on; layers, cutoff and
+basis functions stay), and fusion and read-out follow the width of its atom vectors.
 """
 
 from __future__ import annotations
@@ -23,13 +23,6 @@ from mmgnn_dist.errors import UserError
 from mmgnn_dist.models.fused import FusedModel, TextSource
 from mmgnn_dist.models.zero3 import count
 
-WIDTHS: dict[str, tuple[str, ...]] = {
-    "schnet": ("hidden", "filters"),
-    "painn": ("hidden",),
-    "dimenetpp": ("hidden", "triplet", "basis", "output"),
-    "equiformer": ("hidden", "head", "mlp", "features"),
-    "faenet": ("hidden", "filters"),
-}
 TOLERANCE = 0.02  # of the count that is to be reached
 CLOSE = 0.001  # the search ends here
 TRIES = 24
@@ -92,8 +85,8 @@ def match_width(recipe: Recipe, forms: list[str]) -> Matched:
     if off(best) > TOLERANCE:
         raise UserError(
             f"width_matched reaches {best.parameters} of {wanted} trainable parameters: one channel more of "
-            f"a backbone this narrow is too large a step; take a larger model.backbone.hidden, or leave "
-            f"width_matched out"
+            f"a backbone this narrow is too large a step; take a larger "
+            f"model.backbone.{recipe.model.backbone.widths[0]}, or leave width_matched out"
         )
     return best
 
@@ -104,7 +97,7 @@ def widen(backbone: Backbone, factor: float) -> Backbone:
     The first is rounded to the nearest, the others down, so that they do not all step at one factor.
     """
     changes: dict[str, Any] = {}
-    for place, name in enumerate(WIDTHS[backbone.name]):
+    for place, name in enumerate(backbone.widths):
         value, half = getattr(backbone, name), 0.5 if place == 0 else 0.0
         wider = [int(factor * width + half) for width in (value if isinstance(value, tuple) else (value,))]
         changes[name] = tuple(wider) if isinstance(value, tuple) else wider[0]

@@ -51,7 +51,7 @@ class Inputs:
     split_sha256: str | None
 
     @property
-    def origin(self) -> dict[str, str]:
+    def origin(self) -> dict[str, Any]:
         """What results and checkpoints of these inputs are made from."""
         assert self.split_sha256 is not None
         return origin(self.recipe, self.shards, self.split_sha256)

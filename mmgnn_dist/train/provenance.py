@@ -1,4 +1,4 @@
-"""What a run was made from: its recipe, the content of its shards, and its split, each by SHA-256.
+"""What a run was made from: its recipe, the content of its shards, its split and its plugins, by SHA-256.
 
 Checkpoints and results carry these (`origin`), and whoever continues, evaluates or reports runs has them
 compared with what there is now (`refuse_changed`): a split that is drawn anew under the same name would let a
@@ -7,7 +7,7 @@ run test molecules that it has learned from. Files of earlier versions lack them
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,20 @@ METRICS = "metrics.json"
 Data = tuple[Path | None, str, int]  # shard set, split and fold
 
 
-def origin(recipe: Recipe, shards: ShardSet, split: str) -> dict[str, str]:
-    """What identifies the sources of a run; `split` is its `split_sha256`."""
-    return {"recipe": recipe.fingerprint(), "shards_sha256": shards.sha256, "split_sha256": split}
+def origin(recipe: Recipe, shards: ShardSet, split: str) -> dict[str, Any]:
+    """What identifies the sources of a run.
+
+    Args:
+        recipe: its recipe.
+        shards: its shard set.
+        split: its `split_sha256`.
+
+    Returns:
+        `recipe`, `shards_sha256`, `split_sha256`, and `plugins` if the recipe names any.
+    """
+    sources = {"recipe": recipe.fingerprint(), "shards_sha256": shards.sha256, "split_sha256": split}
+    used = [plugin.identity for plugin in recipe.plugins()]
+    return sources | ({"plugins": used} if used else {})
 
 
 def refuse_changed(runs: Mapping[Path, Recipe]) -> None:
@@ -48,12 +59,28 @@ def refuse_changed(runs: Mapping[Path, Recipe]) -> None:
             if "split_sha256" not in then:
                 continue
             now = origin(recipe, *_data(recipe, known))
+            _refuse_other_plugins(path, then.get("plugins", []), now.get("plugins", []))
             if changed := [word for key, word in words.items() if then[key] != now[key]]:
                 raise UserError(
                     f"{path} was made with another {' and another '.join(changed)}: molecules that it has "
                     "learned from might be tested; put the old one back, or train anew in another directory "
                     "(--run DIR, for a study or sweep --dir DIR)"
                 )
+
+
+def _refuse_other_plugins(path: Path, then: list[dict[str, str]], now: Collection[dict[str, str]]) -> None:
+    """See that the plugins of a run are those that it was begun with."""
+    here = {(plugin["group"], plugin["name"]): plugin for plugin in now}
+    for plugin in then:
+        other = here.get((plugin["group"], plugin["name"]))
+        if other is not None and other != plugin:
+            was, is_now = (
+                f"{one['package']} {one['version']} (SHA-256 {one['sha256'][:12]})" for one in (plugin, other)
+            )
+            raise UserError(
+                f"{path} was made with plugin '{plugin['name']}' of {was}, which is {is_now} here: install "
+                "that one again, or train anew in another directory (--run DIR, for a study --dir DIR)"
+            )
 
 
 def _data(recipe: Recipe, known: dict[Data, tuple[ShardSet, str]]) -> tuple[ShardSet, str]:

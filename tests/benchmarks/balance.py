@@ -24,7 +24,7 @@ from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.text.encoder_files import resolve_encoder
 from mmgnn_dist.data.text.token_cache import TokenSet
 from mmgnn_dist.models.backbones.make import make_backbone
-from mmgnn_dist.models.balance import RATES, predict_costs
+from mmgnn_dist.models.balance import TEXT_RATES, predict_costs
 from mmgnn_dist.models.cost import count_flops
 from mmgnn_dist.models.graph import Graph
 from mmgnn_dist.models.text_encoder.encoder import TextEncoder
@@ -61,7 +61,7 @@ def main(folder: Path) -> None:
         (one,) = next(Loader(shards, rows, [], tokens, batch=32, shuffle=False).epoch()).micro
         return one
 
-    rates = {}
+    rates, in_use = {}, {f"text_{name}": rate for name, rate in TEXT_RATES.items()}
     for kind in (None, torch.bfloat16):
         encoder = TextEncoder(files, load_recipe(None, ["text.mode=full"]).text, tokens.blank, False, kind)
         encoder.train()
@@ -70,11 +70,12 @@ def main(folder: Path) -> None:
             return encoder(batch.tokens, batch.token_ptr)[0]
 
         _, flop = count_flops(encoder, encode)
-        rates["text_bf16" if kind else "text"] = flop / best(encode)
+        rates["text_bf16" if kind else "text_fp32"] = flop / best(encode)
     for path in sorted(LAUNCH.glob("*_reference.yaml")):
         recipe = load_recipe(path, ["model.modality=graph"])
         name = recipe.model.backbone.name
         backbone = make_backbone(recipe.model.backbone).train()
+        in_use[name] = recipe.model.backbone.cost_rate
         _, flop = count_flops(backbone, lambda b=backbone: b(graph))
         rates[name] = flop / best(lambda b=backbone: b(graph))
         costs = predict_costs(recipe, None, shards, np.arange(shards.rows))
@@ -87,8 +88,8 @@ def main(folder: Path) -> None:
         seconds, predicted = (np.array(column) / np.mean(column) for column in zip(*ratio, strict=True))
         print(f"{name:11s} spread {np.std(seconds / predicted):.3f}, of equal counts {np.std(seconds):.3f}")
     for name, rate in rates.items():
-        share = rate / rates["text"]
-        print(f"{name:11s} {rate / 1e9:7.2f} GFLOP/s  {share:.2f} of text, in use {RATES[name]:.2f}")
+        share = rate / rates["text_fp32"]
+        print(f"{name:11s} {rate / 1e9:7.2f} GFLOP/s  {share:.2f} of text, in use {in_use[name]:.2f}")
 
 
 if __name__ == "__main__":

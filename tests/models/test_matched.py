@@ -11,7 +11,7 @@ from mmgnn_dist.data.text.encoder_files import EncoderFiles
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.models import matched
 from mmgnn_dist.models.fused import FusedModel, TextSource
-from mmgnn_dist.models.matched import match_width, trainable, widen
+from mmgnn_dist.models.matched import match_width, trainable
 
 FORMS = ["mean", "sum"]
 BACKBONES = {
@@ -62,7 +62,7 @@ def test_the_count_is_reached_within_two_percent(found, tiny, backbone, mode):
     kept = load_recipe(None, words).model.backbone
     assert type(result.recipe.model.backbone).model_validate(result.recipe.model.backbone.model_dump())
     changed = {name for name, value in result.recipe.model.backbone if value != getattr(kept, name)}
-    assert changed and changed <= set(matched.WIDTHS[backbone])
+    assert changed and changed <= set(kept.widths)
 
 
 @pytest.mark.parametrize("fusion", ["gate", "concat", "film", "cross_attention", "gate_paper"])
@@ -74,14 +74,3 @@ def test_every_fusion_has_its_control(found, fusion):
 def test_a_backbone_too_narrow_is_refused(found):
     with pytest.raises(UserError, match=r"one channel more .* model.backbone.hidden"):
         found("model.backbone={name: painn, hidden: 4, interactions: 1}", "text.mode=frozen")
-
-
-def test_every_backbone_says_which_of_its_keys_are_widths():
-    for name, keys in matched.WIDTHS.items():
-        backbone = load_recipe(None, [f"model.backbone.name={name}"]).model.backbone
-        wider = widen(backbone, 2.0)
-        for key, value in backbone:
-            expected = value
-            if key in keys:
-                expected = tuple(2 * v for v in value) if isinstance(value, tuple) else 2 * value
-            assert getattr(wider, key) == expected

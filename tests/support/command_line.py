@@ -40,19 +40,21 @@ def write_recipe(folder: Path, shards: Path, mode: str = "full", encoder: Path |
 
 
 @cache
-def zygote() -> subprocess.Popen[str]:
+def zygote(packages: str) -> subprocess.Popen[str]:
+    """The process that forks itself; another one for each PYTHONPATH, `packages`."""
     started = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("zygote.py"))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        env=dict(os.environ) | ({"PYTHONPATH": packages} if packages else {}),
     )
     atexit.register(started.kill)
     return started
 
 
-def ask(**request: object) -> int | None:
-    process = zygote()
+def ask(packages: str, **request: object) -> int | None:
+    process = zygote(packages)
     assert process.stdin and process.stdout
     process.stdin.write(json.dumps(request) + "\n")
     process.stdin.flush()
@@ -71,8 +73,10 @@ class Started:
     def __init__(self, module: str, words: tuple[object, ...], **environment: object) -> None:
         folder = Path(tempfile.mkdtemp(dir=outputs().name))
         self._out, self.returncode = [folder / name for name in ("stdout", "stderr")], None
+        self._packages = os.environ.get("PYTHONPATH", "")
         variables = dict(os.environ) | {key: str(value) for key, value in environment.items()}
         pid = ask(
+            self._packages,
             module=module,
             words=[str(word) for word in words],
             out=[str(path) for path in self._out],
@@ -84,7 +88,7 @@ class Started:
 
     def poll(self) -> int | None:
         if self.returncode is None:
-            self.returncode = ask(wait=self.pid)
+            self.returncode = ask(self._packages, wait=self.pid)
         return self.returncode
 
     def wait(self, timeout: float = 300) -> int:

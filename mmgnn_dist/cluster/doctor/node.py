@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from mmgnn_dist.cluster.doctor.line import Line, fail, ok, warn
+from mmgnn_dist.cluster.doctor.plugins import check_plugins
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.data.prepare.ray_run import OBJECT_STORE
 from mmgnn_dist.errors import UserError
@@ -25,6 +26,7 @@ def check_node(recipe: Recipe, gpus: int) -> list[Line]:
     """All checks of this node; `gpus` are those that each node is asked for."""
     checks: list[Callable[[], list[Line]]] = [
         packages,
+        check_plugins,
         lambda: devices(gpus),
         temporary_files,
         shared_memory,

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from mmgnn_dist.config import Backbone as BackboneConfig
-from mmgnn_dist.config import DimeNetPPConfig, EquiformerConfig, FAENetConfig, PaiNNConfig, SchNetConfig
+from importlib import import_module
+
+from mmgnn_dist.config import BackboneConfig
+from mmgnn_dist.errors import UserError
 from mmgnn_dist.models.backbones.base import Backbone
-from mmgnn_dist.models.backbones.dimenetpp import DimeNetPP
-from mmgnn_dist.models.backbones.equiformer import Equiformer
-from mmgnn_dist.models.backbones.faenet import FAENet
-from mmgnn_dist.models.backbones.painn import PaiNN
-from mmgnn_dist.models.backbones.schnet import SchNet
 
 
 def make_backbone(config: BackboneConfig, dropout: bool = True) -> Backbone:
     """The backbone that a recipe names, with fresh weights from torch's random state.
 
     Args:
-        config: its section of the recipe.
+        config: its section of the recipe; its `module` says where the class of the network stands.
         dropout: false leaves out every dropout that the section asks for.
+
+    Raises:
+        UserError: if the class is no backbone, or has vectors that its settings deny, or the other way round.
     """
-    match config:
-        case SchNetConfig():
-            return SchNet(config)
-        case PaiNNConfig():
-            return PaiNN(config)
-        case DimeNetPPConfig():
-            return DimeNetPP(config)
-        case EquiformerConfig():
-            return Equiformer(config if dropout else config.model_copy(update={"attention_dropout": 0.0}))
-        case FAENetConfig():
-            return FAENet(config)
+    module, _, name = config.module.partition(":")
+    kind = getattr(import_module(module), name, None)
+    if not (isinstance(kind, type) and issubclass(kind, Backbone)):
+        raise UserError(
+            f"backbone '{config.name}': {config.module} is no subclass of mmgnn_dist's Backbone; mend the "
+            f"class variable 'module' of {type(config).__name__}"
+        )
+    backbone: Backbone = kind(config if dropout else config.without_dropout())
+    if bool(backbone.vector_width) != config.has_vectors:
+        raise UserError(
+            f"backbone '{config.name}' is built with {backbone.vector_width} vectors an atom, and "
+            f"{type(config).__name__}.has_vectors={config.has_vectors}: mend it"
+        )
+    return backbone

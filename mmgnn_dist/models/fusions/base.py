@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mmgnn_dist.config import ModelConfig
 from mmgnn_dist.models.graph import Graph
 
 
@@ -54,6 +55,17 @@ class Fusion(nn.Module, ABC):
     text_width: int
     reads_tokens: bool = False
     pooled: bool = False
+
+    @classmethod
+    def build(cls, config: ModelConfig, width: int, dropout: float) -> Fusion:
+        """The fusion that a recipe asks for; one that reads more keys of its section has a method of its own.
+
+        Args:
+            config: the section of the recipe that names it.
+            width: H.
+            dropout: of the fused vectors.
+        """
+        return cls(width, dropout)  # type: ignore[call-arg]
 
     @abstractmethod
     def forward(self, atoms: Tensor, text: TextSide, graph: Graph) -> tuple[Tensor, Tensor | None]:

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmgnn_dist.config import ModelConfig
 from mmgnn_dist.models.fusions.base import Fusion, TextSide
 from mmgnn_dist.models.graph import Graph
 from mmgnn_dist.models.text_encoder.packing import token_positions
@@ -33,6 +34,11 @@ class CrossAttentionFusion(Fusion):
     """
 
     reads_tokens = True
+
+    @classmethod
+    def build(cls, config: ModelConfig, width: int, dropout: float) -> CrossAttentionFusion:
+        """See `Fusion.build`."""
+        return cls(width, dropout, config.heads)
 
     def __init__(self, width: int, dropout: float, heads: int) -> None:
         super().__init__()

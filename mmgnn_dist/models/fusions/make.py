@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 from mmgnn_dist.config import ModelConfig
-from mmgnn_dist.models.fusions.base import ConcatFusion, FilmFusion, Fusion, GateFusion, NoFusion
-from mmgnn_dist.models.fusions.cross_attention import CrossAttentionFusion
-from mmgnn_dist.models.fusions.paper_gate import PaperGate
+from mmgnn_dist.config.choices import load_class
+from mmgnn_dist.errors import UserError
+from mmgnn_dist.models.fusions.base import Fusion
 
 
 def make_fusion(config: ModelConfig, width: int, dropout: float) -> Fusion:
-    """The fusion that a recipe names, on atom vectors of `width`."""
-    match config.fusion:
-        case "cross_attention":
-            return CrossAttentionFusion(width, dropout, config.heads)
-        case "gate_paper":
-            return PaperGate(width, config.paper_width, dropout)
-        case "gate":
-            return GateFusion(width, dropout)
-        case "concat":
-            return ConcatFusion(width, dropout)
-        case "film":
-            return FilmFusion(width, dropout)
-        case "none":
-            return NoFusion(width, dropout)
+    """The fusion that a recipe names, on atom vectors of `width`.
+
+    Args:
+        config: the section of the recipe that names it.
+        width: H, of the atom vectors.
+        dropout: of the fused vectors.
+
+    Raises:
+        UserError: if a plugin's fusion cannot be used.
+    """
+    return load_class("fusions", config.fusion, Fusion).build(config, width, dropout)
+
+
+def check_fusion(fusion: Fusion, config: ModelConfig, mode: str) -> None:
+    """See that a fusion goes with the rest of the recipe, which knows only those of the package itself.
+
+    Args:
+        fusion: as it was made.
+        config: the section of the recipe that names it.
+        mode: `text.mode` of the recipe.
+
+    Raises:
+        UserError: if it does not.
+    """
+    name = f"model.fusion={config.fusion}"
+    if config.reads_text and not fusion.text_width:
+        raise UserError(f"{name} never reads text (text_width=0): use it with model.modality=graph")
+    if config.reads_text and fusion.reads_tokens and mode == "frozen":
+        raise UserError(f"{name} reads the states of all tokens: use text.mode=lora or full")
+    if fusion.pooled and config.readout:
+        raise UserError(f"{name} reads every target from one vector a molecule: leave model.readout out")

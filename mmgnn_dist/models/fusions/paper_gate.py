@@ -18,6 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mmgnn_dist.config import ModelConfig
 from mmgnn_dist.models.fusions.base import Fusion, TextSide
 from mmgnn_dist.models.graph import Graph
 
@@ -30,6 +31,11 @@ class PaperGate(Fusion):
     """
 
     pooled = True
+
+    @classmethod
+    def build(cls, config: ModelConfig, width: int, dropout: float) -> PaperGate:
+        """See `Fusion.build`."""
+        return cls(width, config.paper_width, dropout)
 
     def __init__(self, width: int, text_width: int, dropout: float) -> None:
         super().__init__()

@@ -1,0 +1,26 @@
+"""What other installed packages add, and whether it can be used."""
+
+from __future__ import annotations
+
+from mmgnn_dist.cluster.doctor.line import Line, fail, ok
+from mmgnn_dist.config.choices import OWN, OWN_BACKBONES, load_backbone_config
+from mmgnn_dist.errors import UserError
+from mmgnn_dist.plugins import GROUPS, plugins
+
+
+def check_plugins() -> list[Line]:
+    """One line for each plugin; a machine may have none."""
+    own = {"backbones": OWN_BACKBONES, **OWN}
+    lines = []
+    for group in GROUPS:
+        for plugin in plugins(group, own.get(group, ())).values():
+            try:
+                if group == "backbones":
+                    load_backbone_config(plugin)
+                else:
+                    plugin.load()
+                found = f"{group}: {plugin.name}, {plugin.package} {plugin.version}"
+                lines.append(ok("plugin", f"{found}, SHA-256 {plugin.sha256[:12]}"))
+            except UserError as error:
+                lines.append(fail("plugin", str(error), f"mend, update or uninstall {plugin.package}"))
+    return lines or [ok("plugin", "none installed")]

@@ -1,0 +1,127 @@
+"""The backbones and fusions that a recipe may name: the package's own, and those of installed packages.
+
+A plugin that cannot be used is no choice, so that it stops no recipe that does not name it; a recipe that
+does is told why.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
+
+from pydantic import BeforeValidator, Field
+
+from mmgnn_dist.config.backbone_base import BackboneConfig
+from mmgnn_dist.config.backbones import (
+    DimeNetPPConfig,
+    EquiformerConfig,
+    FAENetConfig,
+    PaiNNConfig,
+    SchNetConfig,
+)
+from mmgnn_dist.errors import UserError
+from mmgnn_dist.plugins import Plugin, plugins
+
+T = TypeVar("T")
+
+OWN_BACKBONES: dict[str, type[BackboneConfig]] = {
+    kind.model_fields["name"].default: kind
+    for kind in (SchNetConfig, PaiNNConfig, DimeNetPPConfig, EquiformerConfig, FAENetConfig)
+}
+# of everything else that a recipe may name, where it stands, by group and name
+OWN: dict[str, dict[str, str]] = {
+    "fusions": {
+        "gate": "mmgnn_dist.models.fusions.base:GateFusion",
+        "concat": "mmgnn_dist.models.fusions.base:ConcatFusion",
+        "film": "mmgnn_dist.models.fusions.base:FilmFusion",
+        "cross_attention": "mmgnn_dist.models.fusions.cross_attention:CrossAttentionFusion",
+        "gate_paper": "mmgnn_dist.models.fusions.paper_gate:PaperGate",
+        "none": "mmgnn_dist.models.fusions.base:NoFusion",
+    },
+}
+
+
+def backbone_plugins() -> dict[str, Plugin]:
+    """Backbones of other packages, by name; each points to a subclass of `BackboneConfig`."""
+    return plugins("backbones", OWN_BACKBONES)
+
+
+def load_class(group: str, name: str, base: type[T]) -> type[T]:
+    """The class that a recipe names, the package's own or a plugin's.
+
+    Args:
+        group: key of `OWN`.
+        name: that a recipe may give.
+        base: which it has to be a subclass of.
+
+    Raises:
+        UserError: if a plugin cannot be used.
+    """
+    if name in OWN[group]:
+        module, _, attribute = OWN[group][name].partition(":")
+        own: type[T] = getattr(import_module(module), attribute)
+        return own
+    plugin = plugins(group, OWN[group])[name]
+    added = plugin.load()
+    if not (isinstance(added, type) and issubclass(added, base)):
+        raise plugin.error(f"{plugin.value} is no subclass of {base.__module__}.{base.__qualname__}")
+    return added
+
+
+def choice_names(group: str) -> tuple[str, ...]:
+    """What a recipe may name of a group."""
+    return tuple(OWN[group] | dict.fromkeys(plugins(group)))
+
+
+@cache
+def load_backbone_config(plugin: Plugin) -> type[BackboneConfig]:
+    """The settings of a plugin's backbone.
+
+    Raises:
+        UserError: if it cannot be used.
+    """
+    kind = plugin.load()
+    if not (isinstance(kind, type) and issubclass(kind, BackboneConfig)):
+        raise plugin.error(f"{plugin.value} is no subclass of mmgnn_dist.config.BackboneConfig")
+    if (name := kind.model_fields["name"].default) != plugin.name:
+        raise plugin.error(f"its settings call it '{name}'")
+    if kind.module.split(".")[0].split(":")[0] != plugin.value.split(".")[0].split(":")[0]:
+        raise plugin.error(f"{kind.module} is outside of the package of {plugin.value}: hashes would miss it")
+    return kind
+
+
+def backbone_configs() -> dict[str, type[BackboneConfig]]:
+    """The settings of all backbones that can be used, by name."""
+    configs = dict(OWN_BACKBONES)
+    for name, plugin in backbone_plugins().items():
+        try:
+            configs.setdefault(name, load_backbone_config(plugin))
+        except UserError:  # told where a recipe names it, and by `mmgnn doctor`
+            continue
+    return configs
+
+
+def _named(value: Any) -> Any:
+    """SchNet unless one is named (`model.backbone.hidden=64` alone); why a plugin cannot be chosen."""
+    if not isinstance(value, dict):
+        return value
+    name = value.get("name")
+    if name not in OWN_BACKBONES and (plugin := backbone_plugins().get(str(name))):
+        try:
+            load_backbone_config(plugin)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+    return {"name": "schnet", **value}
+
+
+if TYPE_CHECKING:
+    Backbone = BackboneConfig
+    Fusion = str
+else:
+    Backbone = Annotated[
+        Union[tuple(backbone_configs().values())],  # noqa: UP007  of as many as are installed
+        Field(discriminator="name"),
+        BeforeValidator(_named),
+    ]
+    Fusion = Literal[choice_names("fusions")]

@@ -1,0 +1,146 @@
+"""What other installed packages add: backbones, fusions, optimisers, metrics, readers, text providers.
+
+A package names what it adds in its own `pyproject.toml`, in the entry point group of its kind:
+
+    [project.entry-points."mmgnn_dist.backbones"]
+    mine = "my_package.config:MyBackboneConfig"
+
+Looking for plugins reads the metadata of the installed packages and imports none of them; a plugin is
+imported when it is used. A plugin that cannot be used stops nobody who does not name it: the fault is raised
+by `load`, and `mmgnn doctor` shows it. Name, version and content of a plugin identify it: with others it
+computes something else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from mmgnn_dist.errors import UserError
+from mmgnn_dist.files import sha256
+
+GROUPS = ("backbones", "fusions", "optimizers", "metrics", "readers", "text_providers")
+PREFIX = "mmgnn_dist."
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One thing that an installed package adds.
+
+    Attributes:
+        name: by which a recipe asks for it.
+        group: one of `GROUPS`.
+        package: name of the installed package.
+        version: version of the installed package.
+        value: where it stands, `module:attribute`.
+        fault: why it cannot be used, as far as its metadata tell; None if they tell nothing against it.
+    """
+
+    name: str
+    group: str
+    package: str
+    version: str
+    value: str
+    fault: str | None = field(default=None, compare=False)
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return f"plugin '{self.name}' ({PREFIX}{self.group}, package {self.package} {self.version})"
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 over names and content of the files of its top-level module or package.
+
+        Raises:
+            UserError: if there is no such module.
+        """
+        files = _files(self.value.partition(":")[0].partition(".")[0])
+        if not files:
+            raise self.error(f"there is no module '{self.value.partition(':')[0]}'")
+        digest = hashlib.sha256()
+        for name, path in files:
+            digest.update(f"{name} {sha256(path)}\n".encode())
+        return digest.hexdigest()
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What a run that uses it writes down: it is continued with the same alone."""
+        return {
+            "group": self.group,
+            "name": self.name,
+            "package": self.package,
+            "version": self.version,
+            "sha256": self.sha256,
+        }
+
+    def load(self) -> Any:
+        """Import it.
+
+        Raises:
+            UserError: if it cannot be used.
+        """
+        if self.fault:
+            raise self.error(self.fault)
+        try:
+            return EntryPoint(self.name, self.value, PREFIX + self.group).load()
+        except Exception as error:  # the code of others may raise anything
+            raise self.error(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+
+    def error(self, why: str) -> UserError:
+        """The error for a plugin that cannot be used."""
+        return UserError(f"{self.label} cannot be used: {why}; mend, update or uninstall {self.package}")
+
+
+def plugins(group: str, builtin: Collection[str] = ()) -> dict[str, Plugin]:
+    """The plugins of a kind, by name, those that cannot be used included.
+
+    Args:
+        group: one of `GROUPS`.
+        builtin: names that mmgnn_dist has itself, which no plugin may take.
+
+    Returns:
+        The plugins in the order of their names; nothing is imported.
+    """
+    taken = "mmgnn_dist itself has this name"
+    return {
+        plugin.name: replace(plugin, fault=taken) if plugin.name in builtin else plugin
+        for plugin in _installed(group)
+    }
+
+
+@cache
+def _installed(group: str) -> tuple[Plugin, ...]:
+    """One plugin of each name, at fault if several packages have it."""
+    by_name: dict[str, list[Plugin]] = {}
+    for point in sorted(entry_points(group=PREFIX + group), key=lambda point: (point.name, point.value)):
+        package = point.dist.name if point.dist else "?"
+        version = point.dist.version if point.dist else "?"
+        by_name.setdefault(point.name, []).append(Plugin(point.name, group, package, version, point.value))
+    chosen = []
+    for several in by_name.values():
+        packages = sorted({plugin.package for plugin in several})
+        fault = f"several packages add it: {', '.join(packages)}" if len(set(several)) > 1 else None
+        chosen.append(replace(several[0], fault=fault))
+    return tuple(chosen)
+
+
+def _files(module: str) -> list[tuple[str, Path]]:
+    """Name and path of each file of a top-level module or package, which is not imported."""
+    spec = importlib.util.find_spec(module)
+    if spec is None:
+        return []
+    if spec.submodule_search_locations is None:
+        return [(Path(spec.origin).name, Path(spec.origin))] if spec.origin and spec.has_location else []
+    return sorted(
+        (str(path.relative_to(folder)), path)
+        for folder in map(Path, spec.submodule_search_locations)
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    )
