@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, model_validator
 
 from mmgnn_dist.config.section import ConfigSection
+from mmgnn_dist.errors import nearest
+from mmgnn_dist.plugins import plugins
 
-Provider = Literal["table", "file", "rdkit"]
+PROVIDERS = ("table", "file", "rdkit")
 
 
 class PubChemConfig(ConfigSection):
@@ -40,14 +41,22 @@ class DataConfig(ConfigSection):
     workers: int = Field(0, ge=0, description="CPUs for Ray; 0: all of this machine")
     units: dict[str, str] = Field({}, description="unit of each target column of a user's file")
     pubchem: PubChemConfig = PubChemConfig()
-    providers: list[Provider] = Field(
+    providers: list[str] = Field(
         ["table", "file"],
         min_length=1,
-        description="who gives text fields, the most trusted first: --text tables, own file, RDKit",
+        description="who gives text fields, the most trusted first: table (--text), file (the molecules' "
+        "own), rdkit, or a text provider of an installed package",
     )
 
     @model_validator(mode="after")
     def _providers(self) -> DataConfig:
         if len(set(self.providers)) != len(self.providers):
             raise ValueError("data.providers: each of table, file and rdkit may stand once")
+        for name in self.providers:
+            if name not in PROVIDERS and name not in plugins("text_providers"):
+                names = [*PROVIDERS, *plugins("text_providers")]
+                raise ValueError(
+                    f"data.providers: no text provider '{name}'{nearest(name, names)}: "
+                    f"name some of {', '.join(map(repr, names))}"
+                )
         return self

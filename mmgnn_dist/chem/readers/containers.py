@@ -117,7 +117,8 @@ def members(path: Path, wanted: tuple[str, ...], passed: list[str] | None = None
     """The text files that `path` holds, in a fixed order.
 
     Args:
-        path: file, archive or folder. wanted: suffixes of the files to read; others are passed over.
+        path: file, archive or folder.
+        wanted: suffixes of the files to read; others are passed over.
         passed: takes the names of the members of an archive that are passed over, if it is given.
     """
     passed = [] if passed is None else passed
@@ -150,17 +151,18 @@ def strip_packing(name: str) -> str:
     return re.sub(r"\.(gz|bz2)$", "", name, flags=re.IGNORECASE)
 
 
-def safe_name(name: str) -> str:
-    """A member's name as part of an id: no way up, no root, no control characters, no suffix."""
+def safe_name(name: str, wanted: tuple[str, ...]) -> str:
+    """A member's name as part of an id: no way up, no root, no control characters, no suffix of `wanted`."""
     text = name.encode("utf-8", "replace").decode("utf-8")
     parts = [re.sub(r"[\x00-\x1f\x7f]", "", part).strip() for part in re.split(r"[/\\]", text)]
     parts = [part for part in parts if part not in ("", ".", "..") and not re.fullmatch("[A-Za-z]:", part)]
     kept = strip_packing("/".join(parts)) or "unnamed"
-    return re.sub(r"\.(extxyz|xyz|sdf|sd|mol)$", "", kept, flags=re.IGNORECASE)[:200] or "unnamed"
+    suffix = "|".join(map(re.escape, wanted))
+    return re.sub(f"({suffix})$", "", kept, flags=re.IGNORECASE)[:200] or "unnamed"
 
 
-def _member(name: str, content: IO[bytes] | BadRecord) -> Member:
-    return Member(safe_name(name), Path(strip_packing(name)).suffix.lower(), content)
+def _member(name: str, content: IO[bytes] | BadRecord, wanted: tuple[str, ...]) -> Member:
+    return Member(safe_name(name, wanted), Path(strip_packing(name)).suffix.lower(), content)
 
 
 def is_zip(head: bytes) -> bool:
@@ -184,9 +186,9 @@ def _file(
             if not single and _is_tar(name, stream):
                 yield from _tar(stream, name, wanted, passed)
             else:
-                yield _member(name, stream)
+                yield _member(name, stream, wanted)
     except OSError as error:
-        yield _member(name, BadRecord(DAMAGED, error.strerror or one_line(error)))
+        yield _member(name, BadRecord(DAMAGED, error.strerror or one_line(error)), wanted)
 
 
 def _unpacked(raw: IO[bytes], head: bytes) -> Guard:
@@ -212,7 +214,7 @@ def _zip(raw: IO[bytes], name: str, wanted: tuple[str, ...], passed: list[str]) 
     try:
         archive = zipfile.ZipFile(raw)
     except BROKEN as error:
-        yield _member(name, BadRecord(DAMAGED, one_line(error)))
+        yield _member(name, BadRecord(DAMAGED, one_line(error)), wanted)
         return
     with archive:
         for info in archive.infolist():
@@ -224,11 +226,11 @@ def _zip(raw: IO[bytes], name: str, wanted: tuple[str, ...], passed: list[str]) 
             try:
                 content = archive.open(info)
             except BROKEN as error:
-                yield _member(info.filename, BadRecord(DAMAGED, one_line(error)))
+                yield _member(info.filename, BadRecord(DAMAGED, one_line(error)), wanted)
                 continue
             with content:
                 stream = io.BufferedReader(Guard(content, size=info.compress_size), BUFFER)
-                yield _member(info.filename, _plain(stream, info.compress_size))
+                yield _member(info.filename, _plain(stream, info.compress_size), wanted)
 
 
 def _plain(stream: io.BufferedReader[Any], size: int) -> IO[bytes] | BadRecord:
@@ -260,9 +262,8 @@ def _tar(
                 header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
             except (tarfile.HeaderError, ValueError) as error:
                 if not lost:
-                    yield _member(
-                        name, BadRecord(DAMAGED, f"no header where one must be ({one_line(error)})")
-                    )
+                    fault = BadRecord(DAMAGED, f"no header where one must be ({one_line(error)})")
+                    yield _member(name, fault, wanted)
                 lost = True
                 continue
             lost = False
@@ -274,15 +275,15 @@ def _tar(
                 if not is_wanted(title, wanted):
                     passed += [] if header.isdir() else [title]
                 elif header.islnk() or header.issym():
-                    yield _member(title, BadRecord(UNREADABLE, "a link, which is not followed"))
+                    yield _member(title, BadRecord(UNREADABLE, "a link, which is not followed"), wanted)
                 elif header.isreg():
-                    yield _member(title, _plain(io.BufferedReader(body, BUFFER), header.size))
+                    yield _member(title, _plain(io.BufferedReader(body, BUFFER), header.size), wanted)
                     if body.failed:
                         return
             _skip(body)
             _skip(_Window(stream, -header.size % TAR_BLOCK))
         except BadRecord as error:
-            yield _member(name, error)
+            yield _member(name, error, wanted)
             return
 
 

@@ -26,6 +26,7 @@ from mmgnn_dist.chem.readers.source import (
     QM9_EXTRA,
     QM9_UNITS,
     TEXT_COLUMNS,
+    SequentialStream,
     is_qm9_table,
     qm9_list,
     qm9_notes,
@@ -62,31 +63,23 @@ class CsvSource(TableSource):
         return CsvStream(self.path, self.columns, start)
 
 
-class CsvStream:
+class CsvStream(SequentialStream[Fields]):
     """Rows of a CSV file as a table of text."""
 
     def __init__(self, path: Path, columns: tuple[str, ...], start: int):
-        self.path, self.columns, self.position = path, columns, start
-        self._rows = csv_rows(path)
-        for _ in range(start + 1):  # the header, too
-            next(self._rows, None)
+        rows = csv_rows(path)
+        next(rows, None)  # the header
+        super().__init__(path, rows, start)
+        self.columns = columns
 
-    def read(self, rows: int) -> pa.Table:
-        """The next `rows` rows.
-
-        Raises:
-            UserError: the file has become shorter since it was counted.
-        """
-        found = [row for _, row in zip(range(rows), self._rows, strict=False)]
-        if len(found) < rows:
-            raise UserError(f"{self.path} has changed since it was counted: start again")
-        self.position += rows
-        verdicts = [_verdict(row, len(self.columns)) for row in found]
+    def table(self, rows: list[Fields]) -> pa.Table:
+        """Rows as columns of text, with the verdict on each of them."""
+        verdicts = [_verdict(row, len(self.columns)) for row in rows]
         columns: dict[str, Any] = {}
         for place, name in enumerate(self.columns):
             values = [
                 row[place] if verdict is None and isinstance(row, list) else None
-                for row, verdict in zip(found, verdicts, strict=True)
+                for row, verdict in zip(rows, verdicts, strict=True)
             ]
             columns[name] = pa.array(values, pa.large_string())
         columns[FAULT] = pa.array([REASONS.index(bad.reason) if bad else 0 for bad in verdicts], pa.int8())

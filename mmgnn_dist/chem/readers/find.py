@@ -1,8 +1,8 @@
 """Sources of molecules: what the words of a command mean, and which reader each file needs.
 
-`parquet` reads Parquet files with geometry or SMILES, `csvfile` tables of SMILES, `records` XYZ and SD files
-(alone, in folders and in archives), `asedb` ASE's databases. Every reader recognises QM9 by its content and
-takes the units of other targets from the recipe (`data.units`).
+`parquet` reads Parquet files with geometry or SMILES, `csvfile` tables of SMILES, `asedb` ASE's databases,
+`records` XYZ and SD files and other packages' formats (alone, in folders and in archives). Every reader
+recognises QM9 by its content and takes the units of other targets from the recipe (`data.units`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mmgnn_dist.chem.checks import REASONS
 from mmgnn_dist.chem.readers import asedb, containers, csvfile, records
+from mmgnn_dist.chem.readers.formats import faulty_formats, record_formats, record_suffixes
 from mmgnn_dist.chem.readers.parquet import inspect_parquet
 from mmgnn_dist.chem.readers.source import QM9_LISTS, Source, printable
 from mmgnn_dist.errors import UserError, nearest
@@ -22,12 +23,18 @@ SAMPLE = "sample"  # the word that names the bundled molecules
 PARQUET = (".parquet", ".pq")
 DATABASES = (".db",)
 ARCHIVES = (".tar", ".tgz", ".tbz2", ".tbz", ".zip")
-FORMS = "Parquet, XYZ, SD, CSV and ASE database files, archives of them, folders, or 'sample'"
 
 
 def sample_path() -> Path:
     """The Parquet file of the bundled molecules."""
     return Path(__file__).parents[2] / "sample" / "molecules.parquet"
+
+
+def readable() -> str:
+    """What can be named as a source, for messages."""
+    records = ", ".join(record_formats())
+    faults = "".join(f" ({fault})" for fault in faulty_formats())
+    return f"Parquet, {records}, CSV and ASE database files, archives of them, folders, or '{SAMPLE}'{faults}"
 
 
 def find_sources(names: list[str], units: dict[str, str], labelled: bool = True) -> list[Source]:
@@ -42,7 +49,7 @@ def find_sources(names: list[str], units: dict[str, str], labelled: bool = True)
         UserError: missing or unreadable file, unknown form, target without a unit, unit without a column.
     """
     if not names:
-        raise UserError(f"no source given: name {FORMS}")
+        raise UserError(f"no source given: name {readable()}")
     sources = [inspect(path, name, units) for path, name in _files(names)]
     folders = [Path(name) for name in names if Path(name).is_dir()]
     if unread := [note for folder in folders for note in containers.passed_over(*_unread(folder))]:
@@ -84,7 +91,7 @@ def check_readable(sources: list[Source]) -> None:
 
 
 def inspect(path: Path, name: str, units: dict[str, str]) -> Source:
-    """Recognise one file, or the XYZ and SD files of one folder (see `find_sources` for the errors)."""
+    """Recognise one file, or the records of one folder (see `find_sources` for the errors)."""
     kind = form(path)
     if kind == "parquet":
         return inspect_parquet(path, name, units)
@@ -94,29 +101,31 @@ def inspect(path: Path, name: str, units: dict[str, str]) -> Source:
         return asedb.inspect_asedb(path, name, units)
     if kind == "records":
         return records.inspect_records(path, name, units)
-    raise UserError(f"{path}: molecules are read from {FORMS}, not from '{path.suffix}'")
+    raise UserError(f"{path}: molecules are read from {readable()}, not from '{path.suffix}'")
 
 
 def form(path: Path) -> str:
     """Which reader a file needs, "" if there is none for it; a folder is one of records."""
     suffix = Path(containers.strip_packing(path.name)).suffix.lower()
-    if path.is_dir() or suffix in (*records.SUFFIXES, *ARCHIVES):
+    if path.is_dir() or suffix in ARCHIVES:
         return "records"
     if path.suffix.lower() in PARQUET:
         return "parquet"
     if path.suffix.lower() in DATABASES:
         return "database"
-    return "csv" if suffix in csvfile.SUFFIXES else ""
+    if suffix in csvfile.SUFFIXES:
+        return "csv"
+    return "records" if suffix in record_suffixes() else ""
 
 
 def _files(names: list[str]) -> Iterator[tuple[Path, str]]:
-    """(file, its name) of each source that is meant; the loose XYZ and SD files of a folder are one."""
+    """(file, its name) of each source that is meant; the loose files of records in a folder are one."""
     for name in names:
         path = sample_path() if name == SAMPLE else Path(name)
         if path.is_dir():
             yield from _folder(path)
         elif not path.exists():
-            raise UserError(f"no file {path}: name {FORMS}")
+            raise UserError(f"no file {path}: name {readable()}")
         else:
             yield path, _stem(path.name)
 
@@ -126,10 +135,10 @@ def _folder(path: Path) -> Iterator[tuple[Path, str]]:
         raise UserError(f"{path} is a shard set already: name the files it was made from")
     found = sorted(file for file in path.rglob("*") if file.is_file() and form(file))
     tables = [file for file in found if _is_side_table(file)]
-    loose = [file for file in found if containers.is_wanted(file.name, records.SUFFIXES)]
+    loose = [file for file in found if containers.is_wanted(file.name, record_suffixes())]
     alone = [file for file in loose if file.with_name(file.name + ".csv") in tables]
     if not found:
-        raise UserError(f"{path} is a folder without any of {FORMS}")
+        raise UserError(f"{path} is a folder without any of {readable()}")
     if alone and len(loose) > len(alone):
         raise UserError(
             f"{path} holds {alone[0].name} with its CSV and other files: name the files one by one"
@@ -152,7 +161,7 @@ def _is_side_table(path: Path) -> bool:
     """Whether a CSV holds the values of the SD file beside it, as gdb9.sdf.csv does."""
     return (
         path.suffix.lower() == ".csv"
-        and path.with_suffix("").suffix.lower() in records.SUFFIXES
+        and path.with_suffix("").suffix.lower() in record_suffixes()
         and (path.with_suffix("").is_file())
     )
 

@@ -1,7 +1,7 @@
 """Cutting text streams into raw records, one molecule each, without understanding them.
 
 A record that cannot be delimited ends where the next one plausibly begins, so that one bad record costs no
-other. Every fault of the stream is one `BadRecord` at its end.
+other.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ COUNT = re.compile(rb"\s*\d{1,9}\s*")
 ATOM = re.compile(rb"\s*[A-Za-z\d]{1,4}(\s+[-+.\d]\S*){3}")
 QM9_SECOND_LINE = re.compile(rb"\s*gdb\s+\d+\s")
 QM9_TAIL = 3  # lines behind the atoms of a file of QM9: frequencies, SMILES, InChI
-XYZ_SUFFIXES = (".xyz", ".extxyz")
-SDF_SUFFIXES = (".sdf", ".sd", ".mol")
 
 
 class _Block:
@@ -51,25 +49,21 @@ def xyz_frames(stream: IO[bytes]) -> Iterator[bytes | BadRecord]:
     """
     block = _Block()
     lines = expected = 0
-    try:
-        while line := stream.readline(MAX_LINE):
-            is_comment = lines == 1 and expected > 0
-            is_count = not is_comment and COUNT.fullmatch(line) is not None
-            surplus = lines == expected > 0 and line.strip() and not ATOM.match(line)
-            if block.size and (is_count or surplus):
-                yield block.take()
-                lines = expected = 0
-            if not block.size and not line.strip():
-                continue
-            if is_count:
-                expected = int(line) + 2
-            elif is_comment and QM9_SECOND_LINE.match(line):
-                expected += QM9_TAIL
-            block.add(line)
-            lines += 1
-    except BadRecord as error:
-        yield error
-        return
+    while line := stream.readline(MAX_LINE):
+        is_comment = lines == 1 and expected > 0
+        is_count = not is_comment and COUNT.fullmatch(line) is not None
+        surplus = lines == expected > 0 and line.strip() and not ATOM.match(line)
+        if block.size and (is_count or surplus):
+            yield block.take()
+            lines = expected = 0
+        if not block.size and not line.strip():
+            continue
+        if is_count:
+            expected = int(line) + 2
+        elif is_comment and QM9_SECOND_LINE.match(line):
+            expected += QM9_TAIL
+        block.add(line)
+        lines += 1
     if block.size:
         yield block.take()
 
@@ -78,21 +72,12 @@ def sdf_records(stream: IO[bytes]) -> Iterator[bytes | BadRecord]:
     """Records of an SD file, up to their `$$$$`; the last may lack it."""
     block = _Block()
     blank = True
-    try:
-        while line := stream.readline(MAX_LINE):
-            if line.startswith(b"$$$$"):
-                yield block.take()
-                blank = True
-                continue
-            blank = blank and not line.strip()
-            block.add(line)
-    except BadRecord as error:
-        yield error
-        return
+    while line := stream.readline(MAX_LINE):
+        if line.startswith(b"$$$$"):
+            yield block.take()
+            blank = True
+            continue
+        blank = blank and not line.strip()
+        block.add(line)
     if not blank:
         yield block.take()
-
-
-def frames(stream: IO[bytes], sdf: bool) -> Iterator[bytes | BadRecord]:
-    """Raw records of a stream of either form."""
-    return sdf_records(stream) if sdf else xyz_frames(stream)

@@ -1,4 +1,4 @@
-"""Sources of raw records: XYZ, SD files and QM9's archive, alone, in folders and in archives.
+"""Sources of raw records: XYZ, SD files, QM9's archive, formats of plugins; alone, in folders and archives.
 
 A first pass over the file counts its records and learns its columns; the second hands the raw records out in
 blocks, and whoever gets a block parses it. Both passes cut alike, so what is counted is what is read.
@@ -10,24 +10,27 @@ import csv
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 
 from mmgnn_dist.chem.checks import BOMB, DAMAGED, REASONS, UNREADABLE, BadRecord
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.readers.containers import members, passed_over
-from mmgnn_dist.chem.readers.frames import SDF_SUFFIXES, XYZ_SUFFIXES, frames
+from mmgnn_dist.chem.readers.formats import format_name, record_formats, record_suffixes
 from mmgnn_dist.chem.readers.record import Census, Record, assemble, target_values
-from mmgnn_dist.chem.readers.sdf import data_fields, parse_sdf, qm9_id, title
+from mmgnn_dist.chem.readers.record_format import RecordFormat
+from mmgnn_dist.chem.readers.sdf import qm9_id
 from mmgnn_dist.chem.readers.source import (
     IDENTIFIERS,
     QM9_EXTRA,
     QM9_UNITS,
     TEXT_COLUMNS,
+    SequentialStream,
     Source,
     Spread,
     is_qm9_table,
@@ -36,16 +39,15 @@ from mmgnn_dist.chem.readers.source import (
     qm9_notes,
     resolve_targets,
 )
-from mmgnn_dist.chem.readers.xyz import pairs, parse_xyz, qm9_index, second_line
 from mmgnn_dist.errors import UserError
 
-SUFFIXES = (*XYZ_SUFFIXES, *SDF_SUFFIXES)
 QM9_TOTAL = 133885
+PARSE_ERRORS = (ValueError, LookupError, RuntimeError, OverflowError)  # RDKit's among them
 EXTXYZ_WORDS = frozenset({"Properties", "Lattice", "pbc", *IDENTIFIERS})
 RAW = pa.schema(
     [
         ("name", pa.large_string()),
-        ("sdf", pa.bool_()),
+        ("format", pa.large_string()),
         ("raw", pa.large_binary()),
         ("fault", pa.int8()),
         ("why", pa.large_string()),
@@ -55,7 +57,7 @@ RAW = pa.schema(
 
 @dataclass(frozen=True)
 class RecordSource(Source):
-    """A file, folder or archive of XYZ or SD records.
+    """A file, folder or archive of raw records.
 
     Attributes:
         digest: SHA-256 of all raw records.
@@ -110,8 +112,8 @@ class RecordSource(Source):
         if row["fault"]:
             raise BadRecord(REASONS[row["fault"]], row["why"])
         try:
-            record = (parse_sdf if row["sdf"] else parse_xyz)(row["raw"], row["name"])
-        except (ValueError, RuntimeError, OverflowError) as error:  # RDKit's ways of refusing
+            record = record_formats()[row["format"]].parse(row["raw"], row["name"])
+        except PARSE_ERRORS as error:
             raise BadRecord(UNREADABLE, one_line(error)) from None
         if self.side:
             found = side_table(self.side).get(record.id)
@@ -121,47 +123,46 @@ class RecordSource(Source):
         return record
 
 
-class RecordStream:
+class RecordStream(SequentialStream[dict[str, Any]]):
     """The raw records of a source, one after the other."""
 
     def __init__(self, path: Path, start: int):
-        self.path, self.position = path, start
-        self._records = raw_records(path)
-        for _ in range(start):
-            next(self._records, None)
+        super().__init__(path, raw_records(path), start)
 
-    def read(self, rows: int) -> pa.Table:
-        """The next `rows` records.
-
-        Raises:
-            UserError: the file has become shorter since it was counted.
-        """
-        found = [record for _, record in zip(range(rows), self._records, strict=False)]
-        if len(found) < rows:
-            raise UserError(f"{self.path} has changed since it was counted: start again")
-        self.position += rows
-        return pa.Table.from_pylist(found, schema=RAW)
+    def table(self, rows: list[dict[str, Any]]) -> pa.Table:
+        """Records in the form of `RAW`."""
+        return pa.Table.from_pylist(rows, schema=RAW)
 
 
 def raw_records(path: Path, passed: list[str] | None = None) -> Iterator[dict[str, Any]]:
     """Every record of a file, folder or archive as a row of `RAW`, the broken ones included.
 
     Args:
-        path: where they are. passed: as `containers.members` takes it.
+        path: where they are.
+        passed: as `containers.members` takes it.
     """
-    for member in members(path, SUFFIXES, passed):
+    formats = record_formats()
+    for member in members(path, record_suffixes(), passed):
+        kind = format_name(member.suffix)
         if isinstance(member.content, BadRecord):
-            yield _row(member.name, False, member.content)
+            yield _row(member.name, kind, member.content)
             continue
-        sdf = member.suffix in SDF_SUFFIXES
         pending = None
-        for number, record in enumerate(frames(member.content, sdf)):
+        for number, record in enumerate(_cut(formats[kind], member.content)):
             if pending is not None:
-                yield _row(f"{member.name}-{number - 1}", sdf, pending)
+                yield _row(f"{member.name}-{number - 1}", kind, pending)
             pending = record
             last = number
         if pending is not None:
-            yield _row(f"{member.name}-{last}" if last else member.name, sdf, pending)
+            yield _row(f"{member.name}-{last}" if last else member.name, kind, pending)
+
+
+def _cut(kind: RecordFormat, stream: IO[bytes]) -> Iterator[bytes | BadRecord]:
+    """The records of a stream; a fault of the stream is the last of them."""
+    try:
+        yield from kind.cut(stream)
+    except BadRecord as error:
+        yield error
 
 
 def inspect_records(path: Path, name: str, units: dict[str, str]) -> RecordSource:
@@ -172,7 +173,7 @@ def inspect_records(path: Path, name: str, units: dict[str, str]) -> RecordSourc
     """
     census, digest, faults = Census(), hashlib.sha256(), Counter[str]()
     rows = qm9 = 0
-    first, passed = "", list[str]()
+    first, passed, used = "", list[str](), set[str]()
     for row in raw_records(path, passed):
         rows += 1
         digest.update(row["raw"])
@@ -180,14 +181,12 @@ def inspect_records(path: Path, name: str, units: dict[str, str]) -> RecordSourc
         if row["fault"]:
             faults[REASONS[row["fault"]]] += 1
             first = first or row["why"]
-        elif row["sdf"]:
-            census.add(data_fields(row["raw"]))
-            qm9 += qm9_id(title(row["raw"])) is not None
-        else:
-            comment = second_line(row["raw"])
-            is_qm9 = qm9_index(comment) is not None
-            qm9 += is_qm9
-            census.add(dict.fromkeys(QM9_UNITS, "0") if is_qm9 else pairs(comment))
+            continue
+        used.add(row["format"])
+        kind = record_formats()[row["format"]]
+        qm9 += kind.is_qm9(row["raw"])
+        with suppress(BadRecord, *PARSE_ERRORS):  # it is set aside when it is parsed
+            census.add(kind.columns(row["raw"]))
     columns = census.columns(units)
     side: Path | None = path.with_name(path.name + ".csv")
     if not path.is_file() or side is None or not side.is_file():
@@ -206,7 +205,7 @@ def inspect_records(path: Path, name: str, units: dict[str, str]) -> RecordSourc
     notes = _notes(path, rows, faults, first, original)
     notes += qm9_notes(path, excluded) if original else ()
     if unread := passed_over(path.name, passed):
-        notes += (f"{unread[0]}: archives are read for XYZ and SD files",)
+        notes += (f"{unread[0]}: archives are read for {' and '.join(record_formats())} files",)
     return RecordSource(
         path=path,
         name=name,
@@ -217,6 +216,7 @@ def inspect_records(path: Path, name: str, units: dict[str, str]) -> RecordSourc
         ignored=ignored,
         excluded=excluded,
         notes=notes,
+        formats=tuple(sorted(used)),
         digest=digest.hexdigest(),
         size=sum(file.stat().st_size for file in files),
         side=side,
@@ -240,16 +240,11 @@ def side_table(path: Path) -> dict[str, dict[str, str]]:
         }
 
 
-def _row(name: str, sdf: bool, record: bytes | BadRecord) -> dict[str, Any]:
+def _row(name: str, kind: str, record: bytes | BadRecord) -> dict[str, Any]:
+    row = {"name": name, "format": kind, "raw": b"", "fault": 0, "why": None}
     if isinstance(record, BadRecord):
-        return {
-            "name": name,
-            "sdf": sdf,
-            "raw": b"",
-            "fault": REASONS.index(record.reason),
-            "why": record.detail,
-        }
-    return {"name": name, "sdf": sdf, "raw": record, "fault": 0, "why": None}
+        return row | {"fault": REASONS.index(record.reason), "why": record.detail}
+    return row | {"raw": record}
 
 
 def _notes(path: Path, rows: int, faults: Counter[str], first: str, qm9: bool) -> tuple[str, ...]:

@@ -10,12 +10,16 @@ they are.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import IO
 
 import numpy as np
 
 from mmgnn_dist.chem.checks import FLAT, NO_HYDROGENS, UNREADABLE, BadRecord
 from mmgnn_dist.chem.rdkit_tools import chem, logged
+from mmgnn_dist.chem.readers.frames import sdf_records
 from mmgnn_dist.chem.readers.record import Record, to_float
+from mmgnn_dist.chem.readers.record_format import RecordFormat
 from mmgnn_dist.chem.readers.source import QM9_ID
 
 V3000_ATOMS = re.compile(r"M  V30 BEGIN ATOM\s*$")
@@ -36,6 +40,28 @@ PUBCHEM_FIELDS = {
     "PUBCHEM_OPENEYE_ISO_SMILES": "smiles",
 }
 IDENTIFIER = {"id": "id", "smiles": "smiles", "inchikey": "inchikey"}  # in any case of letters
+
+
+class SdfFormat(RecordFormat):
+    """SD files, V2000 and V3000."""
+
+    suffixes = (".sdf", ".sd", ".mol")
+
+    def cut(self, stream: IO[bytes]) -> Iterator[bytes | BadRecord]:
+        """See `frames.sdf_records`."""
+        return sdf_records(stream)
+
+    def columns(self, raw: bytes) -> dict[str, str]:
+        """The data fields."""
+        return data_fields(raw)
+
+    def parse(self, raw: bytes, name: str) -> Record:
+        """See `parse_sdf`."""
+        return parse_sdf(raw, name)
+
+    def is_qm9(self, raw: bytes) -> bool:
+        """By its title, `gdb_1`."""
+        return qm9_id(title(raw)) is not None
 
 
 def data_fields(raw: bytes) -> dict[str, str]:

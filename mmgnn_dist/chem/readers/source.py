@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -51,6 +51,7 @@ WHOLE = 1 << 26  # files up to this size are told apart by their whole content
 END = 1 << 20  # larger ones by size, time and this much of their end, where Parquet keeps its index
 
 Spread = Callable[[Callable[[Any], Any], list[Any]], Iterable[Any]]  # like `map`, perhaps in parallel
+Row = TypeVar("Row")
 Found = tuple[tuple[str, Target, float], ...]  # (column, canonical target, factor to its unit)
 
 
@@ -62,6 +63,32 @@ class Stream(Protocol):
     def read(self, rows: int) -> pa.Table:
         """The next `rows` rows, in the form of the source."""
         ...
+
+
+class SequentialStream(Generic[Row]):
+    """A stream over an iterator that cannot be entered in the middle: what comes before is passed over."""
+
+    def __init__(self, path: Path, rows: Iterator[Row], start: int):
+        self.path, self.position = path, start
+        self._rows = rows
+        for _ in range(start):
+            next(rows, None)
+
+    def read(self, rows: int) -> pa.Table:
+        """The next `rows` rows, in the form of the source.
+
+        Raises:
+            UserError: the file has become shorter since it was counted.
+        """
+        taken = [row for _, row in zip(range(rows), self._rows, strict=False)]
+        if len(taken) < rows:
+            raise UserError(f"{self.path} has changed since it was counted: start again")
+        self.position += rows
+        return self.table(taken)
+
+    def table(self, rows: list[Row]) -> pa.Table:
+        """Rows as a table."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -78,6 +105,7 @@ class Source:
         ignored: numeric columns that are neither known nor declared.
         excluded: 1-based QM9 indices that a list beside the file advises against.
         notes: what the user should know of it.
+        formats: names of the formats of its raw records, none where it has no records (see `formats`).
     """
 
     path: Path
@@ -89,6 +117,7 @@ class Source:
     ignored: tuple[str, ...]
     excluded: frozenset[int] = frozenset()
     notes: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
 
     sequential = False  # whether reading from the middle costs as much as reading from the start
 

@@ -8,12 +8,16 @@ and its numbers may be written as Mathematica does (`6.*^-6`). In extended XYZ t
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import IO
 
 from mmgnn_dist.chem.checks import OVERSIZED, PERIODIC, UNREADABLE, BadRecord
 from mmgnn_dist.chem.elements import NUMBERS
 from mmgnn_dist.chem.rdkit_tools import logged
-from mmgnn_dist.chem.readers.frames import QM9_TAIL
+from mmgnn_dist.chem.readers.frames import QM9_TAIL, xyz_frames
 from mmgnn_dist.chem.readers.record import Record, to_float
+from mmgnn_dist.chem.readers.record_format import RecordFormat
+from mmgnn_dist.chem.readers.source import QM9_UNITS
 from mmgnn_dist.errors import need
 
 QM9_SECOND_LINE = re.compile(r"\s*gdb\s+(\d+)\s")
@@ -41,6 +45,29 @@ PAIR = re.compile(
 )
 PLAIN = "species:S:1:pos:R:3"
 FLAGS = {"T", "TRUE", "1"}
+
+
+class XyzFormat(RecordFormat):
+    """XYZ in all of its forms."""
+
+    suffixes = (".xyz", ".extxyz")
+
+    def cut(self, stream: IO[bytes]) -> Iterator[bytes | BadRecord]:
+        """See `frames.xyz_frames`."""
+        return xyz_frames(stream)
+
+    def columns(self, raw: bytes) -> dict[str, str]:
+        """The `key=value` pairs of the comment; of QM9 its targets, which are always there."""
+        comment = second_line(raw)
+        return pairs(comment) if qm9_index(comment) is None else dict.fromkeys(QM9_UNITS, "0")
+
+    def parse(self, raw: bytes, name: str) -> Record:
+        """See `parse_xyz`."""
+        return parse_xyz(raw, name)
+
+    def is_qm9(self, raw: bytes) -> bool:
+        """By its second line."""
+        return qm9_index(second_line(raw)) is not None
 
 
 def second_line(raw: bytes) -> str:

@@ -22,7 +22,7 @@ from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.readers.source import Stream, one_line
 from mmgnn_dist.data.prepare.join import MISFITS, clean_text
 from mmgnn_dist.data.prepare.plan import PreparePlan
-from mmgnn_dist.data.prepare.providers import gather_text
+from mmgnn_dist.data.prepare.providers import TableText, gather_text, make_providers
 from mmgnn_dist.data.prepare.statistics import shard_statistics
 from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS, STRING_FIELDS, shard_schema, write_shard
 from mmgnn_dist.errors import UserError
@@ -116,29 +116,29 @@ class ChunkRunner:
 
     def _do(self, chunk: int, tables: list[pa.Table]) -> None:
         """Make molecules of the rows of a chunk and finish it."""
-        parts, texts = [], []
+        parts = []
         for (index, start, _), table in zip(self.plan.chunks[chunk], tables, strict=True):
             source = self.plan.sources[index]
             try:
                 molecules = source.convert(table, start, self.plan.names, spread)
-                texts.append(clean_text(molecules.text, source.path.name))
+                text = clean_text(molecules.text, source.path.name)
             except MISFITS as error:
                 raise UserError(
                     f"{source.path}, rows {start} to {start + table.num_rows - 1} (chunk {chunk}), give no "
                     f"molecules ({type(error).__name__}: {one_line(error)}): see what its columns hold"
                 ) from None
-            parts.append(replace(molecules, inchikey=complete_keys(molecules.inchikey, molecules.smiles)))
-        self._finish(chunk, parts, texts)
+            keys = complete_keys(molecules.inchikey, molecules.smiles)
+            parts.append(replace(molecules, inchikey=keys, text=text))
+        self._finish(chunk, parts)
 
-    def _finish(self, chunk: int, parts: list[Molecules], texts: list[pa.Table]) -> None:
+    def _finish(self, chunk: int, parts: list[Molecules]) -> None:
         """Join, check and write: the shard first, its record last."""
         tables = [self.staging.text(number) for number in range(len(self.plan.text))]
-        joined = np.zeros((len(tables), 3), np.int64)
+        providers = make_providers(self.plan.providers, tables)
         quarantine: list[dict[str, Any]] = []
         kept_parts, kept_texts, offset = [], [], 0
-        for molecules, own in zip(parts, texts, strict=True):
-            text, found = gather_text(molecules, own, tables, self.plan.providers)
-            joined += np.array(found, np.int64).reshape(joined.shape)
+        for molecules in parts:
+            text = gather_text(molecules, providers)
             verdict = check_molecules(molecules, self.plan.elements)
             quarantine += _set_aside(molecules, verdict, offset)
             offset += len(molecules)
@@ -149,7 +149,7 @@ class ChunkRunner:
         record = {
             "in": sum(len(part) for part in parts),
             "entry": entry,
-            "joined": joined.tolist(),
+            "joined": next((p.joined.tolist() for p in providers if isinstance(p, TableText)), []),
             "summary": shard_statistics(batch, self.plan.names),
             "quarantine": quarantine,
         }

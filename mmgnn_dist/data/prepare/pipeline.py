@@ -244,6 +244,7 @@ def _finish(
             "rows_per_shard": plan.rows_per_shard,
             "providers": list(plan.providers),
             "plan": plan.fingerprint,
+            **({"plugins": list(plan.plugins)} if plan.plugins else {}),
         },
     }
     shards = ShardSet(staging.final, manifest)

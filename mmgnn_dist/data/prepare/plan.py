@@ -14,12 +14,13 @@ from typing import NamedTuple
 
 from mmgnn_dist import __version__
 from mmgnn_dist.chem.identity import key_maker
-from mmgnn_dist.chem.rdkit_tools import rdkit_version
 from mmgnn_dist.chem.readers.find import check_readable, find_sources
+from mmgnn_dist.chem.readers.formats import format_plugins
 from mmgnn_dist.chem.readers.source import Source, file_content
 from mmgnn_dist.chem.targets import TARGETS, Target
 from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.prepare.join import text_columns
+from mmgnn_dist.data.prepare.providers import make_providers, provider_plugins
 from mmgnn_dist.data.shardset.shards import SCHEMA_VERSION
 from mmgnn_dist.errors import UserError
 
@@ -62,6 +63,7 @@ class PreparePlan:
         rows_per_shard: the setting behind `chunks`.
         providers: who gives text fields, the most trusted first.
         elements: symbols that a molecule may have; None: any.
+        plugins: identity of every provider and format that another package adds (see `Plugin.identity`).
         fingerprint: SHA-256 of all that decides the shards.
     """
 
@@ -72,6 +74,7 @@ class PreparePlan:
     rows_per_shard: int
     providers: tuple[str, ...]
     elements: tuple[str, ...] | None
+    plugins: tuple[dict[str, str], ...]
     fingerprint: str
 
     @property
@@ -141,19 +144,24 @@ def make_prepare_plan(
         )
     targets = [by_name[name] for name in TARGETS if name in by_name]
     targets += [by_name[name] for name in sorted(by_name) if name not in TARGETS]
+    formats = {name for source in found for name in source.formats}
+    added = [plugin.identity for plugin in (*provider_plugins(data.providers), *format_plugins(formats))]
     decides = {
         "program": __version__,
         "schema": SCHEMA_VERSION,
         "sources": [[source.name, *source.content()] for source in found],
         "text": [[path.name, *file_content(path)] for path in text],
         "rows_per_shard": data.rows_per_shard,
-        "providers": [f"rdkit {rdkit_version()}" if name == "rdkit" else name for name in data.providers],
+        "providers": [
+            f"{provider.name} {provider.version}".strip() for provider in make_providers(data.providers, [])
+        ],
         "keys": key_maker(),
         "targets": [
             [column, target.name, target.unit, factor]
             for source in found
             for column, target, factor in source.targets
         ],
+        **({"plugins": added} if added else {}),
         **({"learned": [[target.name for target in learned.targets], learned.elements]} if learned else {}),
     }
     fingerprint = hashlib.sha256(json.dumps(decides).encode()).hexdigest()
@@ -166,6 +174,7 @@ def make_prepare_plan(
         data.rows_per_shard,
         tuple(data.providers),
         learned.elements if learned else None,
+        tuple(added),
         fingerprint,
     )
 

@@ -1,9 +1,9 @@
 """Who gives the text of a molecule: an ordered list of providers, joined field by field.
 
 The recipe's `data.providers` names them, the most trusted first: `table` (the tables given by `--text`),
-`file` (what the molecule's own file holds) and `rdkit` (see `chem.descriptors`). A field is taken from the
-first that has it, and `field_sources` keeps who that was. RDKit is asked only for molecules that still lack
-one of its fields.
+`file` (what the molecule's own file holds), `rdkit` (see `chem.descriptors`), and what installed packages
+add. A field is taken from the first that has it, and `field_sources` keeps who that was. RDKit is asked only
+for molecules that still lack one of its fields.
 """
 
 from __future__ import annotations
@@ -19,52 +19,161 @@ import pyarrow.compute as pc
 from mmgnn_dist.chem.descriptors import DESCRIPTOR_FIELDS, FROM_ATOMS, describe
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.rdkit_tools import rdkit_version
-from mmgnn_dist.data.prepare.join import clean_text, join_tables, overlay
+from mmgnn_dist.config import TEXT_FIELDS
+from mmgnn_dist.config.data import PROVIDERS
+from mmgnn_dist.data.prepare.join import JOINS, MISFITS, clean_text, join_tables, overlay
+from mmgnn_dist.data.prepare.text_provider import TextProvider
+from mmgnn_dist.errors import UserError, nearest
+from mmgnn_dist.plugins import Plugin, plugins
+
+GROUP = "text_providers"
 
 
-def gather_text(
-    molecules: Molecules, own: pa.Table, tables: list[Path], providers: Sequence[str]
-) -> tuple[pa.Table, list[list[int]]]:
-    """The text of some molecules by all providers.
+class TableText(TextProvider):
+    """The tables of text fields that the user gives by `--text`.
+
+    Attributes:
+        joined: for each table, how many of the molecules asked for were found by each of `join.JOINS`.
+    """
+
+    name, version, fields = "table", "", TEXT_FIELDS
+    asks_all = True  # what is counted is how many molecules the tables have, not how many need them
+
+    def __init__(self, tables: Sequence[Path]):
+        self.tables = list(tables)  # staged, the most important first
+        self.joined = np.zeros((len(self.tables), len(JOINS)), np.int64)
+
+    def texts(self, molecules: Molecules) -> pa.Table:
+        """The fields of the first table that has them."""
+        text, counts = join_tables(molecules, no_text(len(molecules)), self.tables)
+        self.joined += np.array(counts, np.int64).reshape(self.joined.shape)
+        return text
+
+
+class FileText(TextProvider):
+    """What the molecules' own file holds."""
+
+    name, version, fields = "file", "", TEXT_FIELDS
+    asks_all = True  # it costs nothing
+
+    def texts(self, molecules: Molecules) -> pa.Table:
+        """The text that the molecules carry."""
+        return molecules.text
+
+
+class RdkitText(TextProvider):
+    """What RDKit calculates from SMILES or from the atoms."""
+
+    name, fields = "rdkit", DESCRIPTOR_FIELDS
+
+    def __init__(self) -> None:
+        self.version = rdkit_version()
+
+    def texts(self, molecules: Molecules) -> pa.Table:
+        """RDKit's descriptors."""
+        fields, read = describe(molecules.smiles, molecules.z, molecules.z_count)
+        version = f"RDKit {self.version}"
+        from_smiles = json.dumps(dict.fromkeys(DESCRIPTOR_FIELDS, version))
+        from_atoms = json.dumps(dict.fromkeys(FROM_ATOMS, f"{version} from the atoms"))
+        origins = pc.if_else(pa.array(read), from_smiles, from_atoms)
+        return fields.append_column("field_sources", origins.cast(pa.large_string()))
+
+
+def make_providers(names: Sequence[str], tables: Sequence[Path]) -> list[TextProvider]:
+    """The providers of `data.providers`, in the same order.
 
     Args:
-        molecules: whose text is wanted.
-        own: what their file holds, in clean form.
+        names: of providers.
         tables: staged tables of `--text`, the most important first.
-        providers: names, the most trusted first.
 
-    Returns:
-        The text in clean form and, for each table, how many molecules were found by each of `join.JOINS`.
+    Raises:
+        UserError: there is no such provider, or its plugin cannot be used.
     """
-    nothing = clean_text(pa.table({"cid": pa.nulls(len(molecules), pa.large_string())}), "")
-    text, counts = nothing, [[0, 0, 0] for _ in tables]
+    return [_make(name, tables) for name in names]
+
+
+def provider_plugins(names: Sequence[str]) -> list[Plugin]:
+    """The plugins behind some providers; there is none behind our own."""
+    return [
+        plugin
+        for name, plugin in plugins(GROUP, PROVIDERS).items()
+        if name in names and name not in PROVIDERS
+    ]
+
+
+def gather_text(molecules: Molecules, providers: Sequence[TextProvider]) -> pa.Table:
+    """The text of some molecules by all providers, in clean form.
+
+    Args:
+        molecules: whose text is wanted; their own in clean form.
+        providers: the most trusted first.
+
+    Raises:
+        UserError: a provider of another package gives no text.
+    """
+    text = no_text(len(molecules))
     for provider in providers:
-        if provider == "table":
-            given, counts = join_tables(molecules, nothing, tables)
-        elif provider == "file":
-            given = own
+        if provider.asks_all:
+            given = _clean(provider, molecules)
         else:
-            given = _by_rdkit(molecules, text)
+            lacking = np.zeros(len(molecules), bool)
+            for name in provider.fields:
+                lacking |= np.asarray(text[name].is_null(), dtype=bool)
+            places = pa.array(np.cumsum(lacking) - 1, mask=~lacking)
+            given = _clean(provider, molecules.keep(lacking)).take(places)
         text = overlay(given, text)
-    return text, counts
+    return text
 
 
-def _by_rdkit(molecules: Molecules, known: pa.Table) -> pa.Table:
-    """RDKit's fields, of the molecules that lack one of them."""
-    lacking = np.zeros(len(molecules), bool)
-    for name in DESCRIPTOR_FIELDS:
-        lacking |= np.asarray(known[name].is_null(), dtype=bool)
-    chosen = molecules.keep(lacking)
-    fields, read = describe(chosen.smiles, chosen.z, chosen.z_count)
-    version = f"RDKit {rdkit_version()}"
-    said = {
-        flag: json.dumps({name: origin for name in names})
-        for flag, names, origin in (
-            (True, DESCRIPTOR_FIELDS, version),
-            (False, FROM_ATOMS, f"{version} from the atoms"),
+def no_text(rows: int) -> pa.Table:
+    """A text in clean form of which every field is missing."""
+    return clean_text(pa.table({"cid": pa.nulls(rows, pa.large_string())}), "")
+
+
+def _make(name: str, tables: Sequence[Path]) -> TextProvider:
+    if name == TableText.name:
+        return TableText(tables)
+    if name == FileText.name:
+        return FileText()
+    if name == RdkitText.name:
+        return RdkitText()
+    added = plugins(GROUP, PROVIDERS)
+    if name not in added:
+        names = [*PROVIDERS, *added]
+        raise UserError(
+            f"no text provider '{name}'{nearest(name, names)}: there are {', '.join(names)}; install the "
+            "package that adds it, or name others by data.providers"
         )
-    }
-    origins = pc.if_else(pa.array(read), said[True], said[False])
-    text = clean_text(fields.append_column("field_sources", origins.cast(pa.large_string())), version)
-    places = np.cumsum(lacking) - 1
-    return text.take(pa.array(places, mask=~lacking))
+    plugin = added[name]
+    kind = plugin.load()
+    if not (isinstance(kind, type) and issubclass(kind, TextProvider)):
+        raise plugin.error(f"{plugin.value} is no subclass of {TextProvider.__module__}.TextProvider")
+    made: TextProvider = kind()
+    said = [getattr(made, word, None) for word in ("name", "version", "fields")]
+    if said[0] != name or not isinstance(said[1], str) or not said[2] or not {*said[2]} <= {*TEXT_FIELDS}:
+        raise plugin.error(
+            f"its name, version and fields are {said}; the name has to be that of its entry point, the "
+            f"version a string, and the fields some of {', '.join(TEXT_FIELDS)}"
+        )
+    return made
+
+
+def _clean(provider: TextProvider, molecules: Molecules) -> pa.Table:
+    """The text by one provider in clean form.
+
+    Raises:
+        UserError: it is no text of these molecules.
+    """
+    text = provider.texts(molecules)
+    origin = f"{provider.name} {provider.version}".strip()
+    try:
+        if text.schema == no_text(0).schema and len(text) == len(molecules):
+            return text
+        if len(text) != len(molecules) or not {*text.column_names} <= {*provider.fields, "field_sources"}:
+            raise ValueError(f"{len(text)} rows for {len(molecules)} molecules, of {text.column_names}")
+        return clean_text(text, origin)
+    except MISFITS as error:
+        raise UserError(
+            f"text provider {origin} gives no text ({type(error).__name__}: {error}): it has to give a table "
+            f"with a row for each molecule, of columns {', '.join(provider.fields)}"
+        ) from None
