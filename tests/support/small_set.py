@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +22,19 @@ NAMES = [
 
 
 def make_set(
-    folder: Path, sizes: tuple[int, ...] = (40, 1, 33, 29), seed: int = 0, gaps: float = 0.3
+    folder: Path,
+    sizes: tuple[int, ...] = (40, 1, 33, 29),
+    seed: int = 0,
+    gaps: float = 0.3,
+    labels: Sequence[str] = TARGETS,
 ) -> ShardSet:
-    """Write shards of `sizes` molecules, a share `gaps` of their targets unknown, and open the set."""
+    """Write shards of `sizes` molecules, a share `gaps` of their `labels` unknown, and open the set."""
     rng = np.random.default_rng(seed)
     entries = []
     for number, size in enumerate(sizes):
         atoms = rng.integers(1, 12, size)
         ptr = np.concatenate([[0], np.cumsum(atoms)])
-        y = rng.normal(-1e4, 10, (size, len(TARGETS)))
+        y = rng.normal(-1e4, 10, (size, len(labels)))
         y[rng.random(y.shape) < gaps] = np.nan
         context = rng.uniform(0, 99, (size, 6)).astype(np.float32)
         context[rng.random(context.shape) < 0.3] = np.nan
@@ -42,7 +47,7 @@ def make_set(
             "pos": pa.LargeListArray.from_arrays(
                 ptr * 3, pa.array(rng.normal(size=ptr[-1] * 3), pa.float32())
             ),
-            "y": pa.FixedSizeListArray.from_arrays(y.ravel(), len(TARGETS)),
+            "y": pa.FixedSizeListArray.from_arrays(y.ravel(), len(labels)),
             "context": pa.FixedSizeListArray.from_arrays(context.ravel(), 6),
             "iupac_name": names,
             "title": [None] * size,
@@ -50,11 +55,11 @@ def make_set(
             "synonyms": [["acetone", "67-64-1"] if i % 4 == 0 else None for i in range(size)],
             "field_sources": [None] * size,
         }
-        schema = shard_schema(len(TARGETS))
+        schema = shard_schema(len(labels))
         arrays = [c if isinstance(c := columns[f.name], pa.Array) else pa.array(c, f.type) for f in schema]
         batch = pa.record_batch([a.cast(f.type) for a, f in zip(arrays, schema, strict=True)], schema=schema)
         entries.append(write_shard(folder / f"shard-{number:05d}.arrow", batch))
-    targets = [{"name": name, "unit": "eV", "kind": "intensive"} for name in TARGETS]
+    targets = [{"name": name, "unit": "eV", "kind": "intensive"} for name in labels]
     manifest = {
         "kind": "mmgnn-shards",
         "schema": SCHEMA_VERSION,

@@ -39,6 +39,13 @@ LIBRARIES = (
 )
 
 
+def import_anew(path: list[str]) -> None:
+    """Have the package imported again, from another PYTHONPATH and with the plugins that are there."""
+    sys.path[:0] = path
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mmgnn_dist"]:
+        del sys.modules[name]
+
+
 def child(request: dict[str, Any]) -> None:
     """Be the asked process: never returns."""
     code = 1
@@ -48,9 +55,12 @@ def child(request: dict[str, Any]) -> None:
             os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT, 0o644), stream)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.chdir(request["folder"])
+        own_path = os.environ.get("PYTHONPATH")
         os.environ.clear()
         os.environ.update(request["environment"])
         white_pictures()
+        if (path := os.environ.get("PYTHONPATH", own_path)) != own_path:
+            import_anew(path.split(os.pathsep))
         module = importlib.import_module(request["module"])
         sys.argv = ["mmgnn", *request["words"]]
         code = module.main()
