@@ -152,6 +152,7 @@ class CheckpointAbout(TypedDict, total=False):
     recipe: str
     shards_sha256: str
     split_sha256: str
+    plugins: list[dict[str, str]]
     wandb_id: str | None
     versions: dict[str, str]
     zero_stage: int

@@ -28,7 +28,7 @@ def submit_cells(arguments: argparse.Namespace) -> int:
 
     folder = arguments.dir or Path("runs") / recipe.name
     plan, cells = plan_array(recipe, arguments.profile, folder, arguments.concurrent, arguments.json)
-    jobs: list[dict[str, Any]] = []
+    jobs: list[Any] = []  # of each run and, last, of the report: each with keys of its own
     if plan.runs:
         if arguments.dry_run:
             return print_dry_run(plan, arguments.profile, arguments.json)

@@ -11,6 +11,7 @@ import platform
 from collections.abc import Collection, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.data.shardset.shards import ShardSet
@@ -64,7 +65,7 @@ def refuse_changed(runs: Mapping[Path, Recipe]) -> None:
                 continue
             now = origin(recipe, *_data(recipe, known))
             named: Mapping[str, object] = now
-            _refuse_other_plugins(path, then.get("plugins", []), now.get("plugins", []))
+            _refuse_other_plugins(path, cast(Origin, then).get("plugins", []), now.get("plugins", []))
             if changed := [word for key, word in words.items() if then[key] != named[key]]:
                 raise UserError(
                     f"{path} was made with another {' and another '.join(changed)}: molecules that it has "
