@@ -165,15 +165,16 @@ def test_other_text_modes_and_controls_train(tmp_path, mode, control):
     assert checkpoint < 10e6  # the frozen 90 MB are named, not copied
 
 
-def test_early_stop(sample_shards, tmp_path):
+def test_early_stop(small_shards, tiny_bert, tmp_path):
     """Without learning no validation after the first is better, so two more end the run."""
-    recipe = write_recipe(tmp_path, sample_shards.path, "frozen")
+    recipe = write_recipe(tmp_path, small_shards, "frozen", tiny_bert)
     still = [f"train.optim.{rate}=1e-30" for rate in ("lr", "lr_text", "lr_fusion")]
     words = [
+        "targets=[gap]",
         "model.modality=graph",
         "train.max_steps=null",
         "train.epochs=9",
-        "train.batch=500",
+        "train.batch=32",
         "train.patience=2",
     ]
     mmgnn("train", recipe, "--run", tmp_path / "run", *words, *still, "train.optim.weight_decay=0")
@@ -181,9 +182,10 @@ def test_early_stop(sample_shards, tmp_path):
     assert len(found) == 3 and metrics(tmp_path / "run")["best_step"] == found[0]["step"]
 
 
-def test_text_alone_trains(sample_shards, tiny_bert, tmp_path):
-    recipe = write_recipe(tmp_path, sample_shards.path, "frozen", tiny_bert)
-    mmgnn("train", recipe, "--run", tmp_path / "run", "model.modality=text", "train.max_steps=4")
+def test_text_alone_trains(small_shards, tiny_bert, tmp_path):
+    recipe = write_recipe(tmp_path, small_shards, "frozen", tiny_bert)
+    words = ["targets=[gap]", "model.modality=text", "train.max_steps=4"]
+    mmgnn("train", recipe, "--run", tmp_path / "run", *words)
 
 
 @pytest.mark.parametrize(
