@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 from mmgnn_dist.cli.common import Verbs, add_json, add_recipe, print_result, read_recipe
@@ -55,7 +58,17 @@ def _train(arguments: argparse.Namespace) -> int:
         return EXIT_DONE
     from mmgnn_dist.train.session import train_with_twins
 
-    return train_with_twins(recipe, folder, arguments.nproc, arguments.json)
+    if not arguments.json:
+        return train_with_twins(recipe, folder, arguments.nproc, False)
+    # the session prints its object itself, with NaN where a target has no label, and nothing if it is stopped
+    with redirect_stdout(StringIO()) as printed:
+        code = train_with_twins(recipe, folder, arguments.nproc, True)
+    *notes, last = printed.getvalue().splitlines() or [""]
+    if code != EXIT_DONE:
+        notes, last = [*notes, last], json.dumps({"run": str(folder), "table": None})
+    print("\n".join(filter(None, notes)), end="\n" if any(notes) else "", file=sys.stderr)
+    print_result(True, json.loads(last), [])
+    return code
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:

@@ -122,3 +122,21 @@ def test_logs_are_lines_of_one_object(tmp_path, capsys):
     assert (told["rank"], told["lines"]) == (0, ["two", "three"])
     assert main(["logs", str(tmp_path), "--follow", "--json"]) == 2
     assert "give one of them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("code", "printed", "table"),
+    [(0, 'a note\n{"run": "x", "table": [NaN, 1.5]}', [None, 1.5]), (3, "a note", None), (3, "", None)],
+)
+def test_train_prints_one_object_whatever_its_end(tmp_path, capsys, monkeypatch, code, printed, table):
+    def session(*_):
+        print(printed)
+        return code
+
+    monkeypatch.setattr("mmgnn_dist.train.session.train_with_twins", session)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("name: x")
+    assert main(["train", str(recipe), "--json"]) == code
+    captured = capsys.readouterr()
+    assert json.loads(captured.out, parse_constant=pytest.fail)["table"] == table
+    assert ("a note" in captured.err) is ("a note" in printed)
