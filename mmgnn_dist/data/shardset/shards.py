@@ -14,11 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 
+from mmgnn_dist.data.shardset.manifest import ShardEntry, ShardManifest
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json, sha256
 
@@ -134,7 +135,7 @@ class ShardSet:
     """An opened shard set. It may be pickled and used after a fork: the other side maps the same files."""
 
     path: Path
-    manifest: dict[str, Any]
+    manifest: ShardManifest
 
     @classmethod
     def open(cls, path: Path, verify: bool = True, digest: Callable[[Path], str] = sha256) -> ShardSet:
@@ -208,7 +209,7 @@ class ShardSet:
         return column.to_numpy()
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> ShardManifest:
     """The manifest of the shard set in folder `path`.
 
     Raises:
@@ -232,7 +233,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         )
     if absent := [name for name in ESSENTIAL if name not in manifest]:
         raise UserError(f"{file} lacks {', '.join(absent)}: {REDO}")
-    return manifest
+    return cast(ShardManifest, manifest)
 
 
 def _check_shard(path: Path, entry: ShardEntry, digest: Callable[[Path], str] | None) -> None:
