@@ -119,7 +119,9 @@ def _named(value: Any) -> Any:
 
 if TYPE_CHECKING:
     Backbone = BackboneConfig
-    Fusion = OptimizerName = MetricName = str
+    Fusion = str
+    OptimizerName = str
+    MetricName = str
 else:
     Backbone = Annotated[
         Union[tuple(backbone_configs().values())],  # noqa: UP007  of as many as are installed

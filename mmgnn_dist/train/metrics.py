@@ -99,4 +99,4 @@ def journal_metrics(recipe: Recipe) -> list[Metric]:
         UserError: if a plugin's cannot be used.
     """
     names = dict.fromkeys(["mae", *recipe.train.metrics])
-    return [load_class("metrics", name, Metric)() for name in names]
+    return [load_class("metrics", name, Metric)() for name in names]  # type: ignore[type-abstract]

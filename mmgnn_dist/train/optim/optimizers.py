@@ -56,7 +56,7 @@ def optimizer_of(recipe: Recipe) -> type[Optimizer]:
     Raises:
         UserError: if a plugin's cannot be used.
     """
-    return load_class("optimizers", recipe.train.optim.name, Optimizer)
+    return load_class("optimizers", recipe.train.optim.name, Optimizer)  # type: ignore[type-abstract]
 
 
 def checkpoint_bytes_per_parameter(state_bytes: int, master_copy: bool) -> int:
