@@ -25,7 +25,7 @@ from typing import Any
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import sha256
 
-GROUPS = ("backbones", "fusions", "optimizers", "metrics", "readers", "text_providers")
+PLUGIN_GROUPS = ("backbones", "fusions", "optimizers", "metrics", "readers", "text_providers")
 PREFIX = "mmgnn_dist."
 
 
@@ -35,7 +35,7 @@ class Plugin:
 
     Attributes:
         name: by which a recipe asks for it.
-        group: one of `GROUPS`.
+        group: one of `PLUGIN_GROUPS`.
         package: name of the installed package.
         version: version of the installed package.
         value: where it stands, `module:attribute`.
@@ -102,7 +102,7 @@ def plugins(group: str, builtin: Collection[str] = ()) -> dict[str, Plugin]:
     """The plugins of a kind, by name, those that cannot be used included.
 
     Args:
-        group: one of `GROUPS`.
+        group: one of `PLUGIN_GROUPS`.
         builtin: names that mmgnn_dist has itself, which no plugin may take.
 
     Returns:

@@ -27,6 +27,7 @@ from mmgnn_dist.plan.records import FrozenEncoderCost, RunSummary
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.train.engine import compute_type
 from mmgnn_dist.train.inputs import Inputs, open_inputs
+from mmgnn_dist.train.optim.optimizers import optimizer_of
 from mmgnn_dist.train.optim.schedule import total_steps
 from mmgnn_dist.train.ranks import Ranks, init_distributed
 from mmgnn_dist.train.session import plan_runs
@@ -102,6 +103,7 @@ def summary_of(
         ranks.world,
         train.offload,
         loader.passes,
+        optimizer_of(recipe).state_bytes,
     )
     words = len(batch.tokens)
     encoder = measured.forward.get("text_encoder")

@@ -55,6 +55,7 @@ from mmgnn_dist.train.guards import HangWatchdog
 from mmgnn_dist.train.inputs import Inputs, fit_scaler
 from mmgnn_dist.train.loop import TrainContext, Trainer, TrainState
 from mmgnn_dist.train.optim.ema import Average
+from mmgnn_dist.train.optim.optimizers import optimizer_of
 from mmgnn_dist.train.provenance import versions
 from mmgnn_dist.train.ranks import Ranks
 from mmgnn_dist.train.report.results import write_results
@@ -218,6 +219,7 @@ def make_context(setting: Setting, built: Built, state: TrainState) -> TrainCont
         "zero_stage": train.zero_stage,
         "encoder": built.encoder,
     }
+    state_bytes = optimizer_of(inputs.recipe).state_bytes
     return TrainContext(
         recipe=inputs.recipe,
         run=run,
@@ -233,7 +235,7 @@ def make_context(setting: Setting, built: Built, state: TrainState) -> TrainCont
         journal=Journal(run.journal, state.step) if ranks.is_rank0 else None,
         progress=setting.progress,
         export=_exporter(setting, built),
-        saver=Saver(run.checkpoints, built.engine, ranks, train.keep_checkpoints, about),
+        saver=Saver(run.checkpoints, built.engine, ranks, train.keep_checkpoints, about, state_bytes),
         deadline=setting.deadline,
     )
 

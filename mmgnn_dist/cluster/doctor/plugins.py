@@ -7,14 +7,14 @@ from collections.abc import Collection
 from mmgnn_dist.cluster.doctor.line import Line, fail, ok
 from mmgnn_dist.config.choices import OWN, OWN_BACKBONES, load_backbone_config
 from mmgnn_dist.errors import UserError
-from mmgnn_dist.plugins import GROUPS, plugins
+from mmgnn_dist.plugins import PLUGIN_GROUPS, plugins
 
 
 def check_plugins() -> list[Line]:
     """One line for each plugin; a machine may have none."""
     own: dict[str, Collection[str]] = {"backbones": OWN_BACKBONES, **OWN}
     lines = []
-    for group in GROUPS:
+    for group in PLUGIN_GROUPS:
         for plugin in plugins(group, own.get(group, ())).values():
             try:
                 if group == "backbones":

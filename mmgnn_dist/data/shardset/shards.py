@@ -39,16 +39,6 @@ STRING_FIELDS = ("iupac_name", "title", "molecular_formula")  # text fields kept
 REDO = "prepare the molecules again with 'mmgnn data prepare'"
 
 
-class ShardEntry(TypedDict):
-    """What the manifest says of one shard."""
-
-    name: str
-    rows: int
-    atoms: int
-    bytes: int
-    sha256: str
-
-
 def shard_schema(n_targets: int) -> pa.Schema:
     """The Arrow schema of every shard of a set with `n_targets` targets (see the module text)."""
     text = pa.large_string()
