@@ -126,3 +126,15 @@ def test_yaml_tags_build_nothing(tmp_path):
 def test_missing_recipe_names_the_path():
     with pytest.raises(UserError, match="no recipe at nowhere.yaml"):
         load_recipe(Path("nowhere.yaml"))
+
+
+def test_keys_that_were_added_later_leave_the_fingerprints_of_before():
+    """A run that was begun before is continued: these hashes are those of the first version with a recipe."""
+    recipe = load_recipe(LAUNCH / "demo.yaml")
+    assert recipe.fingerprint() == "e29bdc1284900b19a116b70c51d2b1aba707b81ec56c524d16b507f52b456c23"
+    painn = load_recipe(LAUNCH / "demo.yaml", ["model.backbone={name: painn}", "train.optim.lr=0.01"])
+    assert painn.fingerprint() == "928167dc27eefb933c6628c5709bc3daf93c56aa9f73ab459421e7fe9addec31"
+    assert "name" not in recipe.identity_fields()["train"]["optim"]
+    other = load_recipe(LAUNCH / "demo.yaml", ["train.metrics=[mae]"])
+    assert other.identity_fields()["train"]["metrics"] == ["mae"]
+    assert other.fingerprint() != recipe.fingerprint()

@@ -1,4 +1,4 @@
-"""The backbones and fusions that a recipe may name: the package's own, and those of installed packages.
+"""What a recipe may name of each kind: the package's own, and those of installed packages.
 
 A plugin that cannot be used is no choice, so that it stops no recipe that does not name it; a recipe that
 does is told why.
@@ -39,6 +39,8 @@ OWN: dict[str, dict[str, str]] = {
         "gate_paper": "mmgnn_dist.models.fusions.paper_gate:PaperGate",
         "none": "mmgnn_dist.models.fusions.base:NoFusion",
     },
+    "optimizers": {"adamw": "mmgnn_dist.train.optim.optimizers:AdamW"},
+    "metrics": {"mae": "mmgnn_dist.train.metrics:MeanAbsoluteError"},
 }
 
 
@@ -118,6 +120,8 @@ def _named(value: Any) -> Any:
 if TYPE_CHECKING:
     Backbone = BackboneConfig
     Fusion = str
+    OptimizerName = str
+    MetricName = str
 else:
     Backbone = Annotated[
         Union[tuple(backbone_configs().values())],  # noqa: UP007  of as many as are installed
@@ -125,3 +129,5 @@ else:
         BeforeValidator(_named),
     ]
     Fusion = Literal[choice_names("fusions")]
+    OptimizerName = Literal[choice_names("optimizers")]
+    MetricName = Literal[choice_names("metrics")]

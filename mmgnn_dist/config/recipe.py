@@ -155,6 +155,7 @@ class Recipe(ConfigSection):
 
         Beside it are twins, study, sweep, tracking, PubChem, and how a run goes about it: when it saves and
         gives up, and into how many passes it cuts a batch, which like the number of ranks only rounds.
+        A key that was added later is left out where it has its default.
         """
         beside: dict[str, Any] = {
             "twins": True,
@@ -164,13 +165,15 @@ class Recipe(ConfigSection):
             "data": {"pubchem"},
             "train": RESUMABLE_KEYS,
         }
-        return self.model_dump(mode="json", exclude=beside)
+        return self.without_later_defaults(self.model_dump(mode="json", exclude=beside))
 
     def plugins(self) -> list[Plugin]:
         """What other packages add to this recipe."""
         named = {
             "backbones": [self.model.backbone.name],
             "fusions": [self.model.fusion],
+            "optimizers": [self.train.optim.name],
+            "metrics": self.train.metrics,
         }
         own: dict[str, Collection[str]] = {"backbones": OWN_BACKBONES, **OWN}
         return [

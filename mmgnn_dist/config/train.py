@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mmgnn_dist.config.section import ConfigSection
+from mmgnn_dist.config.choices import MetricName, OptimizerName
+from mmgnn_dist.config.section import ADDED_LATER, ConfigSection
 
 # of `train`: what may change while a run goes on
 RESUMABLE_KEYS = {
@@ -21,8 +22,11 @@ RESUMABLE_KEYS = {
 
 
 class OptimConfig(ConfigSection):
-    """AdamW with a learning rate per branch, warm-up and cosine decay, clipping, EMA."""
+    """Optimiser with a learning rate per branch, warm-up and cosine decay, clipping, EMA."""
 
+    name: Annotated[OptimizerName, ADDED_LATER] = Field(
+        "adamw", description="the optimiser: AdamW, or that of an installed package"
+    )
     lr: float = Field(1e-3, gt=0, description="backbone")
     lr_text: float = Field(5e-5, gt=0, description="language model or its adapters")
     lr_fusion: float = Field(1e-3, gt=0, description="fusion and read-out")
@@ -86,6 +90,9 @@ class TrainConfig(ConfigSection):
         False, description="write vectors of the test molecules to vectors.safetensors"
     )
     log_ids: bool = Field(False, description="write the molecules of every step to logs/ids_rank_N.jsonl")
+    metrics: Annotated[list[MetricName], ADDED_LATER] = Field(
+        [], description="what validations write into the journal beside the mean absolute error"
+    )
     optim: OptimConfig = OptimConfig()
 
     @model_validator(mode="after")

@@ -26,6 +26,7 @@ from mmgnn_dist.models.text_encoder.encoder import TextEncoder
 from mmgnn_dist.plan.memory import memory
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.train.inputs import Inputs, open_inputs
+from mmgnn_dist.train.optim.optimizers import optimizer_of
 from mmgnn_dist.train.optim.schedule import total_steps
 from mmgnn_dist.train.ranks import Ranks, init_distributed
 from mmgnn_dist.train.run import compute_type
@@ -102,6 +103,7 @@ def summary_of(
         ranks.world,
         train.offload,
         loader.passes,
+        optimizer_of(recipe).state_bytes,
     )
     words = len(batch.tokens)
     encoder = measured.forward.get("text_encoder")

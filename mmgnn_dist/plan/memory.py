@@ -3,7 +3,7 @@
 With P parameters of which T are trained, W ranks, all of them float32 whatever the language model computes in
 (the copies in bf16 that its backward pass needs are among the activations), a rank holds
 
-    weights 4 P    gradients 4 T    moments of AdamW 8 T    average of the weights 4 T
+    weights 4 P    gradients 4 T    state of the optimiser (AdamW) 8 T    average of the weights 4 T
 
 From ZeRO stage 1 on the moments and a master copy of 4 T are shared among the ranks, from stage 2 the
 gradients too, at stage 3 weights and average, beside the layers that are gathered at a time. Messages need
@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mmgnn_dist.train.engine import BUCKET, LIVE
+from mmgnn_dist.train.optim.optimizers import AdamW, checkpoint_bytes_per_parameter
 
 # elements that DeepSpeed reduces in one message at stage 0, to which it adds the parameter that exceeds it
 WHOLE_BUCKET = 500_000_000
@@ -44,13 +45,14 @@ def memory(
     world: int,
     offload: str,
     passes: int = 1,
+    state_bytes: int = AdamW.state_bytes,
 ) -> Memory:
     """Memory of a rank.
 
     Args:
         parameters, trained: counts P and T. largest: elements of the largest trained parameter.
         activations: bytes. stage: of ZeRO. world: ranks. offload: `none`, `optimizer`, `parameters`.
-        passes: micro-batches in a step.
+        passes: micro-batches in a step. state_bytes: of a parameter in the optimiser.
     """
     # from stage 1 on a bucket that is filled and one that is sent; the largest parameter goes in one piece
     messages = 2 * 4 * max(min(BUCKET, trained), largest)
@@ -62,7 +64,7 @@ def memory(
     device = {
         "weights": 4 * parameters // (world if stage == 3 else 1),
         "gradients": 4 * trained // (world if stage >= 2 else 1) + added,
-        "optimizer": 8 * trained // (world if stage >= 1 else 1),
+        "optimizer": state_bytes * trained // (world if stage >= 1 else 1),
         "master_copy": 4 * trained // world if stage >= 1 else 0,
         "average": 4 * trained // (world if stage == 3 else 1),
         "gathered": gathered,
@@ -80,19 +82,20 @@ def memory(
     device |= dict.fromkeys(moved, 0)
     # a checkpoint is copied here and written while training goes on. The first rank has all of it at stage 0;
     # weights and average at 1 and 2; at 3 the average that it has gathered, twice
-    host["checkpoint"] = 16 * trained if stage == 0 else 8 * trained + 12 * trained // world
+    whole, shared = (8 + state_bytes) * trained, (4 + state_bytes) * trained // world
+    host["checkpoint"] = whole if stage == 0 else 8 * trained + shared
     steady = sum(size for name, size in device.items() if name not in ("activations", "messages"))
     during = activations, messages
     # stage 0 sends after the backward pass, when the activations are gone
     return Memory(device, host, steady + (max(during) if stage == 0 else sum(during)))
 
 
-def checkpoint_bytes(trained: int, stage: int) -> int:
+def checkpoint_bytes(trained: int, stage: int, state_bytes: int = AdamW.state_bytes) -> int:
     """Size of a checkpoint on disk: weights, moments, average, and the master copy where there is one.
 
     Frozen weights are named, not copied.
     """
-    return (20 if stage in (1, 2) else 16) * trained
+    return checkpoint_bytes_per_parameter(state_bytes, stage in (1, 2)) * trained
 
 
 def sent_bytes(parameters: int, trained: int, stage: int, world: int, passes: int) -> int:

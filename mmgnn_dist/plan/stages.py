@@ -8,6 +8,7 @@ from mmgnn_dist.config import Recipe
 from mmgnn_dist.plan.dry_run_table import scaled
 from mmgnn_dist.plan.measure import measured_dry_run
 from mmgnn_dist.plan.memory import checkpoint_bytes, memory, sent_bytes
+from mmgnn_dist.train.optim.optimizers import optimizer_of
 
 RUNTIME = 1_500_000_000  # bytes of a GPU that CUDA, its libraries and NCCL take
 LITTLE = 0.1  # ZeRO that saves less than this share of the memory is not worth its messages
@@ -54,8 +55,9 @@ def plan(
     activations = summary["memory_bytes_per_rank"]["activations"]
     choices = []
     passes, largest = steps["passes_per_step"], summary["largest_parameter"]
+    state = optimizer_of(recipe).state_bytes
     for stage, offload in CHOICES:
-        found = memory(total, trained, largest, activations, stage, world, offload, passes)
+        found = memory(total, trained, largest, activations, stage, world, offload, passes, state)
         sent = sent_bytes(total, trained, stage, world, passes)
         choices.append(
             {
@@ -66,7 +68,7 @@ def plan(
                 "host": found.host,
                 "sent_per_step": sent,
                 "seconds_of_messages": sent / bandwidth if bandwidth else None,
-                "checkpoint_bytes": checkpoint_bytes(trained, stage),
+                "checkpoint_bytes": checkpoint_bytes(trained, stage, state),
                 "fits": found.peak + RUNTIME <= gpu_memory if gpu_memory else None,
             }
         )

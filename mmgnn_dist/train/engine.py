@@ -1,7 +1,7 @@
 """DeepSpeed: its configuration, derived from the recipe in one place, and the engine.
 
-The same engine trains one process on a CPU and many on GPUs. The optimiser is torch's fused AdamW, also in
-host memory, so nothing is compiled at run time and nothing needs nvcc.
+The same engine trains one process on a CPU and many on GPUs. The optimiser is torch's own (fused AdamW, also
+in host memory, unless the recipe names another), so nothing is compiled at run time and nothing needs nvcc.
 
 Weights, gradients and moments are float32 at every stage; `train.precision=bf16` is autocast in the language
 model. Weights in bf16 with a float32 master copy would halve what stage 3 gathers, but positions and radial
@@ -25,6 +25,7 @@ import torch
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.models.fused import FusedModel
 from mmgnn_dist.models.zero3 import rank_of
+from mmgnn_dist.train.optim.optimizers import optimizer_of
 
 BUCKET = 2**24  # elements that are reduced or gathered in one message: 64 MiB, too long to wait for its start
 # elements that stage 3 has gathered at a time (1 GiB, and at least one layer), and how near in elements the
@@ -76,7 +77,10 @@ def deepspeed_config(recipe: Recipe, plan: BatchPlan) -> dict[str, Any]:
             "stage3_max_live_parameters": LIVE,
             "stage3_max_reuse_distance": REUSE,
         }
+    # DeepSpeed refuses optimisers at ZeRO that are not on its list, unless it is told
+    untested = {} if optimizer_of(recipe).tested else {"zero_allow_untested_optimizer": True}
     return {
+        **untested,
         "train_batch_size": plan.micro * plan.accumulation * plan.world,
         "train_micro_batch_size_per_gpu": plan.micro,
         "gradient_accumulation_steps": plan.accumulation,
@@ -189,7 +193,7 @@ def make_engine(model: FusedModel, recipe: Recipe, plan: BatchPlan, device: torc
     if device.type == "cpu" and recipe.train.zero_stage == 0:
         _keep_what_is_freed()
     groups = parameter_groups(model, recipe)
-    optimizer = torch.optim.AdamW(groups, fused=True)
+    optimizer = optimizer_of(recipe).build(groups)
     engine, *_ = deepspeed.initialize(
         model=model, optimizer=optimizer, config=deepspeed_config(recipe, plan), dist_init_required=False
     )

@@ -23,6 +23,7 @@ from mmgnn_dist.models.graph import Graph, sum_molecules
 from mmgnn_dist.models.readout import Scaler
 from mmgnn_dist.models.text_encoder.frozen_cache import Embeddings
 from mmgnn_dist.train.checkpoint.host_copies import save_safetensors
+from mmgnn_dist.train.metrics import MeanAbsoluteError, named_values
 from mmgnn_dist.train.ranks import Ranks
 
 GATE_BINS = 20  # of the histogram that validations keep
@@ -82,18 +83,12 @@ class Predictions:
 
 def mean_absolute_error(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Mean of |predicted - true| over the labelled rows of each column: [n, T] -> [T]."""
-    labelled = np.isfinite(true)
-    error = np.abs(np.where(labelled, predicted - np.where(labelled, true, 0.0), 0.0)).sum(0)
-    counts = labelled.sum(0)
-    return np.divide(error, counts, out=np.full(len(counts), np.nan), where=counts > 0)
+    return MeanAbsoluteError().values(true, predicted)
 
 
 def named_errors(part: str, names: list[str], mae: np.ndarray) -> dict[str, float | None]:
-    """Errors under their metric names, `test/mae/homo_eV`; None where a target has no label."""
-    return {
-        f"{part}/mae/{name}": v if np.isfinite(v) else None
-        for name, v in zip(names, mae.tolist(), strict=True)
-    }
+    """Mean absolute errors under their metric names, `test/mae/homo_eV`; None where a target has no label."""
+    return named_values(f"{part}/{MeanAbsoluteError.name}", names, mae)
 
 
 @torch.no_grad()

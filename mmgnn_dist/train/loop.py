@@ -28,9 +28,10 @@ from mmgnn_dist.progress import Progress
 from mmgnn_dist.train.checkpoint.writer import Saver
 from mmgnn_dist.train.deadline import Deadline
 from mmgnn_dist.train.engine import BatchPlan
-from mmgnn_dist.train.evaluate import Predictions, named_errors, predict
+from mmgnn_dist.train.evaluate import Predictions, predict
 from mmgnn_dist.train.guards import StepGuard
 from mmgnn_dist.train.loss import scaled_loss, target_weights
+from mmgnn_dist.train.metrics import journal_metrics
 from mmgnn_dist.train.optim.ema import Average
 from mmgnn_dist.train.optim.schedule import ema_decay, learning_rate, seed_step, total_steps
 from mmgnn_dist.train.ranks import Ranks
@@ -98,6 +99,7 @@ class Trainer:
         train = parts.recipe.train
         self.total = total_steps(train, parts.train.steps_per_epoch)
         self.weights = target_weights(parts.recipe.targets, train)
+        self.metrics = journal_metrics(parts.recipe)
         self.guard = StepGuard(parts.engine)
         self._ids: Journal | None = None
         if train.log_ids:
@@ -254,13 +256,18 @@ class Trainer:
 
     def _record(self, epoch: int, found: Predictions) -> float:
         """Write a validation down; returns the score, the weighted mean of MAE in standard deviations."""
-        parts, step, mae = self.parts, self.state.step, found.mae()
+        parts, step = self.parts, self.state.step
+        values = [metric.values(found.true, found.predicted) for metric in self.metrics]
+        mae = values[0]
         known = np.isfinite(found.true).any(0)  # a target may have no label in the validation part
         errors = mae / parts.scaler.std.cpu().numpy()
         score = float(np.average(errors[known], weights=self.weights.numpy()[known]))
         if not np.isfinite(score):
             return score
-        named = named_errors("val", parts.metrics, mae)
+        targets = dict(zip(parts.recipe.targets, parts.units, strict=True))
+        named: dict[str, float | None] = {}
+        for metric, of_targets in zip(self.metrics, values, strict=True):
+            named |= metric.named("val", targets, of_targets)
         gate = {} if found.gate is None else {"gate": found.gates()}
         parts.write("validation", step=step, epoch=epoch, **named, **{"val/score": score}, **gate)
         shown = [f"{t} {v:.3g} {u}" for t, v, u in zip(parts.recipe.targets, mae, parts.units, strict=True)]

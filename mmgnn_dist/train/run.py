@@ -45,6 +45,7 @@ from mmgnn_dist.train.guards import HangWatchdog
 from mmgnn_dist.train.inputs import Inputs, fit_scaler, open_inputs
 from mmgnn_dist.train.loop import TrainContext, Trainer, TrainState
 from mmgnn_dist.train.optim.ema import Average
+from mmgnn_dist.train.optim.optimizers import optimizer_of
 from mmgnn_dist.train.provenance import METRICS, refuse_changed
 from mmgnn_dist.train.ranks import Ranks, init_distributed, set_deterministic
 from mmgnn_dist.train.report.results import done, write_results
@@ -187,7 +188,8 @@ def _train(
         "zero_stage": train.zero_stage,
         "encoder": encoder,
     }
-    saver = Saver(folder / "checkpoints", engine, ranks, train.keep_checkpoints, about)
+    state_bytes = optimizer_of(recipe).state_bytes
+    saver = Saver(folder / "checkpoints", engine, ranks, train.keep_checkpoints, about, state_bytes)
 
     learned = learned_from(shards, inputs.split["train"])
 

@@ -52,8 +52,40 @@ class SumFusion(VectorFusion):
         return self.value_graph(m) + self.value_text(t)[molecule].tanh(), None
 """,
 }
+OPTIMIZER = {
+    "optimizer.py": """
+import torch
+
+from mmgnn_dist.train.optim.optimizers import Optimizer
+
+
+class Momentum(Optimizer):
+    state_bytes = 4
+
+    @staticmethod
+    def build(groups):
+        return torch.optim.SGD(groups, momentum=0.9)
+""",
+}
+METRIC = {
+    "metric.py": """
+from mmgnn_dist.train.metrics import Metric
+
+
+class MeanSquaredError(Metric):
+    name = "mse"
+
+    def terms(self, true, predicted):
+        return (predicted - true) ** 2
+
+    def unit(self, unit):
+        return f"{unit}2"
+""",
+}
 # files of the package and names of what it adds, by group
 PARTS = {
     "backbones": (BACKBONE, {"sum_of_near": "elsewhere.settings:SumConfig"}),
+    "optimizers": (OPTIMIZER, {"momentum": "elsewhere.optimizer:Momentum"}),
+    "metrics": (METRIC, {"mse": "elsewhere.metric:MeanSquaredError"}),
     "fusions": (FUSION, {"sum": "elsewhere.fusion:SumFusion"}),
 }

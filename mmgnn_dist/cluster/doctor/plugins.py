@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from mmgnn_dist.cluster.doctor.line import Line, fail, ok
 from mmgnn_dist.config.choices import OWN, OWN_BACKBONES, load_backbone_config
 from mmgnn_dist.errors import UserError
@@ -10,7 +12,7 @@ from mmgnn_dist.plugins import GROUPS, plugins
 
 def check_plugins() -> list[Line]:
     """One line for each plugin; a machine may have none."""
-    own = {"backbones": OWN_BACKBONES, **OWN}
+    own: dict[str, Collection[str]] = {"backbones": OWN_BACKBONES, **OWN}
     lines = []
     for group in GROUPS:
         for plugin in plugins(group, own.get(group, ())).values():

@@ -65,7 +65,7 @@ class Fusion(nn.Module, ABC):
             width: H.
             dropout: of the fused vectors.
         """
-        return cls(width, dropout)  # type: ignore[call-arg]
+        return cls(width, dropout)
 
     @abstractmethod
     def forward(self, atoms: Tensor, text: TextSide, graph: Graph) -> tuple[Tensor, Tensor | None]:

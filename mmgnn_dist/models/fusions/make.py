@@ -19,7 +19,8 @@ def make_fusion(config: ModelConfig, width: int, dropout: float) -> Fusion:
     Raises:
         UserError: if a plugin's fusion cannot be used.
     """
-    return load_class("fusions", config.fusion, Fusion).build(config, width, dropout)
+    kind = load_class("fusions", config.fusion, Fusion)  # type: ignore[type-abstract]
+    return kind.build(config, width, dropout)
 
 
 def check_fusion(fusion: Fusion, config: ModelConfig, mode: str) -> None:

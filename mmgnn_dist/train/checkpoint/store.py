@@ -157,6 +157,11 @@ def load(
         )
     # without sharding every rank has the whole state, and any number of them reads the same file
     if manifest["world"] != ranks.world and engine.zero_optimization():
+        if not isinstance(engine.optimizer.optimizer, torch.optim.AdamW):
+            raise UserError(
+                f"{checkpoint} was written by {manifest['world']} ranks, and DeepSpeed converts only "
+                f"those of train.optim.name=adamw for {ranks.world}: continue with as many ranks as before"
+            )
         load_universal(checkpoint, TAG, engine, ranks)
     else:
         path, _ = engine.load_checkpoint(str(checkpoint), tag=TAG, load_module_strict=False)

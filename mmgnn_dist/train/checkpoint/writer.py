@@ -32,9 +32,9 @@ from mmgnn_dist.train.checkpoint.store import (
     folder_of,
     step_of,
 )
+from mmgnn_dist.train.optim.optimizers import AdamW, checkpoint_bytes_per_parameter
 from mmgnn_dist.train.ranks import Ranks
 
-BYTES_PER_PARAM = 20  # of a parameter: weight, its float32 copy, two moments, average
 SLOW_DISK = 50e6  # bytes per second
 log = logging.getLogger(__name__)
 
@@ -45,17 +45,25 @@ class Saver:
     Args:
         folder: `checkpoints/` of the run. engine: the DeepSpeed engine.
         keep: how many of the newest checkpoints stay, beside the best one.
-        about: goes into the manifest.
+        about: goes into the manifest. state_bytes: of a parameter in the optimiser.
 
     Attributes:
         seconds: that this rank took to write its part of the last checkpoint; before the first, a guess from
             the number of parameters.
     """
 
-    def __init__(self, folder: Path, engine: Any, ranks: Ranks, keep: int, about: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        engine: Any,
+        ranks: Ranks,
+        keep: int,
+        about: dict[str, Any],
+        state_bytes: int = AdamW.state_bytes,
+    ) -> None:
         self.folder, self.engine, self.ranks, self.keep, self.about = folder, engine, ranks, keep, about
         trained = sum(count(p) for p in engine.module.parameters() if p.requires_grad)
-        self.seconds = trained * BYTES_PER_PARAM / SLOW_DISK
+        self.seconds = trained * checkpoint_bytes_per_parameter(state_bytes, True) / SLOW_DISK
         self._copies = HostCopies()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._work: Future[None] | None = None  # what the thread does now
