@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parents[1] / "mmgnn_dist"
 # one below. A wing is a module or a folder of the package; `data` has an order of its own.
 ORDER = (
     ("errors", "signals", "process", "progress"),
-    ("files",),
+    ("files", "html_style"),
     ("plugins",),
     ("config",),
     ("chem",),

@@ -20,6 +20,7 @@ from mmgnn_dist.chem.checks import UNSEEN
 from mmgnn_dist.chem.targets import target_for
 from mmgnn_dist.data.prepare.pipeline import prepare
 from mmgnn_dist.data.prepare.plan import TrainedModelSpec
+from mmgnn_dist.data.shardset.manifest import MoleculeCounts
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json
 from mmgnn_dist.predict.bundle import open_bundle
@@ -45,7 +46,7 @@ class Outcome:
 
     out: Path
     units: dict[str, str]
-    counts: dict[str, Any]
+    counts: MoleculeCounts
     aside: Path | None
     notes: list[str]
 

@@ -70,9 +70,9 @@ def histogram(values: np.ndarray) -> dict[str, Any]:
 
 def _target_histogram(shards: ShardSet, name: str) -> dict[str, Any]:
     stats = shards.manifest["target_stats"][name]
-    if not stats["count"]:
-        return {"low": 0.0, "high": 1.0, "counts": []}
     low, high = stats["min"], stats["max"]
+    if low is None or high is None:  # no molecule has it
+        return {"low": 0.0, "high": 1.0, "counts": []}
     if low == high:
         low, high = low - 0.5, high + 0.5
     counts = np.zeros(BINS, np.int64)

@@ -12,27 +12,14 @@ from typing import Any
 from mmgnn_dist.data.inspect.overview import summary, tables
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import write_text
+from mmgnn_dist.html_style import html_page
 
 STYLE = """
-:root { color-scheme: light dark; --text: #1b1f24; --page: #ffffff; --soft: #5b6570; --line: #d7dce1;
-  --bar: #2f6f9f; }
-@media (prefers-color-scheme: dark) {
-  :root { --text: #e4e8ec; --page: #14181c; --soft: #9aa5b0; --line: #333b43; --bar: #6fb1e0; } }
-body { margin: 0 auto; padding: 1rem; max-width: 72rem; font: 16px/1.5 system-ui, sans-serif;
-  color: var(--text); background: var(--page); }
-h1 { font-size: 1.5rem; margin: 0.5rem 0; }
-h2 { font-size: 1.15rem; margin: 2rem 0 0.5rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.25rem 0.75rem 0.25rem 0; border-bottom: 1px solid var(--line); text-align: right;
-  white-space: nowrap; }
-th { color: var(--soft); font-weight: 600; }
 th:first-child, td:first-child { text-align: left; }
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 18rem), 1fr)); gap: 1rem;
   margin-top: 1rem; }
 figure { margin: 0; }
-figcaption, .soft { color: var(--soft); font-size: 0.9rem; overflow-wrap: anywhere; }
-svg { width: 100%; height: auto; display: block; }
+svg { width: 100%; }
 .bar { fill: var(--bar); }
 .axis { stroke: var(--line); }
 .label { fill: var(--soft); font: 11px system-ui, sans-serif; }
@@ -66,12 +53,8 @@ def write_page(path: Path, overview: dict[str, Any]) -> None:
         )
     versions = ", ".join(f"{name} {version}" for name, version in overview["versions"].items())
     parts.append(f'<p class="soft">Made with {escape(versions)}.</p>')
-    title = f"Shard set {escape(overview['name'])}"
-    page = (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'
-        f"<body><h1>{title}</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
-    )
+    title = f"Shard set {overview['name']}"
+    page = html_page(title, STYLE, "\n".join([f"<h1>{escape(title)}</h1>", *parts]))
     try:
         write_text(path, page)
     except OSError as error:

@@ -38,6 +38,7 @@ from mmgnn_dist.data.prepare.plan import PreparePlan, TrainedModelSpec, make_pre
 from mmgnn_dist.data.prepare.ray_run import run_chunks
 from mmgnn_dist.data.prepare.statistics import combine
 from mmgnn_dist.data.shardset.groups import count_identities
+from mmgnn_dist.data.shardset.manifest import MoleculeCounts, ShardManifest
 from mmgnn_dist.data.shardset.shards import KIND, MANIFEST, SCHEMA_VERSION, ShardSet, read_manifest
 from mmgnn_dist.data.shardset.splits import PARTS, make_split
 from mmgnn_dist.errors import UserError, WrongInput
@@ -71,7 +72,7 @@ class PrepareResult:
     """
 
     path: Path
-    counts: dict[str, Any]
+    counts: MoleculeCounts
     shards: int
     seconds: float
     up_to_date: bool
@@ -177,9 +178,9 @@ def _staging(to: Path, plan: PreparePlan) -> Iterator[Staging]:
         shutil.rmtree(folder)
 
 
-def _count(records: list[dict[str, Any]]) -> dict[str, Any]:
+def _count(records: list[dict[str, Any]]) -> MoleculeCounts:
     reasons = Counter(entry["reason"] for record in records for entry in record["quarantine"])
-    counts = {
+    counts: MoleculeCounts = {
         "in": sum(record["in"] for record in records),
         "kept": sum(record["entry"]["rows"] for record in records),
         "set_aside": reasons.total(),
@@ -190,7 +191,7 @@ def _count(records: list[dict[str, Any]]) -> dict[str, Any]:
     return counts
 
 
-def _judge(counts: dict[str, Any], most: float) -> None:
+def _judge(counts: MoleculeCounts, most: float) -> None:
     """Refuse a set of which too little is left."""
     bad = counts["set_aside"] - counts["reasons"].get(EXCLUDED, 0)
     why = _reasons(counts)
@@ -204,7 +205,7 @@ def _judge(counts: dict[str, Any], most: float) -> None:
 
 
 def _finish(
-    plan: PreparePlan, staging: Staging, records: list[dict[str, Any]], counts: dict[str, Any], split: bool
+    plan: PreparePlan, staging: Staging, records: list[dict[str, Any]], counts: MoleculeCounts, split: bool
 ) -> None:
     """Write quarantine, manifest and, where there is something to split, the default split."""
     entries = []
@@ -222,7 +223,7 @@ def _finish(
             columns = {name: [row[name] for row in rows] for name in QUARANTINE.names}
             writer.write_table(pa.table(columns, schema=QUARANTINE))
     joined = np.sum([record["joined"] for record in records], axis=0) if plan.text else []
-    manifest = {
+    manifest: ShardManifest = {
         "kind": KIND,
         "schema": SCHEMA_VERSION,
         "shards": entries,
@@ -244,9 +245,10 @@ def _finish(
             "rows_per_shard": plan.rows_per_shard,
             "providers": list(plan.providers),
             "plan": plan.fingerprint,
-            **({"plugins": list(plan.plugins)} if plan.plugins else {}),
         },
     }
+    if plan.plugins:
+        manifest["prepare"]["plugins"] = list(plan.plugins)
     shards = ShardSet(staging.final, manifest)
     manifest["identities"] = count_identities(shards)
     write_json(staging.final / MANIFEST, manifest)
@@ -267,12 +269,12 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _reasons(counts: dict[str, Any]) -> str:
+def _reasons(counts: MoleculeCounts) -> str:
     return ", ".join(f"{number} {reason}" for reason, number in counts["reasons"].items())
 
 
 def _result(
-    to: Path, manifest: dict[str, Any], plan: PreparePlan, seconds: float, up_to_date: bool
+    to: Path, manifest: ShardManifest, plan: PreparePlan, seconds: float, up_to_date: bool
 ) -> PrepareResult:
     counts = manifest["counts"]
     notes = [note for source in plan.sources for note in source.notes]

@@ -45,7 +45,7 @@ class TableText(TextProvider):
 
     def texts(self, molecules: Molecules) -> pa.Table:
         """The fields of the first table that has them."""
-        text, counts = join_tables(molecules, no_text(len(molecules)), self.tables)
+        text, counts = join_tables(molecules, blank_text(len(molecules)), self.tables)
         self.joined += np.array(counts, np.int64).reshape(self.joined.shape)
         return text
 
@@ -111,7 +111,7 @@ def gather_text(molecules: Molecules, providers: Sequence[TextProvider]) -> pa.T
     Raises:
         UserError: a provider of another package gives no text.
     """
-    text = no_text(len(molecules))
+    text = blank_text(len(molecules))
     for provider in providers:
         if provider.asks_all:
             given = _clean(provider, molecules)
@@ -125,7 +125,7 @@ def gather_text(molecules: Molecules, providers: Sequence[TextProvider]) -> pa.T
     return text
 
 
-def no_text(rows: int) -> pa.Table:
+def blank_text(rows: int) -> pa.Table:
     """A text in clean form of which every field is missing."""
     return clean_text(pa.table({"cid": pa.nulls(rows, pa.large_string())}), "")
 
@@ -167,7 +167,7 @@ def _clean(provider: TextProvider, molecules: Molecules) -> pa.Table:
     text = provider.texts(molecules)
     origin = f"{provider.name} {provider.version}".strip()
     try:
-        if text.schema == no_text(0).schema and len(text) == len(molecules):
+        if text.schema == blank_text(0).schema and len(text) == len(molecules):
             return text
         if len(text) != len(molecules) or not {*text.column_names} <= {*provider.fields, "field_sources"}:
             raise ValueError(f"{len(text)} rows for {len(molecules)} molecules, of {text.column_names}")

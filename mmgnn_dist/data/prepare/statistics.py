@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from mmgnn_dist.chem.elements import SYMBOLS
 from mmgnn_dist.config import TEXT_FIELDS
+from mmgnn_dist.data.shardset.manifest import MoleculeStatistics, TargetStatistics
 from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS
 
 
@@ -39,9 +40,9 @@ def presence(batch: pa.RecordBatch, field: str) -> np.ndarray:
     return ~np.isnan(context[:, CONTEXT_FIELDS.index(field)])
 
 
-def combine(summaries: list[dict[str, Any]]) -> dict[str, Any]:
+def combine(summaries: list[dict[str, Any]]) -> MoleculeStatistics:
     """The manifest's entries target_stats, coverage, elements and max_atoms."""
-    stats = {}
+    stats: dict[str, TargetStatistics] = {}
     for name in summaries[0]["targets"]:
         total = _moments(np.zeros(0))
         for summary in summaries:

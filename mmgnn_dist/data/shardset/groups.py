@@ -18,6 +18,7 @@ from mmgnn_dist.chem.descriptors import scaffolds
 from mmgnn_dist.chem.readers.table import prefixed
 from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.data.shardset.hashing import draw, hash_strings
+from mmgnn_dist.data.shardset.manifest import IdentityCounts
 from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS, ShardSet
 from mmgnn_dist.errors import UserError
 
@@ -36,7 +37,7 @@ def structures(shards: ShardSet) -> pa.Array:
     return pc.coalesce(*_structures(shards))
 
 
-def count_identities(shards: ShardSet) -> dict[str, int]:
+def count_identities(shards: ShardSet) -> IdentityCounts:
     """How many molecules are known by `inchikey`, `smiles`, `id` alone, and how many are `distinct`."""
     block, smiles = _structures(shards)
     by_key = len(block) - block.null_count

@@ -13,11 +13,12 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 
+from mmgnn_dist.data.shardset.manifest import ShardEntry, ShardManifest
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json, sha256
 
@@ -56,7 +57,7 @@ def shard_schema(n_targets: int) -> pa.Schema:
     )
 
 
-def write_shard(path: Path, batch: pa.RecordBatch) -> dict[str, Any]:
+def write_shard(path: Path, batch: pa.RecordBatch) -> ShardEntry:
     """Write one shard, complete or not at all.
 
     Args:
@@ -123,7 +124,7 @@ class ShardSet:
     """An opened shard set. It may be pickled and used after a fork: the other side maps the same files."""
 
     path: Path
-    manifest: dict[str, Any]
+    manifest: ShardManifest
 
     @classmethod
     def open(cls, path: Path, verify: bool = True) -> ShardSet:
@@ -196,7 +197,7 @@ class ShardSet:
         return column.to_numpy()
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> ShardManifest:
     """The manifest of the shard set in folder `path`.
 
     Raises:
@@ -220,10 +221,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
         )
     if absent := [name for name in ESSENTIAL if name not in manifest]:
         raise UserError(f"{file} lacks {', '.join(absent)}: {REDO}")
-    return manifest
+    return cast(ShardManifest, manifest)
 
 
-def _check_shard(path: Path, entry: dict[str, Any], content: bool) -> None:
+def _check_shard(path: Path, entry: ShardEntry, content: bool) -> None:
     if not path.is_file():
         raise UserError(f"{path} is missing although the manifest names it: {REDO}")
     size = path.stat().st_size

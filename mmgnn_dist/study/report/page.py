@@ -9,33 +9,21 @@ from __future__ import annotations
 import re
 from html import escape
 
+from mmgnn_dist.html_style import html_page
 from mmgnn_dist.study.report.figures import inline
 from mmgnn_dist.study.report.report_elements import Figure, ReportSection, Table
 
 STYLE = """
-:root { color-scheme: light dark; --text: #1b1f24; --page: #ffffff; --soft: #57606a; --line: #d7dce1;
-  --link: #1f5fa8; }
-@media (prefers-color-scheme: dark) {
-  :root { --text: #e4e8ec; --page: #14181c; --soft: #9aa5b0; --line: #333b43; --link: #7cb8ea; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 74rem; font: 16px/1.5 system-ui, sans-serif;
-  color: var(--text); background: var(--page); }
-h1 { font-size: 1.6rem; margin: 0.5rem 0; }
-h2 { font-size: 1.25rem; margin: 2.5rem 0 0.5rem; padding-top: 0.5rem; border-top: 1px solid var(--line); }
+h2 { margin-top: 2.5rem; padding-top: 0.5rem; border-top: 1px solid var(--line); }
 h3 { font-size: 1rem; margin: 1.5rem 0 0.3rem; }
 p { max-width: 46rem; overflow-wrap: anywhere; }
 a { color: var(--link); }
 nav { columns: 14rem; margin: 1rem 0; }
 nav a { display: block; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; }
-th, td { padding: 0.2rem 0.8rem 0.2rem 0; border-bottom: 1px solid var(--line); text-align: right;
-  white-space: nowrap; }
-th { color: var(--soft); font-weight: 600; }
+table { font-size: 0.9rem; }
 th.word, td.word { text-align: left; }
 figure { margin: 1.2rem 0; }
-figcaption, .soft { color: var(--soft); font-size: 0.9rem; max-width: 46rem; overflow-wrap: anywhere; }
-svg { display: block; height: auto; }
+figcaption, .soft { max-width: 46rem; }
 @media print {
   :root { --text: #000; --page: #fff; --soft: #444; --line: #bbb; }
   body { font-size: 10pt; max-width: none; padding: 0; }
@@ -54,11 +42,7 @@ def page(title: str, lead: list[str], sections: list[ReportSection]) -> str:
         parts.append(f'<h2 id="s{place}">{escape(section.title)}</h2>')
         parts += [_paragraph(line) for line in section.text]
         parts += [_table(item) if isinstance(item, Table) else _figure(item) for item in section.items]
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'
-        "<body>\n" + "\n".join(parts) + "\n</body></html>\n"
-    )
+    return html_page(title, STYLE, "\n".join(parts))
 
 
 def _paragraph(text: str, kind: str = "") -> str:
