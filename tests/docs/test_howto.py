@@ -89,4 +89,6 @@ def test_the_page_does_what_it_says(page, tmp_path, monkeypatch):
             assert kind == "sh", f"{page.name}: a block of {kind or 'no kind'} that is no file"
             for words, code in commands(text):
                 found, output = execute(words, tmp_path)
+                if "Ray does not start" in output:  # as on a busy machine, where it says: run it again
+                    found, output = execute(words, tmp_path)
                 assert found == code, f"{shlex.join(words)}\n{output}"
