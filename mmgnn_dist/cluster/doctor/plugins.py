@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from mmgnn_dist.chem.readers.formats import BUILT_IN
 from mmgnn_dist.cluster.doctor.line import Line, fail, ok
+from mmgnn_dist.config.data import PROVIDERS
 from mmgnn_dist.config.choices import OWN, OWN_BACKBONES, load_backbone_config
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.plugins import PLUGIN_GROUPS, plugins
@@ -12,7 +14,12 @@ from mmgnn_dist.plugins import PLUGIN_GROUPS, plugins
 
 def check_plugins() -> list[Line]:
     """One line for each plugin; a machine may have none."""
-    own: dict[str, Collection[str]] = {"backbones": OWN_BACKBONES, **OWN}
+    own: dict[str, Collection[str]] = {
+        "backbones": OWN_BACKBONES,
+        "text_providers": PROVIDERS,
+        "readers": BUILT_IN,
+        **OWN,
+    }
     lines = []
     for group in PLUGIN_GROUPS:
         for plugin in plugins(group, own.get(group, ())).values():
