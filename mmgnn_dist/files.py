@@ -85,7 +85,8 @@ def reraise_disk_error(path: Path, *failures: type[Exception]) -> Iterator[None]
     """Around a library that writes `path` and hides why it cannot: the disk is asked, and says it as OSError.
 
     Args:
-        path: that is written. failures: what the library raises, of texts that change with its version.
+        path: that is written.
+        failures: what the library raises, of texts that change with its version.
     """
     try:
         yield

@@ -14,7 +14,8 @@ class Progress:
     """Call it with `(done, total, note)`; use it as a context manager.
 
     Args:
-        title: what is being done. quiet: say nothing (ranks other than the first, `--json`).
+        title: what is being done.
+        quiet: say nothing (ranks other than the first, `--json`).
     """
 
     def __init__(self, title: str, quiet: bool = False) -> None:

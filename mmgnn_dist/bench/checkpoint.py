@@ -33,7 +33,9 @@ def checkpoint_bench(shards: Path, batch: int, steps: int, repeats: int) -> dict
     """Seconds of a block of steps without a checkpoint and with one, in turns.
 
     Args:
-        shards: a shard set with text. batch: molecules in a step. steps: of a block.
+        shards: a shard set with text.
+        batch: molecules in a step.
+        steps: of a block.
         repeats: blocks of each kind; a first block of each does not count.
 
     Returns:

@@ -60,7 +60,8 @@ class BadRecord(Exception):
     """A record of which no molecule can be made.
 
     Args:
-        reason: one of `REASONS`. detail: what exactly is wrong, one line.
+        reason: one of `REASONS`.
+        detail: what exactly is wrong, one line.
     """
 
     def __init__(self, reason: str, detail: str):
@@ -72,7 +73,8 @@ def check_molecules(molecules: Molecules, elements: Collection[str] | None = Non
     """Index into `REASONS` of what is wrong with each molecule, int8 [n]; 0 where nothing is.
 
     Args:
-        molecules: to check. elements: symbols that they may have; None: all.
+        molecules: to check.
+        elements: symbols that they may have; None: all.
     """
     n = len(molecules)
     verdict = molecules.fault.astype(np.int8)

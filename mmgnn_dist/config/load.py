@@ -36,7 +36,9 @@ def load_section(
 
     Args:
         path: YAML file; None for the defaults.
-        kind: what it holds. what: that in a word. example: a file of this kind.
+        kind: what it holds.
+        what: that in a word.
+        example: a file of this kind.
         overrides: `section.key=value`, the value in YAML.
 
     Raises:

@@ -35,8 +35,10 @@ def predict_costs(recipe: Recipe, files: EncoderFiles | None, shards: ShardSet, 
     """The costs of a recipe's molecules.
 
     Args:
-        recipe: with the backbone as wide as it is built. files: the encoder, None where none is read.
-        shards: the shard set. rows: its training part, global rows.
+        recipe: with the backbone as wide as it is built.
+        files: the encoder, None where none is read.
+        shards: the shard set.
+        rows: its training part, global rows.
     """
     atoms = np.concatenate([np.diff(shard.ptr) for shard in shards.shards])
     graph = np.zeros(atoms.max() + 1)

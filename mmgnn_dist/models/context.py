@@ -67,7 +67,8 @@ class JoinContext(nn.Module):
         """Join.
 
         Args:
-            text: [B, W]. known: vectors [B, W] and presence [B] of the context, None where it is not read.
+            text: [B, W].
+            known: vectors [B, W] and presence [B] of the context, None where it is not read.
         """
         context = self.absent.expand_as(text)
         if known is not None:

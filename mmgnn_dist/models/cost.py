@@ -48,7 +48,8 @@ def count_flops(model: nn.Module, forward: Callable[[], Tensor]) -> tuple[dict[s
     """Operations of a pass.
 
     Args:
-        model: whose branches are told apart. forward: runs the model and returns what is differentiated.
+        model: whose branches are told apart.
+        forward: runs the model and returns what is differentiated.
 
     Returns:
         Forward operations by branch, adapters with the text encoder; operations forward and backward.
@@ -116,7 +117,8 @@ def activation_bytes(forward: Callable[[], Tensor], known: Iterable[Tensor]) -> 
     its input. Gradients of activations, which the backward pass makes and frees again, come on top.
 
     Args:
-        forward: runs the model. known: tensors that are there anyway (parameters, buffers, the batch).
+        forward: runs the model.
+        known: tensors that are there anyway (parameters, buffers, the batch).
     """
     there = {tensor.untyped_storage()._cdata for tensor in known}
     with _Storages() as storages:

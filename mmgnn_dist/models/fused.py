@@ -40,7 +40,8 @@ class TextSource:
     """What the text branch is built from.
 
     Attributes:
-        files: the encoder's weights. blank: special tokens of an empty text.
+        files: the encoder's weights.
+        blank: special tokens of an empty text.
         width: of the vectors that a frozen encoder wrote, if it is frozen.
     """
 

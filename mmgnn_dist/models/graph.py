@@ -53,7 +53,8 @@ def pairs_within(graph: Graph, cutoff: float) -> tuple[Tensor, Tensor, Tensor]:
         cutoff: Å, exclusive.
 
     Returns:
-        i, j: int64 [P] with i > j; distance: [P] in Å, differentiable in the positions.
+        i, j: int64 [P] with i > j.
+        distance: [P] in Å, differentiable in the positions.
     """
     first = graph.ptr[graph.molecule]
     i, j = _ranges(first, torch.arange(len(graph.z), device=first.device) - first)
@@ -82,7 +83,8 @@ def triplets(i: Tensor, j: Tensor, atoms: int) -> tuple[Tensor, Tensor]:
     """Every chain k -> j -> i of two edges with k other than i, sorted by (edge j -> i, k).
 
     Args:
-        i, j: edges j -> i, int64 [E], sorted by (i, j).
+        i: receiver of each edge j -> i, int64 [E]; edges are sorted by (i, j).
+        j: source of each edge, int64 [E].
         atoms: number of atoms N.
 
     Returns:

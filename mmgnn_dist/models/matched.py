@@ -33,7 +33,9 @@ class Matched:
     """A widened recipe.
 
     Attributes:
-        recipe: with the wider backbone. parameters: that it trains. wanted: that graph and text train.
+        recipe: with the wider backbone.
+        parameters: that it trains.
+        wanted: that graph and text train.
     """
 
     recipe: Recipe
@@ -50,7 +52,8 @@ def match_width(recipe: Recipe, forms: list[str]) -> Matched:
     """Widen the backbone of a recipe of modality `width_matched`.
 
     Args:
-        recipe: its modality `both` is what is matched. forms: read-out of each target.
+        recipe: its modality `both` is what is matched.
+        forms: read-out of each target.
 
     Raises:
         UserError: no encoder there, or no width within 2 % of the count (of a narrow backbone one channel

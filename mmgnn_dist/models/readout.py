@@ -87,7 +87,8 @@ class ReadOut(nn.Module):
         """Read out.
 
         Args:
-            atoms: fused atom vectors [N, H]. graph: the batch.
+            atoms: fused atom vectors [N, H].
+            graph: the batch.
             vectors: those of the backbone [N, 3, V], for dipole_vectors; None where there are none.
 
         Returns:
@@ -130,9 +131,10 @@ class Scaler:
     """Scale, mean and references of T targets, float64.
 
     Attributes:
-        std: [T]. mean: [T], zero for targets with references. reference: of each element [119, T], zero for
-            targets without. extent: of each element and Å^2 from the centre of mass [119, T], zero but for
-            r2.
+        std: [T].
+        mean: [T], zero for targets with references.
+        reference: of each element [119, T], zero for targets without.
+        extent: of each element and Å^2 from the centre of mass [119, T], zero but for r2.
     """
 
     std: Tensor

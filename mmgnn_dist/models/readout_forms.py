@@ -32,7 +32,8 @@ def dipole_norms(charges: Tensor, graph: Graph, moments: Tensor | None = None) -
     Neutral charges as in PhysNet, Unke and Meuwly 2019 (arXiv 1902.08408): the origin is of no matter.
 
     Args:
-        charges: [N, K]. graph: the batch.
+        charges: [N, K].
+        graph: the batch.
         moments: dipoles of the atoms themselves [N, K, 3] that are added, as PaiNN does.
     """
     counts = (graph.ptr[1:] - graph.ptr[:-1]).unsqueeze(-1)
@@ -49,7 +50,8 @@ def squared_distances(graph: Graph, masses: Tensor) -> Tensor:
     """|r_i - r_c|^2 of each atom, r_c the centre of mass of its molecule: [N, 1] in Å^2.
 
     Args:
-        graph: the batch. masses: of the elements, by atomic number [119].
+        graph: the batch.
+        masses: of the elements, by atomic number [119].
     """
     mass = masses[graph.z].unsqueeze(-1)
     centre = sum_molecules(mass * graph.pos, graph) / sum_molecules(mass, graph)

@@ -39,7 +39,10 @@ def summarise_recipe(recipe: Recipe, folder: Path, nproc: int, quiet: bool) -> l
     """Cost of a recipe and of each of its twins, after all checks that training makes.
 
     Args:
-        recipe: the recipe. folder: its run directory, which is not made. nproc: ranks. quiet: no progress.
+        recipe: the recipe.
+        folder: its run directory, which is not made.
+        nproc: ranks.
+        quiet: no progress.
 
     Returns:
         For each run, in this order: parameters and trainable ones by branch; `flop` (2 a multiply-add) per
@@ -76,7 +79,9 @@ def summary_of(
     """The cost of one recipe, as `summarise_recipe` gives it.
 
     Args:
-        inputs: of the recipe. ranks: among which a step is shared. progress: of token sidecars.
+        inputs: of the recipe.
+        ranks: among which a step is shared.
+        progress: of token sidecars.
         autocast: type in which the language model computes, None for float32.
         timed: measure `seconds_per_pass` too, forward and backward.
     """

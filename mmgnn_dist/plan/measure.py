@@ -30,7 +30,9 @@ def measured_dry_run(recipe: Recipe, world: int, timed: bool, quiet: bool) -> Ru
     """The summary of a recipe on `world` ranks, with `extrapolated` and, if `timed`, `seconds_per_pass`.
 
     Args:
-        recipe: without regard to its twins. world: ranks. timed: measure the time of a pass.
+        recipe: without regard to its twins.
+        world: ranks.
+        timed: measure the time of a pass.
         quiet: no progress on the terminal.
 
     Raises:

@@ -26,8 +26,8 @@ class Memory:
     """Bytes on one rank.
 
     Attributes:
-        device: by what they hold, on the device. host: the same in host memory, of the first rank, which has
-            most: checkpoints are copied there.
+        device: by what they hold, on the device.
+        host: the same in host memory, of the first rank, which has most: checkpoints are copied there.
         peak: most bytes on the device at a time, in a training step.
     """
 
@@ -50,9 +50,15 @@ def memory(
     """Memory of a rank.
 
     Args:
-        parameters, trained: counts P and T. largest: elements of the largest trained parameter.
-        activations: bytes. stage: of ZeRO. world: ranks. offload: `none`, `optimizer`, `parameters`.
-        passes: micro-batches in a step. state_bytes: of a parameter in the optimiser.
+        parameters: number of parameters.
+        trained: number of parameters that are trained.
+        largest: elements of the largest trained parameter.
+        activations: bytes.
+        stage: ZeRO stage, 0 to 3.
+        world: ranks.
+        offload: `none`, `optimizer` or `parameters`.
+        passes: micro-batches in a step.
+        state_bytes: of a parameter in the optimiser.
     """
     # from stage 1 on a bucket that is filled and one that is sent; the largest parameter goes in one piece
     messages = 2 * 4 * max(min(BUCKET, trained), largest)

@@ -35,8 +35,10 @@ def plan(
     """Lay a recipe out on `world` ranks.
 
     Args:
-        recipe: without regard to its twins, its ZeRO stage and offload. world: ranks.
-        gpu_memory: bytes of one GPU. rate: FLOP/s of one rank in training; None: of this machine, measured.
+        recipe: without regard to its twins, its ZeRO stage and offload.
+        world: ranks.
+        gpu_memory: bytes of one GPU.
+        rate: FLOP/s of one rank in training; None: of this machine, measured.
         bandwidth: bytes/s that a rank can send; None leaves the time of messages out.
         quiet: no progress on the terminal.
 

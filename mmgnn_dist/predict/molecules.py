@@ -40,7 +40,9 @@ class Outcome:
     """What came of a prediction.
 
     Attributes:
-        out: the table. units: of each target. counts: molecules `in`, `kept` and `set_aside`, with `reasons`.
+        out: the table.
+        units: of each target.
+        counts: molecules `in`, `kept` and `set_aside`, with `reasons`.
         aside: what was set aside, None if nothing was.
         notes: lines on the sources, and on what the model was trained on and these molecules are not.
     """
@@ -59,9 +61,11 @@ def predict_molecules(
 
     Args:
         run: run directory, or what `mmgnn export` made of one.
-        sources: as `mmgnn data prepare` takes them. text: tables of text fields to join.
+        sources: as `mmgnn data prepare` takes them.
+        text: tables of text fields to join.
         out: table to write, `.parquet` or `.csv`: `id`, the targets in their units, `gate` if there is one.
-        overrides: of the recipe, such as data.units or data.workers. quiet: no progress.
+        overrides: of the recipe, such as data.units or data.workers.
+        quiet: no progress.
 
     Text comes from the providers that the training set had, unless `overrides` names others. Molecules with
     elements on which the model was not trained are set aside.

@@ -40,7 +40,8 @@ class Pair:
 
     Attributes:
         reference, other: absolute errors, means over seeds [n, T]; NaN where a fold or label is missing.
-        folds: of each molecule [n]. runs: MAE by target, [K, S] of each side, over folds and seeds of both.
+        folds: of each molecule [n].
+        runs: MAE by target, [K, S] of each side, over folds and seeds of both.
         share: n_test / n_train.
     """
 
@@ -56,8 +57,11 @@ class Results:
     """A study as far as it is done.
 
     Attributes:
-        folder: study directory. cells: all cells with their states. metrics: of the done ones.
-        rows: global rows of the test molecules, all folds one after the other [n]; folds: of each [n].
+        folder: study directory.
+        cells: all cells with their states.
+        metrics: of the done ones.
+        rows: global rows of the test molecules, all folds one after the other [n].
+        folds: of each [n].
         errors: signed errors [n_fold] by model, target, fold and seed.
     """
 

@@ -16,7 +16,8 @@ class Compared:
     """What one model gains over another: each array over the targets [T].
 
     Attributes:
-        reference, other: the models. test: over test molecules, with the replicates [R, T].
+        reference, other: the models.
+        test: over test molecules, with the replicates [R, T].
         runs: over trainings.
         counts: folds and seeds that were compared, by target.
     """

@@ -34,9 +34,11 @@ class Cell:
     """One run of a study.
 
     Attributes:
-        number: place in the grid. name: of its run directory below `cells/`.
+        number: place in the grid.
+        name: of its run directory below `cells/`.
         backbone, arm, variant: what it is; `variant` is base, or what differs from it, such as `size-500`.
-        targets: that its model learns. fold, seed: of the split and of the run.
+        targets: that its model learns.
+        fold, seed: of the split and of the run.
     """
 
     number: int

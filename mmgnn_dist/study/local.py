@@ -68,8 +68,10 @@ def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
     """Run cells, several at a time.
 
     Args:
-        cells: their run directories, in the order in which they start. workers: how many at a time.
-        logs: folder for what libraries print. tell: called with each cell and its state when it ends.
+        cells: their run directories, in the order in which they start.
+        workers: how many at a time.
+        logs: folder for what libraries print.
+        tell: called with each cell and its state when it ends.
 
     Returns:
         False if it was stopped in order: by a signal, or a cell that left at its deadline.

@@ -24,8 +24,11 @@ class Entry:
     """One trial.
 
     Attributes:
-        number: from 0 on. values: by dotted key of the recipe. state: open, done, stopped or failed.
-        reason: why it failed. scores: the metric at each validation, from its journal.
+        number: from 0 on.
+        values: by dotted key of the recipe.
+        state: open, done, stopped or failed.
+        reason: why it failed.
+        scores: the metric at each validation, from its journal.
     """
 
     number: int

@@ -36,7 +36,9 @@ class Search(Searcher):
     """Hands out trials and writes the ledger.
 
     Args:
-        recipe: with its sweep. folder: of the sweep. report: called with all entries after every change.
+        recipe: with its sweep.
+        folder: of the sweep.
+        report: called with all entries after every change.
         stopping: says whether the whole sweep is being stopped, so that no trial counts as ended.
     """
 
@@ -182,8 +184,9 @@ def scheduler(sweep: SweepConfig, most: int, known: list[Entry]) -> Any:
     """Tune's asha over validations, its rungs filled with the trials that have ended.
 
     Args:
-        sweep: its settings. most: validations of a whole trial, the last of which ends nothing. known: trials
-            of earlier sessions.
+        sweep: its settings.
+        most: validations of a whole trial, the last of which ends nothing.
+        known: trials of earlier sessions.
     """
     if sweep.scheduler == "none" or most - 1 < sweep.grace:
         return FIFOScheduler()

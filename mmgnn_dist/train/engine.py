@@ -45,7 +45,9 @@ class BatchPlan:
     so DeepSpeed's own triple (micro-batch, accumulation, ranks) only has to be consistent.
 
     Attributes:
-        batch: molecules in a global batch. accumulation: passes of a rank in a step. world: ranks.
+        batch: molecules in a global batch.
+        accumulation: passes of a rank in a step.
+        world: ranks.
     """
 
     batch: int

@@ -35,7 +35,8 @@ class Predictions:
     """What a model says of `n` molecules, sorted by row.
 
     Attributes:
-        rows: global rows of the shard set [n]. true, predicted: in units, float64 [n, T], NaN without label.
+        rows: global rows of the shard set [n].
+        true, predicted: in units, float64 [n, T], NaN without label.
         gate: [n], or None for a model without a gate.
         vectors: float32 [n, H] by name, where they were asked for: `graph` (what the backbone gives) and
             `fused` (what the read-out reads), each the mean over the atoms of a molecule.

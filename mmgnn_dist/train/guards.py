@@ -77,7 +77,9 @@ class HangWatchdog:
     for ever, the ranks with the fewest beats are those that it waits for.
 
     Args:
-        run: directory of the run, that all ranks see. rank, world: this rank among how many.
+        run: directory of the run, that all ranks see.
+        rank: number of this process, from 0.
+        world: number of processes.
         limit: seconds without a beat after which the rank ends; a rank that is alone never waits.
     """
 

@@ -41,7 +41,8 @@ class Inputs:
     """The data side of a recipe.
 
     Attributes:
-        shards: the opened shard set. split: rows of train, val and test.
+        shards: the opened shard set.
+        split: rows of train, val and test.
         files: the encoder, None where the modality reads no text.
         split_sha256: of the stored split, before `data.train_size` takes a part of it; None without one.
         verified: checksums of the files that are read, each computed once.
@@ -173,7 +174,8 @@ def open_inputs(
     """Open and check everything that a recipe names, before any expensive work.
 
     Args:
-        recipe: the recipe. verify: check the checksums of all shards.
+        recipe: the recipe.
+        verify: check the checksums of all shards.
         whole: take all molecules as the test part, and no split.
         verified: checksums that are known already; none: every file is read.
 

@@ -45,8 +45,11 @@ class TrainState:
     """What the loop continues from; plain values, kept in every checkpoint.
 
     Attributes:
-        step: optimiser steps done. best: lowest validation score so far, if any, and best_step: when.
-        stale: validations since then. seconds: time spent in training.
+        step: optimiser steps done.
+        best: lowest validation score so far, if any.
+        best_step: when.
+        stale: validations since then.
+        seconds: time spent in training.
         skipped: steps that were left out because they were not finite.
     """
 

@@ -35,8 +35,12 @@ def scaled_loss(
     """This rank's part of the loss of a global batch.
 
     Args:
-        kind: l1, mse or huber. scaled, target: [B, T]. mask: bool [B, T], where there is a label.
-        labels: labelled molecules of each target in the whole global batch [T]. weights: [T].
+        kind: l1, mse or huber.
+        scaled: scaled predictions [B, T].
+        target: scaled labels [B, T].
+        mask: bool [B, T], where there is a label.
+        labels: labelled molecules of each target in the whole global batch [T].
+        weights: of the targets in the loss [T].
     """
     # where there is no label the difference, and so its gradient, is zero
     wanted = torch.where(mask, target, scaled.detach())

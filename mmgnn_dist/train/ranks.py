@@ -35,9 +35,11 @@ class Ranks:
     """This process among all.
 
     Attributes:
-        beat: says what comes next; alive: that it goes on (see `guards.Watch`). signals: stop signals so far.
-        store: by which ranks meet that another process launched. turns: numbers what the first rank does
-            alone, the same on all ranks, over all runs of a process.
+        beat: says what comes next.
+        alive: says that it goes on (see `guards.HangWatchdog`).
+        signals: stop signals so far.
+        store: by which ranks meet that another process launched.
+        turns: numbers what the first rank does alone, the same on all ranks, over all runs of a process.
     """
 
     rank: int
@@ -69,7 +71,8 @@ class Ranks:
         """Let the first rank do alone what may take hours, with the others waiting as long as it gets on.
 
         Args:
-            what: is done. work: called with a function that it calls as it gets on.
+            what: is done.
+            work: called with a function that it calls as it gets on.
 
         Returns:
             On the first rank what `work` does, on the others None.

@@ -69,8 +69,12 @@ class Setting:
     """Where and with what a run is trained.
 
     Attributes:
-        run: its directory. inputs: its recipe and data. ranks: who trains.
-        progress: what people are told. deadline: when it has to stop. watch: of this rank.
+        run: its directory.
+        inputs: its recipe and data.
+        ranks: who trains.
+        progress: what people are told.
+        deadline: when it has to stop.
+        watch: of this rank.
     """
 
     run: RunDir
@@ -86,11 +90,16 @@ class Built:
     """What `build` makes.
 
     Attributes:
-        text: what is read of text. scaler: of the targets, in host memory.
-        batches: of the training part. plan: how each is cut.
-        model: with its start values. autocast: type in which its language model computes, None for float32.
-        engine: DeepSpeed's, around the model. average: of its weights.
-        size: trainable parameters, and how many were to be matched. encoder: what names its language model.
+        text: what is read of text.
+        scaler: of the targets, in host memory.
+        batches: of the training part.
+        plan: how each is cut.
+        model: with its start values.
+        autocast: type in which its language model computes, None for float32.
+        engine: DeepSpeed's, around the model.
+        average: of its weights.
+        size: trainable parameters, and how many were to be matched.
+        encoder: what names its language model.
     """
 
     text: TextData
@@ -115,7 +124,8 @@ class Tested:
     """What `test` finds on the first rank.
 
     Attributes:
-        predictions: for the test part. about: what the export says of itself.
+        predictions: for the test part.
+        about: what the export says of itself.
         weights: fingerprint of those at the end.
         averaged_weights: fingerprint of their averages.
     """

@@ -45,7 +45,8 @@ class Cluster:
     """The cluster of one folder.
 
     Args:
-        folder: holds everything. nodes: how many there are.
+        folder: holds everything.
+        nodes: how many there are.
 
     Raises:
         Fault: if the folder is not ours alone to write: what lies in it is run, and ended, as root.

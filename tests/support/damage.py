@@ -58,7 +58,8 @@ class Made:
     """A file, and what is known of it.
 
     Attributes:
-        path: the file. how: what was done to it.
+        path: the file.
+        how: what was done to it.
         kept: molecules that must be kept, None where the damage is blind.
         reasons: what the others must be set aside for, any of these.
     """

@@ -47,8 +47,11 @@ def compare(
     """Give our model the reference's weights: the same outputs [B] and all the same gradients.
 
     Args:
-        model: graph -> [B]. reference: the module with the weights. mapping: its names -> ours.
-        graph: with positions that need gradients. expected: what the reference gives for it, [B].
+        model: graph -> [B].
+        reference: the module with the weights.
+        mapping: its names -> ours.
+        graph: with positions that need gradients.
+        expected: what the reference gives for it, [B].
     """
     theirs, own = dict(reference.named_parameters()), dict(model.named_parameters())
     put(model, theirs, mapping)
@@ -64,7 +67,8 @@ class Golden:
     """One case: weights, inputs, expected outputs.
 
     Args:
-        folder: of the reference values. name: of the case.
+        folder: of the reference values.
+        name: of the case.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -145,7 +149,9 @@ def schnet_mapping(blocks: int, prefix: str, names: dict[str, str]) -> Mapping:
     """The mapping of SchNet without its head.
 
     Args:
-        blocks: number of interactions. prefix: of their names. names: of our layers, in theirs.
+        blocks: number of interactions.
+        prefix: of their names.
+        names: of our layers, in theirs.
     """
     mapping: Mapping = {f"{prefix}embedding.weight": ["body.embedding.weight"]}
     for k in range(blocks):

@@ -21,7 +21,9 @@ def check_columns(path: Path, schema: pa.Schema, names: Iterable[str]) -> None:
     """Refuse columns that are of no form in which they are read.
 
     Args:
-        path: for the message. schema: of the file. names: columns that are read, all of them in it.
+        path: for the message.
+        schema: of the file.
+        names: columns that are read, all of them in it.
 
     Raises:
         UserError: names the first one, its type and what it may be.

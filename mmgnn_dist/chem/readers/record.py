@@ -22,8 +22,10 @@ class Record:
 
     Attributes:
         id: its id.
-        z: atomic numbers. pos: flat coordinates, Å.
-        smiles: if known. inchikey: if known.
+        z: atomic numbers.
+        pos: flat coordinates, Å.
+        smiles: if known.
+        inchikey: if known.
         values: whatever else its file says of it, targets and text fields among it, as text.
     """
 
@@ -110,9 +112,12 @@ def assemble(
     """A block of molecules; those that could not be read stand in it as faults.
 
     Args:
-        source: name of the source. start: its row of the first record.
+        source: name of the source.
+        start: its row of the first record.
         names: what a record that could not be read is called.
-        records: the molecules. y: their targets. n_targets: number of targets.
+        records: the molecules.
+        y: their targets.
+        n_targets: number of targets.
         text_columns: which columns of text there are, of `TEXT_COLUMNS`.
     """
     good = [record if isinstance(record, Record) else None for record in records]

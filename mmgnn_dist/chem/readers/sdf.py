@@ -97,7 +97,8 @@ def parse_sdf(raw: bytes, name: str) -> Record:
     """The molecule of one record.
 
     Args:
-        raw: the record without its `$$$$`. name: id of a record that has neither a field `id` nor a title.
+        raw: the record without its `$$$$`.
+        name: id of a record that has neither a field `id` nor a title.
 
     Raises:
         BadRecord: what keeps it from being one.

@@ -91,7 +91,8 @@ def parse_xyz(raw: bytes, name: str) -> Record:
     """The molecule of one frame.
 
     Args:
-        raw: the frame. name: id of a frame that has none of its own.
+        raw: the frame.
+        name: id of a frame that has none of its own.
 
     Raises:
         BadRecord: what keeps it from being one.

@@ -13,7 +13,9 @@ class Line:
     """A finding.
 
     Attributes:
-        what: was looked at. level: OK, WARN (works, but worse or at times) or FAIL. found: what there is.
+        what: was looked at.
+        level: OK, WARN (works, but worse or at times) or FAIL.
+        found: what there is.
         cure: what to do, empty where nothing is wrong.
     """
 

@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 from mmgnn_dist.chem.readers.formats import BUILT_IN
 from mmgnn_dist.cluster.doctor.line import Line, fail, ok
-from mmgnn_dist.config.data import PROVIDERS
 from mmgnn_dist.config.choices import OWN, OWN_BACKBONES, load_backbone_config
+from mmgnn_dist.config.data import PROVIDERS
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.plugins import PLUGIN_GROUPS, plugins
 

@@ -17,7 +17,8 @@ class Report(Protocol):
     """What submitit pickles for the job that follows an array.
 
     Attributes:
-        page: what it writes, below the folder of the array. time: limit of the job.
+        page: what it writes, below the folder of the array.
+        time: limit of the job.
     """
 
     page: str
@@ -31,7 +32,8 @@ class FoldReport:
     """The report of an array of folds and seeds.
 
     Args:
-        base: folder of the array. runs: its run directories.
+        base: folder of the array.
+        runs: its run directories.
     """
 
     page, time = "report.md", "00:10:00"

@@ -23,8 +23,11 @@ def parameters(
     """What submitit's Slurm executor is told.
 
     Args:
-        profile: where to run. name: of the job. runs: run directory of each element of the array, or one.
-        code: folder of the snapshot that is imported. mounts: what a container is shown, SOURCE:TARGET.
+        profile: where to run.
+        name: of the job.
+        runs: run directory of each element of the array, or one.
+        code: folder of the snapshot that is imported.
+        mounts: what a container is shown, SOURCE:TARGET.
     """
     more: dict[str, Any] = {"requeue": True}
     for option in profile.sbatch:
@@ -79,7 +82,9 @@ def mounts_of(profile: Profile, base: Path, recipes: list[Recipe]) -> list[str]:
     """What a container has to show to the ranks, as SOURCE:TARGET: all that they read and write.
 
     Args:
-        profile: where to run. base: folder of the run directories and of the code. recipes: of the runs.
+        profile: where to run.
+        base: folder of the run directories and of the code.
+        recipes: of the runs.
     """
     if profile.container is None:
         return []

@@ -33,8 +33,11 @@ def plan_array(
     """Check everything; writes nothing but missing token sidecars of the shard set.
 
     Args:
-        recipe: of the study. profile: file of the profile. folder: study directory.
-        concurrent: elements that run at a time. quiet: no progress.
+        recipe: of the study.
+        profile: file of the profile.
+        folder: study directory.
+        concurrent: elements that run at a time.
+        quiet: no progress.
 
     Returns:
         A plan of the cells that are not done, without runs if all are; and all cells.

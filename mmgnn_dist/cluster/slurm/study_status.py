@@ -37,7 +37,8 @@ def study_status(runs: list[Path], found: list[RunStatus]) -> list[StudyStatus]:
     """The studies that some runs are cells of.
 
     Args:
-        runs: submitted runs. found: what `status` says of each.
+        runs: submitted runs.
+        found: what `status` says of each.
 
     Returns:
         For each study: its folder, number of cells, how many are in which state (Slurm's word where a cell

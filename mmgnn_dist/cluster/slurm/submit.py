@@ -43,9 +43,12 @@ class SubmitPlan:
     """What would be submitted.
 
     Attributes:
-        base: folder of everything. name: of the job in Slurm.
-        runs: run directories with their recipes, one array element each. profile: where to run.
-        batches: how each run's global batch is cut. steps: of each run.
+        base: folder of everything.
+        name: of the job in Slurm.
+        runs: run directories with their recipes, one array element each.
+        profile: where to run.
+        batches: how each run's global batch is cut.
+        steps: of each run.
         report: what the job calls that follows all runs, if there is one.
         concurrent: how many elements run at a time; none: as many as submitit lets (256).
     """
@@ -91,8 +94,12 @@ def make_submit_plan(
     """Check everything; writes nothing but missing token sidecars of the shard set.
 
     Args:
-        recipe: the recipe. profile_path: file of the profile. base: run directory, or the array's folder.
-        folds: of the split, and seeds: one run for each pair; empty: the recipe's own. quiet: no progress.
+        recipe: the recipe.
+        profile_path: file of the profile.
+        base: run directory, or the array's folder.
+        folds: folds of the split: one run for each pair of fold and seed; empty: the recipe's own.
+        seeds: seeds of the runs; empty: the recipe's own.
+        quiet: no progress.
 
     Raises:
         UserError: for whatever training or Slurm would refuse.
@@ -237,8 +244,11 @@ def send(
     """Have submitit submit one job, or an array of several tasks; returns its jobs.
 
     Args:
-        folder: of pickles and logs. profile: where to run. options: as `parameters` gives them.
-        tasks: what each element calls. mounts: what a container must see.
+        folder: of pickles and logs.
+        profile: where to run.
+        options: as `parameters` gives them.
+        tasks: what each element calls.
+        mounts: what a container must see.
 
     Raises:
         UserError: if Slurm refuses.

@@ -35,8 +35,10 @@ def deal(costs: np.ndarray, shares: int, least: int, most: int) -> list[np.ndarr
     """Deal molecules into shares of nearly equal cost.
 
     Args:
-        costs: of each molecule [M]. shares: how many. least, most: molecules in one share; shares * least <=
-            M <= shares * most.
+        costs: of each molecule [M].
+        shares: how many.
+        least: fewest molecules in one share; shares * least <= M.
+        most: most molecules in one share; M <= shares * most.
 
     Returns:
         For each share the places of its molecules, ascending.

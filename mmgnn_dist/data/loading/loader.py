@@ -61,7 +61,8 @@ class Loader:
         choice: what becomes of the text (see `textinput`); None: it is read as it is.
         batch: molecules in a global batch; without shuffling, in the batch of one process.
         seed: of the order.
-        rank, world: this process among how many.
+        rank: number of this process, from 0.
+        world: number of processes.
         micro: most molecules of a process in one forward pass; None: its whole share.
         shuffle: False keeps the order of `rows`; a step is then one batch for each process, the last step may
             have none for some. With True every process has `passes` micro-batches in every step.

@@ -38,7 +38,10 @@ class Remote:
     """A file of a published data set.
 
     Attributes:
-        name: what it is called here. size: bytes. md5: of its content. urls: sources, in order.
+        name: what it is called here.
+        size: bytes.
+        md5: of its content.
+        urls: sources, in order.
     """
 
     name: str
@@ -71,7 +74,8 @@ def fetch(files: tuple[Remote, ...], to: Path, urls: list[str], progress: Progre
     """Download files that are not there yet.
 
     Args:
-        files: what to download. to: folder.
+        files: what to download.
+        to: folder.
         urls: bases to use instead of the files' own sources; a file is at BASE/NAME.
         progress: called with bytes done, all bytes and the file's name.
 

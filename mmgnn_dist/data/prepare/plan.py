@@ -118,7 +118,9 @@ def make_prepare_plan(
     """Look at the sources and decide the chunks.
 
     Args:
-        sources, text, data: as `pipeline.prepare` takes them.
+        sources: as `pipeline.prepare` takes them.
+        text: as `pipeline.prepare` takes them.
+        data: as `pipeline.prepare` takes them.
         learned: the model that is to be applied; labels are not needed then, so `data.units` may name some
             that no source has.
 

@@ -38,7 +38,8 @@ def find_strings(
 
     Args:
         asked: large_string [m].
-        hashes, rows: the index of the column.
+        hashes: of the column's strings, ascending, as `index_strings` gives them.
+        rows: the row of each hash.
         strings: gives the column's strings in some rows.
 
     Returns:

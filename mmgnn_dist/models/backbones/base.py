@@ -35,7 +35,8 @@ class Backbone(nn.Module, ABC):
     """Batch -> atom vectors.
 
     Attributes:
-        width: H, of the atom vectors. vector_width: V, number of vectors of an atom.
+        width: H, of the atom vectors.
+        vector_width: V, number of vectors of an atom.
     """
 
     width: int

@@ -114,7 +114,8 @@ class DegreeLinear(nn.Module):
     """A linear map of the channels of each degree; a bias for scalars only.
 
     Args:
-        inputs, outputs: channels; degrees that `outputs` lacks are dropped.
+        inputs: channels of each degree of the input.
+        outputs: channels of each degree of the result; degrees that it lacks are dropped.
         bias: whether scalars get one, zero at the start. Weights start normal with variance 1 / C_l.
     """
 

@@ -34,7 +34,8 @@ def axes(graph: Graph) -> tuple[Tensor, Tensor]:
     """Centred positions and the principal axes.
 
     Returns:
-        centred: [N, 3] in Å; axes: [B, 3, 3], one a column, in falling order of the eigenvalues.
+        centred: [N, 3] in Å.
+        axes: [B, 3, 3], one a column, in falling order of the eigenvalues.
     """
     counts = (graph.ptr[1:] - graph.ptr[:-1]).unsqueeze(-1)
     pos = graph.pos.double()  # the axes magnify rounding by the inverse of the gap
@@ -59,6 +60,7 @@ def signs(which: str, molecules: int, like: Tensor) -> Tensor:
     Args:
         which: `full`: F = 8, all signs. `one`: F = 1, drawn for each molecule from torch's generator.
         molecules: B.
+        like: the tensor whose type and device the signs take.
     """
     if which == "full":
         every = torch.tensor(list(itertools.product([1.0, -1.0], repeat=3)), dtype=like.dtype)

@@ -29,7 +29,8 @@ class CrossAttentionFusion(Fusion):
     """Attention of atoms to tokens, beside their own vectors; it has no gate.
 
     Args:
-        width: H. dropout: of the fused vectors.
+        width: H.
+        dropout: of the fused vectors.
         heads: their channels are H / heads, rounded down, so that every width goes with every number.
     """
 

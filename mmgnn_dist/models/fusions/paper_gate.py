@@ -27,7 +27,9 @@ class PaperGate(Fusion):
     """([B, H], [B, c]) -> fused [B, H] and the gate's mean over channels [B].
 
     Args:
-        width: H. text_width: c. dropout: of the fused vectors, none as published.
+        width: H.
+        text_width: c.
+        dropout: of the fused vectors, none as published.
     """
 
     pooled = True

@@ -79,7 +79,8 @@ class TextEncoder(nn.Module):
         """The encoder's last hidden states of the packed tokens, in their order.
 
         Args:
-            tokens, ptr: as in `forward`.
+            tokens: as in `forward`.
+            ptr: as in `forward`.
 
         Returns:
             float32 [K, D]. Without any text [0, D], still a function of every parameter: the encoder reads
@@ -119,7 +120,8 @@ class TextEncoder(nn.Module):
         """One vector a molecule: the mean of its states, the first (`cls`) or the last of them.
 
         Args:
-            states: float32 [K, D]. ptr: as in `forward`.
+            states: float32 [K, D].
+            ptr: as in `forward`.
 
         Returns:
             Vectors [B, D], zero where there is no text; presence, bool [B].

@@ -131,8 +131,14 @@ def attend(
     """Attention of packed tokens within their molecules, in the form that transformers calls.
 
     Args:
-        query, key, value: [1, heads, K, d].
+        module: the attention layer that calls; not read.
+        query: [1, heads, K, d].
+        key: [1, heads, K, d].
+        value: [1, heads, K, d].
+        attention_mask: None: the layout says which tokens belong together.
         layout: which tokens belong together.
+        dropout: share of the attention weights that is dropped.
+        scaling: factor of the scores; None: 1 / sqrt(d).
 
     Returns:
         [1, K, heads, d], and no weights.

@@ -87,7 +87,11 @@ def forest(
     """Estimates with intervals, one row for each of `names`, one panel for each question.
 
     Args:
-        panels: by title; the x of a series are places in `names`. label: of the axis of values.
+        name: of the figure's files.
+        caption: the text below it.
+        panels: by title; the x of a series are places in `names`.
+        label: of the axis of values.
+        names: labels of the rows, from the top.
     """
     rows = max(len(names), 1)
     figure, axes = _start(len(panels), 1, 3.9, 0.9 + (0.34 if rows <= 12 else 0.22) * rows)

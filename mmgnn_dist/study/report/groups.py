@@ -29,8 +29,10 @@ class Kinds:
     """What the test molecules are.
 
     Attributes:
-        atoms: [n]. fields: presence of each text field of the recipe, bool [n].
-        groups: functional groups, bool [n] by name. note: why there are none.
+        atoms: [n].
+        fields: presence of each text field of the recipe, bool [n].
+        groups: functional groups, bool [n] by name.
+        note: why there are none.
     """
 
     atoms: np.ndarray

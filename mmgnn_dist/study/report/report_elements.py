@@ -14,8 +14,12 @@ class Table:
     """A table: as it is read, and as numbers.
 
     Attributes:
-        name: of its CSV file. title: above it. columns: headings. rows: cells as they are shown.
-        numbers: one mapping a row of the CSV, in full precision. note: below it.
+        name: of its CSV file.
+        title: above it.
+        columns: headings.
+        rows: cells as they are shown.
+        numbers: one mapping a row of the CSV, in full precision.
+        note: below it.
         words: how many columns are words, at the left; the others are numbers.
     """
 

@@ -28,7 +28,8 @@ class Gains:
     """Gains in percent of C comparisons, positive where the other model is better; NaN without molecules.
 
     Attributes:
-        estimate, low, high: [C], the interval of `level`. p: two-sided, of no gain [C].
+        estimate, low, high: [C], the interval of `level`.
+        p: two-sided, of no gain [C].
         replicates: gains of the resamples [R, C].
     """
 
@@ -51,8 +52,12 @@ def paired_gains(
     """Gains of C comparisons; all share one set of resamples, so that their replicates belong together.
 
     Args:
-        reference, other: absolute errors [n, C], NaN where a comparison leaves a molecule out.
-        folds: of each molecule [n]. repeats, seed: of the bootstrap. level: of the interval.
+        reference: absolute errors of the reference [n, C], NaN where a comparison leaves a molecule out.
+        other: absolute errors of the models compared with it, likewise.
+        folds: of each molecule [n].
+        repeats: number of resamples.
+        seed: of the resamples.
+        level: of the interval.
         by_fold: every fold counts alike; else every molecule, as for groups that a fold may lack.
     """
     x, y = _weighted(reference, other, folds, by_fold)
@@ -125,7 +130,8 @@ def _log_ratio(weights: list[np.ndarray], moments: list[np.ndarray]) -> tuple[np
     """Theta and its standard error in each resample.
 
     Args:
-        weights: per fold [R, n]. moments: per fold [n, 5, C], sums of x, y, xx, xy, yy.
+        weights: per fold [R, n].
+        moments: per fold [n, 5, C], sums of x, y, xx, xy, yy.
 
     Returns:
         Both [R, C]. The error is that of a ratio of sums over strata (delta method): with the influence

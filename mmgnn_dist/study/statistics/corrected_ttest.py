@@ -29,7 +29,9 @@ def corrected_t(reference: np.ndarray, other: np.ndarray, share: float, level: f
     """Interval of the gain from the test errors of runs.
 
     Args:
-        reference, other: MAE of each run [..., K folds, S seeds]. share: n_test / n_train of a fold.
+        reference: MAE of each run of the reference [..., K folds, S seeds].
+        other: MAE of each run of the model compared with it, likewise.
+        share: n_test / n_train of a fold.
         level: of the interval.
     """
     from scipy.stats import t as student

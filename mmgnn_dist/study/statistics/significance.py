@@ -27,7 +27,8 @@ def joined(gains: np.ndarray, p: np.ndarray) -> np.ndarray:
     """One p-value a row for "better than every reference": 1 where one of them is not beaten.
 
     Args:
-        gains, p: of each row over each of its references [m, references]; NaN where a reference is missing.
+        gains: of each row over each of its references [m, references]; NaN where a reference is missing.
+        p: p-values of these gains, likewise.
 
     Returns:
         [m], NaN where a reference is missing.

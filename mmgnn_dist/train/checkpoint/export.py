@@ -60,7 +60,8 @@ def learned_from(shards: ShardSet, rows: np.ndarray) -> LearnedFrom:
     """What a model knows of molecules: elements of the training part; who gave text, to which share of them.
 
     Args:
-        shards: the shard set. rows: global rows of the training part.
+        shards: the shard set.
+        rows: global rows of the training part.
     """
     manifest = shards.manifest
     return {
@@ -74,7 +75,9 @@ def unseen_elements(about: ExportRecord, shards: ShardSet, rows: np.ndarray) -> 
     """A line on the molecules that have elements on which a model was not trained, None where there is none.
 
     Args:
-        about: of the export. shards: the shard set. rows: global rows that it is tested on.
+        about: of the export.
+        shards: the shard set.
+        rows: global rows that it is tested on.
     """
     if "learned_from" not in about:
         return OLD_EXPORT
@@ -103,7 +106,9 @@ def load_export(
 
     Args:
         run: directory of the run, or what `mmgnn export` made of it.
-        recipe, forms, text: as `FusedModel` takes them.
+        recipe: as `FusedModel` takes them.
+        forms: as `FusedModel` takes them.
+        text: as `FusedModel` takes them.
         into: a model of this recipe that takes the weights, part by part if its ranks share it out; none: a
             new one.
 

@@ -55,8 +55,9 @@ class Recorder:
     """Stands in for DeepSpeed's checkpoint engine while it saves: copies, and notes what is to be written.
 
     Args:
-        inner: DeepSpeed's own, which answers everything else. copies: where tensors go. root: the folder that
-            names of files are relative to.
+        inner: DeepSpeed's own, which answers everything else.
+        copies: where tensors go.
+        root: the folder that names of files are relative to.
     """
 
     def __init__(self, inner: Any, copies: HostCopies, root: Path) -> None:

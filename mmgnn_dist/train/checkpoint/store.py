@@ -63,7 +63,8 @@ def newest(folder: Path, moved: Callable[[], None] = lambda: None) -> Path | Non
     """The newest complete checkpoint whose files are as its manifest says and belong to this user.
 
     Args:
-        folder: `checkpoints/` of a run. moved: called for every file that is read.
+        folder: `checkpoints/` of a run.
+        moved: called for every file that is read.
 
     Raises:
         UserError: if there are checkpoints and not one of them is whole.
@@ -136,7 +137,9 @@ def load(
     """Put a verified checkpoint into the engine, whatever number of ranks wrote it.
 
     Args:
-        checkpoint: as `newest` gives it. engine: a new DeepSpeed engine.
+        checkpoint: as `newest` gives it.
+        engine: a new DeepSpeed engine.
+        ranks: this process among all.
         encoder: what names the encoder of this run: its frozen weights do not stand in the checkpoint.
 
     Returns:

@@ -44,9 +44,11 @@ class Saver:
     """Saves the checkpoints of a run; every rank has one and calls it at the same steps.
 
     Args:
-        folder: `checkpoints/` of the run. engine: the DeepSpeed engine.
+        folder: `checkpoints/` of the run.
+        engine: the DeepSpeed engine.
         keep: how many of the newest checkpoints stay, beside the best one.
-        about: goes into the manifest. state_bytes: of a parameter in the optimiser.
+        about: goes into the manifest.
+        state_bytes: of a parameter in the optimiser.
 
     Attributes:
         seconds: that this rank took to write its part of the last checkpoint; before the first, a guess from
@@ -77,7 +79,8 @@ class Saver:
         """Copy the checkpoint of `state["step"]` and begin to write it, after the previous one stands.
 
         Args:
-            ema: averaged weights by name. state: plain values that the loop continues from.
+            ema: averaged weights by name.
+            state: plain values that the loop continues from.
 
         Raises:
             UserError: if the previous one could not be written, or there is no place for this one.

@@ -24,7 +24,9 @@ def lr_factor(step: int, total: int, config: OptimConfig) -> float:
     """Share of the peak learning rate at a step: linear warm-up, then cosine decay to `final_lr`.
 
     Args:
-        step: 0-based. total: steps of the whole run.
+        step: 0-based.
+        total: steps of the whole run.
+        config: warm-up and final rate, as shares.
     """
     warm = round(config.warmup * total)
     if step < warm:
@@ -43,7 +45,9 @@ def learning_rate(group: dict[str, Any], step: int, total: int, config: OptimCon
 
     Args:
         group: with `peak`, and `start`, the share of the run before its turn.
-        step, total, config: as in `lr_factor`.
+        step: as in `lr_factor`.
+        total: as in `lr_factor`.
+        config: as in `lr_factor`.
     """
     return group["peak"] * lr_factor(step, total, config) if step >= group["start"] * total else 0.0
 

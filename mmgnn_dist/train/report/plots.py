@@ -80,7 +80,9 @@ def draw_learning(path: Path, runs: dict[str, list[JournalLine]], metrics: dict[
     """Draw loss and validation errors over the steps.
 
     Args:
-        path: PNG to write. runs: journal lines by modality. metrics: title of each metric, `homo (eV)`.
+        path: PNG to write.
+        runs: journal lines by modality.
+        metrics: title of each metric, `homo (eV)`.
     """
     plt = pyplot()
     figure, axes = _grid(plt, len(metrics) + 1)

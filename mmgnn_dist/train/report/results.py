@@ -23,7 +23,9 @@ def baseline_errors(inputs: Inputs, rows: np.ndarray, true: np.ndarray) -> dict[
     """MAE of the mean predictor and of the linear fit on composition, fitted on the training part.
 
     Args:
-        inputs: shard set, split and targets. rows: global rows [n]. true: targets in units [n, T].
+        inputs: shard set, split and targets.
+        rows: global rows [n].
+        true: targets in units [n, T].
 
     Returns:
         By name, `mean/mae/homo_eV` and `composition/mae/homo_eV`.

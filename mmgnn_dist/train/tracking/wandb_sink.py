@@ -49,9 +49,10 @@ class Wandb:
     """Sends journal lines to W&B.
 
     Args:
-        recipe: configuration, project, group and mode. run: the run directory.
-        replay: folder for a segment that is written later, from the journal: always offline, and without
-            what W&B measures of the machine, which is another one.
+        recipe: configuration, project, group and mode.
+        run: the run directory.
+        replay: folder for a segment that is written later, from the journal: always offline, and without what
+            W&B measures of the machine, which is another one.
     """
 
     def __init__(self, recipe: Recipe, run: Path, replay: Path | None = None) -> None:

@@ -42,7 +42,8 @@ def sync(run: Path, online: bool) -> SyncResult:
     """Replay what is new in the journal of a run.
 
     Args:
-        run: run directory. online: upload all segments that are not uploaded yet.
+        run: run directory.
+        online: upload all segments that are not uploaded yet.
 
     Returns:
         `id` of the run in W&B, `steps` that were new, the `last` step that is replayed, whether the run is
