@@ -28,7 +28,9 @@ def sections(kind=Recipe):
             yield from sections(inner)
 
 
-@pytest.mark.parametrize("kind", set(sections()), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", sorted(set(sections()), key=lambda kind: kind.__name__), ids=lambda kind: kind.__name__
+)
 def test_every_key_has_a_description(kind):
     for name, info in kind.model_fields.items():
         if not sections_in(info.annotation):
