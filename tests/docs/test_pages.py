@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "BENCHMARKS.md")] + sorted(
     page for page in (ROOT / "docs").rglob("*.md") if "studies" not in page.parts
 )
+MADE_BY_USERS = {"mine", "NAME"}  # examples of files that a user writes
 SOUGHT = (
     "a backbone",
     "a text provider",
@@ -40,6 +41,23 @@ def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_files_that_texts_and_scripts_name_are_there():
+    """In pages, batch scripts, recipes and docstrings: what moves takes its mentions with it."""
+    folders = ("mmgnn_dist", "tests", "tools", "docs", "launch", "slurm")
+    name = re.compile(
+        rf"(?<![\w./-])(?:{'|'.join(folders)})/[\w./-]*\.(?:py|md|yaml|sh|sbatch|csv|parquet)\b"
+    )
+    kinds = ("*.md", "*.py", "*.yaml", "*.sbatch", "*.sh")
+    files = [path for folder in folders for kind in kinds for path in (ROOT / folder).rglob(kind)]
+    gone = {
+        (str(path.relative_to(ROOT)), match)
+        for path in (*ROOT.glob("*.md"), *files)
+        for match in name.findall(re.sub(r"\$\w+/", "", path.read_text(encoding="utf-8")))
+        if not (ROOT / match).exists() and Path(match).stem not in MADE_BY_USERS
+    }
+    assert not gone
 
 
 def test_the_picture_of_the_wings_is_that_of_the_code():

@@ -8,7 +8,7 @@ model, weighted so that every fold counts alike,
 Molecules are drawn anew within each fold, x and y together. The interval is the studentised one (bootstrap-t,
 Efron and Tibshirani 1993, chapter 12; Hall 1988, doi 10.1214/aos/1176350933) with the standard error of theta
 by the delta method in every resample: on small and skewed samples, where the percentile interval is too
-short, it keeps its level (tests/study/test_calibration.py). It speaks of these trained models on other
+short, it keeps its level (tests/study/statistics/test_calibration.py). It speaks of these trained models on other
 molecules, not of training them again.
 """
 

@@ -4,7 +4,7 @@ Folds share training molecules, so that the spread over folds is too small for t
 sets: the variance of the mean of K folds is (1/K + n_test/n_train) s^2 instead of s^2/K. The seeds of a fold
 share all of its molecules and are averaged first: counted as K S independent results they would claim
 K S - 1 degrees of freedom where the differences between folds have K - 1, and an interval that covers 95 %
-on paper covers 90 % (tests/study/test_calibration.py). With one fold its seeds are the results, and the
+on paper covers 90 % (tests/study/statistics/test_calibration.py). With one fold its seeds are the results, and the
 interval speaks of training again on these molecules. With three folds (two degrees of freedom) it is wide.
 """
 
