@@ -64,6 +64,6 @@ def deal(costs: np.ndarray, shares: int, least: int, most: int) -> list[np.ndarr
 
 
 def imbalance(loads: np.ndarray) -> float:
-    """Relative excess of the heaviest load over the mean: 0.02 means that the others wait 2 % of their time."""
+    """Relative excess of the heaviest load over the mean: at 0.02 the others wait 2 % of their time."""
     mean = loads.mean() if len(loads) else 0.0
     return float(loads.max() / mean - 1.0) if mean else 0.0

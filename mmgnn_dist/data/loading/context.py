@@ -39,8 +39,8 @@ class ContextScaler:
             mask: which of them are known, bool [B, C] (`Batch.context_mask`).
 
         Returns:
-            Standardised numbers [B, C], 0 where unknown; and a mask, bool [B, C], of the values that are known
-            and whose field occurs in the training part.
+            Standardised numbers [B, C], 0 where unknown; and a mask, bool [B, C], of the values that are
+            known and whose field occurs in the training part.
         """
         usable = mask & (self.count > 0)
         return torch.where(usable, (context - self.mean) / self.std, 0.0), usable

@@ -203,14 +203,14 @@ class Loader:
         return self._costs.of(plan.lengths(self._ptr), tokens)
 
     def _share(self, costs: np.ndarray) -> tuple[list[np.ndarray], float]:
-        """This process's passes of a global batch, as positions in it, and the imbalance over all processes."""
+        """This process's passes of a global batch, as positions in it, and the imbalance of all processes."""
         shares = deal(costs, self.world, self.passes, self.passes * self._micro)
         own_share = shares[self.rank]
         own_passes = [own_share[part] for part in deal(costs[own_share], self.passes, 1, self._micro)]
         return own_passes, imbalance(np.array([costs[share].sum() for share in shares]))
 
     def _turn(self, step: int) -> list[np.ndarray]:
-        """This process's batch of an evaluation step, as positions in the step's molecules; [] for no batch."""
+        """This process's batch of an evaluation step, as positions in the step's molecules; [] for none."""
         batch_index = step * self.world + self.rank
         if batch_index + 1 >= len(self._batch_bounds):
             return [np.arange(1)] if self.fill else []
@@ -271,7 +271,7 @@ def batch_bounds(rows: int, batch: int) -> np.ndarray:
 
 
 def _local_pointers(offsets: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Offsets of a window, cut into batches of `sizes` molecules that each start at 0, int64 [sum(sizes + 1)]."""
+    """Offsets of a window, cut into batches of `sizes` molecules, each from 0, int64 [sum(sizes + 1)]."""
     first = np.cumsum(sizes) - sizes
     index, _ = ragged_index(first, sizes + 1)
     return offsets[index] - np.repeat(offsets[first], sizes + 1)

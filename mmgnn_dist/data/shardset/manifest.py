@@ -44,7 +44,7 @@ MoleculeCounts = TypedDict(
 
 
 class MoleculeStatistics(TypedDict):
-    """Statistics of each target, coverage of each text field, elements that occur, largest number of atoms."""
+    """Statistics of each target, coverage of each text field, elements that occur, most atoms."""
 
     target_stats: dict[str, TargetStatistics]
     coverage: dict[str, int]

@@ -33,7 +33,7 @@ def ragged_index(start: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.n
 
 @dataclass(frozen=True)
 class Visit:
-    """The requested rows of one shard: `local` rows of shard `shard` go to slots `first:last` of the stage."""
+    """The requested rows of one shard: rows `local` of shard `shard` go to `first:last` of the stage."""
 
     shard: int
     local: np.ndarray

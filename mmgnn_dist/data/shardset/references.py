@@ -33,7 +33,7 @@ class References:
         atom_ref: per element, float64 [T, 119]; zero for targets without references.
         extent_ref: per element and Å^2 from the centre of mass, float64 [T, 119]; zero except for r2.
         mean: mean of the residual in the training part, float64 [T].
-        std: standard deviation of the residual in the training part, float64 [T]; 1 where the residual is constant.
+        std: standard deviation of the residual in the training part, float64 [T]; 1 where it is constant.
     """
 
     targets: list[str]
@@ -174,7 +174,7 @@ def baselines(
         UserError: as `fit_references`.
     """
     y, counts = _training(shards, train, targets)
-    row_counts = composition(shards, rows)
+    row_composition = composition(shards, rows)
     means = np.nanmean(y, axis=0)
     linear = np.empty((len(rows), len(targets)))
     for column in range(len(targets)):
@@ -182,7 +182,7 @@ def baselines(
         # with centred data the fit needs no intercept
         centre, offset = counts[labelled].mean(axis=0), y[labelled, column].mean()
         weights = _fit(counts[labelled] - centre, y[labelled, column] - offset)
-        linear[:, column] = (row_counts - centre) @ weights + offset
+        linear[:, column] = (row_composition - centre) @ weights + offset
     return {"mean": np.tile(means, (len(rows), 1)), "composition": linear}
 
 

@@ -119,7 +119,8 @@ def load_split(shards: ShardSet, name: str, fold: int = 0) -> dict[str, np.ndarr
     if not path.is_file():
         stored_names = split_names(shards)
         raise UserError(
-            f"{shards.path} has no split '{name}'{nearest(name, stored_names)}: it has {', '.join(stored_names) or 'none'}"
+            f"{shards.path} has no split '{name}'{nearest(name, stored_names)}: "
+            f"it has {', '.join(stored_names) or 'none'}"
         )
     try:
         table = pq.read_table(path)
@@ -155,7 +156,7 @@ def split_sha256(rows: dict[str, np.ndarray]) -> str:
 
 
 def nested(shards: ShardSet, rows: np.ndarray, count: int) -> np.ndarray:
-    """Draw `count` of some global rows by a hash of their ids, sorted; a smaller draw is part of a larger one.
+    """Draw `count` global rows by a hash of their ids, sorted; a smaller draw is part of a larger one.
 
     Raises:
         UserError: `count` is larger than the number of rows.
