@@ -23,7 +23,9 @@ def open_bundle(folder: Path, overrides: list[str]) -> Recipe:
     """
     paths = RunDir(folder)
     if not paths.recipe.is_file() or not paths.export_about.is_file():
-        raise UserError(f"no trained model at {folder}: give what 'mmgnn train' or 'mmgnn export' has made")
+        raise UserError(
+            f"no trained model at {folder}: give a folder made by 'mmgnn train' or 'mmgnn export'"
+        )
     return load_recipe(paths.recipe, overrides)
 
 

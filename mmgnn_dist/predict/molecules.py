@@ -135,7 +135,7 @@ def _missing_text(inputs: Inputs, trained: dict[str, float]) -> list[str]:
     ]
     if not scarce:
         return []
-    return [f"molecules with text: {', '.join(scarce)}; tables of text are joined by --text"]
+    return [f"molecules with text: {', '.join(scarce)}; join tables of text with --text"]
 
 
 def _write(out: Path, ids: np.ndarray, targets: list[str], predictions: Predictions) -> None:

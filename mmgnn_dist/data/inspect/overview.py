@@ -238,9 +238,9 @@ def _table(title: str, columns: list[str], rows: list[list[str]]) -> Any:
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
-    for place, column in enumerate(columns):
-        words = place == 0 or column in ("unit", "by", "in", "also in", "plot", "reason")
-        table.add_column(column, justify="left" if words else "right", no_wrap=True)
+    for index, column in enumerate(columns):
+        is_text = index == 0 or column in ("unit", "by", "in", "also in", "plot", "reason")
+        table.add_column(column, justify="left" if is_text else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     return table

@@ -125,7 +125,7 @@ class ChunkRunner:
             except MISFITS as error:
                 raise UserError(
                     f"{source.path}, rows {start} to {start + table.num_rows - 1} (chunk {chunk}), give no "
-                    f"molecules ({type(error).__name__}: {one_line(error)}): see what its columns hold"
+                    f"molecules ({type(error).__name__}: {one_line(error)}): check the values of its columns"
                 ) from None
             keys = complete_keys(molecules.inchikey, molecules.smiles)
             parts.append(replace(molecules, inchikey=keys, text=text))

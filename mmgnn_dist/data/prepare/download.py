@@ -92,7 +92,7 @@ def fetch(files: tuple[Remote, ...], to: Path, urls: list[str], progress: Progre
         if path.exists():
             if fault := _fault(path, file):
                 raise UserError(
-                    f"{path} is there, but {fault}: remove it, then the same command gets it anew"
+                    f"{path} exists, but {fault}: remove it, then the same command downloads it again"
                 )
         else:
             sources = [f"{url.rstrip('/')}/{file.name}" for url in urls] or list(file.urls)
@@ -166,7 +166,7 @@ def _continue(url: str, file: Remote, part: Path, have: int, progress: Progress)
         whole = answer.status != http.HTTPStatus.PARTIAL_CONTENT  # a server may ignore the Range
         start = 0 if whole else _start(answer.headers.get("Content-Range", ""), file)
         if not whole and start != have:
-            raise _WrongSizeError(f"it answers from byte {start} where {have} was asked for")
+            raise _WrongSizeError(f"it answers from byte {start} instead of {have}")
         length = answer.headers.get("Content-Length")
         if length is not None and start + int(length) != file.size:
             raise _WrongSizeError(f"it has {start + int(length)} bytes instead of {file.size}")

@@ -55,12 +55,12 @@ def drop_duplicates(plan: PreparePlan, staging: Staging) -> None:
         batch = Shard(paths[chunk]).table.to_batches()[0]
         record: dict[str, Any] = read_json(staging.record(chunk))
         removed = [entry["at"] for entry in record["quarantine"]]
-        places = np.delete(np.arange(record["in"]), removed)[local]
+        positions = np.delete(np.arange(record["in"]), removed)[local]
         names = batch.column("id").take(pa.array(local)).to_pylist()
-        for name, place in zip(names, places.tolist(), strict=True):
-            source, row = _origin(plan, chunk, place)
+        for name, position in zip(names, positions.tolist(), strict=True):
+            source, row = _origin(plan, chunk, position)
             record["quarantine"].append(
-                {"at": place, "id": name, "source": source, "row": row, "reason": DUPLICATE, "detail": ""}
+                {"at": position, "id": name, "source": source, "row": row, "reason": DUPLICATE, "detail": ""}
             )
         keep = np.ones(len(batch), bool)
         keep[local] = False

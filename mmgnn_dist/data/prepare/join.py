@@ -110,7 +110,7 @@ def stage_text(path: Path, to: Path) -> None:
         inchikey = _words(table["inchikey"].combine_chunks()) if "inchikey" in keys else absent
     except MISFITS as error:
         reason = f"{type(error).__name__}: {one_line(error)}"
-        raise WrongInput(f"{path} gives no text ({reason}): see what its columns hold") from None
+        raise WrongInput(f"{path} gives no text ({reason}): check the values of its columns") from None
     staged = staged.append_column("key", inchikey).append_column("source_id", ids)
     flat = np.asarray(pc.match_substring(inchikey, FLAT).fill_null(False), dtype=bool)
     indices = (

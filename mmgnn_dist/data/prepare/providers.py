@@ -179,6 +179,6 @@ def _clean(provider: TextProvider, molecules: Molecules) -> pa.Table:
         return clean_text(text, origin)
     except MISFITS as error:
         raise UserError(
-            f"text provider {origin} gives no text ({type(error).__name__}: {error}): it has to give a table "
-            f"with a row for each molecule, of columns {', '.join(provider.fields)}"
+            f"text provider {origin} gives no text ({type(error).__name__}: {error}): it must return a "
+            f"table with one row per molecule and columns out of {', '.join(provider.fields)}"
         ) from None

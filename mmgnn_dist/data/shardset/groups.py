@@ -83,8 +83,7 @@ def scaffold_groups(shards: ShardSet) -> pa.Array:
     has_scaffold = np.asarray(scaffold.indices.is_valid(), dtype=bool)
     if not has_scaffold.any():
         raise UserError(
-            f"{shards.path} has no scaffold, that is no SMILES of a molecule with rings: "
-            "take another kind of split"
+            f"{shards.path} has no scaffold (no SMILES of a molecule with rings): take another kind of split"
         )
     codes = scaffold.indices.fill_null(0).to_numpy().astype(np.int64)
     singletons = len(scaffold.dictionary) + np.arange(len(codes))

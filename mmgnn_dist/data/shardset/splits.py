@@ -210,8 +210,8 @@ def _stands(shards: ShardSet, name: str, drawn: list[np.ndarray]) -> int:
     new = [{part: np.flatnonzero(codes == k) for k, part in enumerate(PARTS)} for codes in drawn]
     if [split_sha256(rows) for rows in old] != [split_sha256(rows) for rows in new[:folds]]:
         raise UserError(
-            f"{shards.path} has another split '{name}', from which runs may have learned: give this one a "
-            f"--name of its own, or remove {shards.path / 'splits' / name}.parquet if no run needs it"
+            f"{shards.path} has another split '{name}', and runs may have learned from it: choose another "
+            f"--name, or remove {shards.path / 'splits' / name}.parquet if no run needs it"
         )
     return folds
 
@@ -302,6 +302,6 @@ def _places(ids: pa.Array, listed: pa.Array, path: Path) -> pa.Array:
     if absent or extra or repeated:
         raise UserError(
             f"{path} is for other molecules: {absent} of the shard set are not in it, {extra} of it are not "
-            f"in the shard set, {repeated} stand in it repeatedly: make it with 'mmgnn data split'"
+            f"in the shard set, {repeated} occur in it more than once: make it with 'mmgnn data split'"
         )
     return places

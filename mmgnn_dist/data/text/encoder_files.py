@@ -236,7 +236,7 @@ def _from_hub(name: str, revision: str | None, patterns: list[str]) -> EncoderFi
         if offline:
             raise UserError(
                 f"no encoder {label}: HF_HUB_OFFLINE is set and the cache {_cache()} lacks it; "
-                f"bring it where there is internet: {_home()}mmgnn fetch-model {label}"
+                f"fetch it on a machine with internet: {_home()}mmgnn fetch-model {label}"
             ) from None
         raise UserError(f"no encoder {label}: the hub cannot be reached; {HELP}") from None
     except HFValidationError:

@@ -98,8 +98,8 @@ class TokenSet:
         self.pad: int = tokenizer.pad_token_id or 0
         self.prefix, self.suffix = (np.array(ids, _dtype(tokenizer)) for ids in special_tokens(tokenizer))
         self.runs = {
-            field: [_open(folder / place / file["name"]) for file in manifests[field]["files"]]
-            for field, place in places.items()
+            field: [_open(folder / sidecar / file["name"]) for file in manifests[field]["files"]]
+            for field, sidecar in places.items()
         }
         self.counts: dict[str, dict[str, int]] = {field: manifests[field]["counts"] for field in places}
 
@@ -250,7 +250,7 @@ def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
         if whole[first : first + len(bare)] == bare:
             return whole[:first], whole[first + len(bare) :]
     raise UserError(
-        f"the special tokens of {tokenizer.name_or_path} do not stand around the text: another encoder"
+        f"the special tokens of {tokenizer.name_or_path} do not enclose the text: take another encoder"
     )
 
 
