@@ -11,7 +11,7 @@ import torch
 class Batch:
     """B molecules with N atoms and K tokens in all.
 
-    The tensors are views of a larger window of the loader: clone what must outlive the epoch.
+    The tensors are views of a larger window of the loader: clone tensors that must outlive the epoch.
 
     Attributes:
         rows: global rows in the shard set, int64 [B].

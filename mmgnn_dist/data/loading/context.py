@@ -63,7 +63,7 @@ def fit_context(shards: ShardSet, rows: np.ndarray) -> ContextScaler:
         squares += np.nansum((shard.context[local] - mean) ** 2, axis=0)
     std = np.sqrt(squares / np.maximum(count, 1))
     std[std <= 1e-6 * np.maximum(np.abs(mean), 1e-6)] = (
-        1.0  # constant but for rounding: no scale to divide by
+        1.0  # constant except for rounding: no scale to divide by
     )
     return ContextScaler(
         torch.from_numpy(mean.astype(np.float32)),

@@ -38,7 +38,7 @@ def find_strings(
 
     Args:
         asked: strings to find, large_string [m].
-        hashes: of the column's strings, ascending, as `index_strings` gives them.
+        hashes: hashes of the column's strings, ascending, as returned by `index_strings`.
         rows: the row of each hash.
         strings: returns the column's strings in given rows.
 
