@@ -1,1 +1,1 @@
-"""Measurements side by side: the loader, checkpoints beside training."""
+"""Benchmarks of the loader and of checkpoints during training."""

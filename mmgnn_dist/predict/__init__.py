@@ -1,1 +1,1 @@
-"""Use of a trained model: predictions for molecules of a file, and the model as a folder of its own."""
+"""Use of a trained model: predictions for molecules of a file, and export as a separate folder."""

@@ -1,7 +1,7 @@
-"""A trained model as a folder of its own: the recipe, and weights in safetensors.
+"""A trained model in a separate folder: the recipe, and weights in safetensors.
 
-It is the part of a run directory that predictions need, without journal, checkpoints and data. Frozen weights
-of a language model are named in it, not copied (`train/export.py`).
+The folder has the files of a run directory that predictions need, without journal, checkpoints and data. It
+names the frozen weights of a language model and does not copy them (`train/checkpoint/export.py`).
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from mmgnn_dist.run_dir import RunDir
 
 
 def open_bundle(folder: Path, overrides: list[str]) -> Recipe:
-    """The recipe of a folder that holds a trained model.
+    """Load the recipe of a folder that holds a trained model.
 
     Raises:
-        UserError: if there is none.
+        UserError: the folder has no trained model.
     """
     paths = RunDir(folder)
     if not paths.recipe.is_file() or not paths.export_about.is_file():
-        raise UserError(f"no trained model at {folder}: give what 'mmgnn train' or 'mmgnn export' has made")
+        raise UserError(
+            f"no trained model at {folder}: give a folder made by 'mmgnn train' or 'mmgnn export'"
+        )
     return load_recipe(paths.recipe, overrides)
 
 
@@ -31,7 +33,7 @@ def export_run(run: Path, to: Path) -> Path:
     """Copy the trained model of a run to a new folder.
 
     Raises:
-        UserError: no trained model there, one that is damaged, or a folder that is not empty.
+        UserError: `run` has no trained model, the model is damaged, or `to` is not empty.
     """
     open_bundle(run, [])
     if to.exists() and any(to.iterdir()):

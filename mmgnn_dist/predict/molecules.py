@@ -2,7 +2,7 @@
 
     sources → shard set in a temporary folder → exported model of a run → table by molecule id
 
-What cannot be read is set aside with its reason beside the table, as in a preparation.
+Molecules that cannot be read are set aside, with the reason, in a file next to the table.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from mmgnn_dist.train.inputs import Inputs, open_inputs
 from mmgnn_dist.train.session import apply_export
 
 FORMATS = (".parquet", ".csv")
-LOW_TEXT_COVERAGE = 0.5  # of the training set's share of molecules with a text, below which it is told
+LOW_TEXT_COVERAGE = 0.5  # below this fraction of the coverage in training, a note reports the text field
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a prediction.
+    """Result of a prediction.
 
     Attributes:
-        out: the table.
-        units: of each target.
+        out: path of the table.
+        units: unit of each target.
         counts: molecules `in`, `kept` and `set_aside`, with `reasons`.
-        aside: what was set aside, None if nothing was.
-        notes: lines on the sources, and on what the model was trained on and these molecules are not.
+        aside: table of the molecules set aside, None if there are none.
+        notes: lines on the sources, and on differences between these molecules and the training set.
     """
 
     out: Path
@@ -60,61 +60,68 @@ def predict_molecules(
     """Predict the targets of a run for the molecules of some sources.
 
     Args:
-        run: run directory, or what `mmgnn export` made of one.
-        sources: as `mmgnn data prepare` takes them.
+        run: run directory, or a folder made by `mmgnn export`.
+        sources: sources as for `mmgnn data prepare`.
         text: tables of text fields to join.
         out: table to write, `.parquet` or `.csv`: `id`, the targets in their units, `gate` if there is one.
-        overrides: of the recipe, such as data.units or data.workers.
-        quiet: no progress.
+        overrides: overrides of the recipe, such as data.units or data.workers.
+        quiet: show no progress.
 
     Text comes from the providers that the training set had, unless `overrides` names others. Molecules with
     elements on which the model was not trained are set aside.
 
     Raises:
-        UserError: no trained model there, sources that cannot be read, no molecule left, a wrong suffix, or
-            a place that cannot be written to.
+        UserError: `run` has no trained model, sources cannot be read, no molecule is left, the suffix is
+            wrong, or `out` cannot be written.
     """
     if out.suffix not in FORMATS:
         raise UserError(f"{out}: tables are written as {' or '.join(FORMATS)}")
     recipe = open_bundle(run, overrides)
-    about = read_json(RunDir(run).export_about)
-    units, known = about["units"], about.get("learned_from", {})
-    update: dict[str, Any] = {"max_bad_fraction": 1.0}  # all that is set aside is told
-    if known.get("providers") and not any(word.startswith("data.providers=") for word in overrides):
-        update["providers"] = known["providers"]
+    export = read_json(RunDir(run).export_about)
+    units, trained_on = export["units"], export.get("learned_from", {})
+    update: dict[str, Any] = {"max_bad_fraction": 1.0}  # the result reports all molecules set aside
+    if trained_on.get("providers") and not any(word.startswith("data.providers=") for word in overrides):
+        update["providers"] = trained_on["providers"]
     data = recipe.data.model_copy(update=update)
     targets = tuple(target_for(name, unit)[0] for name, unit in units.items())
     with TemporaryDirectory(prefix=".predict-", dir=_writable(out)) as temporary:
-        place = Path(temporary) / "shards"
+        shard_folder = Path(temporary) / "shards"
         with Progress("predict", quiet) as progress:
             result = prepare(
-                sources, place, text, data, progress, TrainedModelSpec(targets, known.get("elements"))
+                sources,
+                shard_folder,
+                text,
+                data,
+                progress,
+                TrainedModelSpec(targets, trained_on.get("elements")),
             )
-            there = recipe.model_copy(update={"data": data.model_copy(update={"shards": place})})
-            inputs = open_inputs(there, whole=True)
-            found = apply_export(run, inputs, progress)
-        _write(out, inputs.shards.ids(found.rows), recipe.targets, found)
+            local_recipe = recipe.model_copy(
+                update={"data": data.model_copy(update={"shards": shard_folder})}
+            )
+            inputs = open_inputs(local_recipe, whole=True)
+            predictions = apply_export(run, inputs, progress)
+        _write(out, inputs.shards.ids(predictions.rows), recipe.targets, predictions)
         aside = None
         if result.counts["set_aside"]:
             aside = out.with_name(f"{out.stem}.set_aside.parquet")
-            shutil.copyfile(place / "quarantine.parquet", aside)
-    notes = [*result.notes, *([] if known else [OLD_EXPORT])]
+            shutil.copyfile(shard_folder / "quarantine.parquet", aside)
+    notes = [*result.notes, *([] if trained_on else [OLD_EXPORT])]
     if result.counts["reasons"].get(UNSEEN):
-        notes.append(f"elements that the model was trained on: {', '.join(known['elements'])}")
-    notes += _missing_text(inputs, known.get("coverage", {}))
+        notes.append(f"elements that the model was trained on: {', '.join(trained_on['elements'])}")
+    notes += _missing_text(inputs, trained_on.get("coverage", {}))
     return Outcome(out, units, result.counts, aside, notes)
 
 
 def _writable(out: Path) -> Path:
-    """The folder nearest to `out` that exists, for what is there meanwhile; `out` is made at the end."""
-    folder = next(place for place in out.absolute().parents if place.exists())
+    """The nearest existing parent folder of `out`, for temporary files; `out` itself is made at the end."""
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
     if out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise UserError(f"{out} cannot be written: give another place for -o")
     return folder
 
 
 def _missing_text(inputs: Inputs, trained: dict[str, float]) -> list[str]:
-    """A line on the text that the model reads and that far fewer of the molecules have than in training."""
+    """A line on text fields of the model that far fewer molecules have than in training."""
     if inputs.files is None:
         return []
     here = inputs.shards.manifest["coverage"]
@@ -128,17 +135,17 @@ def _missing_text(inputs: Inputs, trained: dict[str, float]) -> list[str]:
     ]
     if not scarce:
         return []
-    return [f"molecules with text: {', '.join(scarce)}; tables of text are joined by --text"]
+    return [f"molecules with text: {', '.join(scarce)}; join tables of text with --text"]
 
 
-def _write(out: Path, ids: np.ndarray, targets: list[str], found: Predictions) -> None:
+def _write(out: Path, ids: np.ndarray, targets: list[str], predictions: Predictions) -> None:
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet as pq
 
-    columns = {"id": ids, **dict(zip(targets, found.predicted.T, strict=True))}
-    if found.gate is not None:
-        columns["gate"] = found.gate
+    columns = {"id": ids, **dict(zip(targets, predictions.predicted.T, strict=True))}
+    if predictions.gate is not None:
+        columns["gate"] = predictions.gate
     with atomic_path(out) as part:
         write = pq.write_table if out.suffix == ".parquet" else pyarrow.csv.write_csv
         write(pa.table(columns), part)

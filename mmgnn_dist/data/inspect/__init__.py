@@ -1,1 +1,1 @@
-"""What a shard set holds: overlaps between parts, counts, distributions, and the page that shows them."""
+"""Inspection of a shard set: overlaps between parts, counts, distributions, and an HTML page of them."""

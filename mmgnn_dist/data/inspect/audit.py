@@ -1,9 +1,9 @@
-"""Audit of splits: what the parts of a split share, by identity, by scaffold and by identical text.
+"""Audit of splits: overlaps between the parts of a split by identity, by scaffold and by identical text.
 
-For every pair of parts the share counts the molecules of the later part (in the order train, val, test) whose
-identity, scaffold or text also stands in the earlier one, among those that have one: a molecule without
-InChIKey and SMILES has an id, which is unique and so tells nothing of what is shared, but no identity. Groups
-are compared by 64-bit hashes: among 10^8 molecules a false overlap has a chance of some 10^-4.
+For every pair of parts the share is the fraction of molecules of the later part (in the order train, val,
+test) whose identity, scaffold or text also occurs in the earlier part, among those that have one. A molecule
+without InChIKey and SMILES has no identity here: its id is unique, so it says nothing about overlaps. Groups
+are compared by 64-bit hashes: among 10^8 molecules the probability of a false overlap is about 10^-4.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ WAYS = ("identity", "scaffold", "text")
 
 @dataclass(frozen=True)
 class Overlap:
-    """What two parts of a fold share.
+    """Overlap of two parts of a fold.
 
     Attributes:
-        split, fold: whose parts.
-        first, second: the parts.
+        split, fold: split and fold of the parts.
+        first, second: the earlier and the later part.
         way: `identity`, `scaffold` or `text`.
-        groups: groups that stand in both parts.
-        molecules: molecules of the second part that are of one of them.
-        of: molecules of the second part that have a group.
+        groups: number of groups that occur in both parts.
+        molecules: number of molecules of the second part in one of these groups.
+        of: number of molecules of the second part that have a group.
     """
 
     split: str
@@ -47,7 +47,7 @@ class Overlap:
 
     @property
     def share(self) -> float:
-        """Share of the second part that the first has seen."""
+        """Fraction of the second part that overlaps with the first."""
         return self.molecules / self.of if self.of else 0.0
 
 
@@ -59,10 +59,10 @@ def audit(
     Args:
         shards: the shard set.
         splits: names of stored splits; None for all of them.
-        fields: text fields that make a text.
+        fields: text fields whose combination is the text of a molecule.
 
     Raises:
-        UserError: no such split or field, none stored, or one that does not fit the shard set.
+        UserError: no such split or field, no stored split, or a split that does not fit the shard set.
     """
     for field in fields:
         if field not in TEXT_FIELDS:
@@ -90,18 +90,18 @@ def audit(
 
 
 def above_limits(shards: ShardSet, overlaps: Sequence[Overlap], most: dict[str, float | None]) -> list[str]:
-    """What is above the threshold.
+    """Describe the overlaps above their limits.
 
     Args:
         shards: the shard set.
-        overlaps: of `audit`.
-        most: allowed share by way; None for what the split promises: no shared identity, and in a split by
-            scaffold no shared scaffold.
+        overlaps: result of `audit`.
+        most: allowed share by way; None: the promise of the split, that is no shared identity, and in a
+            scaffold split no shared scaffold.
 
     Returns:
-        One phrase for each overlap that is above.
+        One phrase for each overlap above its limit.
     """
-    above = []
+    phrases = []
     for overlap in overlaps:
         limit = most.get(overlap.way)
         if limit is None:
@@ -110,17 +110,23 @@ def above_limits(shards: ShardSet, overlaps: Sequence[Overlap], most: dict[str, 
             )
             limit = 0.0 if promised else 1.0
         if overlap.share > limit:
-            above.append(
+            phrases.append(
                 f"{overlap.split} fold {overlap.fold}: {overlap.molecules} of {overlap.of} molecules of "
                 f"{overlap.second} share their {overlap.way} with {overlap.first} (allowed {limit:g})"
             )
-    return above
+    return phrases
 
 
 def _overlap(
-    split: str, fold: int, first: str, second: str, way: str, one: np.ndarray, two: np.ndarray
+    split: str,
+    fold: int,
+    first: str,
+    second: str,
+    way: str,
+    first_groups: np.ndarray,
+    second_groups: np.ndarray,
 ) -> Overlap:
-    one, two = one[one != NONE], two[two != NONE]
-    shared = np.intersect1d(one, two)
-    molecules = int(np.isin(two, shared).sum())
-    return Overlap(split, fold, first, second, way, len(shared), molecules, len(two))
+    first_groups, second_groups = first_groups[first_groups != NONE], second_groups[second_groups != NONE]
+    shared = np.intersect1d(first_groups, second_groups)
+    molecules = int(np.isin(second_groups, shared).sum())
+    return Overlap(split, fold, first, second, way, len(shared), molecules, len(second_groups))

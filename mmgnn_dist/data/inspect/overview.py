@@ -1,6 +1,6 @@
-"""What is in a shard set: counts, coverage, distributions, quarantine; as numbers and as tables.
+"""Overview of a shard set: counts, coverage, distributions, quarantine; as numbers and as tables.
 
-Everything is read from the manifest and the mapped columns. Token lengths are those of a seeded sample of
+All values come from the manifest and the memory-mapped columns. Token lengths are those of a seeded sample of
 molecules, tokenised in memory: nothing is written into the shard set.
 """
 
@@ -27,11 +27,11 @@ BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 def look(shards: ShardSet, text: TextConfig) -> dict[str, Any]:
-    """Everything `mmgnn data inspect` shows, as plain values fit for JSON.
+    """Everything that `mmgnn data inspect` shows, as JSON-compatible values.
 
     Args:
         shards: the shard set.
-        text: whose tokenizer, sentences and budgets; all fields are counted, whatever its `fields`.
+        text: gives tokenizer, sentences and budgets; all fields are counted, also those not in `text.fields`.
     """
     manifest = shards.manifest
     stats, units = manifest["target_stats"], shards.units
@@ -58,7 +58,7 @@ def look(shards: ShardSet, text: TextConfig) -> dict[str, Any]:
 
 
 def histogram(values: np.ndarray) -> dict[str, Any]:
-    """Counts of whole numbers over equal bins, at most `BINS` of them: low, high, counts."""
+    """Histogram of integers over at most `BINS` equal bins: low, high, counts."""
     if not len(values):
         return {"low": 0.0, "high": 1.0, "counts": []}
     low, high = int(values.min()), int(values.max()) + 1
@@ -76,15 +76,15 @@ def _target_histogram(shards: ShardSet, name: str) -> dict[str, Any]:
     if low == high:
         low, high = low - 0.5, high + 0.5
     counts = np.zeros(BINS, np.int64)
-    place = shards.targets.index(name)
+    column = shards.targets.index(name)
     for shard in shards.shards:
-        values = shard.y[:, place]
+        values = shard.y[:, column]
         counts += np.histogram(values[~np.isnan(values)], BINS, (low, high))[0]
     return {"low": low, "high": high, "counts": counts.tolist()}
 
 
 def _token_lengths(shards: ShardSet, text: TextConfig) -> dict[str, Any]:
-    """Token lengths of the fields of a sample; `missing` says why there are none."""
+    """Token lengths of the fields of a sample; `missing` gives the reason if there are none."""
     try:
         files = resolve_encoder(text.encoder, text.revision, text.random)
         tokenizer = load_tokenizer(files)
@@ -113,7 +113,7 @@ def _token_lengths(shards: ShardSet, text: TextConfig) -> dict[str, Any]:
 
 
 def _spread(lengths: np.ndarray) -> dict[str, Any]:
-    """How many there are, their mean, 95th percentile and maximum, and their histogram."""
+    """Number, mean, 95th percentile, maximum and histogram of some lengths."""
     if not len(lengths):
         return {"present": 0, "mean": 0.0, "p95": 0, "max": 0, "histogram": histogram(lengths)}
     return {
@@ -133,18 +133,20 @@ def summary(overview: dict[str, Any]) -> list[str]:
         f"({', '.join(overview['elements'])}), {overview['bytes'] / 1e6:,.1f} MB",
         f"{counts['in']:,} in, {counts['kept']:,} kept, {counts['set_aside']:,} set aside",
     ]
-    for name, about in overview["splits"].items():
-        how = f"{about['kind']}, {about['folds']} folds, seed {about['seed']}" if about else "made by hand"
-        lines.append(f"split {name}: {how}")
+    for name, split in overview["splits"].items():
+        description = (
+            f"{split['kind']}, {split['folds']} folds, seed {split['seed']}" if split else "made by hand"
+        )
+        lines.append(f"split {name}: {description}")
     return lines
 
 
 def tables(
     overview: dict[str, Any],
 ) -> list[tuple[str, list[str], list[tuple[list[str], dict[str, Any] | None]]]]:
-    """The tables that are shown: (title, columns, rows), each row with its histogram or None."""
+    """The tables of the overview: (title, columns, rows), each row with its histogram or None."""
     rows = overview["rows"]
-    found = [
+    result = [
         (
             "Targets",
             ["target", "unit", "molecules", "mean", "sd", "min", "max"],
@@ -169,7 +171,7 @@ def tables(
     tokens = overview["tokens"]
     if "missing" not in tokens:
         spreads = {**tokens["fields"], "all within budgets": tokens["all"]}
-        found.append(
+        result.append(
             (
                 f"Tokens of {tokens['encoder']} in {tokens['sample']:,} molecules; cut: tokens, of molecules",
                 ["field", "present", "mean", "95 %", "max", "budget", "cut"],
@@ -177,10 +179,10 @@ def tables(
             )
         )
     reasons = overview["counts"]["reasons"]
-    found.append(
-        ("Set aside", ["reason", "molecules"], [([why, f"{n:,}"], None) for why, n in reasons.items()])
+    result.append(
+        ("Set aside", ["reason", "molecules"], [([reason, f"{n:,}"], None) for reason, n in reasons.items()])
     )
-    return found
+    return result
 
 
 def _token_cells(name: str, spread: dict[str, Any]) -> list[str]:
@@ -192,7 +194,7 @@ def _token_cells(name: str, spread: dict[str, Any]) -> list[str]:
 
 
 def print_overview(overview: dict[str, Any]) -> None:
-    """Print everything as tables."""
+    """Print an overview as tables."""
     from rich.console import Console
 
     console = Console()
@@ -209,7 +211,7 @@ def print_overview(overview: dict[str, Any]) -> None:
 
 
 def print_audit(overlaps: Sequence[Overlap], by_id: int) -> None:
-    """Print overlaps as a table, and of how many molecules an id is all that is known."""
+    """Print overlaps as a table, and the number of molecules that have only an id."""
     from rich.console import Console
 
     columns = ["split", "fold", "by", "in", "also in", "groups", "molecules", "share"]
@@ -236,9 +238,9 @@ def _table(title: str, columns: list[str], rows: list[list[str]]) -> Any:
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
-    for place, column in enumerate(columns):
-        words = place == 0 or column in ("unit", "by", "in", "also in", "plot", "reason")
-        table.add_column(column, justify="left" if words else "right", no_wrap=True)
+    for index, column in enumerate(columns):
+        is_text = index == 0 or column in ("unit", "by", "in", "also in", "plot", "reason")
+        table.add_column(column, justify="left" if is_text else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     return table

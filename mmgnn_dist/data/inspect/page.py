@@ -1,6 +1,6 @@
-"""The overview of a shard set as one HTML page: no script, no request to a network, plots as inline SVG.
+"""The overview of a shard set as one HTML page: no script, no network request, plots as inline SVG.
 
-It follows the reader's light or dark mode, and on a narrow screen wide tables scroll within themselves.
+It follows the reader's light or dark mode; on a narrow screen each wide table scrolls horizontally.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def write_page(path: Path, overview: dict[str, Any]) -> None:
     """Write the page of an overview (see `overview.look`).
 
     Raises:
-        UserError: it cannot be written there.
+        UserError: the page cannot be written.
     """
     parts = [f"<p>{escape(line)}</p>" for line in summary(overview)]
     if "missing" in overview["tokens"]:
@@ -72,10 +72,10 @@ def _figure(name: str, bars: dict[str, Any]) -> str:
     width = WIDTH / len(counts)
     top = HEIGHT - FOOT
     shapes = "".join(
-        f'<rect class="bar" x="{place * width:.1f}" y="{top - number / most * (top - 14):.1f}" '
-        f'width="{max(width - 1, 1):.1f}" height="{number / most * (top - 14):.1f}"/>'
-        for place, number in enumerate(counts)
-        if number
+        f'<rect class="bar" x="{index * width:.1f}" y="{top - count / most * (top - 14):.1f}" '
+        f'width="{max(width - 1, 1):.1f}" height="{count / most * (top - 14):.1f}"/>'
+        for index, count in enumerate(counts)
+        if count
     )
     low, high = f"{bars['low']:.4g}", f"{bars['high']:.4g}"
     return (

@@ -11,7 +11,7 @@ import torch
 class Batch:
     """B molecules with N atoms and K tokens in all.
 
-    The tensors are views of a larger window of the loader: clone what is to outlive the epoch.
+    The tensors are views of a larger window of the loader: clone tensors that must outlive the epoch.
 
     Attributes:
         rows: global rows in the shard set, int64 [B].
@@ -20,7 +20,7 @@ class Batch:
         ptr: first atom of each molecule and the end, int64 [B + 1].
         y: targets in canonical units, float64 [B, T], 0 where missing (energies near -1e4 eV need float64).
         y_mask: which targets are known, bool [B, T].
-        tokens: special tokens and text of each molecule, int64 [K]; nothing for a molecule without text.
+        tokens: special tokens and text of each molecule, int64 [K]; none for a molecule without text.
         token_ptr: first token of each molecule and the end, int64 [B + 1].
         context: numeric text fields (`CONTEXT_FIELDS`), raw, float32 [B, 6], 0 where missing.
         context_mask: which of them are known, bool [B, 6].
@@ -43,5 +43,5 @@ class Batch:
         return self.rows.shape[0]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same batch on another device."""
+        """Return the batch on another device."""
         return Batch(*(getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)))

@@ -1,8 +1,8 @@
 """Physical context: the numeric text fields as numbers, standardised on the training part.
 
-Mean and standard deviation of each field are those of the training molecules that have it, in float64; a
-field that none of them has is never present. The model reads the standardised numbers beside their mask, so
-that an absent value (0, the mean) is told from an average one.
+Mean and standard deviation of each field are computed in float64 over the training molecules that have it; a
+field that none of them has counts as absent everywhere. The model reads the standardised numbers together
+with their mask, which distinguishes an absent value (0, the mean) from an average one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS, ShardSet
 
 @dataclass(frozen=True)
 class ContextScaler:
-    """What standardises the context, one number for each of `CONTEXT_FIELDS`.
+    """Mean and standard deviation of the context, one of each per entry of `CONTEXT_FIELDS`.
 
     Attributes:
         mean: float32 [C]; 0 for a field that the training part lacks.
@@ -36,23 +36,24 @@ class ContextScaler:
 
         Args:
             context: raw numbers, float32 [B, C] (`Batch.context`).
-            mask: which are known, bool [B, C] (`Batch.context_mask`).
+            mask: which of them are known, bool [B, C] (`Batch.context_mask`).
 
         Returns:
-            Standardised numbers [B, C], 0 where unknown; and which are known and were in the training part.
+            Standardised numbers [B, C], 0 where unknown; and a mask, bool [B, C], of the values that are
+            known and whose field occurs in the training part.
         """
-        known = mask & (self.count > 0)
-        return torch.where(known, (context - self.mean) / self.std, 0.0), known
+        usable = mask & (self.count > 0)
+        return torch.where(usable, (context - self.mean) / self.std, 0.0), usable
 
     def to(self, device: torch.device | str) -> ContextScaler:
-        """The same on another device."""
+        """Return the scaler on another device."""
         return ContextScaler(self.mean.to(device), self.std.to(device), self.count.to(device))
 
 
 def fit_context(shards: ShardSet, rows: np.ndarray) -> ContextScaler:
-    """Fit on the given global rows (the training part), int64 [R]."""
-    fields = len(CONTEXT_FIELDS)
-    count, total, squares = np.zeros(fields, np.int64), np.zeros(fields), np.zeros(fields)
+    """Fit mean and standard deviation on the given global rows (the training part), int64 [R]."""
+    field_count = len(CONTEXT_FIELDS)
+    count, total, squares = np.zeros(field_count, np.int64), np.zeros(field_count), np.zeros(field_count)
     for _, shard, local in visits(shards, rows):
         values = shard.context[local].astype(np.float64)
         count += (~np.isnan(values)).sum(axis=0)
@@ -62,7 +63,7 @@ def fit_context(shards: ShardSet, rows: np.ndarray) -> ContextScaler:
         squares += np.nansum((shard.context[local] - mean) ** 2, axis=0)
     std = np.sqrt(squares / np.maximum(count, 1))
     std[std <= 1e-6 * np.maximum(np.abs(mean), 1e-6)] = (
-        1.0  # constant but for rounding: no scale to divide by
+        1.0  # constant except for rounding: no scale to divide by
     )
     return ContextScaler(
         torch.from_numpy(mean.astype(np.float32)),

@@ -1,11 +1,11 @@
-"""Globally shuffled batches from memory-mapped shards, the same molecules in every step for any world size.
+"""Globally shuffled batches from memory-mapped shards; a step has the same molecules for any world size.
 
-The order of an epoch is a function of (seed, epoch) alone, its texts of (seed, epoch, row). An epoch is cut
-into ceil(rows / batch) global batches whose sizes differ by at most one, so that no rest is left over that is
-too small for the processes; each process takes a share of equal cost of every global batch (see `balance`).
-Without shuffling, for evaluation, each process takes whole batches in turn: a batch is then computed alike,
-to the bit, for any number of processes. A shuffled batch touches nearly every shard, so a window of many
-batches is read at a time (see `gather`) and then cut into views. The state is (epoch, step): nothing is
+The order of an epoch depends on (seed, epoch) only, and its texts on (seed, epoch, row). An epoch is cut into
+ceil(rows / batch) global batches whose sizes differ by at most one, so no remainder is too small for the
+processes; each process takes a share of equal cost of every global batch (see `balance`). Without shuffling,
+for evaluation, the processes take whole batches in turn: the computation of a batch is then identical to the
+bit for any number of processes. A shuffled batch touches nearly every shard, so the loader reads a window of
+many batches at a time (see `shardset.ragged`) and cuts it into views. The state is (epoch, step): nothing is
 carried from window to window.
 """
 
@@ -26,8 +26,8 @@ from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.text.token_cache import TokenSet
 from mmgnn_dist.errors import UserError, nearest
 
-WINDOW = 8192  # molecules read at a time: some 8 MB, which the CPU's cache holds
-WINDOW_PER_SHARD = 32  # a window has at least so many molecules per shard, or visits cost more than bytes
+WINDOW = 8192  # molecules read at a time: about 8 MB, which fits into the CPU cache
+WINDOW_PER_SHARD = 32  # fewest molecules of a window per shard; with fewer, visits cost more than bytes
 
 
 @dataclass(slots=True)
@@ -37,9 +37,9 @@ class Step:
     Attributes:
         index: step within the epoch.
         global_rows: molecules of the whole global batch, int64 [G], the same on every process.
-        label_count: known labels in the whole global batch per target, int64 [T].
+        label_count: number of known labels of each target in the whole global batch, int64 [T].
         micro: this process's batches, one per forward pass.
-        imbalance: of the predicted cost of the processes, see `balance.imbalance`.
+        imbalance: imbalance of the predicted cost over the processes, see `balance.imbalance`.
     """
 
     index: int
@@ -58,18 +58,20 @@ class Loader:
         targets: names of the targets of `Batch.y`, in order.
         tokens: token runs, or None for batches without text.
         fields: fields to join, in order; None for all of `tokens`.
-        choice: what becomes of the text (see `textinput`); None: it is read as it is.
+        choice: how the text is changed (see `text_input`); None: it is read as it is.
         batch: molecules in a global batch; without shuffling, in the batch of one process.
-        seed: of the order.
+        seed: seed of the order.
         rank: number of this process, from 0.
         world: number of processes.
         micro: most molecules of a process in one forward pass; None: its whole share.
-        shuffle: False keeps the order of `rows`; a step is then one batch for each process, the last step may
-            have none for some. With True every process has `passes` micro-batches in every step.
-        fill: without `shuffle`, let a process that would have none take the first molecule of the step too,
-            where all processes have to make the same passes.
-        costs: of the molecules, for shares of equal cost; None: every molecule costs the same.
-        window: molecules of this process read at a time; changes nothing but speed and memory.
+        shuffle: False keeps the order of `rows`; each step then has one batch per process, and the last step
+            may have none for some processes. With True every process has `passes` micro-batches in every
+            step.
+        fill: without `shuffle`, a process that would have no batch takes the first molecule of the step, for
+            cases in which all processes must make the same passes.
+        costs: predicted costs of the molecules, for shares of equal cost; None: every molecule costs the
+            same.
+        window: molecules that this process reads at a time; affects only speed and memory.
 
     Attributes:
         shards: the shard set.
@@ -77,8 +79,8 @@ class Loader:
         passes: micro-batches of each process in a step.
 
     Raises:
-        UserError: no rows, unknown target or field, or a step (with `shuffle`) that leaves a process without
-            molecules.
+        UserError: no rows, an unknown target or field, or a step (with `shuffle`) that leaves a process
+            without molecules.
     """
 
     def __init__(
@@ -139,12 +141,12 @@ class Loader:
         self._columns = np.array([shards.targets.index(target) for target in self.targets], np.int64)
 
     def seen(self, steps: int) -> int:
-        """Molecules in the first `steps` global batches of a run."""
+        """Number of molecules in the first `steps` global batches of a run."""
         epochs, rest = divmod(steps, self.steps_per_epoch)
         return epochs * len(self.rows) + int(self._bounds[rest])
 
     def order(self, epoch: int) -> np.ndarray:
-        """The rows in the order of an epoch, a function of (seed, epoch) alone, int64 [R]."""
+        """The rows in the order of an epoch, which depends on (seed, epoch) only, int64 [R]."""
         if not self.shuffle:
             return self.rows
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch]))).permutation(
@@ -152,40 +154,46 @@ class Loader:
         )
 
     def epoch(self, epoch: int = 0, start_step: int = 0) -> Iterator[Step]:
-        """The steps of an epoch from `start_step` on; the same as those of the whole epoch."""
+        """Yield the steps of an epoch from `start_step` on, the same as in the whole epoch."""
         order = self.order(epoch)
         for first in range(start_step, self.steps_per_epoch, self._steps_per_window):
             last = min(first + self._steps_per_window, self.steps_per_epoch)
             yield from self._window(epoch, first, self._bounds[first : last + 1], order)
 
     def _window(self, epoch: int, first: int, bounds: np.ndarray, order: np.ndarray) -> Iterator[Step]:
-        """Read the steps whose global batches are order[bounds[i]:bounds[i + 1]], and cut them apart."""
-        everyone = order[bounds[0] : bounds[-1]]
+        """Read the steps whose global batches are order[bounds[i]:bounds[i + 1]] and cut them apart."""
+        window_rows = order[bounds[0] : bounds[-1]]
         cuts = bounds - bounds[0]
-        places = np.arange(len(everyone))
-        plan = GatherPlan(everyone, self._starts)
+        places = np.arange(len(window_rows))
+        plan = GatherPlan(window_rows, self._starts)
         parts: list[np.ndarray] = []
-        passes, uneven = [], []  # micro-batches of each step, imbalance of each step
-        costs = self._predicted(everyone, plan, epoch)
+        passes, imbalances = [], []  # micro-batches of each step, imbalance of each step
+        costs = self._predicted(window_rows, plan, epoch)
         for i, (a, b) in enumerate(pairwise(cuts.tolist())):
-            mine, off = self._share(costs[a:b]) if self.shuffle else (self._turn(first + i), 0.0)
-            parts += [places[a:b][part] for part in mine]
-            passes.append(len(mine))
-            uneven.append(off)
+            own_passes, step_imbalance = (
+                self._share(costs[a:b]) if self.shuffle else (self._turn(first + i), 0.0)
+            )
+            parts += [places[a:b][part] for part in own_passes]
+            passes.append(len(own_passes))
+            imbalances.append(step_imbalance)
         y = plan.fixed(self._y)
         if len(self._columns) != y.shape[1] or (np.diff(self._columns) != 1).any():
             y = np.take(y, self._columns, axis=1)
-        known = ~np.isnan(y)
-        labels = torch.from_numpy(np.add.reduceat(known, cuts[:-1], axis=0, dtype=np.int64)).unbind()
-        own = np.concatenate(parts) if parts else places[:0]
+        y_mask = ~np.isnan(y)
+        labels = torch.from_numpy(np.add.reduceat(y_mask, cuts[:-1], axis=0, dtype=np.int64)).unbind()
+        own_places = np.concatenate(parts) if parts else places[:0]
         if self.world > 1:
-            plan, y, known = GatherPlan(everyone[own], self._starts), y[own], known[own]
-        y[~known] = 0
+            plan, y, y_mask = (
+                GatherPlan(window_rows[own_places], self._starts),
+                y[own_places],
+                y_mask[own_places],
+            )
+        y[~y_mask] = 0
         sizes = np.array([len(part) for part in parts], np.int64)
-        micro = iter(self._batches(epoch, everyone[own], plan, y, known, sizes))
+        micro = iter(self._batches(epoch, window_rows[own_places], plan, y, y_mask, sizes))
         for i, (a, b) in enumerate(pairwise(cuts.tolist())):
             own_micro = [next(micro) for _ in range(passes[i])]
-            yield Step(first + i, everyone[a:b], labels[i], own_micro, uneven[i])
+            yield Step(first + i, window_rows[a:b], labels[i], own_micro, imbalances[i])
 
     def _predicted(self, rows: np.ndarray, plan: GatherPlan, epoch: int) -> np.ndarray:
         """Predicted cost of each molecule of a window, float64 [M]."""
@@ -195,18 +203,18 @@ class Loader:
         return self._costs.of(plan.lengths(self._ptr), tokens)
 
     def _share(self, costs: np.ndarray) -> tuple[list[np.ndarray], float]:
-        """This process's passes of a global batch, as places in it, and the imbalance of all processes."""
+        """This process's passes of a global batch, as positions in it, and the imbalance of all processes."""
         shares = deal(costs, self.world, self.passes, self.passes * self._micro)
-        own = shares[self.rank]
-        mine = [own[part] for part in deal(costs[own], self.passes, 1, self._micro)]
-        return mine, imbalance(np.array([costs[share].sum() for share in shares]))
+        own_share = shares[self.rank]
+        own_passes = [own_share[part] for part in deal(costs[own_share], self.passes, 1, self._micro)]
+        return own_passes, imbalance(np.array([costs[share].sum() for share in shares]))
 
     def _turn(self, step: int) -> list[np.ndarray]:
-        """This process's batch of an evaluation step, as places in the step's molecules; or none."""
-        number = step * self.world + self.rank
-        if number + 1 >= len(self._batch_bounds):
+        """This process's batch of an evaluation step, as positions in the step's molecules; [] for none."""
+        batch_index = step * self.world + self.rank
+        if batch_index + 1 >= len(self._batch_bounds):
             return [np.arange(1)] if self.fill else []
-        return [np.arange(*self._batch_bounds[number : number + 2]) - self._bounds[step]]
+        return [np.arange(*self._batch_bounds[batch_index : batch_index + 2]) - self._bounds[step]]
 
     def _batches(
         self,
@@ -217,7 +225,7 @@ class Loader:
         y_mask: np.ndarray,
         sizes: np.ndarray,
     ) -> list[Batch]:
-        """All micro-batches of a window as views of its columns; `sizes` are their molecules."""
+        """All micro-batches of a window as views of its columns; `sizes` holds their numbers of molecules."""
         if not len(sizes):
             return []
         z, pos, ptr = self._atoms(plan)
@@ -254,24 +262,24 @@ class Loader:
 
 
 def batch_bounds(rows: int, batch: int) -> np.ndarray:
-    """Where the global batches of an epoch begin and end, int64 [steps + 1].
+    """Bounds of the global batches of an epoch, int64 [steps + 1].
 
-    All rows are in ceil(rows / batch) batches whose sizes differ by at most one.
+    The rows are divided into ceil(rows / batch) batches whose sizes differ by at most one.
     """
     steps = -(-rows // batch)
     return np.arange(steps + 1, dtype=np.int64) * rows // max(steps, 1)
 
 
 def _local_pointers(offsets: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Offsets of a window, cut for batches of `sizes` molecules, each from 0 on, int64 [sum(sizes + 1)]."""
+    """Offsets of a window, cut into batches of `sizes` molecules, each from 0, int64 [sum(sizes + 1)]."""
     first = np.cumsum(sizes) - sizes
     index, _ = ragged_index(first, sizes + 1)
     return offsets[index] - np.repeat(offsets[first], sizes + 1)
 
 
-def _check_names(what: str, names: Sequence[str], allowed: Sequence[str]) -> None:
+def _check_names(kind: str, names: Sequence[str], allowed: Sequence[str]) -> None:
     for name in names:
         if name not in allowed:
             raise UserError(
-                f"unknown {what} '{name}'{nearest(name, allowed)}; there are: {', '.join(allowed)}"
+                f"unknown {kind} '{name}'{nearest(name, allowed)}; there are: {', '.join(allowed)}"
             )

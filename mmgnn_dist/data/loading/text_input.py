@@ -1,14 +1,14 @@
-"""The tokens that a molecule's text becomes in one epoch: prefix, the runs of the chosen fields, suffix.
+"""The tokens of a molecule's text in one epoch: prefix, the runs of the chosen fields, suffix.
 
-All of it is chosen at loading time over the runs of the sidecars and redoes nothing: field dropout, this
-epoch's synonym, and the control texts of a study. What is drawn is a function of (seed, epoch, row), and a
-control of (seed, row), so it is the same for every number of processes and after a resume.
+Field dropout, this epoch's synonym, and the control texts of a study are chosen at loading time from the
+existing runs of the sidecars, so no sidecar is made again. A random choice depends on (seed, epoch, row), a
+control on (seed, row), so both are the same for any number of processes and after a resume.
 
-Controls keep which molecules have a text and which have none:
+Controls do not change which molecules have a text:
 
-    zero       the special tokens alone: a text that says nothing
+    zero       the special tokens only: a text without content
     shuffled   the text of another molecule, by a fixed cyclic permutation of the molecules with text
-    random     as many tokens as the text has, each drawn from all ids that are no special token
+    random     as many tokens as the text has, each drawn from all ids except special tokens
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from mmgnn_dist.data.shardset.ragged import GatherPlan, ragged_index
 from mmgnn_dist.data.text.token_cache import TokenSet
 from mmgnn_dist.errors import UserError
 
-# Streams of random numbers, so that two choices never share one.
+# Streams of random numbers; no two choices share one.
 DROPOUT, SYNONYM, SHUFFLE, RANDOM = 1, 2, 3, 4
 
 
 @dataclass(frozen=True)
 class TextChoice:
-    """What becomes of the text of each molecule.
+    """How the text of each molecule is changed.
 
     Attributes:
-        seed: of everything that is drawn.
-        control: see the module text.
-        dropout: probability with which each field is left out, anew for every epoch.
-        sample: draw one synonym for every epoch where the sidecar has single ones; else the first is read.
+        seed: seed of all random choices.
+        control: kind of control text, see the module docstring.
+        dropout: probability of leaving out a field, drawn anew in every epoch.
+        sample: draw one synonym in every epoch if the sidecar has a run per synonym; else read the first.
     """
 
     seed: int = 0
@@ -46,16 +46,16 @@ class TextChoice:
 
     @classmethod
     def of(cls, config: TextConfig, seed: int, training: bool) -> TextChoice:
-        """The choice of a recipe; evaluation reads every field and the first synonym."""
+        """Make the choice of a recipe; evaluation reads every field and the first synonym."""
         if not training:
             return cls(seed, config.control)
         return cls(seed, config.control, config.field_dropout, config.sample_synonyms)
 
 
 def partners(tokens: TokenSet, fields: Sequence[str], seed: int) -> np.ndarray:
-    """Whose text each molecule reads if texts are shuffled, int64 [rows].
+    """The molecule whose text each molecule reads if texts are shuffled, int64 [rows].
 
-    One cycle through all molecules with text, so that none keeps its own; the others read their own, none.
+    One cycle passes through all molecules with text, so none keeps its own text; the others stay without.
 
     Raises:
         UserError: fewer than two molecules have text.
@@ -72,13 +72,13 @@ def partners(tokens: TokenSet, fields: Sequence[str], seed: int) -> np.ndarray:
 
 
 class TextInput:
-    """Joins the token runs of molecules.
+    """Joins the token runs of each molecule to one input.
 
     Args:
         tokens: the sidecars.
         fields: fields to join, in order.
         starts: global row at which each shard begins, and the end.
-        choice: what becomes of the text.
+        choice: how the text is changed.
     """
 
     def __init__(self, tokens: TokenSet, fields: Sequence[str], starts: np.ndarray, choice: TextChoice):
@@ -93,13 +93,13 @@ class TextInput:
 
         Args:
             rows: global rows, int64 [M].
-            plan: how they are read.
-            epoch: for what is drawn anew in every epoch.
+            plan: the plan that reads these rows.
+            epoch: epoch of the random choices.
         """
         if self._partners is not None:
             plan = GatherPlan(self._partners[rows], self.starts)
         stages = [self._prefix, self._suffix]
-        # One row a molecule, one column a piece of its input: where it begins in the stage, how long it is.
+        # One row per molecule, one column per piece of its input: where it begins in the stage, its length.
         start = np.zeros((len(rows), len(self.fields) + 2), np.int64)
         count = np.zeros_like(start)
         size = len(stages[0]) + len(stages[1])
@@ -120,7 +120,7 @@ class TextInput:
         return np.concatenate(stages)[index].astype(np.int64), offsets[:: start.shape[1]]
 
     def lengths(self, rows: np.ndarray, plan: GatherPlan, epoch: int) -> np.ndarray:
-        """How many tokens `read` would give for each molecule, int64 [M]; reads no token."""
+        """Number of tokens that `read` returns for each molecule, int64 [M]; reads no token."""
         if self._partners is not None:
             plan = GatherPlan(self._partners[rows], self.starts)
         total = np.zeros(len(rows), np.int64)
@@ -136,14 +136,14 @@ class TextInput:
     def _field(
         self, field: str, rows: np.ndarray, plan: GatherPlan, epoch: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(where each molecule's run begins in the stage, its length, the stage) of one field."""
+        """(where each molecule's run begins in the stage, its length, the stage) for one field."""
         runs, plan = self.tokens.runs[field], self._runs(field, rows, plan, epoch)
         begin, length, (stage,) = plan.ragged([run.ptr for run in runs], [run.values for run in runs])
         length[self._dropped(field, rows, epoch)] = 0
         return begin, length, stage
 
     def _runs(self, field: str, rows: np.ndarray, plan: GatherPlan, epoch: int) -> GatherPlan:
-        """The plan for the run of a field that each molecule reads in this epoch."""
+        """The plan that reads the run of a field that each molecule uses in this epoch."""
         items = [run.items for run in self.tokens.runs[field] if run.items is not None]
         if not items:
             return plan
@@ -151,19 +151,19 @@ class TextInput:
         return plan.one_of(items, uniform((SYNONYM, seed, epoch), rows) if sample else np.zeros(len(rows)))
 
     def _dropped(self, field: str, rows: np.ndarray, epoch: int) -> np.ndarray | slice:
-        """Which molecules go without a field in this epoch."""
+        """Which molecules lose a field in this epoch."""
         if not self.choice.dropout:
             return slice(0)
         key = (DROPOUT, self.choice.seed, epoch, TEXT_FIELDS.index(field))
         return uniform(key, rows) < self.choice.dropout
 
     def _random(self, rows: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Texts of the same lengths (`count`, as in `read`) with drawn tokens between the special ones."""
+        """Texts of the same lengths (`count`, as in `read`) with random tokens between the special ones."""
         length = count.sum(axis=1)
         ptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(length)])
         key = draw((RANDOM, self.choice.seed), rows) - ptr[:-1].astype(np.uint64)
-        place = np.repeat(key, length) + np.arange(ptr[-1], dtype=np.uint64)  # key + position in the text
-        high = mix(place) >> np.uint64(32)
+        counter = np.repeat(key, length) + np.arange(ptr[-1], dtype=np.uint64)  # key + position in the text
+        high = mix(counter) >> np.uint64(32)
         result = self.tokens.ordinary[(high * np.uint64(len(self.tokens.ordinary))) >> np.uint64(32)]
         present = length > 0
         for i, token in enumerate(self._prefix.tolist()):
@@ -174,5 +174,5 @@ class TextInput:
 
 
 def no_text(rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """The input of molecules whose text is not read: no tokens, and their offsets."""
+    """Input of molecules whose text is not read: no tokens, and their offsets."""
     return np.empty(0, np.int64), np.zeros(rows + 1, np.int64)

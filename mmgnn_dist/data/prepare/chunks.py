@@ -1,7 +1,7 @@
 """One chunk of a preparation: read, join text, check, write a staged shard and its record.
 
-This is what a Ray worker does. Everything large goes through files in the staging folder, never through
-the driver. A chunk is done when its record stands and the shard has the size and SHA-256 it names, so an
+This is the work of a Ray worker. All large data goes through files in the staging folder, never through the
+driver. A chunk is done when its record exists and its shard has the size and SHA-256 of the record, so an
 interrupted preparation knows what is left to do.
 """
 
@@ -42,7 +42,7 @@ class Staging:
         return self.final / f"shard-{chunk:05d}.arrow"
 
     def record(self, chunk: int) -> Path:
-        """What is known of a chunk: counts, quarantine rows, summary, the shard's entry in the manifest."""
+        """The record of a chunk: counts, quarantine rows, summary, the shard's entry in the manifest."""
         return self.records / f"{chunk:05d}.json"
 
     def text(self, table: int) -> Path:
@@ -59,7 +59,7 @@ class Staging:
 
 
 class Reading:
-    """Reads consecutive chunks, each source on from where the last chunk ended."""
+    """Reads consecutive chunks; each source continues where the last chunk ended."""
 
     def __init__(self, plan: PreparePlan):
         self.plan = plan
@@ -78,15 +78,15 @@ class Reading:
 class ChunkRunner:
     """Works through runs of consecutive chunks.
 
-    A sequential source is read once, by `feed`, which hands its chunks out as raw tables; whatever else is
-    to be read is read by `work` itself.
+    `feed` reads each sequential source once and hands out its chunks as raw tables; `work` reads all other
+    sources itself.
     """
 
     def __init__(self, plan: PreparePlan, staging: Staging):
         self.plan, self.staging = plan, staging
 
     def feed(self, run: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Cut a run that is fed into its chunks that are not done, with their rows; hand on any other."""
+        """Yield the unfinished chunks of a fed run with their rows; yield any other run unchanged."""
         if not run["fed"]:
             yield {**run, "tables": b"", "error": ""}
             return
@@ -103,7 +103,7 @@ class ChunkRunner:
             yield part
 
     def work(self, run: dict[str, Any]) -> dict[str, Any]:
-        """Do the chunks `first` to `end` that are not done; `error` is what the user did wrong, or ''."""
+        """Do the unfinished chunks from `first` to before `end`; `error` is the user's error, or ''."""
         error = run["error"]
         reading = Reading(self.plan)
         try:
@@ -115,7 +115,7 @@ class ChunkRunner:
         return {"first": run["first"], "error": error}
 
     def _do(self, chunk: int, tables: list[pa.Table]) -> None:
-        """Make molecules of the rows of a chunk and finish it."""
+        """Convert the rows of a chunk to molecules and finish the chunk."""
         parts = []
         for (index, start, _), table in zip(self.plan.chunks[chunk], tables, strict=True):
             source = self.plan.sources[index]
@@ -125,7 +125,7 @@ class ChunkRunner:
             except MISFITS as error:
                 raise UserError(
                     f"{source.path}, rows {start} to {start + table.num_rows - 1} (chunk {chunk}), give no "
-                    f"molecules ({type(error).__name__}: {one_line(error)}): see what its columns hold"
+                    f"molecules ({type(error).__name__}: {one_line(error)}): check the values of its columns"
                 ) from None
             keys = complete_keys(molecules.inchikey, molecules.smiles)
             parts.append(replace(molecules, inchikey=keys, text=text))
@@ -157,17 +157,17 @@ class ChunkRunner:
 
 
 def spread(function: Callable[[Any], Any], portions: list[Any]) -> list[Any]:
-    """Map a function over portions of a chunk by tasks of their own, so that one chunk fills all CPUs."""
+    """Map a function over portions of a chunk, one Ray task each, so that one chunk can use all CPUs."""
     import ray
 
     if len(portions) < 2 or not ray.is_initialized():
         return [function(portion) for portion in portions]
     task = ray.remote(num_cpus=1)(function)
-    return list(ray.get([task.remote(portion) for portion in portions]))  # this task's CPU is lent meanwhile
+    return list(ray.get([task.remote(portion) for portion in portions]))  # Ray lends out this CPU meanwhile
 
 
 def to_batch(parts: list[Molecules], text: pa.Table, n_targets: int) -> pa.RecordBatch:
-    """Molecules that passed the checks, and their text in clean form, as one batch of a shard."""
+    """Combine molecules that passed the checks and their text in clean form to the batch of a shard."""
     z = np.concatenate([part.z for part in parts]).astype(np.uint8)
     pos = np.concatenate([part.pos.astype(np.float32, copy=False) for part in parts])
     counts = np.concatenate([part.z_count for part in parts])
@@ -194,7 +194,7 @@ def to_batch(parts: list[Molecules], text: pa.Table, n_targets: int) -> pa.Recor
 
 
 def _set_aside(molecules: Molecules, verdict: np.ndarray, offset: int) -> list[dict[str, Any]]:
-    """Quarantine rows of the molecules that failed a check; `at` is their place in the chunk."""
+    """Quarantine rows of the molecules that failed a check; `at` is their position in the chunk."""
     return [
         {
             "at": offset + int(index),

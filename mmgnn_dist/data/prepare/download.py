@@ -1,8 +1,8 @@
-"""Downloading QM9: resumed where it broke off, from several sources in turn, checked before it is used.
+"""Download of QM9: resumable, from several sources in turn, and verified before use.
 
-A file is written under `NAME.part`, which the same command continues by a Range request, and gets its name
-when size and MD5 are those of the figshare record. On a machine without internet the error says which file
-to put where.
+A file is written as `NAME.part`, which the same command continues by a Range request. It gets its final name
+when its size and MD5 match the figshare record. On a machine without internet the error says which file to
+put where.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ SPRINGER = "https://springernature.figshare.com/ndownloader/files/"
 RECORD = "https://doi.org/10.6084/m9.figshare.c.978904"
 DOWNLOAD_BLOCK = 1 << 18
 PATIENCE = 30.0  # s without a byte
-ATTEMPTS = 6  # in a row without a byte more, at each source
+ATTEMPTS = 6  # consecutive attempts without a new byte, at each source
 BACKOFF, LONGEST = 1.0, 30.0  # s
-FINAL = (400, 401, 403, 404, 410)  # answers that waiting does not change
+FINAL = (400, 401, 403, 404, 410)  # HTTP status codes that waiting does not change
 BROKEN = (OSError, http.client.HTTPException, ValueError)
 
 Progress = Callable[[int, int, str], None]
@@ -38,9 +38,9 @@ class Remote:
     """A file of a published data set.
 
     Attributes:
-        name: what it is called here.
-        size: bytes.
-        md5: of its content.
+        name: local file name.
+        size: size in bytes.
+        md5: MD5 of the content.
         urls: sources, in order.
     """
 
@@ -71,16 +71,16 @@ QM9 = (
 
 
 def fetch(files: tuple[Remote, ...], to: Path, urls: list[str], progress: Progress) -> list[Path]:
-    """Download files that are not there yet.
+    """Download the files that do not exist yet.
 
     Args:
-        files: what to download.
-        to: folder.
-        urls: bases to use instead of the files' own sources; a file is at BASE/NAME.
+        files: files to download.
+        to: destination folder.
+        urls: base URLs to use instead of the files' own sources; a file is at BASE/NAME.
         progress: called with bytes done, all bytes and the file's name.
 
     Raises:
-        UserError: no source gave a file; it says how to place it by hand.
+        UserError: no source delivered a file; the message says how to place it by hand.
     """
     try:
         to.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def fetch(files: tuple[Remote, ...], to: Path, urls: list[str], progress: Progre
         if path.exists():
             if fault := _fault(path, file):
                 raise UserError(
-                    f"{path} is there, but {fault}: remove it, then the same command gets it anew"
+                    f"{path} exists, but {fault}: remove it, then the same command downloads it again"
                 )
         else:
             sources = [f"{url.rstrip('/')}/{file.name}" for url in urls] or list(file.urls)
@@ -103,7 +103,7 @@ def fetch(files: tuple[Remote, ...], to: Path, urls: list[str], progress: Progre
 
 
 def _from_any(file: Remote, path: Path, sources: list[str], progress: Progress) -> None:
-    """Try each source; what one has given, the next continues."""
+    """Try each source in turn; the next one continues the partial file of the one before."""
     part = path.with_name(path.name + ".part")
     reasons = []
     for url in sources:
@@ -123,11 +123,11 @@ def _from_any(file: Remote, path: Path, sources: list[str], progress: Progress) 
 
 
 def _from(url: str, file: Remote, part: Path, progress: Progress) -> str:
-    """Download from one source until the file has its size; gives why it has not, or ""."""
+    """Download from one source until the file is complete; returns the reason of a failure, or ""."""
     fruitless = 0
-    while (have := part.stat().st_size if part.exists() else 0) < file.size:
+    while (size_before := part.stat().st_size if part.exists() else 0) < file.size:
         try:
-            _continue(url, file, part, have, progress)
+            _continue(url, file, part, size_before, progress)
             reason = "the connection was closed early"
         except urllib.error.HTTPError as error:
             reason = f"HTTP {error.code}"
@@ -141,24 +141,24 @@ def _from(url: str, file: Remote, part: Path, progress: Progress) -> str:
         except BROKEN as error:
             cause = getattr(error, "reason", error)
             reason = str(cause) or type(cause).__name__
-        now = part.stat().st_size if part.exists() else 0
-        fruitless = fruitless + 1 if now <= have else 0
+        size_after = part.stat().st_size if part.exists() else 0
+        fruitless = fruitless + 1 if size_after <= size_before else 0
         if fruitless >= ATTEMPTS:
             return reason
-        if now < file.size:
+        if size_after < file.size:
             time.sleep(min(BACKOFF * 2**fruitless, LONGEST) * random.uniform(0.5, 1.0))
-    if have > file.size:
+    if size_before > file.size:
         part.unlink()
         return f"more than {file.size} bytes"
     return ""
 
 
 class _WrongSizeError(Exception):
-    """The source has something else under this address."""
+    """The source has a different file at this address."""
 
 
 def _continue(url: str, file: Remote, part: Path, have: int, progress: Progress) -> None:
-    """One request for what is missing; what arrives is kept, whatever happens after it."""
+    """Request the missing bytes once; received bytes are kept even if the request fails."""
     request = urllib.request.Request(url, headers={"User-Agent": "mmgnn_dist", "Accept-Encoding": "identity"})
     if have:
         request.add_header("Range", f"bytes={have}-")
@@ -166,7 +166,7 @@ def _continue(url: str, file: Remote, part: Path, have: int, progress: Progress)
         whole = answer.status != http.HTTPStatus.PARTIAL_CONTENT  # a server may ignore the Range
         start = 0 if whole else _start(answer.headers.get("Content-Range", ""), file)
         if not whole and start != have:
-            raise _WrongSizeError(f"it answers from byte {start} where {have} was asked for")
+            raise _WrongSizeError(f"it answers from byte {start} instead of {have}")
         length = answer.headers.get("Content-Length")
         if length is not None and start + int(length) != file.size:
             raise _WrongSizeError(f"it has {start + int(length)} bytes instead of {file.size}")
@@ -179,7 +179,7 @@ def _continue(url: str, file: Remote, part: Path, have: int, progress: Progress)
 
 
 def _start(content_range: str, file: Remote) -> int:
-    """The first byte of a part, from `bytes 5-99/100`."""
+    """The first byte of a partial answer, from `bytes 5-99/100`."""
     span, _, total = content_range.removeprefix("bytes ").partition("/")
     if total not in ("*", str(file.size)):
         raise _WrongSizeError(f"it has {total or 'unknown'} bytes instead of {file.size}")
@@ -187,7 +187,7 @@ def _start(content_range: str, file: Remote) -> int:
 
 
 def _fault(path: Path, file: Remote) -> str:
-    """What keeps a file from being the published one, or ""."""
+    """How a file differs from the published one, or ""."""
     size = path.stat().st_size
     if size != file.size:
         return f"it has {size} bytes instead of {file.size}"

@@ -1,7 +1,7 @@
 """Duplicate ids over a whole preparation, without a Python object per molecule.
 
-Ids are compared by 64-bit hashes; where two are equal the strings themselves decide, so that a collision
-costs no molecule. The first occurrence in source order stays. Doing it again on the result changes nothing.
+Ids are compared by 64-bit hashes; where two hashes are equal the strings decide, so a collision loses no
+molecule. The first occurrence in source order stays. A second pass over the result changes nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mmgnn_dist.files import read_json, write_json
 
 
 def later_occurrences(shards: list[Path]) -> list[np.ndarray]:
-    """Rows of each shard whose id stands in an earlier row of the set already, sorted, int64."""
+    """Rows of each shard whose id already occurs in an earlier row of the set, sorted, int64."""
     hashes = [hash_strings(Shard(path).table["id"]) for path in shards]  # one file open at a time
     starts = np.cumsum([0, *(len(part) for part in hashes)])
     every = np.concatenate(hashes)
@@ -47,20 +47,20 @@ def later_occurrences(shards: list[Path]) -> list[np.ndarray]:
 
 
 def drop_duplicates(plan: PreparePlan, staging: Staging) -> None:
-    """Set later occurrences of an id aside: rewrite the shards and records they are in."""
+    """Set later occurrences of an id aside: rewrite the affected shards and records."""
     paths = [staging.shard(chunk) for chunk in range(len(plan.chunks))]
     for chunk, local in enumerate(later_occurrences(paths)):
         if not len(local):
             continue
         batch = Shard(paths[chunk]).table.to_batches()[0]
         record: dict[str, Any] = read_json(staging.record(chunk))
-        gone = [entry["at"] for entry in record["quarantine"]]
-        places = np.delete(np.arange(record["in"]), gone)[local]
+        removed = [entry["at"] for entry in record["quarantine"]]
+        positions = np.delete(np.arange(record["in"]), removed)[local]
         names = batch.column("id").take(pa.array(local)).to_pylist()
-        for name, place in zip(names, places.tolist(), strict=True):
-            source, row = _origin(plan, chunk, place)
+        for name, position in zip(names, positions.tolist(), strict=True):
+            source, row = _origin(plan, chunk, position)
             record["quarantine"].append(
-                {"at": place, "id": name, "source": source, "row": row, "reason": DUPLICATE, "detail": ""}
+                {"at": position, "id": name, "source": source, "row": row, "reason": DUPLICATE, "detail": ""}
             )
         keep = np.ones(len(batch), bool)
         keep[local] = False
@@ -71,7 +71,7 @@ def drop_duplicates(plan: PreparePlan, staging: Staging) -> None:
 
 
 def _origin(plan: PreparePlan, chunk: int, place: int) -> tuple[str, int]:
-    """Source and row of the molecule at `place` of what was read into a chunk."""
+    """Source and row of the molecule at position `place` of the rows read into a chunk."""
     for source, start, rows in plan.chunks[chunk]:
         if place < rows:
             return plan.sources[source].name, start + place

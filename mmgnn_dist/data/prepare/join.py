@@ -1,9 +1,9 @@
-"""Text fields: one clean form for all sources, and the join of tables given by `--text`.
+"""Text fields: one clean form for all sources, and the join of the tables of `--text`.
 
 A molecule finds its row of a table by its InChIKey, else by the key's first block (a record without
-stereochemistry is preferred), else by its source id. Of several tables the first wins, field by field (see
-`providers` for the molecule's own file and RDKit). `field_sources` keeps the origin of every field. Blank
-strings and the words None, nan, null count as missing.
+stereochemistry is preferred), else by its source id. If several tables have a field, the first table wins
+(see `providers` for the molecule's own file and RDKit). `field_sources` keeps the origin of every field.
+Blank strings and the words None, nan, null count as missing.
 """
 
 from __future__ import annotations
@@ -30,32 +30,42 @@ from mmgnn_dist.files import atomic_path
 
 BLANK = pa.array(["", "None", "none", "nan", "NaN", "null", "NULL", "<NA>"], pa.large_string())
 NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
-INCHIKEY_BLOCK = 14  # letters of an InChIKey that stand for the connectivity
+INCHIKEY_BLOCK = 14  # letters of an InChIKey that encode the connectivity
 FLAT = "UHFFFAOYSA"  # second block of a key without stereochemistry and isotopes
-MISFITS = (pa.ArrowException, TypeError, ValueError, AttributeError)  # of values that fit nothing
+MISFITS = (pa.ArrowException, TypeError, ValueError, AttributeError)  # for values of a wrong type or form
 KEYS = ("inchikey", "id", "gdb_idx")  # columns to join by
 JOINS = ("exact", "first block", "id")
 SEPARATOR = pa.scalar("\x1f", pa.large_string())
-CLEAN = frozenset((*TEXT_FIELDS, "field_sources"))  # columns of text in clean form
+CLEAN = frozenset((*TEXT_FIELDS, "field_sources"))  # columns of a text table in clean form
 SYNONYMS = pa.large_list(pa.large_string())
 
 
 def clean_text(table: pa.Table, origin: str) -> pa.Table:
-    """The text columns of a table in the form of the shards, nulls where missing.
+    """Convert the text columns of a table to the form of the shards, with nulls where missing.
 
     Args:
         table: any of `TEXT_COLUMNS`; numbers may be strings, synonyms a list or a JSON list.
-        origin: provenance of fields for which the table gives none.
+        origin: provenance of fields whose origin the table does not give.
     """
     rows = table.num_rows
-    given = {name: table[name].combine_chunks() for name in table.column_names if name in TEXT_COLUMNS}
+    input_columns = {
+        name: table[name].combine_chunks() for name in table.column_names if name in TEXT_COLUMNS
+    }
     columns: dict[str, pa.Array] = {}
     for name in STRING_FIELDS:
-        columns[name] = _words(given[name]) if name in given else pa.nulls(rows, pa.large_string())
+        columns[name] = (
+            _words(input_columns[name]) if name in input_columns else pa.nulls(rows, pa.large_string())
+        )
     for name in CONTEXT_FIELDS:
-        columns[name] = _number(given[name]) if name in given else pa.nulls(rows, pa.float32())
-    columns["synonyms"] = _synonyms(given["synonyms"]) if "synonyms" in given else pa.nulls(rows, SYNONYMS)
-    columns["field_sources"] = _origins(columns, given.get("field_sources"), given.get("cid"), origin)
+        columns[name] = (
+            _number(input_columns[name]) if name in input_columns else pa.nulls(rows, pa.float32())
+        )
+    columns["synonyms"] = (
+        _synonyms(input_columns["synonyms"]) if "synonyms" in input_columns else pa.nulls(rows, SYNONYMS)
+    )
+    columns["field_sources"] = _origins(
+        columns, input_columns.get("field_sources"), input_columns.get("cid"), origin
+    )
     return pa.table(columns)
 
 
@@ -63,7 +73,7 @@ def text_columns(path: Path) -> tuple[list[str], list[str]]:
     """The columns by which the table of text fields at `path` is joined, and those of its text.
 
     Raises:
-        UserError: unreadable, without a key, without any text field, or with a column that is no text.
+        UserError: unreadable, without a key, without any text field, or with a column of a wrong type.
     """
     if not path.is_file():
         raise UserError(f"no file {path}: --text takes a Parquet file of text fields")
@@ -99,8 +109,8 @@ def stage_text(path: Path, to: Path) -> None:
         staged = clean_text(table.select(fields), path.name)
         inchikey = _words(table["inchikey"].combine_chunks()) if "inchikey" in keys else absent
     except MISFITS as error:
-        said = f"{type(error).__name__}: {one_line(error)}"
-        raise WrongInput(f"{path} gives no text ({said}): see what its columns hold") from None
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise WrongInput(f"{path} gives no text ({reason}): check the values of its columns") from None
     staged = staged.append_column("key", inchikey).append_column("source_id", ids)
     flat = np.asarray(pc.match_substring(inchikey, FLAT).fill_null(False), dtype=bool)
     indices = (
@@ -133,24 +143,24 @@ class TextTable:
         }
 
     def find(self, molecules: Molecules) -> tuple[pa.Array, list[int]]:
-        """(row of the table for each molecule, null where none; how many by each of `JOINS`)."""
+        """(table row of each molecule, null without one; number of molecules found by each of `JOINS`)."""
         ways = (
             (molecules.inchikey, self.key.take),
             (_blocks(molecules.inchikey), lambda rows: _blocks(self.key.take(rows))),
             (molecules.id, self.id.take),
         )
-        found, counts = pa.nulls(len(molecules), pa.int64()), []
-        for name, (asked, strings_of) in zip(JOINS, ways, strict=True):
-            candidate = find_strings(asked, *self.index[name], strings_of)
-            before = found.null_count
-            found = pc.coalesce(found, candidate)
-            counts.append(before - found.null_count)
-        return found, counts
+        rows_found, counts = pa.nulls(len(molecules), pa.int64()), []
+        for name, (keys, strings_of) in zip(JOINS, ways, strict=True):
+            candidate = find_strings(keys, *self.index[name], strings_of)
+            before = rows_found.null_count
+            rows_found = pc.coalesce(rows_found, candidate)
+            counts.append(before - rows_found.null_count)
+        return rows_found, counts
 
 
 @lru_cache(maxsize=8)
 def open_text_table(path: Path) -> TextTable:
-    """The staged table at `path`, opened once a process."""
+    """The staged table at `path`, opened once per process."""
     return TextTable(path)
 
 
@@ -163,19 +173,19 @@ def join_tables(molecules: Molecules, base: pa.Table, tables: list[Path]) -> tup
         tables: files of `stage_text`, the most important first.
 
     Returns:
-        The joined text and, for each table, how many molecules were found by each of `JOINS`.
+        The joined text and, for each table, the number of molecules found by each of `JOINS`.
     """
     counts = []
     for path in reversed(tables):
         table = open_text_table(path)
-        rows, found = table.find(molecules)
+        rows, found_by_join = table.find(molecules)
         base = overlay(base, table.fields.take(rows))
-        counts.append(found)
+        counts.append(found_by_join)
     return base, counts[::-1]
 
 
 def overlay(base: pa.Table, over: pa.Table) -> pa.Table:
-    """Each field from `over` where it has it, else from `base`; both in clean form with the same rows."""
+    """Take each field from `over` if present there, else from `base`; both in clean form, same rows."""
     columns = {}
     for name in base.column_names:
         below, above = base[name].combine_chunks(), over[name].combine_chunks()
@@ -199,13 +209,13 @@ def overlay(base: pa.Table, over: pa.Table) -> pa.Table:
 
 
 def _words(column: pa.Array) -> pa.Array:
-    """large_string, trimmed; null where it says nothing."""
+    """Trimmed strings, large_string; null where blank."""
     text = strings(column)
     return pc.if_else(pc.is_in(text, value_set=BLANK), None, text)
 
 
 def _number(column: pa.Array) -> pa.Array:
-    """float32; null where it is no finite number."""
+    """Numbers as float32; null where not finite."""
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         text = strings(column)
         column = pc.cast(pc.if_else(pc.match_substring_regex(text, NUMBER), text, None), pa.float64())
@@ -233,36 +243,36 @@ def _synonyms(column: pa.Array) -> pa.Array:
 def _origins(
     columns: dict[str, pa.Array], given: pa.Array | None, cid: pa.Array | None, origin: str
 ) -> pa.Array:
-    """JSON object field -> origin of each row; null for a row without text.
+    """JSON object {field: origin} of each row; null for a row without text.
 
-    Rows that have the same fields present and the same origins given are resolved once.
+    Rows with the same present fields and the same stated origins are resolved once.
     """
     rows = len(columns["synonyms"])
     nothing = pa.nulls(rows, pa.large_string())
-    said = _words(given) if given is not None else nothing
+    stated = _words(given) if given is not None else nothing
     number = _words(cid) if cid is not None else nothing
     present = np.zeros(rows, np.int64)
     for bit, name in enumerate(TEXT_FIELDS):
         present |= np.asarray(columns[name].is_valid(), dtype=np.int64) << bit
     pattern = pa.array(present).cast(pa.large_string())
-    key = pc.binary_join_element_wise(pattern, number.fill_null(""), said.fill_null(""), SEPARATOR)
+    key = pc.binary_join_element_wise(pattern, number.fill_null(""), stated.fill_null(""), SEPARATOR)
     coded = key.dictionary_encode()
     resolved = [_resolve(entry, origin) for entry in coded.dictionary.to_pylist()]
     return pa.array(resolved, pa.large_string()).take(coded.indices)
 
 
 def _resolve(entry: str, origin: str) -> str | None:
-    """The JSON object for one combination of fields present, CID and origins given."""
-    pattern, cid, said = entry.split(SEPARATOR.as_py(), 2)
+    """The JSON object for one combination of present fields, CID and stated origins."""
+    pattern, cid, stated = entry.split(SEPARATOR.as_py(), 2)
     try:
-        given = json.loads(said) if said else {}
+        origins = json.loads(stated) if stated else {}
     except ValueError:
-        given = {}
-    if not isinstance(given, dict):
-        given = {}
+        origins = {}
+    if not isinstance(origins, dict):
+        origins = {}
     sources = {}
     for bit, name in enumerate(TEXT_FIELDS):
         if int(pattern) >> bit & 1:
-            named = str(given.get(name) or origin)
-            sources[name] = f"PubChem CID {cid} ({named})" if cid else named
+            source = str(origins.get(name) or origin)
+            sources[name] = f"PubChem CID {cid} ({source})" if cid else source
     return json.dumps(sources, ensure_ascii=False) if sources else None

@@ -1,12 +1,11 @@
 """Preparation: from files of molecules to a shard set, by Ray Data.
 
-`read → join text → check → shard` runs in Ray workers, a chunk of rows at a time; the driver finds
-duplicate ids, adds the records up and renames the whole set into place, so `TO` is complete or absent.
-Until then everything lies in `TO.partial`, from which the same command continues after an interruption.
+`read → join text → check → shard` runs in Ray workers, one chunk of rows at a time; the driver finds
+duplicate ids, adds up the records and renames the whole set into place, so `TO` is complete or absent.
+Until then all files are in `TO.partial`, where the same command continues after an interruption.
 
 Counts always add up: in = kept + set aside. Molecules that QM9's authors advise against (`uncharacterized`)
-are set aside like the damaged ones, but they are no damage and do not count towards
-`data.max_bad_fraction`.
+are set aside like damaged ones, but they do not count towards `data.max_bad_fraction`.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ from mmgnn_dist.data.shardset.splits import PARTS, make_split
 from mmgnn_dist.errors import UserError, WrongInput
 from mmgnn_dist.files import atomic_path, read_json, write_json
 
-Progress = Callable[[int, int, str], None]  # molecules done, of how many, what is being done
+Progress = Callable[[int, int, str], None]  # molecules done, molecules in all, present step
 STAGED = "mmgnn-preparation"
 QUARANTINE = pa.schema(
     [
@@ -59,16 +58,16 @@ QUARANTINE = pa.schema(
 
 @dataclass(frozen=True)
 class PrepareResult:
-    """What a preparation came to.
+    """Result of a preparation.
 
     Attributes:
         path: the shard set.
         counts: `in`, `kept`, `set_aside` and `reasons`.
         shards: number of shards.
-        seconds: wall time, the start of Ray included.
-        up_to_date: nothing was done, the set stood already.
-        notes: what the user should know of the sources.
-        lines: all of it for the terminal; the last says how many were set aside.
+        seconds: wall time in s, including the start of Ray.
+        up_to_date: the set existed already, nothing was done.
+        notes: what the user should know about the sources.
+        lines: the whole report for the terminal; the last line counts the molecules set aside.
     """
 
     path: Path
@@ -96,13 +95,13 @@ def prepare(
         to: folder to make.
         text: Parquet tables of text fields to join, the most important first.
         data: `rows_per_shard`, `workers`, `units`, `providers`, `max_bad_fraction`.
-        progress: called from a thread of its own with molecules done, all molecules and the present step.
-        learned: a model that is to be applied to the set, which then needs no labels and no split.
-        around: joins a Ray cluster for the time that one is needed; else Ray is started on this machine.
+        progress: called from a separate thread with molecules done, all molecules and the present step.
+        learned: a trained model that will be applied to the set; the set then needs no labels and no split.
+        around: joins a Ray cluster while one is needed; by default Ray starts on this machine.
 
     Raises:
-        UserError: wrong input, too many bad molecules, none left, or `to` holds something else, of all of
-            which nothing is left behind; or Ray does not start, and the same command continues.
+        UserError: wrong input, too many bad molecules, no molecule left, or `to` holds something else (no
+            files are left behind); or Ray does not start (the same command continues).
     """
     began = time.monotonic()
     data = data or DataConfig.model_validate({})
@@ -130,7 +129,7 @@ def prepare(
 
 
 def _standing(plan: PreparePlan, to: Path, began: float) -> PrepareResult:
-    """The answer if `to` exists: up to date, or an error."""
+    """Result if `to` exists: up to date, or an error."""
     if not to.is_dir() or not (to / MANIFEST).is_file():
         raise UserError(f"{to} exists and is not a shard set: choose another place for --to")
     manifest = read_manifest(to)
@@ -144,12 +143,12 @@ def _standing(plan: PreparePlan, to: Path, began: float) -> PrepareResult:
 
 @contextmanager
 def _staging(to: Path, plan: PreparePlan) -> Iterator[Staging]:
-    """The staging folder of this plan, locked; removed when done or when the input is wrong."""
+    """Lock the staging folder of this plan; remove it when done or when the input is wrong."""
     folder = to.with_name(to.name + ".partial")
-    about = folder / "plan.json"
-    if folder.exists() and not (folder.is_dir() and (about.is_file() or not any(folder.iterdir()))):
+    plan_file = folder / "plan.json"
+    if folder.exists() and not (folder.is_dir() and (plan_file.is_file() or not any(folder.iterdir()))):
         raise UserError(f"{folder} is in the way and not ours: remove it or choose another --to")
-    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -161,19 +160,19 @@ def _staging(to: Path, plan: PreparePlan) -> Iterator[Staging]:
         except BlockingIOError:
             raise UserError(f"another preparation is writing {to}: wait for it") from None
         try:
-            if about.is_file() and read_json(about) != {"kind": STAGED, "plan": plan.fingerprint}:
+            if plan_file.is_file() and read_json(plan_file) != {"kind": STAGED, "plan": plan.fingerprint}:
                 for stale in (staging.final, staging.records):
                     shutil.rmtree(stale, ignore_errors=True)
                 for table in folder.glob("text-*.arrow"):
                     table.unlink()
-            write_json(about, {"kind": STAGED, "plan": plan.fingerprint})
+            write_json(plan_file, {"kind": STAGED, "plan": plan.fingerprint})
             staging.final.mkdir(exist_ok=True)
             staging.records.mkdir(exist_ok=True)
             yield staging
         except WrongInput:
             shutil.rmtree(folder)
-            for place in made[1:]:
-                place.rmdir()
+            for path in new_folders[1:]:
+                path.rmdir()
             raise
         shutil.rmtree(folder)
 
@@ -192,22 +191,22 @@ def _count(records: list[dict[str, Any]]) -> MoleculeCounts:
 
 
 def _judge(counts: MoleculeCounts, most: float) -> None:
-    """Refuse a set of which too little is left."""
+    """Refuse a set with no molecule left or too many bad ones."""
     bad = counts["set_aside"] - counts["reasons"].get(EXCLUDED, 0)
-    why = _reasons(counts)
+    reasons = _reasons(counts)
     if not counts["kept"]:
-        raise WrongInput(f"no molecule is left of {counts['in']}: {why}")
+        raise WrongInput(f"no molecule is left of {counts['in']}: {reasons}")
     if bad > most * counts["in"]:
         raise WrongInput(
             f"{bad} of {counts['in']} molecules are bad, more than data.max_bad_fraction={most:g} allows: "
-            f"{why}"
+            f"{reasons}"
         )
 
 
 def _finish(
     plan: PreparePlan, staging: Staging, records: list[dict[str, Any]], counts: MoleculeCounts, split: bool
 ) -> None:
-    """Write quarantine, manifest and, where there is something to split, the default split."""
+    """Write quarantine, manifest and, if there are enough molecules, the default split."""
     entries = []
     for chunk, record in enumerate(records):
         if record["entry"]["rows"]:
@@ -237,8 +236,8 @@ def _finish(
             {"name": source.path.name, "bytes": source.bytes, "rows": source.rows} for source in plan.sources
         ],
         "text": [
-            {"name": path.name, "joined": dict(zip(JOINS, map(int, found), strict=True))}
-            for path, found in zip(plan.text, joined, strict=True)
+            {"name": path.name, "joined": dict(zip(JOINS, map(int, counts_by_join), strict=True))}
+            for path, counts_by_join in zip(plan.text, joined, strict=True)
         ],
         "versions": _versions(),
         "prepare": {
@@ -284,18 +283,20 @@ def _result(
             names = ", ".join(source.ignored)
             lines.append(f"{source.path.name}: columns {names} are not read (no data.units for them)")
     for table in manifest["text"]:
-        found = ", ".join(f"{number} by {kind}" for kind, number in table["joined"].items())
-        lines.append(f"{table['name']}: text found for {sum(table['joined'].values())} molecules ({found})")
-    known = manifest["identities"]
-    if known["id"]:
+        joins = ", ".join(f"{number} by {kind}" for kind, number in table["joined"].items())
+        lines.append(f"{table['name']}: text found for {sum(table['joined'].values())} molecules ({joins})")
+    identities = manifest["identities"]
+    if identities["id"]:
         lines.append(
-            f"{known['id']} molecules have neither InChIKey nor SMILES: splits tell them apart by id alone, "
-            "so conformers of one of them may be in several parts"
+            f"{identities['id']} molecules have neither InChIKey nor SMILES: splits tell them apart by id "
+            "alone, so conformers of one of them may be in several parts"
         )
-    if known["smiles"]:
-        lines.append(f"{known['smiles']} molecules without InChIKey go together by the text of their SMILES")
-    if known["distinct"] < len(PARTS):
-        lines.append(f"no split: {known['distinct']} distinct molecules, a split takes {len(PARTS)}")
+    if identities["smiles"]:
+        lines.append(
+            f"{identities['smiles']} molecules without InChIKey go together by the text of their SMILES"
+        )
+    if identities["distinct"] < len(PARTS):
+        lines.append(f"no split: {identities['distinct']} distinct molecules, a split takes {len(PARTS)}")
     targets = ", ".join(f"{target['name']} [{target['unit']}]" for target in manifest["targets"])
     lines.append(f"targets: {targets}")
     shards = len(manifest["shards"])

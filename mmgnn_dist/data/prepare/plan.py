@@ -1,7 +1,7 @@
-"""What a preparation will do: which rows of which files make which shard.
+"""The plan of a preparation: which rows of which files make which shard.
 
-A plan depends on the input and the settings alone, never on the number of workers, so the shards do not
-either. Its fingerprint tells whether staged or finished work belongs to it.
+A plan, and with it the shards, depends on the input and the settings only, never on the number of workers.
+Its fingerprint tells whether staged or finished work belongs to it.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from mmgnn_dist.data.prepare.providers import make_providers, provider_plugins
 from mmgnn_dist.data.shardset.shards import SCHEMA_VERSION
 from mmgnn_dist.errors import UserError
 
-TASKS = 8  # chunks are handed out in runs, at least about so many, to decode each file few times
-RUN = 16  # chunks in a run, at most
+TASKS = 8  # about the smallest number of runs of chunks; longer runs decode a file fewer times
+RUN = 16  # most chunks in a run
 
 Segment = tuple[int, int, int]  # source, first row, rows
 
 
 @dataclass(frozen=True)
 class TrainedModelSpec:
-    """A trained model, for which molecules are prepared.
+    """A trained model for which molecules are prepared.
 
     Attributes:
-        targets: what it predicts; the set has them, whether a source has labels or not.
-        elements: symbols that its training part has, and a molecule may have; None: not known, so any.
+        targets: targets that it predicts; the set has them even if no source has labels.
+        elements: symbols of its training part, the only ones a molecule may have; None: unknown, so any.
     """
 
     targets: tuple[Target, ...]
@@ -44,7 +44,7 @@ class TrainedModelSpec:
 
 
 class Run(NamedTuple):
-    """Consecutive chunks, from `first` to before `end`; `fed`: read by one task for all who parse them."""
+    """Consecutive chunks, from `first` to before `end`; `fed`: one task reads them for all parsing tasks."""
 
     first: int
     end: int
@@ -56,15 +56,15 @@ class PreparePlan:
     """A preparation, known in full before anything is read.
 
     Attributes:
-        sources: the files.
+        sources: the sources of molecules.
         text: tables of text fields, the most important first.
-        targets: all targets of the sources, those of the table first.
+        targets: all targets of the sources, those of `chem.targets.TARGETS` first.
         chunks: the segments that make each shard.
         rows_per_shard: the setting behind `chunks`.
-        providers: who gives text fields, the most trusted first.
+        providers: names of the text providers, the most trusted first.
         elements: symbols that a molecule may have; None: any.
         plugins: identity of every provider and format that another package adds (see `Plugin.identity`).
-        fingerprint: SHA-256 of all that decides the shards.
+        fingerprint: SHA-256 of everything that determines the shards.
     """
 
     sources: tuple[Source, ...]
@@ -94,8 +94,8 @@ class PreparePlan:
     def runs(self) -> list[Run]:
         """The runs of chunks that are read in one go.
 
-        A chunk belongs to the source that it begins in. All chunks of a sequential source are one run: it is
-        read once, by one task that hands the chunks out.
+        A chunk belongs to the source in which it begins. All chunks of a sequential source are one run: one
+        task reads the source once and hands out the chunks.
         """
         length = min(max(len(self.chunks) // TASKS, 1), RUN)
         runs: list[Run] = []
@@ -103,31 +103,31 @@ class PreparePlan:
         for chunk, segments in enumerate(self.chunks):
             source = segments[0][0]
             fed = self.sources[source].sequential
-            now = source if fed else None
-            if runs and now == owner and (fed or chunk - runs[-1].first < length):
+            run_owner = source if fed else None
+            if runs and run_owner == owner and (fed or chunk - runs[-1].first < length):
                 runs[-1] = Run(runs[-1].first, chunk + 1, fed)
             else:
                 runs.append(Run(chunk, chunk + 1, fed))
-            owner = now
+            owner = run_owner
         return runs
 
 
 def make_prepare_plan(
     sources: list[str], text: list[Path], data: DataConfig, learned: TrainedModelSpec | None = None
 ) -> PreparePlan:
-    """Look at the sources and decide the chunks.
+    """Inspect the sources and choose the chunks.
 
     Args:
         sources: as `pipeline.prepare` takes them.
         text: as `pipeline.prepare` takes them.
         data: as `pipeline.prepare` takes them.
-        learned: the model that is to be applied; labels are not needed then, so `data.units` may name some
+        learned: the model that will be applied; labels are then not needed, so `data.units` may name targets
             that no source has.
 
     Raises:
         UserError: see `find_sources` and `text_columns`; also no target in any source.
     """
-    found = find_sources(sources, data.units, labelled=learned is None)
+    found_sources = find_sources(sources, data.units, labelled=learned is None)
     for path in text:
         text_columns(path)
     if text and "table" not in data.providers:
@@ -135,23 +135,25 @@ def make_prepare_plan(
             f"--text {text[0]} is given, but data.providers={data.providers} has no 'table': add it"
         )
     by_name = {target.name: target for target in learned.targets} if learned else {}
-    by_name |= {target.name: target for source in found for _, target, _ in source.targets}
+    by_name |= {target.name: target for source in found_sources for _, target, _ in source.targets}
     if not by_name:
-        check_readable(found)
-        ignored = sorted({column for source in found for column in source.ignored})
+        check_readable(found_sources)
+        ignored = sorted({column for source in found_sources for column in source.ignored})
         hint = f" (columns without a unit: {', '.join(ignored)})" if ignored else ""
-        notes = "".join(f"; {note}" for source in found for note in source.notes)
+        notes = "".join(f"; {note}" for source in found_sources for note in source.notes)
         raise UserError(
             f"no target in {', '.join(sources)}{hint}{notes}: declare one with data.units.NAME=UNIT"
         )
     targets = [by_name[name] for name in TARGETS if name in by_name]
     targets += [by_name[name] for name in sorted(by_name) if name not in TARGETS]
-    formats = {name for source in found for name in source.formats}
-    added = [plugin.identity for plugin in (*provider_plugins(data.providers), *format_plugins(formats))]
-    decides = {
+    formats = {name for source in found_sources for name in source.formats}
+    added_plugins = [
+        plugin.identity for plugin in (*provider_plugins(data.providers), *format_plugins(formats))
+    ]
+    determinants = {
         "program": __version__,
         "schema": SCHEMA_VERSION,
-        "sources": [[source.name, *source.content()] for source in found],
+        "sources": [[source.name, *source.content()] for source in found_sources],
         "text": [[path.name, *file_content(path)] for path in text],
         "rows_per_shard": data.rows_per_shard,
         "providers": [
@@ -160,29 +162,29 @@ def make_prepare_plan(
         "keys": key_maker(),
         "targets": [
             [column, target.name, target.unit, factor]
-            for source in found
+            for source in found_sources
             for column, target, factor in source.targets
         ],
-        **({"plugins": added} if added else {}),
+        **({"plugins": added_plugins} if added_plugins else {}),
         **({"learned": [[target.name for target in learned.targets], learned.elements]} if learned else {}),
     }
-    fingerprint = hashlib.sha256(json.dumps(decides).encode()).hexdigest()
-    chunks = _chunks([source.rows for source in found], data.rows_per_shard)
+    fingerprint = hashlib.sha256(json.dumps(determinants).encode()).hexdigest()
+    chunks = _chunks([source.rows for source in found_sources], data.rows_per_shard)
     return PreparePlan(
-        tuple(found),
+        tuple(found_sources),
         tuple(text),
         tuple(targets),
         chunks,
         data.rows_per_shard,
         tuple(data.providers),
         learned.elements if learned else None,
-        tuple(added),
+        tuple(added_plugins),
         fingerprint,
     )
 
 
 def _chunks(rows: list[int], most: int) -> tuple[tuple[Segment, ...], ...]:
-    """Cut the concatenation of all files into the fewest chunks of at most `most` rows, equal to ±1."""
+    """Cut the concatenation of all files into the fewest chunks of at most `most` rows, of equal size ±1."""
     total = sum(rows)
     count = -(-total // most)
     ends = [total * (chunk + 1) // count for chunk in range(count)]

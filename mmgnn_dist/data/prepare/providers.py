@@ -1,9 +1,9 @@
-"""Who gives the text of a molecule: an ordered list of providers, joined field by field.
+"""Providers of the text of a molecule: an ordered list, joined field by field.
 
-The recipe's `data.providers` names them, the most trusted first: `table` (the tables given by `--text`),
-`file` (what the molecule's own file holds), `rdkit` (see `chem.descriptors`), and what installed packages
-add. A field is taken from the first that has it, and `field_sources` keeps who that was. RDKit is asked only
-for molecules that still lack one of its fields.
+The recipe's `data.providers` names them, the most trusted first: `table` (the tables of `--text`), `file`
+(the text in the molecule's own file), `rdkit` (see `chem.descriptors`), and those that installed packages
+add. A field comes from the first provider that has it; `field_sources` records which one. RDKit is asked
+only for molecules that still lack one of its fields.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class TableText(TextProvider):
     """The tables of text fields that the user gives by `--text`.
 
     Attributes:
-        joined: for each table, how many of the molecules asked for were found by each of `join.JOINS`.
+        joined: for each table, the number of requested molecules found by each of `join.JOINS`.
     """
 
     name, version, fields = "table", "", TEXT_FIELDS
-    asks_all = True  # what is counted is how many molecules the tables have, not how many need them
+    asks_all = True  # `joined` counts the molecules that the tables have, not those that need them
 
     def __init__(self, tables: Sequence[Path]):
         self.tables = list(tables)  # staged, the most important first
@@ -51,7 +51,7 @@ class TableText(TextProvider):
 
 
 class FileText(TextProvider):
-    """What the molecules' own file holds."""
+    """The text in the molecules' own file."""
 
     name, version, fields = "file", "", TEXT_FIELDS
     asks_all = True  # it costs nothing
@@ -62,7 +62,7 @@ class FileText(TextProvider):
 
 
 class RdkitText(TextProvider):
-    """What RDKit calculates from SMILES or from the atoms."""
+    """Fields that RDKit computes from SMILES or from the atoms."""
 
     name, fields = "rdkit", DESCRIPTOR_FIELDS
 
@@ -83,7 +83,7 @@ def make_providers(names: Sequence[str], tables: Sequence[Path]) -> list[TextPro
     """The providers of `data.providers`, in the same order.
 
     Args:
-        names: of providers.
+        names: names of the providers.
         tables: staged tables of `--text`, the most important first.
 
     Raises:
@@ -93,7 +93,7 @@ def make_providers(names: Sequence[str], tables: Sequence[Path]) -> list[TextPro
 
 
 def provider_plugins(names: Sequence[str]) -> list[Plugin]:
-    """The plugins behind some providers; there is none behind our own."""
+    """The plugins behind some providers; built-in providers have none."""
     return [
         plugin
         for name, plugin in plugins(GROUP, PROVIDERS).items()
@@ -105,28 +105,28 @@ def gather_text(molecules: Molecules, providers: Sequence[TextProvider]) -> pa.T
     """The text of some molecules by all providers, in clean form.
 
     Args:
-        molecules: whose text is wanted; their own in clean form.
-        providers: the most trusted first.
+        molecules: the molecules, with their own text in clean form.
+        providers: the providers, the most trusted first.
 
     Raises:
-        UserError: a provider of another package gives no text.
+        UserError: a provider of another package returns no valid text.
     """
     text = blank_text(len(molecules))
     for provider in providers:
         if provider.asks_all:
-            given = _clean(provider, molecules)
+            provider_text = _clean(provider, molecules)
         else:
             lacking = np.zeros(len(molecules), bool)
             for name in provider.fields:
                 lacking |= np.asarray(text[name].is_null(), dtype=bool)
             places = pa.array(np.cumsum(lacking) - 1, mask=~lacking)
-            given = _clean(provider, molecules.keep(lacking)).take(places)
-        text = overlay(given, text)
+            provider_text = _clean(provider, molecules.keep(lacking)).take(places)
+        text = overlay(provider_text, text)
     return text
 
 
 def blank_text(rows: int) -> pa.Table:
-    """A text in clean form of which every field is missing."""
+    """A text table in clean form in which every field is missing."""
     return clean_text(pa.table({"cid": pa.nulls(rows, pa.large_string())}), "")
 
 
@@ -137,32 +137,37 @@ def _make(name: str, tables: Sequence[Path]) -> TextProvider:
         return FileText()
     if name == RdkitText.name:
         return RdkitText()
-    added = plugins(GROUP, PROVIDERS)
-    if name not in added:
-        names = [*PROVIDERS, *added]
+    added_plugins = plugins(GROUP, PROVIDERS)
+    if name not in added_plugins:
+        names = [*PROVIDERS, *added_plugins]
         raise UserError(
             f"no text provider '{name}'{nearest(name, names)}: there are {', '.join(names)}; install the "
             "package that adds it, or name others by data.providers"
         )
-    plugin = added[name]
-    kind = plugin.load()
-    if not (isinstance(kind, type) and issubclass(kind, TextProvider)):
+    plugin = added_plugins[name]
+    provider_class = plugin.load()
+    if not (isinstance(provider_class, type) and issubclass(provider_class, TextProvider)):
         raise plugin.error(f"{plugin.value} is no subclass of {TextProvider.__module__}.TextProvider")
-    made: TextProvider = kind()
-    said = [getattr(made, word, None) for word in ("name", "version", "fields")]
-    if said[0] != name or not isinstance(said[1], str) or not said[2] or not {*said[2]} <= {*TEXT_FIELDS}:
+    provider: TextProvider = provider_class()
+    properties = [getattr(provider, word, None) for word in ("name", "version", "fields")]
+    if (
+        properties[0] != name
+        or not isinstance(properties[1], str)
+        or not properties[2]
+        or not {*properties[2]} <= {*TEXT_FIELDS}
+    ):
         raise plugin.error(
-            f"its name, version and fields are {said}; the name has to be that of its entry point, the "
+            f"its name, version and fields are {properties}; the name has to be that of its entry point, the "
             f"version a string, and the fields some of {', '.join(TEXT_FIELDS)}"
         )
-    return made
+    return provider
 
 
 def _clean(provider: TextProvider, molecules: Molecules) -> pa.Table:
-    """The text by one provider in clean form.
+    """The text of one provider in clean form.
 
     Raises:
-        UserError: it is no text of these molecules.
+        UserError: it is not a valid text of these molecules.
     """
     text = provider.texts(molecules)
     origin = f"{provider.name} {provider.version}".strip()
@@ -174,6 +179,6 @@ def _clean(provider: TextProvider, molecules: Molecules) -> pa.Table:
         return clean_text(text, origin)
     except MISFITS as error:
         raise UserError(
-            f"text provider {origin} gives no text ({type(error).__name__}: {error}): it has to give a table "
-            f"with a row for each molecule, of columns {', '.join(provider.fields)}"
+            f"text provider {origin} gives no text ({type(error).__name__}: {error}): it must return a "
+            f"table with one row per molecule and columns out of {', '.join(provider.fields)}"
         ) from None

@@ -1,8 +1,8 @@
-"""Ray: started for a preparation on this machine, and the one execution that works through the chunks.
+"""The start of Ray on this machine, and the Ray Data execution that works through the chunks.
 
-Ray Data hands runs of chunks to workers, and raw records to those who parse them where a source can only be
-read in one go; only an error message comes back through it. Progress is read off the records that workers
-leave in the staging folder, so that it moves with every chunk.
+Ray Data hands runs of chunks to workers; if a source can only be read in one go, it hands raw records to the
+workers that parse them. Only error messages come back through it. Progress is counted from the records that
+workers write into the staging folder, so it moves with every chunk.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from mmgnn_dist.data.prepare.chunks import ChunkRunner, Staging
 from mmgnn_dist.data.prepare.plan import PreparePlan
 from mmgnn_dist.errors import UserError, WrongInput, need
 
-OBJECT_STORE = 256 << 20  # bytes; what goes through it is small
-RAY_BLOCK_BYTES = 1  # bytes of a Ray block: every chunk of raw records is one, so that any worker may take it
+OBJECT_STORE = 256 << 20  # bytes; only small data goes through it
+RAY_BLOCK_BYTES = 1  # target bytes of a Ray block: each chunk of raw records is a block, open to any worker
 POLL = 0.2  # s between two looks at the progress
 
 
@@ -31,13 +31,13 @@ def run_chunks(
     """Do every chunk of a plan that is not staged yet.
 
     Args:
-        plan: what to do.
-        staging: where it goes.
-        workers: chunks worked on at a time, and CPUs of Ray if it is started here; 0: as many as there are.
+        plan: the plan of the preparation.
+        staging: staging folder for the shards and records.
+        workers: number of parallel chunks, and of CPUs of a Ray started here; 0: all CPUs.
         report: called with molecules done, all molecules and the present step.
 
     Raises:
-        WrongInput: a damaged source; the first in the order of the plan.
+        WrongInput: a source is damaged; reports the first in the order of the plan.
         UserError: Ray does not start.
     """
     runs = [run._asdict() for run in plan.runs()]
@@ -64,7 +64,7 @@ def run_chunks(
 
 
 def _cpus() -> int:
-    """CPUs of the Ray that this process has joined."""
+    """Number of CPUs of the Ray cluster that this process has joined."""
     import ray
 
     return int(ray.cluster_resources()["CPU"])
@@ -72,10 +72,10 @@ def _cpus() -> int:
 
 @contextmanager
 def ray_here(cpus: int) -> Iterator[Any]:
-    """The module `ray`, joined to the cluster that this process has joined already, else to one of its own.
+    """Yield the module `ray`, connected to the cluster this process has joined, else to a new local one.
 
     Args:
-        cpus: of a cluster that is started here, and ends with the block.
+        cpus: number of CPUs of a cluster that is started here; it ends with the block.
 
     Raises:
         UserError: Ray is not installed, or does not start.
@@ -88,7 +88,7 @@ def ray_here(cpus: int) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    term = signal.getsignal(signal.SIGTERM)
+    old_handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address="local",
@@ -98,45 +98,45 @@ def ray_here(cpus: int) -> Iterator[Any]:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    except Exception as error:  # a bare one of a node that is not up within Ray's fixed 30 s
-        said = str(error).strip().splitlines()
+    except Exception as error:  # a bare Exception if a node is not up within Ray's fixed 30 s
+        lines = str(error).strip().splitlines()
         raise UserError(
-            f"Ray does not start on this machine ({said[0] if said else type(error).__name__}): run the same "
-            "command again if it is busy; else see that RAY_TMPDIR, by default /tmp, can be written to"
+            f"Ray does not start on this machine ({lines[0] if lines else type(error).__name__}): run the "
+            "same command again if it is busy; else see that RAY_TMPDIR, by default /tmp, can be written to"
         ) from error
-    # Ray's own handler prints a stack trace and dies: stop as after Ctrl-C instead, staged work stays
-    _on_sigterm(_interrupt if term is signal.SIG_DFL else term)
+    # Ray's own handler prints a stack trace and exits: stop as after Ctrl-C instead and keep staged work
+    _on_sigterm(_interrupt if old_handler is signal.SIG_DFL else old_handler)
     try:
         yield ray
     finally:
         ray.shutdown()
-        _on_sigterm(term)
+        _on_sigterm(old_handler)
 
 
 @contextmanager
 def ray_data(workers: int) -> Iterator[Any]:
-    """Ray Data, by `ray_here`."""
+    """Yield the module `ray.data`, connected as by `ray_here`."""
     with ray_here(workers):
         import ray.data
 
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-        # said of fewer chunks than workers, which is no fault
+        # Ray warns if there are fewer chunks than workers, which is no fault
         warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks")
         yield ray.data
 
 
 @contextmanager
 def _block_per_row(data: Any) -> Iterator[None]:
-    """Let Ray Data make a block of every row, for what is run meanwhile."""
+    """Let Ray Data make one block per row within the context."""
     context = data.DataContext.get_current()
-    before = context.target_max_block_size
+    old_size = context.target_max_block_size
     context.target_max_block_size = RAY_BLOCK_BYTES
     try:
         yield
     finally:
-        context.target_max_block_size = before
+        context.target_max_block_size = old_size
 
 
 def _interrupt(signum: int, frame: object) -> None:
@@ -144,7 +144,7 @@ def _interrupt(signum: int, frame: object) -> None:
 
 
 def _on_sigterm(handler: Any) -> None:
-    """Set the handler of SIGTERM, where Python lets us: in the main thread."""
+    """Set the handler of SIGTERM if this is the main thread, the only one where Python allows it."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)
 
@@ -153,7 +153,7 @@ def _on_sigterm(handler: Any) -> None:
 def watch(
     total: int, done: Callable[[], int], report: Callable[[int, int, str], None]
 ) -> Iterator[Callable[[str], None]]:
-    """Report from a thread how much of `total` is `done`; gives a function that names the present step."""
+    """Report from a thread how much of `total` is `done`; yields a function that sets the present step."""
     over = threading.Event()
     note = "starting Ray"
 

@@ -1,7 +1,7 @@
-"""What the manifest says about the molecules of a set: computed a shard at a time, added up at the end.
+"""Statistics of the molecules of a set for the manifest, computed per shard and combined at the end.
 
 Means and variances are combined by the parallel form of Chan, Golub and LeVeque, in the order of the
-shards, so that they do not depend on who computed what.
+shards, so they do not depend on which worker computed which shard.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def shard_statistics(batch: pa.RecordBatch, targets: list[str]) -> dict[str, Any
     sizes = np.diff(z.offsets.to_numpy())
     coverage = {name: int(presence(batch, name).sum()) for name in TEXT_FIELDS}
     return {
-        "targets": {name: _moments(y[:, place]) for place, name in enumerate(targets)},
+        "targets": {name: _moments(y[:, column]) for column, name in enumerate(targets)},
         "coverage": coverage,
         "elements": np.bincount(z.flatten().to_numpy(), minlength=len(SYMBOLS)).tolist(),
         "max_atoms": int(sizes.max(initial=0)),
@@ -41,7 +41,7 @@ def presence(batch: pa.RecordBatch, field: str) -> np.ndarray:
 
 
 def combine(summaries: list[dict[str, Any]]) -> MoleculeStatistics:
-    """The manifest's entries target_stats, coverage, elements and max_atoms."""
+    """Combine shard statistics to the manifest's entries target_stats, coverage, elements, max_atoms."""
     stats: dict[str, TargetStatistics] = {}
     for name in summaries[0]["targets"]:
         total = _moments(np.zeros(0))
@@ -65,7 +65,7 @@ def combine(summaries: list[dict[str, Any]]) -> MoleculeStatistics:
 
 
 def _moments(values: np.ndarray) -> dict[str, Any]:
-    """Count, mean, sum of squared deviations and range of the values that are there."""
+    """Count, mean, sum of squared deviations and range of the values that are not NaN."""
     values = values[~np.isnan(values)]
     if not len(values):
         return {"count": 0, "mean": 0.0, "squares": 0.0, "min": None, "max": None}

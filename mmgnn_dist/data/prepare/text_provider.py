@@ -1,4 +1,4 @@
-"""What a provider of text is: it gives text fields for some molecules, and says where they come from."""
+"""Base class of text providers, which give text fields of molecules and state their origin."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from mmgnn_dist.chem.molecules import Molecules
 
 
 class TextProvider(ABC):
-    """A source of text fields, such as RDKit. It is made anew for every chunk of molecules.
+    """A source of text fields, such as RDKit. A new instance is made for every chunk of molecules.
 
     An installed package adds one by the entry point group `mmgnn_dist.text_providers`; the name of its entry
-    point is what `data.providers` calls it.
+    point is its name in `data.providers`.
 
     Attributes:
-        name: what `data.providers` calls it.
-        version: of whatever makes the text, "" where it has none: with another version, the shard set is
-            another one.
-        fields: the text fields that it may give, of `config.TEXT_FIELDS`.
-        asks_all: whether it is given every molecule, and not only those that still lack one of its fields.
+        name: its name in `data.providers`.
+        version: version of the software that makes the text, or ""; another version makes another shard set.
+        fields: the text fields that it may give, out of `config.TEXT_FIELDS`.
+        asks_all: whether it gets every molecule, or only those that still lack one of its fields.
     """
 
     name: str
@@ -31,16 +30,15 @@ class TextProvider(ABC):
 
     @abstractmethod
     def texts(self, molecules: Molecules) -> pa.Table:
-        """The text fields of some molecules.
+        """Return the text fields of some molecules.
 
-        It depends on the molecules alone, so that shards do not depend on how many workers make them.
+        The result must depend on the molecules only, so that shards do not depend on the number of workers.
 
         Args:
-            molecules: n molecules, not checked yet: of some, `fault` says that they could not be read.
+            molecules: n molecules, not checked yet; `fault` marks those that could not be read.
 
         Returns:
-            n rows with columns of `fields`, null where there is nothing to say, in any form that
-            `join.clean_text` reads; a table that is in clean form already is taken as it is. A column
-            `field_sources` (a JSON object, field to origin) may name the origins; else it is the provider's
-            name and version.
+            n rows with columns of `fields`, null where absent, in any form that `join.clean_text` reads;
+            a table in clean form is taken as it is. A column `field_sources` (a JSON object, field to origin)
+            may give the origins; the default origin is the provider's name and version.
         """

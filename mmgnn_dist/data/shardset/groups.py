@@ -1,9 +1,9 @@
-"""What makes molecules belong together, for splits that keep groups whole and audits that look for overlaps.
+"""Groups of molecules, for splits that keep groups whole and audits that look for overlaps.
 
 identity   the first block of the InChIKey (one connectivity: stereoisomers, duplicates), else the SMILES as
-           it stands, else the id
+           written, else the id
 scaffold   the Bemis-Murcko scaffold; molecules without rings or without a SMILES have none
-text       all text fields together, as the shards hold them; molecules without text have none
+text       all text fields together, as stored in the shards; molecules without text have none
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ from mmgnn_dist.data.shardset.manifest import IdentityCounts
 from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS, ShardSet
 from mmgnn_dist.errors import UserError
 
-INCHIKEY_BLOCK = 14  # letters of an InChIKey that stand for the connectivity
-NONE = np.uint64(0)  # hash of what has no group
+INCHIKEY_BLOCK = 14  # letters of an InChIKey that encode the connectivity
+NONE = np.uint64(0)  # hash of a molecule without a group
 
 
 def identities(shards: ShardSet) -> pa.Array:
     """The identity of each molecule, large_string [rows]."""
-    own = prefixed("id:", shards.column("id").combine_chunks())
-    return pc.coalesce(*_structures(shards), own)
+    ids = prefixed("id:", shards.column("id").combine_chunks())
+    return pc.coalesce(*_structures(shards), ids)
 
 
 def structures(shards: ShardSet) -> pa.Array:
-    """The identity of each molecule, large_string [rows]; null where nothing but an id is known."""
+    """The identity of each molecule, large_string [rows]; null where only an id is known."""
     return pc.coalesce(*_structures(shards))
 
 
 def count_identities(shards: ShardSet) -> IdentityCounts:
-    """How many molecules are known by `inchikey`, `smiles`, `id` alone, and how many are `distinct`."""
+    """Count the molecules identified by `inchikey`, by `smiles` or by `id` only, and the `distinct` ones."""
     block, smiles = _structures(shards)
     by_key = len(block) - block.null_count
-    known = len(block) - pc.coalesce(block, smiles).null_count
+    with_structure = len(block) - pc.coalesce(block, smiles).null_count
     return {
         "inchikey": by_key,
-        "smiles": known - by_key,
-        "id": len(block) - known,
+        "smiles": with_structure - by_key,
+        "id": len(block) - with_structure,
         "distinct": pc.count_distinct(identities(shards)).as_py(),
     }
 
 
 def _structures(shards: ShardSet) -> tuple[pa.Array, pa.Array]:
-    """(first block of the InChIKey, SMILES with a prefix) of each molecule, null where there is none."""
+    """(first block of the InChIKey, SMILES with a prefix) of each molecule, null where absent."""
     block = pc.utf8_slice_codeunits(shards.column("inchikey").combine_chunks(), 0, INCHIKEY_BLOCK)
     fits = pc.match_substring_regex(block, f"^[A-Z]{{{INCHIKEY_BLOCK}}}$").fill_null(False)
     return pc.if_else(fits, block, None), prefixed("smiles:", shards.column("smiles").combine_chunks())
@@ -59,16 +59,16 @@ def _structures(shards: ShardSet) -> tuple[pa.Array, pa.Array]:
 
 def scaffold_names(shards: ShardSet) -> pa.Array:
     """The scaffold of each molecule as SMILES, large_string [rows], null without one."""
-    found = pa.concat_arrays([scaffolds(chunk) for chunk in shards.column("smiles").chunks])
-    return pc.if_else(pc.equal(found, ""), None, found)
+    names = pa.concat_arrays([scaffolds(chunk) for chunk in shards.column("smiles").chunks])
+    return pc.if_else(pc.equal(names, ""), None, names)
 
 
 def scaffold_groups(shards: ShardSet) -> pa.Array:
     """Groups that keep scaffolds and identities whole, dictionary of large_string [rows].
 
-    Molecules are of one group if they share a scaffold or an identity, or are so linked by others: tautomers
-    of one InChIKey may have different scaffolds. A molecule without a scaffold is linked by its identity
-    alone. The group is named by the first, in alphabetical order, of its identities.
+    Two molecules are in one group if they share a scaffold or an identity, directly or through other
+    molecules: tautomers with one InChIKey may have different scaffolds. A molecule without a scaffold is
+    linked by its identity only. The name of a group is the alphabetically first of its identities.
 
     Raises:
         UserError: no molecule has a scaffold.
@@ -80,22 +80,21 @@ def scaffold_groups(shards: ShardSet) -> pa.Array:
     rank[order.to_numpy()] = np.arange(len(order))
     group = rank[names.indices.to_numpy()]
     links = [names.indices.to_numpy().astype(np.int64)]
-    has = np.asarray(scaffold.indices.is_valid(), dtype=bool)
-    if not has.any():
+    has_scaffold = np.asarray(scaffold.indices.is_valid(), dtype=bool)
+    if not has_scaffold.any():
         raise UserError(
-            f"{shards.path} has no scaffold, that is no SMILES of a molecule with rings: "
-            "take another kind of split"
+            f"{shards.path} has no scaffold (no SMILES of a molecule with rings): take another kind of split"
         )
     codes = scaffold.indices.fill_null(0).to_numpy().astype(np.int64)
-    own = len(scaffold.dictionary) + np.arange(len(codes))
-    links.append(np.where(has, codes, own))
+    singletons = len(scaffold.dictionary) + np.arange(len(codes))
+    links.append(np.where(has_scaffold, codes, singletons))
     while True:  # the smallest rank spreads over links until nothing changes
-        before = group
+        previous = group
         for link in links:
             least = np.full(int(link.max()) + 1, len(order), np.int64)
             np.minimum.at(least, link, group)
             group = least[link]
-        if np.array_equal(group, before):
+        if np.array_equal(group, previous):
             return pa.DictionaryArray.from_arrays(pa.array(group), names.dictionary.take(order))
 
 
@@ -105,22 +104,22 @@ def sizes(shards: ShardSet) -> np.ndarray:
 
 
 def text_hashes(shards: ShardSet, fields: Sequence[str] = TEXT_FIELDS) -> np.ndarray:
-    """64-bit hash of the text of each molecule over some fields, uint64 [rows]; `NONE` without any."""
+    """64-bit hash of the text of each molecule over some fields, uint64 [rows]; `NONE` without text."""
     result = np.zeros(shards.rows, np.uint64)
     present = np.zeros(shards.rows, bool)
-    for place, field in enumerate(fields):
+    for index, field in enumerate(fields):
         if field in CONTEXT_FIELDS:
             column = np.concatenate(
                 [shard.context[:, CONTEXT_FIELDS.index(field)] for shard in shards.shards]
             )
-            has, bits = ~np.isnan(column), column.view(np.uint32)
+            has_field, bits = ~np.isnan(column), column.view(np.uint32)
         else:
             words = shards.column(field)
             if field == "synonyms":
                 words = pc.binary_join(words, pa.scalar("\x1f", pa.large_string()))
-            has, bits = np.asarray(words.is_valid(), dtype=bool), hash_strings(words)
-        result ^= np.where(has, draw((place,), bits), NONE)
-        present |= has
+            has_field, bits = np.asarray(words.is_valid(), dtype=bool), hash_strings(words)
+        result ^= np.where(has_field, draw((index,), bits), NONE)
+        present |= has_field
     return np.where(present, result, NONE)
 
 

@@ -1,7 +1,7 @@
 """64-bit hashes of string columns without a Python object per string.
 
-A hash depends on the bytes of its string alone: it is the same in every process and on every machine, so
-that orders drawn from it are stable. Equal strings have equal hashes; the converse is to be verified.
+A hash depends only on the bytes of its string: it is the same in every process and on every machine, so
+orders drawn from it are stable. Equal strings have equal hashes; for equal hashes compare the strings.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ def _hash(strings: pa.LargeStringArray, seed: int) -> np.ndarray:
         symbols = np.frombuffer(data, np.uint8)[first:last].astype(np.uint64) + np.uint64(1)
         position = np.arange(last - first) - np.repeat(offsets[:-1] - first, size)
         weighted = symbols * mix(position.astype(np.uint64) + np.uint64(1))
-        filled = np.flatnonzero(size)  # reduceat gives nonsense for empty strings
+        filled = np.flatnonzero(size)  # reduceat is wrong for empty strings
         value[filled] += np.add.reduceat(weighted, offsets[filled] - first)
     return mix(value)
 
 
 def uniform(key: Sequence[int], values: np.ndarray) -> np.ndarray:
-    """A number in [0, 1) for each of `values`, a function of it and of `key` alone, float64."""
+    """A number in [0, 1) for each of `values`, determined by the value and `key` only, float64."""
     return (draw(key, values) >> np.uint64(11)) * 2.0**-53
 
 
 def draw(key: Sequence[int], values: np.ndarray) -> np.ndarray:
-    """64 random bits for each of `values` (whole numbers), a function of it and of `key` alone, uint64."""
+    """64 random bits for each of `values` (integers), determined by the value and `key` only, uint64."""
     state = np.zeros(1, np.uint64)
     for part in key:
         state = mix(state ^ np.uint64(part))

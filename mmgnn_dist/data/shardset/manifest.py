@@ -1,7 +1,7 @@
-"""The manifest of a shard set: what `manifest.json` holds, entry by entry.
+"""Types of the entries of `manifest.json`, the manifest of a shard set.
 
-These are the dictionaries of the JSON file itself, with types. What older manifests and those of other tools
-may lack is marked as such.
+They describe the dictionaries of the JSON file itself. Entries that older manifests and those of other tools
+may lack are `NotRequired`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class TargetEntry(TypedDict):
 
 
 class TargetStatistics(TypedDict):
-    """Over the `count` molecules that have a target, in its unit; None where none has it."""
+    """Statistics of one target over the `count` molecules that have it, in its unit; None if none has it."""
 
     count: int
     mean: float | None
@@ -37,14 +37,14 @@ class TargetStatistics(TypedDict):
     max: float | None
 
 
-# molecules that came in, were kept and set aside, and how many for which reason; `in` fits in no class
+# molecules read, kept and set aside, and the number per reason; `in` is a keyword, so this is no class
 MoleculeCounts = TypedDict(
     "MoleculeCounts", {"in": int, "kept": int, "set_aside": int, "reasons": dict[str, int]}
 )
 
 
 class MoleculeStatistics(TypedDict):
-    """Statistics of each target, molecules that have each text field, elements that occur, most atoms."""
+    """Statistics of each target, coverage of each text field, elements that occur, most atoms."""
 
     target_stats: dict[str, TargetStatistics]
     coverage: dict[str, int]
@@ -53,7 +53,7 @@ class MoleculeStatistics(TypedDict):
 
 
 class SourceEntry(TypedDict):
-    """One file, archive or folder that was read: its name, size in bytes, and molecules in it."""
+    """One file, archive or folder that was read: its name, size in bytes, and number of molecules."""
 
     name: str
     bytes: int
@@ -61,7 +61,7 @@ class SourceEntry(TypedDict):
 
 
 class TextTableEntry(TypedDict):
-    """One table of `--text`, and how many molecules were found in it by each of `join.JOINS`."""
+    """One table of `--text`, and the number of molecules that each of `join.JOINS` found in it."""
 
     name: str
     joined: dict[str, int]
@@ -77,7 +77,7 @@ class PrepareEntry(TypedDict):
 
 
 class IdentityCounts(TypedDict):
-    """Molecules known by their InChIKey, by SMILES alone and by id alone; and how many are distinct."""
+    """Numbers of molecules identified by InChIKey, by SMILES only and by id only, and of distinct ones."""
 
     inchikey: int
     smiles: int
@@ -86,24 +86,24 @@ class IdentityCounts(TypedDict):
 
 
 class ShardManifest(TypedDict):
-    """The whole of `manifest.json`.
+    """The content of `manifest.json`.
 
     Attributes:
         kind: `shards.KIND`.
-        schema: `shards.SCHEMA_VERSION` of the program that wrote it.
-        shards: in the order of their rows.
+        schema: `shards.SCHEMA_VERSION` of the program that wrote the file.
+        shards: the shards in the order of their rows.
         rows: molecules in all shards.
-        targets: in the order of `Shard.y`.
+        targets: the targets in the order of `Shard.y`.
         target_stats: statistics of each target.
-        coverage: molecules that have each text field.
+        coverage: number of molecules that have each text field.
         elements: symbols of the elements that occur, by atomic number.
         max_atoms: atoms of the largest molecule.
-        counts: in = kept + set aside.
-        sources: what was read.
+        counts: molecules read, kept and set aside; in = kept + set aside.
+        sources: files, archives and folders that were read.
         text: tables of text that were joined, the most important first.
-        versions: of the software that took part.
-        prepare: settings and fingerprint.
-        identities: by what the molecules are told apart.
+        versions: versions of the software that took part.
+        prepare: settings and fingerprint of the preparation.
+        identities: number of molecules per kind of identity.
     """
 
     kind: str

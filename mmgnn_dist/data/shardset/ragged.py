@@ -1,8 +1,8 @@
 """Ragged gathers from memory-mapped shards: index arithmetic on whole arrays, no Python object per molecule.
 
-The rows asked for are sorted, so that each shard is visited once and read in order; what is read lands in a
-stage in that order, and one more gather puts it into the order asked for. The stage fits the CPU's cache,
-which is why the second pass costs less than scattering from each shard would.
+The requested rows are sorted, so each shard is visited once and read in order. The values land in a stage in
+that order, and one more gather puts them into the requested order. The stage fits into the CPU cache, so the
+second pass costs less than scattering from each shard.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def ragged_index(start: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.n
 
 @dataclass(frozen=True)
 class Visit:
-    """The rows wanted of one shard: `local` rows of shard `shard` go to slots `first:last` of the stage."""
+    """The requested rows of one shard: rows `local` of shard `shard` go to `first:last` of the stage."""
 
     shard: int
     local: np.ndarray
@@ -45,8 +45,8 @@ class GatherPlan:
     """How a set of global rows is read: shard by shard, ascending.
 
     Attributes:
-        slot: place in the stage of each row asked for, int64 [M].
-        visits: one per shard that is touched.
+        slot: position in the stage of each requested row, int64 [M].
+        visits: one per shard that has requested rows.
     """
 
     def __init__(self, rows: np.ndarray, starts: np.ndarray):
@@ -61,7 +61,7 @@ class GatherPlan:
         ]
 
     def fixed(self, column: Sequence[np.ndarray]) -> np.ndarray:
-        """Rows of a column of equal-sized rows (one array [rows, ...] per shard), in the order asked for."""
+        """Rows of a column of equal-sized rows (one array [rows, ...] per shard), in the requested order."""
         stage = np.empty((len(self.slot), *column[0].shape[1:]), column[0].dtype)
         for visit in self.visits:
             np.take(
@@ -70,7 +70,7 @@ class GatherPlan:
         return stage[self.slot]
 
     def lengths(self, ptrs: Sequence[np.ndarray]) -> np.ndarray:
-        """Lengths of the runs of the rows asked for, int64 [M]; `ptrs` as in `ragged`."""
+        """Lengths of the runs of the requested rows, int64 [M]; `ptrs` as in `ragged`."""
         count = np.empty(len(self.slot), np.int64)
         for visit in self.visits:
             ptr = ptrs[visit.shard]
@@ -78,23 +78,23 @@ class GatherPlan:
         return count[self.slot]
 
     def one_of(self, items: Sequence[np.ndarray], place: np.ndarray) -> GatherPlan:
-        """The plan for one run of each row, where a row has several.
+        """The plan that reads one run of each row, where a row has several.
 
         Args:
-            items: for each shard where the runs of each row begin and end, int64 [rows + 1]; each row has one
-                at least.
-            place: which of them, as a share of their number in [0, 1), float64 [M].
+            items: for each shard the offsets of the runs of each row, int64 [rows + 1]; each row has at least
+                one run.
+            place: which of the runs, as a fraction of their number in [0, 1), float64 [M].
         """
         staged = np.empty(len(place))
         staged[self.slot] = place
-        other = copy(self)
-        other.visits = []
+        plan = copy(self)
+        plan.visits = []
         for visit in self.visits:
             first = items[visit.shard][visit.local]
             number = items[visit.shard][visit.local + 1] - first
             chosen = first + (staged[visit.first : visit.last] * number).astype(np.int64)
-            other.visits.append(replace(visit, local=chosen))
-        return other
+            plan.visits.append(replace(visit, local=chosen))
+        return plan
 
     def ragged(
         self, ptrs: Sequence[np.ndarray], *columns: Sequence[np.ndarray]
@@ -106,19 +106,19 @@ class GatherPlan:
             columns: flat values of each shard, [values, ...], all with the offsets `ptrs`.
 
         Returns:
-            For each row asked for, where its run begins in the stage (int64 [M]) and its length (int64 [M]);
+            For each requested row, where its run begins in the stage (int64 [M]) and its length (int64 [M]);
             and the stage of each column.
         """
         start = np.empty(len(self.slot), np.int64)
         count = np.empty_like(start)
         for visit in self.visits:
-            ptr, place = ptrs[visit.shard], slice(visit.first, visit.last)
-            start[place] = ptr[visit.local]
-            np.subtract(ptr[1:][visit.local], start[place], out=count[place])
+            ptr, span = ptrs[visit.shard], slice(visit.first, visit.last)
+            start[span] = ptr[visit.local]
+            np.subtract(ptr[1:][visit.local], start[span], out=count[span])
         index, offsets = ragged_index(start, count)
         stages = [np.empty((len(index), *column[0].shape[1:]), column[0].dtype) for column in columns]
         for visit in self.visits:
-            place = slice(offsets[visit.first], offsets[visit.last])
+            span = slice(offsets[visit.first], offsets[visit.last])
             for column, stage in zip(columns, stages, strict=True):
-                np.take(column[visit.shard], index[place], axis=0, out=stage[place], mode="clip")
+                np.take(column[visit.shard], index[span], axis=0, out=stage[span], mode="clip")
         return offsets[self.slot], count[self.slot], stages

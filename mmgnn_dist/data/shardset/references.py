@@ -1,10 +1,10 @@
-"""Atom references and standardisation from the training part, and the two trivial models to beat.
+"""Atom references and standardisation from the training part, and two trivial baseline models.
 
-A reference is the energy (or other extensive value) that each element brings on average: a least-squares
-fit on composition without intercept. The electronic spatial extent r2 is fitted as that of charges on the
-atoms beside it: sum_i (atom_ref[z_i] + extent_ref[z_i] |r_i - r_c|^2), r_c the centre of mass. What is left
-over is standardised. All is float64 and computed by sums over the memory-mapped columns, without a Python
-object per molecule.
+A reference is the energy (or other extensive value) that an atom of each element contributes on average: a
+least-squares fit on the composition without intercept. The fit of the electronic spatial extent r2 adds
+charges on the atoms: sum_i (atom_ref[z_i] + extent_ref[z_i] |r_i - r_c|^2), where r_c is the centre of mass.
+The residuals are standardised. All values are float64 and computed by sums over the memory-mapped columns,
+without a Python object per molecule.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ REFERENCED = ("extensive", "r2")  # kinds of targets that take references, and n
 
 @dataclass(frozen=True)
 class References:
-    """What turns targets into standardised residuals and back.
+    """Parameters that turn targets into standardised residuals and back.
 
     y = atom_ref · composition + extent_ref · extents + mean + std · r
 
     Attributes:
         targets: names, [T].
         kinds: kind of each target.
-        atom_ref: float64 [T, 119], per element; zero for targets that take none.
-        extent_ref: float64 [T, 119], per element and Å^2 from the centre of mass; zero but for r2.
-        mean: of the residual in the training part, float64 [T].
-        std: of the residual in the training part, float64 [T]; 1 where the residual is constant.
+        atom_ref: per element, float64 [T, 119]; zero for targets without references.
+        extent_ref: per element and Å^2 from the centre of mass, float64 [T, 119]; zero except for r2.
+        mean: mean of the residual in the training part, float64 [T].
+        std: standard deviation of the residual in the training part, float64 [T]; 1 where it is constant.
     """
 
     targets: list[str]
@@ -54,7 +54,7 @@ def composition(shards: ShardSet, rows: np.ndarray) -> np.ndarray:
 
 
 def extents(shards: ShardSet, rows: np.ndarray) -> np.ndarray:
-    """Sum over the atoms of each element of |r_i - r_c|^2, r_c the centre of mass: Å^2, float64 [R, 119]."""
+    """Sum of |r_i - r_c|^2 over the atoms of each element, r_c the centre of mass: Å^2, float64 [R, 119]."""
     masses = np.array(MASSES)
     result = np.zeros((len(rows), MAX_Z + 1))
     for chosen, shard, local in visits(shards, rows):
@@ -68,7 +68,7 @@ def extents(shards: ShardSet, rows: np.ndarray) -> np.ndarray:
 
 
 def elements(shards: ShardSet, rows: np.ndarray) -> list[str]:
-    """Symbols of the elements of the given global rows, by atomic number."""
+    """Symbols of the elements in the given global rows, by atomic number."""
     present = np.zeros(MAX_Z + 1, bool)
     for _, shard, local in visits(shards, rows):
         present[shard.z[_atoms(shard, local)[0]]] = True
@@ -76,7 +76,7 @@ def elements(shards: ShardSet, rows: np.ndarray) -> list[str]:
 
 
 def with_other_elements(shards: ShardSet, rows: np.ndarray, known: list[str]) -> np.ndarray:
-    """Which of the given global rows have an atom of an element that is not among `known`, bool [R]."""
+    """Which of the given global rows have an atom of an element that is not in `known`, bool [R]."""
     other = np.ones(MAX_Z + 1, bool)
     other[[SYMBOLS.index(symbol) for symbol in known]] = False
     result = np.zeros(len(rows), bool)
@@ -87,7 +87,7 @@ def with_other_elements(shards: ShardSet, rows: np.ndarray, known: list[str]) ->
 
 
 def _atoms(shard: Shard, local: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Atoms of some rows of a shard, and the place in `local` of the molecule of each."""
+    """Atoms of some rows of a shard, and for each atom the position of its molecule in `local`."""
     sizes = shard.ptr[local + 1] - shard.ptr[local]
     inner = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     return np.repeat(shard.ptr[local], sizes) + inner, np.repeat(np.arange(len(local)), sizes)
@@ -125,8 +125,8 @@ def fit_references(shards: ShardSet, rows: np.ndarray, targets: list[str]) -> Re
 
     Args:
         shards: the molecules.
-        rows: global rows of the training part; of these, each target uses those that have a label.
-        targets: names.
+        rows: global rows of the training part; each target uses those that have its label.
+        targets: names of the targets.
 
     Raises:
         UserError: unknown target, or fewer than two labelled molecules for one.
@@ -136,22 +136,22 @@ def fit_references(shards: ShardSet, rows: np.ndarray, targets: list[str]) -> Re
     atom_ref = np.zeros((len(targets), MAX_Z + 1))
     extent_ref = np.zeros_like(atom_ref)
     mean, std = np.zeros(len(targets)), np.ones(len(targets))
-    for place, kind in enumerate(kinds):
-        labelled = ~np.isnan(y[:, place])
-        residual = y[labelled, place]
+    for column, kind in enumerate(kinds):
+        labelled = ~np.isnan(y[:, column])
+        residual = y[labelled, column]
         if kind in REFERENCED:
-            known = counts[labelled]
+            features = counts[labelled]
             if kind == "r2":
-                known = np.concatenate([known, extents(shards, rows[labelled])], axis=1)
-            weights = _fit(known, residual)
-            residual = residual - known @ weights
-            atom_ref[place] = weights[: MAX_Z + 1]
+                features = np.concatenate([features, extents(shards, rows[labelled])], axis=1)
+            weights = _fit(features, residual)
+            residual = residual - features @ weights
+            atom_ref[column] = weights[: MAX_Z + 1]
             if kind == "r2":
-                extent_ref[place] = weights[MAX_Z + 1 :]
-        mean[place] = residual.mean()
+                extent_ref[column] = weights[MAX_Z + 1 :]
+        mean[column] = residual.mean()
         spread = residual.std()
-        # where composition alone gives the target, what is left is rounding: no scale to divide by
-        std[place] = spread if spread > 1e-12 * max(np.abs(y[labelled, place]).max(), 1e-300) else 1.0
+        # if composition alone determines the target, the residual is rounding: no scale to divide by
+        std[column] = spread if spread > 1e-12 * max(np.abs(y[labelled, column]).max(), 1e-300) else 1.0
     return References(list(targets), kinds, atom_ref, extent_ref, mean, std)
 
 
@@ -164,7 +164,7 @@ def baselines(
         shards: the molecules.
         train: global rows to fit on.
         rows: global rows to predict.
-        targets: names.
+        targets: names of the targets.
 
     Returns:
         `mean` (the mean of the training part) and `composition` (a linear fit on composition with
@@ -174,25 +174,25 @@ def baselines(
         UserError: as `fit_references`.
     """
     y, counts = _training(shards, train, targets)
-    asked = composition(shards, rows)
+    row_composition = composition(shards, rows)
     means = np.nanmean(y, axis=0)
     linear = np.empty((len(rows), len(targets)))
-    for place in range(len(targets)):
-        labelled = ~np.isnan(y[:, place])
-        # centred, the intercept drops out of the fit
-        centre, offset = counts[labelled].mean(axis=0), y[labelled, place].mean()
-        weights = _fit(counts[labelled] - centre, y[labelled, place] - offset)
-        linear[:, place] = (asked - centre) @ weights + offset
+    for column in range(len(targets)):
+        labelled = ~np.isnan(y[:, column])
+        # with centred data the fit needs no intercept
+        centre, offset = counts[labelled].mean(axis=0), y[labelled, column].mean()
+        weights = _fit(counts[labelled] - centre, y[labelled, column] - offset)
+        linear[:, column] = (row_composition - centre) @ weights + offset
     return {"mean": np.tile(means, (len(rows), 1)), "composition": linear}
 
 
 def _training(shards: ShardSet, rows: np.ndarray, targets: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(labels, composition) of the training part, enough of each label."""
+    """(labels, composition) of the training part; checks that each target has enough labels."""
     return check_labels(shards, rows, targets), composition(shards, rows)
 
 
 def check_labels(shards: ShardSet, rows: np.ndarray, targets: list[str]) -> np.ndarray:
-    """The labels of the training part, as `labels` gives them, enough of each target to learn from.
+    """The labels of the training part (see `labels`), after a check that each target has enough of them.
 
     Raises:
         UserError: unknown target, or fewer than two labelled molecules for one.
@@ -216,7 +216,7 @@ def _fit(counts: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def visits(shards: ShardSet, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Shard, np.ndarray]]:
-    """(places in `rows`, shard, rows of that shard) for every shard that is touched."""
+    """Yield (positions in `rows`, shard, rows of that shard) for every shard that has some of the rows."""
     owner = np.searchsorted(shards.starts, rows, side="right") - 1
     for index in np.unique(owner).tolist():
         chosen = np.flatnonzero(owner == index)

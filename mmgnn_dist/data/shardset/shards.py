@@ -1,9 +1,9 @@
-"""The shard set on disk: Arrow IPC files that are memory-mapped, and a manifest that vouches for them.
+"""The shard set on disk: Arrow IPC files that are memory-mapped, and a manifest with their checksums.
 
-Every shard is one record batch without nulls in its numeric columns, so that a reader gets numpy views of
-the file itself and never a Python object per molecule. The manifest names every shard with its row count,
-size and SHA-256: a missing, truncated or altered shard is found when the set is opened. Shards are never
-changed once the manifest stands.
+Every shard is one record batch without nulls in its numeric columns, so a reader gets numpy views of the
+file itself and never a Python object per molecule. The manifest lists every shard with its row count, size
+and SHA-256: a missing, truncated or altered shard is detected when the set is opened. Shards never change
+once the manifest is written.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mmgnn_dist.files import atomic_path, read_json, sha256
 
 KIND = "mmgnn-shards"
 SCHEMA_VERSION = 1
-ESSENTIAL = ("shards", "rows", "targets")  # entries of every manifest
+ESSENTIAL = ("shards", "rows", "targets")  # entries that every manifest has
 MANIFEST = "manifest.json"
 CONTEXT_FIELDS = (
     "molecular_weight",
@@ -35,12 +35,12 @@ CONTEXT_FIELDS = (
     "rotatable_bond_count",
     "tpsa",
 )
-STRING_FIELDS = ("iupac_name", "title", "molecular_formula")  # text fields kept as they are written
+STRING_FIELDS = ("iupac_name", "title", "molecular_formula")  # text fields stored as they are written
 REDO = "prepare the molecules again with 'mmgnn data prepare'"
 
 
 def shard_schema(n_targets: int) -> pa.Schema:
-    """The Arrow schema of every shard of a set with `n_targets` targets (see the module text)."""
+    """The Arrow schema of every shard of a set with `n_targets` targets."""
     text = pa.large_string()
     return pa.schema(
         [
@@ -59,10 +59,10 @@ def shard_schema(n_targets: int) -> pa.Schema:
 
 
 def write_shard(path: Path, batch: pa.RecordBatch) -> ShardEntry:
-    """Write one shard, complete or not at all.
+    """Write one shard, completely or not at all.
 
     Args:
-        path: file to make.
+        path: file to write.
         batch: rows in the form of `shard_schema`.
 
     Returns:
@@ -122,7 +122,7 @@ def _view(array: pa.Array) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ShardSet:
-    """An opened shard set. It may be pickled and used after a fork: the other side maps the same files."""
+    """An opened shard set. It can be pickled and used after a fork: the other process maps the same files."""
 
     path: Path
     manifest: ShardManifest
@@ -134,7 +134,7 @@ class ShardSet:
         Args:
             path: the folder that `mmgnn data prepare` made.
             verify: compare size and SHA-256 of every shard with the manifest.
-            digest: what gives the SHA-256 of a file.
+            digest: function that computes the SHA-256 of a file.
 
         Raises:
             UserError: no such folder, not a shard set, a newer schema, a missing, truncated or altered shard.
@@ -155,7 +155,7 @@ class ShardSet:
 
     @cached_property
     def starts(self) -> np.ndarray:
-        """Global row at which each shard begins, and the end, int64 [S + 1]."""
+        """First global row of each shard, and the end, int64 [S + 1]."""
         return np.cumsum([0, *(entry["rows"] for entry in self.manifest["shards"])], dtype=np.int64)
 
     @property
@@ -180,7 +180,7 @@ class ShardSet:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of what the shards hold, whenever and by which versions they were prepared."""
+        """SHA-256 of the content of the shards, independent of the time and versions of their preparation."""
         content = {
             "shards": [entry["sha256"] for entry in self.manifest["shards"]],
             "targets": self.manifest["targets"],
@@ -188,11 +188,11 @@ class ShardSet:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """One column of all shards, one chunk a shard, still memory-mapped."""
+        """One column of all shards, one chunk per shard, still memory-mapped."""
         return pa.chunked_array([shard.table.column(name).chunk(0) for shard in self.shards])
 
     def ids(self, rows: np.ndarray | None = None) -> np.ndarray:
-        """Ids of the given global rows (of all without them), an object array of str [R]."""
+        """Ids of the given global rows (None: of all), an object array of str [R]."""
         column = self.column("id")
         if rows is not None:
             column = column.take(pa.array(rows, pa.int64()))

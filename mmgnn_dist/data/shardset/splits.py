@@ -1,10 +1,10 @@
-"""Stored splits: which molecule trains, validates or tests, by id and for every fold.
+"""Stored splits: the part (train, val, test) of each molecule, by id and for every fold.
 
-Molecules of one identity (the first block of the InChIKey, so stereoisomers and duplicates; see `groups`)
-stay together, in a scaffold split also those of one scaffold. The order in which groups are dealt out comes
-from a seeded hash of the identity, so a split does not depend on how the molecules are ordered or sharded. A
-split by size trains on the smaller molecules, validates on larger ones and tests on the largest; no size is
-in two parts.
+Molecules with one identity (the first block of the InChIKey, so stereoisomers and duplicates; see `groups`)
+stay together; a scaffold split also keeps molecules with one scaffold together. A seeded hash of the identity
+gives the order in which groups are dealt out, so a split does not depend on how the molecules are ordered or
+sharded. A size split trains on the smaller molecules, validates on larger ones and tests on the largest; no
+size is in two parts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mmgnn_dist.files import atomic_path
 PARTS = ("train", "val", "test")
 KINDS = ("random", "kfold", "scaffold", "size")
 GROUPS = ("identity", "none")
-TENTH = 0.1  # random: 80/10/10; kfold: a tenth of what is not tested validates
+TENTH = 0.1  # random: 80/10/10; kfold: of the molecules not tested, a tenth validates
 METADATA = b"mmgnn.split"
 
 
@@ -49,18 +49,18 @@ def make_split(
             `scaffold` (as random, by scaffold; molecules without rings go by identity) or `size` (80/10/10
             by number of atoms, as near as whole sizes allow).
         folds: number of folds; 1 for size.
-        seed: of the order in which groups are dealt out; of no matter for size.
-        group: `identity` keeps molecules with the same InChIKey block together, `none` only equal ids (of
-            random and kfold).
-        name: name of the split; `kind` if there is none.
+        seed: seed of the order in which groups are dealt out; size ignores it.
+        group: `identity` keeps molecules with the same InChIKey block together, `none` only those with equal
+            ids (random and kfold only).
+        name: name of the split; None: `kind`.
 
     Returns:
-        Its file, and whether it was written: one that stands with these folds is left as it is. More folds
-        may be added to one.
+        The file of the split, and whether it was written: a file that has these folds is left as it is. More
+        folds may be added to an existing split.
 
     Raises:
-        UserError: unknown kind or group, wrong number of folds, seed or name, too few molecules, or another
-            split has this name: runs may have learned from it.
+        UserError: unknown kind or group, wrong number of folds, seed or name, too few molecules, or a
+            different split has this name: runs may have learned from it.
     """
     name = kind if name is None else name
     if kind not in KINDS:
@@ -100,9 +100,9 @@ def make_split(
     columns = {"id": shards.column("id").cast(pa.string())}
     for fold, parts in enumerate(drawn):
         columns[f"fold_{fold}"] = pa.array(np.array(PARTS, dtype=object)[parts], pa.string())
-    about = json.dumps({"kind": kind, "seed": seed, "folds": folds, "group": group})
+    settings = json.dumps({"kind": kind, "seed": seed, "folds": folds, "group": group})
     with atomic_path(path) as part:
-        pq.write_table(pa.table(columns).replace_schema_metadata({METADATA: about.encode()}), part)
+        pq.write_table(pa.table(columns).replace_schema_metadata({METADATA: settings.encode()}), part)
     return path, True
 
 
@@ -110,16 +110,17 @@ def load_split(shards: ShardSet, name: str, fold: int = 0) -> dict[str, np.ndarr
     """Global rows of each part of a stored split.
 
     Returns:
-        `train`, `val` and `test` with sorted rows, int64.
+        Sorted rows of `train`, `val` and `test`, int64.
 
     Raises:
-        UserError: unknown split or fold, an empty part, ids that do not match the shard set's.
+        UserError: unknown split or fold, an empty part, or ids that differ from those of the shard set.
     """
     path = shards.path / "splits" / f"{name}.parquet"
     if not path.is_file():
-        known = split_names(shards)
+        stored_names = split_names(shards)
         raise UserError(
-            f"{shards.path} has no split '{name}'{nearest(name, known)}: it has {', '.join(known) or 'none'}"
+            f"{shards.path} has no split '{name}'{nearest(name, stored_names)}: "
+            f"it has {', '.join(stored_names) or 'none'}"
         )
     try:
         table = pq.read_table(path)
@@ -146,7 +147,7 @@ def load_split(shards: ShardSet, name: str, fold: int = 0) -> dict[str, np.ndarr
 
 
 def split_sha256(rows: dict[str, np.ndarray]) -> str:
-    """SHA-256 of a split as `load_split` gives it, however its file is written."""
+    """SHA-256 of a split as `load_split` returns it, independent of the format of its file."""
     digest = hashlib.sha256()
     for part in PARTS:
         digest.update(f"{part} {len(rows[part])}\n".encode())
@@ -155,10 +156,10 @@ def split_sha256(rows: dict[str, np.ndarray]) -> str:
 
 
 def nested(shards: ShardSet, rows: np.ndarray, count: int) -> np.ndarray:
-    """`count` of some global rows, sorted; by a hash of the ids, so that a smaller draw is within a larger.
+    """Draw `count` global rows by a hash of their ids, sorted; a smaller draw is part of a larger one.
 
     Raises:
-        UserError: more than there are.
+        UserError: `count` is larger than the number of rows.
     """
     if count > len(rows):
         raise UserError(
@@ -174,10 +175,10 @@ def split_names(shards: ShardSet) -> list[str]:
 
 
 def split_folds(shards: ShardSet, name: str) -> int:
-    """Number of folds of a split; 1 for one that is not there (`load_split` says so).
+    """Number of folds of a split; 1 for a split that does not exist (`load_split` reports it).
 
     Raises:
-        UserError: it cannot be read.
+        UserError: its file cannot be read.
     """
     path = shards.path / "splits" / f"{name}.parquet"
     if not path.is_file():
@@ -186,31 +187,31 @@ def split_folds(shards: ShardSet, name: str) -> int:
 
 
 def split_info(shards: ShardSet, name: str) -> dict[str, Any]:
-    """How a stored split was made: kind, seed, folds, group (empty for one made by hand).
+    """How a stored split was made: kind, seed, folds, group; empty for a split made by hand.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: its file cannot be read.
     """
     metadata = _schema(shards.path / "splits" / f"{name}.parquet").metadata or {}
     return dict(json.loads(metadata.get(METADATA, b"{}")))
 
 
 def _stands(shards: ShardSet, name: str, drawn: list[np.ndarray]) -> int:
-    """How many folds of a split stand already, all as they are drawn now; 0 for none that could be used.
+    """Number of folds of the stored split, all equal to those drawn now; 0 without a usable file.
 
     Raises:
-        UserError: if one is another.
+        UserError: a stored fold differs.
     """
     try:
         folds = split_folds(shards, name)
         old = [load_split(shards, name, fold) for fold in range(folds)]
     except (UserError, pa.ArrowException, OSError):
-        return 0  # not there, damaged, or for other molecules: no run could use it
+        return 0  # absent, damaged, or for other molecules: no run could use it
     new = [{part: np.flatnonzero(codes == k) for k, part in enumerate(PARTS)} for codes in drawn]
     if [split_sha256(rows) for rows in old] != [split_sha256(rows) for rows in new[:folds]]:
         raise UserError(
-            f"{shards.path} has another split '{name}', from which runs may have learned: give this one a "
-            f"--name of its own, or remove {shards.path / 'splits' / name}.parquet if no run needs it"
+            f"{shards.path} has another split '{name}', and runs may have learned from it: choose another "
+            f"--name, or remove {shards.path / 'splits' / name}.parquet if no run needs it"
         )
     return folds
 
@@ -227,7 +228,7 @@ def _unreadable(path: Path) -> UserError:
 
 
 def _keys(shards: ShardSet, kind: str, group: str) -> pa.DictionaryArray:
-    """The group of each molecule; every name of the dictionary is used."""
+    """The group of each molecule; the dictionary has no unused names."""
     if kind == "scaffold":
         named = scaffold_groups(shards)
         keys = named.dictionary.take(named.indices)
@@ -237,12 +238,12 @@ def _keys(shards: ShardSet, kind: str, group: str) -> pa.DictionaryArray:
 
 
 def _deal_by_size(codes: np.ndarray, atoms: np.ndarray, shards: ShardSet) -> np.ndarray:
-    """Index into PARTS of each molecule by size, cut between sizes as near to 80/10/10 as they allow.
+    """Index into PARTS of each molecule by size, cut between sizes as close to 80/10/10 as they allow.
 
     Args:
-        codes: group of each molecule; a group is as large as its largest.
+        codes: group of each molecule; the size of a group is that of its largest molecule.
         atoms: number of atoms of each molecule.
-        shards: for the error.
+        shards: the shard set, named in the error.
 
     Raises:
         UserError: fewer than three sizes.
@@ -255,7 +256,7 @@ def _deal_by_size(codes: np.ndarray, atoms: np.ndarray, shards: ShardSet) -> np.
         raise UserError(
             f"{shards.path} has molecules of {len(values)} sizes: a size split needs {len(PARTS)}"
         )
-    below = np.cumsum(counts)[:-1]  # molecules in the sizes up to each but the largest
+    below = np.cumsum(counts)[:-1]  # molecules up to each size except the largest
     total = len(size)
     first = int(np.argmin(np.abs(below[:-1] - (1 - 2 * TENTH) * total)))
     second = first + 1 + int(np.argmin(np.abs(below[first + 1 :] - (1 - TENTH) * total)))
@@ -269,8 +270,8 @@ def _deal(codes: np.ndarray, order: np.ndarray, kind: str, fold: int, folds: int
         codes: group of each molecule.
         order: groups in the order in which they are dealt out.
         kind: see `make_split`.
-        fold: which fold.
-        folds: of how many.
+        fold: index of the fold.
+        folds: number of folds.
     """
     counts = np.bincount(codes, minlength=len(order))[order]
     before = np.cumsum(counts) - counts  # molecules dealt out before each group
@@ -280,7 +281,7 @@ def _deal(codes: np.ndarray, order: np.ndarray, kind: str, fold: int, folds: int
         tested = before * folds // total == fold
     else:
         tested = before >= round(total * (1 - TENTH))
-        tested[-1] = True  # also where the last group is larger than a tenth
+        tested[-1] = True  # even if the last group is larger than a tenth
     part[tested] = 2
     rest = np.flatnonzero(~tested)
     share = TENTH * (counts[rest].sum() if kind == "kfold" else total)
@@ -301,6 +302,6 @@ def _places(ids: pa.Array, listed: pa.Array, path: Path) -> pa.Array:
     if absent or extra or repeated:
         raise UserError(
             f"{path} is for other molecules: {absent} of the shard set are not in it, {extra} of it are not "
-            f"in the shard set, {repeated} stand in it repeatedly: make it with 'mmgnn data split'"
+            f"in the shard set, {repeated} occur in it more than once: make it with 'mmgnn data split'"
         )
     return places

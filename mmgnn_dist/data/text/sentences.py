@@ -1,9 +1,8 @@
-"""Text of a molecule: each field becomes one short sentence with its label, or nothing where it is absent.
+"""Text of a molecule: one short labelled sentence per field, or nothing where the field is absent.
 
-A sentence never holds a placeholder: an absent, empty or NaN value gives None, and what is only a number in
-some database (CAS, UNII, ChEBI ...) is left out of the synonyms. The recipe may word a sentence anew
-(`text.template`). `TEMPLATE` is part of the key of token sidecars: raise it whenever a change here alters any
-sentence.
+A sentence never contains a placeholder: an absent, empty or NaN value gives None. Database identifiers (CAS,
+UNII, ChEBI ...) are left out of the synonyms. The recipe may replace a sentence (`text.template`). `TEMPLATE`
+is part of the key of token sidecars: raise it whenever a change here alters any sentence.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ LABELS: dict[str, str] = {
 }
 DECIMALS = {"molecular_weight": 2, "xlogp": 1, "tpsa": 1}  # the other numbers are counts
 
-# Marks of a source behind a name: "ethane [HSDB]". Brackets of a name, bicyclo[1.1.1]..., follow no space.
+# Source marks after a name: "ethane [HSDB]". Brackets within a name, bicyclo[1.1.1]..., follow no space.
 _SOURCE_MARK = re.compile(r"\s+\[[^\]]*\]")
 _ACCESSION = re.compile(
     r"""
@@ -52,7 +51,7 @@ _ACCESSION = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-# Catalogue numbers have no common form; among synonyms it costs little to lose "macrogol 400" with them.
+# Catalogue numbers have no common form; the loss of names such as "macrogol 400" costs little.
 _CATALOGUE = re.compile(
     r"""
     \d{3} | ^[a-z]{1,6}[\s_.:-]?\d+[a-z]?$ | ^[0-9a-z]{1,4}-[0-9a-z]*\d[0-9a-z-]*\d{2}$
@@ -65,13 +64,13 @@ _CATALOGUE = re.compile(
 
 @dataclass(frozen=True)
 class Wording:
-    """What decides the tokens of a field, beside the tokenizer.
+    """Settings that determine the tokens of a field, besides the tokenizer.
 
     Attributes:
-        field: its name.
-        sentence: with a place for the value.
+        field: name of the field.
+        sentence: sentence with a placeholder for the value.
         budget: most tokens of a run.
-        each: a run for each synonym.
+        each: make one run per synonym.
     """
 
     field: str
@@ -87,12 +86,12 @@ class Wording:
 
 
 def is_accession(name: str) -> bool:
-    """Whether a name is an identifier of a database: CAS, InChIKey, ChEBI, UNII, DTXSID, EINECS, NSC, CID."""
+    """Whether a name is a database identifier: CAS, InChIKey, ChEBI, UNII, DTXSID, EINECS, NSC, CID."""
     return _ACCESSION.search(name) is not None
 
 
 def plain_names(synonyms: Iterable[str | None]) -> list[str]:
-    """The names among synonyms, each once, without accessions and marks of sources."""
+    """The distinct names among synonyms, without accessions and source marks."""
     kept: dict[str, str] = {}
     for name in chain.from_iterable(
         (synonym or "").split(";") for synonym in synonyms
@@ -112,7 +111,7 @@ def format_number(value: float, decimals: int) -> str:
 
 
 def sentence_of(field: str, template: Mapping[str, str]) -> str:
-    """The sentence of a field with a place for its value: the recipe's, or the built-in one.
+    """The sentence of a field with a placeholder for its value: the recipe's, or the built-in one.
 
     Raises:
         UserError: no such field.
@@ -128,11 +127,11 @@ def render(table: pa.Table, field: str, template: Mapping[str, str] | None = Non
     Args:
         table: `Shard.table`.
         field: one of `LABELS`.
-        template: sentences instead of the built-in ones, by field: "XLogP: {value:.2f}.". Numbers have few
-            decimals (`DECIMALS`) where the sentence gives no format.
+        template: sentences instead of the built-in ones, by field: "XLogP: {value:.2f}.". Numbers get
+            the decimals of `DECIMALS` if the sentence has no format.
 
     Returns:
-        One string a molecule, such as "IUPAC name: propan-2-one.", or None where the field is absent.
+        One string per molecule, such as "IUPAC name: propan-2-one.", or None where the field is absent.
 
     Raises:
         UserError: no such field.
@@ -156,15 +155,15 @@ def render(table: pa.Table, field: str, template: Mapping[str, str] | None = Non
 def render_synonyms(
     table: pa.Table, template: Mapping[str, str] | None = None
 ) -> tuple[list[str | None], list[int]]:
-    """A sentence for each synonym of every molecule of a shard.
+    """One sentence per synonym of every molecule of a shard.
 
     Args:
         table: `Shard.table`.
         template: as in `render`.
 
     Returns:
-        The sentences, those of a molecule in a row in the order of its record, a single None for a molecule
-        without any; and how many entries each molecule has.
+        The sentences, molecule by molecule in the order of its record, with a single None for a molecule
+        without synonyms; and the number of entries of each molecule.
     """
     sentence = sentence_of("synonyms", template or {})
     rows: list[list[str | None]] = [

@@ -1,4 +1,4 @@
-"""What token sidecars and the manifest of a field say of themselves, as types."""
+"""Types of the records in token sidecars and in the manifest of a field."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TypedDict
 
 
 class SidecarCounts(TypedDict):
-    """What a sidecar of one shard holds, and of which content of the shard it was made."""
+    """Counts of the sidecar of one shard, and the SHA-256 of the shard it was made from."""
 
     shard_sha256: str
     rows: int
@@ -18,7 +18,7 @@ class SidecarCounts(TypedDict):
 
 
 class SidecarEntry(SidecarCounts):
-    """What the manifest of a field says of the sidecar of one shard."""
+    """Entry of the sidecar of one shard in the manifest of a field."""
 
     name: str
     bytes: int
@@ -26,7 +26,7 @@ class SidecarEntry(SidecarCounts):
 
 
 class SidecarManifest(TypedDict):
-    """The manifest of a field: its `Wording`, sums over its sidecars, and these."""
+    """The manifest of a field: its `Wording`, sums over its sidecars, and the entries of its sidecars."""
 
     budget: int
     counts: dict[str, int]
@@ -37,7 +37,7 @@ def total_counts(files: list[SidecarEntry]) -> dict[str, int]:
     """Sums over the sidecars of a field.
 
     Args:
-        files: an entry for each shard.
+        files: one entry per shard.
     """
     return {
         "rows": sum(file["rows"] for file in files),

@@ -1,10 +1,10 @@
 """Token sidecars of a shard set: SHARDS/tokens/KEY/FIELD-WORDING/shard-00000.arrow, one run per molecule.
 
-KEY stands for encoder and tokenizer, WORDING for the sentence and the budget of the field. Runs carry no
-special tokens: a molecule's input is prefix + runs of the chosen fields + suffix, put together by the loader
-(`textinput`), so another choice of fields redoes nothing. Synonyms that are sampled have a run each. Every
-file says which shard (SHA-256) it was made from and what was cut; FIELD-WORDING.json, written last, vouches
-for the files. Files are content-determined and replaced whole, so two processes may make the same sidecar at
+KEY identifies encoder and tokenizer, WORDING the sentence and the budget of the field. Runs have no special
+tokens: the loader (`text_input`) joins prefix + runs of the chosen fields + suffix to a molecule's input, so
+another choice of fields needs no new sidecar. Sampled synonyms have one run each. Every file records the
+SHA-256 of its shard and what was cut; FIELD-WORDING.json, written last, holds the checksums of the files. The
+content of a file is deterministic and files are replaced whole, so two processes may make the same sidecar at
 once, and an interrupted one continues at its shard.
 """
 
@@ -38,10 +38,10 @@ Progress = Callable[[int, int, str], None]  # (sentences done, sentences in all,
 
 @dataclass(frozen=True)
 class Runs:
-    """Tokens of one field in one shard, mapped: run i is values[ptr[i]:ptr[i + 1]], empty where absent.
+    """Memory-mapped tokens of one field in one shard: run i is values[ptr[i]:ptr[i + 1]], empty where absent.
 
-    A molecule has the run of its row; where `items` is given it has the runs items[row]:items[row + 1], at
-    least one, of which the loader takes one.
+    A molecule has the run of its row. If `items` is not None, it has the runs items[row]:items[row + 1], at
+    least one, and the loader takes one of them.
     """
 
     values: np.ndarray  # uint16 or int32 [tokens]
@@ -61,19 +61,19 @@ class TokenSet:
 
     Attributes:
         folder: SHARDS/tokens/KEY.
-        places: name of each field's sidecar in it, FIELD-WORDING.
-        key: stands for tokenizer, sentences and budgets of all fields.
+        places: name of each field's sidecar in `folder`, FIELD-WORDING.
+        key: identifies tokenizer, sentences and budgets of all fields.
         fields: names of the fields.
         encoder: name of the encoder.
-        runs: for each field the `Runs` of every shard.
+        runs: the `Runs` of every shard, by field.
         prefix, suffix: special tokens around the joined runs, arrays of the runs' dtype.
         rows: molecules of the shard set.
-        pad: id to pad with.
+        pad: id of the padding token.
         vocab: number of ids.
-        ordinary: ids that are no special token, int64.
-        max_positions: most tokens the encoder can place, specials included; None: no limit.
+        ordinary: ids of all tokens that are not special, int64.
+        max_positions: most tokens the encoder can read, special ones included; None: no limit.
         budgets: most tokens of each field.
-        counts: for each field: rows, present (molecules), runs (that are not empty), tokens, cut_molecules,
+        counts: for each field: rows, present (molecules), runs (not empty), tokens, cut_molecules,
             cut_tokens.
     """
 
@@ -98,8 +98,8 @@ class TokenSet:
         self.pad: int = tokenizer.pad_token_id or 0
         self.prefix, self.suffix = (np.array(ids, _dtype(tokenizer)) for ids in special_tokens(tokenizer))
         self.runs = {
-            field: [_open(folder / place / file["name"]) for file in manifests[field]["files"]]
-            for field, place in places.items()
+            field: [_open(folder / sidecar / file["name"]) for file in manifests[field]["files"]]
+            for field, sidecar in places.items()
         }
         self.counts: dict[str, dict[str, int]] = {field: manifests[field]["counts"] for field in places}
 
@@ -116,21 +116,21 @@ class TokenSet:
         sample_synonyms: bool = False,
         digest: Callable[[Path], str] = sha256,
     ) -> TokenSet:
-        """Open the sidecars of `fields`; make what is missing, damaged, or of another shard.
+        """Open the sidecars of `fields`; make those that are missing, damaged or of another shard.
 
         Args:
             shards: the shard set.
             fields: text fields, in the order in which they are joined.
-            encoder: whose tokenizer.
-            budget: tokens kept of one field of one molecule; what is cut is counted.
+            encoder: the encoder whose tokenizer is used.
+            budget: most tokens kept of one field of one molecule; cut tokens are counted.
             progress: called with (sentences done, sentences in all, field).
-            budgets: budget of single fields, instead of `budget`.
+            budgets: budgets of individual fields, instead of `budget`.
             template: sentences instead of the built-in ones (see `text.render`).
-            sample_synonyms: a run for each synonym, instead of one for all.
-            digest: what gives the SHA-256 of a file.
+            sample_synonyms: make one run per synonym, instead of one for all.
+            digest: function that computes the SHA-256 of a file.
 
         Raises:
-            UserError: no such field, no fast tokenizer, transformers missing, folder not writable.
+            UserError: no such field, no fast tokenizer, transformers not installed, folder not writable.
         """
         tokenizer = load_tokenizer(encoder)
         folder = shards.path / "tokens" / token_key(encoder)
@@ -147,12 +147,12 @@ class TokenSet:
             places[field] = wording.place
             manifest_file = folder / f"{wording.place}.json"
             old = _old_manifest(manifest_file)
-            known = {file["name"]: file for file in old["files"]}
+            old_entries = {file["name"]: file for file in old["files"]}
             files = []
             try:
                 for entry, shard in zip(shards.manifest["shards"], shards.shards, strict=True):
                     path = folder / wording.place / entry["name"]
-                    file = _check(path, entry["sha256"], known.get(path.name), digest)
+                    file = _check(path, entry["sha256"], old_entries.get(path.name), digest)
                     if file is None:
                         file = _write(path, shard, entry["sha256"], wording, tokenizer, digest)
                     files.append(file)
@@ -168,9 +168,9 @@ class TokenSet:
         return cls(folder, places, encoder, tokenizer, manifests)
 
     def lengths(self, fields: Sequence[str] | None = None) -> np.ndarray:
-        """Tokens of each molecule with its special tokens, 0 without text, int64 [rows].
+        """Number of tokens of each molecule, special ones included, 0 without text, int64 [rows].
 
-        Of synonyms that are sampled the longest counts.
+        Of sampled synonyms the longest counts.
         """
         runs = [self.runs[field] for field in (self.fields if fields is None else fields)]
         length = sum(np.concatenate([run.longest() for run in field]) for field in runs)
@@ -178,19 +178,19 @@ class TokenSet:
 
     @property
     def blank(self) -> tuple[int, ...]:
-        """Input of the encoder for an empty text: its special tokens, or one pad where it has none."""
+        """Input of the encoder for an empty text: its special tokens, or one padding token if it has none."""
         return tuple(np.concatenate([self.prefix, self.suffix]).tolist()) or (self.pad,)
 
     @cached_property
     def longest(self) -> int:
-        """Length of the longest molecule, all fields and special tokens included."""
+        """Number of tokens of the longest text, all fields and special tokens included."""
         return int(self.lengths().max(initial=0))
 
     def check_length(self) -> None:
         """Refuse an input that is longer than the encoder's positions.
 
         Raises:
-            UserError: naming both lengths and what to change.
+            UserError: the input is too long; the message names both lengths and what to change.
         """
         if self.max_positions is not None and self.longest > self.max_positions:
             raise UserError(
@@ -200,7 +200,7 @@ class TokenSet:
             )
 
     def summary(self) -> str:
-        """One line: coverage, tokens of a run, and what was cut, per field."""
+        """One line with coverage, mean tokens of a run, and cut tokens, per field."""
         parts = []
         for field, count in self.counts.items():
             mean = count["tokens"] / max(count["runs"], 1)
@@ -222,7 +222,7 @@ def token_key(encoder: EncoderFiles) -> str:
 
 
 def load_tokenizer(encoder: EncoderFiles) -> Any:
-    """The fast tokenizer of an encoder, from its folder, without running any code of it."""
+    """Load the fast tokenizer of an encoder from its folder, without running code from that folder."""
     try:
         from transformers import AutoTokenizer
     except ImportError:
@@ -243,22 +243,22 @@ def load_tokenizer(encoder: EncoderFiles) -> Any:
 
 
 def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Ids that the model wants before and after the text, seen by comparing a probe with and without them."""
+    """Ids that the tokenizer puts before and after a text, from a probe with and without them."""
     bare = tokenizer(PROBE, add_special_tokens=False)["input_ids"]
     whole = tokenizer(PROBE, add_special_tokens=True)["input_ids"]
     for first in range(len(whole) - len(bare) + 1):
         if whole[first : first + len(bare)] == bare:
             return whole[:first], whole[first + len(bare) :]
     raise UserError(
-        f"the special tokens of {tokenizer.name_or_path} do not stand around the text: another encoder"
+        f"the special tokens of {tokenizer.name_or_path} do not enclose the text: take another encoder"
     )
 
 
 def encode(texts: Iterable[str | None], tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens without special ones: values int64 [tokens] and ptr int64 [texts + 1]; None has no tokens.
+    """Tokenise texts without special tokens: values int64 [tokens], ptr int64 [texts + 1]; None gives none.
 
-    Equal sentences are tokenised once (counts and formulas repeat). The leading space makes byte-level
-    tokenizers read each run as the continuation of the run before; for the others it means nothing.
+    Equal sentences are tokenised once (counts and formulas repeat). With the leading space, byte-level
+    tokenizers read each run as the continuation of the run before; other tokenizers ignore it.
     """
     column = pa.array(texts, pa.large_string()).dictionary_encode()
     if len(column.dictionary) == 0:
@@ -268,8 +268,8 @@ def encode(texts: Iterable[str | None], tokenizer: Any) -> tuple[np.ndarray, np.
     bounds = np.cumsum([0, *map(len, ids)], dtype=np.int64)
     flat = np.fromiter(chain.from_iterable(ids), np.int64, count=int(bounds[-1]))
     present = column.is_valid().to_numpy(zero_copy_only=False)
-    which = column.indices.fill_null(0).to_numpy()
-    index, ptr = ragged_index(bounds[which], np.where(present, np.diff(bounds)[which], 0))
+    codes = column.indices.fill_null(0).to_numpy()
+    index, ptr = ragged_index(bounds[codes], np.where(present, np.diff(bounds)[codes], 0))
     return flat[index], ptr
 
 
@@ -290,12 +290,12 @@ def _write(
         texts, entries = render_synonyms(shard.table, template)
     else:
         texts, entries = render(shard.table, wording.field, template), [1] * shard.rows
-    values, full = encode(texts, tokenizer)
-    length = np.diff(full)
+    values, offsets = encode(texts, tokenizer)
+    length = np.diff(offsets)
     kept = np.minimum(length, wording.budget)
-    index, ptr = ragged_index(full[:-1], kept)
+    index, ptr = ragged_index(offsets[:-1], kept)
     molecule = np.repeat(np.arange(shard.rows), entries)
-    about: SidecarCounts = {
+    counts: SidecarCounts = {
         "shard_sha256": shard_sha,
         "rows": shard.rows,
         "present": len(np.unique(molecule[length > 0])),
@@ -307,32 +307,32 @@ def _write(
     run = pa.LargeListArray.from_arrays(pa.array(ptr), pa.array(values[index].astype(_dtype(tokenizer))))
     if wording.each:
         run = pa.LargeListArray.from_arrays(pa.array(np.cumsum([0, *entries])), run)
-    batch = pa.record_batch({"run": run}).replace_schema_metadata({META: json.dumps(about).encode()})
+    batch = pa.record_batch({"run": run}).replace_schema_metadata({META: json.dumps(counts).encode()})
     with atomic_path(path) as part, pa.ipc.new_file(str(part), batch.schema) as writer:
         writer.write_batch(batch)
-    return _entry(path, about, digest)
+    return _entry(path, counts, digest)
 
 
-def _entry(path: Path, about: SidecarCounts, digest: Callable[[Path], str]) -> SidecarEntry:
-    return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest(path), **about}
+def _entry(path: Path, counts: SidecarCounts, digest: Callable[[Path], str]) -> SidecarEntry:
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest(path), **counts}
 
 
 def _check(
-    path: Path, shard_sha: str, known: SidecarEntry | None, digest: Callable[[Path], str]
+    path: Path, shard_sha: str, old_entry: SidecarEntry | None, digest: Callable[[Path], str]
 ) -> SidecarEntry | None:
-    """The entry of a file that is whole and belongs to its shard, else None."""
+    """The entry of a file that is complete and belongs to its shard, else None."""
     if not path.is_file():
         return None
     try:
-        about: SidecarCounts = json.loads(pa.ipc.open_file(pa.memory_map(str(path))).schema.metadata[META])
+        counts: SidecarCounts = json.loads(pa.ipc.open_file(pa.memory_map(str(path))).schema.metadata[META])
     except (pa.ArrowException, OSError, TypeError, KeyError, ValueError):
         return None
-    entry = _entry(path, about, digest)
-    return entry if about["shard_sha256"] == shard_sha and known in (None, entry) else None
+    entry = _entry(path, counts, digest)
+    return entry if counts["shard_sha256"] == shard_sha and old_entry in (None, entry) else None
 
 
 def _old_manifest(path: Path) -> SidecarManifest:
-    """What FIELD.json says; nothing if it is not there or not whole (it is made from the files again)."""
+    """Read FIELD-WORDING.json; empty if it is absent or damaged (it is rebuilt from the files)."""
     try:
         return read_json(path)
     except (OSError, ValueError):
