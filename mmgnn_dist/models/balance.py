@@ -56,19 +56,19 @@ def predict_costs(recipe: Recipe, files: EncoderFiles | None, shards: ShardSet, 
 
 def _graph_costs(config: Backbone, shards: ShardSet, rows: np.ndarray, atoms: np.ndarray) -> np.ndarray:
     """Operations of a training step of a molecule by its number of atoms, [most atoms + 1]."""
-    own = atoms[rows]
-    sizes = np.unique(np.quantile(own, np.linspace(0, 1, SIZES), method="nearest"))
+    part_atoms = atoms[rows]
+    sizes = np.unique(np.quantile(part_atoms, np.linspace(0, 1, SIZES), method="nearest"))
     with torch.random.fork_rng(devices=[]):  # the model's start values are drawn elsewhere
         backbone = make_backbone(config)
     backbone.train()
     counted = []
     for size in sizes.tolist():
-        some = rows[np.flatnonzero(own == size)[:EACH]]
-        (batch,) = next(Loader(shards, some, [], batch=EACH, shuffle=False).epoch()).micro
+        sample = rows[np.flatnonzero(part_atoms == size)[:EACH]]
+        (batch,) = next(Loader(shards, sample, [], batch=EACH, shuffle=False).epoch()).micro
         graph = Graph.make(batch.z, batch.pos, batch.ptr)
         with torch.no_grad():  # the gradients of inputs and of weights take as much again each
-            found = count_forward(backbone, lambda graph=graph: backbone(graph))  # type: ignore[misc]
-        counted.append(3 * sum(found.values()) / len(some))
+            operations = count_forward(backbone, lambda graph=graph: backbone(graph))  # type: ignore[misc]
+        counted.append(3 * sum(operations.values()) / len(sample))
     # beyond the largest size, which only other parts of the set can have, a molecule costs as the largest
     return np.interp(np.arange(atoms.max() + 1), sizes, counted)
 

@@ -49,9 +49,9 @@ class ContextEncoder(nn.Module):
 
     def forward(self, context: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Encode `Batch.context` [B, C] with `Batch.context_mask`; a field unknown in training is absent."""
-        scaled, known = ContextScaler(self.mean, self.std, self.count)(context, mask)
-        inputs = torch.cat([scaled, known.to(scaled.dtype)], dim=-1)
-        return self.layers(inputs), known.any(-1)
+        scaled, present = ContextScaler(self.mean, self.std, self.count)(context, mask)
+        inputs = torch.cat([scaled, present.to(scaled.dtype)], dim=-1)
+        return self.layers(inputs), present.any(-1)
 
 
 class JoinContext(nn.Module):

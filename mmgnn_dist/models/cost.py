@@ -36,12 +36,12 @@ def branch_of(name: str) -> str:
 
 def count_parameters(named: Iterable[tuple[str, nn.Parameter]]) -> dict[str, tuple[int, int]]:
     """Parameters and, of these, trainable ones of each branch that has any."""
-    found: dict[str, tuple[int, int]] = {}
+    counts: dict[str, tuple[int, int]] = {}
     for name, parameter in named:
-        total, trainable = found.get(branch_of(name), (0, 0))
-        own = parameter.numel()
-        found[branch_of(name)] = (total + own, trainable + own * parameter.requires_grad)
-    return {branch: found[branch] for branch in BRANCHES if branch in found}
+        total, trainable = counts.get(branch_of(name), (0, 0))
+        size = parameter.numel()
+        counts[branch_of(name)] = (total + size, trainable + size * parameter.requires_grad)
+    return {branch: counts[branch] for branch in BRANCHES if branch in counts}
 
 
 def count_flops(model: nn.Module, forward: Callable[[], Tensor]) -> tuple[dict[str, int], int]:
@@ -120,9 +120,9 @@ def activation_bytes(forward: Callable[[], Tensor], known: Iterable[Tensor]) -> 
         forward: runs the model.
         known: tensors that are there anyway (parameters, buffers, the batch).
     """
-    there = {tensor.untyped_storage()._cdata for tensor in known}
+    existing = {tensor.untyped_storage()._cdata for tensor in known}
     with _Storages() as storages:
         out = forward()
-    left = [size for key, (ref, size) in storages.made.items() if key not in there and not ref.expired()]
+    kept = [size for key, (ref, size) in storages.made.items() if key not in existing and not ref.expired()]
     del out  # alive up to here, and with it all that its backward pass needs
-    return sum(left)
+    return sum(kept)

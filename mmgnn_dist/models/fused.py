@@ -122,9 +122,9 @@ class FusedModel(nn.Module):
             Scaled targets [B, T]; gate [B] (mean over atoms and channels), None without a gate.
         """
         graph = Graph.make(batch.z, batch.pos, batch.ptr)
-        known = self._graph_side(graph)
-        fused, gate = self.fusion(known.scalars, self._text_side(batch, embeddings), graph)
-        scaled = self.readout(fused, graph, known.vectors)
+        features = self._graph_side(graph)
+        fused, gate = self.fusion(features.scalars, self._text_side(batch, embeddings), graph)
+        scaled = self.readout(fused, graph, features.vectors)
         if gate is None or self.fusion.pooled:
             return scaled, gate
         counts = graph.ptr[1:] - graph.ptr[:-1]
@@ -146,8 +146,8 @@ class FusedModel(nn.Module):
         if self.project is not None:
             self._read_text(side, self.project, batch, embeddings)
         if self.join is not None:
-            known = self.context(batch.context, batch.context_mask) if self.context else None
-            side.vector = self.join(side.vector, known)
+            context = self.context(batch.context, batch.context_mask) if self.context else None
+            side.vector = self.join(side.vector, context)
         return side
 
     def _read_text(self, side: TextSide, project: nn.Module, batch: Batch, embeddings: Tensor | None) -> None:

@@ -61,17 +61,17 @@ def match_width(recipe: Recipe, forms: list[str]) -> Matched:
     """
     files = resolve_encoder(recipe.text.encoder, recipe.text.revision, recipe.text.random)
     wanted = trainable(FusedModel(_changed(recipe, modality="both"), forms, TextSource(files, blank=())))
-    known: dict[str, Matched] = {}
+    tried: dict[str, Matched] = {}
 
     def at(factor: float) -> Matched:
         wider = _changed(recipe, backbone=widen(recipe.model.backbone, factor))
         key = wider.model.backbone.model_dump_json()
-        if key not in known:
-            known[key] = Matched(wider, trainable(FusedModel(wider, forms, None)), wanted)
-        return known[key]
+        if key not in tried:
+            tried[key] = Matched(wider, trainable(FusedModel(wider, forms, None)), wanted)
+        return tried[key]
 
-    def off(found: Matched) -> float:
-        return abs(found.parameters / wanted - 1.0)
+    def off(matched: Matched) -> float:
+        return abs(matched.parameters / wanted - 1.0)
 
     low, high = 1.0, 2.0
     while at(high).parameters < wanted:
@@ -84,7 +84,7 @@ def match_width(recipe: Recipe, forms: list[str]) -> Matched:
         low, high = (factor, high) if at(factor).parameters < wanted else (low, factor)
         if off(at(factor)) < CLOSE:
             break
-    best = min(known.values(), key=off)
+    best = min(tried.values(), key=off)
     if off(best) > TOLERANCE:
         raise UserError(
             f"width_matched reaches {best.parameters} of {wanted} trainable parameters: one channel more of "
@@ -100,8 +100,8 @@ def widen(backbone: Backbone, factor: float) -> Backbone:
     The first is rounded to the nearest, the others down, so that they do not all step at one factor.
     """
     changes: dict[str, Any] = {}
-    for place, name in enumerate(backbone.widths):
-        value, half = getattr(backbone, name), 0.5 if place == 0 else 0.0
+    for index, name in enumerate(backbone.widths):
+        value, half = getattr(backbone, name), 0.5 if index == 0 else 0.0
         wider = [int(factor * width + half) for width in (value if isinstance(value, tuple) else (value,))]
         changes[name] = tuple(wider) if isinstance(value, tuple) else wider[0]
     return backbone.model_copy(update=changes)

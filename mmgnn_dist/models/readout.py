@@ -68,7 +68,9 @@ class ReadOut(nn.Module):
         self.register_buffer("summed", summed, persistent=False)
         self.register_buffer("masses", torch.tensor(MASSES), persistent=False)
         for name, form in PLACES.items():
-            places = torch.tensor([i for i, own in enumerate(forms) if own == form], dtype=torch.int64)
+            places = torch.tensor(
+                [i for i, target_form in enumerate(forms) if target_form == form], dtype=torch.int64
+            )
             self.register_buffer(name, places, persistent=False)
         if len(self.dipoles):
             # not zero: the norm has no gradient where every charge vanishes
@@ -150,8 +152,8 @@ class Scaler:
         """What the model adds to: mean and summed references, float64 [B, T]."""
         exact = Graph(graph.z, graph.pos.double(), graph.ptr, graph.molecule)
         masses = torch.tensor(MASSES, dtype=torch.float64, device=graph.z.device)
-        own = self.reference[graph.z] + self.extent[graph.z] * squared_distances(exact, masses)
-        return self.mean + sum_molecules(own, graph)
+        contributions = self.reference[graph.z] + self.extent[graph.z] * squared_distances(exact, masses)
+        return self.mean + sum_molecules(contributions, graph)
 
     def scaled(self, y: Tensor, graph: Graph) -> Tensor:
         """Targets in units, float64 [B, T] -> scaled, float32."""

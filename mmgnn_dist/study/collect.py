@@ -118,11 +118,11 @@ class Results:
     def absolute(self, model: Model, target: str, runs: Iterable[tuple[int, int]]) -> np.ndarray:
         """|error| of each test molecule, the mean over the seeds of `runs`, NaN in other folds [n]."""
         out = np.full(len(self.rows), np.nan)
-        known = self.errors.get((model, target), {})
+        run_errors = self.errors.get((model, target), {})
         chosen = list(runs)
         for fold in {fold for fold, _ in chosen}:
             out[self.folds == fold] = np.mean(
-                [np.abs(known[run]) for run in chosen if run[0] == fold], axis=0
+                [np.abs(run_errors[run]) for run in chosen if run[0] == fold], axis=0
             )
         return out
 
@@ -131,10 +131,10 @@ class Results:
         sides, runs, share = [], [], []
         for target in self.targets:
             first, second = self.mae(reference, target), self.mae(other, target)
-            both = _crossed(set(first) & set(second))
-            sides.append([self.absolute(model, target, both) for model in (reference, other)])
-            shape = len({fold for fold, _ in both}), -1 if both else 0
-            maes = [np.array([m[run] for run in both]).reshape(shape) for m in (first, second)]
+            shared = _crossed(set(first) & set(second))
+            sides.append([self.absolute(model, target, shared) for model in (reference, other)])
+            shape = len({fold for fold, _ in shared}), -1 if shared else 0
+            maes = [np.array([m[run] for run in shared]).reshape(shape) for m in (first, second)]
             runs.append((maes[0], maes[1]))
         for cell, metrics in self.metrics.items():
             if Model(cell.backbone, cell.arm, cell.variant) == other:
@@ -162,8 +162,8 @@ def collect(folder: Path) -> Results:
     from mmgnn_dist.train.provenance import refuse_changed
 
     recipe, cells = load_grid(folder)
-    found = states(folder, cells)
-    done = [cell for cell, how in found.items() if how == DONE]
+    cell_states = states(folder, cells)
+    done = [cell for cell, state in cell_states.items() if state == DONE]
     if not done:
         raise UserError(f"no cell of {folder} is done yet: there is nothing to report")
     runs = {cell: RunDir(cell.run(folder)) for cell in done}
@@ -193,14 +193,14 @@ def collect(folder: Path) -> Results:
     ids = np.concatenate([tested[fold] for fold in folds])
     assert recipe.data.shards is not None
     shards = ShardSet.open(recipe.data.shards, verify=False)
-    place = {name: row for row, name in enumerate(shards.ids().tolist())}
+    row_of = {name: row for row, name in enumerate(shards.ids().tolist())}
     return Results(
         folder,
         recipe,
-        found,
+        cell_states,
         list(recipe.targets),
         {t: shards.units[t] for t in recipe.targets},
-        np.array([place[name] for name in ids.tolist()]),
+        np.array([row_of[name] for name in ids.tolist()]),
         np.repeat(folds, [len(tested[fold]) for fold in folds]),
         metrics,
         errors,

@@ -37,25 +37,25 @@ def compare_models(
         return []
     pairs = [results.pair(*models) for models in wanted]
     x, y = (np.concatenate([getattr(p, side) for p in pairs], axis=1) for side in ("reference", "other"))
-    together = paired_gains(x, y, results.folds, repeats)
+    all_gains = paired_gains(x, y, results.folds, repeats)
     out = []
-    for place, (models, pair) in enumerate(zip(wanted, pairs, strict=True)):
-        own = slice(place * len(results.targets), (place + 1) * len(results.targets))
-        test = Gains(*(value[..., own] for value in vars(together).values()))
+    for index, (models, pair) in enumerate(zip(wanted, pairs, strict=True)):
+        columns = slice(index * len(results.targets), (index + 1) * len(results.targets))
+        test = Gains(*(value[..., columns] for value in vars(all_gains).values()))
         out.append(Compared(*models, test, _retrained(pair), [first.shape for first, _ in pair.runs]))
     return out
 
 
 def _retrained(pair: Pair) -> Retrained:
     """The corrected t of each target."""
-    found = []
+    tests = []
     for first, second in pair.runs:
         if first.size:
-            found.append(corrected_t(first, second, pair.share))
+            tests.append(corrected_t(first, second, pair.share))
         else:
-            found.append(Retrained(*(np.array(np.nan) for _ in range(4))))
+            tests.append(Retrained(*(np.array(np.nan) for _ in range(4))))
     return Retrained(
-        *(np.array([vars(one)[key] for one in found]) for key in ("estimate", "low", "high", "p"))
+        *(np.array([vars(test)[key] for test in tests]) for key in ("estimate", "low", "high", "p"))
     )
 
 
@@ -71,13 +71,13 @@ def relative_errors(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
 
 def _mean(values: np.ndarray, axis: int) -> np.ndarray:
     """Mean of what is known, NaN where nothing is."""
-    known = np.isfinite(values)
-    total, count = np.where(known, values, 0.0).sum(axis), known.sum(axis)
+    finite = np.isfinite(values)
+    total, count = np.where(finite, values, 0.0).sum(axis), finite.sum(axis)
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
 def mean_gain(results: Results, reference: Model, other: Model) -> tuple[float, float, float]:
     """Mean gain over the targets with its interval (a)."""
     x, y = relative_errors(results.pair(reference, other))
-    found = paired_gains(x[:, None], y[:, None], results.folds, repeats=2000)
-    return float(found.estimate[0]), float(found.low[0]), float(found.high[0])
+    gains = paired_gains(x[:, None], y[:, None], results.folds, repeats=2000)
+    return float(gains.estimate[0]), float(gains.low[0]), float(gains.high[0])

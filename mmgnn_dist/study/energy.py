@@ -41,11 +41,11 @@ class EnergyMeter:
     def joules(self) -> dict[str, int]:
         """Joules so far, `cpu` and `gpu`; without one that cannot be read."""
         self._look()
-        found = {"cpu": round(self._used / 1e6)} if self._last else {}
+        energy = {"cpu": round(self._used / 1e6)} if self._last else {}
         now = _gpus()
         if self._gpus is not None and now is not None:
-            found["gpu"] = round(now - self._gpus)
-        return found
+            energy["gpu"] = round(now - self._gpus)
+        return energy
 
     def _look(self) -> None:
         """Add what each package has used since the last look; once around at most."""

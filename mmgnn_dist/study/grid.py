@@ -149,9 +149,10 @@ def save_grid(folder: Path, recipe: Recipe, cells: dict[Cell, Recipe]) -> None:
     """Write the study's recipe, the recipe of each run that is not done, and last the list of cells."""
     recipe.save(folder / RECIPE)
     for cell, part in cells.items():
-        place = cell.run(folder)
-        if cell_state(place) != DONE:  # one that goes on takes what may change on the way, such as a deadline
-            part.save(RunDir(place).recipe)
+        run_dir = cell.run(folder)
+        # an unfinished run takes the settings that may change between sessions, such as a deadline
+        if cell_state(run_dir) != DONE:
+            part.save(RunDir(run_dir).recipe)
     write_json(folder / CELLS, [asdict(cell) for cell in cells])
 
 

@@ -59,8 +59,8 @@ def gpu_names() -> list[str]:
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = [str(k) for k in range(count)] if given is None else [name.strip() for name in given.split(",")]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = list(map(str, range(count))) if visible is None else [n.strip() for n in visible.split(",")]
     return names[:count]  # CUDA reads up to the first name that it does not know
 
 
@@ -98,15 +98,15 @@ def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
 
     with stop_flag() as signals:
         crew = {number: start(number) for number in range(min(workers, len(cells)))}
-        asked, stopped = 0.0, False
+        stop_asked, stopped = 0.0, False
         while crew:
-            if signals and not asked:
+            if signals and not stop_asked:
                 stopped = True
-                asked = time.monotonic()
+                stop_asked = time.monotonic()
                 queue.clear()
                 for worker in crew.values():
                     worker.process.terminate()
-            if asked and time.monotonic() > asked + LINGER:
+            if stop_asked and time.monotonic() > stop_asked + LINGER:
                 for worker in crew.values():
                     worker.process.kill()
             for number, worker in list(crew.items()):
@@ -124,11 +124,11 @@ def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
                 cell, crew[number].cell = crew[number].cell, None
                 assert cell is not None
                 try:
-                    how = crew[number].line.recv()
+                    state = crew[number].line.recv()
                 except EOFError:
                     process = crew.pop(number).process
                     process.join()
-                    if asked:
+                    if stop_asked:
                         tell(cell, STOPPED)
                         continue
                     code = process.exitcode
@@ -140,8 +140,8 @@ def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
                     )
                     crew[number] = start(number)
                     continue
-                tell(cell, how)
-                if how == STOPPED:  # its time is up: no other would come further
+                tell(cell, state)
+                if state == STOPPED:  # its time is up: no other would come further
                     stopped = True
                     queue.clear()
     return not stopped

@@ -62,8 +62,8 @@ def laid_out(recipe: Recipe, folder: Path) -> list[Cell]:
         UserError: as `plan_study`.
     """
     if (folder / CELLS).is_file():
-        found, cells = load_grid(folder)
-        if found == recipe:
+        stored, cells = load_grid(folder)
+        if stored == recipe:
             return cells
     planned = plan_study(recipe, folder)
     save_grid(folder, recipe, planned)
@@ -99,11 +99,11 @@ def run_cells(
     begun = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     started = time.monotonic()
 
-    def tell(cell: Path, how: str) -> None:
-        finished[how] += 1
+    def tell(cell: Path, state: str) -> None:
+        finished[state] += 1
         if text := failure_line(cell):
             progress.say(f"{cell.name} failed: {text}")
-        progress(sum(finished.values()), len(cells), f"{cell.name} {how}")
+        progress(sum(finished.values()), len(cells), f"{cell.name} {state}")
 
     if not waiting:
         return True

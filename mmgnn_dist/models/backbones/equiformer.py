@@ -165,11 +165,11 @@ class Attention(nn.Module):
     def forward(self, features: Features, edges: Edges) -> Features:
         """Normalised features of the atoms -> their update."""
         source, receiver = self.source(features), self.receiver(features)
-        both = [
+        edge_features = [
             s.index_select(0, edges.source) + r.index_select(0, edges.receiver)
             for s, r in zip(source, receiver, strict=True)
         ]
-        product = self.product(both, edges.matrices, self.radial(edges.basis))
+        product = self.product(edge_features, edges.matrices, self.radial(edges.basis))
         weight = self.dropout(self.weights(self.score(product[:1])[0], edges)).unsqueeze(1)
         if self.nonlinear:
             gated = self.gate(self.message(product))
@@ -183,9 +183,9 @@ class Attention(nn.Module):
     def weights(self, scores: Tensor, edges: Edges) -> Tensor:
         """Scores [E, 1, heads * C_0] -> attention of each edge [E, heads], over the edges of its receiver."""
         logits = (smooth_leaky(scores.unflatten(-1, (self.heads, -1))) * self.direction).sum(-1).squeeze(1)
-        at = edges.receiver.unsqueeze(-1).expand_as(logits)
+        index = edges.receiver.unsqueeze(-1).expand_as(logits)
         highest = logits.new_full((edges.atoms, self.heads), -torch.inf)
-        highest = highest.scatter_reduce(0, at, logits.detach(), "amax")
+        highest = highest.scatter_reduce(0, index, logits.detach(), "amax")
         weight = torch.exp(logits - highest.index_select(0, edges.receiver))
         if edges.envelope is not None:
             weight = weight * edges.envelope

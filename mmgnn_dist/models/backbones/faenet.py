@@ -54,8 +54,8 @@ def element_table() -> tuple[Tensor, Tensor, Tensor]:
     period, group = torch.zeros(2, ELEMENTS, dtype=torch.int64)
     period[1:] = torch.from_numpy(table[:, 1])
     group[1:] = torch.from_numpy(np.nan_to_num(table[:, 2], nan=GROUPS - 1))
-    values, known = table[:, 3:], table[:NORMALISED_BY, 3:]
-    scaled = (values - np.nanmean(known, 0)) / np.nanstd(known, 0, ddof=1)
+    values, first_elements = table[:, 3:], table[:NORMALISED_BY, 3:]
+    scaled = (values - np.nanmean(first_elements, 0)) / np.nanstd(first_elements, 0, ddof=1)
     properties = torch.zeros(ELEMENTS, ELEMENT_PROPERTIES, dtype=torch.float64)
     properties[1:] = torch.from_numpy(np.nan_to_num(scaled))
     return period, group, properties
@@ -217,8 +217,8 @@ class FAENet(Backbone):
         """Positions in the frames that the recipe asks for, Å, [F, N, 3]."""
         if self.config.frames == "none":
             return graph.pos.unsqueeze(0)
-        one = self.config.frames == "stochastic" and self.training
-        return in_frames(graph, "one" if one else "full")
+        single_frame = self.config.frames == "stochastic" and self.training
+        return in_frames(graph, "one" if single_frame else "full")
 
     def features(self, graph: Graph) -> AtomFeatures:
         """Atom vectors [N, H], the mean over frames; positions in Å."""

@@ -58,18 +58,18 @@ class CrossAttentionFusion(Fusion):
         queries = self._split(self.query(m)[rows.clamp(max=len(m) - 1)])
         # keys: the vector of each molecule, then its tokens; `words` are their rows in t
         size = len(text.vector)
-        t, words = text.vector, torch.arange(size, device=graph.ptr.device).unsqueeze(-1)
-        mask = torch.ones_like(words, dtype=torch.bool)
+        t, key_rows = text.vector, torch.arange(size, device=graph.ptr.device).unsqueeze(-1)
+        mask = torch.ones_like(key_rows, dtype=torch.bool)
         if text.tokens is not None:
             assert text.ptr is not None
             t = torch.cat([t, text.tokens])
-            own, there = _dense(text.ptr)
-            words = torch.cat([words, (own + size).clamp(max=len(t) - 1)], dim=1)
-            mask = torch.cat([mask, there], dim=1)
+            token_rows, is_token = _dense(text.ptr)
+            key_rows = torch.cat([key_rows, (token_rows + size).clamp(max=len(t) - 1)], dim=1)
+            mask = torch.cat([mask, is_token], dim=1)
         t = self.norm_text(t)
-        keys, values = self._split(self.key(t)[words]), self._split(self.value(t)[words])
-        found = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask[:, None, None, :])
-        packed = found.transpose(1, 2).flatten(2)[token_positions(graph.ptr, len(m))]
+        keys, values = self._split(self.key(t)[key_rows]), self._split(self.value(t)[key_rows])
+        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask[:, None, None, :])
+        packed = attended.transpose(1, 2).flatten(2)[token_positions(graph.ptr, len(m))]
         return self.dropout(self.value_graph(m) + self.output(packed)), None
 
     def _split(self, x: Tensor) -> Tensor:

@@ -71,8 +71,8 @@ class Embeddings:
         out = np.empty((len(wanted), self.width), np.float32)
         shard = np.searchsorted(self._starts, wanted, side="right") - 1
         for number in np.unique(shard):
-            here = shard == number
-            out[here] = self._parts[number][wanted[here] - self._starts[number]]
+            in_shard = shard == number
+            out[in_shard] = self._parts[number][wanted[in_shard] - self._starts[number]]
         return torch.from_numpy(out)
 
 
@@ -94,7 +94,7 @@ def embeddings_folder(
 ) -> Path:
     """Where the vectors of this encoder and text are kept; `seed` is that of random texts."""
     molecules = [entry["sha256"] for entry in shards.manifest["shards"]]
-    what: list[object] = [
+    key_parts: list[object] = [
         files.model_fingerprint,
         tokens.key,
         list(config.fields),
@@ -102,8 +102,8 @@ def embeddings_folder(
         molecules,
     ]
     if config.control == "random":
-        what += [config.control, seed]
-    key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+        key_parts += [config.control, seed]
+    key = hashlib.sha256(json.dumps(key_parts).encode()).hexdigest()[:16]
     return shards.path / "embeddings" / key
 
 
@@ -145,8 +145,8 @@ def _write(
     seed: int,
 ) -> None:
     """Write what is not there yet, and the manifest; the caller holds the lock."""
-    for left in folder.glob(".*.part"):
-        left.unlink()
+    for leftover in folder.glob(".*.part"):
+        leftover.unlink()
     choice = TextChoice(seed, "random" if config.control == "random" else "none")
     frozen = config.model_copy(update={"mode": "frozen"})
     encoder = TextEncoder(files, frozen, blank=tokens.blank).eval().to(device)
@@ -159,13 +159,13 @@ def _write(
                 shards, rows, [], tokens, config.fields, batch=CHUNK, shuffle=False, choice=choice
             )
             vectors = np.empty((shard.rows, encoder.width), np.float32)
-            place = 0
+            filled = 0
             for batch in (batch for step in loader.epoch(0) for batch in step.micro):
                 with torch.no_grad():
-                    found, _ = encoder(batch.tokens.to(device), batch.token_ptr.to(device))
-                vectors[place : place + batch.size] = found.cpu().numpy()
-                place += batch.size
-                progress(done + place, shards.rows)
+                    pooled, _ = encoder(batch.tokens.to(device), batch.token_ptr.to(device))
+                vectors[filled : filled + batch.size] = pooled.cpu().numpy()
+                filled += batch.size
+                progress(done + filled, shards.rows)
             with atomic_path(path) as part, open(part, "wb") as out:
                 np.save(out, vectors)
         done += shard.rows

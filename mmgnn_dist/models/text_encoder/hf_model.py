@@ -61,7 +61,7 @@ def load_encoder(files: EncoderFiles) -> Any:
 
 def _stored(family: Any, files: EncoderFiles) -> Any:
     """The model with the weights of its folder."""
-    model, found = family.from_pretrained(
+    model, loading_info = family.from_pretrained(
         files.folder,
         local_files_only=True,
         trust_remote_code=False,
@@ -70,7 +70,7 @@ def _stored(family: Any, files: EncoderFiles) -> Any:
         output_loading_info=True,
     )
     unread = ("pooler.", "decoder.", "vision_model.", "logit_scale", "projection.")
-    missing = [name for name in found["missing_keys"] if not any(part in name for part in unread)]
+    missing = [name for name in loading_info["missing_keys"] if not any(part in name for part in unread)]
     if missing:
         raise UserError(
             f"{files.folder} lacks {len(missing)} weights of its {type(model).__name__}, "

@@ -97,19 +97,19 @@ def forest(
     figure, axes = _start(len(panels), 1, 3.9, 0.9 + (0.34 if rows <= 12 else 0.22) * rows)
     for axis, (title, series) in zip(axes, panels.items(), strict=True):
         axis.axvline(0.0, color=GREY, lw=1)
-        for place, one in enumerate(series):
-            shift = (place - (len(series) - 1) / 2) * 0.7 / max(len(series), 2)
-            at = np.array(one.x, float) + shift
-            reach = np.abs(np.array([one.low, one.high]) - np.array(one.estimate))
+        for index, entry in enumerate(series):
+            shift = (index - (len(series) - 1) / 2) * 0.7 / max(len(series), 2)
+            positions = np.array(entry.x, float) + shift
+            reach = np.abs(np.array([entry.low, entry.high]) - np.array(entry.estimate))
             axis.errorbar(
-                one.estimate,
-                at,
+                entry.estimate,
+                positions,
                 xerr=np.nan_to_num(reach),
-                fmt=MARKERS[place % 5],
+                fmt=MARKERS[index % 5],
                 ms=4,
                 lw=1.4,
-                color=COLOURS[place % 5],
-                label=one.label,
+                color=COLOURS[index % 5],
+                label=entry.label,
             )
         axis.set(title=title, xlabel=label, ylim=(rows - 0.5, -0.5))
         axis.set_yticks(range(len(names)), names if axis is axes[0] else [])
@@ -123,24 +123,24 @@ def curves(
     """Lines with intervals over a number, one panel for each question."""
     figure, axes = _start(len(panels), 1, 3.9, 3.0)
     for axis, (title, series) in zip(axes, panels.items(), strict=True):
-        if any(np.nanmin(one.low) < 0 for one in series if np.isfinite(one.low).any()):
+        if any(np.nanmin(entry.low) < 0 for entry in series if np.isfinite(entry.low).any()):
             axis.axhline(0.0, color=GREY, lw=1)
-        for place, one in enumerate(series):
-            reach = np.nan_to_num(np.abs(np.array([one.low, one.high]) - np.array(one.estimate)))
+        for index, entry in enumerate(series):
+            reach = np.nan_to_num(np.abs(np.array([entry.low, entry.high]) - np.array(entry.estimate)))
             axis.errorbar(
-                one.x,
-                one.estimate,
+                entry.x,
+                entry.estimate,
                 yerr=reach,
-                fmt=f"{MARKERS[place % 5]}-",
+                fmt=f"{MARKERS[index % 5]}-",
                 ms=4,
                 lw=1.4,
                 capsize=2,
-                color=COLOURS[place % 5],
-                label=one.label,
+                color=COLOURS[index % 5],
+                label=entry.label,
             )
         axis.set(title=title, xlabel=x_label, ylabel=y_label)
         if log:
-            ticks = sorted({float(x) for one in series for x in one.x})
+            ticks = sorted({float(x) for entry in series for x in entry.x})
             axis.set_xscale("log")
             axis.set_xticks(ticks, [f"{int(tick):,}" for tick in ticks], minor=False)
             axis.minorticks_off()
@@ -154,15 +154,15 @@ def histograms(name: str, caption: str, panels: dict[str, dict[str, np.ndarray]]
     for axis, (title, series) in zip(axes, panels.items(), strict=True):
         values = np.concatenate(list(series.values()))
         bins = np.linspace(values.min(), values.max() + 1e-9, 41)
-        for place, (one, held) in enumerate(series.items()):
+        for index, (series_label, sample) in enumerate(series.items()):
             axis.hist(
-                held,
+                sample,
                 bins,
-                weights=np.full(len(held), 100.0 / len(held)),
+                weights=np.full(len(sample), 100.0 / len(sample)),
                 histtype="step",
                 lw=1.5,
-                color=COLOURS[place % 5],
-                label=one,
+                color=COLOURS[index % 5],
+                label=series_label,
             )
         axis.set(title=title, xlabel=label, ylabel="molecules, %")
     _legend(axes[0])

@@ -37,14 +37,14 @@ def curve_section(results: Results) -> ReportSection | None:
     for arm in ("graph", "shuffled"):
         lines = []
         for backbone in backbones:
-            held = []
+            points = []
             for size, variant in sizes.items():
                 models = Model(backbone, arm, variant), Model(backbone, "both", variant)
                 if all(model in results.models for model in models):
-                    held.append((size, *mean_gain(results, *models)))
-            x, estimate, low, high = zip(*held, strict=True) if held else ((),) * 4
+                    points.append((size, *mean_gain(results, *models)))
+            x, estimate, low, high = zip(*points, strict=True) if points else ((),) * 4
             lines.append(Series(backbone, x, estimate, low, high))
-            for size, gain, below, above in held:
+            for size, gain, below, above in points:
                 rows.append([f"{size:,}", backbone, SHOWN_NAMES[arm], percent(gain), interval(below, above)])
                 numbers.append(
                     {

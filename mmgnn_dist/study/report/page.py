@@ -38,8 +38,8 @@ def page(title: str, lead: list[str], sections: list[ReportSection]) -> str:
     """The whole page."""
     links = "".join(f'<a href="#s{n}">{escape(s.title)}</a>' for n, s in enumerate(sections))
     parts = [f"<h1>{escape(title)}</h1>", *(_paragraph(line) for line in lead), f"<nav>{links}</nav>"]
-    for place, section in enumerate(sections):
-        parts.append(f'<h2 id="s{place}">{escape(section.title)}</h2>')
+    for index, section in enumerate(sections):
+        parts.append(f'<h2 id="s{index}">{escape(section.title)}</h2>')
         parts += [_paragraph(line) for line in section.text]
         parts += [_table(item) if isinstance(item, Table) else _figure(item) for item in section.items]
     return html_page(title, STYLE, "\n".join(parts))
@@ -53,7 +53,7 @@ def _paragraph(text: str, kind: str = "") -> str:
 
 def _table(table: Table) -> str:
     def cells(tag: str, row: list[str]) -> str:
-        kinds = (' class="word"' if place < table.words else "" for place in range(len(row)))
+        kinds = (' class="word"' if index < table.words else "" for index in range(len(row)))
         return "".join(f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in zip(kinds, row, strict=True))
 
     body = "".join(f"<tr>{cells('td', row)}</tr>" for row in table.rows)

@@ -42,7 +42,7 @@ class Table:
 
     def markdown(self) -> list[str]:
         """Lines of Markdown, without the title."""
-        marks = ["---" if place < self.words else "---:" for place in range(len(self.columns))]
+        marks = ["---" if index < self.words else "---:" for index in range(len(self.columns))]
         head = "| " + " | ".join(self.columns) + " |"
         lines = [head, "|" + "|".join(marks) + "|", *("| " + " | ".join(row) + " |" for row in self.rows)]
         return [*lines, "", self.note] if self.note else lines

@@ -76,16 +76,16 @@ def paired_gains(
             studentised.append((drawn - theta) / spread)
     drawn, t = np.concatenate(replicates), np.concatenate(studentised)
     with np.errstate(divide="ignore", invalid="ignore"):
-        own = theta / error
+        observed = theta / error
     # a resample in which both models are the same on every molecule says nothing: it counts on both sides
     t = np.where(np.isfinite(t), t, 0.0)
-    below, above = (1 + (t <= own).sum(0)) / (repeats + 1), (1 + (t >= own).sum(0)) / (repeats + 1)
+    below, above = (1 + (t <= observed).sum(0)) / (repeats + 1), (1 + (t >= observed).sum(0)) / (repeats + 1)
     tail = (1.0 - level) / 2
     lower, upper = np.quantile(t, [tail, 1.0 - tail], axis=0)
-    known = np.isfinite(theta[0])
+    finite = np.isfinite(theta[0])
 
     def percent(log_ratio: np.ndarray) -> np.ndarray:
-        return np.where(known, 100.0 * -np.expm1(log_ratio), np.nan)
+        return np.where(finite, 100.0 * -np.expm1(log_ratio), np.nan)
 
     same = (theta == 0.0) & (error == 0.0)  # the same predictions: a gain of zero, known exactly
     p = np.where(same, 1.0, np.minimum(1.0, 2.0 * np.minimum(below, above)))
@@ -93,7 +93,7 @@ def paired_gains(
         percent(theta)[0],
         percent(theta - lower * error)[0],
         percent(theta - upper * error)[0],
-        np.where(known, p[0], np.nan),
+        np.where(finite, p[0], np.nan),
         percent(drawn),
     )
 
@@ -102,12 +102,12 @@ def _weighted(
     reference: np.ndarray, other: np.ndarray, folds: np.ndarray, by_fold: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Both errors with zeros where one is missing, divided by the number of molecules left in the fold."""
-    known = np.isfinite(reference) & np.isfinite(other)
-    x, y = np.where(known, reference, 0.0), np.where(known, other, 0.0)
+    present = np.isfinite(reference) & np.isfinite(other)
+    x, y = np.where(present, reference, 0.0), np.where(present, other, 0.0)
     if by_fold:
         for fold in np.unique(folds):
             rows = folds == fold
-            count = np.maximum(known[rows].sum(0), 1)
+            count = np.maximum(present[rows].sum(0), 1)
             x[rows] /= count
             y[rows] /= count
     return x, y

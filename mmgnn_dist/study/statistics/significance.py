@@ -15,8 +15,8 @@ LEVEL = 0.05
 
 def holm(p: np.ndarray) -> np.ndarray:
     """Adjusted p-values of a family [m], by step-down; a NaN is no member of it and stays."""
-    known = np.flatnonzero(np.isfinite(p))
-    order = known[np.argsort(p[known], kind="stable")]
+    members = np.flatnonzero(np.isfinite(p))
+    order = members[np.argsort(p[members], kind="stable")]
     adjusted = np.full(p.shape, np.nan)
     steps = p[order] * np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
