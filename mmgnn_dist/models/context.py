@@ -48,7 +48,7 @@ class ContextEncoder(nn.Module):
         self.layers = nn.Sequential(nn.Linear(2 * fields, hidden), nn.SiLU(), nn.Linear(hidden, width))
 
     def forward(self, context: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode `Batch.context` [B, C] with `Batch.context_mask`; fields unknown in training count as absent."""
+        """Encode `Batch.context` [B, C] with `Batch.context_mask`; fields unseen in training are absent."""
         scaled, present = ContextScaler(self.mean, self.std, self.count)(context, mask)
         inputs = torch.cat([scaled, present.to(scaled.dtype)], dim=-1)
         return self.layers(inputs), present.any(-1)

@@ -151,7 +151,7 @@ class FusedModel(nn.Module):
         return side
 
     def _read_text(self, side: TextSide, project: nn.Module, batch: Batch, embeddings: Tensor | None) -> None:
-        """Add the tokens to the text side, or replace the learned vector by that of the text if there is one."""
+        """Add tokens to the text side, or replace the learned vector by the text vector if a text exists."""
         if self.encoder is None:
             assert embeddings is not None
             vectors, present = embeddings, batch.token_ptr[1:] > batch.token_ptr[:-1]

@@ -60,7 +60,7 @@ def gpu_names() -> list[str]:
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = list(map(str, range(count))) if visible is None else [n.strip() for n in visible.split(",")]
+    names = [str(k) for k in range(count)] if visible is None else [n.strip() for n in visible.split(",")]
     return names[:count]  # CUDA reads up to the first name that it does not know
 
 
