@@ -1,4 +1,4 @@
-"""Sections on what else was trained: other controls, fusions and text modes, single fields."""
+"""Report sections on the other arms and variants: controls, fusions, text modes and single fields."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mmgnn_dist.study.statistics.significance import LEVEL, holm
 
 
 def controls_section(results: Results) -> ReportSection | None:
-    """Graph + text against every other arm, each corrected over its own table."""
+    """Gains of graph + text over every other arm; p-values are corrected per arm."""
     arms = [arm for arm in results.arms() if arm not in ("both", "graph", "shuffled")]
     wanted = [(Model(b, arm), Model(b, "both")) for arm in arms for b in results.backbones]
     comparisons = compare_models(
@@ -63,7 +63,7 @@ def controls_section(results: Results) -> ReportSection | None:
 
 
 def variants_section(results: Results) -> ReportSection | None:
-    """Gains with other fusions and text modes."""
+    """Errors and gains with other fusions and text modes."""
     section = ReportSection("Fusions and text modes")
     for variant in [*results.variants("fusion"), *results.variants("mode")]:
         table, _ = gain_table(results, variant, f"Gains, {shown_name(variant)}")
@@ -72,7 +72,7 @@ def variants_section(results: Results) -> ReportSection | None:
 
 
 def fields_section(results: Results) -> ReportSection | None:
-    """What single fields carry: leaving one out against all of them, and one alone against graph."""
+    """Contribution of single fields: without one field against all fields, one field alone against graph."""
     section = ReportSection("Which field carries the gain?")
     kinds = (
         (

@@ -1,9 +1,9 @@
-"""Section on the paper's second claim: do the architectures gain on the same targets and see the same?
+"""Report section on the second claim of the paper: do the architectures agree on gains and representations?
 
-Three views, each between two backbones: the rank correlation of their gains over the targets, the correlation
-of their errors over molecules, and linear CKA of their molecule vectors (the backbone's own, before the text
-joins) on the test part, beside what chance would give. A high CKA of the backbones with text beside one
-without says whether text moves the representations.
+It compares two backbones in three ways: the rank correlation of their gains over the targets, the correlation
+of their errors over molecules, and linear CKA of their molecule vectors (before the text joins) on the test
+part, next to its chance level. The CKA with text, compared with the CKA without, shows whether text changes
+the representations.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from mmgnn_dist.study.report.gains import SHOWN_NAMES
 from mmgnn_dist.study.report.report_elements import ReportSection, Table
 from mmgnn_dist.study.statistics.cka import linear_cka, permutation_baseline
 
-LEAST = 4  # targets of which a rank correlation is told
+LEAST = 4  # smallest number of targets for a rank correlation
 
 
 def agreement_section(results: Results, gains: list[Compared]) -> ReportSection | None:
-    """All three views, of the base; none while it has no two backbones."""
+    """The three comparisons for the base; None if the base has fewer than two backbones."""
     pairs = list(combinations(results.backbones_of(BASE), 2))
     if not pairs:
         return None
@@ -93,7 +93,7 @@ def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _over_targets(rho: float, count: int) -> tuple[float, float]:
-    """Interval of a rank correlation (Fieller, Hartley and Pearson 1957)."""
+    """95 % interval of a rank correlation (Fieller, Hartley and Pearson 1957)."""
     z, half = np.arctanh(np.clip(rho, -0.9999, 0.9999)), 1.96 * 1.03 / np.sqrt(max(count - 3, 1))
     return float(np.tanh(z - half)), float(np.tanh(z + half))
 
@@ -126,7 +126,7 @@ def _ranked(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def vectors(results: Results, cell: Cell) -> dict[str, np.ndarray]:
-    """The saved vectors of a cell's test molecules, by name, and their `rows`."""
+    """Read the saved vectors of the test molecules of a cell, by name, and their `rows`."""
     from safetensors.numpy import load_file
 
     return load_file(RunDir(cell.run(results.folder)).vectors)

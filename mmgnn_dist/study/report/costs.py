@@ -1,4 +1,4 @@
-"""Section on what the numbers cost and where they come from: rates, hours, energy, versions, hashes."""
+"""Report section on cost and provenance: rates, hours, energy, versions and hashes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mmgnn_dist.train.tracking.journal import read_journal
 
 
 def costs_section(results: Results) -> ReportSection:
-    """Cost by model, sessions, and one line for every run."""
+    """Cost by model, sessions, and one row per run."""
     return ReportSection("Cost and provenance", _sessions(results), [_models(results), _runs(results)])
 
 
@@ -58,7 +58,7 @@ def _models(results: Results) -> Table:
 
 
 def _molecules(results: Results, cell: Cell) -> int:
-    """Molecules that a run was trained on, repeats counted."""
+    """Number of molecules that a run was trained on, counting repeats."""
     journal = read_journal(RunDir(cell.run(results.folder)).journal)
     return max((line["molecules"] for line in journal if line["kind"] == "train"), default=0)
 

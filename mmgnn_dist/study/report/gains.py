@@ -1,4 +1,4 @@
-"""The main section: errors and gains of text by target and backbone, with the verdict on every row."""
+"""Main report section: errors and gains of text by target and backbone, with a verdict for every row."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ HOW = (
 
 
 def errors(results: Results, variant: str = BASE) -> Table:
-    """MAE in units of every arm, mean and standard deviation over folds and seeds, beside two baselines."""
+    """Table of the MAE of every arm: mean and standard deviation over folds and seeds, and two baselines."""
     arms = results.arms(variant)
     baselines = {
         kind: {t: _baseline(results, kind, t) for t in results.targets} for kind in ("mean", "composition")
@@ -92,7 +92,7 @@ def errors(results: Results, variant: str = BASE) -> Table:
 
 
 def shown_name(variant: str) -> str:
-    """`fusion-film` as it is read: `fusion: film`."""
+    """Display name of a variant: `fusion: film` for `fusion-film`."""
     return variant.replace("-", ": ", 1)
 
 
@@ -108,7 +108,7 @@ def _baseline(results: Results, kind: str, target: str) -> float:
 
 
 def gain_table(results: Results, variant: str, title: str) -> tuple[Table, list[Compared]]:
-    """Gains of graph + text over graph and over shuffled text, with the verdict on every row."""
+    """Table of the gains of graph + text over graph and over shuffled text, with a verdict for every row."""
     wanted = []
     for backbone in results.backbones_of(variant):
         both = Model(backbone, "both", variant)
@@ -172,7 +172,7 @@ def gain_table(results: Results, variant: str, title: str) -> tuple[Table, list[
 
 
 def both_intervals(one: Compared, t: int) -> dict[str, float]:
-    """Both intervals of a comparison for the CSV."""
+    """Both intervals of a comparison for one target, as columns of the CSV."""
     out: dict[str, float] = {}
     for kind, gains in (("test", one.test), ("runs", one.runs)):
         for key in ("estimate", "low", "high", "p"):
@@ -181,13 +181,13 @@ def both_intervals(one: Compared, t: int) -> dict[str, float]:
 
 
 def own_reference(results: Results, model: Model, arm: str) -> Model:
-    """The arm that a variant is compared with: its own if it has one, else that of the base."""
+    """Reference of a variant in an arm: that of the variant if it exists, else that of the base."""
     candidate = Model(model.backbone, arm, model.variant)
     return candidate if candidate in results.models else Model(model.backbone, arm)
 
 
 def verdict(table: Table) -> list[str]:
-    """What a table of gains says, in sentences."""
+    """Summarise a table of gains in sentences."""
     lines = []
     for backbone in dict.fromkeys(row["backbone"] for row in table.numbers):
         backbone_rows = [row for row in table.numbers if row["backbone"] == backbone]
@@ -216,7 +216,7 @@ def verdict(table: Table) -> list[str]:
 
 
 def gains_section(results: Results) -> tuple[ReportSection, list[Compared]]:
-    """The main section and its comparisons; words alone while there is nothing but variants."""
+    """The main section and its comparisons; only a sentence if no run of the base is done."""
     title = "When does text help?"
     if not results.backbones_of(BASE):
         return ReportSection(title, ["No run of the grid's base is done yet, only variants of it."]), []

@@ -1,7 +1,8 @@
-"""Section on the gate: how much of a molecule is read from its graph (1) and how much from its text (0).
+"""Report section on the gate: how much a model reads from the graph (1) and from the text (0).
 
-Over the test molecules of `both`: its distribution, its mean by number of atoms and by the presence of each
-text field, and the error by quarters of the gate. A model of several targets has one gate for all of them.
+It shows, over the test molecules of `both`, the distribution of the gate, its mean by number of atoms and by
+the presence of each text field, and the error by quarters of the gate. A model of several targets has one
+gate for all targets.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ ARMS = ("both", "shuffled", "zero", "random")
 
 @dataclass
 class Gates:
-    """Gates of one backbone: [n] by what learned them (targets) and arm, NaN in folds that are not done."""
+    """Gates of one backbone and the targets it learned: [n] by arm, NaN in unfinished folds."""
 
     backbone: str
     learned: str
@@ -31,7 +32,7 @@ class Gates:
 
 
 def read_gates(results: Results) -> list[Gates]:
-    """The gates of the base, means over seeds."""
+    """Read the gates of the base, means over seeds."""
     import pyarrow.parquet as pq
 
     groups = list(dict.fromkeys(cell.targets for cell in results.done))
@@ -57,7 +58,7 @@ def read_gates(results: Results) -> list[Gates]:
 
 
 def gates_section(results: Results, kinds: Kinds) -> ReportSection | None:
-    """Distribution, size, fields and errors; none without a gate."""
+    """Gate by distribution, size, fields and errors; None if no model has a gate."""
     gates = read_gates(results)
     if not gates:
         return None
@@ -101,7 +102,7 @@ def _distribution(gates: list[Gates]) -> Table:
 
 
 def _picture(gates: list[Gates]) -> Figure:
-    """Of the first backbones and what they learned; all are in the CSV."""
+    """Histograms of the first four gates; the CSV has all."""
     panels = {
         f"{entry.backbone}, {entry.learned}": {arm: v[np.isfinite(v)] for arm, v in entry.values.items()}
         for entry in gates[:4]

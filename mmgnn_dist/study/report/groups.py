@@ -1,7 +1,7 @@
-"""Section on where text helps and where it hurts: by size, functional group and text coverage of a molecule.
+"""Report section on where text helps and hurts: by size, functional group and text coverage of a molecule.
 
-The score of a molecule is its error over all targets, each as a share of the reference's MAE. Intervals are
-those over test molecules, not corrected for the number of groups: a look at where to look.
+The score of a molecule is its mean error over all targets, each relative to the MAE of the reference.
+Intervals are over test molecules and not corrected for the number of groups: the section is exploratory.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from mmgnn_dist.study.report.gains import AXIS, SHOWN_NAMES
 from mmgnn_dist.study.report.report_elements import Figure, ReportSection, Table, interval, percent
 from mmgnn_dist.study.statistics.bootstrap import paired_gains
 
-LEAST = 30  # molecules of a group that is told
+LEAST = 30  # smallest number of molecules of a reported group
 QUARTERS = (0.25, 0.5, 0.75)
 
 
 @dataclass
 class Kinds:
-    """What the test molecules are.
+    """Properties of the test molecules that divide them into groups.
 
     Attributes:
-        atoms: [n].
-        fields: presence of each text field of the recipe, bool [n].
-        groups: functional groups, bool [n] by name.
-        note: why there are none.
+        atoms: number of atoms [n].
+        fields: presence of each text field of the recipe, bool [n] by name.
+        groups: presence of each functional group, bool [n] by name.
+        note: why functional groups are missing; empty if they are not.
     """
 
     atoms: np.ndarray
@@ -42,7 +42,7 @@ class Kinds:
 
 
 def kinds_of(shards: ShardSet, rows: np.ndarray, fields: list[str]) -> Kinds:
-    """Look at the test molecules, given by their global rows [n]."""
+    """Read the properties of the test molecules, given by their global rows [n]."""
     atoms = np.concatenate([np.diff(shard.ptr) for shard in shards.shards])[rows]
     batches = [shard.table.to_batches()[0] for shard in shards.shards]
     present = {name: np.concatenate([presence(batch, name) for batch in batches])[rows] for name in fields}
@@ -64,7 +64,7 @@ def _groups(shards: ShardSet, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _bins(kinds: Kinds) -> dict[str, dict[str, np.ndarray]]:
-    """Groups of molecules by what divides them."""
+    """Masks of the groups of molecules, by property and name."""
     out: dict[str, dict[str, np.ndarray]] = {}
     edges = np.unique(np.quantile(kinds.atoms, QUARTERS).astype(int))
     bin_of = np.searchsorted(edges, kinds.atoms)

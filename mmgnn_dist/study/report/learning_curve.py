@@ -1,4 +1,7 @@
-"""Learning curve: errors and gains by number of training molecules; text may help where data is scarce."""
+"""Report section on the learning curve: errors and gains by number of training molecules.
+
+Text may help if data are scarce.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from mmgnn_dist.study.report.report_elements import (
 
 
 def curve_section(results: Results) -> ReportSection | None:
-    """Gain over graph and over shuffled text at every size, and the errors behind it."""
+    """Gain over graph and over shuffled text at every size, and the errors of both arms."""
     variants = {int(v.removeprefix("size-")): v for v in sorted(results.variants("size"))}
     if not variants:
         return None

@@ -1,7 +1,7 @@
-"""The report as one HTML page: no script, no request to a network, figures as inline SVG.
+"""The report as one HTML page: no scripts, no network requests, figures as inline SVG.
 
-It follows the reader's light or dark mode; on a narrow screen wide tables and figures scroll within
-themselves; on paper it is black on white and tables are not cut.
+The page follows the light or dark mode of the reader. On a narrow screen wide tables and figures scroll; in
+print the page is black on white and tables are not split.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ figcaption, .soft { max-width: 46rem; }
 
 
 def page(title: str, lead: list[str], sections: list[ReportSection]) -> str:
-    """The whole page."""
+    """Build the page."""
     links = "".join(f'<a href="#s{n}">{escape(s.title)}</a>' for n, s in enumerate(sections))
     parts = [f"<h1>{escape(title)}</h1>", *(_paragraph(line) for line in lead), f"<nav>{links}</nav>"]
     for index, section in enumerate(sections):
@@ -65,7 +65,7 @@ def _table(table: Table) -> str:
 
 
 def _figure(figure: Figure) -> str:
-    """As wide as it was drawn, so that its text keeps its size; a narrow screen scrolls."""
+    """Show a figure at its drawn width, so that its text keeps its size; a narrow screen scrolls."""
     width = re.search(r'viewBox="0 0 ([\d.]+)', figure.svg)
     assert width is not None
     pixels = round(float(width.group(1)) * 4 / 3)

@@ -1,4 +1,4 @@
-"""The report of a study: sections in order, written as HTML, Markdown, CSV and figures.
+"""The report of a study: its sections, written as HTML, Markdown, CSV and figures.
 
 DIR/report/report.html         self-contained
 DIR/report/report.md           the same, with the figures beside it
@@ -34,7 +34,7 @@ STUDY_REPORT = "report"
 
 @dataclass
 class Written:
-    """What was written, and what it says in a few lines."""
+    """Paths of a written report, and its main results in a few lines."""
 
     page: Path
     markdown: Path
@@ -44,10 +44,10 @@ class Written:
 
 
 def write_study_report(folder: Path) -> Written:
-    """Report what is done of a study.
+    """Write the report of the finished cells of a study.
 
     Raises:
-        UserError: no study there, or nothing done.
+        UserError: if there is no study or no finished cell.
     """
     results = collect(folder)
     kinds = kinds_of(results.shards, results.rows, list(results.recipe.text.fields))
@@ -86,7 +86,7 @@ def write_study_report(folder: Path) -> Written:
 
 
 def _lead(results: Results) -> list[str]:
-    """What was studied, on which text, and what is missing."""
+    """Opening lines of the report: data, text, models, and missing or failed cells."""
     recipe, shards = results.recipe, results.shards
     assert recipe.study is not None
     counts = Counter(results.cells.values())
@@ -111,7 +111,7 @@ def _lead(results: Results) -> list[str]:
 
 
 def _text(shards: ShardSet, fields: list[str]) -> list[str]:
-    """Which text there is and who gave it."""
+    """Coverage of the text fields and their sources."""
     batches = [shard.table.to_batches()[0] for shard in shards.shards]
     coverage = {name: sum(int(presence(batch, name).sum()) for batch in batches) for name in fields}
     counts = ", ".join(f"{name} {count:,}" for name, count in coverage.items())
