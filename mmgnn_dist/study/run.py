@@ -51,10 +51,7 @@ def plan_study(recipe: Recipe, folder: Path) -> dict[Cell, Recipe]:
         if kind not in matched:
             matched.add(kind)
             inputs = replace(opened[data], recipe=part)
-            _ = (
-                inputs.forms,
-                inputs.matched,
-            )  # a backbone that does not fit fails here, not after hours of training
+            _ = inputs.forms, inputs.matched  # an unfit backbone fails here, not after hours of training
     return cells
 
 

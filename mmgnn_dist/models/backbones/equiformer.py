@@ -11,8 +11,8 @@ Liao and Smidt: "Equiformer: Equivariant Graph Attention Transformer for 3D Atom
     x_i    += Lin Gate(Lin norm(x_i))                          feed forward
 
 Vectors have even parity, as published: the output is invariant to rotations but not to reflections. The
-last block returns only scalars. The authors' code computes more there and in the degree embedding, whose
-input here is scalar only; those values never reach an output, so they and their parameters are left out.
+last block returns only scalars. The authors' code computes more there, and more than the scalar input of the
+degree embedding; those values never reach an output, so they and their parameters are left out.
 
 In the published form the output jumps when a pair crosses the cutoff. With `envelope: polynomial` the
 envelope of an edge weights it in the numerator and the denominator of the softmax, again after the softmax

@@ -131,9 +131,7 @@ def ensure_embeddings(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder.with_suffix(".lock"), "w") as lock:
-            fcntl.flock(
-                lock, fcntl.LOCK_EX
-            )  # held until the file is closed, at the latest at the end of the process
+            fcntl.flock(lock, fcntl.LOCK_EX)  # held until the file is closed or the process ends
             if not (folder / MANIFEST).is_file():
                 _write(folder, shards, tokens, files, config, device, progress, seed)
     except OSError as error:

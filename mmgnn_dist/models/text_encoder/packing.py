@@ -42,7 +42,7 @@ class Group:
 
 @dataclass
 class Layout:
-    """How packed tokens are padded and packed again.
+    """Plan of how packed tokens are padded and packed again.
 
     Attributes:
         groups: the groups, in the order in which their padded positions are concatenated.
