@@ -211,7 +211,7 @@ def verdict(table: Table) -> list[str]:
             + "."
         )
     if all(np.isnan(row["over_shuffled_test_estimate"]) for row in table.numbers):
-        lines.append("There is no run with shuffled text, without which nothing is called a gain of text.")
+        lines.append("No run with shuffled text is done, so no gain counts as a gain of text.")
     return lines
 
 
