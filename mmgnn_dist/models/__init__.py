@@ -1,1 +1,1 @@
-"""Backbones, text encoder, fusion, read-outs, and the model that joins them."""
+"""Backbones, text encoder, fusions, read-outs, and the model that joins them."""

@@ -1,17 +1,17 @@
-"""Physical context: numeric fields of PubChem as numbers -> one vector a molecule, and its way into a fusion.
+"""Physical context: numeric fields of PubChem -> one vector per molecule, which joins the text vector.
 
-The encoder reads [standardised values * mask; mask], so that an absent value is told from an average one.
-Its statistics are those of the training part; they are buffers, so checkpoints and exports hold them and a
+The encoder reads [standardised values * mask; mask], which distinguishes an absent value from an average one.
+Its statistics come from the training part. They are buffers, so checkpoints and exports contain them and a
 prediction needs no training data.
 
-Context is text-side information: it comes from PubChem with the text. So it joins the text before the fusion,
+Context belongs to the text side: it comes from PubChem with the text. It joins the text before the fusion,
 
     s = W [norm(t); norm(c)] + b
 
-and every fusion reads s where it would read t: fusions then still differ in nothing but their own formula,
-one gate value still weighs the graph against all that PubChem knows, and neither part drowns the other by
-its scale. In modality `graph` context is not read: c is the learned vector of absent context, as for a
-molecule none of whose fields is known. The control texts of `text.control` leave context as it is.
+and every fusion reads s in place of t. Fusions therefore still differ only in their formula, one gate value
+still weighs the graph against all information from PubChem, and the scale of neither part dominates the
+other. In modality `graph` context is not read: c is the learned vector of absent context, as for a molecule
+without any known field. The control texts of `text.control` do not change the context.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS
 
 
 class ContextEncoder(nn.Module):
-    """Raw context [B, C] and its mask -> vectors [B, W] and a presence flag [B].
+    """Encoder of the context: raw values [B, C] and their mask -> vectors [B, W] and presence flags [B].
 
     Args:
-        scaler: statistics of the training part; None for a model whose weights are loaded afterwards.
-        width: W.
+        scaler: statistics of the training part; None if the weights of the model are loaded afterwards.
+        width: W, the width of the vectors.
     """
 
     mean: Tensor
@@ -48,14 +48,14 @@ class ContextEncoder(nn.Module):
         self.layers = nn.Sequential(nn.Linear(2 * fields, hidden), nn.SiLU(), nn.Linear(hidden, width))
 
     def forward(self, context: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode `Batch.context` [B, C] with `Batch.context_mask`; a field unknown in training is absent."""
-        scaled, known = ContextScaler(self.mean, self.std, self.count)(context, mask)
-        inputs = torch.cat([scaled, known.to(scaled.dtype)], dim=-1)
-        return self.layers(inputs), known.any(-1)
+        """Encode `Batch.context` [B, C] with `Batch.context_mask`; fields unseen in training are absent."""
+        scaled, present = ContextScaler(self.mean, self.std, self.count)(context, mask)
+        inputs = torch.cat([scaled, present.to(scaled.dtype)], dim=-1)
+        return self.layers(inputs), present.any(-1)
 
 
 class JoinContext(nn.Module):
-    """Text vectors t and context vectors c [B, W] -> the text side's vectors s [B, W]."""
+    """Join text vectors t and context vectors c [B, W] to the vectors s [B, W] of the text side."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -64,11 +64,11 @@ class JoinContext(nn.Module):
         self.absent = nn.Parameter(torch.randn(width))
 
     def forward(self, text: Tensor, known: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Join.
+        """Join text and context.
 
         Args:
-            text: [B, W].
-            known: vectors [B, W] and presence [B] of the context, None where it is not read.
+            text: text vectors [B, W].
+            known: vectors [B, W] and presence flags [B] of the context; None if context is not read.
         """
         context = self.absent.expand_as(text)
         if known is not None:

@@ -1,14 +1,14 @@
-"""What a model costs: parameters by branch, operations, and what is kept for the backward pass.
+"""Cost of a model: parameters by branch, operations, and memory kept for the backward pass.
 
-Operations are counted by torch's FlopCounterMode as the model runs: 2 for a multiply-add of matrix products
-and attention, which is where the time goes. It misses what moves or touches every value once; with E edges,
-N atoms, K tokens, H width, a forward pass has at least
+torch's FlopCounterMode counts operations as the model runs: 2 for each multiply-add of matrix products and
+attention, which take most of the time. It does not count element-wise operations and data movement; with E
+edges, N atoms, K tokens and width H, a forward pass has at least these as well:
 
-    scatter of messages     E H additions a layer            activations   some 4 N H a layer
-    radial basis            some 10 E a function             LayerNorm     8 N H, or 8 K H
-    softmax of attention    5 a score                        pooling       N H
+    scatter of messages     E H additions per layer          activations   about 4 N H per layer
+    radial basis            about 10 E per function          LayerNorm     8 N H, or 8 K H
+    softmax of attention    5 per score                      pooling       N H
 
-which is below a tenth of the products at the usual widths (H of 64 and more).
+This is below a tenth of the matrix products at the usual widths (H of 64 and more).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 ADAPTERS = "adapters"
 BRANCHES = ("backbone", "text_encoder", ADAPTERS, "context", "fusion", "readout")
-OTHER = "fusion"  # projections and learned constants go with it
+OTHER = "fusion"  # includes projections and learned constants
 HEADS = {"backbone": "backbone", "encoder": "text_encoder", "context": "context", "readout": "readout"}
 
 
@@ -35,24 +35,25 @@ def branch_of(name: str) -> str:
 
 
 def count_parameters(named: Iterable[tuple[str, nn.Parameter]]) -> dict[str, tuple[int, int]]:
-    """Parameters and, of these, trainable ones of each branch that has any."""
-    found: dict[str, tuple[int, int]] = {}
+    """Number of parameters and of trainable parameters of each branch that has parameters."""
+    counts: dict[str, tuple[int, int]] = {}
     for name, parameter in named:
-        total, trainable = found.get(branch_of(name), (0, 0))
-        own = parameter.numel()
-        found[branch_of(name)] = (total + own, trainable + own * parameter.requires_grad)
-    return {branch: found[branch] for branch in BRANCHES if branch in found}
+        total, trainable = counts.get(branch_of(name), (0, 0))
+        size = parameter.numel()
+        counts[branch_of(name)] = (total + size, trainable + size * parameter.requires_grad)
+    return {branch: counts[branch] for branch in BRANCHES if branch in counts}
 
 
 def count_flops(model: nn.Module, forward: Callable[[], Tensor]) -> tuple[dict[str, int], int]:
-    """Operations of a pass.
+    """Count the operations of a forward and backward pass.
 
     Args:
-        model: whose branches are told apart.
-        forward: runs the model and returns what is differentiated.
+        model: the model whose branches are counted.
+        forward: runs the model and returns the tensor to differentiate.
 
     Returns:
-        Forward operations by branch, adapters with the text encoder; operations forward and backward.
+        Forward operations by branch (adapters count with the text encoder); total operations of the forward
+        and backward pass.
     """
     branches = count_forward(model, forward)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
@@ -63,8 +64,8 @@ def count_flops(model: nn.Module, forward: Callable[[], Tensor]) -> tuple[dict[s
 
 
 def count_forward(model: nn.Module, forward: Callable[[], Tensor]) -> dict[str, int]:
-    """Forward operations by branch, as `count_flops` counts them."""
-    # the fused attention of CPUs is unknown to the counter: written out, its products are counted
+    """Count the forward operations by branch, as `count_flops` does."""
+    # the counter does not know the fused attention of CPUs; it counts the products of the MATH backend
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         forward()
     branches = _by_branch(type(model).__name__, counter)
@@ -75,13 +76,13 @@ def _by_branch(root: str, counter: FlopCounterMode) -> dict[str, int]:
     """Operations of each branch of a model whose class is `root`."""
     counts = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
     called = {name.removeprefix(f"{root}.") for name in counts if name.startswith(f"{root}.")}
-    # the outermost modules that were called: those inside them are counted with them
+    # the outermost modules that were called: their counts include the modules inside them
     outer = [n for n in called if not any(n.startswith(f"{other}.") for other in called)]
     branches: dict[str, int] = {}
     for name in outer:
         branch = branch_of(name)
         branches[branch] = branches.get(branch, 0) + counts[f"{root}.{name}"]
-    # what runs outside of them belongs to the backbone, whose `features` is not a call of the module
+    # the rest belongs to the backbone: its `features` runs without a call of the module
     rest = counts.get("Global", 0) - sum(branches.values())
     if rest:
         branches["backbone"] = branches.get("backbone", 0) + rest
@@ -89,9 +90,9 @@ def _by_branch(root: str, counter: FlopCounterMode) -> dict[str, int]:
 
 
 class _Storages(TorchDispatchMode):
-    """Watches the memory that operations hand out: size and a weak reference, by identity.
+    """Records the storages that operations allocate: a weak reference and the size, by identity.
 
-    A weak reference keeps the identity from being given away again, and the memory not.
+    A weak reference keeps the identity of a storage from being reused, but does not keep its memory.
     """
 
     def __init__(self) -> None:
@@ -101,7 +102,7 @@ class _Storages(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Run an operation and note the memory of its results."""
+        """Run an operation and record the storages of its results."""
         out = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor):
@@ -111,18 +112,18 @@ class _Storages(TorchDispatchMode):
 
 
 def activation_bytes(forward: Callable[[], Tensor], known: Iterable[Tensor]) -> int:
-    """Bytes that a forward pass leaves in memory for its backward pass, the output included.
+    """Measure the bytes that a forward pass keeps in memory for its backward pass, including the output.
 
-    What several tensors share is counted once, and so is what a layer under activation checkpointing keeps,
-    its input. Gradients of activations, which the backward pass makes and frees again, come on top.
+    Memory that several tensors share is counted once, as is the input that a layer under activation
+    checkpointing keeps. Gradients of activations are not counted: the backward pass allocates and frees them.
 
     Args:
         forward: runs the model.
-        known: tensors that are there anyway (parameters, buffers, the batch).
+        known: tensors that exist anyway (parameters, buffers, the batch).
     """
-    there = {tensor.untyped_storage()._cdata for tensor in known}
+    existing = {tensor.untyped_storage()._cdata for tensor in known}
     with _Storages() as storages:
         out = forward()
-    left = [size for key, (ref, size) in storages.made.items() if key not in there and not ref.expired()]
-    del out  # alive up to here, and with it all that its backward pass needs
-    return sum(left)
+    kept = [size for key, (ref, size) in storages.made.items() if key not in existing and not ref.expired()]
+    del out  # the output keeps everything alive that its backward pass needs
+    return sum(kept)

@@ -6,11 +6,11 @@
                                                +--join-----+
     context --encoder----------> context [B, W]+
 
-All modalities of a recipe have the same fusion and the same read-out with the same start: in `graph` the
-text side and in `text` the graph side is one learned constant vector (a constant for the text and one for
-the context, if the recipe has it). Molecules without text, or without context, take the same learned
-vectors. A fusion that reads tokens gets them all beside the learned vector; `gate_paper` gets the sum over
-the atoms, and has a read-out of its own.
+All modalities of a recipe have the same fusion and the same read-out with the same initial weights. One
+learned constant vector replaces the text side in `graph` and the graph side in `text` (the text side has one
+constant for the text and one for the context, if the recipe has context). Molecules without text or without
+context use the same learned vectors. A fusion that reads tokens gets all tokens and the learned vector.
+`gate_paper` gets the sum over the atoms and has its own read-out.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from mmgnn_dist.models.text_encoder.encoder import TextEncoder
 
 @dataclass
 class TextSource:
-    """What the text branch is built from.
+    """Inputs of the text branch.
 
     Attributes:
-        files: the encoder's weights.
+        files: files of the encoder.
         blank: special tokens of an empty text.
-        width: of the vectors that a frozen encoder wrote, if it is frozen.
+        width: width of the stored vectors of a frozen encoder; None if the encoder is not frozen.
     """
 
     files: EncoderFiles
@@ -51,14 +51,14 @@ class TextSource:
 
 
 class FusedModel(nn.Module):
-    """Graph and text -> scaled targets [B, T] and the gate of each molecule [B].
+    """Fused model: graph and text -> scaled targets [B, T] and the gate of each molecule [B].
 
     Args:
-        recipe: modality, backbone, fusion, context, text mode, seed.
-        forms: the read-out of each target: see `readout.py`.
-        text: the source of the text branch; None only for a modality that reads no text.
+        recipe: sets modality, backbone, fusion, context, text mode and seed.
+        forms: read-out of each target, see `readout.py`.
+        text: inputs of the text branch; None only for a modality that reads no text.
         autocast: type in which the language model computes, None for float32.
-        context: statistics of the physical context, None where it is not read or loaded afterwards.
+        context: statistics of the physical context; None if context is not read or is loaded afterwards.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class FusedModel(nn.Module):
         super().__init__()
         config = recipe.model
         seed, dropout = recipe.train.seed, config.dropout if recipe.train.dropout else 0.0
-        # a seed for each part: the parts that modalities share start from the same weights
+        # one seed per part: parts that modalities share start from the same weights
         torch.manual_seed(seed)
         backbone = make_backbone(config.backbone, recipe.train.dropout)
         width = backbone.width
@@ -101,7 +101,7 @@ class FusedModel(nn.Module):
                     text.files, recipe.text, text.blank, recipe.train.dropout, autocast
                 )
                 embedding = self.encoder.width
-            # after the encoder whose weights may or may not have been drawn, here or on another rank
+            # seeded again: the encoder may have drawn weights here or on another rank
             torch.manual_seed(seed + 2)
             if pooled:
                 self.project = paper_projection(embedding, width, text_width)
@@ -112,26 +112,26 @@ class FusedModel(nn.Module):
         self.context = ContextEncoder(context, text_width) if reads_context else None
 
     def forward(self, batch: Batch, embeddings: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Predict.
+        """Predict the targets of a batch.
 
         Args:
             batch: B molecules.
-            embeddings: [B, D], the vectors of a frozen encoder, if it is frozen.
+            embeddings: vectors of a frozen encoder [B, D]; None if the encoder is not frozen.
 
         Returns:
-            Scaled targets [B, T]; gate [B] (mean over atoms and channels), None without a gate.
+            Scaled targets [B, T]; gate [B] (mean over atoms and channels), None for a fusion without a gate.
         """
         graph = Graph.make(batch.z, batch.pos, batch.ptr)
-        known = self._graph_side(graph)
-        fused, gate = self.fusion(known.scalars, self._text_side(batch, embeddings), graph)
-        scaled = self.readout(fused, graph, known.vectors)
+        features = self._graph_side(graph)
+        fused, gate = self.fusion(features.scalars, self._text_side(batch, embeddings), graph)
+        scaled = self.readout(fused, graph, features.vectors)
         if gate is None or self.fusion.pooled:
             return scaled, gate
         counts = graph.ptr[1:] - graph.ptr[:-1]
         return scaled, sum_molecules(gate.unsqueeze(-1), graph).squeeze(-1) / counts
 
     def _graph_side(self, graph: Graph) -> AtomFeatures:
-        """Features of the atoms; their sum over each molecule, [B, H], for a pooled fusion."""
+        """Features of the atoms; for a pooled fusion, their sum over each molecule [B, H]."""
         if self.backbone is None:
             rows = graph.size if self.fusion.pooled else len(graph.z)
             return AtomFeatures(self.no_graph.expand(rows, -1))
@@ -140,18 +140,18 @@ class FusedModel(nn.Module):
 
     def _text_side(self, batch: Batch, embeddings: Tensor | None) -> TextSide:
         """Text and context of each molecule, as the fusion reads them."""
-        if self.absent is None:  # a fusion that reads none of it
+        if self.absent is None:  # the fusion does not read the text side
             return TextSide(batch.pos.new_empty(batch.size, 0))
         side = TextSide(self.absent.expand(batch.size, -1))
         if self.project is not None:
             self._read_text(side, self.project, batch, embeddings)
         if self.join is not None:
-            known = self.context(batch.context, batch.context_mask) if self.context else None
-            side.vector = self.join(side.vector, known)
+            context = self.context(batch.context, batch.context_mask) if self.context else None
+            side.vector = self.join(side.vector, context)
         return side
 
     def _read_text(self, side: TextSide, project: nn.Module, batch: Batch, embeddings: Tensor | None) -> None:
-        """Put the tokens beside the learned vector, or a text's vector in its place where there is a text."""
+        """Add tokens to the text side, or replace the learned vector by the text vector if a text exists."""
         if self.encoder is None:
             assert embeddings is not None
             vectors, present = embeddings, batch.token_ptr[1:] > batch.token_ptr[:-1]

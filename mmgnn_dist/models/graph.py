@@ -1,8 +1,8 @@
 """Atoms of a batch, and the pairs of atoms that interact.
 
-Shapes: `N` atoms and `B` molecules of a batch, `P` pairs, `E` edges (a pair is two), `T` triplets, `H` width.
-Everything is plain torch on the device of its input: no compiled extension, and no cap on the number of
-neighbours.
+Shapes: `N` atoms and `B` molecules of a batch, `P` pairs, `E` edges (two per pair), `T` triplets, `H` width.
+All code is plain torch on the device of its input, without compiled extensions and without a limit on the
+number of neighbours.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Graph:
 
     @classmethod
     def make(cls, z: Tensor, pos: Tensor, ptr: Tensor) -> Graph:
-        """Join the arrays of a batch; `molecule` follows from `ptr`."""
+        """Build a graph from the arrays of a batch; `molecule` follows from `ptr`."""
         counts = ptr[1:] - ptr[:-1]
         order = torch.arange(len(counts), device=ptr.device)
         return cls(z.long(), pos, ptr, torch.repeat_interleave(order, counts, output_size=len(z)))
@@ -43,14 +43,14 @@ class Graph:
 
 
 def pairs_within(graph: Graph, cutoff: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Every pair of atoms of one molecule closer than `cutoff`, each pair once.
+    """Find every pair of atoms of one molecule that is closer than `cutoff`, each pair once.
 
-    All pairs of a molecule are built by index arithmetic (atom i meets the atoms before it), then those
-    beyond the cutoff are dropped: exact, and quick up to some thousand atoms in a molecule.
+    Index arithmetic builds all pairs of a molecule (atom i with each atom before it); pairs beyond the cutoff
+    are then dropped. This is exact, and fast up to some thousand atoms per molecule.
 
     Args:
         graph: the batch.
-        cutoff: Å, exclusive.
+        cutoff: cutoff in Å, exclusive.
 
     Returns:
         i, j: int64 [P] with i > j.
@@ -64,14 +64,14 @@ def pairs_within(graph: Graph, cutoff: float) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def edges_within(graph: Graph, cutoff: float) -> tuple[Tensor, Tensor]:
-    """Every pair closer than `cutoff` in both directions, sorted by (i, j).
+    """Find every pair closer than `cutoff`, in both directions, sorted by (i, j).
 
     Args:
         graph: the batch.
-        cutoff: Å, exclusive.
+        cutoff: cutoff in Å, exclusive.
 
     Returns:
-        i, j: int64 [E], the receiver and the neighbour that it hears.
+        i, j: int64 [E], the receiver and the source of each edge.
     """
     first = graph.ptr[graph.molecule]
     i, j = _ranges(first, graph.ptr[graph.molecule + 1] - first)
@@ -80,7 +80,7 @@ def edges_within(graph: Graph, cutoff: float) -> tuple[Tensor, Tensor]:
 
 
 def triplets(i: Tensor, j: Tensor, atoms: int) -> tuple[Tensor, Tensor]:
-    """Every chain k -> j -> i of two edges with k other than i, sorted by (edge j -> i, k).
+    """Find every chain k -> j -> i of two edges with k != i, sorted by (edge j -> i, k).
 
     Args:
         i: receiver of each edge j -> i, int64 [E]; edges are sorted by (i, j).
@@ -91,7 +91,7 @@ def triplets(i: Tensor, j: Tensor, atoms: int) -> tuple[Tensor, Tensor]:
         kj, ji: int64 [T], the edges k -> j and j -> i of each chain.
     """
     heard = torch.zeros(atoms, dtype=torch.int64, device=i.device).index_add_(0, i, torch.ones_like(i))
-    first = torch.cumsum(heard, 0) - heard  # the edges that atom j hears start here
+    first = torch.cumsum(heard, 0) - heard  # the first edge whose receiver is atom j
     ji, kj = _ranges(first[j], heard[j])
     keep = torch.nonzero(j[kj] != i[ji]).squeeze(-1)
     return kj.index_select(0, keep), ji.index_select(0, keep)
@@ -99,7 +99,7 @@ def triplets(i: Tensor, j: Tensor, atoms: int) -> tuple[Tensor, Tensor]:
 
 def edge_vectors(graph: Graph, i: Tensor, j: Tensor) -> Tensor:
     """Vectors from atoms i to atoms j in Å, [P, 3]."""
-    # index_select: its derivative adds rows in one pass, that of indexing sorts them first
+    # index_select: its derivative adds rows in one pass; the derivative of indexing sorts them first
     return graph.pos.index_select(0, j) - graph.pos.index_select(0, i)
 
 
@@ -110,7 +110,7 @@ def _near(graph: Graph, i: Tensor, j: Tensor, cutoff: float) -> Tensor:
 
 
 def _ranges(start: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    """Row r with the integers from start[r] to start[r] + count[r] - 1, for every row: rows, integers."""
+    """Pair each row r with the integers from start[r] to start[r] + count[r] - 1: rows, integers."""
     row = torch.repeat_interleave(count, output_size=int(count.sum()))
     skipped = torch.cumsum(count, 0) - count
     return row, torch.arange(len(row), device=row.device) + (start - skipped)[row]

@@ -1,13 +1,13 @@
-"""`width_matched`: the graph-only model, widened until it trains as many parameters as graph and text.
+"""`width_matched`: the graph-only model, widened to as many trainable parameters as graph and text.
 
-The control that a gain of text is measured against, so that it cannot be bought by size. What counts is what
-trains: backbone, fusion, read-out and the map from text (as the paper's table counts its models), adapters
-in `lora`, the whole language model in `full`, and nothing of a `frozen` one. With `full` the control is
-therefore as large as graph model and language model together, far wider than the other models of the recipe
-and as slow as that: `lora` and `frozen` give a control of ordinary size.
+It is a control: a gain of text over it cannot come from model size. Only trainable parameters count:
+backbone, fusion, read-out and the projection of the text (as in the table of the paper), the adapters in
+mode `lora`, the whole language model in mode `full`, and no language model in mode `frozen`. With `full` the
+control is therefore as large as graph model and language model together: much wider and slower than the other
+models of the recipe. With `lora` and `frozen` it has an ordinary size.
 
-All `widths` of the backbone's settings grow by one factor (hidden, filters and so on; layers, cutoff and
-basis functions stay), and fusion and read-out follow the width of its atom vectors.
+All `widths` of the backbone section grow by one factor (hidden, filters and so on); layers, cutoff and basis
+functions stay. Fusion and read-out follow the width of the atom vectors.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from mmgnn_dist.errors import UserError
 from mmgnn_dist.models.fused import FusedModel, TextSource
 from mmgnn_dist.models.zero3 import count
 
-TOLERANCE = 0.02  # of the count that is to be reached
-CLOSE = 0.001  # the search ends here
+TOLERANCE = 0.02  # largest accepted relative deviation from the wanted count
+CLOSE = 0.001  # relative deviation at which the search ends
 TRIES = 24
 
 
@@ -33,9 +33,9 @@ class Matched:
     """A widened recipe.
 
     Attributes:
-        recipe: with the wider backbone.
-        parameters: that it trains.
-        wanted: that graph and text train.
+        recipe: the recipe with the wider backbone.
+        parameters: number of its trainable parameters.
+        wanted: number of trainable parameters of graph and text.
     """
 
     recipe: Recipe
@@ -44,7 +44,7 @@ class Matched:
 
 
 def trainable(model: nn.Module) -> int:
-    """Number of trainable parameters."""
+    """Number of trainable parameters of a model."""
     return sum(count(p) for p in model.parameters() if p.requires_grad)
 
 
@@ -52,39 +52,39 @@ def match_width(recipe: Recipe, forms: list[str]) -> Matched:
     """Widen the backbone of a recipe of modality `width_matched`.
 
     Args:
-        recipe: its modality `both` is what is matched.
+        recipe: the recipe; the model to match is the same recipe with modality `both`.
         forms: read-out of each target.
 
     Raises:
-        UserError: no encoder there, or no width within 2 % of the count (of a narrow backbone one channel
-            more is a large step).
+        UserError: if there is no encoder, or no width gives a count within 2 % (for a narrow backbone one
+            more channel is a large step).
     """
     files = resolve_encoder(recipe.text.encoder, recipe.text.revision, recipe.text.random)
     wanted = trainable(FusedModel(_changed(recipe, modality="both"), forms, TextSource(files, blank=())))
-    known: dict[str, Matched] = {}
+    tried: dict[str, Matched] = {}
 
     def at(factor: float) -> Matched:
         wider = _changed(recipe, backbone=widen(recipe.model.backbone, factor))
         key = wider.model.backbone.model_dump_json()
-        if key not in known:
-            known[key] = Matched(wider, trainable(FusedModel(wider, forms, None)), wanted)
-        return known[key]
+        if key not in tried:
+            tried[key] = Matched(wider, trainable(FusedModel(wider, forms, None)), wanted)
+        return tried[key]
 
-    def off(found: Matched) -> float:
-        return abs(found.parameters / wanted - 1.0)
+    def off(matched: Matched) -> float:
+        return abs(matched.parameters / wanted - 1.0)
 
     low, high = 1.0, 2.0
     while at(high).parameters < wanted:
         low, high = high, 2.0 * high
     for turn in range(TRIES):
-        # the count is nearly quadratic in the factor: its root is interpolated, every other turn halves
+        # the count is nearly quadratic in the factor: interpolate its root, and bisect every other turn
         below, above, goal = (n**0.5 for n in (at(low).parameters, at(high).parameters, wanted))
         share = (goal - below) / (above - below) if turn % 2 == 0 and above > below else 0.5
         factor = low + min(max(share, 0.02), 0.98) * (high - low)
         low, high = (factor, high) if at(factor).parameters < wanted else (low, factor)
         if off(at(factor)) < CLOSE:
             break
-    best = min(known.values(), key=off)
+    best = min(tried.values(), key=off)
     if off(best) > TOLERANCE:
         raise UserError(
             f"width_matched reaches {best.parameters} of {wanted} trainable parameters: one channel more of "
@@ -95,13 +95,14 @@ def match_width(recipe: Recipe, forms: list[str]) -> Matched:
 
 
 def widen(backbone: Backbone, factor: float) -> Backbone:
-    """The same backbone with all its widths multiplied and rounded.
+    """Multiply and round all widths of a backbone.
 
-    The first is rounded to the nearest, the others down, so that they do not all step at one factor.
+    The first width is rounded to the nearest integer and the others down, so that they do not all change at
+    the same factor.
     """
     changes: dict[str, Any] = {}
-    for place, name in enumerate(backbone.widths):
-        value, half = getattr(backbone, name), 0.5 if place == 0 else 0.0
+    for index, name in enumerate(backbone.widths):
+        value, half = getattr(backbone, name), 0.5 if index == 0 else 0.0
         wider = [int(factor * width + half) for width in (value if isinstance(value, tuple) else (value,))]
         changes[name] = tuple(wider) if isinstance(value, tuple) else wider[0]
     return backbone.model_copy(update=changes)

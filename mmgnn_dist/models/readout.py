@@ -1,7 +1,7 @@
 """Read-out and scale: fused atom vectors -> targets in their units.
 
-The read-out follows the physics of the target (`chem/targets.py` says which one; the recipe may choose
-another). With s_i, a_i, q_i linear in the same hidden layer of atom i, in scaled units:
+The form of the read-out follows the physics of the target (`chem/targets.py` sets it; the recipe can override
+it). With s_i, a_i, q_i linear in one hidden layer of atom i, in scaled units:
 
     sum             sum_i s_i
     mean            mean_i s_i
@@ -10,18 +10,18 @@ another). With s_i, a_i, q_i linear in the same hidden layer of atom i, in scale
     dipole_vectors  mean_i s_i + |sum_i (q_i - mean q) r_i + sum_c p_ic v_ic|
     r2              sum_i s_i + sum_i q_i |r_i - r_c|^2          r_c the centre of mass
 
-`dipole_vectors` adds dipoles of the atoms, from the vectors v_ic of the backbone, as PaiNN does (Schütt,
-Unke, Gastegger 2021, arXiv 2102.03150). r2 is SchNetPack's form of the electronic spatial extent
-(ElectronicSpatialExtent, used by PaiNN too), with a term for the extent of the atoms themselves. Every s, a,
-p and the q of r2 start at zero: training starts from what mean and references predict, and attention from the
-mean. `Scaler` holds what was fitted on the training part and turns scaled units into units, in float64
-(energies near -1e4 eV leave float32 no digits):
+`dipole_vectors` adds atomic dipoles from the vectors v_ic of the backbone, as PaiNN does (Schütt, Unke,
+Gastegger 2021, arXiv 2102.03150). r2 is SchNetPack's form of the electronic spatial extent
+(ElectronicSpatialExtent, also used by PaiNN), plus a term for the extent of the atoms themselves. All s, a, p
+and the q of r2 start at zero: training starts at the prediction of mean and references, and attention starts
+as the mean. `Scaler` holds the values fitted on the training part and converts scaled values to target units,
+in float64 (float32 has too few digits for energies near -1e4 eV):
 
     extensive   y = std * s + sum_i reference[z_i]           least squares on composition
     r2          y = std * s + sum_i (reference[z_i] + extent[z_i] |r_i - r_c|^2)
     others      y = std * s + mean
 
-Dipole and r2 read the positions, in a model of text alone too: there only what is learned ignores them.
+Dipole and r2 read the positions even in a model of text alone; only its learned part ignores them.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ from mmgnn_dist.models.readout_forms import attention_weights, dipole_norms, squ
 
 FORMS = frozenset({"sum", "mean", "attention", "dipole", "dipole_vectors", "r2"})
 PLACES = {"attended": "attention", "dipoles": "dipole", "vector_dipoles": "dipole_vectors", "extents": "r2"}
-EXTENT = 10.0  # Å^2, squared distance of a typical atom: brings both terms of r2 to one scale
+EXTENT = 10.0  # Å^2, squared distance of a typical atom: gives both terms of r2 the same scale
 
 
 class ReadOut(nn.Module):
-    """Fused atom vectors [N, H] -> scaled targets [B, T].
+    """Read-out: fused atom vectors [N, H] -> scaled targets [B, T].
 
     Args:
-        width: H.
-        forms: one a target: sum, mean, attention, dipole, dipole_vectors, r2.
-        dropout: between the layers.
-        vectors: number of vectors of an atom, for dipole_vectors.
+        width: H, the width of the atom vectors.
+        forms: one form per target: sum, mean, attention, dipole, dipole_vectors or r2.
+        dropout: dropout between the layers.
+        vectors: number of equivariant vectors per atom, for dipole_vectors.
     """
 
     summed: Tensor
@@ -68,10 +68,12 @@ class ReadOut(nn.Module):
         self.register_buffer("summed", summed, persistent=False)
         self.register_buffer("masses", torch.tensor(MASSES), persistent=False)
         for name, form in PLACES.items():
-            places = torch.tensor([i for i, own in enumerate(forms) if own == form], dtype=torch.int64)
+            places = torch.tensor(
+                [i for i, target_form in enumerate(forms) if target_form == form], dtype=torch.int64
+            )
             self.register_buffer(name, places, persistent=False)
         if len(self.dipoles):
-            # not zero: the norm has no gradient where every charge vanishes
+            # does not start at zero: the norm has no gradient if every charge vanishes
             self.charge = nn.Linear(width, len(self.dipoles))
         if len(self.vector_dipoles):
             if not vectors:
@@ -84,12 +86,12 @@ class ReadOut(nn.Module):
             self.density = _from_zero(width, len(self.extents))
 
     def forward(self, atoms: Tensor, graph: Graph, vectors: Tensor | None = None) -> Tensor:
-        """Read out.
+        """Compute the scaled targets.
 
         Args:
             atoms: fused atom vectors [N, H].
             graph: the batch.
-            vectors: those of the backbone [N, 3, V], for dipole_vectors; None where there are none.
+            vectors: vectors of the backbone [N, 3, V] for dipole_vectors; None if it has none.
 
         Returns:
             Scaled targets [B, T].
@@ -107,7 +109,7 @@ class ReadOut(nn.Module):
             out = out.index_add(1, self.dipoles, dipole_norms(self.charge(hidden), graph))
         if len(self.vector_dipoles):
             weights = self.moment(hidden).unflatten(1, (len(self.vector_dipoles), -1))
-            if vectors is None:  # a model of text alone: no vectors, the same parameters
+            if vectors is None:  # a model of text alone has no vectors, but the same parameters
                 vectors = weights.new_zeros(len(weights), 3, weights.shape[-1])
             moments = torch.einsum("nkv,nxv->nkx", weights, vectors)
             norms = dipole_norms(self.vector_charge(hidden), graph, moments)
@@ -131,10 +133,10 @@ class Scaler:
     """Scale, mean and references of T targets, float64.
 
     Attributes:
-        std: [T].
-        mean: [T], zero for targets with references.
-        reference: of each element [119, T], zero for targets without.
-        extent: of each element and Å^2 from the centre of mass [119, T], zero but for r2.
+        std: scale of each target [T].
+        mean: mean of each target [T], zero for targets with references.
+        reference: reference of each element [119, T], zero for targets without references.
+        extent: factor of each element per Å^2 from the centre of mass [119, T], zero except for r2.
     """
 
     std: Tensor
@@ -143,20 +145,20 @@ class Scaler:
     extent: Tensor
 
     def to(self, device: torch.device) -> Scaler:
-        """Move to a device."""
+        """Copy the scaler to a device."""
         return Scaler(*(value.to(device) for value in vars(self).values()))
 
     def offset(self, graph: Graph) -> Tensor:
-        """What the model adds to: mean and summed references, float64 [B, T]."""
+        """Offset of the prediction: mean and summed references, float64 [B, T]."""
         exact = Graph(graph.z, graph.pos.double(), graph.ptr, graph.molecule)
         masses = torch.tensor(MASSES, dtype=torch.float64, device=graph.z.device)
-        own = self.reference[graph.z] + self.extent[graph.z] * squared_distances(exact, masses)
-        return self.mean + sum_molecules(own, graph)
+        contributions = self.reference[graph.z] + self.extent[graph.z] * squared_distances(exact, masses)
+        return self.mean + sum_molecules(contributions, graph)
 
     def scaled(self, y: Tensor, graph: Graph) -> Tensor:
-        """Targets in units, float64 [B, T] -> scaled, float32."""
+        """Scale targets: in target units, float64 [B, T] -> scaled, float32 [B, T]."""
         return ((y - self.offset(graph)) / self.std).float()
 
     def units(self, scaled: Tensor, graph: Graph) -> Tensor:
-        """Scaled [B, T] -> targets in units, float64."""
+        """Convert scaled targets [B, T] to target units, float64 [B, T]."""
         return scaled.double() * self.std + self.offset(graph)

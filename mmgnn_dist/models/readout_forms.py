@@ -1,7 +1,7 @@
-"""What read-outs make of atom values: averages by attention, dipoles and spatial extents of charges.
+"""Forms of read-outs from atom values: attention pooling, dipoles and spatial extents of charges.
 
-Shapes: `N` atoms, `B` molecules, `K` values of an atom. All forms are unchanged by rotation and translation
-of a molecule, by the order of its atoms and by its companions in the batch.
+Shapes: `N` atoms, `B` molecules, `K` values per atom. No form depends on the rotation or translation of a
+molecule, on the order of its atoms, or on the other molecules of the batch.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ def attention_weights(scores: Tensor, graph: Graph) -> Tensor:
     """
     index = graph.molecule.unsqueeze(-1).expand_as(scores)
     lowest = scores.new_full((graph.size, scores.shape[-1]), float("-inf"))
-    # the largest score goes first, so that nothing overflows; softmax does not change with it
+    # subtract the largest score, so that nothing overflows; this does not change the softmax
     largest = lowest.scatter_reduce(0, index, scores.detach(), "amax")
     weights = (scores - largest.index_select(0, graph.molecule)).exp()
     return weights / sum_molecules(weights, graph).index_select(0, graph.molecule)
 
 
 def dipole_norms(charges: Tensor, graph: Graph, moments: Tensor | None = None) -> Tensor:
-    """Norms of the dipoles of charges, made neutral in every molecule: [B, K], charge times Å.
+    """Norms of the dipoles of atom charges: [B, K] in charge times Å.
 
-    Neutral charges as in PhysNet, Unke and Meuwly 2019 (arXiv 1902.08408): the origin is of no matter.
+    The charges of every molecule are shifted to sum to zero, as in PhysNet (Unke and Meuwly 2019, arXiv
+    1902.08408), so the origin does not matter.
 
     Args:
-        charges: [N, K].
+        charges: atom charges [N, K].
         graph: the batch.
-        moments: dipoles of the atoms themselves [N, K, 3] that are added, as PaiNN does.
+        moments: atomic dipoles [N, K, 3] that are added, as in PaiNN.
     """
     counts = (graph.ptr[1:] - graph.ptr[:-1]).unsqueeze(-1)
     mean = sum_molecules(charges, graph) / counts
@@ -47,11 +48,11 @@ def dipole_norms(charges: Tensor, graph: Graph, moments: Tensor | None = None) -
 
 
 def squared_distances(graph: Graph, masses: Tensor) -> Tensor:
-    """|r_i - r_c|^2 of each atom, r_c the centre of mass of its molecule: [N, 1] in Å^2.
+    """Squared distance of each atom from the centre of mass of its molecule: [N, 1] in Å^2.
 
     Args:
         graph: the batch.
-        masses: of the elements, by atomic number [119].
+        masses: masses of the elements by atomic number [119].
     """
     mass = masses[graph.z].unsqueeze(-1)
     centre = sum_molecules(mass * graph.pos, graph) / sum_molecules(mass, graph)

@@ -1,9 +1,9 @@
-"""Parameters of which a rank holds only a part: ZeRO stage 3.
+"""Access to parameters that are partitioned across ranks (ZeRO stage 3).
 
-DeepSpeed leaves an empty tensor in place of such a parameter and puts this rank's part of it, flat and padded
-to equal parts, into `ds_tensor`. Around the forward of its module it is gathered, for which all ranks have to
-run the same modules in the same order. Everything here treats a parameter that is not cut as one whose only
-part is the whole, so that callers need not know the stage.
+DeepSpeed replaces a partitioned parameter by an empty tensor and stores the part of this rank, flat and
+padded to equal parts, in `ds_tensor`. It gathers the parameter around the forward pass of its module, so
+all ranks must run the same modules in the same order. The functions here treat an unpartitioned parameter as
+one whose only part is the whole, so callers do not need to know the stage.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Whether the ranks share the parameters of a module out among them."""
+    """Whether the parameters of a module are partitioned across ranks."""
     return any(hasattr(parameter, "ds_tensor") for parameter in module.parameters())
 
 
@@ -31,13 +31,13 @@ def rank_of(parameter: nn.Parameter) -> int:
 
 
 def local_shard(parameter: nn.Parameter) -> Tensor:
-    """What this rank holds of a parameter; writing to it is seen by the model after `repartition`."""
+    """The part of a parameter that this rank holds; the model sees writes to it after `repartition`."""
     part = getattr(parameter, "ds_tensor", None)
     return parameter.detach() if part is None else part.data
 
 
 def shard_of(parameter: nn.Parameter, value: Tensor) -> Tensor:
-    """This rank's part of a whole value of a parameter, in the shape of `local_shard`."""
+    """This rank's part of the whole value of a parameter, in the shape of `local_shard`."""
     if not hasattr(parameter, "ds_tensor"):
         return value
     size = parameter.ds_tensor.numel()
@@ -46,7 +46,7 @@ def shard_of(parameter: nn.Parameter, value: Tensor) -> Tensor:
 
 
 def gathered(named: Iterable[tuple[str, nn.Parameter]]) -> Iterator[tuple[str, Tensor]]:
-    """Name and whole value of each parameter, one after another; all ranks have to take part."""
+    """Yield the name and whole value of each parameter in turn; all ranks must take part."""
     for name, parameter in named:
         if hasattr(parameter, "ds_tensor"):
             from deepspeed import zero
@@ -58,10 +58,11 @@ def gathered(named: Iterable[tuple[str, nn.Parameter]]) -> Iterator[tuple[str, T
 
 
 def repartition(parameters: Iterable[nn.Parameter]) -> None:
-    """Let go of gathered values after `local_shard` was written to; all ranks have to take part.
+    """Release gathered values after writes to `local_shard`; all ranks must take part.
 
-    The next forward gathers the new ones, but for the small ones that DeepSpeed keeps whole at all times: if
-    it finds one of them cut it takes its module for another than it recorded, and gives up.
+    The next forward pass gathers the new values. Small parameters that DeepSpeed always keeps whole are
+    gathered at once: if DeepSpeed finds one of them partitioned, it does not recognise the recorded module
+    and fails.
     """
     cut: list[Any] = [p for p in parameters if hasattr(p, "ds_tensor")]
     if cut:
@@ -69,4 +70,4 @@ def repartition(parameters: Iterable[nn.Parameter]) -> None:
         if kept := [p for p in cut if p.ds_persist]:
             kept[0].all_gather(kept)
         if torch.cuda.is_available():
-            torch.cuda.synchronize()  # DeepSpeed gathers on a stream of its own
+            torch.cuda.synchronize()  # DeepSpeed gathers on its own stream

@@ -1,20 +1,20 @@
-"""A study: a grid of runs, and one report that says when text helps, by how much, and for which backbones.
+"""Study: a grid of runs and a report on when text helps, by how much, and for which backbones.
 
     recipe with a section `study`
-        │  grid       cells: backbone x arm x variant x targets x fold x seed, each the recipe of one run
+        │  grid       cells: backbone x arm x variant x targets x fold x seed; each is the recipe of one run
         ▼
-    DIR/cells/NAME/                run directories, run by whoever is handed them
-        │  local      here, several at a time (`attempt` runs one; `run` plans, continues, writes down)
+    DIR/cells/NAME/                run directories, one per cell
+        │  local      runs several cells at a time here (`run_cell` runs one; `run` plans and continues)
         ▼
     predictions, gates, vectors, metrics of the test molecules
-        │  collect    the cells of a comparison side by side: the same molecules in the same order
+        │  collect    aligns the cells of a comparison: the same molecules in the same order
         ▼
     errors [molecule, target] by backbone, arm, variant
-        │  bootstrap, resampled, verdict      gains, intervals, p-values, what may be called a gain
+        │  bootstrap, corrected_ttest, significance      gains, intervals, p-values, the rule for a gain
         │  gains, agreement (cka), gates, groups, costs      the sections, as tables of numbers
         ▼
-    DIR/report/     report.html, report.md, numbers/*.csv, figures/*.svg and *.png  (tables, figures, page)
+    DIR/report/     report.html, report.md, numbers/*.csv, figures/*.svg and *.png
 
-One direction: a section reads what `collect` gives and returns tables and figures; nothing is trained for a
-report, which can therefore be made at any time from the cells that are done.
+Data flows in one direction: a section reads the results of `collect` and returns tables and figures. A report
+trains nothing, so it can be made at any time from the finished cells.
 """

@@ -1,8 +1,8 @@
-"""What the finished cells of a study predicted, side by side: the same molecules in the same order.
+"""Predictions of the finished cells of a study, aligned: the same molecules in the same order.
 
-A comparison takes only folds and seeds that both of its sides have, so that a study which is half done
-compares like with like. Cells of one fold have to have tested the same molecules with the same labels; one
-that has not is refused, since a paired test of it would mean nothing.
+A comparison uses only the folds and seeds that both models have, so a half-finished study still compares like
+with like. All cells of a fold must have tested the same molecules with the same labels; otherwise `collect`
+raises an error, since a paired test would be meaningless.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mmgnn_dist.study.run_cell import DONE
 
 @dataclass(frozen=True, order=True)
 class Model:
-    """What is compared: a backbone, what it reads, and what differs from the base of the study."""
+    """A model that is compared: a backbone, an arm (its inputs) and a variant (the change from the base)."""
 
     backbone: str
     arm: str
@@ -36,13 +36,13 @@ class Model:
 
 @dataclass
 class Pair:
-    """Two models on the same molecules.
+    """Errors of two models on the same molecules.
 
     Attributes:
-        reference, other: absolute errors, means over seeds [n, T]; NaN where a fold or label is missing.
-        folds: of each molecule [n].
-        runs: MAE by target, [K, S] of each side, over folds and seeds of both.
-        share: n_test / n_train.
+        reference, other: absolute errors, means over seeds [n, T]; NaN if a fold or label is missing.
+        folds: fold of each molecule [n].
+        runs: MAE of both models by target, each [K, S], over the folds and seeds that both have.
+        share: ratio n_test / n_train.
     """
 
     reference: np.ndarray
@@ -54,14 +54,17 @@ class Pair:
 
 @dataclass
 class Results:
-    """A study as far as it is done.
+    """Results of the finished cells of a study.
 
     Attributes:
         folder: study directory.
+        recipe: recipe of the study.
         cells: all cells with their states.
-        metrics: of the done ones.
-        rows: global rows of the test molecules, all folds one after the other [n].
-        folds: of each [n].
+        targets: names of the targets.
+        units: unit of each target.
+        rows: global rows of the test molecules of all folds, concatenated [n].
+        folds: fold of each test molecule [n].
+        metrics: metrics of the finished cells.
         errors: signed errors [n_fold] by model, target, fold and seed.
     """
 
@@ -82,7 +85,7 @@ class Results:
 
     @cached_property
     def shards(self) -> ShardSet:
-        """The molecules."""
+        """The shard set of the study."""
         assert self.recipe.data.shards is not None
         return ShardSet.open(self.recipe.data.shards, verify=False)
 
@@ -97,44 +100,44 @@ class Results:
         return list(dict.fromkeys(model.backbone for model in self.models))
 
     def backbones_of(self, variant: str) -> list[str]:
-        """Backbones with a finished cell of a variant."""
+        """Backbones with a finished cell of the given variant."""
         return list(dict.fromkeys(model.backbone for model in self.models if model.variant == variant))
 
     def arms(self, variant: str = BASE) -> list[str]:
-        """Arms of a variant with a finished cell."""
+        """Arms with a finished cell of the given variant."""
         return list(dict.fromkeys(model.arm for model in self.models if model.variant == variant))
 
     def variants(self, kind: str) -> list[str]:
-        """Variants of one kind (`size`, `without`), as far as they are done."""
+        """Variants of one kind (such as `size` or `without`) with a finished cell."""
         return list(dict.fromkeys(m.variant for m in self.models if m.variant.startswith(f"{kind}-")))
 
     def mae(self, model: Model, target: str) -> dict[tuple[int, int], float]:
-        """Test error of each run of a model, by fold and seed."""
+        """Test MAE of each run of a model, by fold and seed."""
         return {
             run: float(np.nanmean(np.abs(error))) if np.isfinite(error).any() else np.nan
             for run, error in self.errors.get((model, target), {}).items()
         }
 
     def absolute(self, model: Model, target: str, runs: Iterable[tuple[int, int]]) -> np.ndarray:
-        """|error| of each test molecule, the mean over the seeds of `runs`, NaN in other folds [n]."""
+        """Absolute error of each test molecule [n], the mean over the seeds of `runs`; NaN in other folds."""
         out = np.full(len(self.rows), np.nan)
-        known = self.errors.get((model, target), {})
+        run_errors = self.errors.get((model, target), {})
         chosen = list(runs)
         for fold in {fold for fold, _ in chosen}:
             out[self.folds == fold] = np.mean(
-                [np.abs(known[run]) for run in chosen if run[0] == fold], axis=0
+                [np.abs(run_errors[run]) for run in chosen if run[0] == fold], axis=0
             )
         return out
 
     def pair(self, reference: Model, other: Model) -> Pair:
-        """Two models over the folds and seeds that both have."""
+        """Pair two models over the folds and seeds that both have."""
         sides, runs, share = [], [], []
         for target in self.targets:
             first, second = self.mae(reference, target), self.mae(other, target)
-            both = _crossed(set(first) & set(second))
-            sides.append([self.absolute(model, target, both) for model in (reference, other)])
-            shape = len({fold for fold, _ in both}), -1 if both else 0
-            maes = [np.array([m[run] for run in both]).reshape(shape) for m in (first, second)]
+            shared = _crossed(set(first) & set(second))
+            sides.append([self.absolute(model, target, shared) for model in (reference, other)])
+            shape = len({fold for fold, _ in shared}), -1 if shared else 0
+            maes = [np.array([m[run] for run in shared]).reshape(shape) for m in (first, second)]
             runs.append((maes[0], maes[1]))
         for cell, metrics in self.metrics.items():
             if Model(cell.backbone, cell.arm, cell.variant) == other:
@@ -144,7 +147,7 @@ class Results:
 
 
 def _crossed(runs: set[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The (fold, seed) of all folds there are and the seeds that every one of them has."""
+    """Combinations (fold, seed) of all folds with the seeds that every fold has."""
     folds = sorted({fold for fold, _ in runs})
     seeds = sorted(s for s in {seed for _, seed in runs} if all((fold, s) in runs for fold in folds))
     return [(fold, seed) for fold in folds for seed in seeds]
@@ -154,16 +157,16 @@ def collect(folder: Path) -> Results:
     """Read the finished cells of a study.
 
     Raises:
-        UserError: no study there, no finished cell, one that was made from other data than there is now, or
-            cells of a fold that tested other molecules.
+        UserError: if there is no study or no finished cell, if the data of a cell have changed since, or if
+            the cells of a fold tested different molecules.
     """
     import pyarrow.parquet as pq
 
     from mmgnn_dist.train.provenance import refuse_changed
 
     recipe, cells = load_grid(folder)
-    found = states(folder, cells)
-    done = [cell for cell, how in found.items() if how == DONE]
+    cell_states = states(folder, cells)
+    done = [cell for cell, state in cell_states.items() if state == DONE]
     if not done:
         raise UserError(f"no cell of {folder} is done yet: there is nothing to report")
     runs = {cell: RunDir(cell.run(folder)) for cell in done}
@@ -182,8 +185,7 @@ def collect(folder: Path) -> Results:
             if not same or not np.array_equal(first, true, equal_nan=True):
                 raise UserError(
                     f"{cell.name} tested other molecules than other runs of fold {cell.fold}: shard set or "
-                    f"split "
-                    f"changed under the study; remove {cell.run(folder)} and run the study again"
+                    f"split changed under the study; remove {cell.run(folder)} and run the study again"
                 )
             model = Model(cell.backbone, cell.arm, cell.variant)
             errors.setdefault((model, target), {})[cell.fold, cell.seed] = (
@@ -193,14 +195,14 @@ def collect(folder: Path) -> Results:
     ids = np.concatenate([tested[fold] for fold in folds])
     assert recipe.data.shards is not None
     shards = ShardSet.open(recipe.data.shards, verify=False)
-    place = {name: row for row, name in enumerate(shards.ids().tolist())}
+    row_of = {name: row for row, name in enumerate(shards.ids().tolist())}
     return Results(
         folder,
         recipe,
-        found,
+        cell_states,
         list(recipe.targets),
         {t: shards.units[t] for t in recipe.targets},
-        np.array([place[name] for name in ids.tolist()]),
+        np.array([row_of[name] for name in ids.tolist()]),
         np.repeat(folds, [len(tested[fold]) for fold in folds]),
         metrics,
         errors,

@@ -1,4 +1,4 @@
-"""Comparisons of models, target by target: both intervals, p-values, and one score over all targets."""
+"""Comparisons of models by target: both intervals, p-values, and one score over all targets."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mmgnn_dist.study.statistics.corrected_ttest import Retrained, corrected_t
 
 @dataclass(frozen=True)
 class Compared:
-    """What one model gains over another: each array over the targets [T].
+    """Gain of one model over another by target; arrays are [T].
 
     Attributes:
         reference, other: the models.
-        test: over test molecules, with the replicates [R, T].
-        runs: over trainings.
-        counts: folds and seeds that were compared, by target.
+        test: gains with intervals over test molecules, and the replicates [R, T].
+        runs: gains with intervals over trainings.
+        counts: number of compared folds and seeds by target.
     """
 
     reference: Model
@@ -32,37 +32,37 @@ class Compared:
 def compare_models(
     results: Results, wanted: list[tuple[Model, Model]], repeats: int = REPEATS
 ) -> list[Compared]:
-    """Compare (reference, other) pairs on all targets; all share the same resamples."""
+    """Compare pairs (reference, other) on all targets; all pairs share the same resamples."""
     if not wanted:
         return []
     pairs = [results.pair(*models) for models in wanted]
     x, y = (np.concatenate([getattr(p, side) for p in pairs], axis=1) for side in ("reference", "other"))
-    together = paired_gains(x, y, results.folds, repeats)
+    all_gains = paired_gains(x, y, results.folds, repeats)
     out = []
-    for place, (models, pair) in enumerate(zip(wanted, pairs, strict=True)):
-        own = slice(place * len(results.targets), (place + 1) * len(results.targets))
-        test = Gains(*(value[..., own] for value in vars(together).values()))
+    for index, (models, pair) in enumerate(zip(wanted, pairs, strict=True)):
+        columns = slice(index * len(results.targets), (index + 1) * len(results.targets))
+        test = Gains(*(value[..., columns] for value in vars(all_gains).values()))
         out.append(Compared(*models, test, _retrained(pair), [first.shape for first, _ in pair.runs]))
     return out
 
 
 def _retrained(pair: Pair) -> Retrained:
-    """The corrected t of each target."""
-    found = []
+    """Corrected t-test of each target."""
+    tests = []
     for first, second in pair.runs:
         if first.size:
-            found.append(corrected_t(first, second, pair.share))
+            tests.append(corrected_t(first, second, pair.share))
         else:
-            found.append(Retrained(*(np.array(np.nan) for _ in range(4))))
+            tests.append(Retrained(*(np.array(np.nan) for _ in range(4))))
     return Retrained(
-        *(np.array([vars(one)[key] for one in found]) for key in ("estimate", "low", "high", "p"))
+        *(np.array([vars(test)[key] for test in tests]) for key in ("estimate", "low", "high", "p"))
     )
 
 
 def relative_errors(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
-    """Both errors of each molecule over all targets, each as a share of the reference's MAE: [n] and [n].
+    """Relative errors of both models: the mean over targets of error / MAE of the reference, each [n].
 
-    The gain in this score is the mean over targets of their gains. NaN where the molecule has no label.
+    The gain in this score is the mean gain over the targets. The error is NaN if a molecule has no label.
     """
     with np.errstate(invalid="ignore"):
         scale = _mean(pair.reference, 0)
@@ -70,14 +70,14 @@ def relative_errors(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mean(values: np.ndarray, axis: int) -> np.ndarray:
-    """Mean of what is known, NaN where nothing is."""
-    known = np.isfinite(values)
-    total, count = np.where(known, values, 0.0).sum(axis), known.sum(axis)
+    """Mean of the finite values; NaN if there is none."""
+    finite = np.isfinite(values)
+    total, count = np.where(finite, values, 0.0).sum(axis), finite.sum(axis)
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
 def mean_gain(results: Results, reference: Model, other: Model) -> tuple[float, float, float]:
-    """Mean gain over the targets with its interval (a)."""
+    """Mean gain over the targets and the bounds of its interval (a), in percent."""
     x, y = relative_errors(results.pair(reference, other))
-    found = paired_gains(x[:, None], y[:, None], results.folds, repeats=2000)
-    return float(found.estimate[0]), float(found.low[0]), float(found.high[0])
+    gains = paired_gains(x[:, None], y[:, None], results.folds, repeats=2000)
+    return float(gains.estimate[0]), float(gains.low[0]), float(gains.high[0])

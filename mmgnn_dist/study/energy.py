@@ -1,7 +1,7 @@
-"""Energy that this machine uses meanwhile, where it can be read: processors (RAPL) and NVIDIA GPUs.
+"""Energy use of this machine, if it can be read: processors (RAPL) and NVIDIA GPUs.
 
-It is what the whole machine used, for whatever ran on it. RAPL's counters begin again at zero after a range
-of some 0.26 MJ, half an hour of a small machine and minutes of a large one, so that they are looked at often.
+It is the energy of the whole machine, whatever runs on it. The counters of RAPL wrap around after about
+0.26 MJ (half an hour on a small machine, minutes on a large one), so they are read often.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from pathlib import Path
 from types import TracebackType
 
 RAPL = Path("/sys/class/powercap")
-EVERY = 60.0  # seconds between two looks: a processor would have to take 4 kW to get around in that
+EVERY = 60.0  # seconds between two readings: the counter wraps around in this time only above 4 kW
 
 
 class EnergyMeter:
-    """Counts while its block runs."""
+    """Measures energy while its `with` block runs."""
 
     def __init__(self) -> None:
         packages = RAPL.glob("intel-rapl:?") if RAPL.is_dir() else []
@@ -24,7 +24,7 @@ class EnergyMeter:
         self._lock, self._end = threading.Lock(), threading.Event()
 
     def __enter__(self) -> EnergyMeter:
-        """Start to count."""
+        """Start the measurement."""
         self._look()
         self._used, self._gpus = 0, _gpus()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -34,21 +34,21 @@ class EnergyMeter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        """End the thread that looks."""
+        """End the reading thread."""
         self._end.set()
         self._thread.join()
 
     def joules(self) -> dict[str, int]:
-        """Joules so far, `cpu` and `gpu`; without one that cannot be read."""
+        """Energy so far in joules, by `cpu` and `gpu`; a device that cannot be read is left out."""
         self._look()
-        found = {"cpu": round(self._used / 1e6)} if self._last else {}
+        energy = {"cpu": round(self._used / 1e6)} if self._last else {}
         now = _gpus()
         if self._gpus is not None and now is not None:
-            found["gpu"] = round(now - self._gpus)
-        return found
+            energy["gpu"] = round(now - self._gpus)
+        return energy
 
     def _look(self) -> None:
-        """Add what each package has used since the last look; once around at most."""
+        """Add the energy of each package since the last reading; the counter may wrap around once."""
         with self._lock:
             try:
                 for package, before in self._last.items():
@@ -56,7 +56,7 @@ class EnergyMeter:
                     self._used += (now - before) % int((package / "max_energy_range_uj").read_text())
                     self._last[package] = now
             except OSError:
-                self._last = {}  # readable by root alone on most machines
+                self._last = {}  # only root can read the counters on most machines
 
     def _watch(self) -> None:
         while not self._end.wait(EVERY):
@@ -64,7 +64,7 @@ class EnergyMeter:
 
 
 def _gpus() -> float | None:
-    """Joules of all GPUs since their driver was loaded."""
+    """Energy of all GPUs since their driver was loaded, in joules; None if it cannot be read."""
     try:
         import pynvml
     except ImportError:

@@ -1,9 +1,10 @@
-"""The grid of a study: from its recipe to cells, each a recipe of one run.
+"""Grid of a study: expands its recipe to cells, each the recipe of one run.
 
-The base of a study is every arm of every backbone in every fold with every seed. A variant changes one thing
-of the base (fusion, text mode, fields, number of training molecules) and trains only the arms that it
-concerns: a graph-only run knows no text mode, so that it is compared with the variant's text too. All cells
-of a fold share molecules, order, steps and seeds; what differs stands in the name of the cell.
+The base of a study has every arm of every backbone in every fold with every seed. A variant changes one
+setting of the base (fusion, text mode, fields, number of training molecules) and trains only the arms that
+this setting affects. For example, a graph-only run has no text mode, so the base run is also compared with
+the text runs of a text-mode variant. All cells of a fold share molecules, order, steps and seeds; the name of
+a cell says what differs.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ class Cell:
     """One run of a study.
 
     Attributes:
-        number: place in the grid.
-        name: of its run directory below `cells/`.
-        backbone, arm, variant: what it is; `variant` is base, or what differs from it, such as `size-500`.
-        targets: that its model learns.
-        fold, seed: of the split and of the run.
+        number: index in the grid.
+        name: name of its run directory below `cells/`.
+        backbone, arm, variant: the model; `variant` is `base` or the change from it, such as `size-500`.
+        targets: targets that the model learns.
+        fold, seed: fold of the split and seed of the run.
     """
 
     number: int
@@ -51,16 +52,16 @@ class Cell:
     seed: int
 
     def run(self, study: Path) -> Path:
-        """Its run directory."""
+        """Run directory of the cell in a study directory."""
         return study / "cells" / self.name
 
 
 def make_grid(recipe: Recipe) -> dict[Cell, Recipe]:
-    """All cells of a study with their recipes.
+    """Expand a recipe to all cells of its study, with the recipe of each cell.
 
     Raises:
-        UserError: no section study, no such split or fold, more training molecules than there are, or an
-            override that makes no recipe.
+        UserError: if the recipe has no section `study`, a split or fold does not exist, a size exceeds the
+            number of training molecules, or an override gives an invalid recipe.
     """
     study = recipe.study
     if study is None:
@@ -89,7 +90,7 @@ def make_grid(recipe: Recipe) -> dict[Cell, Recipe]:
 
 
 def _arms(recipe: Recipe, study: StudyConfig, backbone: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Every (variant, arm) of a backbone with what it changes in the recipe."""
+    """Yield every (variant, arm) of a backbone with its changes to the recipe."""
     for arm in study.arms:
         yield BASE, arm, _arm(arm)
     if study.variants_of and backbone not in study.variants_of:
@@ -113,16 +114,16 @@ def _arms(recipe: Recipe, study: StudyConfig, backbone: str) -> Iterator[tuple[s
 
 
 def _arm(arm: str) -> dict[str, Any]:
-    """What an arm sets."""
+    """Recipe keys that an arm sets."""
     if arm in CONTROLS:
         return {"model.modality": "both", "text.control": arm}
     return {"model.modality": arm, "text.control": "none"}
 
 
 def _recipe(recipe: Recipe, changes: dict[str, Any], trained: int) -> Recipe:
-    """The recipe of a cell; `trained` molecules are in the training part of its fold.
+    """Build the recipe of a cell; `trained` is the number of training molecules of its fold.
 
-    A smaller training set is seen more often, so that every size takes as many steps and validations.
+    A smaller training set gets more epochs, so that every size has the same number of steps and validations.
     """
     raw = recipe.model_dump(mode="json")
     raw |= {"study": None, "twins": []}
@@ -146,20 +147,21 @@ def _recipe(recipe: Recipe, changes: dict[str, Any], trained: int) -> Recipe:
 
 
 def save_grid(folder: Path, recipe: Recipe, cells: dict[Cell, Recipe]) -> None:
-    """Write the study's recipe, the recipe of each run that is not done, and last the list of cells."""
+    """Write the recipe of the study, the recipe of each unfinished run and, last, the list of cells."""
     recipe.save(folder / RECIPE)
     for cell, part in cells.items():
-        place = cell.run(folder)
-        if cell_state(place) != DONE:  # one that goes on takes what may change on the way, such as a deadline
-            part.save(RunDir(place).recipe)
+        run_dir = cell.run(folder)
+        # an unfinished run takes the settings that may change between sessions, such as a deadline
+        if cell_state(run_dir) != DONE:
+            part.save(RunDir(run_dir).recipe)
     write_json(folder / CELLS, [asdict(cell) for cell in cells])
 
 
 def load_grid(folder: Path) -> tuple[Recipe, list[Cell]]:
-    """The recipe and the cells of a study directory.
+    """Read the recipe and the cells of a study directory.
 
     Raises:
-        UserError: no study there.
+        UserError: if the directory holds no study.
     """
     if not (folder / CELLS).is_file():
         raise UserError(f"no study at {folder}: give a directory made by 'mmgnn study'")

@@ -1,8 +1,8 @@
-"""Cells on this machine: several processes, each of which imports once and runs one cell after the other.
+"""Local execution of cells: several worker processes, each of which imports once and runs cells in turn.
 
-A process that dies (killed, out of memory) costs its cell alone: the cell is written down as failed and
-another process takes its place. When the study itself is killed, its processes end with it, so that the same
-command finds all cells free. On a machine with GPUs every process has one of them.
+If a worker dies (killed, out of memory), only its cell is affected: the cell is recorded as failed and a new
+worker starts. If the study itself is killed, its workers end with it, so the same command finds no cell in
+use. On a machine with GPUs every worker has one GPU.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mmgnn_dist.process import exit_now
 from mmgnn_dist.signals import stop_flag
 from mmgnn_dist.study.run_cell import STOPPED, record_failure, run_cell
 
-# what a cell imports, whatever it trains
+# modules that every cell imports
 LIBRARIES = (
     "torch",
     "deepspeed",
@@ -35,14 +35,14 @@ LIBRARIES = (
     "transformers.models.auto.modeling_auto",
     "mmgnn_dist.train.run",
 )
-LINGER = 60.0  # seconds between asking a process to stop in order and ending it
+LINGER = 60.0  # seconds between asking a worker to stop and killing it
 
 Tell = Callable[[Path, str], None]
 
 
 @dataclass
 class CellWorker:
-    """A process, its end of the line, and the cell that it runs."""
+    """A worker process, our end of its pipe, and the cell that it runs."""
 
     process: BaseProcess
     line: Any
@@ -50,36 +50,36 @@ class CellWorker:
 
 
 def concurrent_cells(asked: int, threads: int) -> int:
-    """How many cells run at a time: as asked, else one for each GPU, or for each share of the cores."""
+    """Number of cells to run at a time: as asked, else one per GPU, or one per `threads` cores."""
     return asked or len(gpu_names()) or max(1, len(os.sched_getaffinity(0)) // max(1, threads))
 
 
 def gpu_names() -> list[str]:
-    """The GPUs that this process was given, as CUDA_VISIBLE_DEVICES names them: number, UUID or MIG part."""
+    """Names of the GPUs of this process as in CUDA_VISIBLE_DEVICES: number, UUID or MIG instance."""
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = [str(k) for k in range(count)] if given is None else [name.strip() for name in given.split(",")]
-    return names[:count]  # CUDA reads up to the first name that it does not know
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(k) for k in range(count)] if visible is None else [n.strip() for n in visible.split(",")]
+    return names[:count]  # CUDA ignores all names after the first unknown one
 
 
 def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
-    """Run cells, several at a time.
+    """Run cells on this machine, several at a time.
 
     Args:
-        cells: their run directories, in the order in which they start.
-        workers: how many at a time.
-        logs: folder for what libraries print.
-        tell: called with each cell and its state when it ends.
+        cells: run directories of the cells, in the order in which they start.
+        workers: number of cells at a time.
+        logs: folder for the output of libraries.
+        tell: called with each cell and its state when the cell ends.
 
     Returns:
-        False if it was stopped in order: by a signal, or a cell that left at its deadline.
+        False if the run was stopped in order: by a signal, or by a cell that reached its deadline.
     """
     gpus = gpu_names()
-    # said before DeepSpeed is imported, which else looks for a device and tells of it on standard output
+    # set before the import of DeepSpeed, which otherwise searches for a device and prints it
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if gpus else "cpu")
-    # a process that has used a GPU cannot be forked: there every worker imports for itself
+    # a process that has used a GPU cannot be forked: with GPUs every worker imports for itself
     context: Any = get_context("spawn" if gpus else "forkserver")
     if not gpus:
         context.set_forkserver_preload(list(LIBRARIES))
@@ -98,37 +98,37 @@ def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
 
     with stop_flag() as signals:
         crew = {number: start(number) for number in range(min(workers, len(cells)))}
-        asked, stopped = 0.0, False
+        stop_asked, stopped = 0.0, False
         while crew:
-            if signals and not asked:
+            if signals and not stop_asked:
                 stopped = True
-                asked = time.monotonic()
+                stop_asked = time.monotonic()
                 queue.clear()
                 for worker in crew.values():
                     worker.process.terminate()
-            if asked and time.monotonic() > asked + LINGER:
+            if stop_asked and time.monotonic() > stop_asked + LINGER:
                 for worker in crew.values():
                     worker.process.kill()
             for number, worker in list(crew.items()):
                 if worker.cell is None:
                     if not queue:
-                        worker.line.close()  # the process ends
+                        worker.line.close()  # this ends the process
                         worker.process.join(LINGER)
                         del crew[number]
                         continue
                     worker.cell = queue.popleft()
-                    with suppress(OSError):  # of a process that has died: what it would answer says so
+                    with suppress(OSError):  # a worker that has died is noticed when its answer is read
                         worker.line.send(str(worker.cell))
             ready = connection.wait([w.line for w in crew.values()], timeout=0.2) if crew else []
             for number in [n for n, w in crew.items() if w.line in ready]:
                 cell, crew[number].cell = crew[number].cell, None
                 assert cell is not None
                 try:
-                    how = crew[number].line.recv()
+                    state = crew[number].line.recv()
                 except EOFError:
                     process = crew.pop(number).process
                     process.join()
-                    if asked:
+                    if stop_asked:
                         tell(cell, STOPPED)
                         continue
                     code = process.exitcode
@@ -140,16 +140,16 @@ def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
                     )
                     crew[number] = start(number)
                     continue
-                tell(cell, how)
-                if how == STOPPED:  # its time is up: no other would come further
+                tell(cell, state)
+                if state == STOPPED:  # its time is up: no other cell would get further
                     stopped = True
                     queue.clear()
     return not stopped
 
 
 def _work(line: Any, log: Path, gpu: str | None) -> None:
-    """Be a worker: run the cells whose folders come down the line until it closes."""
-    os.setsid()  # Ctrl-C in a terminal reaches the study alone, which passes it on
+    """Main loop of a worker: run the cells whose folders arrive on the pipe until it closes."""
+    os.setsid()  # Ctrl-C in a terminal reaches only the study, which passes it on
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(out, stream)
@@ -163,11 +163,11 @@ def _work(line: Any, log: Path, gpu: str | None) -> None:
             break
         line.send(run_cell(Path(folder)))
     sys.stdout.flush()
-    exit_now(0)  # gloo's threads can abort an interpreter that ends
+    exit_now(0)  # threads of gloo can abort an interpreter at its exit
 
 
 def _end_with_parent() -> None:
-    """End this process when the study has ended, killed or not."""
+    """End this process when the study ends, killed or not."""
     parent = parent_process()
     assert parent is not None
     parent.join()

@@ -1,12 +1,12 @@
-"""A study from its recipe to finished cells; the same call continues after anything.
+"""Execution of a study: from its recipe to finished cells; the same call continues an interrupted study.
 
     DIR/study.yaml, cells.json    the recipe, and the list of its cells
-    DIR/cells/NAME/               a run directory; failure.json in it says why it failed
-    DIR/sessions.jsonl            one line each time cells were run: seconds, cells, nodes, energy
+    DIR/cells/NAME/               run directory of a cell; failure.json says why it failed
+    DIR/sessions.jsonl            one line per session: seconds, cells, nodes, energy
     DIR/report/                   see `report`
 
-Whoever runs the cells (`run_here`, an array of Slurm jobs, Ray) is handed run directories and leaves their
-states in them: nothing else has to be passed on.
+An executor (`run_here`, an array of Slurm jobs, Ray) gets run directories and leaves the state of each cell
+in its directory; nothing else is passed between them.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from mmgnn_dist.study.local import Tell, concurrent_cells, run_here
 from mmgnn_dist.study.run_cell import DONE, cell_state, failure_line
 
 SESSIONS = "sessions.jsonl"
-# runs the cells of these folders and tells of each when it ends; False if they were stopped in order
+# runs the cells of these folders and reports each when it ends; returns False if stopped in order
 Executor = Callable[[list[Path], Tell], bool]
 
 
 def plan_study(recipe: Recipe, folder: Path) -> dict[Cell, Recipe]:
-    """The cells of a study, after all checks that a run makes before it trains; writes nothing.
+    """Plan the cells of a study and make all checks that a run makes before training; write nothing.
 
     Raises:
-        UserError: for wrong input, or a directory that holds cells of another recipe.
+        UserError: if an input is wrong, or if the directory holds cells of another recipe.
     """
     from mmgnn_dist.train.inputs import open_inputs
     from mmgnn_dist.train.session import refuse_other
@@ -51,19 +51,19 @@ def plan_study(recipe: Recipe, folder: Path) -> dict[Cell, Recipe]:
         if kind not in matched:
             matched.add(kind)
             inputs = replace(opened[data], recipe=part)
-            _ = inputs.forms, inputs.matched  # what a backbone cannot do is known before hours of training
+            _ = inputs.forms, inputs.matched  # an unfit backbone fails here, not after hours of training
     return cells
 
 
 def laid_out(recipe: Recipe, folder: Path) -> list[Cell]:
-    """The cells of a study directory, which is planned, checked and written unless it holds this study.
+    """Return the cells of a study directory; plan, check and write them unless it holds this study.
 
     Raises:
-        UserError: as `plan_study`.
+        UserError: as in `plan_study`.
     """
     if (folder / CELLS).is_file():
-        found, cells = load_grid(folder)
-        if found == recipe:
+        stored, cells = load_grid(folder)
+        if stored == recipe:
             return cells
     planned = plan_study(recipe, folder)
     save_grid(folder, recipe, planned)
@@ -71,7 +71,7 @@ def laid_out(recipe: Recipe, folder: Path) -> list[Cell]:
 
 
 def run_study(folder: Path, cells: dict[Cell, Recipe], recipe: Recipe, progress: Progress) -> bool:
-    """Run what is not done yet on this machine; returns False if it was stopped in order.
+    """Run the unfinished cells on this machine; return False if they were stopped in order.
 
     Raises:
         UserError: if the study directory cannot be written.
@@ -88,9 +88,9 @@ def run_study(folder: Path, cells: dict[Cell, Recipe], recipe: Recipe, progress:
 def run_cells(
     folder: Path, cells: list[Cell], executor: Executor, workers: int, nodes: list[str], progress: Progress
 ) -> bool:
-    """Hand what is not done yet of a study on disk to an executor, and write down what the session took.
+    """Run the unfinished cells of a study with an executor, and record time and energy of the session.
 
-    Energy is that of this machine, and is left out where others (`nodes`) run cells too.
+    The energy is that of this machine; it is left out if several `nodes` run cells.
     """
     waiting = [cell.run(folder) for cell in unfinished(folder, cells)]
     finished: Counter[str] = Counter({DONE: len(cells) - len(waiting)})
@@ -99,11 +99,11 @@ def run_cells(
     begun = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     started = time.monotonic()
 
-    def tell(cell: Path, how: str) -> None:
-        finished[how] += 1
+    def tell(cell: Path, state: str) -> None:
+        finished[state] += 1
         if text := failure_line(cell):
             progress.say(f"{cell.name} failed: {text}")
-        progress(sum(finished.values()), len(cells), f"{cell.name} {how}")
+        progress(sum(finished.values()), len(cells), f"{cell.name} {state}")
 
     if not waiting:
         return True
@@ -125,10 +125,10 @@ def run_cells(
 
 
 def unfinished(folder: Path, cells: Iterable[Cell]) -> list[Cell]:
-    """The cells that are not done, in their order."""
+    """Cells that are not done, in their order."""
     return [cell for cell in cells if cell_state(cell.run(folder)) != DONE]
 
 
 def states(folder: Path, cells: list[Cell]) -> dict[Cell, str]:
-    """What became of each cell."""
+    """State of each cell."""
     return {cell: cell_state(cell.run(folder)) for cell in cells}

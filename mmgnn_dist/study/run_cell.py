@@ -1,4 +1,4 @@
-"""One cell of a study: run it, and if it fails, say so in its run directory instead of stopping others."""
+"""Run of one cell of a study; a failure is recorded in its run directory and does not stop other cells."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DONE, FAILED, STOPPED, PART, WAITING = "done", "failed", "stopped", "part", "wai
 
 
 def run_cell(folder: Path, quiet: bool = True) -> str:
-    """Start or continue the run of a cell; returns `done`, `stopped` (signal, deadline) or `failed`."""
+    """Start or continue the run of a cell; return `done`, `stopped` (signal, deadline) or `failed`."""
     from mmgnn_dist.train.run import run
 
     RunDir(folder).failure.unlink(missing_ok=True)
@@ -28,19 +28,19 @@ def run_cell(folder: Path, quiet: bool = True) -> str:
         last = traceback.format_exception_only(error)[-1].strip()
         return record_failure(folder, f"fault: {last}", traceback.format_exc())
     finally:
-        gc.collect()  # an engine refers to itself: several in one process would add up
+        gc.collect()  # an engine has reference cycles: without this, several in one process would add up
     return {EXIT_DONE: DONE, EXIT_STOPPED: STOPPED}[code]
 
 
 def record_failure(folder: Path, message: str, trace: str = "") -> str:
-    """Write down why a cell failed."""
+    """Record why a cell failed; return the state `failed`."""
     failure: FailureRecord = {"message": message, "traceback": trace.splitlines()}
     write_json(RunDir(folder).failure, failure)
     return FAILED
 
 
 def failure_line(folder: Path) -> str:
-    """Why a cell failed, in one line; empty if it did not."""
+    """Message of a failed cell; empty if the cell did not fail."""
     path = RunDir(folder).failure
     if not path.is_file():
         return ""
@@ -49,7 +49,7 @@ def failure_line(folder: Path) -> str:
 
 
 def cell_state(folder: Path) -> str:
-    """What a cell's run directory says of it."""
+    """State of a cell, read from its run directory."""
     from mmgnn_dist.train.report.results import done
 
     run = RunDir(folder)

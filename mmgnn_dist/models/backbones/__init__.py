@@ -1,1 +1,1 @@
-"""The molecular graph networks: one file an architecture, one base class, one factory."""
+"""Molecular graph networks: one file per architecture, a base class and a factory."""

@@ -1,9 +1,9 @@
-"""What every backbone gives.
+"""The base class of all backbones.
 
-A backbone reads the atoms of a batch and gives one vector per atom, [N, H], unchanged by rotation and
-translation of a molecule, by the order of its atoms and by its companions in the batch. Where the
-architecture carries vectors, `features` gives them too: they turn with the molecule. Everything before a
-target's own read-out belongs to the backbone, the authors' heads do not.
+A backbone reads the atoms of a batch and returns one vector per atom, [N, H]. The vectors do not depend on
+the rotation or translation of a molecule, on the order of its atoms, or on the other molecules of the batch.
+If the architecture has equivariant vectors, `features` returns them too: they rotate with the molecule. The
+backbone ends before the read-out of a target; the heads of the published architectures are not part of it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ ELEMENTS = 119  # atomic numbers 0 (unused) to 118
 
 @dataclass
 class AtomFeatures:
-    """What a backbone knows about the atoms of a batch.
+    """Features of the atoms of a batch, as a backbone computes them.
 
     Attributes:
-        scalars: [N, H].
-        vectors: [N, 3, V] (x, y, z before channels), None where the architecture has none.
+        scalars: invariant features [N, H].
+        vectors: equivariant features [N, 3, V] (x, y, z before channels); None if the architecture has none.
     """
 
     scalars: Tensor
@@ -32,11 +32,11 @@ class AtomFeatures:
 
 
 class Backbone(nn.Module, ABC):
-    """Batch -> atom vectors.
+    """Base class of a backbone: batch -> atom vectors.
 
     Attributes:
-        width: H, of the atom vectors.
-        vector_width: V, number of vectors of an atom.
+        width: H, the width of the atom vectors.
+        vector_width: V, the number of equivariant vectors per atom.
     """
 
     width: int
@@ -44,8 +44,8 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def features(self, graph: Graph) -> AtomFeatures:
-        """All features of the atoms; positions in Å."""
+        """Compute all features of the atoms; positions in Å."""
 
     def forward(self, graph: Graph) -> Tensor:
-        """Atom vectors [N, H]."""
+        """Compute atom vectors [N, H]."""
         return self.features(graph).scalars

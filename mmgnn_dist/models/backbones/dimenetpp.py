@@ -1,4 +1,4 @@
-"""DimeNet++: messages along edges that hear other messages under the angle between them.
+"""DimeNet++: directional messages along edges, updated through the angles between edges.
 
 Gasteiger, Giri, Margraf, Günnemann: "Fast and uncertainty-aware directional message passing for
 non-equilibrium molecules", 2020 (arXiv 2011.14115), after DimeNet (arXiv 2003.03123). An edge j -> i carries
@@ -14,13 +14,14 @@ a message m_ji [H], a chain of edges k -> j -> i is a triplet; d is a distance, 
                                                                                     every interaction
     res y    = y + silu Lin silu Lin y
 
-The angle of the authors' code lies between the directions k -> j and j -> i: pi minus the bond angle, 0 in a
-straight chain. Only Legendre polynomials of its cosine are needed, and the cosine is a smooth function of
-the positions: straight chains have the gradient zero that is theirs. z_ln are the zeros of j_l, exact.
+As in the authors' code, the angle lies between the directions k -> j and j -> i: it is pi minus the bond
+angle, and 0 in a straight chain. Only Legendre polynomials of its cosine are needed. The cosine is a smooth
+function of the positions, so straight chains get their correct zero gradient. z_ln are the exact zeros of
+j_l.
 
-The authors end each output block with a linear layer to the target and add the blocks up. That layer is a
-head; here the atom vector is the plain sum of what the blocks give before it, a_i summed over blocks.
-An atom without neighbours within the cutoff hears nothing, so its vector does not know its element.
+The authors end each output block with a linear layer to the target and sum over the blocks. That layer is a
+head and is left out: the atom vector is the sum of a_i over the blocks. An atom without neighbours within
+the cutoff receives no message, so its vector does not depend on its element.
 """
 
 from __future__ import annotations
@@ -37,28 +38,28 @@ from mmgnn_dist.models.backbones.base import ELEMENTS, AtomFeatures, Backbone
 from mmgnn_dist.models.backbones.radial import bessel_zeros, spherical_bessel
 from mmgnn_dist.models.graph import Graph, edge_vectors, edges_within, triplets
 
-OUTPUT_LAYERS = 3  # published, as are one residual layer before and two after the skip connection
+OUTPUT_LAYERS = 3  # published value, as are one residual layer before and two after the skip connection
 
 
 def envelope(x: Tensor) -> Tensor:
-    """u(x) for x in (0, 1): two derivatives vanish at x = 1; the 1/x of the waves is part of it."""
+    """u(x) for x in (0, 1), including the 1/x of the waves; two derivatives vanish at x = 1."""
     return 1.0 / x + x.pow(5) * (-28.0 + x * (48.0 - 21.0 * x))
 
 
 class RadialBasis(nn.Module):
-    """x [E] -> rbf [E, R]."""
+    """Radial basis: scaled distances x [E] -> rbf [E, R]."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
         self.frequency = nn.Parameter(math.pi * torch.arange(1, count + 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Waves at scaled distances."""
+        """Evaluate the waves at scaled distances."""
         return envelope(x).unsqueeze(-1) * torch.sin(x.unsqueeze(-1) * self.frequency)
 
 
 class SphericalBasis(nn.Module):
-    """Scaled distances x [E], cosines of triplets [T], edges kj [T] -> sbf [T, L * R]."""
+    """Spherical basis: scaled distances x [E], cosines [T], edges kj [T] -> sbf [T, L * R]."""
 
     zeros: Tensor
     scale: Tensor
@@ -68,14 +69,14 @@ class SphericalBasis(nn.Module):
         zeros = bessel_zeros(orders, count)
         order = torch.arange(orders).double()
         following = torch.stack([spherical_bessel(k + 1, zeros[k]) for k in range(orders)])
-        # N_ln, and sqrt((2 l + 1) / 4 pi) of Y_l0
+        # N_ln times the factor sqrt((2 l + 1) / 4 pi) of Y_l0
         scale = math.sqrt(2.0) / following.abs() * ((2 * order + 1) / (4 * math.pi)).sqrt().unsqueeze(-1)
-        # worked out in float64, kept in the type that the model is built in
+        # computed in float64, stored in the default type of the model
         self.register_buffer("zeros", zeros.to(torch.get_default_dtype()), persistent=False)
         self.register_buffer("scale", scale.to(torch.get_default_dtype()), persistent=False)
 
     def forward(self, x: Tensor, cosine: Tensor, kj: Tensor) -> Tensor:
-        """The basis of every triplet; l is the slow index."""
+        """Evaluate the basis for every triplet; l is the slow index."""
         orders = len(self.zeros)
         waves = [spherical_bessel(k, x.unsqueeze(-1) * self.zeros[k]) for k in range(orders)]
         radial = envelope(x).view(-1, 1, 1) * torch.stack(waves, 1) * self.scale
@@ -84,7 +85,7 @@ class SphericalBasis(nn.Module):
 
 
 def legendre(orders: int, x: Tensor) -> Tensor:
-    """P_0 ... P_{orders - 1} at x [T]: [T, orders]."""
+    """Legendre polynomials P_0 ... P_{orders - 1} at x [T]: [T, orders]."""
     values = [torch.ones_like(x), x]
     for order in range(1, orders - 1):
         values.append(((2 * order + 1) * x * values[order] - order * values[order - 1]) / (order + 1))
@@ -92,43 +93,43 @@ def legendre(orders: int, x: Tensor) -> Tensor:
 
 
 class Residual(nn.Module):
-    """x + silu Lin silu Lin x."""
+    """Residual layer: x + silu Lin silu Lin x."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.first, self.second = _linear(width, width), _linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[E, H] -> [E, H]."""
+        """Apply the layer: [E, H] -> [E, H]."""
         return x + silu(self.second(silu(self.first(x))))
 
 
 class Embedding(nn.Module):
-    """Elements and distance of an edge -> its first message [E, H]."""
+    """Embedding block: elements and distance of an edge -> its first message [E, H]."""
 
     def __init__(self, config: DimeNetPPConfig) -> None:
         super().__init__()
         self.element = nn.Embedding(ELEMENTS, config.hidden)
         nn.init.uniform_(self.element.weight, -math.sqrt(3.0), math.sqrt(3.0))
-        # torch's own start, as in PyTorch Geometric
+        # torch's default initialisation, as in PyTorch Geometric
         self.radial = nn.Linear(config.radial, config.hidden)
         self.join = nn.Linear(3 * config.hidden, config.hidden)
 
     def forward(self, z: Tensor, rbf: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        """Messages of the edges j -> i; the receiver comes first."""
+        """Compute the messages of the edges j -> i; the receiver comes first."""
         h = self.element(z)
         parts = [h.index_select(0, i), h.index_select(0, j), silu(self.radial(rbf))]
         return silu(self.join(torch.cat(parts, -1)))
 
 
 class DimeNetPPInteraction(nn.Module):
-    """Messages [E, H] -> messages that have heard those of their triplets [E, H]."""
+    """Interaction block: messages [E, H] -> messages [E, H] updated along the triplets."""
 
     def __init__(self, config: DimeNetPPConfig) -> None:
         super().__init__()
         hidden, inner, basis = config.hidden, config.triplet, config.basis
         self.own, self.other = _linear(hidden, hidden), _linear(hidden, hidden)
-        # two layers without an activation between them: one product of low rank
+        # two layers without an activation between them: a low-rank product
         self.radial = nn.Sequential(
             _linear(config.radial, basis, bias=False), _linear(basis, hidden, bias=False)
         )
@@ -141,7 +142,7 @@ class DimeNetPPInteraction(nn.Module):
         self.after = nn.Sequential(Residual(hidden), Residual(hidden))
 
     def forward(self, m: Tensor, rbf: Tensor, sbf: Tensor, kj: Tensor, ji: Tensor) -> Tensor:
-        """New messages from those of the triplets (kj, ji)."""
+        """Update the messages over the triplets (kj, ji)."""
         inner = silu(self.down(silu(self.other(m)) * self.radial(rbf)))
         heard = inner.index_select(0, kj) * self.spherical(sbf)
         t = silu(self.up(torch.zeros_like(inner).index_add(0, ji, heard)))
@@ -149,7 +150,7 @@ class DimeNetPPInteraction(nn.Module):
 
 
 class Output(nn.Module):
-    """Messages [E, H] -> atom vectors [N, O], before the authors' last linear layer."""
+    """Output block: messages [E, H] -> atom vectors [N, O], without the authors' last linear layer."""
 
     def __init__(self, config: DimeNetPPConfig) -> None:
         super().__init__()
@@ -158,7 +159,7 @@ class Output(nn.Module):
         self.layers = nn.ModuleList(_linear(config.output, config.output) for _ in range(OUTPUT_LAYERS))
 
     def forward(self, m: Tensor, rbf: Tensor, i: Tensor, atoms: int) -> Tensor:
-        """Sum the messages at their receivers i."""
+        """Sum the messages at their receivers i and transform the sums."""
         h = self.up(m.new_zeros(atoms, m.shape[-1]).index_add(0, i, m * self.radial(rbf)))
         for layer in self.layers:
             h = silu(layer(h))
@@ -169,7 +170,7 @@ class DimeNetPP(Backbone):
     """DimeNet++ backbone: batch -> atom vectors [N, O].
 
     Args:
-        config: widths, number of blocks and of basis functions, and the cutoff in Å.
+        config: widths, numbers of blocks and basis functions, and the cutoff in Å.
     """
 
     def __init__(self, config: DimeNetPPConfig) -> None:
@@ -183,11 +184,11 @@ class DimeNetPP(Backbone):
         self.outputs = nn.ModuleList(Output(config) for _ in range(config.blocks + 1))
 
     def features(self, graph: Graph) -> AtomFeatures:
-        """Atom vectors of a batch: the sum over output blocks; positions in Å."""
+        """Compute the atom vectors of a batch, the sum over output blocks; positions in Å."""
         return AtomFeatures(torch.stack(self.output_vectors(graph)).sum(0))
 
     def output_vectors(self, graph: Graph) -> list[Tensor]:
-        """Atom vectors [N, O] of every output block, one more than there are interactions."""
+        """Compute the atom vectors [N, O] of every output block: one block more than interactions."""
         i, j = edges_within(graph, self.config.cutoff)
         kj, ji = triplets(i, j, len(graph.z))
         vector = edge_vectors(graph, i, j)
@@ -204,12 +205,12 @@ class DimeNetPP(Backbone):
 
 
 def cosines(unit: Tensor, kj: Tensor, ji: Tensor) -> Tensor:
-    """Cosine of the angle between the directions of the edges of each triplet: [E, 3] -> [T]."""
+    """Cosine of the angle between the two edges of each triplet: unit vectors [E, 3] -> [T]."""
     return (unit.index_select(0, kj) * unit.index_select(0, ji)).sum(-1)
 
 
 def _linear(inward: int, outward: int, bias: bool = True) -> nn.Linear:
-    """A linear layer with the authors' start: scaled random orthogonal weights, no bias."""
+    """A linear layer initialised as by the authors: scaled random orthogonal weights, zero bias."""
     layer = nn.Linear(inward, outward, bias=bias)
     glorot_orthogonal(layer.weight, scale=2.0)
     if bias:

@@ -6,17 +6,17 @@ Liao and Smidt: "Equiformer: Equivariant Graph Attention Transformer for 3D Atom
     x_ij    = (Lin x_j + Lin x_i) (x)_w(d) Y(r_ij)             depth-wise tensor product, section 4.1
     f_ij    = Lin x_ij                                         linear messages
     f_ij    = Lin (Gate(Lin x_ij) (x) Y(r_ij))                 nonlinear messages
-    z_ij    = a . SmoothLeakyReLU(scalars of x_ij)             scores of the MLP attention, one a head
+    z_ij    = a . SmoothLeakyReLU(scalars of x_ij)             scores of the MLP attention, one per head
     x_i    += Lin sum_j softmax_j(z_ij) f_ij                   heads are blocks of channels
     x_i    += Lin Gate(Lin norm(x_i))                          feed forward
 
-Vectors are of even parity, as published: the output is invariant to rotations, not to reflections. The
-last block puts out scalars alone; what the authors' code computes (and holds parameters for) beyond that
-and beyond the scalar start of the degree embedding never reaches an output, so it is left out here.
+Vectors have even parity, as published: the output is invariant to rotations but not to reflections. The
+last block returns only scalars. The authors' code computes more there, and more than the scalar input of the
+degree embedding; those values never reach an output, so they and their parameters are left out.
 
-Published, the output jumps when a pair crosses the cutoff. With `envelope: polynomial` each edge is
-weighted by its envelope in sum and denominator of the softmax, once more behind it (a lone edge has
-weight 1 whatever its envelope), and in the degree embedding: the output is then smooth.
+In the published form the output jumps when a pair crosses the cutoff. With `envelope: polynomial` the
+envelope of an edge weights it in the numerator and the denominator of the softmax, again after the softmax
+(a lone edge has weight 1 whatever its envelope), and in the degree embedding. The output is then smooth.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ from mmgnn_dist.models.backbones.equivariant import (
 )
 from mmgnn_dist.models.graph import Graph, edge_vectors, pairs_within
 
-LEAKY = 1.531320475574866  # as SILU in degrees.py: unit second moment, e3nn's sampled constant
-MEAN_NEIGHBOURS = 15.57930850982666  # of an atom of QM9 within 5 Å, as the authors counted them
+LEAKY = 1.531320475574866  # as SILU in equivariant.py: unit second moment, e3nn's sampled constant
+MEAN_NEIGHBOURS = 15.57930850982666  # mean of QM9 within 5 Å, counted by the authors
 
 
 @dataclass
 class Edges:
-    """Edges of a batch: first every pair in one direction, then in the other.
+    """Edges of a batch: all pairs in one direction, then all pairs in the other.
 
     Attributes:
-        receiver, source: atoms, int64 [2P].
-        matrices: of their directions, see `EdgeMatrices`.
+        receiver, source: atoms of each edge, int64 [2P].
+        matrices: matrices of the edge directions, see `EdgeMatrices`.
         basis: radial basis [P, R], the same for both directions.
-        envelope: [2P, 1], None for the published form.
+        envelope: envelope of each edge [2P, 1], None in the published form.
         atoms: number of atoms N.
     """
 
@@ -71,7 +71,7 @@ class Edges:
 
 
 class GaussianBasis(nn.Module):
-    """Normal densities of trainable mean and width: distances [P] -> [P, R]."""
+    """Normal densities with trainable means and widths: distances [P] -> [P, R]."""
 
     def __init__(self, count: int, cutoff: float) -> None:
         super().__init__()
@@ -82,14 +82,14 @@ class GaussianBasis(nn.Module):
         self.shift = nn.Parameter(torch.zeros(1))
 
     def forward(self, distance: Tensor) -> Tensor:
-        """Distances in Å."""
+        """Evaluate the densities at distances in Å."""
         x = self.scale * (distance / self.cutoff).unsqueeze(-1) + self.shift
         std = self.std.abs() + 1e-5
         return torch.exp(-0.5 * ((x - self.mean) / std).square()) / (math.sqrt(2 * math.pi) * std)
 
 
 class RadialNet(nn.Module):
-    """Weights of a tensor product from the distance: basis [P, R] -> [2P, outputs], both directions."""
+    """Weights of a tensor product from distances: basis [P, R] -> [2P, outputs], both directions."""
 
     def __init__(self, basis: int, hidden: Channels, outputs: int) -> None:
         super().__init__()
@@ -97,15 +97,15 @@ class RadialNet(nn.Module):
         for inward, outward in zip((basis, *hidden), hidden, strict=False):
             layers += [nn.Linear(inward, outward), nn.LayerNorm(outward), nn.SiLU()]
         self.net = nn.Sequential(*layers, nn.Linear(hidden[-1], outputs))
-        # the last layer's bias is the authors' `offset`: both start uniform within 1 / sqrt(fan-in)
+        # the bias of the last layer is the authors' `offset`: both start uniform within 1 / sqrt(fan-in)
 
     def forward(self, basis: Tensor) -> Tensor:
-        """Every pair once, then repeated for the other direction."""
+        """Compute the weights once per pair and repeat them for the other direction."""
         return self.net(basis).repeat(2, 1)
 
 
 class DegreeEmbedding(nn.Module):
-    """Start of vectors and tensors: what surrounds an atom, whatever its neighbours' elements."""
+    """Initial features from the geometry around an atom; the elements of its neighbours are not read."""
 
     def __init__(self, config: EquiformerConfig) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class DegreeEmbedding(nn.Module):
         self.project = DegreeLinear((scalars,) * DEGREES, config.hidden)
 
     def forward(self, edges: Edges) -> Features:
-        """Features of the atoms."""
+        """Compute the features of the atoms."""
         weight = self.radial(edges.basis)
         ones = weight.new_ones(len(weight), 1, self.product.outputs[0])
         messages = self.project(self.product([ones], edges.matrices, weight))
@@ -134,7 +134,7 @@ class Attention(nn.Module):
 
     Args:
         config: widths.
-        degrees: how many degrees are put out: 1 in the last block, where only scalars are read.
+        degrees: number of degrees of the output: 1 in the last block, which returns only scalars.
     """
 
     def __init__(self, config: EquiformerConfig, degrees: int) -> None:
@@ -163,13 +163,13 @@ class Attention(nn.Module):
         self.project = DegreeLinear(values, hidden[:degrees])
 
     def forward(self, features: Features, edges: Edges) -> Features:
-        """Normalised features of the atoms -> their update."""
+        """Compute the update of the atoms from their normalised features."""
         source, receiver = self.source(features), self.receiver(features)
-        both = [
+        edge_features = [
             s.index_select(0, edges.source) + r.index_select(0, edges.receiver)
             for s, r in zip(source, receiver, strict=True)
         ]
-        product = self.product(both, edges.matrices, self.radial(edges.basis))
+        product = self.product(edge_features, edges.matrices, self.radial(edges.basis))
         weight = self.dropout(self.weights(self.score(product[:1])[0], edges)).unsqueeze(1)
         if self.nonlinear:
             gated = self.gate(self.message(product))
@@ -181,11 +181,11 @@ class Attention(nn.Module):
         return self.project(gathered)
 
     def weights(self, scores: Tensor, edges: Edges) -> Tensor:
-        """Scores [E, 1, heads * C_0] -> attention of each edge [E, heads], over the edges of its receiver."""
+        """Softmax over the edges of each receiver: scores [E, 1, heads * C_0] -> weights [E, heads]."""
         logits = (smooth_leaky(scores.unflatten(-1, (self.heads, -1))) * self.direction).sum(-1).squeeze(1)
-        at = edges.receiver.unsqueeze(-1).expand_as(logits)
+        index = edges.receiver.unsqueeze(-1).expand_as(logits)
         highest = logits.new_full((edges.atoms, self.heads), -torch.inf)
-        highest = highest.scatter_reduce(0, at, logits.detach(), "amax")
+        highest = highest.scatter_reduce(0, index, logits.detach(), "amax")
         weight = torch.exp(logits - highest.index_select(0, edges.receiver))
         if edges.envelope is not None:
             weight = weight * edges.envelope
@@ -194,7 +194,7 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear maps with a gate between them."""
+    """Feed-forward network: two linear maps with a gate between them."""
 
     def __init__(self, inputs: Channels, inner: Channels, outputs: Channels) -> None:
         super().__init__()
@@ -203,16 +203,16 @@ class FeedForward(nn.Module):
         self.second = DegreeLinear(inner, outputs)
 
     def forward(self, features: Features) -> Features:
-        """Features of the atoms -> their update."""
+        """Compute the update of the atoms from their features."""
         return self.second(self.gate(self.first(features)))
 
 
 class Block(nn.Module):
-    """Attention and feed forward, each behind a norm and with a residual.
+    """Attention and feed-forward network, each after a norm and with a residual connection.
 
     Args:
         config: widths.
-        last: put out `features` scalars, through a linear shortcut.
+        last: whether this is the last block: it returns `features` scalars, through a linear shortcut.
     """
 
     def __init__(self, config: EquiformerConfig, last: bool) -> None:
@@ -226,14 +226,14 @@ class Block(nn.Module):
         self.shortcut = DegreeLinear(inner, outputs) if last else None
 
     def forward(self, features: Features, edges: Edges) -> Features:
-        """New features of the atoms."""
+        """Compute the new features of the atoms."""
         x = _add(features, self.attention(self.norm_attention(features), edges))
         update = self.feed_forward(self.norm_forward(x))
         return _add(x if self.shortcut is None else self.shortcut(x), update)
 
 
 def _add(a: Features, b: Features) -> Features:
-    """Sum of the degrees that both have."""
+    """Sum the degrees that both inputs have."""
     return [x + y for x, y in zip(a, b, strict=False)]
 
 
@@ -257,7 +257,7 @@ class Equiformer(Backbone):
         self.norm = nn.LayerNorm(config.features)
 
     def edges(self, graph: Graph) -> Edges:
-        """Edges of a batch with all that depends on positions alone."""
+        """Build the edges of a batch and everything that depends only on positions."""
         i, j, distance = pairs_within(graph, self.config.cutoff)
         vectors = edge_vectors(graph, i, j)
         envelope = None
@@ -273,7 +273,7 @@ class Equiformer(Backbone):
         )
 
     def degrees(self, graph: Graph) -> tuple[Features, Edges]:
-        """Features of degree 0, 1, 2 that enter the last block ([N, 2l + 1, C_l]), and the edges."""
+        """Compute the inputs of the last block, degrees 0, 1, 2 ([N, 2l + 1, C_l]), and the edges."""
         edges = self.edges(graph)
         start = self.degree_embedding(edges)
         start[0] = start[0] + self.embedding(graph.z).unsqueeze(1)
@@ -282,7 +282,7 @@ class Equiformer(Backbone):
         return start, edges
 
     def features(self, graph: Graph) -> AtomFeatures:
-        """Scalars of the last block; vectors [N, 3, C_1] are those that enter it."""
+        """Return the scalars of the last block and the vectors [N, 3, C_1] of its input."""
         inner, edges = self.degrees(graph)
         scalars = self.blocks[-1](inner, edges)[0].squeeze(1)
         return AtomFeatures(self.norm(scalars), inner[1])

@@ -2,9 +2,10 @@
 
 The features of N atoms (or edges) are a list: entry l is [N, 2l + 1, C_l], C_l channels of degree l, in
 e3nn's basis (degree 1: x, y, z). Under a rotation each entry is multiplied by its Wigner matrix D^l from
-the left. Harmonics and Wigner 3j symbols are e3nn's (Geiger and Smidt 2022, arXiv 2207.09453); products
-are batched matrix products in plain torch: equal to e3nn's `TensorProduct` (see the tests), about twice as
-quick on a CPU, since the matrices of an edge are made once for all layers, and without code generation.
+the left. Harmonics and Wigner 3j symbols are e3nn's (Geiger and Smidt 2022, arXiv 2207.09453). Tensor
+products are batched matrix products in plain torch, without code generation. They equal e3nn's
+`TensorProduct` (see the tests) and are about twice as fast on a CPU, since the matrices of an edge are
+computed once for all layers.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ SIGMOID = 1.8467055342154763
 
 
 def paths(inputs: int, top: int) -> list[Path]:
-    """Couplings of degrees below `inputs` with harmonics up to degree 2 that give a degree up to `top`."""
+    """Paths from degrees below `inputs`, with harmonics up to degree 2, to degrees up to `top`."""
     return [
         (a, b, c)
         for a in range(inputs)
@@ -36,10 +37,10 @@ def paths(inputs: int, top: int) -> list[Path]:
 
 
 class EdgeMatrices(nn.Module):
-    """What the direction of an edge does to a feature: for every path, a matrix linear in the harmonics.
+    """The tensor product with the harmonics of an edge, as one matrix per path.
 
-    Path (a, b, c) maps degree a to degree c by sqrt(2c + 1) sum_m w3j[:, m, :] Y_bm, Y in e3nn's
-    'component' normalisation.
+    Path (a, b, c) maps degree a to degree c by sqrt(2c + 1) sum_m w3j[:, m, :] Y_bm, which is linear in the
+    harmonics Y (e3nn's 'component' normalisation).
     """
 
     def __init__(self) -> None:
@@ -57,11 +58,15 @@ class EdgeMatrices(nn.Module):
                 rows.append(block)
             table = torch.cat(rows, 1)
             self.shapes.append((table.shape[1], table.shape[2]))
-            # float64 until a forward pass asks for less: a model built in float32 may be cast up
+            # kept in float64 and cast in the forward pass: a model built in float32 may be cast to float64
             self.register_buffer(f"table_{a}", table.flatten(1), persistent=False)
 
     def forward(self, vectors: Tensor) -> list[Tensor]:
-        """Vectors [E, 3] of any length above 0 -> for each degree a: [E, rows of its paths, 2a + 1]."""
+        """Compute the matrices of edge vectors [E, 3]; the vectors may have any length above 0.
+
+        Returns:
+            For each degree a: [E, rows of its paths, 2a + 1].
+        """
         harmonics = self.harmonics(vectors)
         tables = [getattr(self, f"table_{a}").to(vectors.dtype) for a in range(DEGREES)]
         return [
@@ -73,12 +78,12 @@ class DepthwiseProduct(nn.Module):
     """Tensor product of features with the harmonics of their edges, channel by channel.
 
     Args:
-        channels: of the features.
-        top: the highest degree that is put out.
+        channels: channels of each degree of the features.
+        top: highest degree of the result.
 
     Attributes:
-        outputs: channels of each degree of the result: those of its paths, one after the other.
-        weights: how many weights an edge needs, one a path and channel, in the order of `paths`.
+        outputs: channels of each degree of the result: the channels of its paths, concatenated.
+        weights: number of weights per edge: one per path and channel, in the order of `paths`.
     """
 
     def __init__(self, channels: Channels, top: int) -> None:
@@ -96,7 +101,13 @@ class DepthwiseProduct(nn.Module):
             self.register_buffer(f"rows_{a}", rows, persistent=False)
 
     def forward(self, features: Features, matrices: list[Tensor], weight: Tensor) -> Features:
-        """Features of E edges, their matrices, weights [E, weights] or [1, weights]."""
+        """Compute the product.
+
+        Args:
+            features: features of E edges.
+            matrices: matrices of the edges, see `EdgeMatrices`.
+            weight: [E, weights] or [1, weights].
+        """
         out: list[list[Tensor]] = [[] for _ in self.outputs]
         for a, part in enumerate(weight.split(self.sizes, 1)):
             matrix, rows = matrices[a], getattr(self, f"rows_{a}")
@@ -115,8 +126,8 @@ class DegreeLinear(nn.Module):
 
     Args:
         inputs: channels of each degree of the input.
-        outputs: channels of each degree of the result; degrees that it lacks are dropped.
-        bias: whether scalars get one, zero at the start. Weights start normal with variance 1 / C_l.
+        outputs: channels of each degree of the result; higher degrees of the input are dropped.
+        bias: whether scalars get a bias. It starts at zero; weights start normal with variance 1 / C_l.
     """
 
     def __init__(self, inputs: Channels, outputs: Channels, bias: bool = True) -> None:
@@ -127,7 +138,7 @@ class DegreeLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs[0])) if bias else None
 
     def forward(self, features: Features) -> Features:
-        """Map the features."""
+        """Apply the map."""
         out = [x @ weight for x, weight in zip(features, self.weight, strict=False)]
         if self.bias is not None:
             out[0] = out[0] + self.bias
@@ -137,8 +148,8 @@ class DegreeLinear(nn.Module):
 class DegreeNorm(nn.Module):
     """Equivariant layer norm: each degree is divided by its root mean square over channels and components.
 
-    Scalars are centred first. Where the vectors of an atom nearly vanish (symmetric atoms) the division
-    magnifies their rounding, up to 1 / sqrt(1e-5) = 316 times: float32 gradients are noisy there.
+    Scalars are centred first. If the vectors of an atom nearly vanish (symmetric environments), the division
+    magnifies rounding errors by up to 1 / sqrt(1e-5) = 316: float32 gradients are noisy there.
     """
 
     def __init__(self, channels: Channels) -> None:
@@ -147,7 +158,7 @@ class DegreeNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels[0]))
 
     def forward(self, features: Features) -> Features:
-        """Normalise as many degrees as there are weights."""
+        """Normalise the degrees that have weights."""
         out = []
         for degree, (x, weight) in enumerate(zip(features, self.weight, strict=False)):
             centred = x - x.mean(-1, keepdim=True) if degree == 0 else x
@@ -158,10 +169,13 @@ class DegreeNorm(nn.Module):
 
 
 class Gate(nn.Module):
-    """SiLU of the scalars; every other channel times the sigmoid of a scalar of its own.
+    """Gate: SiLU of the scalars; every other channel is multiplied by the sigmoid of its own scalar.
 
     Args:
-        channels: of the result. `inputs` are those that it takes: as many more scalars as there are gates.
+        channels: channels of each degree of the result.
+
+    Attributes:
+        inputs: channels of each degree of the input: one scalar more for each gate.
     """
 
     def __init__(self, channels: Channels) -> None:
@@ -170,7 +184,7 @@ class Gate(nn.Module):
         self.inputs: Channels = (sum(channels), *channels[1:])
 
     def forward(self, features: Features) -> Features:
-        """Scalars first, then the gates of degree 1, then those of degree 2."""
+        """Apply the gates; `features[0]` holds the scalars, then the gates of degree 1, then of degree 2."""
         scalars, *gates = features[0].split(self.channels, -1)
         others = [x * (SIGMOID * torch.sigmoid(g)) for x, g in zip(features[1:], gates, strict=True)]
         return [SILU * nn.functional.silu(scalars), *others]

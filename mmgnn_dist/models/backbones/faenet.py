@@ -10,17 +10,18 @@ r = x_j - x_i and rbf(d) Gaussians of the distance, act = SiLU:
     m_i   = act Lin act norm sum_j act(Lin h_j) * f_ij           message
     h_i  += m_i, or act Lin m_i                                  `update_layers` 1 or 2
 
-`frames: full` averages the atom vectors over the 8 frames of a molecule, which makes them invariant to
-rotation and reflection (what is done where its axes are not unique: see `frames.py`); `stochastic` draws
-one frame a molecule in training and averages over all when evaluated; `none` takes the coordinates as
-they are and is not invariant. The authors average the outputs of their head instead of atom vectors.
+`frames: full` averages the atom vectors over the 8 frames of a molecule. This makes them invariant to
+rotation and reflection (`frame_averaging.py` says what happens if the axes are not unique). `stochastic`
+draws one frame per molecule in training and averages over all frames in evaluation. `none` reads the raw
+coordinates and is not invariant. The authors average the outputs of their head instead of atom vectors.
 
-The norm is PyG's GraphNorm over the atoms of one MOLECULE. The authors call it without the batch vector:
-there it runs over all atoms of the batch, and a molecule's output depends on its companions.
+The norm is PyG's GraphNorm over the atoms of one molecule. The authors call it without the batch vector: it
+then runs over all atoms of the batch, and the output of a molecule depends on the rest of the batch.
 
-`skip: concat` reads all layers: theirs feeds each layer's h to one shared head and mixes its outputs,
-here a linear map takes the layers' vectors side by side to one atom vector. No cap on neighbours.
-Published, the output jumps when a pair crosses the cutoff; `envelope: polynomial` multiplies f_ij.
+`skip: concat` reads all layers: a linear map takes the concatenated vectors of the layers to one atom
+vector. The authors instead feed the h of each layer to one shared head and mix its outputs. There is no
+limit on the number of neighbours. In the published form the output jumps when a pair crosses the cutoff;
+`envelope: polynomial` multiplies f_ij by an envelope.
 """
 
 from __future__ import annotations
@@ -40,29 +41,33 @@ from mmgnn_dist.models.backbones.frame_averaging import in_frames
 from mmgnn_dist.models.graph import Graph, pairs_within
 
 PERIODS, GROUPS = 8, 20  # 0 unused; group 19: elements without one (lanthanides, actinides)
-NORMALISED_BY = 85  # properties have mean 0 and deviation 1 over the first elements, as in the authors' code
+NORMALISED_BY = 85  # mean 0 and deviation 1 over this many first elements, as in the authors' code
 
 
 def element_table() -> tuple[Tensor, Tensor, Tensor]:
-    """Period and group, int64 [119]; scaled properties, float64 [119, 14], 0 where the table has a gap.
+    """Read the periods, groups and scaled properties of the elements from `element_properties.csv`.
 
-    `element_properties.csv`: radii in pm, volume in cm3/mol, density in g/cm3, polarizability in a0^3,
-    energies in eV; from mendeleev 0.14.0 (MIT), the columns that FAENet's authors read from it.
+    The table has the columns of mendeleev 0.14.0 (MIT) that FAENet's authors read: radii in pm, volume in
+    cm3/mol, density in g/cm3, polarizability in a0^3, energies in eV.
+
+    Returns:
+        period, group: int64 [119].
+        properties: float64 [119, 14], 0 where the table has a gap.
     """
     text = (files("mmgnn_dist.models") / "element_properties.csv").read_text(encoding="utf-8")
     table = np.genfromtxt(text.splitlines(), delimiter=",", skip_header=1)
     period, group = torch.zeros(2, ELEMENTS, dtype=torch.int64)
     period[1:] = torch.from_numpy(table[:, 1])
     group[1:] = torch.from_numpy(np.nan_to_num(table[:, 2], nan=GROUPS - 1))
-    values, known = table[:, 3:], table[:NORMALISED_BY, 3:]
-    scaled = (values - np.nanmean(known, 0)) / np.nanstd(known, 0, ddof=1)
+    values, first_elements = table[:, 3:], table[:NORMALISED_BY, 3:]
+    scaled = (values - np.nanmean(first_elements, 0)) / np.nanstd(first_elements, 0, ddof=1)
     properties = torch.zeros(ELEMENTS, ELEMENT_PROPERTIES, dtype=torch.float64)
     properties[1:] = torch.from_numpy(np.nan_to_num(scaled))
     return period, group, properties
 
 
 class ElementEmbedding(nn.Module):
-    """What the network knows of an element: z [N] -> [N, H]."""
+    """Embedding of elements: atomic numbers z [N] -> vectors [N, H]."""
 
     properties: Tensor | None
     period_of: Tensor
@@ -74,7 +79,7 @@ class ElementEmbedding(nn.Module):
         width = config.hidden - 2 * config.period_group
         if config.properties:
             width -= ELEMENT_PROPERTIES
-        # float64 until a forward pass asks for less, as the module may be cast up
+        # kept in float64 and cast in the forward pass, as the module may be cast to float64
         self.register_buffer("properties", properties if config.properties else None, persistent=False)
         self.own = nn.Embedding(ELEMENTS, width)
         self.with_groups = config.period_group > 0
@@ -91,7 +96,7 @@ class ElementEmbedding(nn.Module):
         )
 
     def forward(self, z: Tensor) -> Tensor:
-        """The vectors of the atoms' elements."""
+        """Embed the elements of the atoms."""
         parts = [self.own(z)]
         if self.properties is not None:
             parts.append(self.properties[z].to(parts[0].dtype))
@@ -103,7 +108,7 @@ class ElementEmbedding(nn.Module):
 class MoleculeNorm(nn.Module):
     """GraphNorm (Cai et al. 2020, arXiv 2009.03294) over the atoms of each molecule, then SiLU.
 
-    [F, N, K] -> the same. An atom alone gets the same values whatever its message.
+    [F, N, K] -> [F, N, K]. For a molecule of one atom the result does not depend on the message.
     """
 
     def __init__(self, width: int) -> None:
@@ -113,20 +118,20 @@ class MoleculeNorm(nn.Module):
         self.mean_scale = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
-        """Normalise each channel, in every frame by itself."""
+        """Normalise each channel, separately in each frame."""
         shifted = x - self.mean_scale * _mean(x, graph)
         return silu(self.weight * shifted / (_mean(shifted.square(), graph) + 1e-5).sqrt() + self.bias)
 
 
 def _mean(x: Tensor, graph: Graph) -> Tensor:
-    """Mean over the atoms of each molecule, at each of its atoms: [F, N, K]."""
+    """Mean over the atoms of each molecule, repeated for each of its atoms: [F, N, K]."""
     counts = (graph.ptr[1:] - graph.ptr[:-1]).unsqueeze(-1)
     total = x.new_zeros(x.shape[0], graph.size, x.shape[2]).index_add(1, graph.molecule, x)
     return (total / counts).index_select(1, graph.molecule)
 
 
 class EdgeFilter(nn.Linear):
-    """Lin [e; h_j; h_i] of the edges in three parts: the two of the atoms are worked out once an atom."""
+    """Lin [e; h_j; h_i] of the edges in three parts; the two atom parts are computed once per atom."""
 
     def __init__(self, hidden: int, filters: int) -> None:
         super().__init__(filters + 2 * hidden, filters)
@@ -135,7 +140,7 @@ class EdgeFilter(nn.Linear):
     def forward(  # type: ignore[override]
         self, edge: Tensor, h: Tensor, source: Tensor, receiver: Tensor
     ) -> Tensor:
-        """Edges [F, E, K] and atoms [F, N, H] -> [F, E, K]."""
+        """Apply the map: edges [F, E, K] and atoms [F, N, H] -> [F, E, K]."""
         of_edge, of_source, of_receiver = self.weight.split(self.parts, 1)
         return (
             edge @ of_edge.T
@@ -145,7 +150,7 @@ class EdgeFilter(nn.Linear):
 
 
 class FAENetInteraction(nn.Module):
-    """One round of messages: h [F, N, H] -> its update."""
+    """Interaction block: atom vectors h [F, N, H] -> their update."""
 
     def __init__(self, config: FAENetConfig) -> None:
         super().__init__()
@@ -159,7 +164,7 @@ class FAENetInteraction(nn.Module):
     def forward(
         self, h: Tensor, edge: Tensor, envelope: Tensor | None, source: Tensor, receiver: Tensor, graph: Graph
     ) -> Tensor:
-        """Messages along the edges, embedded as [F, E, K]."""
+        """Compute the update from messages along the edges; `edge` holds edge embeddings [F, E, K]."""
         weight = self.filter(edge, h, source, receiver)
         weight = silu(weight) if envelope is None else silu(weight) * envelope
         messages = silu(self.down(h)).index_select(1, source) * weight
@@ -191,11 +196,11 @@ class FAENet(Backbone):
             self.mix = nn.Linear((config.interactions + 1) * config.hidden, config.hidden)
 
     def layers(self, graph: Graph, pos: Tensor) -> list[Tensor]:
-        """Atom vectors behind the embedding and each interaction, each [F, N, H].
+        """Compute the atom vectors after the embedding and after each interaction, each [F, N, H].
 
         Args:
-            graph: the batch; its own positions say who is near.
-            pos: positions in F frames, Å, [F, N, 3].
+            graph: the batch; neighbours follow from its positions.
+            pos: positions in F frames in Å, [F, N, 3].
         """
         i, j, distance = pairs_within(graph, self.config.cutoff)
         receiver, source = torch.cat([i, j]), torch.cat([j, i])
@@ -214,14 +219,14 @@ class FAENet(Backbone):
         return out
 
     def positions(self, graph: Graph) -> Tensor:
-        """Positions in the frames that the recipe asks for, Å, [F, N, 3]."""
+        """Compute the positions in the configured frames in Å, [F, N, 3]."""
         if self.config.frames == "none":
             return graph.pos.unsqueeze(0)
-        one = self.config.frames == "stochastic" and self.training
-        return in_frames(graph, "one" if one else "full")
+        single_frame = self.config.frames == "stochastic" and self.training
+        return in_frames(graph, "one" if single_frame else "full")
 
     def features(self, graph: Graph) -> AtomFeatures:
-        """Atom vectors [N, H], the mean over frames; positions in Å."""
+        """Compute atom vectors [N, H], the mean over frames; positions in Å."""
         layers = self.layers(graph, self.positions(graph))
         h = layers[-1] if self.mix is None else self.mix(torch.cat(layers, -1))
         return AtomFeatures(h.mean(0))

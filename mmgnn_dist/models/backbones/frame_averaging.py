@@ -1,21 +1,22 @@
-"""Frame averaging: coordinates of a molecule that do not change when the molecule turns.
+"""Frame averaging: coordinates of a molecule that do not change when the molecule rotates.
 
 Puny et al.: "Frame Averaging for Invariant and Equivariant Network Design", ICLR 2022 (arXiv 2110.03336),
-section 3.1; stochastic frames by Duval et al. 2023 (arXiv 2305.05577). The frame of a molecule is the
-principal axes V of its atoms about their centroid, in falling order of the eigenvalues of X^T X, each
-known up to its sign: 8 frames x = (pos - centroid) V diag(s), s over all signs, reflections included. The
-mean of any function over the 8 frames is invariant; one frame drawn at random is so in expectation.
+section 3.1; stochastic frames by Duval et al. 2023 (arXiv 2305.05577). The axes V of a molecule are the
+principal axes of its atoms about their centroid, in descending order of the eigenvalues of X^T X. The sign of
+each axis is arbitrary, so there are 8 frames x = (pos - centroid) V diag(s) over all signs s, reflections
+included. The mean of any function over the 8 frames is invariant; a random frame is invariant in expectation.
 
-Where two eigenvalues agree (symmetric tops such as CH4 or benzene; linear molecules; single atoms) the
-axes within their plane are arbitrary. The axes that `eigh` happens to give are taken as they are: always
-finite, but the mean over frames of a symmetric top depends on its orientation. With fresh weights the
-atom vectors of the 88 such molecules of 73,541 of QM9 change by 4e-5 (median) to 5e-2 (at most) of their
-deviation when turned in float32, since QM9's geometries are not symmetric to the last digit; those of an
-exactly tetrahedral CH4 by 0.3 (the tests print these). Linear molecules and single atoms stay exactly
-invariant: their coordinates across the axis are zero in any frame.
+If two eigenvalues are equal (symmetric tops such as CH4 or benzene; linear molecules; single atoms), the
+axes within their plane are arbitrary. The code uses the axes that `eigh` returns: they are always finite,
+but the mean over frames of a symmetric top depends on its orientation. 88 of 73,541 molecules of QM9 are
+such tops. With fresh weights in float32, a rotation changes their atom vectors by 4e-5 (median) to 5e-2
+(maximum) of the deviation of the vectors, since QM9's geometries are not symmetric to the last digit; it
+changes those of an exactly tetrahedral CH4 by 0.3 (the tests print these). Linear molecules and single atoms
+stay exactly invariant: their coordinates across the axis are zero in any frame.
 
-Derivatives by the positions go through the axes, to first order, for every pair of eigenvalues more than
-1e-3 of the largest apart; within closer pairs the axes are held fixed, so that derivatives stay finite.
+Derivatives with respect to the positions include the axes, to first order, for every pair of eigenvalues
+that differ by more than 1e-3 of the largest. For closer pairs the axes are held fixed, so that derivatives
+stay finite.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ from torch import Tensor
 
 from mmgnn_dist.models.graph import Graph, sum_molecules
 
-GAP = 1e-3  # eigenvalues closer than this share of the largest are taken as equal
+GAP = 1e-3  # eigenvalues closer than this fraction of the largest count as equal
 
 
 def axes(graph: Graph) -> tuple[Tensor, Tensor]:
-    """Centred positions and the principal axes.
+    """Compute the centred positions and the principal axes of each molecule.
 
     Returns:
         centred: [N, 3] in Å.
-        axes: [B, 3, 3], one a column, in falling order of the eigenvalues.
+        axes: [B, 3, 3], one axis per column, in descending order of the eigenvalues.
     """
     counts = (graph.ptr[1:] - graph.ptr[:-1]).unsqueeze(-1)
     pos = graph.pos.double()  # the axes magnify rounding by the inverse of the gap
@@ -48,19 +49,19 @@ def axes(graph: Graph) -> tuple[Tensor, Tensor]:
         difference = values.unsqueeze(-2) - values.unsqueeze(-1)
         apart = difference.abs() > GAP * values[:, :1, None]
         inverse = torch.where(apart, 1 / difference, torch.zeros_like(difference))
-    # first-order perturbation of eigenvectors: the value is `vectors`, the derivative that of the axes.
-    # The derivative of eigh itself divides by zero where eigenvalues agree.
+    # first-order perturbation of eigenvectors: the value is `vectors`, the derivative is that of the axes.
+    # The derivative of eigh itself divides by zero if eigenvalues are equal.
     change = vectors.mT @ (covariance - covariance.detach()) @ vectors
     return centred.to(graph.pos.dtype), (vectors + vectors @ (inverse * change)).to(graph.pos.dtype)
 
 
 def signs(which: str, molecules: int, like: Tensor) -> Tensor:
-    """Signs of the axes of each molecule, [F, B, 3], of the type and device of `like`.
+    """Signs of the axes of each molecule, [F, B, 3], with the type and device of `like`.
 
     Args:
-        which: `full`: F = 8, all signs. `one`: F = 1, drawn for each molecule from torch's generator.
+        which: `full` (F = 8, all signs) or `one` (F = 1, drawn per molecule from torch's generator).
         molecules: B.
-        like: the tensor whose type and device the signs take.
+        like: tensor that sets type and device.
     """
     if which == "full":
         every = torch.tensor(list(itertools.product([1.0, -1.0], repeat=3)), dtype=like.dtype)
@@ -69,7 +70,7 @@ def signs(which: str, molecules: int, like: Tensor) -> Tensor:
 
 
 def in_frames(graph: Graph, which: str) -> Tensor:
-    """Positions of the atoms in the frames of their molecule, Å, [F, N, 3]; `which` as in `signs`."""
+    """Positions of the atoms in the frames of their molecule in Å, [F, N, 3]; `which` as in `signs`."""
     centred, columns = axes(graph)
     turned = (centred.unsqueeze(1) @ columns.index_select(0, graph.molecule)).squeeze(1)
     return turned * signs(which, graph.size, turned).index_select(1, graph.molecule)

@@ -1,4 +1,4 @@
-"""The backbone that a recipe names."""
+"""Factory of backbones: from the section of a recipe to the network."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from mmgnn_dist.models.backbones.base import Backbone
 
 
 def make_backbone(config: BackboneConfig, dropout: bool = True) -> Backbone:
-    """The backbone that a recipe names, with fresh weights from torch's random state.
+    """Build the backbone of a recipe, with fresh weights from torch's random state.
 
     Args:
-        config: its section of the recipe; its `module` says where the class of the network stands.
-        dropout: false leaves out every dropout that the section asks for.
+        config: section `model.backbone` of the recipe; its `module` names the class of the network.
+        dropout: False turns off every dropout of the section.
 
     Raises:
-        UserError: if the class is no backbone, or has vectors that its settings deny, or the other way round.
+        UserError: if the class is not a backbone, or if its vectors do not agree with `has_vectors` of the
+            section.
     """
     module, _, name = config.module.partition(":")
     kind = getattr(import_module(module), name, None)
     if not (isinstance(kind, type) and issubclass(kind, Backbone)):
         raise UserError(
-            f"backbone '{config.name}': {config.module} is no subclass of mmgnn_dist's Backbone; mend the "
+            f"backbone '{config.name}': {config.module} is not a subclass of mmgnn_dist's Backbone; fix the "
             f"class variable 'module' of {type(config).__name__}"
         )
     backbone: Backbone = kind(config if dropout else config.without_dropout())
     if bool(backbone.vector_width) != config.has_vectors:
         raise UserError(
-            f"backbone '{config.name}' is built with {backbone.vector_width} vectors an atom, and "
-            f"{type(config).__name__}.has_vectors={config.has_vectors}: mend it"
+            f"backbone '{config.name}' has {backbone.vector_width} vectors per atom, but "
+            f"{type(config).__name__}.has_vectors={config.has_vectors}: fix has_vectors"
         )
     return backbone

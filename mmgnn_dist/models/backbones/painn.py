@@ -1,4 +1,4 @@
-"""PaiNN: messages of scalars and vectors that turn with the molecule.
+"""PaiNN: messages of scalars and of vectors that rotate with the molecule.
 
 Schütt, Unke, Gastegger: "Equivariant message passing for the prediction of tensorial properties and
 molecular spectra", ICML 2021 (arXiv 2102.03150), sections 3.2 and 3.3 and figure 2. With scalars s_i, vectors
@@ -9,8 +9,8 @@ v_i [3, H], and d, u the length and the direction of the vector from receiver i 
     V, W = Lin v_i;   b_ss, b_vv, b_sv = Lin silu Lin [s_i, |V|]                          update
     s_i += b_ss + b_sv * <V, W>,    v_i += b_vv * W
 
-with e_n(d) = sin(n pi d / cutoff) / d, or Gaussians. W(d) is the same for j -> i and i -> j, and u only
-changes its sign: every pair is computed once and serves both directions.
+with e_n(d) = sin(n pi d / cutoff) / d, or Gaussians. The filter W(d) is the same for j -> i and i -> j, and u
+only changes its sign: every pair is computed once for both directions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TINY = 1e-8  # keeps the norm of a vanishing vector differentiable; the authors'
 
 
 class BesselWaves(nn.Module):
-    """sin(n pi d / cutoff) / d for n = 1 ... count: [P] -> [P, count]."""
+    """Radial basis sin(n pi d / cutoff) / d for n = 1 ... count: distances [P] -> [P, count]."""
 
     frequency: Tensor
 
@@ -39,13 +39,13 @@ class BesselWaves(nn.Module):
         self.register_buffer("frequency", torch.arange(1, count + 1) * (math.pi / cutoff))
 
     def forward(self, distance: Tensor) -> Tensor:
-        """Waves at distances in Å."""
+        """Evaluate the waves at distances in Å."""
         distance = distance.unsqueeze(-1)
         return torch.sin(self.frequency * distance) / distance
 
 
 class Message(nn.Module):
-    """What the atoms hear from their neighbours: updates of s [N, H] and v [N, 3, H]."""
+    """Message block: updates of s [N, H] and v [N, 3, H] from the neighbours."""
 
     def __init__(self, config: PaiNNConfig) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Message(nn.Module):
     def forward(
         self, s: Tensor, v: Tensor, i: Tensor, j: Tensor, unit: Tensor, basis: Tensor, envelope: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Messages along the pairs (i, j), each in both directions; unit [P, 3, 1] from i to j."""
+        """Sum messages along the pairs (i, j) in both directions; `unit` [P, 3, 1] points from i to j."""
         weight = self.filter(basis) * envelope
         context = self.context(s)
         ds, dv = torch.zeros_like(s), torch.zeros_like(v)
@@ -67,7 +67,7 @@ class Message(nn.Module):
 
 
 class Update(nn.Module):
-    """What each atom makes of its own scalars and vectors: updates of s and v."""
+    """Update block: updates of s and v from the scalars and vectors of the same atom."""
 
     def __init__(self, config: PaiNNConfig) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class Update(nn.Module):
         self.context = _two_layers(2 * config.hidden, config.hidden, 3 * config.hidden)
 
     def forward(self, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Updates of s [N, H] and v [N, 3, H]."""
+        """Compute the updates of s [N, H] and v [N, 3, H]."""
         left, right = self.mix(v).chunk(2, -1)
         norm = (left.square().sum(1) + TINY).sqrt()
         b_ss, b_vv, b_sv = self.context(torch.cat([s, norm], -1)).chunk(3, -1)
@@ -83,7 +83,7 @@ class Update(nn.Module):
 
 
 class PaiNN(Backbone):
-    """PaiNN backbone: batch -> atom vectors [N, H], and vectors [N, 3, H] that turn with the molecule.
+    """PaiNN backbone: batch -> atom vectors [N, H], and vectors [N, 3, H] that rotate with the molecule.
 
     Args:
         config: width, number of interactions, radial basis, and the cutoff in Å.
@@ -103,7 +103,7 @@ class PaiNN(Backbone):
         self.updates = nn.ModuleList(Update(config) for _ in range(config.interactions))
 
     def features(self, graph: Graph) -> AtomFeatures:
-        """Atom vectors and spatial vectors of a batch; positions in Å."""
+        """Compute the scalars and vectors of the atoms; positions in Å."""
         i, j, distance = pairs_within(graph, self.config.cutoff)
         unit = (edge_vectors(graph, i, j) / distance.unsqueeze(-1)).unsqueeze(-1)
         basis, envelope = self.basis(distance), cosine_cutoff(distance, self.config.cutoff)
@@ -122,7 +122,7 @@ def _two_layers(inward: int, hidden: int, outward: int) -> nn.Sequential:
 
 
 def _linear(inward: int, outward: int, bias: bool = True) -> nn.Linear:
-    """A linear layer that starts as the authors' does: Glorot's uniform weights, no bias."""
+    """A linear layer initialised as by the authors: Glorot uniform weights, zero bias."""
     layer = nn.Linear(inward, outward, bias=bias)
     nn.init.xavier_uniform_(layer.weight)
     if bias:

@@ -2,7 +2,7 @@
 
 Waves and cutoff: Gasteiger, Groß, Günnemann, "Directional message passing for molecular graphs", ICLR 2020
 (arXiv 2003.03123), and Behler 2011. The spherical Bessel functions j_l are exact to rounding in float64
-and float32, and their zeros are found here, since tables and symbolic packages carry fewer digits.
+and float32. Their zeros are computed here, since tables and symbolic packages give fewer digits.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ import math
 import torch
 from torch import Tensor
 
-SERIES_TERMS = 24  # of the power series where x < order + 1: the next one is below 1e-16 up to order 12
+SERIES_TERMS = 24  # of the power series for x < order + 1: the next term is below 1e-16 up to order 12
 
 
 def cosine_cutoff(distance: Tensor, cutoff: float) -> Tensor:
-    """(1 + cos(pi d / cutoff)) / 2, smooth from 1 to 0: [P] -> [P, 1]; distances below the cutoff."""
+    """Cutoff (1 + cos(pi d / cutoff)) / 2: distances [P] below the cutoff -> factors [P, 1]."""
     return 0.5 * (torch.cos(distance * (math.pi / cutoff)) + 1.0).unsqueeze(-1)
 
 
 def spherical_bessel(order: int, x: Tensor) -> Tensor:
-    """j_l(x) for x > 0, of any shape.
+    """Spherical Bessel function j_l(x) for x > 0 of any shape.
 
-    j_{l+1}(x) = (2 l + 1) / x j_l(x) - j_{l-1}(x) from j_0 = sin x / x, j_1 = j_0 / x - cos x / x. Upwards
-    that loses digits where x < l, so the power series stands there:
+    j_{l+1}(x) = (2 l + 1) / x j_l(x) - j_{l-1}(x) from j_0 = sin x / x, j_1 = j_0 / x - cos x / x. This
+    recurrence loses digits for x < l, so the power series is used there:
     x^l / (2 l + 1)!! sum_k (-x^2 / 2)^k / (k! (2 l + 3) (2 l + 5) ... (2 l + 2 k + 1)).
     """
     small = x < order + 1.0
-    # both branches see an argument that they can take: a NaN behind `where` would reach the gradient
+    # both branches get an argument within their domain: a NaN hidden by `where` would reach the gradient
     far, close = torch.where(small, order + 1.0, x), torch.where(small, x, 0.0)
     before, value = torch.cos(far) / far, torch.sin(far) / far
     for lower in range(order):
@@ -44,8 +44,8 @@ def spherical_bessel(order: int, x: Tensor) -> Tensor:
 def bessel_zeros(orders: int, count: int) -> Tensor:
     """The first `count` positive zeros of j_0 ... j_{orders - 1}: float64 [orders, count].
 
-    Those of j_0 are multiples of pi; between two zeros of j_{l-1} lies exactly one of j_l, found by bisection
-    to the last digit.
+    The zeros of j_0 are multiples of pi. Exactly one zero of j_l lies between two zeros of j_{l-1}; bisection
+    finds it to the last digit.
     """
     zeros = math.pi * torch.arange(1, count + orders, dtype=torch.float64)
     rows = [zeros[:count]]

@@ -8,8 +8,8 @@ cutoff and the parameter layout of the widely used PyTorch Geometric form:
     W(d)    = [Lin ssp Lin e(d)] * (cos(pi d / cutoff) + 1) / 2                filter generator
     x_i    += Lin ssp(Lin sum_j (Lin x_j) * W(d_ij))                           interaction, eq. 2 and fig. 2
 
-A filter depends on the distance alone, so W_ij = W_ji: every pair is computed once and serves both
-directions, which halves the cost of the filters.
+A filter depends only on the distance, so W_ij = W_ji: every pair is computed once for both directions. This
+halves the cost of the filters.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mmgnn_dist.models.graph import Graph, pairs_within
 
 
 class SchNetInteraction(nn.Module):
-    """One interaction block: x [N, H] -> its update [N, H]."""
+    """Interaction block: x [N, H] -> its update [N, H]."""
 
     def __init__(self, config: SchNetConfig) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class SchNetInteraction(nn.Module):
                     nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor, i: Tensor, j: Tensor, basis: Tensor, envelope: Tensor) -> Tensor:
-        """Messages along the pairs (i, j), each in both directions."""
+        """Compute the update from messages along the pairs (i, j) in both directions."""
         weight = self.filter(basis) * envelope
         source = self.inward(x)
         gathered = torch.zeros_like(source)
@@ -55,7 +55,7 @@ class SchNet(Backbone):
     """SchNet backbone: batch -> atom vectors [N, H].
 
     Args:
-        config: widths, number of interactions, of Gaussians, and the cutoff in Å.
+        config: widths, numbers of interactions and Gaussians, and the cutoff in Å.
     """
 
     def __init__(self, config: SchNetConfig) -> None:
@@ -67,7 +67,7 @@ class SchNet(Backbone):
         self.interactions = nn.ModuleList(SchNetInteraction(config) for _ in range(config.interactions))
 
     def features(self, graph: Graph) -> AtomFeatures:
-        """Atom vectors [N, H] of a batch; positions in Å."""
+        """Compute the atom vectors [N, H] of a batch; positions in Å."""
         i, j, distance = pairs_within(graph, self.config.cutoff)
         basis = self.smearing(distance).to(distance.dtype)
         envelope = cosine_cutoff(distance, self.config.cutoff)

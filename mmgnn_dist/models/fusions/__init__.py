@@ -1,1 +1,1 @@
-"""How atom vectors and text are joined: one base class, one factory."""
+"""Fusions of atom vectors and text: a base class, the formulas and a factory."""

@@ -1,4 +1,4 @@
-"""The fusion that a recipe names."""
+"""Factory of fusions: from the section of a recipe to the module."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from mmgnn_dist.models.fusions.base import Fusion
 
 
 def make_fusion(config: ModelConfig, width: int, dropout: float) -> Fusion:
-    """The fusion that a recipe names, on atom vectors of `width`.
+    """Build the fusion of a recipe.
 
     Args:
-        config: the section of the recipe that names it.
-        width: H, of the atom vectors.
-        dropout: of the fused vectors.
+        config: section `model` of the recipe.
+        width: H, the width of the atom vectors.
+        dropout: dropout of the fused vectors.
 
     Raises:
         UserError: if a plugin's fusion cannot be used.
@@ -24,15 +24,15 @@ def make_fusion(config: ModelConfig, width: int, dropout: float) -> Fusion:
 
 
 def check_fusion(fusion: Fusion, config: ModelConfig, mode: str) -> None:
-    """See that a fusion goes with the rest of the recipe, which knows only those of the package itself.
+    """Check that a fusion fits the rest of the recipe; the recipe itself can only check built-in fusions.
 
     Args:
-        fusion: as it was made.
-        config: the section of the recipe that names it.
+        fusion: the fusion that was built.
+        config: section `model` of the recipe.
         mode: `text.mode` of the recipe.
 
     Raises:
-        UserError: if it does not.
+        UserError: if the fusion does not fit.
     """
     name = f"model.fusion={config.fusion}"
     if config.reads_text and not fusion.text_width:
@@ -40,4 +40,4 @@ def check_fusion(fusion: Fusion, config: ModelConfig, mode: str) -> None:
     if config.reads_text and fusion.reads_tokens and mode == "frozen":
         raise UserError(f"{name} reads the states of all tokens: use text.mode=lora or full")
     if fusion.pooled and config.readout:
-        raise UserError(f"{name} reads every target from one vector a molecule: leave model.readout out")
+        raise UserError(f"{name} reads every target from one vector per molecule: remove model.readout")

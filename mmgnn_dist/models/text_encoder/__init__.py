@@ -1,1 +1,1 @@
-"""The language model: packed tokens in, vectors out; frozen vectors kept beside the shards."""
+"""Text encoder: from packed tokens to vectors; vectors of a frozen encoder are stored with the shards."""

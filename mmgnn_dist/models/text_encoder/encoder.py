@@ -1,7 +1,7 @@
-"""Text encoder: tokens -> a state each and one vector a molecule, by any Hugging Face encoder.
+"""Text encoder: tokens -> one state per token and one vector per molecule, by any Hugging Face encoder.
 
-Modes: `full` trains every weight, `lora` trains low-rank adapters (Hu et al. 2021, arXiv 2106.09685)
-beside frozen weights, `frozen` trains none (its vectors come from the sidecar, see `embeddings.py`).
+Modes: `full` trains every weight, `lora` trains low-rank adapters (Hu et al. 2021, arXiv 2106.09685) on top
+of frozen weights, `frozen` trains none (its vectors are stored once, see `frozen_cache.py`).
 
 Shapes: `B` molecules, `K` packed tokens, `D` width of the encoder.
 """
@@ -21,14 +21,14 @@ from mmgnn_dist.models.zero3 import is_sharded
 
 
 class TextEncoder(nn.Module):
-    """A language model with pooling: packed tokens -> states [K, D] -> vectors [B, D] and a presence flag.
+    """A language model with pooling: packed tokens -> states [K, D] -> vectors [B, D] and presence flags.
 
     Args:
-        files: where the weights are.
+        files: files of the encoder.
         config: mode, pooling, rank of the adapters, checkpointing.
-        blank: an empty text, for a batch in which no molecule has one.
-        dropout: False turns the encoder's own dropout off in training too.
-        autocast: compute in this type (parameters stay float32), None for float32.
+        blank: tokens of an empty text, for a batch without any text.
+        dropout: False turns off the dropout of the encoder in training too.
+        autocast: type in which the encoder computes (parameters stay float32), None for float32.
     """
 
     def __init__(
@@ -59,40 +59,40 @@ class TextEncoder(nn.Module):
         self.model = model
 
     def train(self, mode: bool = True) -> TextEncoder:
-        """Training mode, with dropout only if it is wanted and something trains."""
+        """Set training mode; dropout is active only if it is wanted and the encoder is trained."""
         super().train(mode and self.dropout and self.config.mode != "frozen")
         return self
 
     def forward(self, tokens: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode and pool.
+        """Encode the tokens and pool their states.
 
         Args:
-            tokens: int64 [K], the texts of the batch one after another, special tokens included.
+            tokens: concatenated texts of the batch with special tokens, int64 [K].
             ptr: int64 [B + 1]; molecule b has `tokens[ptr[b]:ptr[b + 1]]`, none if it has no text.
 
         Returns:
-            Vectors [B, D], zero where there is no text; presence, bool [B].
+            Vectors [B, D], zero for a molecule without text; presence flags, bool [B].
         """
         return self.pool(self.states(tokens, ptr), ptr)
 
     def states(self, tokens: Tensor, ptr: Tensor) -> Tensor:
-        """The encoder's last hidden states of the packed tokens, in their order.
+        """Compute the last hidden states of the packed tokens, in their order.
 
         Args:
             tokens: as in `forward`.
             ptr: as in `forward`.
 
         Returns:
-            float32 [K, D]. Without any text [0, D], still a function of every parameter: the encoder reads
-            the blank text, so that every rank has gradients for the same parameters.
+            float32 [K, D]. In a batch without any text it is [0, D] and still depends on every parameter: the
+            encoder reads the blank text, so that every rank has gradients for the same parameters.
         """
         count = int(ptr[-1])
-        tokens = tokens[:count]  # what no molecule refers to is not read
+        tokens = tokens[:count]  # tokens of no molecule are not read
         if not count:
             tokens = torch.tensor(self.blank, device=ptr.device)
             ptr = torch.tensor([0, len(self.blank)], device=ptr.device)
-        # ranks that share the weights out gather them together: all of them make the same passes, and none
-        # keeps copies of whole weights in the cache of autocast
+        # ranks gather partitioned weights together: all ranks must make the same passes, and no rank may keep
+        # copies of whole weights in the cache of autocast
         cut, kind = is_sharded(self.model), tokens.device.type
         layout = lay_out(ptr, self.packed, one_pass=cut)
         autocast = torch.autocast(kind, dtype=self.autocast, cache_enabled=not cut) if self.autocast else None
@@ -117,14 +117,14 @@ class TextEncoder(nn.Module):
         return states[:count].float()
 
     def pool(self, states: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
-        """One vector a molecule: the mean of its states, the first (`cls`) or the last of them.
+        """Pool to one vector per molecule: the mean of its states, the first (`cls`) or the last state.
 
         Args:
             states: float32 [K, D].
             ptr: as in `forward`.
 
         Returns:
-            Vectors [B, D], zero where there is no text; presence, bool [B].
+            Vectors [B, D], zero for a molecule without text; presence flags, bool [B].
         """
         lengths = ptr[1:] - ptr[:-1]
         molecule, position = token_positions(ptr, len(states))
@@ -137,5 +137,5 @@ class TextEncoder(nn.Module):
         return out.index_add(0, molecule, states * weight.unsqueeze(-1)), lengths > 0
 
     def depths(self) -> dict[str, int]:
-        """Depth of each parameter by name: 0 the embeddings, the largest the top layer."""
+        """Depth of each parameter by name: 0 for the embeddings, the largest for the top layer."""
         return {f"model.{name}": depth for name, depth in depths(self.model).items()}

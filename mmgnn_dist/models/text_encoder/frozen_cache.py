@@ -1,13 +1,14 @@
-"""Vectors of a frozen text encoder: computed once for a shard set, memory-mapped ever after.
+"""Vectors of a frozen text encoder: computed once per shard set, then memory-mapped.
 
     SHARDS/embeddings/KEY/shard-00000.npy   float32 [rows, D]
     SHARDS/embeddings/KEY/manifest.json     written last
     SHARDS/embeddings/KEY.lock              held by the one process that writes
 
-KEY stands for the weights, the tokens (tokenizer, sentences, budgets), fields, pooling and the molecules. All
-runs share a KEY: the first writes it while others wait, and what an interrupted one left is continued at its
-shard. A molecule without text has zeros; the model puts its learned absent vector there. Of the control
-texts only `random` has vectors of its own: `shuffled` reads those of another molecule, `zero` reads zeros.
+KEY is a hash of the weights, the tokens (tokenizer, sentences, budgets), fields, pooling and molecules. Runs
+with the same KEY share the vectors: the first run writes them while others wait, and an interrupted write is
+continued at its shard. A molecule without text has zeros, which the model replaces by its learned absent
+vector. Of the control texts only `random` has its own vectors: `shuffled` reads the vectors of other
+molecules, `zero` reads zeros.
 """
 
 from __future__ import annotations
@@ -31,18 +32,19 @@ from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json, sha256, write_json
 from mmgnn_dist.models.text_encoder.encoder import TextEncoder
 
-CHUNK = 256  # molecules a pass
+CHUNK = 256  # molecules per forward pass
 MANIFEST = "manifest.json"
 
 
 class Embeddings:
-    """The vectors of all molecules of a shard set.
+    """The stored vectors of all molecules of a shard set.
 
     Args:
-        folder: made by `ensure_embeddings`.
+        folder: folder written by `ensure_embeddings`.
         shards: the shard set.
-        partners: whose vector each molecule reads instead of its own, int64 [rows].
-        zero: read zeros instead.
+        partners: row whose vector each molecule reads instead of its own, int64 [rows].
+        zero: whether to read zeros instead.
+        digest: function that returns the SHA-256 of a file.
     """
 
     def __init__(
@@ -60,19 +62,21 @@ class Embeddings:
         self._parts = []
         for name, expected in about["files"].items():
             if digest(folder / name) != expected:
-                raise UserError(f"{folder / name} is truncated or altered: remove {folder}, it is made again")
+                raise UserError(
+                    f"{folder / name} is truncated or altered: remove {folder}, the next run writes it again"
+                )
             self._parts.append(np.load(folder / name, mmap_mode="r"))
 
     def of(self, rows: torch.Tensor) -> torch.Tensor:
-        """Vectors of global rows: int64 [B] -> float32 [B, D]."""
+        """Return the vectors of global rows: int64 [B] -> float32 [B, D]."""
         if self._zero:
             return torch.zeros(len(rows), self.width)
         wanted = rows.numpy() if self._partners is None else self._partners[rows.numpy()]
         out = np.empty((len(wanted), self.width), np.float32)
         shard = np.searchsorted(self._starts, wanted, side="right") - 1
         for number in np.unique(shard):
-            here = shard == number
-            out[here] = self._parts[number][wanted[here] - self._starts[number]]
+            in_shard = shard == number
+            out[in_shard] = self._parts[number][wanted[in_shard] - self._starts[number]]
         return torch.from_numpy(out)
 
 
@@ -83,7 +87,7 @@ def open_embeddings(
     config: TextConfig,
     seed: int,
 ) -> Embeddings:
-    """The vectors that a recipe reads, those of its control text if it has one."""
+    """Open the vectors of a recipe, or those of its control text if it has one."""
     chosen = partners(tokens, config.fields, seed) if config.control == "shuffled" else None
     folder = embeddings_folder(shards, tokens, files, config, seed)
     return Embeddings(folder, shards, chosen, config.control == "zero", files.digest)
@@ -92,9 +96,9 @@ def open_embeddings(
 def embeddings_folder(
     shards: ShardSet, tokens: TokenSet, files: EncoderFiles, config: TextConfig, seed: int
 ) -> Path:
-    """Where the vectors of this encoder and text are kept; `seed` is that of random texts."""
+    """Folder of the vectors of an encoder and its text; `seed` is the seed of random texts."""
     molecules = [entry["sha256"] for entry in shards.manifest["shards"]]
-    what: list[object] = [
+    key_parts: list[object] = [
         files.model_fingerprint,
         tokens.key,
         list(config.fields),
@@ -102,8 +106,8 @@ def embeddings_folder(
         molecules,
     ]
     if config.control == "random":
-        what += [config.control, seed]
-    key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+        key_parts += [config.control, seed]
+    key = hashlib.sha256(json.dumps(key_parts).encode()).hexdigest()[:16]
     return shards.path / "embeddings" / key
 
 
@@ -116,10 +120,10 @@ def ensure_embeddings(
     progress: Callable[[int, int], None],
     seed: int = 0,
 ) -> None:
-    """Write the vectors of every molecule if they are not there yet; one rank of a run calls it.
+    """Write the vectors of all molecules unless they exist; one rank of a run calls this.
 
     Raises:
-        UserError: if the shard set cannot be written to.
+        UserError: if the folder of the shard set cannot be written.
     """
     folder = embeddings_folder(shards, tokens, files, config, seed)
     if (folder / MANIFEST).is_file():
@@ -127,7 +131,7 @@ def ensure_embeddings(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder.with_suffix(".lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed, at the latest when the process ends
+            fcntl.flock(lock, fcntl.LOCK_EX)  # held until the file is closed or the process ends
             if not (folder / MANIFEST).is_file():
                 _write(folder, shards, tokens, files, config, device, progress, seed)
     except OSError as error:
@@ -144,9 +148,9 @@ def _write(
     progress: Callable[[int, int], None],
     seed: int,
 ) -> None:
-    """Write what is not there yet, and the manifest; the caller holds the lock."""
-    for left in folder.glob(".*.part"):
-        left.unlink()
+    """Write the missing shards and then the manifest; the caller holds the lock."""
+    for leftover in folder.glob(".*.part"):
+        leftover.unlink()
     choice = TextChoice(seed, "random" if config.control == "random" else "none")
     frozen = config.model_copy(update={"mode": "frozen"})
     encoder = TextEncoder(files, frozen, blank=tokens.blank).eval().to(device)
@@ -159,13 +163,13 @@ def _write(
                 shards, rows, [], tokens, config.fields, batch=CHUNK, shuffle=False, choice=choice
             )
             vectors = np.empty((shard.rows, encoder.width), np.float32)
-            place = 0
+            filled = 0
             for batch in (batch for step in loader.epoch(0) for batch in step.micro):
                 with torch.no_grad():
-                    found, _ = encoder(batch.tokens.to(device), batch.token_ptr.to(device))
-                vectors[place : place + batch.size] = found.cpu().numpy()
-                place += batch.size
-                progress(done + place, shards.rows)
+                    pooled, _ = encoder(batch.tokens.to(device), batch.token_ptr.to(device))
+                vectors[filled : filled + batch.size] = pooled.cpu().numpy()
+                filled += batch.size
+                progress(done + filled, shards.rows)
             with atomic_path(path) as part, open(part, "wb") as out:
                 np.save(out, vectors)
         done += shard.rows

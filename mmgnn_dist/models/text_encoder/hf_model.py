@@ -1,7 +1,7 @@
-"""A Hugging Face encoder as this package trains it: loaded from safetensors, its layers found by structure.
+"""Hugging Face encoders: loading from safetensors, and access to their layers.
 
-The layers are the blocks of the largest chain of the architecture, whatever they are called. Depth counts
-them from the bottom: 0 the embeddings, 1 to L the layers, L also what comes behind the last of them.
+The layers are the blocks of the largest `ModuleList` of the architecture, whatever its name. Depth counts
+from the bottom: 0 for the embeddings, 1 to L for the layers, and L for the modules after the last layer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mmgnn_dist.data.text.encoder_files import EncoderFiles
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.models.zero3 import count
 
-# query and value projections under the names that the common architectures give them; some have one for all
+# names of query and value projections in the common architectures; some have one projection for all
 LORA_TARGETS = (
     ("query", "value"),
     ("q_proj", "v_proj"),
@@ -31,12 +31,12 @@ LORA_TARGETS = (
 
 
 def load_encoder(files: EncoderFiles) -> Any:
-    """Load an encoder's weights (safetensors only) in float32: of a larger model the text encoder alone.
+    """Load an encoder in float32 from safetensors; of a larger model, load only the text encoder.
 
-    A pooler is left out: its output is never read here, so its weights would have no gradient.
+    A pooler is removed: its output is not used, so its weights would have no gradient.
 
     Raises:
-        UserError: if the folder holds no model that transformers can read, or not all of its weights.
+        UserError: if the folder holds no model that transformers can read, or if weights are missing.
     """
     from safetensors import SafetensorError
     from transformers import PreTrainedModel
@@ -51,7 +51,7 @@ def load_encoder(files: EncoderFiles) -> Any:
         raise UserError(
             f"no text encoder can be read from {files.folder}: {str(error).splitlines()[0]}"
         ) from None
-    for part in ("text_model", "encoder"):  # CLIP's half that reads text; T5 and BART without their decoder
+    for part in ("text_model", "encoder"):  # the text model of CLIP; T5 and BART without their decoder
         if isinstance(getattr(model, part, None), PreTrainedModel):
             model = getattr(model, part)
     if getattr(model, "pooler", None) is not None:
@@ -60,8 +60,8 @@ def load_encoder(files: EncoderFiles) -> Any:
 
 
 def _stored(family: Any, files: EncoderFiles) -> Any:
-    """The model with the weights of its folder."""
-    model, found = family.from_pretrained(
+    """Load the model with the weights of its folder."""
+    model, loading_info = family.from_pretrained(
         files.folder,
         local_files_only=True,
         trust_remote_code=False,
@@ -70,7 +70,7 @@ def _stored(family: Any, files: EncoderFiles) -> Any:
         output_loading_info=True,
     )
     unread = ("pooler.", "decoder.", "vision_model.", "logit_scale", "projection.")
-    missing = [name for name in found["missing_keys"] if not any(part in name for part in unread)]
+    missing = [name for name in loading_info["missing_keys"] if not any(part in name for part in unread)]
     if missing:
         raise UserError(
             f"{files.folder} lacks {len(missing)} weights of its {type(model).__name__}, "
@@ -80,7 +80,7 @@ def _stored(family: Any, files: EncoderFiles) -> Any:
 
 
 def text_skeleton(files: EncoderFiles) -> Any:
-    """An encoder's layers and shapes without any weights, on the device `meta`."""
+    """Build an encoder without weights, on the device `meta`."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(files.folder, local_files_only=True, **(files.random or {}))
@@ -89,7 +89,7 @@ def text_skeleton(files: EncoderFiles) -> Any:
 
 
 def _family(files: EncoderFiles) -> Any:
-    """The class that makes an encoder: of a larger model the text encoder alone where there is one."""
+    """The auto class that builds an encoder: one for text encoders if transformers has it for this model."""
     from transformers import AutoModel, AutoModelForTextEncoding
     from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
 
@@ -98,7 +98,7 @@ def _family(files: EncoderFiles) -> Any:
 
 
 def _random(family: Any, files: EncoderFiles) -> Any:
-    """The model with weights that its architecture draws from torch's random state."""
+    """Build the model with random weights, drawn by its architecture from torch's random state."""
     from transformers import AutoConfig
 
     assert files.random is not None
@@ -107,10 +107,10 @@ def _random(family: Any, files: EncoderFiles) -> Any:
 
 
 def lora_targets(model: nn.Module) -> list[str]:
-    """The modules that adapters go beside, found by the architecture's names.
+    """Names of the linear layers that get LoRA adapters.
 
     Raises:
-        UserError: for an architecture with other names.
+        UserError: if the architecture has no layers with known names.
     """
     names = {
         name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, nn.Linear)
@@ -125,22 +125,22 @@ def lora_targets(model: nn.Module) -> list[str]:
 
 
 def layers_of(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """The chain of layers and its name.
+    """The chain of layers of an encoder and its name.
 
     Raises:
-        UserError: for an architecture without one.
+        UserError: if the architecture has no chain of layers.
     """
     chains = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
     if not chains:
         raise UserError(
-            f"{type(model).__name__} has no chain of layers: leave text.layer_decay, text.unfreeze and "
-            "text.checkpointing out"
+            f"{type(model).__name__} has no chain of layers: remove text.layer_decay, text.unfreeze and "
+            "text.checkpointing"
         )
     return max(chains, key=lambda chain: sum(map(count, chain[1].parameters())))
 
 
 def depths(model: nn.Module) -> dict[str, int]:
-    """Depth of each parameter by name; the largest is the number of layers L."""
+    """Depth of each parameter by name; the largest depth is the number of layers L."""
     chain, layers = layers_of(model)
     tables = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
     result, behind = {}, False
@@ -154,9 +154,10 @@ def depths(model: nn.Module) -> dict[str, int]:
 
 
 def checkpoint_layers(model: nn.Module) -> None:
-    """Keep only the inputs of the layers for the backward pass, and compute the layers again there.
+    """Turn on activation checkpointing of the layers.
 
-    Random numbers of dropout are drawn again from the same state, so the gradients are the same.
+    Only the inputs of the layers are kept; the backward pass computes the layers again. Dropout draws
+    its random numbers again from the same state, so the gradients are the same.
     """
     for layer in layers_of(model)[1]:
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)

@@ -1,12 +1,12 @@
-"""Packed tokens through an encoder without padding.
+"""Forward pass of packed tokens through an encoder, without padding.
 
-Linear layers, norms and embeddings see the packed tokens [1, K] as they are. Attention alone needs the
-molecules apart: queries, keys and values are spread into a padded [b, heads, L, d] for it, in groups of like
-length, and its output is packed again. For short texts attention is a few per cent of the work, so its
-padding costs next to nothing; a block-diagonal mask over all K tokens is twice as slow as padding all layers.
+Linear layers, norms and embeddings read the packed tokens [1, K] directly. Only attention must separate the
+molecules: queries, keys and values are padded to [b, heads, L, d], in groups of similar length, and the
+output is packed again. For short texts attention is a few per cent of the work, so its padding costs very
+little; a block-diagonal mask over all K tokens is twice as slow as padding all layers.
 
-Other architectures (relative positions as in T5 and DeBERTa; CLIP, which counts the whole pack as one text)
-take padded passes instead, one for each bucket of molecules of like length.
+Other architectures (relative positions as in T5 and DeBERTa; CLIP, which would read the pack as one text) use
+padded passes instead, one for each bucket of molecules of similar length.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# positions are an input, attention is looked up by name; each is tested against its own padded forward
+# architectures with positions as an input and attention by name; each is tested against its padded forward
 PACKED = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra"})
 ATTENTION = "mmgnn_packed"
-BUCKET = 16  # molecules of a padded pass: below that, one more pass costs more than the padding it saves
-SPREAD = 4  # longest over shortest text of a group in packed attention
+BUCKET = 16  # molecules per padded pass: with fewer, an extra pass costs more than the padding it saves
+SPREAD = 4  # largest ratio of longest to shortest text of a group in packed attention
 
 
 @dataclass
@@ -30,9 +30,9 @@ class Group:
     """Molecules that are padded to the same length L.
 
     Attributes:
-        index: packed place of each padded place, int64 [b * L]; any place where there is no token.
-        valid: where there is a token, bool [b, L].
-        full: whether there is one everywhere.
+        index: packed position of each padded position, int64 [b * L]; arbitrary for padding.
+        valid: whether a padded position holds a token, bool [b, L].
+        full: whether all positions hold tokens.
     """
 
     index: Tensor
@@ -42,11 +42,11 @@ class Group:
 
 @dataclass
 class Layout:
-    """How packed tokens are padded and packed again.
+    """Plan of how packed tokens are padded and packed again.
 
     Attributes:
-        groups: in the order in which their padded places are joined.
-        back: place of each packed token among the joined padded places, int64 [K].
+        groups: the groups, in the order in which their padded positions are concatenated.
+        back: index of each packed token in the concatenated padded positions, int64 [K].
     """
 
     groups: list[Group]
@@ -54,7 +54,7 @@ class Layout:
 
 
 def token_positions(ptr: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Molecule and position of each packed token, int64 [K] both; `count` is K."""
+    """Molecule and position of each packed token, both int64 [K]; `count` is K."""
     order = torch.arange(len(ptr) - 1, device=ptr.device)
     molecule = torch.repeat_interleave(order, ptr[1:] - ptr[:-1], output_size=count)
     return molecule, torch.arange(count, device=ptr.device) - ptr[molecule]
@@ -66,7 +66,7 @@ def passes(lengths: Tensor) -> list[int]:
 
 
 def spans(lengths: Tensor) -> list[int]:
-    """Sizes of the groups for packed attention: as large as `SPREAD` allows, ascending `lengths` [M]."""
+    """Sizes of the groups of packed attention, as large as `SPREAD` allows; `lengths` [M] ascend."""
     sizes: list[int] = []
     end = len(lengths)
     while end:
@@ -81,10 +81,10 @@ def lay_out(ptr: Tensor, packed: bool, one_pass: bool = False) -> Layout:
 
     Args:
         ptr: int64 [B + 1] as in `TextEncoder.forward`, with at least one token.
-        packed: groups for packed attention; else those of padded passes.
-        one_pass: a single padded pass, whatever the lengths.
+        packed: whether to plan groups of packed attention; otherwise padded passes.
+        one_pass: whether to plan a single padded pass, whatever the lengths.
     """
-    bounds = ptr.cpu()  # planned on the host in one go: lengths decide shapes
+    bounds = ptr.cpu()  # planned on the host with one copy: lengths determine shapes
     count = int(bounds[-1])
     lengths = bounds[1:] - bounds[:-1]
     rows = torch.nonzero(lengths).squeeze(-1)
@@ -106,7 +106,7 @@ def lay_out(ptr: Tensor, packed: bool, one_pass: bool = False) -> Layout:
 
 
 def pack(model: Any) -> bool:
-    """Let a model attend by `Layout` if its architecture allows it; returns whether it does."""
+    """Switch a model to packed attention if its architecture allows it; return whether it does."""
     if model.config.model_type not in PACKED:
         return False
     from transformers import AttentionInterface
@@ -128,20 +128,20 @@ def attend(
     scaling: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of packed tokens within their molecules, in the form that transformers calls.
+    """Attention of packed tokens within their molecules, with the interface of transformers.
 
     Args:
-        module: the attention layer that calls; not read.
-        query: [1, heads, K, d].
-        key: [1, heads, K, d].
-        value: [1, heads, K, d].
-        attention_mask: None: the layout says which tokens belong together.
-        layout: which tokens belong together.
-        dropout: share of the attention weights that is dropped.
-        scaling: factor of the scores; None: 1 / sqrt(d).
+        module: the calling attention layer; not read.
+        query: queries [1, heads, K, d].
+        key: keys [1, heads, K, d].
+        value: values [1, heads, K, d].
+        attention_mask: None; the layout separates the molecules.
+        layout: padding of the tokens by molecule.
+        dropout: fraction of the attention weights that is dropped.
+        scaling: factor of the scores; None for 1 / sqrt(d).
 
     Returns:
-        [1, K, heads, d], and no weights.
+        Output [1, K, heads, d], and None in place of the weights.
     """
     heads, width = query.shape[1], query.shape[3]
     flat = [x[0].transpose(0, 1).flatten(1) for x in (query, key, value)]

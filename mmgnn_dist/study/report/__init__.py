@@ -1,1 +1,1 @@
-"""The report of a study: one file for each section, and what sections are made of."""
+"""The report of a study: one module per section, and the elements of sections."""

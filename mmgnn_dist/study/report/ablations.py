@@ -1,4 +1,4 @@
-"""Sections on what else was trained: other controls, fusions and text modes, single fields."""
+"""Report sections on the other arms and variants: controls, fusions, text modes and single fields."""
 
 from __future__ import annotations
 
@@ -20,18 +20,22 @@ from mmgnn_dist.study.statistics.significance import LEVEL, holm
 
 
 def controls_section(results: Results) -> ReportSection | None:
-    """Graph + text against every other arm, each corrected over its own table."""
+    """Gains of graph + text over every other arm; p-values are corrected per arm."""
     arms = [arm for arm in results.arms() if arm not in ("both", "graph", "shuffled")]
     wanted = [(Model(b, arm), Model(b, "both")) for arm in arms for b in results.backbones]
-    found = compare_models(results, [w for w in wanted if w[0] in results.models and w[1] in results.models])
-    if not found:
+    comparisons = compare_models(
+        results, [w for w in wanted if w[0] in results.models and w[1] in results.models]
+    )
+    if not comparisons:
         return None
     rows, numbers = [], []
-    for arm in dict.fromkeys(c.reference.arm for c in found):
-        own = [c for c in found if c.reference.arm == arm]
-        corrected = holm(np.concatenate([c.test.p for c in own])).reshape(len(own), -1)
+    for arm in dict.fromkeys(c.reference.arm for c in comparisons):
+        arm_comparisons = [c for c in comparisons if c.reference.arm == arm]
+        corrected = holm(np.concatenate([c.test.p for c in arm_comparisons])).reshape(
+            len(arm_comparisons), -1
+        )
         for t, target in enumerate(results.targets):
-            for c, p in zip(own, corrected, strict=True):
+            for c, p in zip(arm_comparisons, corrected, strict=True):
                 rows.append(
                     [
                         SHOWN_NAMES[arm],
@@ -44,8 +48,8 @@ def controls_section(results: Results) -> ReportSection | None:
                     ]
                 )
                 line = {"reference": arm, "target": target, "backbone": c.other.backbone, "p_corrected": p[t]}
-                for kind, one in (("test", c.test), ("runs", c.runs)):
-                    line |= {f"{kind}_{key}": vars(one)[key][t] for key in ("estimate", "low", "high", "p")}
+                for kind, gains in (("test", c.test), ("runs", c.runs)):
+                    line |= {f"{kind}_{key}": vars(gains)[key][t] for key in ("estimate", "low", "high", "p")}
                 numbers.append(line)
     columns = ["reference", "target", "backbone", "gain, %", "(a)", "p", "(b)"]
     note = "Gain of graph + text over the reference; p after Holm over the rows of one reference."
@@ -59,7 +63,7 @@ def controls_section(results: Results) -> ReportSection | None:
 
 
 def variants_section(results: Results) -> ReportSection | None:
-    """Gains with other fusions and text modes."""
+    """Errors and gains with other fusions and text modes."""
     section = ReportSection("Fusions and text modes")
     for variant in [*results.variants("fusion"), *results.variants("mode")]:
         table, _ = gain_table(results, variant, f"Gains, {shown_name(variant)}")
@@ -68,7 +72,7 @@ def variants_section(results: Results) -> ReportSection | None:
 
 
 def fields_section(results: Results) -> ReportSection | None:
-    """What single fields carry: leaving one out against all of them, and one alone against graph."""
+    """Contribution of single fields: without one field against all fields, one field alone against graph."""
     section = ReportSection("Which field carries the gain?")
     kinds = (
         (
@@ -80,32 +84,32 @@ def fields_section(results: Results) -> ReportSection | None:
         ("alone", "graph", "One field alone", "gain over graph alone"),
     )
     for kind, arm, title, note in kinds:
-        found = []
+        pairs = []
         for variant in results.variants(kind):
             for backbone in results.backbones:
                 other = Model(backbone, "both", variant)
                 if other in results.models and Model(backbone, arm) in results.models:
-                    found.append((variant.removeprefix(f"{kind}-"), Model(backbone, arm), other))
-        if found:
-            section.items += _field_items(results, kind, title, note, found)
+                    pairs.append((variant.removeprefix(f"{kind}-"), Model(backbone, arm), other))
+        if pairs:
+            section.items += _field_items(results, kind, title, note, pairs)
     return section if section.items else None
 
 
 def _field_items(
-    results: Results, kind: str, title: str, note: str, found: list[tuple[str, Model, Model]]
+    results: Results, kind: str, title: str, note: str, pairs: list[tuple[str, Model, Model]]
 ) -> list[Table | Figure]:
-    compared = compare_models(results, [(reference, other) for _, reference, other in found])
+    compared = compare_models(results, [(reference, other) for _, reference, other in pairs])
     p = holm(np.concatenate([c.test.p for c in compared])).reshape(len(compared), -1)
     rows, numbers = [], []
     drawn: dict[str, list[tuple[int, float, float, float]]] = {}
-    names = list(dict.fromkeys(name for name, _, _ in found))
-    for (name, _, other), one, corrected in zip(found, compared, p, strict=True):
-        over_all = mean_gain(results, one.reference, other)
+    names = list(dict.fromkeys(name for name, _, _ in pairs))
+    for (name, _, other), comparison, corrected in zip(pairs, compared, p, strict=True):
+        over_all = mean_gain(results, comparison.reference, other)
         drawn.setdefault(other.backbone, []).append((names.index(name), *over_all))
         shown = [name, other.backbone, f"{percent(over_all[0])} {interval(*over_all[1:])}"]
         for t, target in enumerate(results.targets):
             sign = " ●" if corrected[t] <= LEVEL else ""
-            shown.append(f"{percent(one.test.estimate[t])}{sign}")
+            shown.append(f"{percent(comparison.test.estimate[t])}{sign}")
             numbers.append(
                 {
                     "kind": kind,
@@ -113,13 +117,15 @@ def _field_items(
                     "backbone": other.backbone,
                     "target": target,
                     "p_corrected": corrected[t],
-                    **both_intervals(one, t),
+                    **both_intervals(comparison, t),
                 }
             )
         rows.append(shown)
     columns = ["field", "backbone", "all targets, % (a)", *results.targets]
-    told = f"In percent, {note}; ● where it differs from zero at 5 % after Holm over the table, (a) alone."
-    series = [Series(backbone, *zip(*held, strict=True)) for backbone, held in drawn.items()]
+    table_note = (
+        f"In percent, {note}; ● where it differs from zero at 5 % after Holm over the table, (a) alone."
+    )
+    series = [Series(backbone, *zip(*points, strict=True)) for backbone, points in drawn.items()]
     caption = f"{title}, mean over all targets with the interval (a): {note}."
     figure = forest(f"fields_{kind}", caption, {title.lower(): series}, "change, %", names)
-    return [figure, Table(f"fields_{kind}", title, columns, rows, numbers, told, words=2)]
+    return [figure, Table(f"fields_{kind}", title, columns, rows, numbers, table_note, words=2)]

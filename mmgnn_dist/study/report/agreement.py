@@ -1,9 +1,9 @@
-"""Section on the paper's second claim: do the architectures gain on the same targets and see the same?
+"""Report section on the second claim of the paper: do the architectures agree on gains and representations?
 
-Three views, each between two backbones: the rank correlation of their gains over the targets, the correlation
-of their errors over molecules, and linear CKA of their molecule vectors (the backbone's own, before the text
-joins) on the test part, beside what chance would give. A high CKA of the backbones with text beside one
-without says whether text moves the representations.
+It compares two backbones in three ways: the rank correlation of their gains over the targets, the correlation
+of their errors over molecules, and linear CKA of their molecule vectors (before the text joins) on the test
+part, next to its chance level. The CKA with text, compared with the CKA without, shows whether text changes
+the representations.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from mmgnn_dist.study.report.gains import SHOWN_NAMES
 from mmgnn_dist.study.report.report_elements import ReportSection, Table
 from mmgnn_dist.study.statistics.cka import linear_cka, permutation_baseline
 
-LEAST = 4  # targets of which a rank correlation is told
+LEAST = 4  # smallest number of targets for a rank correlation
 
 
 def agreement_section(results: Results, gains: list[Compared]) -> ReportSection | None:
-    """All three views, of the base; none while it has no two backbones."""
+    """The three comparisons for the base; None if the base has fewer than two backbones."""
     pairs = list(combinations(results.backbones_of(BASE), 2))
     if not pairs:
         return None
@@ -38,15 +38,17 @@ def agreement_section(results: Results, gains: list[Compared]) -> ReportSection 
 def _ranks(results: Results, gains: list[Compared], pairs: list[tuple[str, str]]) -> Table:
     rows, numbers = [], []
     for arm in ("graph", "shuffled"):
-        own = {c.other.backbone: c.test for c in gains if c.reference.arm == arm}
+        gains_of = {c.other.backbone: c.test for c in gains if c.reference.arm == arm}
         for first, second in pairs:
-            known = np.isfinite(own[first].estimate) & np.isfinite(own[second].estimate)
-            count = int(known.sum())
+            finite = np.isfinite(gains_of[first].estimate) & np.isfinite(gains_of[second].estimate)
+            count = int(finite.sum())
             if count < LEAST:
                 continue
-            left, right = own[first].replicates[:, known], own[second].replicates[:, known]
+            left, right = gains_of[first].replicates[:, finite], gains_of[second].replicates[:, finite]
             drawn = spearman(left, right)
-            rho = float(spearman(own[first].estimate[None, known], own[second].estimate[None, known])[0])
+            rho = float(
+                spearman(gains_of[first].estimate[None, finite], gains_of[second].estimate[None, finite])[0]
+            )
             low, high = np.quantile(drawn, [0.025, 0.975])
             over = _over_targets(rho, count)
             rows.append(
@@ -91,7 +93,7 @@ def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _over_targets(rho: float, count: int) -> tuple[float, float]:
-    """Interval of a rank correlation (Fieller, Hartley and Pearson 1957)."""
+    """95 % interval of a rank correlation (Fieller, Hartley and Pearson 1957)."""
     z, half = np.arctanh(np.clip(rho, -0.9999, 0.9999)), 1.96 * 1.03 / np.sqrt(max(count - 3, 1))
     return float(np.tanh(z - half)), float(np.tanh(z + half))
 
@@ -104,9 +106,11 @@ def _errors(results: Results, pairs: list[tuple[str, str]]) -> Table:
             shown = [f"{first}, {second}", target]
             for arm in ("graph", "both", "shuffled"):
                 sides = [results.errors.get((Model(b, arm), target), {}) for b in (first, second)]
-                found = [_ranked(sides[0][run], sides[1][run]) for run in sides[0].keys() & sides[1].keys()]
-                value = float(np.mean(found)) if found else np.nan
-                shown.append(f"{value:+.2f}" if found else "–")
+                correlations = [
+                    _ranked(sides[0][run], sides[1][run]) for run in sides[0].keys() & sides[1].keys()
+                ]
+                value = float(np.mean(correlations)) if correlations else np.nan
+                shown.append(f"{value:+.2f}" if correlations else "–")
                 numbers.append(
                     {"first": first, "second": second, "target": target, "arm": arm, "spearman": value}
                 )
@@ -117,12 +121,12 @@ def _errors(results: Results, pairs: list[tuple[str, str]]) -> Table:
 
 
 def _ranked(x: np.ndarray, y: np.ndarray) -> float:
-    known = np.isfinite(x) & np.isfinite(y)
-    return float(spearman(x[None, known], y[None, known])[0]) if known.sum() > 2 else np.nan
+    finite = np.isfinite(x) & np.isfinite(y)
+    return float(spearman(x[None, finite], y[None, finite])[0]) if finite.sum() > 2 else np.nan
 
 
 def vectors(results: Results, cell: Cell) -> dict[str, np.ndarray]:
-    """The saved vectors of a cell's test molecules, by name, and their `rows`."""
+    """Read the saved vectors of the test molecules of a cell, by name, and their `rows`."""
     from safetensors.numpy import load_file
 
     return load_file(RunDir(cell.run(results.folder)).vectors)
@@ -136,15 +140,15 @@ def _representations(results: Results, pairs: list[tuple[str, str]]) -> Table:
     for first, second in pairs:
         for targets in groups:
             for arm in arms:
-                found = []
+                values = []
                 for key in [k for k in cells if k[:3] == (first, arm, targets)]:
                     other = cells.get((second, *key[1:]))
                     if other is None:
                         continue
                     x, y = (vectors(results, c)["graph"] for c in (cells[key], other))
-                    found.append((linear_cka(x, y), *permutation_baseline(x, y), len(x)))
-                if found:
-                    cka, base, spread, count = np.mean(found, axis=0)
+                    values.append((linear_cka(x, y), *permutation_baseline(x, y), len(x)))
+                if values:
+                    cka, base, spread, count = np.mean(values, axis=0)
                     learned = "all" if len(groups) == 1 else targets[0]
                     rows.append(
                         [
@@ -166,7 +170,7 @@ def _representations(results: Results, pairs: list[tuple[str, str]]) -> Table:
                             "chance": base,
                             "chance_sd": spread,
                             "molecules": count,
-                            "runs": len(found),
+                            "runs": len(values),
                         }
                     )
     columns = ["backbones", "targets", "arm", "CKA", "chance", "molecules"]

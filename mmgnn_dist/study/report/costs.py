@@ -1,4 +1,4 @@
-"""Section on what the numbers cost and where they come from: rates, hours, energy, versions, hashes."""
+"""Report section on cost and provenance: rates, hours, energy, versions and hashes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mmgnn_dist.train.tracking.journal import read_journal
 
 
 def costs_section(results: Results) -> ReportSection:
-    """Cost by model, sessions, and one line for every run."""
+    """Cost by model, sessions, and one row per run."""
     return ReportSection("Cost and provenance", _sessions(results), [_models(results), _runs(results)])
 
 
@@ -25,9 +25,9 @@ def _models(results: Results) -> Table:
     rows, numbers = [], []
     kinds = list(dict.fromkeys((c.backbone, c.arm, c.variant) for c in results.done))
     for backbone, arm, variant in kinds:
-        own = [c for c in results.done if (c.backbone, c.arm, c.variant) == (backbone, arm, variant)]
-        metrics = [results.metrics[cell] for cell in own]
-        seen = [_molecules(results, cell) for cell in own]
+        model_cells = [c for c in results.done if (c.backbone, c.arm, c.variant) == (backbone, arm, variant)]
+        metrics = [results.metrics[cell] for cell in model_cells]
+        seen = [_molecules(results, cell) for cell in model_cells]
         seconds = sum(m["seconds"] for m in metrics)
         rate = sum(seen) / seconds if seconds else np.nan
         rows.append(
@@ -36,7 +36,7 @@ def _models(results: Results) -> Table:
                 SHOWN_NAMES[arm],
                 variant,
                 f"{metrics[0]['parameters']:,}",
-                str(len(own)),
+                str(len(model_cells)),
                 number(rate),
                 number(seconds / 3600 * metrics[0]["world"]),
             ]
@@ -47,7 +47,7 @@ def _models(results: Results) -> Table:
                 "arm": arm,
                 "variant": variant,
                 "parameters": metrics[0]["parameters"],
-                "runs": len(own),
+                "runs": len(model_cells),
                 "molecules_per_second": rate,
                 "device_hours": seconds / 3600 * metrics[0]["world"],
             }
@@ -58,7 +58,7 @@ def _models(results: Results) -> Table:
 
 
 def _molecules(results: Results, cell: Cell) -> int:
-    """Molecules that a run was trained on, repeats counted."""
+    """Number of molecules that a run was trained on, counting repeats."""
     journal = read_journal(RunDir(cell.run(results.folder)).journal)
     return max((line["molecules"] for line in journal if line["kind"] == "train"), default=0)
 
@@ -103,13 +103,13 @@ def _sessions(results: Results) -> list[str]:
         + (f" in {hours:.2f} hours of {len(lines)} session(s)." if lines else ".")
     ]
     for kind in ("cpu", "gpu"):
-        known = [line for line in lines if kind in line["joules"]]
-        if known:
-            used = sum(line["joules"][kind] for line in known) / 3.6e6
-            names = ", ".join(dict.fromkeys(name for line in known for name in line.get("nodes", [])))
+        measured = [line for line in lines if kind in line["joules"]]
+        if measured:
+            used = sum(line["joules"][kind] for line in measured) / 3.6e6
+            names = ", ".join(dict.fromkeys(name for line in measured for name in line.get("nodes", [])))
             text.append(
                 f"Energy of the {kind} of {names or 'the machine'} meanwhile, all that ran: {used:.3f} kWh"
-                + (f" (in {len(known)} of the sessions)." if len(known) < len(lines) else ".")
+                + (f" (in {len(measured)} of the sessions)." if len(measured) < len(lines) else ".")
             )
     if any(len(line.get("nodes", [])) > 1 for line in lines):
         text.append("Energy of sessions on several nodes was not measured.")

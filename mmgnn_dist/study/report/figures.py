@@ -1,7 +1,7 @@
-"""The figures of a report, with matplotlib: lines with intervals, histograms, one colour for each backbone.
+"""Figures of a report with matplotlib: lines with intervals and histograms, one colour per backbone.
 
-An SVG keeps its text as text, and its ink becomes the colour of the page around it (`INK` is replaced), so
-that the same figure reads on a light and on a dark page; the PNG is drawn on white.
+An SVG keeps its text as text, and `INK` is replaced by the text colour of the page, so the same figure is
+readable on a light and on a dark page; the PNG has a white background.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import numpy as np
 from mmgnn_dist.study.report.report_elements import Figure
 
 INK, GREY = "#1b1f24", "#8a8f98"
-COLOURS = ("#3f86cc", "#d9741a", "#3b8f4e", "#a25aa8", "#b0413e")  # read on white and on black
+COLOURS = ("#3f86cc", "#d9741a", "#3b8f4e", "#a25aa8", "#b0413e")  # readable on white and on black
 MARKERS = "osD^v"
 
 
 @dataclass
 class Series:
-    """Values with intervals, of one colour: x or labels, estimate, low, high, all [m]."""
+    """Values with intervals in one colour: x, estimate, low and high, all [m]."""
 
     label: str
     x: Sequence[Any]
@@ -62,7 +62,7 @@ def _finish(figure: Any, name: str, caption: str) -> Figure:
     import matplotlib.pyplot as plt
 
     figure.tight_layout()
-    plt.rcParams["svg.hashsalt"] = name  # the same file from the same numbers, and ids of its own in a page
+    plt.rcParams["svg.hashsalt"] = name  # the same numbers give the same file; ids are unique in a page
     png, svg = io.BytesIO(), io.StringIO()
     figure.savefig(png, format="png", dpi=110, facecolor="white", metadata={"Software": None})
     figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -71,7 +71,7 @@ def _finish(figure: Any, name: str, caption: str) -> Figure:
 
 
 def inline(figure: Figure) -> str:
-    """The SVG for a page: no prologue, ink in the colour of the text, ids that no other figure has."""
+    """Return the SVG for an HTML page: without prologue, in the text colour, with unique ids."""
     body = figure.svg[figure.svg.index("<svg") :].replace(INK, "currentColor")
     body = re.sub(r'\bid="', f'id="{figure.name}-', body)
     body = re.sub(r'(href="#|url\(#)', rf"\1{figure.name}-", body)
@@ -84,32 +84,32 @@ def inline(figure: Figure) -> str:
 def forest(
     name: str, caption: str, panels: dict[str, list[Series]], label: str, names: Sequence[str]
 ) -> Figure:
-    """Estimates with intervals, one row for each of `names`, one panel for each question.
+    """Draw estimates with intervals: one row per name, one panel per question.
 
     Args:
-        name: of the figure's files.
-        caption: the text below it.
-        panels: by title; the x of a series are places in `names`.
-        label: of the axis of values.
+        name: name of the files of the figure.
+        caption: caption of the figure.
+        panels: series of each panel by title; the x of a series are indices of `names`.
+        label: label of the value axis.
         names: labels of the rows, from the top.
     """
     rows = max(len(names), 1)
     figure, axes = _start(len(panels), 1, 3.9, 0.9 + (0.34 if rows <= 12 else 0.22) * rows)
     for axis, (title, series) in zip(axes, panels.items(), strict=True):
         axis.axvline(0.0, color=GREY, lw=1)
-        for place, one in enumerate(series):
-            shift = (place - (len(series) - 1) / 2) * 0.7 / max(len(series), 2)
-            at = np.array(one.x, float) + shift
-            reach = np.abs(np.array([one.low, one.high]) - np.array(one.estimate))
+        for index, entry in enumerate(series):
+            shift = (index - (len(series) - 1) / 2) * 0.7 / max(len(series), 2)
+            positions = np.array(entry.x, float) + shift
+            reach = np.abs(np.array([entry.low, entry.high]) - np.array(entry.estimate))
             axis.errorbar(
-                one.estimate,
-                at,
+                entry.estimate,
+                positions,
                 xerr=np.nan_to_num(reach),
-                fmt=MARKERS[place % 5],
+                fmt=MARKERS[index % 5],
                 ms=4,
                 lw=1.4,
-                color=COLOURS[place % 5],
-                label=one.label,
+                color=COLOURS[index % 5],
+                label=entry.label,
             )
         axis.set(title=title, xlabel=label, ylim=(rows - 0.5, -0.5))
         axis.set_yticks(range(len(names)), names if axis is axes[0] else [])
@@ -120,27 +120,27 @@ def forest(
 def curves(
     name: str, caption: str, panels: dict[str, list[Series]], x_label: str, y_label: str, log: bool = False
 ) -> Figure:
-    """Lines with intervals over a number, one panel for each question."""
+    """Draw lines with intervals over a number: one panel per question."""
     figure, axes = _start(len(panels), 1, 3.9, 3.0)
     for axis, (title, series) in zip(axes, panels.items(), strict=True):
-        if any(np.nanmin(one.low) < 0 for one in series if np.isfinite(one.low).any()):
+        if any(np.nanmin(entry.low) < 0 for entry in series if np.isfinite(entry.low).any()):
             axis.axhline(0.0, color=GREY, lw=1)
-        for place, one in enumerate(series):
-            reach = np.nan_to_num(np.abs(np.array([one.low, one.high]) - np.array(one.estimate)))
+        for index, entry in enumerate(series):
+            reach = np.nan_to_num(np.abs(np.array([entry.low, entry.high]) - np.array(entry.estimate)))
             axis.errorbar(
-                one.x,
-                one.estimate,
+                entry.x,
+                entry.estimate,
                 yerr=reach,
-                fmt=f"{MARKERS[place % 5]}-",
+                fmt=f"{MARKERS[index % 5]}-",
                 ms=4,
                 lw=1.4,
                 capsize=2,
-                color=COLOURS[place % 5],
-                label=one.label,
+                color=COLOURS[index % 5],
+                label=entry.label,
             )
         axis.set(title=title, xlabel=x_label, ylabel=y_label)
         if log:
-            ticks = sorted({float(x) for one in series for x in one.x})
+            ticks = sorted({float(x) for entry in series for x in entry.x})
             axis.set_xscale("log")
             axis.set_xticks(ticks, [f"{int(tick):,}" for tick in ticks], minor=False)
             axis.minorticks_off()
@@ -149,20 +149,20 @@ def curves(
 
 
 def histograms(name: str, caption: str, panels: dict[str, dict[str, np.ndarray]], label: str) -> Figure:
-    """Distributions as shares, one panel for each group, one outline for each of its series."""
+    """Draw distributions as percentages: one panel per group, one outline per series."""
     figure, axes = _start(len(panels), 1, 3.9, 2.7)
     for axis, (title, series) in zip(axes, panels.items(), strict=True):
         values = np.concatenate(list(series.values()))
         bins = np.linspace(values.min(), values.max() + 1e-9, 41)
-        for place, (one, held) in enumerate(series.items()):
+        for index, (series_label, sample) in enumerate(series.items()):
             axis.hist(
-                held,
+                sample,
                 bins,
-                weights=np.full(len(held), 100.0 / len(held)),
+                weights=np.full(len(sample), 100.0 / len(sample)),
                 histtype="step",
                 lw=1.5,
-                color=COLOURS[place % 5],
-                label=one,
+                color=COLOURS[index % 5],
+                label=series_label,
             )
         axis.set(title=title, xlabel=label, ylabel="molecules, %")
     _legend(axes[0])

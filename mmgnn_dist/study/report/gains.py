@@ -1,4 +1,4 @@
-"""The main section: errors and gains of text by target and backbone, with the verdict on every row."""
+"""Main report section: errors and gains of text by target and backbone, with a verdict for every row."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ HOW = (
 
 
 def errors(results: Results, variant: str = BASE) -> Table:
-    """MAE in units of every arm, mean and standard deviation over folds and seeds, beside two baselines."""
+    """Table of the MAE of every arm: mean and standard deviation over folds and seeds, and two baselines."""
     arms = results.arms(variant)
     baselines = {
         kind: {t: _baseline(results, kind, t) for t in results.targets} for kind in ("mean", "composition")
@@ -68,7 +68,7 @@ def errors(results: Results, variant: str = BASE) -> Table:
                         "mae": mean,
                         "sd": spread,
                         "runs": len(values),
-                        **{f"baseline_{kind}": found[target] for kind, found in baselines.items()},
+                        **{f"baseline_{kind}": by_target[target] for kind, by_target in baselines.items()},
                     }
                 )
             rows.append(shown)
@@ -92,44 +92,44 @@ def errors(results: Results, variant: str = BASE) -> Table:
 
 
 def shown_name(variant: str) -> str:
-    """`fusion-film` as it is read: `fusion: film`."""
+    """Display name of a variant: `fusion: film` for `fusion-film`."""
     return variant.replace("-", ": ", 1)
 
 
 def _baseline(results: Results, kind: str, target: str) -> float:
-    found = []
+    maes = []
     for cell, metrics in results.metrics.items():
         if target in cell.targets and cell.variant == BASE:
-            name = metrics["metrics"].keys()
-            place = list(name)[list(cell.targets).index(target)].removeprefix("test/mae/")
-            error = metrics["baselines"][f"{kind}/mae/{place}"]
-            found.append(np.nan if error is None else error)
-    return float(np.mean(found)) if found else np.nan
+            metric_keys = metrics["metrics"].keys()
+            target_name = list(metric_keys)[list(cell.targets).index(target)].removeprefix("test/mae/")
+            error = metrics["baselines"][f"{kind}/mae/{target_name}"]
+            maes.append(np.nan if error is None else error)
+    return float(np.mean(maes)) if maes else np.nan
 
 
 def gain_table(results: Results, variant: str, title: str) -> tuple[Table, list[Compared]]:
-    """Gains of graph + text over graph and over shuffled text, with the verdict on every row."""
+    """Table of the gains of graph + text over graph and over shuffled text, with a verdict for every row."""
     wanted = []
     for backbone in results.backbones_of(variant):
         both = Model(backbone, "both", variant)
         for arm in ("graph", "shuffled"):
             wanted.append((own_reference(results, both, arm), both))
-    found = compare_models(results, wanted)
-    against = {arm: [c for c in found if c.reference.arm == arm] for arm in ("graph", "shuffled")}
+    comparisons = compare_models(results, wanted)
+    against = {arm: [c for c in comparisons if c.reference.arm == arm] for arm in ("graph", "shuffled")}
     stacked = {
         key: np.stack([np.stack([vars(c.test)[key] for c in against[arm]]).T.ravel() for arm in against], -1)
         for key in ("estimate", "p")
     }  # rows: target by target, backbone by backbone
     corrected, mark = marked(stacked["estimate"], stacked["p"])
     rows, numbers = [], []
-    place = 0
+    row = 0
     for t, target in enumerate(results.targets):
         for b, backbone in enumerate(results.backbones_of(variant)):
             graph, shuffled = against["graph"][b], against["shuffled"][b]
-            star = bool(mark[place]) and all(
+            star = bool(mark[row]) and all(
                 c.runs.low[t] > 0 and c.runs.p[t] <= LEVEL for c in (graph, shuffled)
             )
-            sign = "●*" if star else "●" if mark[place] else ""
+            sign = "●*" if star else "●" if mark[row] else ""
             rows.append(
                 [
                     target,
@@ -139,7 +139,7 @@ def gain_table(results: Results, variant: str, title: str) -> tuple[Table, list[
                     interval(graph.test.low[t], graph.test.high[t]),
                     percent(shuffled.test.estimate[t]),
                     interval(shuffled.test.low[t], shuffled.test.high[t]),
-                    probability(corrected[place]),
+                    probability(corrected[row]),
                     interval(graph.runs.low[t], graph.runs.high[t]),
                     interval(shuffled.runs.low[t], shuffled.runs.high[t]),
                 ]
@@ -148,13 +148,13 @@ def gain_table(results: Results, variant: str, title: str) -> tuple[Table, list[
                 "target": target,
                 "backbone": backbone,
                 "variant": variant,
-                "gain_of_text": bool(mark[place]),
+                "gain_of_text": bool(mark[row]),
             }
-            line |= {"holds_for_retraining": star, "p_corrected": corrected[place]}
-            for one in (graph, shuffled):
-                line |= both_intervals(one, t)
+            line |= {"holds_for_retraining": star, "p_corrected": corrected[row]}
+            for comparison in (graph, shuffled):
+                line |= both_intervals(comparison, t)
             numbers.append(line)
-            place += 1
+            row += 1
     columns = [
         "target",
         "backbone",
@@ -168,42 +168,42 @@ def gain_table(results: Results, variant: str, title: str) -> tuple[Table, list[
         "(b) shuffled",
     ]
     name = "gains" if variant == BASE else f"gains_{variant}"
-    return Table(name, title, columns, rows, numbers, HOW, words=3), found
+    return Table(name, title, columns, rows, numbers, HOW, words=3), comparisons
 
 
 def both_intervals(one: Compared, t: int) -> dict[str, float]:
-    """Both intervals of a comparison for the CSV."""
+    """Both intervals of a comparison for one target, as columns of the CSV."""
     out: dict[str, float] = {}
-    for kind, found in (("test", one.test), ("runs", one.runs)):
+    for kind, gains in (("test", one.test), ("runs", one.runs)):
         for key in ("estimate", "low", "high", "p"):
-            out[f"over_{one.reference.arm}_{kind}_{key}"] = float(vars(found)[key][t])
+            out[f"over_{one.reference.arm}_{kind}_{key}"] = float(vars(gains)[key][t])
     return out | {f"over_{one.reference.arm}_folds": one.counts[t][0]}
 
 
 def own_reference(results: Results, model: Model, arm: str) -> Model:
-    """The arm that a variant is compared with: its own if it has one, else that of the base."""
-    own = Model(model.backbone, arm, model.variant)
-    return own if own in results.models else Model(model.backbone, arm)
+    """Reference of a variant in an arm: that of the variant if it exists, else that of the base."""
+    candidate = Model(model.backbone, arm, model.variant)
+    return candidate if candidate in results.models else Model(model.backbone, arm)
 
 
 def verdict(table: Table) -> list[str]:
-    """What a table of gains says, in sentences."""
+    """Summarise a table of gains in sentences."""
     lines = []
     for backbone in dict.fromkeys(row["backbone"] for row in table.numbers):
-        own = [row for row in table.numbers if row["backbone"] == backbone]
-        if all(np.isnan(row["over_graph_test_estimate"]) for row in own):
+        backbone_rows = [row for row in table.numbers if row["backbone"] == backbone]
+        if all(np.isnan(row["over_graph_test_estimate"]) for row in backbone_rows):
             lines.append(f"**{backbone}**: no fold is done both with and without text.")
             continue
         gained = [
             f"{row['target']} ({percent(row['over_graph_test_estimate'])} %)"
-            for row in own
+            for row in backbone_rows
             if row["gain_of_text"]
         ]
-        again = sum(row["holds_for_retraining"] for row in own)
-        better = [row["target"] for row in own if row["over_graph_test_low"] > 0]
-        worse = [row["target"] for row in own if row["over_graph_test_high"] < 0]
+        again = sum(row["holds_for_retraining"] for row in backbone_rows)
+        better = [row["target"] for row in backbone_rows if row["over_graph_test_low"] > 0]
+        worse = [row["target"] for row in backbone_rows if row["over_graph_test_high"] < 0]
         lines.append(
-            f"**{backbone}**: gain of text on {len(gained)} of {len(own)} targets"
+            f"**{backbone}**: gain of text on {len(gained)} of {len(backbone_rows)} targets"
             + (f": {', '.join(gained)}" if gained else "")
             + (f"; of these trained models, while (b) holds for {again} of them" if gained else "")
             + f". Against graph alone the interval is above zero on {len(better)} and below on {len(worse)}"
@@ -211,30 +211,32 @@ def verdict(table: Table) -> list[str]:
             + "."
         )
     if all(np.isnan(row["over_shuffled_test_estimate"]) for row in table.numbers):
-        lines.append("There is no run with shuffled text, without which nothing is called a gain of text.")
+        lines.append("No run with shuffled text is done, so no gain counts as a gain of text.")
     return lines
 
 
 def gains_section(results: Results) -> tuple[ReportSection, list[Compared]]:
-    """The main section and its comparisons; words alone while there is nothing but variants."""
+    """The main section and its comparisons; only a sentence if no run of the base is done."""
     title = "When does text help?"
     if not results.backbones_of(BASE):
         return ReportSection(title, ["No run of the grid's base is done yet, only variants of it."]), []
-    table, found = gain_table(results, BASE, "Gains of text")
+    table, comparisons = gain_table(results, BASE, "Gains of text")
     panels = {}
     for arm in ("graph", "shuffled"):
-        own = [c for c in found if c.reference.arm == arm and np.isfinite(c.test.estimate).any()]
-        if own:
-            panels[f"graph + text over {SHOWN_NAMES[arm]}"] = [_series(c) for c in own]
+        arm_comparisons = [
+            c for c in comparisons if c.reference.arm == arm and np.isfinite(c.test.estimate).any()
+        ]
+        if arm_comparisons:
+            panels[f"graph + text over {SHOWN_NAMES[arm]}"] = [_series(c) for c in arm_comparisons]
     items: list[Table | Figure] = [errors(results), table]
     if panels:
         caption = (
             "Gain of graph + text with the interval (a) over test molecules, not corrected for several rows."
         )
         items.append(forest("gains", caption, panels, AXIS, results.targets))
-    return ReportSection(title, verdict(table), items), found
+    return ReportSection(title, verdict(table), items), comparisons
 
 
-def _series(one: Compared) -> Series:
-    test = one.test
-    return Series(one.other.backbone, range(len(test.estimate)), test.estimate, test.low, test.high)
+def _series(comparison: Compared) -> Series:
+    test = comparison.test
+    return Series(comparison.other.backbone, range(len(test.estimate)), test.estimate, test.low, test.high)

@@ -1,7 +1,8 @@
-"""Section on the gate: how much of a molecule is read from its graph (1) and how much from its text (0).
+"""Report section on the gate: how much a model reads from the graph (1) and from the text (0).
 
-Over the test molecules of `both`: its distribution, its mean by number of atoms and by the presence of each
-text field, and the error by quarters of the gate. A model of several targets has one gate for all of them.
+It shows, over the test molecules of `both`, the distribution of the gate, its mean by number of atoms and by
+the presence of each text field, and the error by quarters of the gate. A model of several targets has one
+gate for all targets.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ ARMS = ("both", "shuffled", "zero", "random")
 
 @dataclass
 class Gates:
-    """Gates of one backbone: [n] by what learned them (targets) and arm, NaN in folds that are not done."""
+    """Gates of one backbone and the targets it learned: [n] by arm, NaN in unfinished folds."""
 
     backbone: str
     learned: str
@@ -31,7 +32,7 @@ class Gates:
 
 
 def read_gates(results: Results) -> list[Gates]:
-    """The gates of the base, means over seeds."""
+    """Read the gates of the base, means over seeds."""
     import pyarrow.parquet as pq
 
     groups = list(dict.fromkeys(cell.targets for cell in results.done))
@@ -49,15 +50,15 @@ def read_gates(results: Results) -> list[Gates]:
         )
         total[results.folds == cell.fold] += table[name].to_numpy()
         count[results.folds == cell.fold] += 1
-    found: dict[tuple[str, str], Gates] = {}
+    gates_of: dict[tuple[str, str], Gates] = {}
     for (backbone, learned, arm), (total, count) in sums.items():
-        one = found.setdefault((backbone, learned), Gates(backbone, learned, {}))
-        one.values[arm] = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
-    return [one for one in found.values() if "both" in one.values]
+        gates = gates_of.setdefault((backbone, learned), Gates(backbone, learned, {}))
+        gates.values[arm] = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
+    return [gates for gates in gates_of.values() if "both" in gates.values]
 
 
 def gates_section(results: Results, kinds: Kinds) -> ReportSection | None:
-    """Distribution, size, fields and errors; none without a gate."""
+    """Gate by distribution, size, fields and errors; None if no model has a gate."""
     gates = read_gates(results)
     if not gates:
         return None
@@ -72,27 +73,27 @@ def gates_section(results: Results, kinds: Kinds) -> ReportSection | None:
 
 def _distribution(gates: list[Gates]) -> Table:
     rows, numbers = [], []
-    for one in gates:
-        for arm, values in one.values.items():
-            known = values[np.isfinite(values)]
-            quantiles = np.quantile(known, [0.05, 0.25, 0.5, 0.75, 0.95])
+    for entry in gates:
+        for arm, values in entry.values.items():
+            finite = values[np.isfinite(values)]
+            quantiles = np.quantile(finite, [0.05, 0.25, 0.5, 0.75, 0.95])
             rows.append(
                 [
-                    one.learned,
-                    one.backbone,
+                    entry.learned,
+                    entry.backbone,
                     arm,
-                    f"{known.mean():.3f}",
-                    f"{known.std():.3f}",
+                    f"{finite.mean():.3f}",
+                    f"{finite.std():.3f}",
                     *(f"{q:.3f}" for q in quantiles),
                 ]
             )
             numbers.append(
                 {
-                    "learned": one.learned,
-                    "backbone": one.backbone,
+                    "learned": entry.learned,
+                    "backbone": entry.backbone,
                     "arm": arm,
-                    "mean": known.mean(),
-                    "sd": known.std(),
+                    "mean": finite.mean(),
+                    "sd": finite.std(),
                     **dict(zip(("q05", "q25", "q50", "q75", "q95"), quantiles, strict=True)),
                 }
             )
@@ -101,10 +102,10 @@ def _distribution(gates: list[Gates]) -> Table:
 
 
 def _picture(gates: list[Gates]) -> Figure:
-    """Of the first backbones and what they learned; all are in the CSV."""
+    """Histograms of the first four gates; the CSV has all."""
     panels = {
-        f"{one.backbone}, {one.learned}": {arm: v[np.isfinite(v)] for arm, v in one.values.items()}
-        for one in gates[:4]
+        f"{entry.backbone}, {entry.learned}": {arm: v[np.isfinite(v)] for arm, v in entry.values.items()}
+        for entry in gates[:4]
     }
     return histograms("gate", "Gate of the test molecules.", panels, "0: text    gate    1: graph")
 
@@ -112,31 +113,31 @@ def _picture(gates: list[Gates]) -> Figure:
 def _sizes(gates: list[Gates], kinds: Kinds) -> Figure:
     """Mean gate by number of atoms, with the middle half of the molecules."""
     series = []
-    for one in gates[:5]:
-        held = []
+    for entry in gates[:5]:
+        points = []
         for size in np.unique(kinds.atoms):
-            values = one.values["both"][kinds.atoms == size]
+            values = entry.values["both"][kinds.atoms == size]
             values = values[np.isfinite(values)]
             if len(values) >= 10:
-                held.append((int(size), values.mean(), *np.quantile(values, [0.25, 0.75])))
-        x, mean, low, high = zip(*held, strict=True) if held else ((),) * 4
-        series.append(Series(f"{one.backbone}, {one.learned}", x, mean, low, high))
+                points.append((int(size), values.mean(), *np.quantile(values, [0.25, 0.75])))
+        x, mean, low, high = zip(*points, strict=True) if points else ((),) * 4
+        series.append(Series(f"{entry.backbone}, {entry.learned}", x, mean, low, high))
     caption = "Mean gate of graph + text by size (sizes of ten molecules or more; bars: middle half)."
     return curves("gate_size", caption, {"gate by size": series}, "atoms", "gate")
 
 
 def _fields(gates: list[Gates], kinds: Kinds) -> Table:
     rows, numbers = [], []
-    for one in gates:
-        values = one.values["both"]
+    for entry in gates:
+        values = entry.values["both"]
         for name, present in kinds.fields.items():
             with_field, without = (values[mask & np.isfinite(values)] for mask in (present, ~present))
             if min(len(with_field), len(without)) < LEAST:
                 continue
             rows.append(
                 [
-                    one.learned,
-                    one.backbone,
+                    entry.learned,
+                    entry.backbone,
                     name,
                     f"{len(with_field):,}",
                     f"{with_field.mean():.3f}",
@@ -146,8 +147,8 @@ def _fields(gates: list[Gates], kinds: Kinds) -> Table:
             )
             numbers.append(
                 {
-                    "learned": one.learned,
-                    "backbone": one.backbone,
+                    "learned": entry.learned,
+                    "backbone": entry.backbone,
                     "field": name,
                     "with": len(with_field),
                     "gate_with": with_field.mean(),
@@ -163,37 +164,37 @@ def _fields(gates: list[Gates], kinds: Kinds) -> Table:
 def _quarters(results: Results, gates: list[Gates]) -> Table:
     """Error of graph + text, and of graph alone on the same molecules, by quarters of the gate."""
     rows, numbers = [], []
-    for one in gates:
-        x, y = relative_errors(results.pair(Model(one.backbone, "graph"), Model(one.backbone, "both")))
-        known = np.isfinite(one.values["both"]) & np.isfinite(x) & np.isfinite(y)
-        if not known.any():
+    for entry in gates:
+        x, y = relative_errors(results.pair(Model(entry.backbone, "graph"), Model(entry.backbone, "both")))
+        finite = np.isfinite(entry.values["both"]) & np.isfinite(x) & np.isfinite(y)
+        if not finite.any():
             continue
-        gate = one.values["both"]
-        edges = np.quantile(gate[known], [0.25, 0.5, 0.75])
+        gate = entry.values["both"]
+        edges = np.quantile(gate[finite], [0.25, 0.5, 0.75])
         quarter = np.searchsorted(edges, gate)
-        for place, name in enumerate(("lowest", "second", "third", "highest")):
-            own = known & (quarter == place)
-            if own.any():
-                gain = 100 * (1 - y[own].sum() / x[own].sum())
+        for index, name in enumerate(("lowest", "second", "third", "highest")):
+            in_quarter = finite & (quarter == index)
+            if in_quarter.any():
+                gain = 100 * (1 - y[in_quarter].sum() / x[in_quarter].sum())
                 rows.append(
                     [
-                        one.learned,
-                        one.backbone,
+                        entry.learned,
+                        entry.backbone,
                         name,
-                        f"{gate[own].mean():.3f}",
-                        f"{x[own].mean():.3f}",
-                        f"{y[own].mean():.3f}",
+                        f"{gate[in_quarter].mean():.3f}",
+                        f"{x[in_quarter].mean():.3f}",
+                        f"{y[in_quarter].mean():.3f}",
                         percent(gain),
                     ]
                 )
                 numbers.append(
                     {
-                        "learned": one.learned,
-                        "backbone": one.backbone,
-                        "quarter": place,
-                        "gate": gate[own].mean(),
-                        "graph": x[own].mean(),
-                        "both": y[own].mean(),
+                        "learned": entry.learned,
+                        "backbone": entry.backbone,
+                        "quarter": index,
+                        "gate": gate[in_quarter].mean(),
+                        "graph": x[in_quarter].mean(),
+                        "both": y[in_quarter].mean(),
                         "gain": gain,
                     }
                 )

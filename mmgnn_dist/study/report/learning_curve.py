@@ -1,4 +1,7 @@
-"""Learning curve: errors and gains by number of training molecules; text may help where data is scarce."""
+"""Report section on the learning curve: errors and gains by number of training molecules.
+
+Text may help if data are scarce.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from mmgnn_dist.study.report.report_elements import (
 
 
 def curve_section(results: Results) -> ReportSection | None:
-    """Gain over graph and over shuffled text at every size, and the errors behind it."""
+    """Gain over graph and over shuffled text at every size, and the errors of both arms."""
     variants = {int(v.removeprefix("size-")): v for v in sorted(results.variants("size"))}
     if not variants:
         return None
@@ -37,14 +40,14 @@ def curve_section(results: Results) -> ReportSection | None:
     for arm in ("graph", "shuffled"):
         lines = []
         for backbone in backbones:
-            held = []
+            points = []
             for size, variant in sizes.items():
                 models = Model(backbone, arm, variant), Model(backbone, "both", variant)
                 if all(model in results.models for model in models):
-                    held.append((size, *mean_gain(results, *models)))
-            x, estimate, low, high = zip(*held, strict=True) if held else ((),) * 4
+                    points.append((size, *mean_gain(results, *models)))
+            x, estimate, low, high = zip(*points, strict=True) if points else ((),) * 4
             lines.append(Series(backbone, x, estimate, low, high))
-            for size, gain, below, above in held:
+            for size, gain, below, above in points:
                 rows.append([f"{size:,}", backbone, SHOWN_NAMES[arm], percent(gain), interval(below, above)])
                 numbers.append(
                     {

@@ -1,7 +1,7 @@
-"""The report as one HTML page: no script, no request to a network, figures as inline SVG.
+"""The report as one HTML page: no scripts, no network requests, figures as inline SVG.
 
-It follows the reader's light or dark mode; on a narrow screen wide tables and figures scroll within
-themselves; on paper it is black on white and tables are not cut.
+The page follows the light or dark mode of the reader. On a narrow screen wide tables and figures scroll; in
+print the page is black on white and tables are not split.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ figcaption, .soft { max-width: 46rem; }
 
 
 def page(title: str, lead: list[str], sections: list[ReportSection]) -> str:
-    """The whole page."""
+    """Build the page."""
     links = "".join(f'<a href="#s{n}">{escape(s.title)}</a>' for n, s in enumerate(sections))
     parts = [f"<h1>{escape(title)}</h1>", *(_paragraph(line) for line in lead), f"<nav>{links}</nav>"]
-    for place, section in enumerate(sections):
-        parts.append(f'<h2 id="s{place}">{escape(section.title)}</h2>')
+    for index, section in enumerate(sections):
+        parts.append(f'<h2 id="s{index}">{escape(section.title)}</h2>')
         parts += [_paragraph(line) for line in section.text]
         parts += [_table(item) if isinstance(item, Table) else _figure(item) for item in section.items]
     return html_page(title, STYLE, "\n".join(parts))
@@ -53,7 +53,7 @@ def _paragraph(text: str, kind: str = "") -> str:
 
 def _table(table: Table) -> str:
     def cells(tag: str, row: list[str]) -> str:
-        kinds = (' class="word"' if place < table.words else "" for place in range(len(row)))
+        kinds = (' class="word"' if index < table.words else "" for index in range(len(row)))
         return "".join(f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in zip(kinds, row, strict=True))
 
     body = "".join(f"<tr>{cells('td', row)}</tr>" for row in table.rows)
@@ -65,7 +65,7 @@ def _table(table: Table) -> str:
 
 
 def _figure(figure: Figure) -> str:
-    """As wide as it was drawn, so that its text keeps its size; a narrow screen scrolls."""
+    """Show a figure at its drawn width, so that its text keeps its size; a narrow screen scrolls."""
     width = re.search(r'viewBox="0 0 ([\d.]+)', figure.svg)
     assert width is not None
     pixels = round(float(width.group(1)) * 4 / 3)

@@ -1,4 +1,4 @@
-"""The report of a study: sections in order, written as HTML, Markdown, CSV and figures.
+"""The report of a study: its sections, written as HTML, Markdown, CSV and figures.
 
 DIR/report/report.html         self-contained
 DIR/report/report.md           the same, with the figures beside it
@@ -34,7 +34,7 @@ STUDY_REPORT = "report"
 
 @dataclass
 class Written:
-    """What was written, and what it says in a few lines."""
+    """Paths of a written report, and its main results in a few lines."""
 
     page: Path
     markdown: Path
@@ -44,15 +44,15 @@ class Written:
 
 
 def write_study_report(folder: Path) -> Written:
-    """Report what is done of a study.
+    """Write the report of the finished cells of a study.
 
     Raises:
-        UserError: no study there, or nothing done.
+        UserError: if there is no study or no finished cell.
     """
     results = collect(folder)
     kinds = kinds_of(results.shards, results.rows, list(results.recipe.text.fields))
     gains, compared = gains_section(results)
-    found = [
+    candidates = [
         gains,
         controls_section(results),
         fields_section(results),
@@ -63,30 +63,30 @@ def write_study_report(folder: Path) -> Written:
         agreement_section(results, compared),
         costs_section(results),
     ]
-    sections = [section for section in found if section is not None]
+    sections = [section for section in candidates if section is not None]
     title, lead = f"Study {results.recipe.name}", _lead(results)
-    place = folder / STUDY_REPORT
-    if place.is_dir():
-        shutil.rmtree(place)
+    report_dir = folder / STUDY_REPORT
+    if report_dir.is_dir():
+        shutil.rmtree(report_dir)
     for item in (item for section in sections for item in section.items):
         if isinstance(item, Table):
-            write_text(place / "numbers" / f"{item.name}.csv", item.csv())
+            write_text(report_dir / "numbers" / f"{item.name}.csv", item.csv())
         else:
-            write_text(place / "figures" / f"{item.name}.svg", item.svg)
-            (place / "figures" / f"{item.name}.png").write_bytes(item.png)
-    write_text(place / "report.md", _markdown(title, lead, sections))
-    write_text(place / "report.html", page(title, lead, sections))
+            write_text(report_dir / "figures" / f"{item.name}.svg", item.svg)
+            (report_dir / "figures" / f"{item.name}.png").write_bytes(item.png)
+    write_text(report_dir / "report.md", _markdown(title, lead, sections))
+    write_text(report_dir / "report.html", page(title, lead, sections))
     return Written(
-        place / "report.html",
-        place / "report.md",
-        place / "numbers",
-        place / "figures",
+        report_dir / "report.html",
+        report_dir / "report.md",
+        report_dir / "numbers",
+        report_dir / "figures",
         [line.replace("**", "") for line in (*lead[-1:], *gains.text)],
     )
 
 
 def _lead(results: Results) -> list[str]:
-    """What was studied, on which text, and what is missing."""
+    """Opening lines of the report: data, text, models, and missing or failed cells."""
     recipe, shards = results.recipe, results.shards
     assert recipe.study is not None
     counts = Counter(results.cells.values())
@@ -104,14 +104,14 @@ def _lead(results: Results) -> list[str]:
     )
     if counts[DONE] < len(results.cells):
         lines.append(f"**Not finished**: {counts[DONE]} of {len(results.cells)} runs are done.")
-    for cell, how in results.cells.items():
-        if how == FAILED:
+    for cell, state in results.cells.items():
+        if state == FAILED:
             lines.append(f"**{cell.name} failed**: {failure_line(cell.run(results.folder))}")
     return lines
 
 
 def _text(shards: ShardSet, fields: list[str]) -> list[str]:
-    """Which text there is and who gave it."""
+    """Coverage of the text fields and their sources."""
     batches = [shard.table.to_batches()[0] for shard in shards.shards]
     coverage = {name: sum(int(presence(batch, name).sum()) for batch in batches) for name in fields}
     counts = ", ".join(f"{name} {count:,}" for name, count in coverage.items())
@@ -121,8 +121,8 @@ def _text(shards: ShardSet, fields: list[str]) -> list[str]:
         if value:
             origin.update(str(source).split(" ")[0] for f, source in json.loads(value).items() if f in fields)
     if origin:
-        told = ", ".join(f"{name} ({count:,} fields)" for name, count in origin.most_common(6))
-        lines[0] += f" Sources: {told}."
+        sources = ", ".join(f"{name} ({count:,} fields)" for name, count in origin.most_common(6))
+        lines[0] += f" Sources: {sources}."
     if any("rdkit" in name.lower() for name in origin):
         lines.append("Fields by RDKit are functions of the 2D structure, which the graph has too.")
     return lines

@@ -1,4 +1,4 @@
-"""What a report is made of: sections with text, tables and figures; and tables as CSV and Markdown."""
+"""Elements of a report: sections with text, tables and figures; tables as CSV and Markdown."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 
 @dataclass
 class Table:
-    """A table: as it is read, and as numbers.
+    """A table, as displayed text and as numbers.
 
     Attributes:
-        name: of its CSV file.
-        title: above it.
-        columns: headings.
-        rows: cells as they are shown.
-        numbers: one mapping a row of the CSV, in full precision.
-        note: below it.
-        words: how many columns are words, at the left; the others are numbers.
+        name: name of its CSV file.
+        title: title above the table.
+        columns: column headings.
+        rows: cells as displayed.
+        numbers: one mapping per row of the CSV, in full precision.
+        note: note below the table.
+        words: number of columns at the left that hold words; the others hold numbers.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Table:
     words: int = 1
 
     def csv(self) -> str:
-        """All numbers."""
+        """Return all numbers as CSV."""
         out = io.StringIO()
         keys = list(dict.fromkeys(key for row in self.numbers for key in row))
         writer = csv.DictWriter(out, keys, lineterminator="\n")
@@ -41,8 +41,8 @@ class Table:
         return out.getvalue()
 
     def markdown(self) -> list[str]:
-        """Lines of Markdown, without the title."""
-        marks = ["---" if place < self.words else "---:" for place in range(len(self.columns))]
+        """Return the table as lines of Markdown, without the title."""
+        marks = ["---" if index < self.words else "---:" for index in range(len(self.columns))]
         head = "| " + " | ".join(self.columns) + " |"
         lines = [head, "|" + "|".join(marks) + "|", *("| " + " | ".join(row) + " |" for row in self.rows)]
         return [*lines, "", self.note] if self.note else lines
@@ -50,7 +50,7 @@ class Table:
 
 @dataclass
 class Figure:
-    """A figure: an SVG that takes the colour of the text around it, and a PNG on white."""
+    """A figure: an SVG that takes the text colour of its page, and a PNG on white."""
 
     name: str
     caption: str
@@ -68,7 +68,7 @@ class ReportSection:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """To so many significant digits, without an exponent where that is readable; a dash for unknown."""
+    """Format with `digits` significant digits, without an exponent if readable; a dash if not finite."""
     if not math.isfinite(value):
         return "–"
     if value and not 1e-4 <= abs(value) < 1e6:
@@ -78,7 +78,7 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def with_spread(mean: float, spread: float) -> str:
-    """`0.123 ± 0.004`, both to the decimals that the mean has with three digits."""
+    """Format as `0.123 ± 0.004`; both have the decimals of the mean with three significant digits."""
     if not math.isfinite(mean):
         return "–"
     decimals = min(6, max(0, 2 - math.floor(math.log10(abs(mean))))) if mean else 0
@@ -87,17 +87,17 @@ def with_spread(mean: float, spread: float) -> str:
 
 
 def percent(value: float) -> str:
-    """`+3.1`; a minus sign as it is printed in books."""
+    """Format as `+3.1`, with a typographic minus sign."""
     return "–" if not math.isfinite(value) else f"{value:+.1f}".replace("-", "−")
 
 
 def interval(low: float, high: float) -> str:
-    """`[−0.5, +3.1]`."""
+    """Format as `[−0.5, +3.1]`."""
     return "–" if not (math.isfinite(low) and math.isfinite(high)) else f"[{percent(low)}, {percent(high)}]"
 
 
 def probability(p: float) -> str:
-    """`0.012`, `< 0.001`."""
+    """Format as `0.012` or `< 0.001`."""
     if not math.isfinite(p):
         return "–"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,1 +1,1 @@
-"""Statistics of a study: paired bootstrap, corrected t-test, significance over a table, CKA."""
+"""Statistics of a study: paired bootstrap, corrected t-test, significance in a table, CKA."""

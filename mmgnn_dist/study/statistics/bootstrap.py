@@ -1,15 +1,15 @@
 """Gain of one model over another on the same test molecules: a paired bootstrap, stratified by fold.
 
-With |e| the error of a molecule (the mean over seeds), x those of the reference and y those of the other
-model, weighted so that every fold counts alike,
+With x and y the absolute errors of a molecule (means over seeds) of the reference and of the other model,
+weighted so that every fold counts equally,
 
     theta = log(sum y / sum x),    gain = 100 (1 - exp(theta)) percent
 
-Molecules are drawn anew within each fold, x and y together. The interval is the studentised one (bootstrap-t,
-Efron and Tibshirani 1993, chapter 12; Hall 1988, doi 10.1214/aos/1176350933) with the standard error of theta
-by the delta method in every resample: on small and skewed samples, where the percentile interval is too
-short, it keeps its level (tests/study/statistics/test_calibration.py). It speaks of these trained models on other
-molecules, not of training them again.
+Molecules are resampled within each fold, x and y together. The interval is studentised (bootstrap-t, Efron
+and Tibshirani 1993, chapter 12; Hall 1988, doi 10.1214/aos/1176350933), with the standard error of theta by
+the delta method in every resample. It keeps its level on small and skewed samples, on which the percentile
+interval is too short (tests/study/statistics/test_calibration.py). It describes these trained models on other molecules,
+not a new training.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from dataclasses import dataclass
 import numpy as np
 
 REPEATS = 10_000  # p-values down to 2e-4, which Holm needs for tables of a hundred rows
-ELEMENTS = 1 << 24  # weights held at a time
+ELEMENTS = 1 << 24  # largest number of weights in memory at a time
 
 
 @dataclass(frozen=True)
 class Gains:
-    """Gains in percent of C comparisons, positive where the other model is better; NaN without molecules.
+    """Gains in percent of C comparisons, positive if the other model is better; NaN without molecules.
 
     Attributes:
-        estimate, low, high: [C], the interval of `level`.
-        p: two-sided, of no gain [C].
+        estimate, low, high: gains and bounds of their intervals, each [C].
+        p: two-sided p-values of no gain [C].
         replicates: gains of the resamples [R, C].
     """
 
@@ -49,16 +49,17 @@ def paired_gains(
     level: float = 0.95,
     by_fold: bool = True,
 ) -> Gains:
-    """Gains of C comparisons; all share one set of resamples, so that their replicates belong together.
+    """Compute the gains of C comparisons; all share one set of resamples, so replicates are paired.
 
     Args:
-        reference: absolute errors of the reference [n, C], NaN where a comparison leaves a molecule out.
-        other: absolute errors of the models compared with it, likewise.
-        folds: of each molecule [n].
+        reference: absolute errors of the reference [n, C]; NaN leaves a molecule out of a comparison.
+        other: absolute errors of the other models, in the same form.
+        folds: fold of each molecule [n].
         repeats: number of resamples.
-        seed: of the resamples.
-        level: of the interval.
-        by_fold: every fold counts alike; else every molecule, as for groups that a fold may lack.
+        seed: seed of the resamples.
+        level: level of the interval.
+        by_fold: whether every fold counts equally; otherwise every molecule does, for groups that may be
+            missing in a fold.
     """
     x, y = _weighted(reference, other, folds, by_fold)
     strata = [np.flatnonzero(folds == fold) for fold in np.unique(folds)]
@@ -76,24 +77,24 @@ def paired_gains(
             studentised.append((drawn - theta) / spread)
     drawn, t = np.concatenate(replicates), np.concatenate(studentised)
     with np.errstate(divide="ignore", invalid="ignore"):
-        own = theta / error
-    # a resample in which both models are the same on every molecule says nothing: it counts on both sides
+        observed = theta / error
+    # a resample in which both models agree on every molecule has no information: it counts on both sides
     t = np.where(np.isfinite(t), t, 0.0)
-    below, above = (1 + (t <= own).sum(0)) / (repeats + 1), (1 + (t >= own).sum(0)) / (repeats + 1)
+    below, above = (1 + (t <= observed).sum(0)) / (repeats + 1), (1 + (t >= observed).sum(0)) / (repeats + 1)
     tail = (1.0 - level) / 2
     lower, upper = np.quantile(t, [tail, 1.0 - tail], axis=0)
-    known = np.isfinite(theta[0])
+    finite = np.isfinite(theta[0])
 
     def percent(log_ratio: np.ndarray) -> np.ndarray:
-        return np.where(known, 100.0 * -np.expm1(log_ratio), np.nan)
+        return np.where(finite, 100.0 * -np.expm1(log_ratio), np.nan)
 
-    same = (theta == 0.0) & (error == 0.0)  # the same predictions: a gain of zero, known exactly
+    same = (theta == 0.0) & (error == 0.0)  # equal predictions: the gain is exactly zero
     p = np.where(same, 1.0, np.minimum(1.0, 2.0 * np.minimum(below, above)))
     return Gains(
         percent(theta)[0],
         percent(theta - lower * error)[0],
         percent(theta - upper * error)[0],
-        np.where(known, p[0], np.nan),
+        np.where(finite, p[0], np.nan),
         percent(drawn),
     )
 
@@ -101,20 +102,20 @@ def paired_gains(
 def _weighted(
     reference: np.ndarray, other: np.ndarray, folds: np.ndarray, by_fold: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both errors with zeros where one is missing, divided by the number of molecules left in the fold."""
-    known = np.isfinite(reference) & np.isfinite(other)
-    x, y = np.where(known, reference, 0.0), np.where(known, other, 0.0)
+    """Both errors, zero if one is missing; with `by_fold` divided by the count of molecules of the fold."""
+    present = np.isfinite(reference) & np.isfinite(other)
+    x, y = np.where(present, reference, 0.0), np.where(present, other, 0.0)
     if by_fold:
         for fold in np.unique(folds):
             rows = folds == fold
-            count = np.maximum(known[rows].sum(0), 1)
+            count = np.maximum(present[rows].sum(0), 1)
             x[rows] /= count
             y[rows] /= count
     return x, y
 
 
 def _resamples(sizes: list[int], repeats: int, seed: int) -> Iterator[list[np.ndarray]]:
-    """How often each molecule is drawn: arrays [chunk, n] for each fold, `repeats` rows in all."""
+    """Yield how often each molecule is drawn: per fold an array [chunk, n], `repeats` rows in total."""
     generator = np.random.default_rng(seed)
     chunk = max(1, min(repeats, ELEMENTS // max(1, sum(sizes))))
     for start in range(0, repeats, chunk):
@@ -127,15 +128,16 @@ def _resamples(sizes: list[int], repeats: int, seed: int) -> Iterator[list[np.nd
 
 
 def _log_ratio(weights: list[np.ndarray], moments: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Theta and its standard error in each resample.
+    """Compute theta and its standard error in each resample.
 
     Args:
-        weights: per fold [R, n].
-        moments: per fold [n, 5, C], sums of x, y, xx, xy, yy.
+        weights: how often each molecule is drawn, per fold [R, n].
+        moments: x, y, xx, xy, yy of each molecule, per fold [n, 5, C].
 
     Returns:
-        Both [R, C]. The error is that of a ratio of sums over strata (delta method): with the influence
-        psi = y / sum y - x / sum x of a molecule, the sum over folds of n / (n - 1) sum (psi - mean psi)^2.
+        Theta and standard error, both [R, C]. The variance is that of a ratio of sums over strata (delta
+        method): with the influence psi = y / sum y - x / sum x of a molecule, it is the sum over folds of
+        n / (n - 1) sum (psi - mean psi)^2.
     """
     sums = []
     for drawn, values in zip(weights, moments, strict=True):

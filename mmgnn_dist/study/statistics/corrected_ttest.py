@@ -1,11 +1,11 @@
 """Gain over trainings: the corrected resampled t-test (Nadeau and Bengio 2003, doi 10.1023/A:1024068626366).
 
-Folds share training molecules, so that the spread over folds is too small for the spread over new training
-sets: the variance of the mean of K folds is (1/K + n_test/n_train) s^2 instead of s^2/K. The seeds of a fold
-share all of its molecules and are averaged first: counted as K S independent results they would claim
-K S - 1 degrees of freedom where the differences between folds have K - 1, and an interval that covers 95 %
-on paper covers 90 % (tests/study/statistics/test_calibration.py). With one fold its seeds are the results, and the
-interval speaks of training again on these molecules. With three folds (two degrees of freedom) it is wide.
+Folds share training molecules, so the spread over folds underestimates the spread over new training sets: the
+variance of the mean of K folds is (1/K + n_test/n_train) s^2 instead of s^2/K. The S seeds of a fold share
+all its molecules and are averaged first. As K S independent results they would have K S - 1 degrees of
+freedom, but the differences between folds have K - 1, and a nominal 95 % interval covers 90 %
+(tests/study/statistics/test_calibration.py). With one fold its seeds are the results, and the interval describes a new
+training on the same molecules. With three folds (two degrees of freedom) the interval is wide.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Retrained:
-    """Gain in percent with its interval and two-sided p-value, each of the leading shape; NaN of one run."""
+    """Gain in percent, its interval and two-sided p-value, each [...]; from one run the latter are NaN."""
 
     estimate: np.ndarray
     low: np.ndarray
@@ -26,13 +26,13 @@ class Retrained:
 
 
 def corrected_t(reference: np.ndarray, other: np.ndarray, share: float, level: float = 0.95) -> Retrained:
-    """Interval of the gain from the test errors of runs.
+    """Compute the gain and its interval from the test errors of runs.
 
     Args:
         reference: MAE of each run of the reference [..., K folds, S seeds].
-        other: MAE of each run of the model compared with it, likewise.
-        share: n_test / n_train of a fold.
-        level: of the interval.
+        other: MAE of each run of the other model, in the same form.
+        share: ratio n_test / n_train of a fold.
+        level: level of the interval.
     """
     from scipy.stats import t as student
 

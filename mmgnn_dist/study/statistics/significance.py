@@ -1,9 +1,9 @@
-"""What may be called a gain of text: p-values corrected for a whole table, and the rule.
+"""The rule for a gain of text: p-values corrected over a whole table.
 
 A row (target and backbone) is marked if text is better than graph alone and better than shuffled text. Both
-have to hold, so the p-value of a row is the larger of the two (intersection-union test, Berger 1982), and
-these are corrected over all rows of the table by Holm's step-down method (1979, no assumption on how the rows
-depend on each other): the chance of one false mark or more in a table is at most 5 %.
+must hold, so the p-value of a row is the larger of the two (intersection-union test, Berger 1982). Holm's
+step-down method (1979, no assumption on the dependence of rows) corrects these over all rows of the table:
+the probability of one or more false marks in a table is at most 5 %.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ LEVEL = 0.05
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Adjusted p-values of a family [m], by step-down; a NaN is no member of it and stays."""
-    known = np.flatnonzero(np.isfinite(p))
-    order = known[np.argsort(p[known], kind="stable")]
+    """Adjust the p-values of a family [m] by Holm's step-down method; NaN is not a member and stays NaN."""
+    members = np.flatnonzero(np.isfinite(p))
+    order = members[np.argsort(p[members], kind="stable")]
     adjusted = np.full(p.shape, np.nan)
     steps = p[order] * np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
@@ -24,19 +24,19 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def joined(gains: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """One p-value a row for "better than every reference": 1 where one of them is not beaten.
+    """Compute one p-value per row for "better than every reference"; it is 1 if any gain is not positive.
 
     Args:
-        gains: of each row over each of its references [m, references]; NaN where a reference is missing.
-        p: p-values of these gains, likewise.
+        gains: gain of each row over each reference [m, references]; NaN if a reference is missing.
+        p: p-values of these gains, in the same form.
 
     Returns:
-        [m], NaN where a reference is missing.
+        p-values [m]; NaN if a reference is missing.
     """
     return np.where(gains > 0, p, np.where(np.isnan(gains), np.nan, 1.0)).max(-1)
 
 
 def marked(gains: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Corrected p-values of a table [m], and which rows are gains of text, bool [m]."""
+    """Corrected p-values of a table [m], and whether each row is a gain of text, bool [m]."""
     corrected = holm(joined(gains, p))
     return corrected, corrected <= LEVEL
