@@ -23,5 +23,5 @@ _MASSES = """
     223.01974 226.02541 227.02775 232.0377 231.03588 238.02891 237.04817 244.06421 243.06138 247.07035
     247.07031 251.07959 252.083 257.09511 258.09843 259.101 262.11 267.122 268.126 271.134 270.133
     269.1338 278.156 281.165 281.166 285.177 286.182 289.19 289.194 293.204 293.208 294.214"""
-# in u by atomic number; of elements without a standard weight, their longest-lived isotope
+# in u, by atomic number; for elements without a standard weight, that of the longest-lived isotope
 MASSES: tuple[float, ...] = tuple(map(float, _MASSES.split()))
