@@ -173,9 +173,7 @@ def accepted_units(name: str) -> list[str]:
 def _find_unit(name: str, unit: str, wanted: str | None) -> tuple[str, str]:
     """Return (dimension, canonical spelling) of a unit as the user wrote it."""
     text = unit.strip()
-    lowered = (
-        unicodedata.normalize("NFC", text).lower().replace("·", "*")
-    )  # Unicode has two code points for Å
+    lowered = unicodedata.normalize("NFC", text).lower().replace("·", "*")  # Å has two code points
     if lowered in ("a.u.", "au", "atomic units"):
         if wanted not in ATOMIC_UNITS:
             raise UserError(f"unit '{unit}' of {name} is ambiguous: name it, for example Hartree")
