@@ -1,7 +1,7 @@
 """The join of molecules with PubChem's bulk files, by Ray Data, without holding a whole file in memory.
 
 One worker scans each file once: first the key file for the wanted InChIKeys, then the other files for the
-CIDs of these keys. All files are sorted by CID, so each scan merges two sorted sequences. The rows kept from a
+CIDs of these keys. All files are sorted by CID, so each scan merges two sorted sequences. Rows kept from a
 file are staged in `TO.partial`; the same command continues after the files already scanned. At the end the
 staged parts are merged in windows of CIDs. Keys are compared by 64-bit hashes: for a hundred million wanted
 keys, the odds of one surplus row (which no molecule would join) are about one in a thousand.

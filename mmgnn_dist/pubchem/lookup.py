@@ -137,9 +137,7 @@ class Lookup:
                 continue
             except TooBroad:
                 break
-            operations.sort(
-                key=lambda other: other != operation
-            )  # the form that this service understands comes first
+            operations.sort(key=lambda other: other != operation)  # put the form that works first
             found_identifiers = set(_held(question, body)) & set(batch) if kind is Kind.FOUND else set()
             self.cache.store(question.kind, batch, found_identifiers, body)
             self._store_refused(question)
@@ -165,7 +163,7 @@ def _held(question: Question, body: bytes) -> Iterator[str]:
     """Yield the identifiers for which an answer has data."""
     for cid, row in rows(body):
         if question is KEYS:
-            if not row.get("inchikey"):  # the CID cannot be assigned to a key: this is not 'not found'
+            if not row.get("inchikey"):  # its key is unknown: never treat this as 'not found'
                 raise UserError(
                     f"CID {cid} came without its InChIKey: what answers at --base-url is no PUG REST"
                 )
