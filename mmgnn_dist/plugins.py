@@ -95,7 +95,7 @@ class Plugin:
 
     def error(self, why: str) -> UserError:
         """The error for a plugin that cannot be used."""
-        return UserError(f"{self.label} cannot be used: {why}; mend, update or uninstall {self.package}")
+        return UserError(f"{self.label} cannot be used: {why}; repair, update or uninstall {self.package}")
 
 
 def plugins(group: str, builtin: Collection[str] = ()) -> dict[str, Plugin]:

@@ -172,7 +172,9 @@ def _staging(to: Path) -> Iterator[Path]:
     folder = to.with_name(to.name + ".partial")
     about = folder / "about.json"
     if folder.exists() and not (folder.is_dir() and (about.is_file() or not any(folder.iterdir()))):
-        raise UserError(f"{folder} is in the way and not ours: remove it or choose another --to")
+        raise UserError(
+            f"{folder} exists and is no staging folder of this command: remove it or choose another --to"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

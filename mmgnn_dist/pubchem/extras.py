@@ -170,7 +170,7 @@ def find_extras(folder: Path) -> dict[str, Path]:
     names = (KEY_FILE, *FIELD_FILES.values())
     files = {name: folder / f"{name}.gz" for name in names if (folder / f"{name}.gz").is_file()}
     if KEY_FILE not in files:
-        raise UserError(f"{folder} has no {KEY_FILE}.gz: without it no molecule finds its CID")
+        raise UserError(f"{folder} has no {KEY_FILE}.gz: only this file maps InChIKeys to CIDs")
     if len(files) == 1:
         raise UserError(f"{folder} has no text: put at least one of {', '.join(names[1:])} (.gz) there")
     return files

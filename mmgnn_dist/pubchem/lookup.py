@@ -165,7 +165,7 @@ def _held(question: Question, body: bytes) -> Iterator[str]:
         if question is KEYS:
             if not row.get("inchikey"):  # its key is unknown: never treat this as 'not found'
                 raise UserError(
-                    f"CID {cid} came without its InChIKey: what answers at --base-url is no PUG REST"
+                    f"CID {cid} came without its InChIKey: the service at --base-url is not PUG REST"
                 )
             yield str(row["inchikey"])
         elif text_fields(row) if question is TEXT else _synonyms(row):

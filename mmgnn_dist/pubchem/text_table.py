@@ -72,7 +72,7 @@ def source_keys(source: Path) -> Iterator[pa.Array]:
         return
     schema, _ = open_parquet(source)
     if "inchikey" not in schema.names:
-        raise UserError(f"{source} has no column 'inchikey': PubChem's text is found by it")
+        raise UserError(f"{source} has no column 'inchikey': the look-up in PubChem needs it")
     kind = schema.field("inchikey").type
     plain = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not (pa.types.is_string(plain) or pa.types.is_large_string(plain)):

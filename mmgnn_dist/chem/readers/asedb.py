@@ -117,7 +117,7 @@ def inspect_asedb(path: Path, name: str, units: dict[str, str]) -> AseSource:
     if length.lower() not in LENGTHS:
         raise UserError(
             f"{path}: its metadata {LENGTH_METADATA} is '{length[:40]}', and positions are read in Ang, "
-            "Bohr or nm: convert them, and set it"
+            "Bohr or nm: convert the positions and update it"
         )
     for row in _first(database, ids):
         numbers |= {key for key, value in _values(row).items() if isinstance(value, int | float)}

@@ -262,7 +262,7 @@ def _tar(
                 header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
             except (tarfile.HeaderError, ValueError) as error:
                 if not lost:
-                    fault = BadRecord(DAMAGED, f"no header where one must be ({one_line(error)})")
+                    fault = BadRecord(DAMAGED, f"no valid header where one is expected ({one_line(error)})")
                     yield _member(name, fault, wanted)
                 lost = True
                 continue

@@ -88,7 +88,9 @@ def check_readable(sources: list[Source]) -> None:
             if block.fault.all():
                 why = f"{REASONS[block.fault[0]]}: {printable(block.why[0].as_py())}"
                 many = f"first {count} records are" if source.rows > 1 else "record is"
-                raise UserError(f"{source.path}: its {many} no molecule ({why}): see that it is what it says")
+                raise UserError(
+                    f"{source.path}: its {many} no molecule ({why}): check that its suffix is right"
+                )
 
 
 def inspect(path: Path, name: str, units: dict[str, str]) -> Source:

@@ -68,7 +68,7 @@ def _load(plugin: Plugin, taken: dict[str, RecordFormat]) -> RecordFormat:
     if not (isinstance(form, type) and issubclass(form, RecordFormat)):
         raise plugin.error(f"{plugin.value} is no subclass of {RecordFormat.__module__}.RecordFormat")
     if not form.suffixes or not all(s.startswith(".") and s == s.lower() for s in form.suffixes):
-        raise plugin.error(f"its suffixes are {form.suffixes}, and each has to be like '.xyz'")
+        raise plugin.error(f"its suffixes are {form.suffixes}, and each must be like '.xyz'")
     for name, other in taken.items():
         if shared := set(form.suffixes) & set(other.suffixes):
             raise plugin.error(f"{', '.join(sorted(shared))} is a suffix of {name}")

@@ -193,7 +193,7 @@ def inspect_records(path: Path, name: str, units: dict[str, str]) -> RecordSourc
     if not path.is_file() or side is None or not side.is_file():
         side = None
     elif not qm9:
-        raise UserError(f"{side} stands beside {path.name}, whose titles are not those of QM9: move it away")
+        raise UserError(f"{side} is next to {path.name}, whose titles are not those of QM9: move it away")
     if side:
         columns = [(column, "") for column in QM9_UNITS]
         digest.update(side.read_bytes())
@@ -252,7 +252,7 @@ def _notes(path: Path, rows: int, faults: Counter[str], first: str, qm9: bool) -
     notes = []
     if broken := faults[DAMAGED] + faults[BOMB]:
         notes.append(
-            f"{path.name} is damaged in {broken} places, and lacks what stood there ({first}): get it anew"
+            f"{path.name} is damaged in {broken} places, and their content is missing ({first}): get it anew"
         )
     if qm9 and rows < QM9_TOTAL:
         notes.append(f"{path.name} is a part of QM9: {rows} of {QM9_TOTAL} molecules")
