@@ -1,6 +1,6 @@
 """Exit without the shutdown of the interpreter, which threads of libraries can abort.
 
-Such an exit leaves behind what a library removes at shutdown. Temporary folders made within
+Such an exit leaves behind files that libraries remove at shutdown. Temporary folders made within
 `temporary_folders` therefore lie in one folder of this process, which both ways of exit remove.
 """
 

@@ -10,7 +10,7 @@ _SYMBOLS = """
     Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og"""
 SYMBOLS: tuple[str, ...] = tuple(
     _SYMBOLS.split()
-)  # the symbol of atomic number Z stands at index Z; X, at 0, is no element
+)  # the symbol of atomic number Z is at index Z; X, at 0, is no element
 NUMBERS: dict[str, int] = {symbol: z for z, symbol in enumerate(SYMBOLS) if z}
 _MASSES = """
     0 1.008 4.002602 6.94 9.0121831 10.81 12.011 14.007 15.999 18.9984032 20.1797 22.9897693 24.305

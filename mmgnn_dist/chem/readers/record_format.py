@@ -28,7 +28,7 @@ class RecordFormat(ABC):
 
     @abstractmethod
     def cut(self, stream: IO[bytes]) -> Iterator[bytes | BadRecord]:
-        """Cut a stream into raw records, one molecule each, without understanding them.
+        """Cut a stream into raw records, one molecule each, without parsing them.
 
         Every record that is yielded counts: it is kept or set aside. The stream's `read` and `readline` raise
         a fault of the stream as `BadRecord`; it becomes the last record.
