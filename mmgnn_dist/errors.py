@@ -1,8 +1,8 @@
-"""What a user may do wrong, and how it is told.
+"""Errors of the user, and the exit codes of the command line.
 
 Every expected failure is a `UserError` with one line that says what was given, what is allowed and
-what to do next. The command line prints that line and leaves with `EXIT_USER`; a traceback means a
-fault of ours.
+what to do next. The command line prints that line and exits with `EXIT_USER`; a traceback means a bug
+in this package.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from collections.abc import Iterable
 EXIT_DONE = 0
 EXIT_FAULT = 1
 EXIT_USER = 2
-EXIT_STOPPED = 3  # stopped in order (signal, deadline); the same command continues
+EXIT_STOPPED = 3  # stopped cleanly (signal, deadline); the same command continues
 
 
 class UserError(Exception):
-    """Wrong input of the user: message is one line, fit to be shown as it is."""
+    """Wrong input by the user; the message is one line and can be shown as it is."""
 
 
 class WrongInput(UserError):
-    """A verdict on the input itself: the same command would end alike, so nothing of it is worth keeping."""
+    """The input itself is wrong: the same command would fail again, so its output is not worth keeping."""
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:
-    """Say which allowed name is meant: `" (did you mean 'gap'?)"`, or `""` if none is near."""
-    match = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)
-    return f" (did you mean '{match[0]}'?)" if match else ""
+    """Suggest the closest allowed name: `" (did you mean 'gap'?)"`, or `""` if none is close."""
+    matches = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)
+    return f" (did you mean '{matches[0]}'?)" if matches else ""
 
 
-# optional dependencies by import name, and the extra of pyproject.toml that brings them
+# optional dependencies by import name, and the extra of pyproject.toml that installs them
 EXTRAS = {
     "ray": "data",
     "wandb": "track",

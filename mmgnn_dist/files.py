@@ -1,7 +1,7 @@
-"""Files that are complete or absent, and checksums.
+"""Atomic writes, file locks and checksums.
 
-Everything that others may read while it is written goes through a name of its own in the same folder,
-is synced, and is renamed at the end: a crash leaves the old content or none, never half of it.
+A file that others may read is first written under a temporary name in the same folder, then synced and
+renamed: a crash leaves the old content or none, never half of it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import IO, Any
 from mmgnn_dist.errors import UserError
 
 CHUNK = 1 << 22
-# the disk is full, a quota or a limit was met, or writing is not allowed: nothing that a program does wrong
+# the disk is full, a quota or limit is reached, or writing is not allowed: not a bug of the program
 DISK_ERRORS = {
     errno.ENOSPC,
     errno.EDQUOT,
@@ -30,18 +30,18 @@ DISK_ERRORS = {
     errno.EPERM,
 }
 
-LOCK_BUSY = {errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK}  # a lock that another process has
+LOCK_BUSY = {errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK}  # another process holds the lock
 
 
 def lock_file(path: Path) -> IO[str]:
-    """Lock a file until it is closed or the process ends; its folder is made.
+    """Lock a file until it is closed or the process ends; make its folder if needed.
 
     Raises:
-        BlockingIOError: if another process holds it.
-        UserError: if the file system has no locks.
+        BlockingIOError: another process holds the lock.
+        UserError: the file system has no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = open(path, "w")  # noqa: SIM115  held, then closed by the caller
+    lock = open(path, "w")  # noqa: SIM115  the caller closes it
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -57,23 +57,23 @@ def lock_file(path: Path) -> IO[str]:
 
 def sync_folder(folder: Path) -> None:
     """Make renames in `folder` durable."""
-    handle = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        os.fsync(descriptor)
     finally:
-        os.close(handle)
+        os.close(descriptor)
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success it is synced and renamed to `path`."""
+    """Yield a temporary path next to `path`; on success, sync it and rename it to `path`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")  # of no other process on any node
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")  # unique to this process on all nodes
     try:
         yield part
-        with open(part, "rb") as written:
-            os.fsync(written.fileno())
+        with open(part, "rb") as part_file:
+            os.fsync(part_file.fileno())
         part.replace(path)
         sync_folder(path.parent)
     finally:
@@ -82,11 +82,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def reraise_disk_error(path: Path, *failures: type[Exception]) -> Iterator[None]:
-    """Around a library that writes `path` and hides why it cannot: the disk is asked, and says it as OSError.
+    """Raise the disk's own OSError where a library fails to write `path` and hides the reason.
+
+    After such a failure, a test write to `path` raises the OSError; if the disk accepts it, the failure is
+    raised again.
 
     Args:
-        path: that is written.
-        failures: what the library raises, of texts that change with its version.
+        path: the file that the library writes.
+        failures: exceptions of the library; their texts change with its version.
     """
     try:
         yield
@@ -116,6 +119,6 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file's content, as hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as content:
-        while block := content.read(CHUNK):
-            digest.update(block)
+        while chunk := content.read(CHUNK):
+            digest.update(chunk)
     return digest.hexdigest()

@@ -1,6 +1,6 @@
-"""The style that all HTML pages share: one column, light or dark as the reader has it, tables that scroll.
+"""The shared style of all HTML pages: one column, light or dark as the reader prefers, tables that scroll.
 
-A page adds its own rules behind these.
+A page appends its own rules.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ svg { display: block; height: auto; }
 
 
 def html_page(title: str, style: str, body: str) -> str:
-    """A whole page.
+    """Return a whole HTML page.
 
     Args:
-        title: of the page, not escaped yet.
-        style: rules of this page, behind the shared ones.
-        body: what stands between `<body>` and `</body>`, as HTML.
+        title: title of the page, not yet escaped.
+        style: rules of this page, added after the shared ones.
+        body: HTML between `<body>` and `</body>`.
     """
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'

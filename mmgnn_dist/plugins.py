@@ -1,14 +1,14 @@
-"""What other installed packages add: backbones, fusions, optimisers, metrics, readers, text providers.
+"""Plugins of other installed packages: backbones, fusions, optimisers, metrics, readers, text providers.
 
-A package names what it adds in its own `pyproject.toml`, in the entry point group of its kind:
+A package declares its plugins in its own `pyproject.toml`, in the entry point group of their kind:
 
     [project.entry-points."mmgnn_dist.backbones"]
     mine = "my_package.config:MyBackboneConfig"
 
 Looking for plugins reads the metadata of the installed packages and imports none of them; a plugin is
-imported when it is used. A plugin that cannot be used stops nobody who does not name it: the fault is raised
-by `load`, and `mmgnn doctor` shows it. Name, version and content of a plugin identify it: with others it
-computes something else.
+imported when it is used. A broken plugin affects only runs that name it: `load` raises its fault, and
+`mmgnn doctor` shows it. Name, version and content identify a plugin, because another version or content
+may compute something else.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ PREFIX = "mmgnn_dist."
 
 @dataclass(frozen=True)
 class Plugin:
-    """One thing that an installed package adds.
+    """One plugin of an installed package.
 
     Attributes:
-        name: by which a recipe asks for it.
+        name: the name that a recipe uses.
         group: one of `PLUGIN_GROUPS`.
         package: name of the installed package.
         version: version of the installed package.
-        value: where it stands, `module:attribute`.
-        fault: why it cannot be used, as far as its metadata tell; None if they tell nothing against it.
+        value: its location, `module:attribute`.
+        fault: why it cannot be used, as far as its metadata show; None if they show no fault.
     """
 
     name: str
@@ -51,15 +51,15 @@ class Plugin:
 
     @property
     def label(self) -> str:
-        """What messages call it."""
+        """Name of the plugin in messages."""
         return f"plugin '{self.name}' ({PREFIX}{self.group}, package {self.package} {self.version})"
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 over names and content of the files of its top-level module or package.
+        """SHA-256 over the names and contents of the files of its top-level module or package.
 
         Raises:
-            UserError: if there is no such module.
+            UserError: the module does not exist.
         """
         files = _files(self.value.partition(":")[0].partition(".")[0])
         if not files:
@@ -71,7 +71,7 @@ class Plugin:
 
     @property
     def identity(self) -> dict[str, str]:
-        """What a run that uses it writes down: it is continued with the same alone."""
+        """What a run records about the plugin; only the same plugin can continue the run."""
         return {
             "group": self.group,
             "name": self.name,
@@ -81,58 +81,58 @@ class Plugin:
         }
 
     def load(self) -> Any:
-        """Import it.
+        """Import the plugin and return the object that it adds.
 
         Raises:
-            UserError: if it cannot be used.
+            UserError: it cannot be used.
         """
         if self.fault:
             raise self.error(self.fault)
         try:
             return EntryPoint(self.name, self.value, PREFIX + self.group).load()
-        except Exception as error:  # the code of others may raise anything
+        except Exception as error:  # third-party code may raise anything
             raise self.error(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
     def error(self, why: str) -> UserError:
         """The error for a plugin that cannot be used."""
-        return UserError(f"{self.label} cannot be used: {why}; mend, update or uninstall {self.package}")
+        return UserError(f"{self.label} cannot be used: {why}; repair, update or uninstall {self.package}")
 
 
 def plugins(group: str, builtin: Collection[str] = ()) -> dict[str, Plugin]:
-    """The plugins of a kind, by name, those that cannot be used included.
+    """Return the plugins of a group by name, including those that cannot be used.
 
     Args:
         group: one of `PLUGIN_GROUPS`.
-        builtin: names that mmgnn_dist has itself, which no plugin may take.
+        builtin: names of mmgnn_dist itself; no plugin may take them.
 
     Returns:
-        The plugins in the order of their names; nothing is imported.
+        The plugins, sorted by name; nothing is imported.
     """
-    taken = "mmgnn_dist itself has this name"
+    fault = "mmgnn_dist itself has this name"
     return {
-        plugin.name: replace(plugin, fault=taken) if plugin.name in builtin else plugin
+        plugin.name: replace(plugin, fault=fault) if plugin.name in builtin else plugin
         for plugin in _installed(group)
     }
 
 
 @cache
 def _installed(group: str) -> tuple[Plugin, ...]:
-    """One plugin of each name, at fault if several packages have it."""
+    """Return one plugin for each name; a name that several packages add is a fault."""
     by_name: dict[str, list[Plugin]] = {}
     for point in sorted(entry_points(group=PREFIX + group), key=lambda point: (point.name, point.value)):
         package = point.dist.name if point.dist else "?"
         version = point.dist.version if point.dist else "?"
         by_name.setdefault(point.name, []).append(Plugin(point.name, group, package, version, point.value))
     chosen = []
-    for several in by_name.values():
-        packages = sorted({plugin.package for plugin in several})
-        fault = f"several packages add it: {', '.join(packages)}" if len(set(several)) > 1 else None
-        chosen.append(replace(several[0], fault=fault))
+    for candidates in by_name.values():
+        packages = sorted({plugin.package for plugin in candidates})
+        fault = f"several packages add it: {', '.join(packages)}" if len(set(candidates)) > 1 else None
+        chosen.append(replace(candidates[0], fault=fault))
     return tuple(chosen)
 
 
 def _files(module: str) -> list[tuple[str, Path]]:
-    """Name and path of each file of a top-level module or package, which is not imported."""
+    """Return name and path of each file of a top-level module or package without importing it."""
     spec = importlib.util.find_spec(module)
     if spec is None:
         return []

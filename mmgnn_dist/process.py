@@ -1,7 +1,7 @@
-"""How a process ends that does not wait for the interpreter, because threads of its libraries can abort that.
+"""Exit without the shutdown of the interpreter, which threads of libraries can abort.
 
-What a library would remove as the interpreter ends stays behind then. Temporary folders that are made within
-`temporary_folders` lie in one folder of this process, which goes with it whichever way it leaves.
+Such an exit leaves behind files that libraries remove at shutdown. Temporary folders made within
+`temporary_folders` therefore lie in one folder of this process, which both ways of exit remove.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-_folders: list[str] = []  # one, once it is asked for
+_folders: list[str] = []  # the folder of this process, once one is needed
 
 
 @contextmanager
 def temporary_folders() -> Iterator[None]:
-    """Have what makes temporary files inside of the block make them where they go with this process."""
+    """Make temporary files inside the block in a folder that is removed with this process."""
     if not _folders:
         _folders.append(tempfile.mkdtemp(prefix="mmgnn-"))
         atexit.register(shutil.rmtree, _folders[0], ignore_errors=True)
-    before, tempfile.tempdir = tempfile.tempdir, _folders[0]
+    previous, tempfile.tempdir = tempfile.tempdir, _folders[0]
     try:
         yield
     finally:
-        tempfile.tempdir = before
+        tempfile.tempdir = previous
 
 
 def exit_now(code: int) -> NoReturn:
-    """End this process at once: nothing is flushed, no other thread is waited for."""
+    """End this process at once: flush nothing and wait for no other thread."""
     for folder in _folders:
         shutil.rmtree(folder, ignore_errors=True)
     os._exit(code)

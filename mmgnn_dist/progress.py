@@ -7,15 +7,15 @@ import sys
 import time
 from types import TracebackType
 
-INTERVAL = 10.0  # seconds between lines where there is no terminal
+INTERVAL = 10.0  # seconds between lines if stderr is not a terminal
 
 
 class Progress:
-    """Call it with `(done, total, note)`; use it as a context manager.
+    """A progress display: call it with `(done, total, note)`, and use it as a context manager.
 
     Args:
-        title: what is being done.
-        quiet: say nothing (ranks other than the first, `--json`).
+        title: name of the work.
+        quiet: print nothing (ranks other than the first, `--json`).
     """
 
     def __init__(self, title: str, quiet: bool = False) -> None:
@@ -45,7 +45,7 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        """Leave the bar as it stands."""
+        """Stop the bar and leave it on the screen."""
         if self._bar:
             self._bar.stop()
 
@@ -63,7 +63,7 @@ class Progress:
             print(line, file=sys.stderr, flush=True)
 
     def say(self, line: str) -> None:
-        """Print a line that stays."""
+        """Print a permanent line."""
         if self.quiet:
             return
         if self._bar:
@@ -73,7 +73,7 @@ class Progress:
 
 
 def quiet_libraries() -> None:
-    """Keep libraries from writing between the lines of a progress bar; set before they are imported."""
+    """Keep libraries from writing between the lines of a progress bar; call it before they are imported."""
     defaults = {
         "TOKENIZERS_PARALLELISM": "false",
         "TRANSFORMERS_VERBOSITY": "error",

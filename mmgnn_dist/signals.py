@@ -1,4 +1,4 @@
-"""The signals by which a shell, a launcher or Slurm asks a process to save and leave."""
+"""The signals with which a shell, a launcher or Slurm asks a process to save and stop."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Stopped(Exception):
-    """A stop signal came where nothing is under way that would have to be saved."""
+    """A stop signal arrived while there is no work to save."""
 
 
 @contextmanager
 def stop_flag() -> Iterator[list[int]]:
-    """Collect stop signals inside the block: the handler only notes them; a second Ctrl-C does not wait."""
+    """Collect stop signals inside the block; a second Ctrl-C raises KeyboardInterrupt at once."""
     seen: list[int] = []
-    first = time.monotonic()
+    last_time = time.monotonic()
 
     def note(number: int, frame: FrameType | None) -> None:
-        nonlocal first
-        # a terminal and a launcher may both pass on the same Ctrl-C
-        if number == signal.SIGINT and number in seen and time.monotonic() - first > 1.0:
+        nonlocal last_time
+        # a terminal and a launcher may both forward the same Ctrl-C
+        if number == signal.SIGINT and number in seen and time.monotonic() - last_time > 1.0:
             raise KeyboardInterrupt
-        first = time.monotonic()
+        last_time = time.monotonic()
         seen.append(number)
 
-    before = {number: signal.signal(number, note) for number in STOP_SIGNALS}
+    previous = {number: signal.signal(number, note) for number in STOP_SIGNALS}
     try:
         yield seen
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

@@ -1,7 +1,7 @@
-"""Checks of molecules: which of a block are fit to train on, and why the others are not.
+"""Checks of molecules: which molecules of a block are fit for training, and why the others are not.
 
-All checks work on flat arrays. The first reason that applies to a molecule is the one that is reported.
-A missing target (null, NaN) is no fault: it is masked in training. An infinite one is.
+All checks work on flat arrays. Only the first reason that applies to a molecule is reported. A missing
+target (null, NaN) is no fault, because training masks it; an infinite target is a fault.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from mmgnn_dist.chem.elements import MAX_Z, NUMBERS, SYMBOLS
 from mmgnn_dist.chem.molecules import Molecules
 
 HUGE = 1e4  # Å
-OVERLAP = 0.2  # Å; the shortest bond there is has 0.74 Å
+OVERLAP = 0.2  # Å; the shortest bond has 0.74 Å
 
-EXCLUDED = "uncharacterized"  # advised against by its data set; no damage
+EXCLUDED = "uncharacterized"  # its data set advises against it; the molecule is not damaged
 DUPLICATE = "duplicate id"
-# what readers find, before there is a molecule to check
+# faults that readers find before there is a molecule to check
 UNREADABLE = "unreadable record"
 OVERSIZED = "oversized record"
 BOMB = "archive bomb"
@@ -57,11 +57,11 @@ REASONS = (
 
 
 class BadRecord(Exception):
-    """A record of which no molecule can be made.
+    """A record from which no molecule can be made.
 
     Args:
         reason: one of `REASONS`.
-        detail: what exactly is wrong, one line.
+        detail: what exactly is wrong, in one line.
     """
 
     def __init__(self, reason: str, detail: str):
@@ -70,11 +70,11 @@ class BadRecord(Exception):
 
 
 def check_molecules(molecules: Molecules, elements: Collection[str] | None = None) -> np.ndarray:
-    """Index into `REASONS` of what is wrong with each molecule, int8 [n]; 0 where nothing is.
+    """Return the index into `REASONS` of each molecule's fault, int8 [n]; 0 where there is none.
 
     Args:
-        molecules: to check.
-        elements: symbols that they may have; None: all.
+        molecules: the block to check.
+        elements: symbols of the allowed elements; None allows all.
     """
     n = len(molecules)
     verdict = molecules.fault.astype(np.int8)
@@ -94,8 +94,8 @@ def check_molecules(molecules: Molecules, elements: Collection[str] | None = Non
     flag(_any(axis_of, ~finite, n), "non-finite coordinates")
     flag(_any(axis_of, finite & (np.abs(coordinates) > HUGE), n), "huge coordinates")
     sound = verdict == 0
-    chosen = coordinates[np.repeat(sound, molecules.pos_count)].reshape(-1, 3)
-    flag(_overlaps(chosen, np.repeat(np.flatnonzero(sound), counts[sound]), n), "overlapping atoms")
+    sound_pos = coordinates[np.repeat(sound, molecules.pos_count)].reshape(-1, 3)
+    flag(_overlaps(sound_pos, np.repeat(np.flatnonzero(sound), counts[sound]), n), "overlapping atoms")
     flag(np.isinf(molecules.y).any(axis=1), "infinite target")
     flag(molecules.excluded, EXCLUDED)
     if elements is not None:
@@ -105,7 +105,7 @@ def check_molecules(molecules: Molecules, elements: Collection[str] | None = Non
 
 
 def detail(molecules: Molecules, index: int, reason: str) -> str:
-    """What exactly is wrong with one molecule, for its quarantine row."""
+    """Describe the fault of one molecule for its quarantine row."""
     if molecules.fault[index]:
         return molecules.why[index].as_py() or ""
     counts, sizes = molecules.z_count, molecules.pos_count
@@ -133,15 +133,15 @@ def _flags(mask: object) -> np.ndarray:
 
 
 def _any(group: np.ndarray, bad: np.ndarray, n: int) -> np.ndarray:
-    """Per molecule whether any of its entries is bad."""
+    """For each molecule, whether any of its entries is bad."""
     return np.bincount(group[bad], minlength=n) > 0
 
 
 def _overlaps(pos: np.ndarray, molecule: np.ndarray, n: int) -> np.ndarray:
-    """Molecules with two atoms closer than `OVERLAP`, bool [n].
+    """Return which molecules have two atoms closer than `OVERLAP`, bool [n].
 
-    Atoms are sorted along x within their molecule; neighbours at growing distance in that order are
-    compared until none of the same molecule is near along x.
+    Atoms are sorted along x within their molecule. Each atom is compared with the next one, then with the
+    second next, and so on, until no pair of the same molecule is near along x.
     """
     result = np.zeros(n, bool)
     order = np.lexsort((pos[:, 0], molecule))

@@ -1,7 +1,7 @@
 """A conformer for a SMILES: RDKit's ETKDGv3, then MMFF94.
 
-The seed comes from the molecule itself (its canonical SMILES), so the same molecule has the same geometry
-wherever it stands and however it is spelled, with one version of RDKit.
+The seed comes from the canonical SMILES. With one version of RDKit, a molecule therefore has the same
+geometry wherever it is in the data and however its SMILES is written.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from mmgnn_dist.chem.rdkit_tools import chem, logged
 
 MAX_SMILES = 2000  # characters
 ATTEMPTS = 50
-SECONDS = 60  # after which the embedding of one molecule is given up
-STEPS = 5000  # of MMFF94; drug-like molecules take some hundreds
+SECONDS = 60  # most time for the embedding of one molecule
+STEPS = 5000  # most steps of MMFF94; drug-like molecules take a few hundred
 
 
 def conformer(smiles: str) -> tuple[list[int], Any, str]:
-    """Geometry of one molecule, hydrogens included.
+    """Make the geometry of one molecule, including hydrogens.
 
     Returns:
         Atomic numbers, coordinates (float64 [3 n], Å) and the InChIKey.
 
     Raises:
-        BadRecord: no structure, no embedding, no parameters of MMFF94, or no convergence.
+        BadRecord: no structure, no embedding, no MMFF94 parameters, or no convergence.
     """
     rdkit = chem()
     from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
     if len(smiles) > MAX_SMILES:
         raise BadRecord(OVERSIZED, f"SMILES of {len(smiles)} characters, more than {MAX_SMILES}")
-    with logged() as said:
+    with logged() as messages:
         mol = rdkit.MolFromSmiles(smiles) if smiles.isascii() and smiles else None
         if mol is None or not mol.GetNumAtoms():
-            raise BadRecord(NO_STRUCTURE, said[0] if said else f"'{smiles[:60]}'")
+            raise BadRecord(NO_STRUCTURE, messages[0] if messages else f"'{smiles[:60]}'")
         canonical = rdkit.MolToSmiles(mol)
         mol = rdkit.AddHs(rdkit.MolFromSmiles(canonical))
         inchikey = rdkit.MolToInchiKey(mol)

@@ -1,9 +1,9 @@
-"""Text fields by RDKit, for whatever no database and no file gives, and Bemis-Murcko scaffolds.
+"""Text fields computed by RDKit where no database or file gives them, and Bemis-Murcko scaffolds.
 
 Formula, weight, logP (Wildman and Crippen 1999, doi 10.1021/ci990307l), donors and acceptors, rotatable bonds
 and TPSA (Ertl 2000, doi 10.1021/jm000942e) follow from the SMILES. Without a SMILES that RDKit reads, formula
-and weight follow from the atoms and the rest stays absent. RDKit's values are not PubChem's: XLogP3 and the
-Cactvs counts are other models, which is why every field keeps its origin.
+and weight follow from the atoms and the rest stays absent. RDKit's values differ from PubChem's, because
+XLogP3 and the Cactvs counts are other models; every field therefore keeps its origin.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ DESCRIPTOR_FIELDS = ("molecular_formula", *NUMBERS)
 
 
 def describe(smiles: pa.Array, z: np.ndarray, z_count: np.ndarray) -> tuple[pa.Table, np.ndarray]:
-    """The text fields that RDKit can give.
+    """Compute the text fields that RDKit can give.
 
     Args:
         smiles: large_string [n], null where there is none.
-        z: atomic numbers of all molecules in a row, int64; what is no element has no weight.
+        z: atomic numbers of all molecules, concatenated, int64; a number that is no element has no weight.
         z_count: number of atoms of each molecule, int64 [n].
 
     Returns:
         `DESCRIPTOR_FIELDS` as columns, large_string and float32, null where unknown; and which molecules
-        RDKit read from their SMILES, bool [n] (the others were counted from their atoms).
+        RDKit read from their SMILES, bool [n] (the fields of the others come from their atoms).
     """
     chem()
     from rdkit import rdBase
@@ -62,14 +62,17 @@ def describe(smiles: pa.Array, z: np.ndarray, z_count: np.ndarray) -> tuple[pa.T
     for row in np.flatnonzero(~read).tolist():
         formulas[row], numbers[row, 0] = from_atoms(z[first[row] : first[row] + z_count[row]])
     columns: dict[str, pa.Array] = {"molecular_formula": pa.array(formulas, pa.large_string())}
-    for place, name in enumerate(NUMBERS):
-        column = numbers[:, place].astype(np.float32)
+    for index, name in enumerate(NUMBERS):
+        column = numbers[:, index].astype(np.float32)
         columns[name] = pa.array(column, mask=~np.isfinite(column))
     return pa.table(columns), read
 
 
 def from_atoms(z: np.ndarray) -> tuple[str | None, float]:
-    """Hill formula (C, H, then by symbol) and average weight, g/mol; None and NaN for what is no element."""
+    """Return the Hill formula (C, H, then by symbol) and the average weight, g/mol.
+
+    They are None and NaN if there is no atom or a number is no element.
+    """
     counts = np.bincount(np.clip(z, 0, len(SYMBOLS)), minlength=len(SYMBOLS))
     present = np.flatnonzero(counts).tolist()
     if not present or present[0] == 0 or present[-1] >= len(SYMBOLS):
@@ -81,30 +84,30 @@ def from_atoms(z: np.ndarray) -> tuple[str | None, float]:
 
 
 def scaffolds(smiles: pa.Array) -> pa.Array:
-    """Bemis-Murcko scaffold (ring systems and linkers, without stereochemistry) as SMILES, large_string [n].
+    """Return Bemis-Murcko scaffolds (rings and linkers, no stereochemistry) as SMILES, large_string [n].
 
-    "" for a molecule without rings, null where there is no SMILES that RDKit reads.
+    The entry is "" for a molecule without rings and null without a SMILES that RDKit reads.
     """
     rdkit = chem()
     from rdkit import rdBase
     from rdkit.Chem.Scaffolds import MurckoScaffold
 
-    coded = smiles.dictionary_encode()
-    found: list[str | None] = [None] * len(coded.dictionary)
+    encoded = smiles.dictionary_encode()
+    scaffold_smiles: list[str | None] = [None] * len(encoded.dictionary)
     with rdBase.BlockLogs():
-        for place, molecule in read_molecules(coded.dictionary):
+        for index, molecule in read_molecules(encoded.dictionary):
             rdkit.RemoveStereochemistry(molecule)
-            found[place] = rdkit.MolToSmiles(MurckoScaffold.GetScaffoldForMol(molecule))
-    return pa.array(found, pa.large_string()).take(coded.indices)
+            scaffold_smiles[index] = rdkit.MolToSmiles(MurckoScaffold.GetScaffoldForMol(molecule))
+    return pa.array(scaffold_smiles, pa.large_string()).take(encoded.indices)
 
 
 def read_molecules(smiles: pa.Array) -> Iterator[tuple[int, Any]]:
-    """(place, RDKit molecule) of every SMILES that RDKit reads and that has an atom."""
+    """Yield (index, RDKit molecule) of every SMILES that RDKit reads and that has an atom."""
     rdkit = chem()
-    for place, text in enumerate(smiles.to_pylist()):
+    for index, text in enumerate(smiles.to_pylist()):
         molecule = rdkit.MolFromSmiles(text) if text else None
         if molecule is not None and molecule.GetNumAtoms():
-            yield place, molecule
+            yield index, molecule
 
 
 @lru_cache(maxsize=1)

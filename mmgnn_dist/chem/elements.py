@@ -10,7 +10,7 @@ _SYMBOLS = """
     Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og"""
 SYMBOLS: tuple[str, ...] = tuple(
     _SYMBOLS.split()
-)  # the symbol of atomic number Z stands at index Z; X, at 0, is no element
+)  # the symbol of atomic number Z is at index Z; X, at 0, is no element
 NUMBERS: dict[str, int] = {symbol: z for z, symbol in enumerate(SYMBOLS) if z}
 _MASSES = """
     0 1.008 4.002602 6.94 9.0121831 10.81 12.011 14.007 15.999 18.9984032 20.1797 22.9897693 24.305
@@ -23,5 +23,5 @@ _MASSES = """
     223.01974 226.02541 227.02775 232.0377 231.03588 238.02891 237.04817 244.06421 243.06138 247.07035
     247.07031 251.07959 252.083 257.09511 258.09843 259.101 262.11 267.122 268.126 271.134 270.133
     269.1338 278.156 281.165 281.166 285.177 286.182 289.19 289.194 293.204 293.208 294.214"""
-# in u by atomic number; of elements without a standard weight, their longest-lived isotope
+# in u, by atomic number; for elements without a standard weight, that of the longest-lived isotope
 MASSES: tuple[float, ...] = tuple(map(float, _MASSES.split()))

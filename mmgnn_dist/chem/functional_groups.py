@@ -1,4 +1,4 @@
-"""Functional groups by SMARTS, coarse enough that some thousand small organic molecules fill each."""
+"""Functional groups as SMARTS, coarse enough that a few thousand small organic molecules fill each group."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ GROUPS = {
 
 
 def functional_groups(smiles: pa.Array) -> np.ndarray:
-    """Which groups each molecule has, bool [n, len(GROUPS)]; none without a SMILES that RDKit reads.
+    """Return which groups each molecule has, bool [n, len(GROUPS)].
+
+    A molecule without a SMILES that RDKit reads has none.
 
     Raises:
         UserError: RDKit is not installed.
@@ -35,8 +37,8 @@ def functional_groups(smiles: pa.Array) -> np.ndarray:
     from rdkit import rdBase
 
     patterns = [rdkit.MolFromSmarts(smarts) for smarts in GROUPS.values()]
-    found = np.zeros((len(smiles), len(patterns)), bool)
+    has_group = np.zeros((len(smiles), len(patterns)), bool)
     with rdBase.BlockLogs():
         for row, molecule in read_molecules(smiles):
-            found[row] = [molecule.HasSubstructMatch(pattern) for pattern in patterns]
-    return found
+            has_group[row] = [molecule.HasSubstructMatch(pattern) for pattern in patterns]
+    return has_group

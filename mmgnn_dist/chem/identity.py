@@ -1,7 +1,7 @@
-"""InChIKeys of molecules: which are ones, and where there is none, those that the SMILES give.
+"""InChIKeys of molecules: the given ones where valid, else those made from the SMILES.
 
-What belongs together in a split is told by the key, so placeholders such as `nan`, which many molecules may
-share, are no keys.
+A split keeps molecules with the same key together. Placeholders such as `nan`, which many molecules may
+share, therefore do not count as keys.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ INCHIKEY = re.compile(r"[A-Z]{14}-[A-Z]{10}-[A-Z]")
 
 
 def key_maker() -> str | None:
-    """Who makes keys of SMILES: the version of RDKit, None where it is not installed."""
+    """Return the tool that makes keys from SMILES: RDKit and its version, or None if it is not installed."""
     return f"rdkit {version('rdkit')}" if find_spec("rdkit") else None
 
 
 def complete_keys(inchikey: pa.Array, smiles: pa.Array) -> pa.Array:
-    """The InChIKey of each molecule: the given one, else that of its SMILES.
+    """Return the InChIKey of each molecule: the given one if valid, else that of its SMILES.
 
     Args:
-        inchikey: large_string [n], null or anything else where there is none.
+        inchikey: large_string [n]; null or any other text where there is no key.
         smiles: large_string [n], nullable.
 
     Returns:
-        large_string [n]; null where there is no key and no SMILES that RDKit reads, or no RDKit.
+        large_string [n]; null where there is no key and also no RDKit, or no SMILES that it reads.
     """
     fits = pc.match_substring_regex(inchikey, f"^{INCHIKEY.pattern}$").fill_null(False)
     keys = pc.if_else(fits, inchikey, None)
-    lacking = np.asarray(pc.and_(keys.is_null(), smiles.is_valid()), dtype=bool)
-    if not lacking.any() or not find_spec("rdkit"):
+    missing = np.asarray(pc.and_(keys.is_null(), smiles.is_valid()), dtype=bool)
+    if not missing.any() or not find_spec("rdkit"):
         return keys
-    return pc.coalesce(keys, _keys_of(pc.if_else(pa.array(lacking), smiles, None)))
+    return pc.coalesce(keys, _keys_of(pc.if_else(pa.array(missing), smiles, None)))
 
 
 def _keys_of(smiles: pa.Array) -> pa.Array:
-    """The InChIKey of each SMILES, made once for all conformers of a molecule."""
+    """Return the InChIKey of each SMILES, computed once for all conformers of a molecule."""
     from rdkit import rdBase
 
     rdkit = chem()
-    coded = smiles.dictionary_encode()
-    found: list[str | None] = []
+    encoded = smiles.dictionary_encode()
+    keys: list[str | None] = []
     with rdBase.BlockLogs():
-        for text in coded.dictionary.to_pylist():
+        for text in encoded.dictionary.to_pylist():
             molecule = rdkit.MolFromSmiles(text)
             readable = molecule is not None and molecule.GetNumAtoms()
-            found.append(rdkit.MolToInchiKey(molecule) or None if readable else None)
-    return pa.array(found, pa.large_string()).take(coded.indices)
+            keys.append(rdkit.MolToInchiKey(molecule) or None if readable else None)
+    return pa.array(keys, pa.large_string()).take(encoded.indices)

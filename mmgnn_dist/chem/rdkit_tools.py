@@ -1,4 +1,4 @@
-"""RDKit where it is needed, with its messages caught instead of printed."""
+"""RDKit, imported where it is needed, with its messages collected instead of printed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmgnn_dist.errors import need
 
 
 def chem() -> Any:
-    """The module rdkit.Chem.
+    """Return the module rdkit.Chem.
 
     Raises:
         UserError: RDKit is not installed.
@@ -24,10 +24,10 @@ def chem() -> Any:
 
 
 def rdkit_version() -> str:
-    """Version of the RDKit that is installed: with another one, conformers and descriptors may differ.
+    """Return the version of RDKit; with another version, conformers and descriptors may differ.
 
     Raises:
-        UserError: none is.
+        UserError: RDKit is not installed.
     """
     chem()
     from rdkit import rdBase
@@ -48,15 +48,15 @@ class _Lines(logging.Handler):
 
 @contextmanager
 def logged() -> Iterator[list[str]]:
-    """Gives the list to which RDKit's messages go, and nowhere else, until the block ends."""
+    """Collect RDKit's messages in a list inside the block instead of printing them."""
     from rdkit import rdBase
 
     rdBase.LogToPythonLogger()
     logger = logging.getLogger("rdkit")
     handler = _Lines()
-    before = logger.handlers, logger.propagate
+    previous = logger.handlers, logger.propagate
     logger.handlers, logger.propagate = [handler], False
     try:
         yield handler.lines
     finally:
-        logger.handlers, logger.propagate = before
+        logger.handlers, logger.propagate = previous

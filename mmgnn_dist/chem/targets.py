@@ -1,9 +1,9 @@
-"""The table of targets: canonical names, units, and how each grows with the molecule.
+"""The table of targets: canonical names, units, and how each scales with the molecule.
 
-Everything past the readers is in the units of this table, so a unit is converted once and in one place.
-Constants are CODATA 2018; the calorie is the thermochemical one. `kind` tells read-out and references what
-a target is: `extensive` (a sum over atoms), `intensive`, `dipole` (mu) and `r2` have physics of their own.
-`READOUTS` says which read-outs (`models/readout.py`) each kind may take.
+All data after the readers is in the units of this table, so a unit is converted once and in one place.
+Constants are CODATA 2018; the calorie is the thermochemical one. `kind` tells read-outs and references how
+to treat a target: `extensive` (a sum over atoms) or `intensive`; `dipole` (mu) and `r2` have physics of
+their own. `READOUTS` lists the read-outs (`models/readout.py`) that each kind may take.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ ALIASES = {
     "none": "1",
 }
 ATOMIC_UNITS = {"energy": "Hartree", "dipole": "e*a0", "volume": "a0^3", "area": "a0^2"}
-CASED = {"mev": "meV"}  # a prefix that changes its meaning with its case: mega is nothing we read
+CASED = {"mev": "meV"}  # the case changes the meaning of this prefix; mega is not accepted
 
 
 @dataclass(frozen=True)
@@ -133,9 +133,9 @@ READOUTS: dict[str, tuple[str, ...]] = {
 
 
 def readout_for(name: str, kind: str, wanted: str | None = None) -> str:
-    """The read-out of a target: the one that is wanted, or the default of its kind.
+    """Return the read-out of a target: the wanted one, or the default of its kind.
 
-    A target outside the table counts as intensive for want of knowledge, so that it may be a sum too.
+    A target outside the table counts as intensive, since its kind is not known; it may also be a sum.
 
     Raises:
         UserError: a read-out that makes no physical sense for the target.
@@ -150,30 +150,30 @@ def readout_for(name: str, kind: str, wanted: str | None = None) -> str:
 
 
 def target_for(name: str, unit: str) -> tuple[Target, float]:
-    """The target that a column of values in `unit` becomes, and the factor to its canonical unit.
+    """Return the target of a column with values in `unit`, and the factor to its canonical unit.
 
     A name outside the table is allowed: it takes the canonical unit of its dimension and is intensive.
 
     Raises:
         UserError: an unknown unit, or a unit of another dimension than the target's.
     """
-    known = TARGETS.get(name)
-    dimension, spelled = _find_unit(name, str(unit), known.dimension if known else None)
-    target = known or Target(name, next(iter(DIMENSIONS[dimension])), "intensive", dimension)
+    listed = TARGETS.get(name)
+    dimension, spelled = _find_unit(name, str(unit), listed.dimension if listed else None)
+    target = listed or Target(name, next(iter(DIMENSIONS[dimension])), "intensive", dimension)
     return target, DIMENSIONS[dimension][spelled]
 
 
 def accepted_units(name: str) -> list[str]:
-    """Units in which the target `name` may be given (any known unit for a name outside the table)."""
+    """Return the units allowed for the target `name` (any known unit for a name outside the table)."""
     if name in TARGETS:
         return list(DIMENSIONS[TARGETS[name].dimension])
     return [unit for units in DIMENSIONS.values() for unit in units]
 
 
 def _find_unit(name: str, unit: str, wanted: str | None) -> tuple[str, str]:
-    """(dimension, canonical spelling) of a unit as a user wrote it."""
+    """Return (dimension, canonical spelling) of a unit as the user wrote it."""
     text = unit.strip()
-    lowered = unicodedata.normalize("NFC", text).lower().replace("·", "*")  # two code points look like Å
+    lowered = unicodedata.normalize("NFC", text).lower().replace("·", "*")  # Å has two code points
     if lowered in ("a.u.", "au", "atomic units"):
         if wanted not in ATOMIC_UNITS:
             raise UserError(f"unit '{unit}' of {name} is ambiguous: name it, for example Hartree")

@@ -1,8 +1,8 @@
-"""Bodies of PUG REST: what kind of answer one is, and the rows in it.
+"""Answers of PUG REST: the kind of an answer, and the rows in it.
 
-The body decides, not the status alone: a fault may come with status 200, and a page of HTML with any status
-is no answer of PubChem's. Names of columns changed over the years (`IsomericSMILES` became `SMILES`, and
-asking for `CanonicalSMILES` answers `ConnectivitySMILES`), so they are compared without case and underscores.
+The body decides, not the status alone: a fault may come with status 200, and an HTML page with any status
+is not an answer of PubChem. Column names changed over the years (`IsomericSMILES` became `SMILES`, and a
+request for `CanonicalSMILES` returns `ConnectivitySMILES`), so the comparison ignores case and underscores.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 
 
 class Kind(Enum):
-    """What an answer means for the one who asked."""
+    """What an answer means for its request."""
 
     FOUND = "found"
-    NONE = "none"  # PubChem has nothing of what was asked
+    NONE = "none"  # PubChem has nothing for the request
     REFUSED = "refused"  # the request itself is wrong: asking again is useless
     WAITING = "waiting"  # a list key; the result is fetched later
     FAULT = "fault"  # asking again may help
@@ -26,7 +26,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """Kind of an answer, the list key of one that is waiting, and what to tell of a fault."""
+    """The kind of an answer, the list key of a waiting one, and the description of a fault."""
 
     kind: Kind
     list_key: str = ""
@@ -34,7 +34,7 @@ class Verdict:
 
     @property
     def key_lost(self) -> bool:
-        """Whether the list key may be what was not found: else it reads 'No CID found', 'No records ...'."""
+        """Whether the list key may be lost; without data, PubChem says 'No CID found' or 'No records ...'."""
         return self.kind is Kind.NONE and bool(self.why) and ": No " not in self.why
 
 
@@ -62,13 +62,13 @@ _FIELDS = {
     "rotatablebondcount": "rotatable_bond_count",
     "tpsa": "tpsa",
 }
-_SMILES = ("smiles", "isomericsmiles", "connectivitysmiles", "canonicalsmiles")  # the most telling first
+_SMILES = ("smiles", "isomericsmiles", "connectivitysmiles", "canonicalsmiles")  # the most informative first
 _TABLES = (("PropertyTable", "Properties"), ("InformationList", "Information"))
 NOT_FOUND, BAD_REQUEST = "PUGREST.NotFound", "PUGREST.BadRequest"
 
 
 def classify_answer(status: int, body: bytes) -> Verdict:
-    """The meaning of an answer."""
+    """Classify an answer by its status and body."""
     try:
         value = json.loads(body)
     except ValueError:
@@ -89,40 +89,40 @@ def classify_answer(status: int, body: bytes) -> Verdict:
 
 
 def rows(body: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(CID, columns by plain name) of each row of an answer; CID 0 means no match and is left out."""
+    """Yield (CID, columns by normalised name) of each row of an answer; skip CID 0, which means no match."""
     for row in _table(json.loads(body)) or []:
         if not isinstance(row, dict):
             continue
-        plain = {str(name).replace("_", "").lower(): value for name, value in row.items()}
+        columns = {str(name).replace("_", "").lower(): value for name, value in row.items()}
         try:
-            cid = int(plain.pop("cid", 0))
+            cid = int(columns.pop("cid", 0))
         except (TypeError, ValueError):
             continue
         if cid > 0:
-            yield cid, plain
+            yield cid, columns
 
 
 def text_fields(row: dict[str, Any]) -> dict[str, Any]:
-    """The text fields, and `smiles`, that a row of properties holds, by our names."""
-    found = {field: row[name] for name, field in _FIELDS.items() if row.get(name) not in (None, "")}
+    """Return the text fields, and `smiles`, of a row of properties, by our names."""
+    fields = {field: row[name] for name, field in _FIELDS.items() if row.get(name) not in (None, "")}
     for name in _SMILES:
         if row.get(name):
-            return found | {"smiles": row[name]}
-    return found
+            return fields | {"smiles": row[name]}
+    return fields
 
 
 def _table(value: dict[str, Any]) -> list[Any] | None:
     for outer, inner in _TABLES:
-        held = value.get(outer)
-        if isinstance(held, dict) and isinstance(held.get(inner), list):
-            return list(held[inner])
+        table = value.get(outer)
+        if isinstance(table, dict) and isinstance(table.get(inner), list):
+            return list(table[inner])
     return None
 
 
 def _no_cid(value: dict[str, Any]) -> bool:
-    """Whether the answer is a list of CIDs that says 'none': {"IdentifierList": {"CID": [0]}}."""
-    held = value.get("IdentifierList")
-    return isinstance(held, dict) and not any(held.get("CID") or [0])
+    """Whether the answer is a list of CIDs that means 'none': {"IdentifierList": {"CID": [0]}}."""
+    cid_list = value.get("IdentifierList")
+    return isinstance(cid_list, dict) and not any(cid_list.get("CID") or [0])
 
 
 def _fault(status: int, fault: Any) -> Verdict:
@@ -135,6 +135,6 @@ def _fault(status: int, fault: Any) -> Verdict:
 
 
 def _start(body: bytes) -> str:
-    """The first words of a body, for a message."""
+    """Return the first words of a body, for a message."""
     text = " ".join(body[:60].decode("utf-8", "replace").split())
     return f"'{text}...'" if text else "empty"

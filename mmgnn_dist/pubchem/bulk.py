@@ -1,10 +1,10 @@
-"""The join of molecules with PubChem's bulk files, by Ray Data, without holding any of them in memory.
+"""The join of molecules with PubChem's bulk files, by Ray Data, without holding a whole file in memory.
 
-Every file is scanned once by one worker: the key file for the InChIKeys that are wanted, then the others for
-the CIDs that these have. All are sorted by CID, so each scan is a merge of two sorted sequences. What is kept
-of a file is staged in `TO.partial`; the same command continues from the files already scanned. At the end the
+One worker scans each file once: first the key file for the wanted InChIKeys, then the other files for the
+CIDs of these keys. All files are sorted by CID, so each scan merges two sorted sequences. Rows kept from a
+file are staged in `TO.partial`; the same command continues after the files already scanned. At the end the
 staged parts are merged in windows of CIDs. Keys are compared by 64-bit hashes: for a hundred million wanted
-keys, the odds of one row too many (which no molecule would join) are about one in a thousand.
+keys, the odds of one surplus row (which no molecule would join) are about one in a thousand.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ STAGED = "mmgnn-bulk"
 
 @dataclass(frozen=True)
 class Scan:
-    """The scan of one file for what is wanted of it.
+    """The scan of one file for the wanted lines.
 
     Attributes:
         path: the file.
-        wanted: .npy file of sorted hashes of InChIKeys (for the key file) or of sorted CIDs.
-        part: Arrow file to make: CID and text of the lines wanted, ascending by CID.
-        stamp: stands for the file's content and for what is wanted of it.
+        wanted: .npy file of sorted InChIKey hashes (for the key file) or of sorted CIDs.
+        part: Arrow file to make: CID and text of the wanted lines, ascending by CID.
+        stamp: identifies the file's content and the wanted lines.
     """
 
     path: Path
@@ -64,16 +64,16 @@ class Scan:
 
     @property
     def record(self) -> Path:
-        """What is known of the file once it is scanned."""
+        """Path of the JSON record written once the file is scanned."""
         return self.part.with_suffix(".json")
 
     @property
     def meter(self) -> Path:
-        """A sparse file as long as what has been read: its length is read and set in one step."""
+        """Path of a sparse file whose length is the number of bytes read: one step reads or sets it."""
         return self.part.with_suffix(".read")
 
     def work(self) -> str:
-        """Scan, unless it is done; the message of what the user did wrong, or ''."""
+        """Scan the file unless that is done; return the message of a user error, or ''."""
         if self.record.is_file() and read_json(self.record)["stamp"] == self.stamp:
             return ""
         wanted = np.load(self.wanted, mmap_mode="r")
@@ -94,14 +94,14 @@ class Scan:
 
 
 def _by_key(lines: Lines, wanted: np.ndarray) -> tuple[np.ndarray, pa.Array]:
-    """(CIDs, InChIKeys) of the lines whose key is wanted."""
+    """Return (CIDs, InChIKeys) of the lines whose key is wanted."""
     rows, keys = lines.keys()
-    hit = np.flatnonzero(member(hash_strings(keys), wanted))
-    return lines.cid[rows[hit]], keys.take(pa.array(hit))
+    hits = np.flatnonzero(member(hash_strings(keys), wanted))
+    return lines.cid[rows[hits]], keys.take(pa.array(hits))
 
 
 def _by_cid(lines: Lines, wanted: np.ndarray) -> tuple[np.ndarray, pa.Array]:
-    """(CIDs, texts) of the lines whose CID is wanted; only the stretch of `wanted` that they span is read."""
+    """Return (CIDs, texts) of the lines whose CID is wanted; read only their range of `wanted`."""
     first, last = np.searchsorted(wanted, [lines.cid[0], lines.cid[-1] + 1])
     rows = np.flatnonzero(member(lines.cid, wanted[first:last]) & (lines.end > lines.start))
     return lines.cid[rows], lines.texts(rows)
@@ -115,20 +115,20 @@ def enrich_bulk(
     report: Report | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> EnrichResult:
-    """Look the molecules up in PubChem's bulk files and write the table of what they have.
+    """Look up molecules in PubChem's bulk files and write the table of their text.
 
     Args:
         source: shard set, or Parquet file with a column `inchikey`.
         to: Parquet file to make; one that an earlier enrichment made is replaced.
         folder: holds CID-InChI-Key.gz and some of CID-IUPAC, -Title, -Mass, -SMILES, -Synonym-filtered.
-        workers: files scanned at a time; 0: the CPUs of this machine.
-        report: called with compressed bytes read, of how many, and what is being done.
-        say: given lines on what will be done.
+        workers: number of files scanned at a time; 0: the number of CPUs of this machine.
+        report: called with the compressed bytes read, their total, and the current step.
+        say: called with each line on what will be done.
 
     Raises:
-        UserError: wrong input, a damaged bulk file, or `to` is something else.
+        UserError: wrong input, a damaged bulk file, or `to` is not the table of an enrichment.
     """
-    began = time.monotonic()
+    started = time.monotonic()
     check_output(to)
     files = find_extras(folder)
     missing = [f"{name} ({field})" for field, name in FIELD_FILES.items() if name not in files]
@@ -136,10 +136,10 @@ def enrich_bulk(
         say(f"not in {folder}, so left empty: {', '.join(missing)}")
     counts, hashes = _hashes(source)
     stamps = _stamps(files, hashes)
-    standing = _standing(to, stamps)
-    if standing:
-        lines = [*result_lines(to, standing), f"{to} is up to date"]
-        return EnrichResult(to, standing, time.monotonic() - began, lines)
+    existing = _standing(to, stamps)
+    if existing:
+        lines = [*result_lines(to, existing), f"{to} is up to date"]
+        return EnrichResult(to, existing, time.monotonic() - started, lines)
     with _staging(to) as staging:
         _save(staging / "keys.npy", hashes)
         del hashes
@@ -163,16 +163,18 @@ def enrich_bulk(
     for name, record in records.items():
         if record["odd_lines"]:
             lines.append(f"{name}: {record['odd_lines']} lines are not CID, tab, text: left out")
-    return EnrichResult(to, counts, time.monotonic() - began, lines)
+    return EnrichResult(to, counts, time.monotonic() - started, lines)
 
 
 @contextmanager
 def _staging(to: Path) -> Iterator[Path]:
-    """The staging folder, locked; removed when the work is done."""
+    """Lock the staging folder and yield it; remove it when the work is done."""
     folder = to.with_name(to.name + ".partial")
     about = folder / "about.json"
     if folder.exists() and not (folder.is_dir() and (about.is_file() or not any(folder.iterdir()))):
-        raise UserError(f"{folder} is in the way and not ours: remove it or choose another --to")
+        raise UserError(
+            f"{folder} exists and is no staging folder of this command: remove it or choose another --to"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -188,7 +190,7 @@ def _staging(to: Path) -> Iterator[Path]:
 
 
 def _hashes(source: Path) -> tuple[dict[str, Any], np.ndarray]:
-    """(counts of molecules, sorted distinct hashes of their InChIKeys)."""
+    """Return (counts of molecules, sorted distinct hashes of their InChIKeys)."""
     molecules, valid, parts = 0, 0, [np.zeros(0, np.uint64)]
     for keys in source_keys(source):
         molecules += len(keys)
@@ -199,25 +201,25 @@ def _hashes(source: Path) -> tuple[dict[str, Any], np.ndarray]:
 
 
 def _stamps(files: dict[str, Path], hashes: np.ndarray) -> dict[str, str]:
-    """What decides the scan of each file: its size and time, those of the key file, and the keys."""
-    wanted = hashlib.sha256(hashes.tobytes())
+    """Return the stamp of each scan: a hash of the keys and of size and time of the key file and the file."""
+    base = hashlib.sha256(hashes.tobytes())
     stamps = {}
     for name in sorted(files, key=lambda name: name != KEY_FILE):
         state = files[name].stat()
-        digest = wanted.copy()
+        digest = base.copy()
         digest.update(f"{name} {state.st_size} {state.st_mtime_ns}".encode())
         stamps[name] = digest.hexdigest()
-        wanted = digest if name == KEY_FILE else wanted  # the key file decides which CIDs are wanted
+        base = digest if name == KEY_FILE else base  # the key file decides which CIDs are wanted
     return stamps
 
 
 def _standing(to: Path, stamps: dict[str, str]) -> dict[str, Any] | None:
-    """The counts of the table at `to`, if it was made of the same keys and files."""
+    """Return the counts of the table at `to` if it was made from the same keys and files, else None."""
     if not to.exists():
         return None
     with pq.ParquetFile(to) as file:
         about = json.loads(file.schema_arrow.metadata[TEXT_ABOUT])
-        same = {name: held["stamp"] for name, held in about.pop("files", {}).items()} == stamps
+        same = {name: record["stamp"] for name, record in about.pop("files", {}).items()} == stamps
         if not same:
             return None
         table = file.read(columns=list(TEXT_FIELDS))
@@ -236,10 +238,10 @@ def _scan(scans: dict[str, Scan], workers: int, report: Report) -> None:
     def done() -> int:
         return sum(scan.meter.stat().st_size for scan in scans.values() if scan.meter.exists())
 
-    key, others = scans[KEY_FILE], [scan for name, scan in scans.items() if name != KEY_FILE]
+    key_scan, others = scans[KEY_FILE], [scan for name, scan in scans.items() if name != KEY_FILE]
     others.sort(key=lambda scan: -scan.path.stat().st_size)
     with watch(total, done, report) as step, ray_data(workers) as data:
-        for scanned in ([key], others):
+        for scanned in ([key_scan], others):
             step("bytes read, " + ", ".join(scan.path.name.removesuffix(".gz") for scan in scanned))
             items = [{"scan": number} for number in range(len(scanned))]
             results = (
@@ -251,16 +253,16 @@ def _scan(scans: dict[str, Scan], workers: int, report: Report) -> None:
             if errors:
                 raise UserError(errors[0])
             if scanned is not others:
-                _save(others[0].wanted, np.concatenate([np.zeros(0, np.int64), *Part(key.part).cids()]))
+                _save(others[0].wanted, np.concatenate([np.zeros(0, np.int64), *Part(key_scan.part).cids()]))
     report(total, total, "merging")
 
 
 @dataclass(frozen=True)
 class BulkWorker:
-    """Does the scans that Ray Data hands out by number."""
+    """Runs the scans that Ray Data assigns by number."""
 
     scans: list[Scan]
 
     def work(self, row: dict[str, Any]) -> dict[str, Any]:
-        """One scan."""
+        """Run one scan."""
         return {"scan": row["scan"], "error": self.scans[row["scan"]].work()}

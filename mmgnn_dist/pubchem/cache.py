@@ -1,9 +1,9 @@
-"""What a service has answered: raw answers with their date, in one SQLite file.
+"""The cache of a service's answers: raw answers with their date, in one SQLite file.
 
 An answer and the identifiers that it settles are stored in one transaction, so that a killed run loses at
-most the request under way. Identifiers of which the service had nothing are kept too, and can be asked again
-when they are old. The file is locked by one process at a time, which also lets its write-ahead log work on
-network file systems.
+most the current request. Identifiers that the service does not have are stored too, and can be asked again
+when they are old. One process at a time locks the file; this also lets its write-ahead log work on network
+file systems.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from types import TracebackType
 from mmgnn_dist.errors import UserError
 
 DAY = 86400.0
-FORMAT = 0x6D6D7063  # "mmpc": application_id of our files
+FORMAT = 0x6D6D7063  # "mmpc": application_id of these files
 _TABLES = """
 CREATE TABLE IF NOT EXISTS answers (
     id INTEGER PRIMARY KEY, service TEXT NOT NULL, kind TEXT NOT NULL, date REAL NOT NULL, body BLOB NOT NULL
@@ -32,14 +32,14 @@ CREATE TEMP TABLE wanted (identifier TEXT PRIMARY KEY) WITHOUT ROWID;
 
 
 class Cache:
-    """The answers of one service; a context manager.
+    """The cached answers of one service; a context manager.
 
     Args:
-        path: SQLite file, made where there is none.
-        service: address of the service: what another one says is another matter.
+        path: SQLite file, made if it does not exist.
+        service: address of the service; answers of other addresses are kept apart.
 
     Raises:
-        UserError: not a cache of ours, in use by another process, or not writable.
+        UserError: the file is not such a cache, is in use by another process, or is not writable.
     """
 
     def __init__(self, path: Path, service: str):
@@ -59,7 +59,8 @@ class Cache:
 
     def _open(self) -> None:
         db = self._db
-        db.execute("PRAGMA locking_mode=EXCLUSIVE")  # before the first read: no shared memory beside the log
+        # before the first read, so that the log needs no shared memory
+        db.execute("PRAGMA locking_mode=EXCLUSIVE")
         (format_id,) = db.execute("PRAGMA application_id").fetchone()
         (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if tables and format_id != FORMAT:
@@ -78,11 +79,11 @@ class Cache:
         self._db.close()
 
     def open_questions(self, kind: str, identifiers: Iterable[str], max_age: float) -> list[str]:
-        """Those of the identifiers that are still to be asked, sorted.
+        """Return the identifiers that still have to be asked, sorted.
 
         Args:
-            kind: which question.
-            identifiers: any number of them.
+            kind: name of the question.
+            identifiers: any number of identifiers.
             max_age: days after which an identifier that the service did not have is asked again.
         """
         self._want(identifiers)
@@ -95,10 +96,10 @@ class Cache:
         return [name for (name,) in self._db.execute(query, (self.service, kind, oldest))]
 
     def store(self, kind: str, identifiers: list[str], found: set[str], body: bytes) -> None:
-        """Keep an answer, and which identifiers it settles: those in `found`, the others as not found.
+        """Store an answer and the identifiers that it settles: those in `found`, the others as not found.
 
         Raises:
-            UserError: the disk is full, or may not be written.
+            UserError: the disk is full or not writable.
         """
         db = self._db
         try:
@@ -116,15 +117,15 @@ class Cache:
             raise UserError(f"cannot write to the cache {self.path}: {error}") from None
 
     def answers(self, kind: str, identifiers: Iterable[str]) -> Iterator[tuple[float, bytes, set[str]]]:
-        """(date, raw answer, identifiers found in it) for each answer that holds some of the identifiers."""
+        """Yield (date, raw answer, identifiers found in it) for each answer with some of the identifiers."""
         self._want(identifiers)
         query = """
             SELECT answer, identifier FROM wanted JOIN asked USING (identifier)
             WHERE service = ? AND kind = ? AND found ORDER BY answer"""
-        held: dict[int, set[str]] = {}
+        names_by_answer: dict[int, set[str]] = {}
         for answer, name in self._db.execute(query, (self.service, kind)):
-            held.setdefault(answer, set()).add(name)
-        for answer, names in held.items():
+            names_by_answer.setdefault(answer, set()).add(name)
+        for answer, names in names_by_answer.items():
             row = self._db.execute("SELECT date, body FROM answers WHERE id = ?", (answer,)).fetchone()
             yield row[0], zlib.decompress(row[1]), names
 

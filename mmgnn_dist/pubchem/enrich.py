@@ -1,7 +1,8 @@
-"""PubChem's text for the molecules of a shard set or a file, by PubChem's web service.
+"""PubChem's text for the molecules of a shard set or a file, from PubChem's web service.
 
-The answers are kept in a cache, so that nothing is asked twice and an interrupted run continues. The cost is
-told before the first request; for very many molecules the bulk files are advised (see `data.bulk`).
+A cache keeps the answers, so that nothing is asked twice and an interrupted run continues. The cost is
+reported before the first request; for very many molecules, so is the advice to use the bulk files (see
+`pubchem.bulk`).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from mmgnn_dist.pubchem.text_table import (
     write_text_table,
 )
 
-ADVISE_BULK = 50_000  # molecules above which the bulk files are the right way
+ADVISE_BULK = 50_000  # number of molecules above which the bulk files are recommended
 CACHE_NAME = "pubchem-cache.sqlite"
 
 
@@ -43,21 +44,21 @@ def enrich(
     say: Callable[[str], None] = lambda line: None,
     limits: Limits | None = None,
 ) -> EnrichResult:
-    """Look the molecules up in PubChem's web service and write the table of what it has.
+    """Look up molecules in PubChem's web service and write the table of their text.
 
     Args:
         source: shard set, or Parquet file with a column `inchikey`.
         to: Parquet file to make; one that an earlier enrichment made is replaced.
         config: address of the service, cache, age of negative answers.
-        report: called with identifiers settled, how many there are, and what is being done.
-        say: given the lines on cost before it starts.
-        limits: pace and patience; PubChem's own without it.
+        report: called with the number of settled identifiers, their total, and the current step.
+        say: called with each line on the cost before the first request.
+        limits: pace and patience; None means PubChem's own limits.
 
     Raises:
-        UserError: wrong input, or a cache in use.
+        UserError: wrong input, or the cache is in use.
         ServiceDown: the service failed too often; the same command continues later.
     """
-    began = time.monotonic()
+    started = time.monotonic()
     config, limits = config or PubChemConfig.model_validate({}), limits or Limits()
     check_output(to)
     cache_path = config.cache or to.parent / CACHE_NAME
@@ -68,28 +69,28 @@ def enrich(
         for line in _cost(counts, len(cache.open_questions(KEYS.kind, keys, config.max_age)), limits):
             say(line)
         try:
-            found = lookup.cids(keys)
-            compounds = lookup.compounds(sorted({cid for cids in found.values() for cid in cids}))
+            cids_by_key = lookup.cids(keys)
+            compounds = lookup.compounds(sorted({cid for cids in cids_by_key.values() for cid in cids}))
         except ServiceDown as error:
             raise ServiceDown(
                 f"{error}; what it answered is kept in {cache_path}: run the same command again later"
             ) from None
     chosen = sorted(
-        ((choose([compounds[cid] for cid in cids]), key) for key, cids in found.items()),
+        ((choose([compounds[cid] for cid in cids]), key) for key, cids in cids_by_key.items()),
         key=lambda pair: (pair[0].cid, pair[1]),
     )
     counts |= {
         "found": len(chosen),
-        "several": sum(len(cids) > 1 for cids in found.values()),
+        "several": sum(len(cids) > 1 for cids in cids_by_key.values()),
         "requests": client.requests,
     }
     tables = (_table(chosen[first : first + ROWS]) for first in range(0, len(chosen), ROWS))
     counts["coverage"] = write_text_table(to, tables, {"service": client.base_url, **counts})
-    return EnrichResult(to, counts, time.monotonic() - began, result_lines(to, counts))
+    return EnrichResult(to, counts, time.monotonic() - started, result_lines(to, counts))
 
 
 def _wanted(source: Path) -> tuple[list[str], dict[str, Any]]:
-    """(distinct valid InChIKeys, counts of molecules)."""
+    """Return (distinct valid InChIKeys, counts of molecules)."""
     molecules, without, distinct = 0, 0, set[str]()
     for keys in source_keys(source):
         valid = valid_keys(keys)
@@ -100,12 +101,12 @@ def _wanted(source: Path) -> tuple[list[str], dict[str, Any]]:
 
 
 def _cost(counts: dict[str, Any], waiting: int, limits: Limits) -> list[str]:
-    """What the look-up will take at least and at most: the text is asked for what is found."""
+    """Describe the least and the most requests; text is requested only for the keys that are found."""
     lists = -(-waiting // BATCH)
     least, most = (limits.least_time(times * lists) / 60 for times in (1, 3))
-    known = counts["keys"] - waiting
+    cached = counts["keys"] - waiting
     lines = [
-        f"{counts['molecules']:,} molecules, {counts['keys']:,} InChIKeys, {known:,} known from the cache: "
+        f"{counts['molecules']:,} molecules, {counts['keys']:,} InChIKeys, {cached:,} known from the cache: "
         f"{lists:,} to {3 * lists:,} requests, at least {least:.1f} to {most:.1f} minutes"
     ]
     if waiting > ADVISE_BULK:
@@ -117,7 +118,7 @@ def _cost(counts: dict[str, Any], waiting: int, limits: Limits) -> list[str]:
 
 
 def _table(chosen: list[tuple[Compound, str]]) -> pa.Table:
-    """Rows of the output."""
+    """Return rows of the output as a table."""
     columns: dict[str, list[Any]] = {name: [] for name in TEXT_SCHEMA.names}
     for compound, key in chosen:
         sources = {}
@@ -138,7 +139,7 @@ def _table(chosen: list[tuple[Compound, str]]) -> pa.Table:
 
 
 def _number(value: Any) -> float | None:
-    """Numbers may come as strings, "180.16"."""
+    """Convert a value to a number; PubChem may send it as a string, "180.16"."""
     try:
         return float(value)
     except (TypeError, ValueError):

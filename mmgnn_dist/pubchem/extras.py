@@ -1,6 +1,6 @@
 """PubChem's bulk files `Compound/Extras/CID-*.gz`: lines of CID, tab, text, ascending by CID.
 
-A file is read once, front to back, in pieces of a few megabytes: decompressed, summed up (SHA-256) and split
+A file is read once, front to back, in pieces of a few megabytes: decompressed, hashed (SHA-256) and split
 into lines by numpy, without a Python object per line. The text of a line becomes a string only if wanted.
 """
 
@@ -29,18 +29,18 @@ FIELD_FILES = {
 KEY_LETTERS = 27
 PIECE = 4 << 20  # bytes decompressed at a time
 DIGITS = 12  # most digits of a CID
-ODD_LINES, ODD_SHARE = 10, 1e-4  # lines of another form that are left out and counted; more mean damage
+ODD_LINES, ODD_SHARE = 10, 1e-4  # lines of another form are skipped and counted; more than this mean damage
 TAB, NEWLINE, RETURN, ZERO = 9, 10, 13, 48
 
 
 @dataclass(frozen=True)
 class Lines:
-    """Some consecutive lines.
+    """Consecutive lines of a file.
 
     Attributes:
-        data: their bytes, uint8.
+        data: bytes of the lines, uint8.
         cid: int64 [L], ascending.
-        start, end: where the text of each line begins and ends in `data`, int64 [L].
+        start, end: begin and end of the text of each line in `data`, int64 [L].
     """
 
     data: np.ndarray
@@ -49,14 +49,14 @@ class Lines:
     end: np.ndarray
 
     def texts(self, rows: np.ndarray) -> pa.Array:
-        """The text of the given lines as large_string; bytes that are no UTF-8 are replaced."""
+        """Return the text of the given lines as large_string; bytes that are not UTF-8 are replaced."""
         start, size = self.start[rows], (self.end - self.start)[rows]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(size)])
-        places = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], size)
-        return _strings(offsets, self.data[places])
+        indices = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], size)
+        return _strings(offsets, self.data[indices])
 
     def keys(self) -> tuple[np.ndarray, pa.Array]:
-        """(rows [K], InChIKeys [K]) of the lines that end in a tab and 27 letters."""
+        """Return (rows [K], InChIKeys [K]) of the lines that end in a tab and 27 letters."""
         rows = np.flatnonzero(self.end - self.start > KEY_LETTERS)
         rows = rows[self.data[self.end[rows] - KEY_LETTERS - 1] == TAB]
         letters = self.data[(self.end[rows] - KEY_LETTERS)[:, None] + np.arange(KEY_LETTERS)]
@@ -64,14 +64,14 @@ class Lines:
 
 
 class ExtrasFile:
-    """One file, read once.
+    """One bulk file, read once.
 
     Attributes:
         path: the file.
-        size: its compressed bytes.
+        size: compressed size in bytes.
         read: compressed bytes read so far.
-        rows: lines given so far.
-        odd: lines left out so far: they are not CID, tab, text.
+        rows: number of lines yielded so far.
+        odd: number of lines skipped so far, because they are not CID, tab, text.
     """
 
     def __init__(self, path: Path):
@@ -81,19 +81,19 @@ class ExtrasFile:
         self._last = 0
 
     def about(self) -> dict[str, str | int]:
-        """Bytes, date, SHA-256, lines and lines left out; call it when all lines have been read.
+        """Return bytes, date, SHA-256, lines and skipped lines; call it after all lines have been read.
 
-        The date is the file's own time, which `wget` and `rsync` take over from PubChem's server.
+        The date is the file's modification time; `wget` and `rsync` copy it from PubChem's server.
         """
         date = time.strftime("%Y-%m-%d", time.gmtime(self.path.stat().st_mtime))
         digest = self._digest.hexdigest()
         return {"bytes": self.size, "date": date, "sha256": digest, "rows": self.rows, "odd_lines": self.odd}
 
     def lines(self) -> Iterator[Lines]:
-        """All lines, some megabytes at a time.
+        """Yield all lines, a few megabytes at a time.
 
         Raises:
-            UserError: not gzip, truncated, too many lines of another form, or not ascending by CID.
+            UserError: not gzip, truncated, too many lines of another form, or not sorted by CID.
         """
         rest = b""
         for piece in self._decompressed():
@@ -106,7 +106,7 @@ class ExtrasFile:
             yield from self._split(rest + b"\n")
 
     def _decompressed(self) -> Iterator[bytes]:
-        """The content; a file may be several gzip members one after the other."""
+        """Yield the decompressed content; a file may hold several gzip members in a row."""
         inflate = zlib.decompressobj(wbits=31)
         with open(self.path, "rb") as content:
             while block := content.read(1 << 20):
@@ -128,7 +128,7 @@ class ExtrasFile:
             raise self._wrong("is truncated")
 
     def _split(self, text: bytes) -> Iterator[Lines]:
-        """The lines of a text, unless there are none of the right form."""
+        """Yield the lines of a text that have the right form, if there are any."""
         data = np.frombuffer(text, np.uint8)
         end = np.flatnonzero(data == NEWLINE)
         begin = np.concatenate([np.zeros(1, np.int64), end[:-1] + 1])
@@ -137,11 +137,11 @@ class ExtrasFile:
         width = tab - begin
         bad = (tab >= end) | (width < 1) | (width > DIGITS)
         cid = np.zeros(len(end), np.int64)
-        for place in range(int(width.max(where=~bad, initial=0))):
-            digit = data[np.minimum(begin + place, len(data) - 1)].astype(np.int64) - ZERO
-            held = place < width
-            bad |= held & ((digit < 0) | (digit > 9))
-            cid = np.where(held, cid * 10 + digit, cid)
+        for position in range(int(width.max(where=~bad, initial=0))):
+            digit = data[np.minimum(begin + position, len(data) - 1)].astype(np.int64) - ZERO
+            in_number = position < width
+            bad |= in_number & ((digit < 0) | (digit > 9))
+            cid = np.where(in_number, cid * 10 + digit, cid)
         if bad.any():
             self.odd += int(bad.sum())
             if self.odd > ODD_LINES + ODD_SHARE * (self.rows + len(end)):
@@ -155,25 +155,25 @@ class ExtrasFile:
         self.rows += len(end)
         yield Lines(data, cid, tab + 1, end - (data[end - 1] == RETURN))
 
-    def _wrong(self, what: str) -> UserError:
-        return UserError(f"{self.path} {what}: get it anew from PubChem's Compound/Extras")
+    def _wrong(self, fault: str) -> UserError:
+        return UserError(f"{self.path} {fault}: get it anew from PubChem's Compound/Extras")
 
 
 def find_extras(folder: Path) -> dict[str, Path]:
-    """The bulk files in a folder, by name.
+    """Return the bulk files in a folder, by name.
 
     Raises:
-        UserError: no folder, no CID-InChI-Key, or nothing beside it.
+        UserError: no such folder, no CID-InChI-Key, or no other bulk file in it.
     """
     if not folder.is_dir():
         raise UserError(f"no folder {folder}: --bulk takes the folder that holds PubChem's CID-*.gz")
     names = (KEY_FILE, *FIELD_FILES.values())
-    found = {name: folder / f"{name}.gz" for name in names if (folder / f"{name}.gz").is_file()}
-    if KEY_FILE not in found:
-        raise UserError(f"{folder} has no {KEY_FILE}.gz: without it no molecule finds its CID")
-    if len(found) == 1:
+    files = {name: folder / f"{name}.gz" for name in names if (folder / f"{name}.gz").is_file()}
+    if KEY_FILE not in files:
+        raise UserError(f"{folder} has no {KEY_FILE}.gz: only this file maps InChIKeys to CIDs")
+    if len(files) == 1:
         raise UserError(f"{folder} has no text: put at least one of {', '.join(names[1:])} (.gz) there")
-    return found
+    return files
 
 
 def _strings(offsets: np.ndarray, data: np.ndarray) -> pa.Array:

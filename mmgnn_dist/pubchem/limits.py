@@ -1,7 +1,7 @@
-"""What PubChem asks of its users, and how patient the client is.
+"""PubChem's limits on requests, and the patience of the client.
 
-PubChem's rules: at most 5 requests a second and 400 a minute, and less when `X-Throttling-Control` says so.
-Every time here can be divided by one factor, so that tests run the same client faster than real time.
+PubChem allows at most 5 requests a second and 400 a minute, and fewer when `X-Throttling-Control` says so.
+All times can be divided by one factor, so that tests run the same client faster than real time.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ class Limits:
     """Rates, pauses and patience.
 
     Attributes:
-        per_second, per_minute: most requests in any such time.
-        second, minute: these times, s.
-        yellow, red: least time between requests while the service is under such load, s.
+        per_second, per_minute: most requests in any `second` and in any `minute`.
+        second, minute: length of these periods, s.
+        yellow, red: least time between requests while the service reports this load, s.
         black: pause when the service blocks requests, s.
         timeout: longest wait for a connection or for the next bytes of an answer, s.
-        longest: longest wait that is accepted for a whole answer, a list key or a `Retry-After`, s.
-        poll: time between two questions for the same list key, s.
+        longest: longest accepted wait for a whole answer, a list key or a `Retry-After`, s.
+        poll: time between two requests for the same list key, s.
         backoff, backoff_most: first and longest pause after a failure, s; it doubles in between.
-        failures: so many in a row open the circuit breaker.
+        failures: number of failures in a row that opens the circuit breaker.
     """
 
     per_second: int = 5
@@ -40,11 +40,11 @@ class Limits:
     failures: int = 8
 
     def faster(self, factor: float) -> Limits:
-        """The same with every time divided by `factor`."""
+        """Return the same limits with every time divided by `factor`."""
         counts = ("per_second", "per_minute", "failures")
         times = {name: value / factor for name, value in asdict(self).items() if name not in counts}
         return replace(self, **times)
 
     def least_time(self, requests: int) -> float:
-        """The least time for so many requests, s."""
+        """Return the least time for a number of requests, s."""
         return max(requests / self.per_second * self.second, requests / self.per_minute * self.minute)

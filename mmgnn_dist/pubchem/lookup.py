@@ -1,9 +1,9 @@
 """From InChIKeys to text: keys to CIDs, then properties and synonyms of the CIDs, in lists of 100.
 
 Keys are asked as `property/InChIKey`, since a bare list of CIDs does not say which key it answers. A list
-that the service refuses is halved until the one wrong identifier is alone, and that one counts as not found.
-An InChIKey may have several CIDs (salts drawn differently, tautomers that share a standard InChI): the lowest
-that has a name is taken.
+that the service refuses is halved until the wrong identifier is alone; that one counts as not found. An
+InChIKey may have several CIDs (salts drawn differently, tautomers that share a standard InChI); the lowest
+one that has a name is taken.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from mmgnn_dist.pubchem.answers import OLD_PROPERTIES, PUG_PROPERTIES, Kind, row
 from mmgnn_dist.pubchem.cache import Cache
 from mmgnn_dist.pubchem.client import Client, Refused, TooBroad
 
-REFUSALS = 5  # identifiers refused one by one in a row: then it is not they that are wrong
+REFUSALS = 5  # single identifiers refused in a row; then the service is wrong, not the identifiers
 BATCH = 100  # PubChem takes 100 to 200 identifiers a list
 FIELD_NAMES = ("iupac_name", "title", "synonyms")  # a CID with one of them is better than one without
-Report = Callable[[int, int, str], None]  # identifiers settled, of how many, what is being done
+Report = Callable[[int, int, str], None]  # settled identifiers, their total, current step
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Question:
 
     Attributes:
         kind: its name in the cache.
-        namespace: what its identifiers are.
-        operations: how it is asked: in today's words first, then in those of older mirrors.
-        what: its name in the progress.
+        namespace: the kind of its identifiers.
+        operations: forms of the request: today's form first, then that of older mirrors.
+        what: its name in the progress display.
     """
 
     kind: str
@@ -52,7 +52,7 @@ SYNONYMS = Question("synonyms", "cid", ("synonyms",), "synonyms")
 
 @dataclass
 class Compound:
-    """What PubChem says of one CID: `fields` by our names, `dates` of the answers (Unix time) by field."""
+    """PubChem's data on one CID: `fields` by our names, `dates` of the answers (Unix time) by field."""
 
     cid: int
     fields: dict[str, Any] = field(default_factory=dict)
@@ -60,18 +60,18 @@ class Compound:
 
     @property
     def named(self) -> bool:
-        """Whether it has any name."""
+        """Whether the compound has any name."""
         return any(self.fields.get(name) for name in FIELD_NAMES)
 
 
 class Lookup:
-    """Looks keys up, asking only what the cache does not know.
+    """Looks up keys; it asks the service only for what the cache does not have.
 
     Args:
-        client: asks.
-        cache: remembers.
-        max_age: days after which what the service did not have is asked again.
-        report: progress.
+        client: client of the service.
+        cache: cache of its answers.
+        max_age: days after which an identifier that the service did not have is asked again.
+        report: called with the progress.
     """
 
     def __init__(self, client: Client, cache: Cache, max_age: float, report: Report):
@@ -80,17 +80,17 @@ class Lookup:
         self._refused: list[str] = []  # identifiers refused since the last answer, not stored yet
 
     def cids(self, keys: list[str]) -> dict[str, list[int]]:
-        """CIDs of each InChIKey that PubChem has, ascending."""
+        """Return the CIDs of each InChIKey that PubChem has, ascending."""
         self._settle(KEYS, keys)
-        found: dict[str, set[int]] = {}
+        cids_by_key: dict[str, set[int]] = {}
         for _, body, names in self.cache.answers(KEYS.kind, keys):
             for cid, row in rows(body):
                 if row.get("inchikey") in names:
-                    found.setdefault(row["inchikey"], set()).add(cid)
-        return {key: sorted(cids) for key, cids in found.items()}
+                    cids_by_key.setdefault(row["inchikey"], set()).add(cid)
+        return {key: sorted(cids) for key, cids in cids_by_key.items()}
 
     def compounds(self, cids: list[int]) -> dict[int, Compound]:
-        """What PubChem says of each CID."""
+        """Return PubChem's data on each CID."""
         names = [str(cid) for cid in cids]
         self._settle(TEXT, names)
         self._settle(SYNONYMS, names)
@@ -106,27 +106,27 @@ class Lookup:
         return compounds
 
     def _settle(self, question: Question, identifiers: list[str]) -> None:
-        """Ask whatever of the identifiers the cache does not know."""
-        waiting = self.cache.open_questions(question.kind, identifiers, self.max_age)
+        """Ask for the identifiers that the cache does not have."""
+        pending = self.cache.open_questions(question.kind, identifiers, self.max_age)
         total = len(identifiers)
-        start = done = total - len(waiting)
-        found = 0
+        start = done = total - len(pending)
+        found_count = 0
 
         def note(words: str) -> None:
-            share = f"{found / (done - start):.0%} of those asked found" if done > start else ""
+            share = f"{found_count / (done - start):.0%} of those asked found" if done > start else ""
             self.report(done, total, ", ".join(filter(None, (question.what, share, words))))
 
         self.client.note = note
         note("")
-        for first in range(0, len(waiting), BATCH):
-            batch = waiting[first : first + BATCH]
-            found += self._ask(question, batch)
+        for first in range(0, len(pending), BATCH):
+            batch = pending[first : first + BATCH]
+            found_count += self._ask(question, batch)
             done += len(batch)
             note("")
         self._store_refused(question)
 
     def _ask(self, question: Question, batch: list[str]) -> int:
-        """Settle one list; how many of it were found."""
+        """Settle one list; return how many identifiers were found."""
         why = ""
         operations = self._operations.setdefault(question.kind, list(question.operations))
         for operation in list(operations):
@@ -137,11 +137,11 @@ class Lookup:
                 continue
             except TooBroad:
                 break
-            operations.sort(key=lambda other: other != operation)  # what this service understands comes first
-            found = set(_held(question, body)) & set(batch) if kind is Kind.FOUND else set()
-            self.cache.store(question.kind, batch, found, body)
+            operations.sort(key=lambda other: other != operation)  # put the form that works first
+            found_identifiers = set(_held(question, body)) & set(batch) if kind is Kind.FOUND else set()
+            self.cache.store(question.kind, batch, found_identifiers, body)
             self._store_refused(question)
-            return len(found)
+            return len(found_identifiers)
         if len(batch) == 1:
             self._refused += batch
             if len(self._refused) >= REFUSALS:
@@ -153,19 +153,19 @@ class Lookup:
         return self._ask(question, batch[:half]) + self._ask(question, batch[half:])
 
     def _store_refused(self, question: Question) -> None:
-        """Take what was refused for not found, now that the service has shown that it answers others."""
+        """Store the refused identifiers as not found, now that the service has answered others."""
         if self._refused:
             self.cache.store(question.kind, self._refused, set(), b"{}")
             self._refused = []
 
 
 def _held(question: Question, body: bytes) -> Iterator[str]:
-    """The identifiers of which an answer says something."""
+    """Yield the identifiers for which an answer has data."""
     for cid, row in rows(body):
         if question is KEYS:
-            if not row.get("inchikey"):  # whose CID it is cannot be told: never take that for 'not found'
+            if not row.get("inchikey"):  # its key is unknown: never treat this as 'not found'
                 raise UserError(
-                    f"CID {cid} came without its InChIKey: what answers at --base-url is no PUG REST"
+                    f"CID {cid} came without its InChIKey: the service at --base-url is not PUG REST"
                 )
             yield str(row["inchikey"])
         elif text_fields(row) if question is TEXT else _synonyms(row):
@@ -173,8 +173,8 @@ def _held(question: Question, body: bytes) -> Iterator[str]:
 
 
 def _synonyms(row: dict[str, Any]) -> list[str]:
-    held = row.get("synonym")
-    return [str(name) for name in held if name] if isinstance(held, list) else []
+    synonyms = row.get("synonym")
+    return [str(name) for name in synonyms if name] if isinstance(synonyms, list) else []
 
 
 def _add(compound: Compound, fields: dict[str, Any], date: float) -> None:
@@ -183,5 +183,5 @@ def _add(compound: Compound, fields: dict[str, Any], date: float) -> None:
 
 
 def choose(compounds: list[Compound]) -> Compound:
-    """Of the CIDs of one key, in ascending order, the first that has a name, else the first."""
+    """Return the first compound with a name, else the first; the compounds of a key ascend by CID."""
     return next((compound for compound in compounds if compound.named), compounds[0])

@@ -1,7 +1,7 @@
 """The table of PubChem's text that an enrichment writes, and the InChIKeys that it starts from.
 
-One row per InChIKey, the text fields by PubChem's names, each with its origin: what
-`mmgnn data prepare --text` joins. How the table was made stands in its metadata.
+One row per InChIKey, with the text fields by PubChem's names and the origin of each field.
+`mmgnn data prepare --text` joins this table. Its metadata say how it was made.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS, MANIFEST, ShardSet
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path
 
-TEXT_ABOUT = b"mmgnn.pubchem"  # key of the metadata that says how a table was made
+TEXT_ABOUT = b"mmgnn.pubchem"  # metadata key under which a table says how it was made
 ROWS = 65_536  # rows of the source and of the output held at a time
 TEXT_SCHEMA = pa.schema(
     [
@@ -41,14 +41,14 @@ TEXT_SCHEMA = pa.schema(
 
 @dataclass
 class EnrichResult:
-    """What an enrichment came to.
+    """The result of an enrichment.
 
     Attributes:
         path: the table of text.
         counts: molecules, without_key, keys, found, several (keys with more than one CID), requests, and
             `coverage`: rows with each text field.
         seconds: wall time.
-        lines: the same for the terminal.
+        lines: the result for the terminal.
     """
 
     path: Path
@@ -58,10 +58,10 @@ class EnrichResult:
 
 
 def source_keys(source: Path) -> Iterator[pa.Array]:
-    """The InChIKeys of a shard set or Parquet file, some 65,000 at a time, as large_string; null where none.
+    """Yield the InChIKeys of a shard set or Parquet file, about 65,000 at a time, as large_string with nulls.
 
     Raises:
-        UserError: missing or unreadable, or without a column `inchikey`.
+        UserError: the source is missing or unreadable, or has no column `inchikey`.
     """
     if not source.exists():
         raise UserError(f"no file {source}: name a shard set, or a Parquet file with a column 'inchikey'")
@@ -72,7 +72,7 @@ def source_keys(source: Path) -> Iterator[pa.Array]:
         return
     schema, _ = open_parquet(source)
     if "inchikey" not in schema.names:
-        raise UserError(f"{source} has no column 'inchikey': PubChem's text is found by it")
+        raise UserError(f"{source} has no column 'inchikey': the look-up in PubChem needs it")
     kind = schema.field("inchikey").type
     plain = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not (pa.types.is_string(plain) or pa.types.is_large_string(plain)):
@@ -86,13 +86,13 @@ def source_keys(source: Path) -> Iterator[pa.Array]:
 
 
 def valid_keys(keys: pa.Array) -> pa.Array:
-    """Those that have the form of an InChIKey."""
+    """Return the keys that have the form of an InChIKey."""
     fits = pc.match_substring_regex(keys, f"^{INCHIKEY.pattern}$").fill_null(False)
     return keys.filter(fits)
 
 
 def check_output(to: Path) -> None:
-    """Refuse to write over what no enrichment made."""
+    """Refuse to overwrite a file that no enrichment made."""
     if to.is_dir():
         raise UserError(f"--to {to} is a folder: name a file, for example {to / 'text.parquet'}")
     if to.exists() and TEXT_ABOUT not in (open_parquet(to)[0].metadata or {}):
@@ -100,7 +100,7 @@ def check_output(to: Path) -> None:
 
 
 def write_text_table(to: Path, tables: Iterator[pa.Table], about: dict[str, Any]) -> dict[str, int]:
-    """Write tables of `TEXT_SCHEMA` to `to`, with `about` in the metadata; rows with each text field."""
+    """Write tables of `TEXT_SCHEMA` with metadata `about`; return the number of rows with each text field."""
     coverage = dict.fromkeys(TEXT_FIELDS, 0)
     schema = TEXT_SCHEMA.with_metadata({TEXT_ABOUT: json.dumps(about)})
     try:
@@ -115,10 +115,10 @@ def write_text_table(to: Path, tables: Iterator[pa.Table], about: dict[str, Any]
 
 
 def result_lines(to: Path, counts: dict[str, Any]) -> list[str]:
-    """What was found, for the terminal."""
-    found, keys = counts["found"], counts["keys"]
-    share = f" ({found / keys:.1%})" if keys else ""
-    lines = [f"{to}: PubChem has {found:,} of {keys:,} InChIKeys{share}"]
+    """Describe what was found, for the terminal."""
+    found_count, key_count = counts["found"], counts["keys"]
+    share = f" ({found_count / key_count:.1%})" if key_count else ""
+    lines = [f"{to}: PubChem has {found_count:,} of {key_count:,} InChIKeys{share}"]
     covered = ", ".join(f"{name} {number:,}" for name, number in counts["coverage"].items() if number)
     if covered:
         lines.append(f"fields: {covered}")

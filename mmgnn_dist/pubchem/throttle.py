@@ -1,8 +1,8 @@
 """The pace of requests: never faster than the limits, slower when the service says so.
 
-A request counts from the moment its answer has come, not from when it was sent: the next one that the limit
-holds back then also *arrives* a full second after the earlier one arrived, whatever the network does in
-between. A fresh throttle behaves as if the limit had just been used up, since an interrupted run may have.
+A request counts from the arrival of its answer, not from its sending. The next request that the limit delays
+then also *arrives* a full second after the earlier one, whatever the network does in between. A new throttle
+behaves as if the limit had just been used up, since an interrupted run may have used it up.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _STATUS = re.compile(r"status:\s*(green|yellow|red|black)\b", re.IGNORECASE)
 
 
 class Throttle:
-    """Call `wait` before a request and `done` after it."""
+    """Sets the pace of requests: call `wait` before a request and `done` after it."""
 
     def __init__(self, limits: Limits):
         self.limits = limits
@@ -41,21 +41,21 @@ class Throttle:
             time.sleep(left)
 
     def done(self, headers: Message) -> None:
-        """Count a request that has ended, and obey what its answer says of the load."""
+        """Count a finished request, and follow the load that its answer reports."""
         self._ends.append(time.monotonic())
         colours = _STATUS.findall(headers.get("X-Throttling-Control", ""))
-        if colours:  # the header is sometimes absent: then the last word stands
+        if colours:  # without this header, the last reported load stays valid
             self.colour = max((colour.lower() for colour in colours), key=COLOURS.index)
             if self.colour == "black":
                 self.hold(self.limits.black)
 
     def hold(self, seconds: float) -> None:
-        """Send nothing for so long."""
+        """Send nothing for this many seconds."""
         self._not_before = max(self._not_before, time.monotonic() + seconds)
 
 
 def retry_after(headers: Message) -> float | None:
-    """Seconds that an answer asks to wait; None if it does not say.
+    """Return the seconds that an answer asks to wait, or None if it does not say.
 
     A date is compared with the answer's own `Date`, since our clock may be wrong.
     """

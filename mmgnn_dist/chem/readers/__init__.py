@@ -1,1 +1,1 @@
-"""Readers of molecules: which reader a source needs, how records are cut, and one file for each format."""
+"""Readers of molecules: the choice of a reader, the cutting of records, and one module for each format."""

@@ -1,8 +1,7 @@
 """ASE databases (.db), read through ase.db: geometry, key-value pairs, properties and scalar data.
 
-By ASE's convention `energy` is in eV and positions are in Å; SchNetPack's databases name the units of their
-data and of their positions in the database's metadata. A row that cannot be read is set aside, and so is a
-periodic structure.
+By ASE's convention `energy` is in eV and positions are in Å; SchNetPack's databases give the units of their
+data and positions in their metadata. Rows that cannot be read are set aside, and so are periodic structures.
 """
 
 from __future__ import annotations
@@ -44,14 +43,14 @@ class AseSource(TableSource):
 
     Attributes:
         keys: row ids of the database, in order.
-        length: the unit of its positions, Å.
+        length: length unit of its positions, Å.
     """
 
     keys: tuple[int, ...] = ()
     length: float = 1.0
 
     def stream(self, start: int) -> AseStream:
-        """Read on from row `start`."""
+        """Open a stream at row `start`."""
         return AseStream(self, start)
 
 
@@ -63,23 +62,23 @@ class AseStream:
         self._database = _connect(source.path)
 
     def read(self, rows: int) -> pa.Table:
-        """The next `rows` rows; those that cannot be read are marked."""
+        """Read the next `rows` rows; those that cannot be read are marked."""
         keys = self.source.keys[self.position : self.position + rows]
         self.position += rows
-        found = [self._row(key) for key in keys]
-        bad = [row if isinstance(row, BadRecord) else None for row in found]
-        good = [row if isinstance(row, dict) else {} for row in found]
-        names = [column for column, _, _ in self.source.targets]
-        words = [name for name in (*IDENTIFIERS, *TEXT_COLUMNS) if name in self.source.columns]
+        entries = [self._row(key) for key in keys]
+        bad = [row if isinstance(row, BadRecord) else None for row in entries]
+        good = [row if isinstance(row, dict) else {} for row in entries]
+        target_names = [column for column, _, _ in self.source.targets]
+        text_names = [name for name in (*IDENTIFIERS, *TEXT_COLUMNS) if name in self.source.columns]
         columns: dict[str, Any] = {
             "atomic_numbers": pa.array([row.get("numbers", []) for row in good], pa.large_list(pa.int64())),
             "positions": pa.array([row.get("positions", []) for row in good], pa.large_list(pa.float64())),
             FAULT: pa.array([REASONS.index(fault.reason) if fault else 0 for fault in bad], pa.int8()),
             WHY: pa.array([fault.detail if fault else None for fault in bad], pa.large_string()),
         }
-        for name in names:
+        for name in target_names:
             columns[name] = pa.array([_text(row.get(name)) for row in good], pa.large_string())
-        for name in words:
+        for name in text_names:
             columns[name] = pa.array([_text(row.get(name)) for row in good], pa.large_string())
         return pa.table(columns)
 
@@ -102,34 +101,36 @@ def inspect_asedb(path: Path, name: str, units: dict[str, str]) -> AseSource:
     """Recognise an ASE database.
 
     Raises:
-        UserError: no such database; also see `readers.find_sources`.
+        UserError: the file is no ASE database; also see `readers.find_sources`.
     """
     try:
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as direct:
-            ids = [row[0] for row in direct.execute("SELECT id FROM systems ORDER BY id")]
-            numbers = {row[0] for row in direct.execute("SELECT DISTINCT key FROM number_key_values")}
-            texts = {row[0] for row in direct.execute("SELECT DISTINCT key FROM text_key_values")}
-        direct.close()
+        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
+            ids = [row[0] for row in connection.execute("SELECT id FROM systems ORDER BY id")]
+            numbers = {row[0] for row in connection.execute("SELECT DISTINCT key FROM number_key_values")}
+            texts = {row[0] for row in connection.execute("SELECT DISTINCT key FROM text_key_values")}
+        connection.close()
         database = _connect(path)
-        given = dict(database.metadata.get(UNIT_METADATA, {}))
+        metadata_units = dict(database.metadata.get(UNIT_METADATA, {}))
         length = str(database.metadata.get(LENGTH_METADATA, "Ang"))
     except FAILURES as error:
         raise UserError(f"{path} is not a readable ASE database ({one_line(error)}): get it anew") from None
     if length.lower() not in LENGTHS:
         raise UserError(
             f"{path}: its metadata {LENGTH_METADATA} is '{length[:40]}', and positions are read in Ang, "
-            "Bohr or nm: convert them, and set it"
+            "Bohr or nm: convert the positions and update it"
         )
     for row in _first(database, ids):
         numbers |= {key for key, value in _values(row).items() if isinstance(value, int | float)}
         texts |= {key for key, value in _values(row).items() if isinstance(value, str)}
     names = sorted(str(key) for key in numbers | texts)
-    known = {*IDENTIFIERS, *TEXT_COLUMNS}
+    non_targets = {*IDENTIFIERS, *TEXT_COLUMNS}
     if "energy" in numbers:
-        given = {"energy": ENERGY_UNIT} | given
-    given = {key: str(unit) for key, unit in given.items() if key in numbers and _is_unit(key, str(unit))}
+        metadata_units = {"energy": ENERGY_UNIT} | metadata_units
+    metadata_units = {
+        key: str(unit) for key, unit in metadata_units.items() if key in numbers and _is_unit(key, str(unit))
+    }
     kinds = [(key, "" if key in numbers else "text") for key in names]
-    targets, ignored = resolve_targets(path, kinds, given | units, known)
+    targets, ignored = resolve_targets(path, kinds, metadata_units | units, non_targets)
     return AseSource(
         path,
         name,
@@ -144,7 +145,7 @@ def inspect_asedb(path: Path, name: str, units: dict[str, str]) -> AseSource:
 
 
 def _first(database: Any, ids: list[int]) -> Iterator[Any]:
-    """The first row that can be read: it shows which properties and data the rows have."""
+    """Yield the first row that can be read; it shows which properties and data the rows have."""
     for key in ids[:100]:
         try:
             row = database.get(id=key)
@@ -156,7 +157,7 @@ def _first(database: Any, ids: list[int]) -> Iterator[Any]:
 
 
 def _is_unit(name: str, unit: str) -> bool:
-    """Whether a unit of the metadata is one that is read; the user may name another in the recipe."""
+    """Whether a unit of the metadata can be read; the recipe may name another unit."""
     try:
         target_for(name, unit)
     except UserError:
@@ -165,7 +166,7 @@ def _is_unit(name: str, unit: str) -> bool:
 
 
 def _values(row: Any) -> dict[str, Any]:
-    """Key-value pairs, energy, and whatever data is one number."""
+    """Return the key-value pairs, the energy, and all data that is a single number."""
     values: dict[str, Any] = {}
     for name, value in dict(row.data or {}).items():
         if isinstance(value, int | float | np.ndarray | list) and np.size(value) == 1:

@@ -1,7 +1,7 @@
-"""Types of the columns of Parquet files: refused before anything is read if nothing can be made of them.
+"""Column types of Parquet files: a type that cannot be used is refused before any data is read.
 
 A column may come in several forms: ids as strings or numbers, numbers as text, positions flat or as triples.
-What is in a column of a right type is judged molecule by molecule.
+The values in a column of an allowed type are checked molecule by molecule.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ Kind = Callable[[pa.DataType], bool]
 
 
 def check_columns(path: Path, schema: pa.Schema, names: Iterable[str]) -> None:
-    """Refuse columns that are of no form in which they are read.
+    """Refuse columns of a type that cannot be read.
 
     Args:
-        path: for the message.
-        schema: of the file.
-        names: columns that are read, all of them in it.
+        path: path of the file, for the message.
+        schema: schema of the file.
+        names: columns to read; the schema has all of them.
 
     Raises:
-        UserError: names the first one, its type and what it may be.
+        UserError: a column has a wrong type; the message gives its name, its type and what is allowed.
     """
     for name in names:
         kind = schema.field(name).type

@@ -1,9 +1,9 @@
 """The text files inside a file, archive or folder, as byte streams, without unpacking anything to disk.
 
-tar (plain, gz, bz2), zip, single compressed files and folders are told by their content. A damaged
-archive gives what stands before (and, in a plain tar, behind) the damage and one `BadRecord` for each
-place where it is broken. Names of members only serve as ids. What decompresses far beyond its size is cut
-off as an archive bomb.
+tar (plain, gz, bz2), zip, single compressed files and folders are recognised by their content. A damaged
+archive yields the content before the damage (in a plain tar, also that after it) and one `BadRecord` for
+each damaged place. Names of members only serve as ids. Content that decompresses far beyond its compressed
+size is cut off as an archive bomb.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from typing import IO, Any
 from mmgnn_dist.chem.checks import BOMB, DAMAGED, UNREADABLE, BadRecord
 from mmgnn_dist.chem.readers.source import one_line, printable
 
-RATIO = 200  # decompressed by compressed bytes; text of molecules reaches about 10
-RATIO_FROM = 4 << 20  # bytes up to which no ratio is suspicious
-MOST = 1 << 40  # bytes of one member
+RATIO = 200  # highest ratio of decompressed to compressed bytes; text of molecules reaches about 10
+RATIO_FROM = 4 << 20  # decompressed bytes up to which any ratio is accepted
+MOST = 1 << 40  # most bytes of one member
 TAR_BLOCK = 512
 BUFFER = 1 << 17
-LONGEST_NAME = 1 << 16  # bytes of an extended tar header
+LONGEST_NAME = 1 << 16  # most bytes of an extended tar header
 
 BROKEN = (
     OSError,
@@ -46,7 +46,7 @@ BROKEN = (
 
 @dataclass(frozen=True)
 class Member:
-    """One text file: a name fit for ids, its suffix, and its bytes or why there are none."""
+    """One text file: a name fit for ids, its suffix, and its bytes or the reason why there are none."""
 
     name: str
     suffix: str
@@ -54,7 +54,7 @@ class Member:
 
 
 class Guard(io.RawIOBase):
-    """A stream whose every fault is a `BadRecord`, and which ends where it would be a bomb."""
+    """A stream that raises every fault as a `BadRecord` and stops at an archive bomb."""
 
     def __init__(self, inner: IO[bytes], size: int | None = None, packed: IO[bytes] | None = None):
         super().__init__()
@@ -63,11 +63,11 @@ class Guard(io.RawIOBase):
         self.failure: BadRecord | None = None
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Read on, or raise what went wrong, again and again."""
+        """Read on; after a fault, every call raises it again."""
         if self.failure is None:
             try:
                 part = self.inner.read(len(buffer))
@@ -93,10 +93,10 @@ class _Window(io.RawIOBase):
     def __init__(self, outer: IO[bytes], size: int):
         super().__init__()
         self.outer, self.left = outer, size
-        self.failed = False  # whether the reader was told of a fault of the archive
+        self.failed = False  # whether the window has raised a fault of the archive
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
@@ -114,12 +114,12 @@ class _Window(io.RawIOBase):
 
 
 def members(path: Path, wanted: tuple[str, ...], passed: list[str] | None = None) -> Iterator[Member]:
-    """The text files that `path` holds, in a fixed order.
+    """Yield the text files in `path`, in a fixed order.
 
     Args:
         path: file, archive or folder.
-        wanted: suffixes of the files to read; others are passed over.
-        passed: takes the names of the members of an archive that are passed over, if it is given.
+        wanted: suffixes of the files to read; other files are skipped.
+        passed: list that receives the names of the skipped members of an archive, if given.
     """
     passed = [] if passed is None else passed
     if path.is_dir():
@@ -132,12 +132,12 @@ def members(path: Path, wanted: tuple[str, ...], passed: list[str] | None = None
 
 
 def is_wanted(name: str, wanted: tuple[str, ...]) -> bool:
-    """Whether a file's name has one of the suffixes, that of a compressed file apart; hidden ones never."""
+    """Whether a file name ends in a wanted suffix, leaving out .gz and .bz2; never for a hidden file."""
     return not re.split(r"[/\\]", name)[-1].startswith(".") and strip_packing(name).lower().endswith(wanted)
 
 
 def passed_over(name: str, files: list[str]) -> list[str]:
-    """A line on files that were not read, none where there are none; hidden ones are not meant."""
+    """Return a line on files that were not read, or no line without such files; ignore hidden files."""
     shown = [file for file in (re.split(r"[/\\]", name)[-1] for name in files) if not file.startswith(".")]
     if not shown:
         return []
@@ -147,18 +147,18 @@ def passed_over(name: str, files: list[str]) -> list[str]:
 
 
 def strip_packing(name: str) -> str:
-    """`a.xyz` of `a.xyz.gz`."""
+    """Remove the suffix of a compressed file: `a.xyz.gz` becomes `a.xyz`."""
     return re.sub(r"\.(gz|bz2)$", "", name, flags=re.IGNORECASE)
 
 
 def safe_name(name: str, wanted: tuple[str, ...]) -> str:
-    """A member's name as part of an id: no way up, no root, no control characters, no suffix of `wanted`."""
+    """Make part of an id from a member's name: no `..`, root, control characters or wanted suffix."""
     text = name.encode("utf-8", "replace").decode("utf-8")
     parts = [re.sub(r"[\x00-\x1f\x7f]", "", part).strip() for part in re.split(r"[/\\]", text)]
     parts = [part for part in parts if part not in ("", ".", "..") and not re.fullmatch("[A-Za-z]:", part)]
-    kept = strip_packing("/".join(parts)) or "unnamed"
+    unpacked = strip_packing("/".join(parts)) or "unnamed"
     suffix = "|".join(map(re.escape, wanted))
-    return re.sub(f"({suffix})$", "", kept, flags=re.IGNORECASE)[:200] or "unnamed"
+    return re.sub(f"({suffix})$", "", unpacked, flags=re.IGNORECASE)[:200] or "unnamed"
 
 
 def _member(name: str, content: IO[bytes] | BadRecord, wanted: tuple[str, ...]) -> Member:
@@ -166,14 +166,14 @@ def _member(name: str, content: IO[bytes] | BadRecord, wanted: tuple[str, ...]) 
 
 
 def is_zip(head: bytes) -> bool:
-    """Whether a file that starts so is a zip archive."""
+    """Whether a file with these first bytes is a zip archive."""
     return head[:4] in (b"PK\x03\x04", b"PK\x05\x06")
 
 
 def _file(
     path: Path, name: str, wanted: tuple[str, ...], passed: list[str], single: bool
 ) -> Iterator[Member]:
-    """What one file on disk holds; `single`: it is no archive."""
+    """Yield the members of one file on disk; with `single`, it is not opened as an archive."""
     try:
         with open(path, "rb") as raw:
             head = raw.read(8)
@@ -192,7 +192,7 @@ def _file(
 
 
 def _unpacked(raw: IO[bytes], head: bytes) -> Guard:
-    """The content of a perhaps compressed file."""
+    """Return the decompressed content of a file that may be compressed."""
     if head[:2] == b"\x1f\x8b":
         return Guard(gzip.GzipFile(fileobj=raw), packed=raw)  # type: ignore[arg-type]
     if head[:3] == b"BZh":
@@ -206,7 +206,7 @@ def _is_tar(name: str, stream: io.BufferedReader[Any]) -> bool:
         return True
     try:
         return stream.peek(TAR_BLOCK)[257:262] == b"ustar"
-    except BadRecord:  # the stream says so again when it is read
+    except BadRecord:  # reading the stream raises it again
         return False
 
 
@@ -234,7 +234,7 @@ def _zip(raw: IO[bytes], name: str, wanted: tuple[str, ...], passed: list[str]) 
 
 
 def _plain(stream: io.BufferedReader[Any], size: int) -> IO[bytes] | BadRecord:
-    """A member that is compressed once more, such as a.xyz.gz in a tar, unpacked."""
+    """Unpack a member if it is itself compressed, such as a.xyz.gz in a tar."""
     try:
         head = stream.peek(8)[:8]
     except BadRecord as error:
@@ -248,7 +248,7 @@ def _plain(stream: io.BufferedReader[Any], size: int) -> IO[bytes] | BadRecord:
 def _tar(
     stream: io.BufferedReader[Any], name: str, wanted: tuple[str, ...], passed: list[str]
 ) -> Iterator[Member]:
-    """Members of a tar archive. A header that is none is passed over up to the next one that is sound."""
+    """Yield the members of a tar archive; after a broken header, skip to the next valid one."""
     long_name = ""
     lost = False
     while True:
@@ -262,7 +262,7 @@ def _tar(
                 header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
             except (tarfile.HeaderError, ValueError) as error:
                 if not lost:
-                    fault = BadRecord(DAMAGED, f"no header where one must be ({one_line(error)})")
+                    fault = BadRecord(DAMAGED, f"no valid header where one is expected ({one_line(error)})")
                     yield _member(name, fault, wanted)
                 lost = True
                 continue
@@ -293,8 +293,8 @@ def _skip(window: _Window) -> None:
 
 
 def _extended_name(content: bytes, kind: bytes) -> str:
-    """The name in a GNU or PAX header, "" where it has none."""
+    """Return the name in a GNU or PAX header, or "" if it has none."""
     if kind == tarfile.GNUTYPE_LONGNAME:
         return content.rstrip(b"\0").decode("utf-8", "replace")
-    found = re.search(rb"(?:^|\n)\d+ path=([^\n]*)\n", content)
-    return found[1].decode("utf-8", "replace") if found else ""
+    match = re.search(rb"(?:^|\n)\d+ path=([^\n]*)\n", content)
+    return match[1].decode("utf-8", "replace") if match else ""

@@ -1,7 +1,7 @@
 """CSV and TSV tables of SMILES with targets, also compressed.
 
-A row is one record of the table; one with too many or too few fields is set aside, and a quote that is
-never closed costs its own line only.
+Each row is one record. A row with too many or too few fields is set aside; a quote that is never closed
+costs only its own line.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from mmgnn_dist.errors import UserError
 
 SUFFIXES = (".csv", ".tsv")
 DELIMITERS = ",;\t|"
-QUOTED_LINES = 50  # lines that one quoted field may have
+QUOTED_LINES = 50  # most lines of one quoted field
 
 Fields = list[str] | BadRecord
 
@@ -55,11 +55,11 @@ class CsvSource(TableSource):
     sequential = True
 
     def content(self) -> list[Any]:
-        """What tells one content from another."""
+        """Return the values that identify the content."""
         return [self.digest, sorted(self.excluded), rdkit_version()]
 
     def stream(self, start: int) -> CsvStream:
-        """Read on from row `start`."""
+        """Open a stream at row `start`."""
         return CsvStream(self.path, self.columns, start)
 
 
@@ -73,12 +73,12 @@ class CsvStream(SequentialStream[Fields]):
         self.columns = columns
 
     def table(self, rows: list[Fields]) -> pa.Table:
-        """Rows as columns of text, with the verdict on each of them."""
+        """Return rows as columns of text, with the verdict on each row."""
         verdicts = [_verdict(row, len(self.columns)) for row in rows]
         columns: dict[str, Any] = {}
-        for place, name in enumerate(self.columns):
+        for index, name in enumerate(self.columns):
             values = [
-                row[place] if verdict is None and isinstance(row, list) else None
+                row[index] if verdict is None and isinstance(row, list) else None
                 for row, verdict in zip(rows, verdicts, strict=True)
             ]
             columns[name] = pa.array(values, pa.large_string())
@@ -91,7 +91,7 @@ def inspect_csv(path: Path, name: str, units: dict[str, str]) -> CsvSource:
     """Count the rows of a CSV file and learn its columns.
 
     Raises:
-        UserError: no column of SMILES; also see `readers.find_sources`.
+        UserError: there is no column of SMILES; also see `readers.find_sources`.
     """
     rows = csv_rows(path)
     header = next(rows, None)
@@ -111,8 +111,8 @@ def inspect_csv(path: Path, name: str, units: dict[str, str]) -> CsvSource:
             census.add(dict(zip(columns, row, strict=True)))
     kinds = census.columns(units)
     qm9 = is_qm9_table(columns)
-    known = {*IDENTIFIERS, *TEXT_COLUMNS, *(QM9_EXTRA if qm9 else ())}
-    targets, ignored = resolve_targets(path, kinds, (QM9_UNITS if qm9 else {}) | units, known)
+    non_targets = {*IDENTIFIERS, *TEXT_COLUMNS, *(QM9_EXTRA if qm9 else ())}
+    targets, ignored = resolve_targets(path, kinds, (QM9_UNITS if qm9 else {}) | units, non_targets)
     excluded = qm9_list(path.parent) if qm9 else frozenset[int]()
     return CsvSource(
         path,
@@ -129,7 +129,7 @@ def inspect_csv(path: Path, name: str, units: dict[str, str]) -> CsvSource:
 
 
 def csv_rows(path: Path) -> Iterator[Fields]:
-    """The records of a CSV file, its header first; blank lines are no records."""
+    """Yield the records of a CSV file, the header first; skip blank lines."""
     for member in members(path, SUFFIXES):
         if isinstance(member.content, BadRecord):
             yield member.content
@@ -150,11 +150,11 @@ def csv_rows(path: Path) -> Iterator[Fields]:
 
 
 def _records(stream: IO[bytes]) -> Iterator[str | BadRecord]:
-    """Logical lines: physical ones joined while a quote is open."""
+    """Yield logical lines: physical lines joined while a quote is open."""
     lines = _lines(stream)
-    waiting: list[str] = []  # lines taken back because a quote was never closed
+    pending: list[str] = []  # lines to read again after a quote that was never closed
     while True:
-        line = waiting.pop(0) if waiting else next(lines, None)
+        line = pending.pop(0) if pending else next(lines, None)
         if line is None:
             return
         if isinstance(line, BadRecord) or not line.strip():
@@ -164,15 +164,15 @@ def _records(stream: IO[bytes]) -> Iterator[str | BadRecord]:
         parts = [line]
         quotes = line.count('"')
         while quotes % 2 and len(parts) < QUOTED_LINES:
-            more = waiting.pop(0) if waiting else next(lines, None)
-            if more is None or isinstance(more, BadRecord):
-                if isinstance(more, BadRecord):
-                    yield more
+            next_line = pending.pop(0) if pending else next(lines, None)
+            if next_line is None or isinstance(next_line, BadRecord):
+                if isinstance(next_line, BadRecord):
+                    yield next_line
                 break
-            parts.append(more)
-            quotes += more.count('"')
+            parts.append(next_line)
+            quotes += next_line.count('"')
         if quotes % 2:
-            waiting = parts[1:] + waiting
+            pending = parts[1:] + pending
             yield BadRecord(UNREADABLE, f"a quote is never closed: {line.strip()[:60]}")
         else:
             yield "".join(parts)
@@ -198,7 +198,7 @@ def _delimiter(header: str) -> str:
 
 
 def _column(word: str) -> str:
-    """A column's name; identifiers in any case of letters."""
+    """Return the name of a column, with identifiers in lower case."""
     name = word.strip()
     return name.lower() if name.lower() in IDENTIFIERS else name
 

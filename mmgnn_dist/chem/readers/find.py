@@ -1,8 +1,9 @@
-"""Sources of molecules: what the words of a command mean, and which reader each file needs.
+"""Sources of molecules: which files the words of a command mean, and which reader each file needs.
 
-`parquet` reads Parquet files with geometry or SMILES, `csvfile` tables of SMILES, `asedb` ASE's databases,
-`records` XYZ and SD files and other packages' formats (alone, in folders and in archives). Every reader
-recognises QM9 by its content and takes the units of other targets from the recipe (`data.units`).
+`parquet` reads Parquet files with geometry or SMILES, `csvfile` reads tables of SMILES, `asedb` reads ASE
+databases, and `records` reads XYZ and SD files and the formats of plugins (alone, in folders and in
+archives). Every reader recognises QM9 by its content and takes the units of other targets from the recipe
+(`data.units`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from mmgnn_dist.chem.readers.parquet import inspect_parquet
 from mmgnn_dist.chem.readers.source import QM9_LISTS, Source, printable
 from mmgnn_dist.errors import UserError, nearest
 
-LOOK = 10  # records that are tried where none has a column
+LOOK = 10  # records to try if no record has a column
 SAMPLE = "sample"  # the word that names the bundled molecules
 PARQUET = (".parquet", ".pq")
 DATABASES = (".db",)
@@ -31,22 +32,22 @@ def sample_path() -> Path:
 
 
 def readable() -> str:
-    """What can be named as a source, for messages."""
-    records = ", ".join(record_formats())
-    faults = "".join(f" ({fault})" for fault in faulty_formats())
-    return f"Parquet, {records}, CSV and ASE database files, archives of them, folders, or '{SAMPLE}'{faults}"
+    """Describe the possible sources, for messages."""
+    formats = ", ".join(record_formats())
+    notes = "".join(f" ({fault})" for fault in faulty_formats())
+    return f"Parquet, {formats}, CSV and ASE database files, archives of them, folders, or '{SAMPLE}'{notes}"
 
 
 def find_sources(names: list[str], units: dict[str, str], labelled: bool = True) -> list[Source]:
-    """The readable files that SOURCE words mean, in a fixed order.
+    """Return the readable files that the SOURCE words mean, in a fixed order.
 
     Args:
         names: files, archives, folders, or the word `sample`.
         units: unit of each target column, from the recipe.
-        labelled: every column of `units` has to be in some source.
+        labelled: whether every column of `units` must be in some source.
 
     Raises:
-        UserError: missing or unreadable file, unknown form, target without a unit, unit without a column.
+        UserError: missing or unreadable file, unknown format, target without a unit, unit without a column.
     """
     if not names:
         raise UserError(f"no source given: name {readable()}")
@@ -62,23 +63,23 @@ def find_sources(names: list[str], units: dict[str, str], labelled: bool = True)
         if labelled and column not in columns:
             check_readable(sources)
             raise UserError(f"data.units names '{column}', no source has it{nearest(column, columns)}")
-    made = [source.name for source in sources if source.makes_ids]
-    for name in made:
-        if made.count(name) > 1:
+    made_names = [source.name for source in sources if source.makes_ids]
+    for name in made_names:
+        if made_names.count(name) > 1:
             raise UserError(f"several sources are called {name} and have no column 'id': add one")
-    kinds: dict[str, str] = {}
+    unit_of_target: dict[str, str] = {}
     for source in sources:
         for _, target, _ in source.targets:
-            if kinds.setdefault(target.name, target.unit) != target.unit:
+            if unit_of_target.setdefault(target.name, target.unit) != target.unit:
                 raise UserError(f"{source.path}: target {target.name} is of another unit in another source")
     return sources
 
 
 def check_readable(sources: list[Source]) -> None:
-    """Refuse a source of which no record has a column, if its first ones are no molecules at all.
+    """Refuse a source without columns whose first records are all no molecules.
 
     Raises:
-        UserError: says what is wrong with the first.
+        UserError: there is such a source; the message describes the fault of its first record.
     """
     for source in sources:
         if source.rows and not source.columns:
@@ -87,7 +88,9 @@ def check_readable(sources: list[Source]) -> None:
             if block.fault.all():
                 why = f"{REASONS[block.fault[0]]}: {printable(block.why[0].as_py())}"
                 many = f"first {count} records are" if source.rows > 1 else "record is"
-                raise UserError(f"{source.path}: its {many} no molecule ({why}): see that it is what it says")
+                raise UserError(
+                    f"{source.path}: its {many} no molecule ({why}): check that its suffix is right"
+                )
 
 
 def inspect(path: Path, name: str, units: dict[str, str]) -> Source:
@@ -105,7 +108,7 @@ def inspect(path: Path, name: str, units: dict[str, str]) -> Source:
 
 
 def form(path: Path) -> str:
-    """Which reader a file needs, "" if there is none for it; a folder is one of records."""
+    """Return the reader that a file needs, or "" if there is none; a folder counts as records."""
     suffix = Path(containers.strip_packing(path.name)).suffix.lower()
     if path.is_dir() or suffix in ARCHIVES:
         return "records"
@@ -119,7 +122,7 @@ def form(path: Path) -> str:
 
 
 def _files(names: list[str]) -> Iterator[tuple[Path, str]]:
-    """(file, its name) of each source that is meant; the loose files of records in a folder are one."""
+    """Yield (file, name) of each source; the loose record files of a folder form one source."""
     for name in names:
         path = sample_path() if name == SAMPLE else Path(name)
         if path.is_dir():
@@ -133,11 +136,11 @@ def _files(names: list[str]) -> Iterator[tuple[Path, str]]:
 def _folder(path: Path) -> Iterator[tuple[Path, str]]:
     if (path / "manifest.json").is_file():
         raise UserError(f"{path} is a shard set already: name the files it was made from")
-    found = sorted(file for file in path.rglob("*") if file.is_file() and form(file))
-    tables = [file for file in found if _is_side_table(file)]
-    loose = [file for file in found if containers.is_wanted(file.name, record_suffixes())]
+    files = sorted(file for file in path.rglob("*") if file.is_file() and form(file))
+    tables = [file for file in files if _is_side_table(file)]
+    loose = [file for file in files if containers.is_wanted(file.name, record_suffixes())]
     alone = [file for file in loose if file.with_name(file.name + ".csv") in tables]
-    if not found:
+    if not files:
         raise UserError(f"{path} is a folder without any of {readable()}")
     if alone and len(loose) > len(alone):
         raise UserError(
@@ -146,19 +149,19 @@ def _folder(path: Path) -> Iterator[tuple[Path, str]]:
     if len(loose) > len(alone):
         yield path, path.resolve().name
     apart = {*tables, *(file for file in loose if file not in alone)}
-    for file in found:
+    for file in files:
         if file not in apart:
             yield file, _stem(file.relative_to(path).as_posix())
 
 
 def _unread(path: Path) -> tuple[str, list[str]]:
-    """(name of a folder, names of its files of which no reader makes anything)."""
+    """Return (name of a folder, names of its files that no reader reads)."""
     files = (file for file in path.rglob("*") if file.is_file() and not form(file))
     return path.resolve().name, [file.name for file in files if file.name not in QM9_LISTS]
 
 
 def _is_side_table(path: Path) -> bool:
-    """Whether a CSV holds the values of the SD file beside it, as gdb9.sdf.csv does."""
+    """Whether a CSV holds the values of the SD file next to it, as gdb9.sdf.csv does."""
     return (
         path.suffix.lower() == ".csv"
         and path.with_suffix("").suffix.lower() in record_suffixes()
@@ -167,6 +170,6 @@ def _is_side_table(path: Path) -> bool:
 
 
 def _stem(name: str) -> str:
-    """A file's name without its suffixes."""
+    """Return the name of a file without its suffixes."""
     path = Path(containers.strip_packing(name))
     return path.with_suffix("").as_posix().removesuffix(".tar")

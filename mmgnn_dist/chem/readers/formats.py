@@ -1,7 +1,7 @@
-"""Every format of raw records: XYZ, SD, and those that installed packages add.
+"""All formats of raw records: XYZ, SD, and those of plugins.
 
-A plugin whose module fails stops nobody who reads other files: `faulty_formats` gives its fault to whoever
-refuses a file.
+A plugin whose module fails does not affect other files: `faulty_formats` gives its fault for the message
+that refuses a file.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ BUILT_IN: dict[str, RecordFormat] = {"XYZ": XyzFormat(), "SD": SdfFormat()}
 
 
 def record_formats() -> dict[str, RecordFormat]:
-    """All formats that can be used, by name, our own first."""
+    """Return all usable formats by name, the built-in ones first."""
     return _loaded()[0]
 
 
 def faulty_formats() -> tuple[str, ...]:
-    """What keeps the other ones from being used, a line each."""
+    """Return the faults of the other formats, one line each."""
     return _loaded()[1]
 
 
 def record_suffixes() -> tuple[str, ...]:
-    """The suffixes of all formats."""
+    """Return the suffixes of all formats."""
     return tuple(suffix for form in record_formats().values() for suffix in form.suffixes)
 
 
 def format_name(suffix: str) -> str:
-    """The name of the format of files with a suffix; of any other suffix XYZ, which then finds no record."""
+    """Return the name of the format with a suffix; XYZ for other suffixes, which then finds no record."""
     names = (name for name, form in record_formats().items() if suffix in form.suffixes)
     return next(names, "XYZ")
 
 
 def format_plugins(names: Collection[str]) -> list[Plugin]:
-    """The plugins behind the formats of these names; there is none behind our own."""
+    """Return the plugins behind the formats of these names; built-in formats have none."""
     return [
         plugin for name, plugin in plugins(GROUP, BUILT_IN).items() if name in names and name not in BUILT_IN
     ]
@@ -59,18 +59,18 @@ def _loaded() -> tuple[dict[str, RecordFormat], tuple[str, ...]]:
 
 
 def _load(plugin: Plugin, taken: dict[str, RecordFormat]) -> RecordFormat:
-    """The format that a plugin adds.
+    """Load the format that a plugin adds.
 
     Raises:
-        UserError: it is no subclass of `RecordFormat`, or has suffixes that cannot be its own.
+        UserError: it is no subclass of `RecordFormat`, or its suffixes are invalid or taken.
     """
     form = plugin.load()
     if not (isinstance(form, type) and issubclass(form, RecordFormat)):
         raise plugin.error(f"{plugin.value} is no subclass of {RecordFormat.__module__}.RecordFormat")
     if not form.suffixes or not all(s.startswith(".") and s == s.lower() for s in form.suffixes):
-        raise plugin.error(f"its suffixes are {form.suffixes}, and each has to be like '.xyz'")
+        raise plugin.error(f"its suffixes are {form.suffixes}, and each must be like '.xyz'")
     for name, other in taken.items():
-        if both := set(form.suffixes) & set(other.suffixes):
-            raise plugin.error(f"{', '.join(sorted(both))} is a suffix of {name}")
+        if shared := set(form.suffixes) & set(other.suffixes):
+            raise plugin.error(f"{', '.join(sorted(shared))} is a suffix of {name}")
     loaded: RecordFormat = form()
     return loaded

@@ -1,7 +1,7 @@
-"""Cutting text streams into raw records, one molecule each, without understanding them.
+"""Cutting of text streams into raw records, one molecule each, without parsing them.
 
-A record that cannot be delimited ends where the next one plausibly begins, so that one bad record costs no
-other.
+A record without a clear end stops where the next one plausibly begins, so that one bad record does not cost
+another.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ MAX_LINE = 1 << 20
 COUNT = re.compile(rb"\s*\d{1,9}\s*")
 ATOM = re.compile(rb"\s*[A-Za-z\d]{1,4}(\s+[-+.\d]\S*){3}")
 QM9_SECOND_LINE = re.compile(rb"\s*gdb\s+\d+\s")
-QM9_TAIL = 3  # lines behind the atoms of a file of QM9: frequencies, SMILES, InChI
+QM9_TAIL = 3  # lines after the atoms in a QM9 file: frequencies, SMILES, InChI
 
 
 class _Block:
-    """The lines of a record in the making."""
+    """The lines of the current record."""
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
@@ -33,7 +33,7 @@ class _Block:
             self.lines.append(line)
 
     def take(self) -> bytes | BadRecord:
-        """The record; the block is empty after it."""
+        """Return the record and empty the block."""
         lines, size = self.lines, self.size
         self.lines, self.size = [], 0
         if size > MAX_RECORD:
@@ -42,10 +42,10 @@ class _Block:
 
 
 def xyz_frames(stream: IO[bytes]) -> Iterator[bytes | BadRecord]:
-    """Frames of an XYZ file: each begins with a line that is a whole number, its comment apart.
+    """Yield the frames of an XYZ file; each begins with a line, not its comment, that is a whole number.
 
-    Lines behind the last atom belong to the frame if they look like atoms (its number is wrong then), else
-    they are a bad record of their own.
+    Lines after the last atom belong to the frame if they look like atoms (its number of atoms is then wrong);
+    otherwise they are a bad record of their own.
     """
     block = _Block()
     lines = expected = 0
@@ -69,7 +69,7 @@ def xyz_frames(stream: IO[bytes]) -> Iterator[bytes | BadRecord]:
 
 
 def sdf_records(stream: IO[bytes]) -> Iterator[bytes | BadRecord]:
-    """Records of an SD file, up to their `$$$$`; the last may lack it."""
+    """Yield the records of an SD file, each up to its `$$$$`; the last one may lack it."""
     block = _Block()
     blank = True
     while line := stream.readline(MAX_LINE):

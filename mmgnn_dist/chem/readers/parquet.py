@@ -1,6 +1,6 @@
-"""Parquet files of molecules: with geometry, or with SMILES alone (see `smiles`).
+"""Parquet files of molecules: with geometry, or with SMILES alone (see `conformers`).
 
-A row range is decoded from where it starts, so several tasks can read one file.
+A row range is decoded from its start, so several tasks can read one file.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ class ParquetSource(TableSource):
         return "positions" not in self.columns
 
     def stream(self, start: int) -> RowStream:
-        """Read on from row `start`."""
+        """Open a stream at row `start`."""
         return RowStream(self.path, self.wanted(), start)
 
     def wanted(self) -> list[str]:
-        """The columns that are read."""
+        """Return the columns to read."""
         names = [*GEOMETRY, "id", "gdb_idx", "mol_id", "smiles", "inchikey", *TEXT_COLUMNS]
         names += [column for column, _, _ in self.targets] + (["uncharacterized"] if self.qm9 else [])
         return [name for name in names if name in self.columns]
 
 
 class RowStream:
-    """Consecutive rows of a Parquet file, decoded as they are asked for."""
+    """Consecutive rows of a Parquet file, decoded on demand."""
 
     def __init__(self, path: Path, columns: list[str], start: int):
         self.path, self.position = path, start
@@ -72,7 +72,7 @@ class RowStream:
         self._rest: pa.Table | None = None
 
     def read(self, rows: int) -> pa.Table:
-        """The next `rows` rows.
+        """Read the next `rows` rows.
 
         Raises:
             UserError: the file is damaged or has fewer rows than its metadata says.
@@ -110,26 +110,26 @@ def inspect_parquet(path: Path, name: str, units: dict[str, str]) -> Source:
             "and positions (list, Å), or smiles"
         )
     qm9 = set(columns) >= QM9_SIGN or is_qm9_table(columns)
-    given = QM9_UNITS if qm9 else {}
+    default_units = QM9_UNITS if qm9 else {}
     metadata = (schema.metadata or {}).get(b"mmgnn.units")
     if metadata:
         try:
-            given = given | dict(json.loads(metadata))
+            default_units = default_units | dict(json.loads(metadata))
         except ValueError:
             raise UserError(f"{path}: its metadata mmgnn.units is not a JSON object") from None
-    known = {"uncharacterized", *GEOMETRY, *IDENTIFIERS, *TEXT_COLUMNS, *(QM9_EXTRA if qm9 else ())}
-    kinds = [(field.name, "" if _is_number(field.type) else str(field.type)) for field in schema]
-    targets, ignored = resolve_targets(path, kinds, given | units, known)
+    non_targets = {"uncharacterized", *GEOMETRY, *IDENTIFIERS, *TEXT_COLUMNS, *(QM9_EXTRA if qm9 else ())}
+    column_types = [(field.name, "" if _is_number(field.type) else str(field.type)) for field in schema]
+    targets, ignored = resolve_targets(path, column_types, default_units | units, non_targets)
     excluded = qm9_list(path.parent) if qm9 and "uncharacterized" not in columns else frozenset[int]()
     notes = qm9_notes(path, excluded) if qm9 and "uncharacterized" not in columns else ()
     source = ParquetSource(path, name, rows, columns, qm9, targets, ignored, excluded, notes)
-    are = {column for column, _, _ in targets}
-    check_columns(path, schema, [column for column in source.wanted() if column not in are])
+    target_columns = {column for column, _, _ in targets}
+    check_columns(path, schema, [column for column in source.wanted() if column not in target_columns])
     return source
 
 
 def open_parquet(path: Path) -> tuple[pa.Schema, int]:
-    """Schema and number of rows of a Parquet file.
+    """Return schema and number of rows of a Parquet file.
 
     Raises:
         UserError: the file cannot be read as Parquet.

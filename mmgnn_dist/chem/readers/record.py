@@ -1,4 +1,4 @@
-"""One molecule as a reader of records finds it, and blocks of molecules made of many of them."""
+"""One molecule as a reader of records returns it, and blocks of many such molecules."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Record:
         id: its id.
         z: atomic numbers.
         pos: flat coordinates, Å.
-        smiles: if known.
-        inchikey: if known.
-        values: whatever else its file says of it, targets and text fields among it, as text.
+        smiles: SMILES, if known.
+        inchikey: InChIKey, if known.
+        values: all other values in its file as text, including targets and text fields.
     """
 
     id: str
@@ -52,9 +52,9 @@ class Census:
                 self.seen.setdefault(name, [0, 0])
 
     def columns(self, declared: Container[str]) -> list[tuple[str, str]]:
-        """(name, "" if most of its values are numbers, else "text"), by name.
+        """Return (name, "" if most of its values are numbers, else "text") of each column, sorted by name.
 
-        What the user has declared is a number: a record in which it is not is set aside on its own.
+        Columns in `declared` count as numbers; a record with another value there is set aside on its own.
         """
         return [
             (name, "" if good >= bad or name in declared else "text")
@@ -72,10 +72,10 @@ def is_number(text: str) -> bool:
 
 
 def to_float(text: str) -> float:
-    """A number as C, Fortran (`1D-3`) or Mathematica (`6.*^-6`) writes it.
+    """Read a number as C, Fortran (`1D-3`) or Mathematica (`6.*^-6`) writes it.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is no number.
     """
     try:
         return float(text)
@@ -84,10 +84,10 @@ def to_float(text: str) -> float:
 
 
 def target_values(values: dict[str, str], targets: Found, order: list[str]) -> list[float]:
-    """Targets in canonical units, NaN where missing.
+    """Return the targets in canonical units, NaN where missing.
 
     Raises:
-        BadRecord: a value that is there and no number.
+        BadRecord: a value is present but no number.
     """
     row = [math.nan] * len(order)
     for column, target, factor in targets:
@@ -109,24 +109,24 @@ def assemble(
     n_targets: int,
     text_columns: Sequence[str],
 ) -> Molecules:
-    """A block of molecules; those that could not be read stand in it as faults.
+    """Make a block of molecules; records that could not be read become faults in it.
 
     Args:
         source: name of the source.
-        start: its row of the first record.
-        names: what a record that could not be read is called.
-        records: the molecules.
-        y: their targets.
+        start: row of the first record in the source.
+        names: ids for records that could not be read.
+        records: the molecules, or their faults.
+        y: targets of each record.
         n_targets: number of targets.
-        text_columns: which columns of text there are, of `TEXT_COLUMNS`.
+        text_columns: columns of the source; those in `TEXT_COLUMNS` are kept.
     """
     good = [record if isinstance(record, Record) else None for record in records]
     bad = [record if isinstance(record, BadRecord) else None for record in records]
     n = len(records)
     targets = np.full((n, n_targets), np.nan)
-    for place, row in enumerate(y):
-        if good[place] is not None:
-            targets[place] = row
+    for index, row in enumerate(y):
+        if good[index] is not None:
+            targets[index] = row
     z = [np.asarray(record.z if record else (), np.int64) for record in good]
     pos = [np.asarray(record.pos if record else (), np.float64).ravel() for record in good]
     text = {

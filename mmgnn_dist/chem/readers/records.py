@@ -1,7 +1,8 @@
 """Sources of raw records: XYZ, SD files, QM9's archive, formats of plugins; alone, in folders and archives.
 
-A first pass over the file counts its records and learns its columns; the second hands the raw records out in
-blocks, and whoever gets a block parses it. Both passes cut alike, so what is counted is what is read.
+A first pass over the file counts its records and learns its columns; the second yields the raw records in
+blocks, and the task that receives a block parses it. Both passes cut records in the same way, so the count
+equals the number of records read.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class RecordSource(Source):
     Attributes:
         digest: SHA-256 of all raw records.
         size: bytes on disk.
-        side: a CSV with the values of the molecules, as PyG's gdb9.sdf.csv, if there is one.
+        side: a CSV with the values of the molecules, such as PyG's gdb9.sdf.csv; None if there is none.
     """
 
     digest: str = ""
@@ -73,20 +74,20 @@ class RecordSource(Source):
 
     @property
     def makes_ids(self) -> bool:
-        """Ids that are made begin with the name of the file or member, which folders may repeat."""
+        """Whether made ids begin with the source's name; in a folder, they begin with those of its files."""
         return not self.qm9 and not self.path.is_dir()
 
     @property
     def bytes(self) -> int:
-        """Size on disk, of all files of a folder."""
+        """Size on disk; for a folder, of all its files."""
         return self.size
 
     def content(self) -> list[Any]:
-        """What tells one content from another."""
+        """Return the values that identify the content."""
         return [self.digest, sorted(self.excluded)]
 
     def stream(self, start: int) -> RecordStream:
-        """Read on from record `start`."""
+        """Open a stream at record `start`."""
         return RecordStream(self.path, start)
 
     def convert(self, table: pa.Table, start: int, order: list[str], spread: Spread = map) -> Molecules:
@@ -116,30 +117,30 @@ class RecordSource(Source):
         except PARSE_ERRORS as error:
             raise BadRecord(UNREADABLE, one_line(error)) from None
         if self.side:
-            found = side_table(self.side).get(record.id)
-            if found is None:
+            side_values = side_table(self.side).get(record.id)
+            if side_values is None:
                 raise BadRecord(UNREADABLE, f"{record.id} has no row in {self.side.name}")
-            record.values |= found
+            record.values |= side_values
         return record
 
 
 class RecordStream(SequentialStream[dict[str, Any]]):
-    """The raw records of a source, one after the other."""
+    """The raw records of a source in order."""
 
     def __init__(self, path: Path, start: int):
         super().__init__(path, raw_records(path), start)
 
     def table(self, rows: list[dict[str, Any]]) -> pa.Table:
-        """Records in the form of `RAW`."""
+        """Return records in the form of `RAW`."""
         return pa.Table.from_pylist(rows, schema=RAW)
 
 
 def raw_records(path: Path, passed: list[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Every record of a file, folder or archive as a row of `RAW`, the broken ones included.
+    """Yield every record of a file, folder or archive as a row of `RAW`, including broken ones.
 
     Args:
-        path: where they are.
-        passed: as `containers.members` takes it.
+        path: the file, folder or archive.
+        passed: as in `containers.members`.
     """
     formats = record_formats()
     for member in members(path, record_suffixes(), passed):
@@ -158,7 +159,7 @@ def raw_records(path: Path, passed: list[str] | None = None) -> Iterator[dict[st
 
 
 def _cut(kind: RecordFormat, stream: IO[bytes]) -> Iterator[bytes | BadRecord]:
-    """The records of a stream; a fault of the stream is the last of them."""
+    """Yield the records of a stream; a fault of the stream becomes the last record."""
     try:
         yield from kind.cut(stream)
     except BadRecord as error:
@@ -173,36 +174,36 @@ def inspect_records(path: Path, name: str, units: dict[str, str]) -> RecordSourc
     """
     census, digest, faults = Census(), hashlib.sha256(), Counter[str]()
     rows = qm9 = 0
-    first, passed, used = "", list[str](), set[str]()
+    first_fault, passed, used_formats = "", list[str](), set[str]()
     for row in raw_records(path, passed):
         rows += 1
         digest.update(row["raw"])
         digest.update(b"%d" % row["fault"])
         if row["fault"]:
             faults[REASONS[row["fault"]]] += 1
-            first = first or row["why"]
+            first_fault = first_fault or row["why"]
             continue
-        used.add(row["format"])
+        used_formats.add(row["format"])
         kind = record_formats()[row["format"]]
         qm9 += kind.is_qm9(row["raw"])
-        with suppress(BadRecord, *PARSE_ERRORS):  # it is set aside when it is parsed
+        with suppress(BadRecord, *PARSE_ERRORS):  # such a record is set aside when it is parsed
             census.add(kind.columns(row["raw"]))
     columns = census.columns(units)
     side: Path | None = path.with_name(path.name + ".csv")
     if not path.is_file() or side is None or not side.is_file():
         side = None
     elif not qm9:
-        raise UserError(f"{side} stands beside {path.name}, whose titles are not those of QM9: move it away")
+        raise UserError(f"{side} is next to {path.name}, whose titles are not those of QM9: move it away")
     if side:
         columns = [(column, "") for column in QM9_UNITS]
         digest.update(side.read_bytes())
         side_table(side)
     original = qm9 > 0 and {name for name, _ in columns} >= set(QM9_UNITS)
-    known = {*EXTXYZ_WORDS, *TEXT_COLUMNS, *(QM9_EXTRA if original else ())}
-    targets, ignored = resolve_targets(path, columns, (QM9_UNITS if original else {}) | units, known)
+    non_targets = {*EXTXYZ_WORDS, *TEXT_COLUMNS, *(QM9_EXTRA if original else ())}
+    targets, ignored = resolve_targets(path, columns, (QM9_UNITS if original else {}) | units, non_targets)
     files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
     excluded = qm9_list(path if path.is_dir() else path.parent) if original else frozenset[int]()
-    notes = _notes(path, rows, faults, first, original)
+    notes = _notes(path, rows, faults, first_fault, original)
     notes += qm9_notes(path, excluded) if original else ()
     if unread := passed_over(path.name, passed):
         notes += (f"{unread[0]}: archives are read for {' and '.join(record_formats())} files",)
@@ -216,7 +217,7 @@ def inspect_records(path: Path, name: str, units: dict[str, str]) -> RecordSourc
         ignored=ignored,
         excluded=excluded,
         notes=notes,
-        formats=tuple(sorted(used)),
+        formats=tuple(sorted(used_formats)),
         digest=digest.hexdigest(),
         size=sum(file.stat().st_size for file in files),
         side=side,
@@ -225,10 +226,10 @@ def inspect_records(path: Path, name: str, units: dict[str, str]) -> RecordSourc
 
 @lru_cache(maxsize=2)
 def side_table(path: Path) -> dict[str, dict[str, str]]:
-    """QM9's values by its id, from a CSV with its columns.
+    """Return QM9's values by id, from a CSV with its columns.
 
     Raises:
-        UserError: another CSV.
+        UserError: the CSV lacks columns of QM9.
     """
     with open(path, encoding="utf-8", errors="replace", newline="") as content:
         reader = csv.DictReader(line.replace("\0", "") for line in content)
@@ -251,7 +252,7 @@ def _notes(path: Path, rows: int, faults: Counter[str], first: str, qm9: bool) -
     notes = []
     if broken := faults[DAMAGED] + faults[BOMB]:
         notes.append(
-            f"{path.name} is damaged in {broken} places, and lacks what stood there ({first}): get it anew"
+            f"{path.name} is damaged in {broken} places, and their content is missing ({first}): get it anew"
         )
     if qm9 and rows < QM9_TOTAL:
         notes.append(f"{path.name} is a part of QM9: {rows} of {QM9_TOTAL} molecules")

@@ -1,10 +1,9 @@
 """One record of an SD file to a molecule, by RDKit: V2000 and V3000, data fields as targets and text.
 
-Geometry is taken as it stands, hydrogens included. SMILES and InChIKey come from the bonds, unless data
-fields give them; a record whose valences RDKit refuses keeps its geometry and goes without them. Where the
-bonds ask for hydrogens that are not there, the record is no geometry of a molecule; of QM9, whose bonds were
-guessed from its geometries, this is not asked. PubChem's names of data fields are read as the text fields
-they are.
+The geometry is used as it is, including hydrogens. SMILES and InChIKey come from the bonds, unless data
+fields give them; a record whose valences RDKit refuses keeps its geometry and has neither. If the bonds
+require hydrogens that are missing, the record is refused. QM9 is exempt from this check, because its bonds
+were guessed from its geometries. PubChem's data fields are read as the corresponding text fields.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ PUBCHEM_FIELDS = {
     "PUBCHEM_SMILES": "smiles",
     "PUBCHEM_OPENEYE_ISO_SMILES": "smiles",
 }
-IDENTIFIER = {"id": "id", "smiles": "smiles", "inchikey": "inchikey"}  # in any case of letters
+IDENTIFIER = {"id": "id", "smiles": "smiles", "inchikey": "inchikey"}  # in upper or lower case
 
 
 class SdfFormat(RecordFormat):
@@ -52,7 +51,7 @@ class SdfFormat(RecordFormat):
         return sdf_records(stream)
 
     def columns(self, raw: bytes) -> dict[str, str]:
-        """The data fields."""
+        """Return the data fields."""
         return data_fields(raw)
 
     def parse(self, raw: bytes, name: str) -> Record:
@@ -60,12 +59,12 @@ class SdfFormat(RecordFormat):
         return parse_sdf(raw, name)
 
     def is_qm9(self, raw: bytes) -> bool:
-        """By its title, `gdb_1`."""
+        """Whether the title is one of QM9, such as `gdb_1`."""
         return qm9_id(title(raw)) is not None
 
 
 def data_fields(raw: bytes) -> dict[str, str]:
-    """The data fields of a record, of several lines joined by line ends."""
+    """Return the data fields of a record; the lines of a field are joined by line ends."""
     start = raw.find(b"M  END")
     lines = raw[start:].decode("utf-8", "replace").splitlines() if start >= 0 else []
     fields: dict[str, str] = {}
@@ -83,61 +82,63 @@ def data_fields(raw: bytes) -> dict[str, str]:
 
 
 def title(raw: bytes) -> str:
-    """The first line of a record."""
+    """Return the first line of a record."""
     return raw.split(b"\n", 1)[0].decode("utf-8", "replace").strip()
 
 
 def qm9_id(text: str) -> str | None:
-    """QM9's own name of a molecule, `dsgdb9nsd_000001`, from `gdb_1`."""
-    found = QM9_ID.fullmatch(text)
-    return f"dsgdb9nsd_{int(found[1]):06d}" if found else None
+    """Return QM9's own name of a molecule, `dsgdb9nsd_000001`, from `gdb_1`; None for other text."""
+    match = QM9_ID.fullmatch(text)
+    return f"dsgdb9nsd_{int(match[1]):06d}" if match else None
 
 
 def parse_sdf(raw: bytes, name: str) -> Record:
-    """The molecule of one record.
+    """Parse the molecule of one record.
 
     Args:
         raw: the record without its `$$$$`.
         name: id of a record that has neither a field `id` nor a title.
 
     Raises:
-        BadRecord: what keeps it from being one.
+        BadRecord: the record is no molecule.
     """
-    # RDKit counts bytes and may cut a letter of several in two
+    # RDKit counts bytes and may split a character of several bytes
     text = raw.replace(b"\r\n", b"\n").replace(b"\0", b" ").decode("ascii", "replace").replace("\ufffd", "?")
     end = text.find("\nM  END")
     if end < 0:
         raise BadRecord(UNREADABLE, "no line 'M  END'")
     rdkit = chem()
-    with logged() as said:
+    with logged() as messages:
         mol = rdkit.MolFromMolBlock(
             text[: end + 7] + "\n", sanitize=False, removeHs=False, strictParsing=True
         )
         if mol is None:
-            raise BadRecord(UNREADABLE, said[-1] if said else "RDKit cannot read it")
+            raise BadRecord(UNREADABLE, messages[-1] if messages else "RDKit cannot read it")
         if mol.GetNumConformers() == 0 and mol.GetNumAtoms():
             raise BadRecord(UNREADABLE, "no coordinates")
-        second = text.split("\n", 2)[1]
-        if second[20:22].upper() == "2D":
+        second_line = text.split("\n", 2)[1]
+        if second_line[20:22].upper() == "2D":
             raise BadRecord(FLAT, "a drawing: give SMILES to have a conformer made")
         z = [atom.GetAtomicNum() for atom in mol.GetAtoms()]
         pos = mol.GetConformer().GetPositions().ravel() if z else np.zeros(0)
         _compare(text, pos)
         fields = data_fields(raw)
         smiles, inchikey = fields.get("smiles"), fields.get("inchikey")
-        own = fields.get("id") or title(raw)
-        published = qm9_id(own)
+        own_id = fields.get("id") or title(raw)
+        qm9_name = qm9_id(own_id)
         if z and _is_sound(rdkit, mol):
             missing = sum(atom.GetNumImplicitHs() for atom in mol.GetAtoms())
-            if missing and mol.GetNumBonds() and not published:
+            if missing and mol.GetNumBonds() and not qm9_name:
                 raise BadRecord(NO_HYDROGENS, f"{missing} by its bonds: add them, or give XYZ")
             smiles = smiles or rdkit.MolToSmiles(rdkit.RemoveHs(mol))
             inchikey = inchikey or rdkit.MolToInchiKey(mol)
-    return Record(id=published or own or name, z=z, pos=pos, smiles=smiles, inchikey=inchikey, values=fields)
+    return Record(
+        id=qm9_name or own_id or name, z=z, pos=pos, smiles=smiles, inchikey=inchikey, values=fields
+    )
 
 
 def _compare(text: str, pos: np.ndarray) -> None:
-    """Refuse coordinates that are no numbers: RDKit reads `0?63` as 0, and `0x63` as 99."""
+    """Refuse coordinates that are not numbers: RDKit reads `0?63` as 0 and `0x63` as 99."""
     lines = text.splitlines()
     words: list[list[str]] = []
     if "V3000" in lines[3]:
@@ -146,9 +147,9 @@ def _compare(text: str, pos: np.ndarray) -> None:
         words = [line.split()[4:7] for line in joined[: len(pos) // 3]]
     else:
         words = [[line[:10], line[10:20], line[20:30]] for line in lines[4 : 4 + len(pos) // 3]]
-    for number, (row, found) in enumerate(zip(words, pos.reshape(-1, 3), strict=True)):
+    for number, (row, position) in enumerate(zip(words, pos.reshape(-1, 3), strict=True)):
         try:
-            same = np.array_equal([to_float(word) for word in row], found, equal_nan=True)
+            same = np.array_equal([to_float(word) for word in row], position, equal_nan=True)
         except ValueError:
             same = False
         if not same:
@@ -156,7 +157,7 @@ def _compare(text: str, pos: np.ndarray) -> None:
 
 
 def _is_sound(rdkit: object, mol: object) -> bool:
-    """Whether RDKit accepts the valences; stereochemistry is then taken from the coordinates."""
+    """Whether RDKit accepts the valences; if so, take stereochemistry from the coordinates."""
     if rdkit.SanitizeMol(mol, catchErrors=True) != 0:  # type: ignore[attr-defined]
         return False
     rdkit.AssignStereochemistryFrom3D(mol)  # type: ignore[attr-defined]

@@ -1,9 +1,9 @@
-"""What every reader has in common: a source of molecules, its targets and its QM9 conventions.
+"""The common part of all readers: a source of molecules, its targets and its QM9 conventions.
 
-A source knows how many rows it has before anything is prepared. `stream` reads them on from any row as
-Arrow tables, in the form of the source; `convert` makes molecules of such a table. Sources that cannot be
-entered in the middle at no cost (`sequential`: compressed streams, text) are streamed once by one task,
-the others by every task that needs a part of them.
+A source knows its number of rows before anything is prepared. `stream` reads the rows from any row on as
+Arrow tables, in the form of the source; `convert` turns such a table into molecules. If reading from the
+middle is expensive (`sequential`: compressed streams, text), one task streams the source once. Otherwise
+every task that needs a part of the source streams that part.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ QM9_UNITS = {
 }
 QM9_EXTRA = frozenset(
     {"gdb_idx", "mol_id", "A", "B", "C", "u0_atom", "u298_atom", "h298_atom", "g298_atom"}
-)  # of the files of QM9, neither targets nor worth a word
+)  # columns of QM9 files that are neither targets nor reported as ignored
 QM9_ID = re.compile(r"(?:gdb_|dsgdb9nsd_)0*(\d{1,6})")
 QM9_LISTS = ("uncharacterized.txt", "qm9_uncharacterized_idx.txt", "3195404")  # the last is figshare's name
-WHOLE = 1 << 26  # files up to this size are told apart by their whole content
-END = 1 << 20  # larger ones by size, time and this much of their end, where Parquet keeps its index
+WHOLE = 1 << 26  # bytes; files up to this size are identified by their whole content
+END = 1 << 20  # bytes; larger files by size, time and this much of their end, where Parquet keeps its index
 
 Spread = Callable[[Callable[[Any], Any], list[Any]], Iterable[Any]]  # like `map`, perhaps in parallel
 Row = TypeVar("Row")
@@ -56,17 +56,17 @@ Found = tuple[tuple[str, Target, float], ...]  # (column, canonical target, fact
 
 
 class Stream(Protocol):
-    """Consecutive rows of a source; `position` is the next one."""
+    """Consecutive rows of a source; `position` is the next row."""
 
     position: int
 
     def read(self, rows: int) -> pa.Table:
-        """The next `rows` rows, in the form of the source."""
+        """Read the next `rows` rows, in the form of the source."""
         ...
 
 
 class SequentialStream(Generic[Row]):
-    """A stream over an iterator that cannot be entered in the middle: what comes before is passed over."""
+    """A stream over an iterator without random access: the rows before `start` are skipped."""
 
     def __init__(self, path: Path, rows: Iterator[Row], start: int):
         self.path, self.position = path, start
@@ -75,7 +75,7 @@ class SequentialStream(Generic[Row]):
             next(rows, None)
 
     def read(self, rows: int) -> pa.Table:
-        """The next `rows` rows, in the form of the source.
+        """Read the next `rows` rows, in the form of the source.
 
         Raises:
             UserError: the file has become shorter since it was counted.
@@ -87,7 +87,7 @@ class SequentialStream(Generic[Row]):
         return self.table(taken)
 
     def table(self, rows: list[Row]) -> pa.Table:
-        """Rows as a table."""
+        """Return rows as a table."""
         raise NotImplementedError
 
 
@@ -97,15 +97,15 @@ class Source:
 
     Attributes:
         path: the file.
-        name: what it is called in messages, quarantine and made ids.
-        rows: molecules in it.
+        name: its name in messages, quarantine and made ids.
+        rows: number of molecules in it.
         columns: names of its columns.
         qm9: whether it is QM9 in its original form.
         targets: (column, canonical target, factor to the canonical unit).
         ignored: numeric columns that are neither known nor declared.
-        excluded: 1-based QM9 indices that a list beside the file advises against.
-        notes: what the user should know of it.
-        formats: names of the formats of its raw records, none where it has no records (see `formats`).
+        excluded: 1-based QM9 indices that a list next to the file advises against.
+        notes: lines that tell the user about it.
+        formats: names of the formats of its raw records, empty if it has none (see `formats`).
     """
 
     path: Path
@@ -123,7 +123,7 @@ class Source:
 
     @property
     def makes_ids(self) -> bool:
-        """Whether ids are made of the file's name and the row."""
+        """Whether ids are made from the file's name and the row."""
         raise NotImplementedError
 
     @property
@@ -132,22 +132,22 @@ class Source:
         return self.path.stat().st_size
 
     def content(self) -> list[Any]:
-        """What tells one content from another."""
+        """Return the values that identify the content."""
         return [*file_content(self.path), sorted(self.excluded)]
 
     def stream(self, start: int) -> Stream:
-        """Read on from row `start`."""
+        """Open a stream at row `start`."""
         raise NotImplementedError
 
     def convert(self, table: pa.Table, start: int, order: list[str], spread: Spread = map) -> Molecules:
-        """Rows from `start` on as molecules, their targets in `order` (canonical names).
+        """Convert rows from `start` on to molecules, with targets in `order` (canonical names).
 
         `spread` may do the costly part of the work in parallel; the result does not depend on it.
         """
         raise NotImplementedError
 
     def is_excluded(self, ids: pa.Array) -> np.ndarray:
-        """Which of the QM9 ids the list beside the file advises against, bool [n]."""
+        """Return which of the QM9 ids the list next to the file advises against, bool [n]."""
         if not self.excluded:
             return np.zeros(len(ids), bool)
         names = pa.array([f"dsgdb9nsd_{number:06d}" for number in self.excluded], ids.type)
@@ -157,22 +157,22 @@ class Source:
 def resolve_targets(
     path: Path, columns: Iterable[tuple[str, str]], given: dict[str, str], known: set[str]
 ) -> tuple[Found, tuple[str, ...]]:
-    """Which columns are targets, in which unit, and which numbers are left unread.
+    """Decide which columns are targets, in which unit, and which columns of numbers are not read.
 
     Args:
         path: for messages.
-        columns: (name, what it holds), the latter "" for numbers.
+        columns: (name, kind of its values) of each column; the kind is "" for numbers.
         given: unit of each target column.
-        known: columns that are no targets.
+        known: columns that are not targets.
 
     Raises:
-        UserError: a target without a unit, with a wrong one, or that is no number.
+        UserError: a target has no unit, has a wrong unit, or is not a number.
     """
     targets, ignored = [], []
-    for name, other in columns:
+    for name, kind in columns:
         if name in given:
-            if other:
-                raise UserError(f"{path}: target column '{name}' is {other}, not a number")
+            if kind:
+                raise UserError(f"{path}: target column '{name}' is {kind}, not a number")
             target, factor = target_for(name, given[name])
             targets.append((name, target, factor))
         elif name in TARGETS:
@@ -180,38 +180,40 @@ def resolve_targets(
                 f"{path}: the unit of column '{name}' is not given: add data.units.{name}=UNIT, "
                 f"UNIT one of {', '.join(accepted_units(name))}"
             )
-        elif not other and name not in known:
+        elif not kind and name not in known:
             ignored.append(name)
     return tuple(targets), tuple(ignored)
 
 
 def is_qm9_table(columns: Iterable[str]) -> bool:
-    """Whether a table is QM9: its index, rotational constants and all of its targets, by name."""
+    """Whether a table is QM9: it has the names of QM9's index, rotational constants and all targets."""
     have = set(columns)
     return have >= {"A", "B", "C", *QM9_UNITS} and bool(have & {"gdb_idx", "mol_id"})
 
 
 def qm9_list(folder: Path) -> frozenset[int]:
-    """Indices of the list of uncharacterised molecules in `folder`, empty where there is none.
+    """Return the indices in the list of uncharacterised molecules in `folder`; empty without such a list.
 
-    The figshare file has the index at the start of each line of its table; a plain list is read alike.
+    The figshare file has the index at the start of each line of its table; a plain list is read the same way.
 
     Raises:
-        UserError: a list without any index.
+        UserError: the list has no index.
     """
     for name in QM9_LISTS:
         path = folder / name
         if path.is_file():
             text = path.read_text(encoding="utf-8", errors="replace")
-            found = frozenset(int(word) for word in re.findall(r"^\s*(\d{1,6})(?=\s|$)", text, re.MULTILINE))
-            if not found:
+            indices = frozenset(
+                int(word) for word in re.findall(r"^\s*(\d{1,6})(?=\s|$)", text, re.MULTILINE)
+            )
+            if not indices:
                 raise UserError(f"{path} lists no molecule: get it anew or move it away")
-            return found
+            return indices
     return frozenset()
 
 
 def file_content(path: Path) -> list[Any]:
-    """What tells one content of a file from another."""
+    """Return the values that identify the content of a file."""
     state = path.stat()
     if state.st_size <= WHOLE:
         return [sha256(path)]
@@ -221,7 +223,7 @@ def file_content(path: Path) -> list[Any]:
 
 
 def qm9_notes(path: Path, excluded: frozenset[int]) -> tuple[str, ...]:
-    """What the user should know where there is no list of the molecules that QM9 advises against."""
+    """Return a note for the user if there is no list of the molecules that QM9 advises against."""
     if excluded:
         return ()
     return (
@@ -231,10 +233,10 @@ def qm9_notes(path: Path, excluded: frozenset[int]) -> tuple[str, ...]:
 
 
 def printable(text: str) -> str:
-    """A text without letters that steer a terminal."""
+    """Return a text without characters that control a terminal."""
     return "".join(letter for letter in text if letter.isprintable())
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error's text."""
+    """Return the first line of an error's text."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:160]

@@ -21,15 +21,15 @@ from mmgnn_dist.chem.rdkit_tools import rdkit_version
 from mmgnn_dist.chem.readers.record import MISSING, to_float
 from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, Source, Spread
 
-FAULT, WHY = "*fault", "*why"  # no file has such columns
-PORTION = 64  # conformers made in one go
+FAULT, WHY = "*fault", "*why"  # no file has columns with these names
+PORTION = 64  # conformers made in one call
 
-Geometry = tuple[list[int], Any, str] | tuple[str, str]  # of `conformer`, or reason and detail
+Geometry = tuple[list[int], Any, str] | tuple[str, str]  # as `conformer` returns it, or reason and detail
 
 
 @dataclass(frozen=True)
 class TableSource(Source):
-    """Tables with a column of atomic numbers and one of positions, of whatever file they come."""
+    """A source of tables with columns of atomic numbers and positions, or of SMILES."""
 
     @property
     def embeds(self) -> bool:
@@ -38,15 +38,15 @@ class TableSource(Source):
 
     @property
     def makes_ids(self) -> bool:
-        """Whether ids are made of the file's name and the row."""
+        """Whether ids are made from the file's name and the row."""
         return not self.qm9 and "id" not in self.columns
 
     def content(self) -> list[Any]:
-        """What tells one content from another; conformers are another with each version of RDKit."""
+        """Return the values that identify the content; conformers also depend on the version of RDKit."""
         return [*super().content(), *([rdkit_version()] if self.embeds else [])]
 
     def convert(self, table: pa.Table, start: int, order: list[str], spread: Spread = map) -> Molecules:
-        """Rows as molecules."""
+        """Convert rows to molecules."""
         n = table.num_rows
         row = np.arange(start, start + n)
         fault, why = _verdicts(table)
@@ -59,11 +59,13 @@ class TableSource(Source):
             z, z_count = _atomic_numbers(table["atomic_numbers"])
             pos, pos_count, ragged = _positions(table["positions"])
         else:
-            made = _conformers(strings(table["smiles"]).to_pylist(), fault, why, spread)
-            z, z_count = _joined([geometry[0] for geometry in made], np.int64)
-            pos, pos_count = _joined([geometry[1] for geometry in made], np.float64)
+            geometries = _conformers(strings(table["smiles"]).to_pylist(), fault, why, spread)
+            z, z_count = _joined([geometry[0] for geometry in geometries], np.int64)
+            pos, pos_count = _joined([geometry[1] for geometry in geometries], np.float64)
             ragged = np.zeros(n, bool)
-            inchikey = pc.coalesce(inchikey, pa.array([key or None for _, _, key in made], inchikey.type))
+            inchikey = pc.coalesce(
+                inchikey, pa.array([key or None for _, _, key in geometries], inchikey.type)
+            )
         ids = self.ids(table, start)
         if self.qm9 and "uncharacterized" in self.columns:
             excluded = np.asarray(_flat(table["uncharacterized"]).fill_null(False), dtype=bool)
@@ -89,33 +91,33 @@ class TableSource(Source):
         )
 
     def ids(self, table: pa.Table, start: int) -> pa.Array:
-        """The id of each row."""
-        made = prefixed(f"{self.name}-", strings(pa.array(np.arange(start, start + table.num_rows))))
+        """Return the id of each row."""
+        made_ids = prefixed(f"{self.name}-", strings(pa.array(np.arange(start, start + table.num_rows))))
         if self.makes_ids:
-            return made
+            return made_ids
         if self.qm9:
             ids = qm9_ids(table["gdb_idx"] if "gdb_idx" in self.columns else table["mol_id"])
         else:
             ids = strings(table["id"])
-        # a row that could not be read lost its id with the rest
-        return pc.coalesce(ids, made) if FAULT in table.column_names else ids
+        # a row that could not be read has no id
+        return pc.coalesce(ids, made_ids) if FAULT in table.column_names else ids
 
 
 def qm9_ids(column: pa.ChunkedArray) -> pa.Array:
-    """QM9's own names of molecules, `dsgdb9nsd_000001`, from their 1-based index or from `gdb_1`."""
+    """Return QM9's own names of molecules, `dsgdb9nsd_000001`, from the 1-based index or from `gdb_1`."""
     digits = pc.utf8_lpad(pc.replace_substring_regex(strings(column), "^gdb_", ""), 6, "0")
     return prefixed("dsgdb9nsd_", digits)
 
 
 def prefixed(prefix: str, column: pa.Array) -> pa.Array:
-    """Every string of a large_string column with `prefix` before it; null stays null."""
+    """Put `prefix` before every string of a large_string column; null stays null."""
     return pc.binary_join_element_wise(pa.scalar(prefix, column.type), column, pa.scalar("", column.type))
 
 
 def strings(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """A column of strings or numbers as large_string, blanks at the ends removed; null for NaN.
+    """Convert a column of strings or numbers to large_string, without blanks at the ends; NaN becomes null.
 
-    Whole numbers are written as such, also where a null beside them has made floats of them.
+    Whole numbers are written without a fraction, also if a null in the column has turned them into floats.
     """
     values = _flat(column)
     if pa.types.is_floating(values.type):
@@ -132,7 +134,7 @@ def _flat(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 
 def optional(table: pa.Table, name: str) -> pa.Array:
-    """A column of strings, null where blank or absent."""
+    """Return a column of strings, null where blank or absent."""
     if name not in table.column_names:
         return pa.nulls(table.num_rows, pa.large_string())
     values = strings(table[name])
@@ -140,19 +142,19 @@ def optional(table: pa.Table, name: str) -> pa.Array:
 
 
 def numbers(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    """float64, NaN for null; whole numbers beyond 2^53 are rounded."""
+    """Convert a column to float64, NaN for null; whole numbers beyond 2^53 are rounded."""
     return np.asarray(pc.cast(_flat(column), pa.float64(), safe=False).fill_null(np.nan))
 
 
 def _atomic_numbers(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """(flat atomic numbers, 0 where there is no element; count per molecule)."""
+    """Return (flat atomic numbers, 0 where there is no element; count per molecule)."""
     lists = _flat(column)
     count = np.asarray(pc.list_value_length(lists).fill_null(0), dtype=np.int64)
     values = lists.flatten()
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         table = pa.array(list(NUMBERS), values.type)
-        place = pc.index_in(values, value_set=table)  # symbols stand in the order of their numbers, from 1
-        return np.asarray(pc.add(place, 1).fill_null(0), dtype=np.int64), count
+        index = pc.index_in(values, value_set=table)  # symbols are in the order of atomic numbers, from 1
+        return np.asarray(pc.add(index, 1).fill_null(0), dtype=np.int64), count
     if pa.types.is_floating(values.type):
         raw = numbers(values)
         whole = np.isfinite(raw) & (raw == np.round(raw)) & (np.abs(raw) < 2**31)
@@ -161,7 +163,7 @@ def _atomic_numbers(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _positions(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(flat coordinates; count per molecule; whether some position is not a triple)."""
+    """Return (flat coordinates; count per molecule; whether some position is not a triple)."""
     lists = _flat(column)
     count = np.asarray(pc.list_value_length(lists).fill_null(0), dtype=np.int64)
     ragged = np.zeros(len(count), bool)
@@ -182,41 +184,41 @@ def _positions(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def make_conformers(smiles: tuple[str, ...]) -> list[Geometry]:
-    """The geometry of each molecule, or why there is none."""
-    made: list[Geometry] = []
+    """Return the geometry of each molecule, or reason and detail if there is none."""
+    geometries: list[Geometry] = []
     for text in smiles:
         try:
-            made.append(conformer(text))
+            geometries.append(conformer(text))
         except BadRecord as error:
-            made.append((error.reason, error.detail))
-    return made
+            geometries.append((error.reason, error.detail))
+    return geometries
 
 
 def _conformers(
     smiles: list[str | None], fault: np.ndarray, why: list[str | None], spread: Spread
 ) -> list[tuple[Any, Any, str]]:
-    """Geometries of the rows that have no fault yet; new faults are noted."""
+    """Make the geometries of the rows that have no fault yet; record new faults."""
     rows = np.flatnonzero(fault == 0).tolist()
-    made: list[tuple[Any, Any, str]] = [((), (), "")] * len(smiles)
+    geometries: list[tuple[Any, Any, str]] = [((), (), "")] * len(smiles)
     chosen = [smiles[row] or "" for row in rows]
     portions = [tuple(chosen[first : first + PORTION]) for first in range(0, len(chosen), PORTION)]
-    found = (geometry for portion in spread(make_conformers, portions) for geometry in portion)
-    for row, geometry in zip(rows, found, strict=True):
+    results = (geometry for portion in spread(make_conformers, portions) for geometry in portion)
+    for row, geometry in zip(rows, results, strict=True):
         if len(geometry) == 2:
             fault[row], why[row] = REASONS.index(geometry[0]), geometry[1][:200]
         else:
-            made[row] = geometry
-    return made
+            geometries[row] = geometry
+    return geometries
 
 
 def _joined(parts: list[Any], kind: type) -> tuple[np.ndarray, np.ndarray]:
-    """(all parts in a row, length of each)."""
+    """Return (all parts concatenated, length of each part)."""
     flat = np.concatenate([np.zeros(0, kind), *(np.asarray(part, kind) for part in parts)])
     return flat, np.array([len(part) for part in parts], np.int64)
 
 
 def _verdicts(table: pa.Table) -> tuple[np.ndarray, list[str | None]]:
-    """The reader's verdict on each row, and its words."""
+    """Return the reader's verdict on each row, and its description."""
     if FAULT not in table.column_names:
         return np.zeros(table.num_rows, np.int8), [None] * table.num_rows
     return np.array(table[FAULT].to_pylist(), np.int8), table[WHY].to_pylist()
@@ -225,7 +227,7 @@ def _verdicts(table: pa.Table) -> tuple[np.ndarray, list[str | None]]:
 def _parsed(
     name: str, column: pa.ChunkedArray, fault: np.ndarray, why: list[str | None]
 ) -> pa.Array | pa.ChunkedArray:
-    """A column of numbers; of numbers in text, those that are none are noted as faults."""
+    """Return a column of numbers; text that is no number is recorded as a fault."""
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         return column
     values: list[float | None] = []

@@ -1,8 +1,8 @@
 """One frame of an XYZ file to a molecule: QM9's original form, extended XYZ, plain XYZ.
 
-QM9's form is told by its second line (`gdb 1` and 15 numbers); it ends with frequencies, SMILES and InChI,
-and its numbers may be written as Mathematica does (`6.*^-6`). In extended XYZ the second line holds
-`key=value` pairs. In all of them coordinates are in Å.
+QM9's form is recognised by its second line (`gdb 1` and 15 numbers); it ends with frequencies, SMILES and
+InChI, and its numbers may be in Mathematica's notation (`6.*^-6`). In extended XYZ the second line holds
+`key=value` pairs. Coordinates are in Å in all forms.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ QM9_PROPERTIES = (
     "cv",
 )
 MAX_COMMENT = 1 << 16
-# a key begins a word: looking for one from every letter on would take the square of a long comment
+# a key begins a word: a search from every character would take quadratic time on a long comment
 PAIR = re.compile(
     r"""(?<![^\s,])([^\s=,"'{}\[\]]+)\s*=\s*("(?:[^"\\]|\\.)*"|'[^']*'|\{[^{}]*\}|\[[^\[\]]*\]|[^\s"'{}\[\]]+)"""
 )
@@ -48,7 +48,7 @@ FLAGS = {"T", "TRUE", "1"}
 
 
 class XyzFormat(RecordFormat):
-    """XYZ in all of its forms."""
+    """XYZ in all its forms."""
 
     suffixes = (".xyz", ".extxyz")
 
@@ -57,7 +57,7 @@ class XyzFormat(RecordFormat):
         return xyz_frames(stream)
 
     def columns(self, raw: bytes) -> dict[str, str]:
-        """The `key=value` pairs of the comment; of QM9 its targets, which are always there."""
+        """Return the `key=value` pairs of the comment, or for QM9 its targets, which are always present."""
         comment = second_line(raw)
         return pairs(comment) if qm9_index(comment) is None else dict.fromkeys(QM9_UNITS, "0")
 
@@ -66,36 +66,36 @@ class XyzFormat(RecordFormat):
         return parse_xyz(raw, name)
 
     def is_qm9(self, raw: bytes) -> bool:
-        """By its second line."""
+        """Whether the second line is one of QM9."""
         return qm9_index(second_line(raw)) is not None
 
 
 def second_line(raw: bytes) -> str:
-    """The comment of a frame, as much of it as is read."""
+    """Return the comment of a frame, cut to `MAX_COMMENT` bytes."""
     parts = raw.split(b"\n", 2)
     return parts[1][:MAX_COMMENT].decode("utf-8", "replace").strip() if len(parts) > 1 else ""
 
 
 def pairs(comment: str) -> dict[str, str]:
-    """The `key=value` pairs of a comment, quotes removed."""
+    """Return the `key=value` pairs of a comment, without quotes."""
     return {key: value[1:-1] if value[0] in "\"'" else value for key, value in PAIR.findall(comment)}
 
 
 def qm9_index(comment: str) -> int | None:
-    """The 1-based index of QM9 in its form of the second line, None in any other."""
-    found = QM9_SECOND_LINE.match(comment)
-    return int(found[1]) if found and len(comment.split()) == 2 + len(QM9_PROPERTIES) else None
+    """Return the 1-based QM9 index from a second line in QM9's form, None for any other line."""
+    match = QM9_SECOND_LINE.match(comment)
+    return int(match[1]) if match and len(comment.split()) == 2 + len(QM9_PROPERTIES) else None
 
 
 def parse_xyz(raw: bytes, name: str) -> Record:
-    """The molecule of one frame.
+    """Parse the molecule of one frame.
 
     Args:
         raw: the frame.
-        name: id of a frame that has none of its own.
+        name: id of the molecule if the frame has none.
 
     Raises:
-        BadRecord: what keeps it from being one.
+        BadRecord: the frame is no molecule.
     """
     lines = raw.decode("utf-8", "replace").splitlines()
     if not lines or not lines[0].strip().isdecimal():
@@ -130,7 +130,7 @@ def parse_xyz(raw: bytes, name: str) -> Record:
 
 
 def element(text: str) -> int:
-    """The atomic number of a symbol or number, 0 if it is none."""
+    """Return the atomic number of a symbol or number, 0 if it is neither."""
     if text.isdecimal():
         return int(text) if len(text) <= 3 else 0
     return NUMBERS.get(text) or NUMBERS.get(text.capitalize(), 0)
@@ -142,7 +142,7 @@ def _qm9(lines: list[str], count: int, index: int, comment: str) -> Record:
     smiles, inchi = (line.split() for line in lines[-2:])
     if not smiles or not inchi or not inchi[-1].startswith("InChI="):
         raise BadRecord(UNREADABLE, "no InChI in its last line")
-    # of the two of each, the last is of the relaxed geometry, which is the one given
+    # there are two of each; the last is that of the relaxed geometry, which the file holds
     return Record(
         id=f"dsgdb9nsd_{index:06d}",
         z=z,
@@ -163,7 +163,7 @@ def _key_of(inchi: str) -> str | None:
 
 
 def _refuse_periodic(values: dict[str, str]) -> None:
-    """Extended XYZ with a cell is periodic unless its `pbc` says F in every direction."""
+    """Refuse a periodic frame: one with a cell, unless its `pbc` is F in every direction."""
     if "Lattice" not in values and "pbc" not in values:
         return
     axes = values.get("pbc", "T T T").strip("[]{}").replace(",", " ").upper().split()
@@ -172,28 +172,28 @@ def _refuse_periodic(values: dict[str, str]) -> None:
 
 
 def _atoms(lines: list[str], properties: str) -> tuple[list[int], list[float]]:
-    """Atomic numbers and flat coordinates of the lines of atoms."""
-    species, place = _columns(properties)
+    """Return atomic numbers and flat coordinates of the lines of atoms."""
+    species, first = _columns(properties)
     z, pos = [], []
     try:
         for line in lines:
             words = line.split()
             z.append(element(words[species]))
-            pos += [to_float(word) for word in (words[place], words[place + 1], words[place + 2])]
+            pos += [to_float(word) for word in (words[first], words[first + 1], words[first + 2])]
     except (ValueError, IndexError):
         raise BadRecord(UNREADABLE, f"atom {len(pos) // 3 + 1}: '{line.strip()[:60]}'") from None
     return z, pos
 
 
 def _columns(properties: str) -> tuple[int, int]:
-    """(column of the element, first column of the position)."""
+    """Return (column of the element, first column of the position)."""
     if properties == PLAIN:
         return 0, 1
     words = properties.split(":")
-    columns, place = dict[str, int](), 0
+    columns, position = dict[str, int](), 0
     for name, size in zip(words[::3], words[2::3], strict=False):
-        columns[name.lower()] = place
-        place += int(size) if size.isdecimal() and len(size) < 4 else 1
+        columns[name.lower()] = position
+        position += int(size) if size.isdecimal() and len(size) < 4 else 1
     species = columns.get("species", columns.get("z", columns.get("numbers")))
     if species is None or "pos" not in columns:
         raise BadRecord(UNREADABLE, f"Properties={properties[:60]} names no species and pos")
