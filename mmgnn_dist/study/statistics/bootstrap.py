@@ -8,8 +8,8 @@ weighted so that every fold counts equally,
 Molecules are resampled within each fold, x and y together. The interval is studentised (bootstrap-t, Efron
 and Tibshirani 1993, chapter 12; Hall 1988, doi 10.1214/aos/1176350933), with the standard error of theta by
 the delta method in every resample. It keeps its level on small and skewed samples, on which the percentile
-interval is too short (tests/study/statistics/test_calibration.py). It describes these trained models on other molecules,
-not a new training.
+interval is too short (tests/study/statistics/test_calibration.py). It describes these trained models on
+other molecules, not a new training.
 """
 
 from __future__ import annotations
