@@ -5,7 +5,7 @@ variance of the mean of K folds is (1/K + n_test/n_train) s^2 instead of s^2/K. 
 all its molecules and are averaged first. As K S independent results they would have K S - 1 degrees of
 freedom, but the differences between folds have K - 1, and a nominal 95 % interval covers 90 %
 (tests/study/statistics/test_calibration.py). With one fold its seeds are the results, and the interval
-describes a new training on the same molecules. With three folds (two degrees of freedom) the interval is wide.
+describes a new training on the same molecules. With three folds (two degrees of freedom) it is wide.
 """
 
 from __future__ import annotations
