@@ -30,11 +30,11 @@ def add_verbs(verbs: Verbs) -> None:
     )
     add_json(submit)
     submit.set_defaults(action=_submit)
-    for verb, action, what in (
+    for verb, action, description in (
         ("status", _status, "what submitted runs do (default: all below runs/)"),
         ("cancel", _cancel, "cancel submitted runs"),
     ):
-        parser = verbs.add_parser(verb, help=what)
+        parser = verbs.add_parser(verb, help=description)
         parser.add_argument("runs", nargs="*" if verb == "status" else "+", type=Path, metavar="RUN")
         add_json(parser)
         parser.set_defaults(action=action)
@@ -176,9 +176,11 @@ def _logs(arguments: argparse.Namespace) -> int:
 def _cancel(arguments: argparse.Namespace) -> int:
     from mmgnn_dist.cluster.slurm.status import cancel, find_runs
 
-    gone = cancel(find_runs(arguments.runs, Path("runs")))
-    line = f"cancelled {', '.join(gone)}" if gone else "nothing to cancel: no job of these is active"
-    print_result(arguments.json, {"cancelled": gone}, [line])
+    cancelled = cancel(find_runs(arguments.runs, Path("runs")))
+    line = (
+        f"cancelled {', '.join(cancelled)}" if cancelled else "nothing to cancel: no job of these is active"
+    )
+    print_result(arguments.json, {"cancelled": cancelled}, [line])
     return EXIT_DONE
 
 

@@ -139,10 +139,10 @@ def _enrich(arguments: argparse.Namespace) -> int:
     from mmgnn_dist.pubchem.client import ServiceDown
 
     options = {"base_url": arguments.base_url, "max_age": arguments.max_age}
-    given = [f"data.pubchem.{name}={value}" for name, value in options.items() if value is not None]
-    if arguments.bulk and given:
+    from_options = [f"data.pubchem.{name}={value}" for name, value in options.items() if value is not None]
+    if arguments.bulk and from_options:
         raise UserError("--bulk asks no service: leave out --base-url and --max-age")
-    data = load_recipe(arguments.recipe, [*arguments.overrides, *given]).data
+    data = load_recipe(arguments.recipe, [*arguments.overrides, *from_options]).data
     with Progress("enrich", quiet=arguments.json) as progress:
         if arguments.bulk:
             from mmgnn_dist.pubchem.bulk import enrich_bulk
@@ -193,8 +193,8 @@ def _audit(arguments: argparse.Namespace) -> int:
 
     shards = ShardSet.open(arguments.shards)
     overlaps = audit(shards, arguments.split, arguments.fields or TEXT_FIELDS)
-    most = {way: getattr(arguments, f"max_{way}") for way in WAYS}
-    above = above_limits(shards, overlaps, most)
+    limits = {way: getattr(arguments, f"max_{way}") for way in WAYS}
+    above = above_limits(shards, overlaps, limits)
     by_id = count_identities(shards)["id"]
     shares = [vars(overlap) | {"share": overlap.share} for overlap in overlaps]
     result = {"overlaps": shares, "above": above, "by_id_alone": by_id}

@@ -35,14 +35,22 @@ def _predict(arguments: argparse.Namespace) -> int:
     from mmgnn_dist.predict.molecules import predict_molecules
 
     sources, overrides = split_sources(arguments)
-    done = predict_molecules(arguments.run, sources, arguments.out, arguments.text, overrides, arguments.json)
-    counts, units = done.counts, ", ".join(f"{name} in {unit}" for name, unit in done.units.items())
-    result = {"out": done.out, "units": done.units, **counts, "aside": done.aside, "notes": done.notes}
+    predicted = predict_molecules(
+        arguments.run, sources, arguments.out, arguments.text, overrides, arguments.json
+    )
+    counts, units = predicted.counts, ", ".join(f"{name} in {unit}" for name, unit in predicted.units.items())
+    result = {
+        "out": predicted.out,
+        "units": predicted.units,
+        **counts,
+        "aside": predicted.aside,
+        "notes": predicted.notes,
+    }
     lines = [
         f"{counts['in']} in, {counts['kept']} predicted, {counts['set_aside']} set aside",
-        *done.notes,
-        *([f"set aside, with reasons: {done.aside}"] if done.aside else []),
-        f"{done.out}: {units}",
+        *predicted.notes,
+        *([f"set aside, with reasons: {predicted.aside}"] if predicted.aside else []),
+        f"{predicted.out}: {units}",
     ]
     print_result(arguments.json, result, lines)
     return EXIT_DONE

@@ -51,12 +51,12 @@ def _recipe(arguments: argparse.Namespace) -> int:
     elif arguments.markdown:
         print(markdown(explain_recipe()), end="")
     else:
-        about = explain_key(arguments.key) if arguments.key else explain_recipe()
-        if isinstance(about, SectionHelp):
-            print_result(arguments.json, _section_json(about), _section_lines(about))
+        explanation = explain_key(arguments.key) if arguments.key else explain_recipe()
+        if isinstance(explanation, SectionHelp):
+            print_result(arguments.json, _section_json(explanation), _section_lines(explanation))
         else:
-            result = {"key": about[0].key, "entries": [_key_json(entry) for entry in about]}
-            print_result(arguments.json, result, _key_lines(about))
+            result = {"key": explanation[0].key, "entries": [_key_json(entry) for entry in explanation]}
+            print_result(arguments.json, result, _key_lines(explanation))
     return EXIT_DONE
 
 

@@ -57,7 +57,7 @@ def _study(arguments: argparse.Namespace) -> int:
         "--cells": arguments.cells,
         "--cell": arguments.cell is not None,
     }
-    chosen = [name for name, given in ways.items() if given]
+    chosen = [name for name, is_given in ways.items() if is_given]
     if len(chosen) > 1:
         raise UserError(f"{' and '.join(chosen)} do not go together: give one of them")
     if not ways["--profile"] and (arguments.dry_run or arguments.concurrent is not None):
@@ -105,8 +105,8 @@ def _run_cells(arguments: argparse.Namespace, runner: Callable[..., bool]) -> in
     counts = Counter(cells.values())
     lines, result = [], _states(folder, cells)
     if counts[DONE]:
-        written, told = _write_report(folder)
-        lines += told
+        written, report_lines = _write_report(folder)
+        lines += report_lines
         result["report"] = written
     stopped = not finished and counts[DONE] < len(cells)
     if stopped:

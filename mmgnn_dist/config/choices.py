@@ -62,13 +62,13 @@ def load_class(group: str, name: str, base: type[T]) -> type[T]:
     """
     if name in OWN[group]:
         module, _, attribute = OWN[group][name].partition(":")
-        own: type[T] = getattr(import_module(module), attribute)
-        return own
+        own_class: type[T] = getattr(import_module(module), attribute)
+        return own_class
     plugin = plugins(group, OWN[group])[name]
-    added = plugin.load()
-    if not (isinstance(added, type) and issubclass(added, base)):
+    plugin_class = plugin.load()
+    if not (isinstance(plugin_class, type) and issubclass(plugin_class, base)):
         raise plugin.error(f"{plugin.value} is no subclass of {base.__module__}.{base.__qualname__}")
-    return added
+    return plugin_class
 
 
 def choice_names(group: str) -> tuple[str, ...]:

@@ -173,14 +173,14 @@ def _choice(key: str, kinds: list[type[BaseModel]], info: FieldInfo) -> SectionH
 
 def _entry(key: str, info: FieldInfo) -> KeyHelp:
     words, choices = type_in_words(info.annotation)
-    given = info.default is not PydanticUndefined
+    has_default = info.default is not PydanticUndefined
     return KeyHelp(
         key,
         info.description or "",
         words,
         bounds_in_words(info.annotation, info.metadata),
         choices,
-        yaml_line(info.default) if given else None,
+        yaml_line(info.default) if has_default else None,
         _partners(info),
     )
 

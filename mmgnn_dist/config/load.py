@@ -107,16 +107,16 @@ def _explain(error: Any, root: type[BaseModel]) -> str:
         names = list(model.model_fields)
         return f"unknown key {where}{nearest(path[-1], names)}; allowed here: {', '.join(names)}"
     if error["type"] == "union_tag_invalid":
-        given, names = error["ctx"]["tag"], error["ctx"]["expected_tags"].replace("'", "").split(", ")
-        return f"{where}.name={given!r} is unknown{nearest(given, names)}; allowed here: {', '.join(names)}"
+        value, names = error["ctx"]["tag"], error["ctx"]["expected_tags"].replace("'", "").split(", ")
+        return f"{where}.name={value!r} is unknown{nearest(value, names)}; allowed here: {', '.join(names)}"
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
         return message
-    given = repr(error["input"]) if not isinstance(error["input"], dict) else "a mapping"
+    value = repr(error["input"]) if not isinstance(error["input"], dict) else "a mapping"
     hint = ""
     if error["type"] == "literal_error" and isinstance(error["input"], str):
         hint = nearest(error["input"], re.findall(r"'([^']*)'", error["ctx"]["expected"]))
-    return f"{where}={given}: {message[0].lower() + message[1:]}{hint}"
+    return f"{where}={value}: {message[0].lower() + message[1:]}{hint}"
 
 
 def _locate(location: tuple[Any, ...], root: type[BaseModel]) -> tuple[list[str], type[BaseModel]]:

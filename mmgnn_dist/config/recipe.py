@@ -65,10 +65,12 @@ class Recipe(ConfigSection):
         backbone = self.model.backbone
         for name, form in self.model.readout.items():
             if form == "dipole_vectors" and not backbone.has_vectors:
-                having = ", ".join(name for name, kind in backbone_configs().items() if kind.has_vectors)
+                with_vectors = ", ".join(
+                    name for name, kind in backbone_configs().items() if kind.has_vectors
+                )
                 raise ValueError(
                     f"model.readout.{name}=dipole_vectors: {backbone.name} has no vectors; use "
-                    f"model.readout.{name}=dipole, or a backbone that has: {having}"
+                    f"model.readout.{name}=dipole, or a backbone that has: {with_vectors}"
                 )
         if self.model.modality in self.twins or len(set(self.twins)) != len(self.twins):
             raise ValueError(
@@ -119,8 +121,8 @@ class Recipe(ConfigSection):
                 try:
                     self.changed({key: value})
                 except ValidationError as error:
-                    said = error.errors()[0]["msg"].removeprefix("Value error, ")
-                    raise ValueError(f"{where}: the recipe does not allow {value} ({said})") from None
+                    message = error.errors()[0]["msg"].removeprefix("Value error, ")
+                    raise ValueError(f"{where}: the recipe does not allow {value} ({message})") from None
         return self
 
     def _check_key(self, key: str, where: str) -> None:
@@ -171,7 +173,7 @@ class Recipe(ConfigSection):
         gives up, and into how many passes it cuts a batch, which like the number of ranks only rounds.
         A key that was added later is left out where it has its default.
         """
-        beside: dict[str, Any] = {
+        excluded: dict[str, Any] = {
             "twins": True,
             "study": True,
             "sweep": True,
@@ -179,7 +181,7 @@ class Recipe(ConfigSection):
             "data": {"pubchem"},
             "train": RESUMABLE_KEYS,
         }
-        return self.without_later_defaults(self.model_dump(mode="json", exclude=beside))
+        return self.without_later_defaults(self.model_dump(mode="json", exclude=excluded))
 
     def plugins(self) -> list[Plugin]:
         """What other packages add to this recipe."""
@@ -189,9 +191,12 @@ class Recipe(ConfigSection):
             "optimizers": [self.train.optim.name],
             "metrics": self.train.metrics,
         }
-        own: dict[str, Collection[str]] = {"backbones": OWN_BACKBONES, **OWN}
+        own_names: dict[str, Collection[str]] = {"backbones": OWN_BACKBONES, **OWN}
         return [
-            plugins(group)[name] for group, names in named.items() for name in names if name not in own[group]
+            plugins(group)[name]
+            for group, names in named.items()
+            for name in names
+            if name not in own_names[group]
         ]
 
     def fingerprint(self) -> str:

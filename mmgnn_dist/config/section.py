@@ -24,8 +24,10 @@ class ConfigSection(BaseModel):
         """
         kept = {}
         for name, value in dumped.items():
-            field, own = type(self).model_fields[name], getattr(self, name)
-            if ADDED_LATER in field.metadata and own == field.get_default(call_default_factory=True):
+            field, current = type(self).model_fields[name], getattr(self, name)
+            if ADDED_LATER in field.metadata and current == field.get_default(call_default_factory=True):
                 continue
-            kept[name] = own.without_later_defaults(value) if isinstance(own, ConfigSection) else value
+            kept[name] = (
+                current.without_later_defaults(value) if isinstance(current, ConfigSection) else value
+            )
         return kept

@@ -157,12 +157,12 @@ def _check_sentence(field: str, sentence: str) -> None:
     """Refuse a template without exactly one `{value}`, or with a format that does not fit the values."""
     where = f"text.template.{field}='{sentence}'"
     try:
-        places = [part[1:] for part in string.Formatter().parse(sentence) if part[1] is not None]
+        placeholders = [part[1:] for part in string.Formatter().parse(sentence) if part[1] is not None]
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    if len(places) != 1 or places[0][0] != "value" or places[0][2]:
+    if len(placeholders) != 1 or placeholders[0][0] != "value" or placeholders[0][2]:
         raise ValueError(f"{where}: write {{value}} once, and doubled braces for braces")
-    spec = places[0][1] or ""
+    spec = placeholders[0][1] or ""
     try:
         format("name" if field in WORD_FIELDS else 1.5, spec)
     except ValueError:

@@ -46,7 +46,7 @@ def type_in_words(annotation: Any) -> tuple[str, tuple[Any, ...]]:
         return "one of", inner
     if origin in (Union, types.UnionType):
         parts = [type_in_words(part) for part in inner]
-        choices = tuple(choice for _, some in parts for choice in some)
+        choices = tuple(choice for _, part_choices in parts for choice in part_choices)
         return " or ".join(dict.fromkeys(words for words, _ in parts)), choices
     if origin is list or (origin is tuple and inner[-1] is ...):
         words, choices = type_in_words(inner[0])

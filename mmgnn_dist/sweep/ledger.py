@@ -57,23 +57,23 @@ def validation_scores(run: Path, metric: str) -> list[float]:
 
 def read_trials(sweep: Path, metric: str) -> list[Entry]:
     """All trials of a sweep by number."""
-    found = []
+    entries = []
     for run in map(RunDir, sorted((sweep / TRIALS).glob("*"))):
         if run.trial.is_file():
-            about: TrialRecord = read_json(run.trial)
-            found.append(Entry(**about, scores=validation_scores(run.path, metric)))
-    return found
+            record: TrialRecord = read_json(run.trial)
+            entries.append(Entry(**record, scores=validation_scores(run.path, metric)))
+    return entries
 
 
 def write_trial(sweep: Path, entry: Entry) -> None:
     """Write what is known of a trial, but for its scores, which stand in its journal."""
-    about: TrialRecord = {
+    record: TrialRecord = {
         "number": entry.number,
         "values": entry.values,
         "state": entry.state,
         "reason": entry.reason,
     }
-    write_json(RunDir(trial_dir(sweep, entry.number)).trial, about)
+    write_json(RunDir(trial_dir(sweep, entry.number)).trial, record)
 
 
 def trial_recipe(recipe: Recipe, entry: Entry, name: str) -> Recipe:
@@ -83,12 +83,12 @@ def trial_recipe(recipe: Recipe, entry: Entry, name: str) -> Recipe:
         ValidationError: if its values do not go together.
     """
     assert recipe.sweep
-    found = recipe.changed(entry.values).grouped(recipe.name)
-    threads = found.train.threads or recipe.sweep.cpus
-    return found.model_copy(
+    changed = recipe.changed(entry.values).grouped(recipe.name)
+    threads = changed.train.threads or recipe.sweep.cpus
+    return changed.model_copy(
         update={
             "name": name,
             "twins": [],
-            "train": found.train.model_copy(update={"threads": threads}),
+            "train": changed.train.model_copy(update={"threads": threads}),
         }
     )

@@ -60,9 +60,11 @@ def check_sweep(recipe: Recipe, folder: Path) -> Inputs:
         raise UserError(f"sweep.metric={recipe.sweep.metric} is not measured: choose of {', '.join(names)}")
     path = RunDir(folder).recipe
     if path.is_file():
-        other = load_recipe(path)
-        if found := differences(_compared(recipe), _compared(other)):
-            raise UserError(f"{folder} holds another sweep ({', '.join(found)} differ): give another --dir")
+        saved = load_recipe(path)
+        if changed_keys := differences(_compared(recipe), _compared(saved)):
+            raise UserError(
+                f"{folder} holds another sweep ({', '.join(changed_keys)} differ): give another --dir"
+            )
     trials = [run for run in map(RunDir, sorted((folder / TRIALS).glob("*"))) if run.recipe.is_file()]
     refuse_changed({run.path: load_recipe(run.recipe) for run in trials})
     return inputs
@@ -78,8 +80,8 @@ def _validations(inputs: Inputs, quiet: bool) -> int:
 
 
 def _compared(recipe: Recipe) -> dict[str, Any]:
-    beside: Any = {"track": True, "sweep": set(FREE), "data": {"pubchem"}, "twins": True}
-    return recipe.model_dump(mode="json", exclude=beside)
+    excluded: Any = {"track": True, "sweep": set(FREE), "data": {"pubchem"}, "twins": True}
+    return recipe.model_dump(mode="json", exclude=excluded)
 
 
 def sweep(recipe: Recipe, folder: Path, quiet: bool) -> int:
@@ -104,9 +106,9 @@ def sweep(recipe: Recipe, folder: Path, quiet: bool) -> int:
         recipe.save(RunDir(folder).recipe)
         entries = read_trials(folder, recipe.sweep.metric)
         if _left(recipe, entries):
-            most = _validations(inputs, quiet)
+            validations = _validations(inputs, quiet)
             with Progress("sweep", quiet) as progress:
-                _search(recipe, folder, most, progress)
+                _search(recipe, folder, validations, progress)
             entries = read_trials(folder, recipe.sweep.metric)
         write_leaderboard(recipe, folder, entries)
     if _left(recipe, entries):
@@ -134,7 +136,7 @@ class Stop:
         return bool(cls.signals) or cls.interrupted
 
 
-def _search(recipe: Recipe, folder: Path, most: int, progress: Progress) -> None:
+def _search(recipe: Recipe, folder: Path, validations: int, progress: Progress) -> None:
     assert recipe.sweep
     os.environ.update(SETTINGS)  # read when ray is imported
     cores = len(os.sched_getaffinity(0))
@@ -171,7 +173,7 @@ def _search(recipe: Recipe, folder: Path, most: int, progress: Progress) -> None
             tune.with_resources(Trial, tune.PlacementGroupFactory([needs])),
             tune_config=tune.TuneConfig(
                 search_alg=search,
-                scheduler=scheduler(settings, most, search.entries),
+                scheduler=scheduler(settings, validations, search.entries),
                 num_samples=_left(recipe, search.entries),
                 max_concurrent_trials=settings.concurrent or 0,
             ),
@@ -201,9 +203,9 @@ def _check_room(recipe: Recipe, nodes: list[dict[str, float]]) -> None:
         return
     most = {kind: max((node.get(kind, 0) for node in nodes), default=0) for kind in needs}
     short = [kind for kind in needs if needs[kind] > most[kind]] or list(needs)
-    told = ", ".join(f"{needs[kind]:g} {kind}s and a node has {most[kind]:g}" for kind in short)
+    shortage = ", ".join(f"{needs[kind]:g} {kind}s and a node has {most[kind]:g}" for kind in short)
     raise UserError(
-        f"a trial needs {told}: lower sweep.ranks, sweep.cpus or sweep.gpus (0 trains on the CPU), or "
+        f"a trial needs {shortage}: lower sweep.ranks, sweep.cpus or sweep.gpus (0 trains on the CPU), or "
         "ask for more"
     )
 
@@ -211,9 +213,9 @@ def _check_room(recipe: Recipe, nodes: list[dict[str, float]]) -> None:
 def _tell(recipe: Recipe, entries: list[Entry], progress: Progress) -> None:
     assert recipe.sweep
     ended = sum(entry.state != "open" for entry in entries)
-    known = [entry for entry in entries if entry.best is not None]
+    scored = [entry for entry in entries if entry.best is not None]
     note = f"{len(entries) - ended} open"
-    if known:
-        best = min(known, key=lambda entry: entry.best or 0.0)
+    if scored:
+        best = min(scored, key=lambda entry: entry.best or 0.0)
         note += f"  best {recipe.sweep.metric} {best.best:.4g} (trial {best.number})"
     progress(ended, max(recipe.sweep.samples, len(entries)), note)

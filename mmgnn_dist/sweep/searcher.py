@@ -80,10 +80,10 @@ class Search(Searcher):
             if self._open:
                 entry = self._open.pop(0)
                 self._study.enqueue_trial(self._parameters(entry.values))
-                asked = self._study.ask(self._ways)
+                optuna_trial = self._study.ask(self._ways)
             else:
-                asked = self._study.ask(self._ways)
-                entry = Entry(len(self.entries), self._values(asked.params))
+                optuna_trial = self._study.ask(self._ways)
+                entry = Entry(len(self.entries), self._values(optuna_trial.params))
                 self.entries.append(entry)
             run = trial_dir(self._sweep_folder, entry.number)
             try:
@@ -91,11 +91,11 @@ class Search(Searcher):
                     RunDir(run).recipe
                 )
             except ValidationError as error:
-                said = error.errors()[0]["msg"].removeprefix("Value error, ")
-                self._finish(entry, asked, "failed", said)
+                message = error.errors()[0]["msg"].removeprefix("Value error, ")
+                self._finish(entry, optuna_trial, "failed", message)
                 continue
             write_trial(self._sweep_folder, entry)
-            self._given[trial_id] = (entry, asked)
+            self._given[trial_id] = (entry, optuna_trial)
             sweep = self.sweep
             return {
                 "run": str(run),
@@ -109,10 +109,10 @@ class Search(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Note a score."""
         if self.sweep.metric in result and "ended" not in result:
-            entry, asked = self._given[trial_id]
+            entry, optuna_trial = self._given[trial_id]
             if result["validations"] > len(entry.scores):
                 entry.scores.append(result[self.sweep.metric])
-            asked.report(result[self.sweep.metric], result["validations"])
+            optuna_trial.report(result[self.sweep.metric], result["validations"])
             self._report(self.entries)
 
     def on_trial_complete(
@@ -121,25 +121,25 @@ class Search(Searcher):
         """Note an end; a trial that was interrupted stays open, also one whose worker a stop has ended."""
         if trial_id not in self._given:
             return
-        entry, asked = self._given.pop(trial_id)
+        entry, optuna_trial = self._given.pop(trial_id)
         run = trial_dir(self._sweep_folder, entry.number)
         entry.scores = validation_scores(run, self.sweep.metric)
         ended = (result or {}).get("ended", "stopped")
         if ended == "failed" or (error and not self._stopping()):
-            self._finish(entry, asked, "failed", reason(run))
+            self._finish(entry, optuna_trial, "failed", reason(run))
         elif ended == "done":
-            self._finish(entry, asked, "done", "")
+            self._finish(entry, optuna_trial, "done", "")
         elif ended == "stopped" and not self._stopping():
-            self._finish(entry, asked, "stopped", "")
+            self._finish(entry, optuna_trial, "stopped", "")
 
-    def _finish(self, entry: Entry, asked: Any, state: str, why: str) -> None:
+    def _finish(self, entry: Entry, optuna_trial: Any, state: str, why: str) -> None:
         entry.state, entry.reason = state, why
         write_trial(self._sweep_folder, entry)
-        kept = optuna.trial.TrialState
+        states = optuna.trial.TrialState
         if state == "done":
-            self._study.tell(asked, entry.best)
+            self._study.tell(optuna_trial, entry.best)
         else:
-            self._study.tell(asked, state=kept.PRUNED if state == "stopped" else kept.FAIL)
+            self._study.tell(optuna_trial, state=states.PRUNED if state == "stopped" else states.FAIL)
         self._report(self.entries)
 
     def _known(self, entry: Entry) -> Any:

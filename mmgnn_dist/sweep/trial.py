@@ -55,23 +55,23 @@ class Trial(Trainable):
         end = time.monotonic() + ANSWER
         while True:
             code = self._process.poll()  # before the journal is read: it is complete if they have ended
-            found = validation_scores(self._run, self._metric)
-            if len(found) > self._told:
+            scores = validation_scores(self._run, self._metric)
+            if len(scores) > self._told:
                 self._told += 1
-                return {self._metric: found[self._told - 1], "validations": self._told}
+                return {self._metric: scores[self._told - 1], "validations": self._told}
             if code is not None:
-                return self._end(code, found)
+                return self._end(code, scores)
             if time.monotonic() > end:
                 return {}
             time.sleep(POLL)
 
-    def _end(self, code: int, found: list[float]) -> dict[str, Any]:
+    def _end(self, code: int, scores: list[float]) -> dict[str, Any]:
         ends = {EXIT_DONE: "done", EXIT_STOPPED: "interrupted", EXIT_USER: "failed"}
-        if code not in ends or (code == EXIT_DONE and not found):
+        if code not in ends or (code == EXIT_DONE and not scores):
             log = RunDir(self._run).trial_log
             raise RuntimeError(f"the ranks of {self._run} left with exit code {code}: see {log}")
         result = {"done": True, "ended": ends[code], "validations": self._told}
-        return result | ({self._metric: found[-1]} if found else {})
+        return result | ({self._metric: scores[-1]} if scores else {})
 
     def cleanup(self) -> None:
         """Have the ranks save and leave."""
@@ -92,7 +92,7 @@ class Trial(Trainable):
 def reason(run: Path) -> str:
     """Why a trial failed: what a rank of it said last to the user, else the last line of its log."""
     path = RunDir(run).trial_log
-    said = path.read_text(errors="replace") if path.exists() else ""
-    lines = [line for line in said.splitlines() if line.strip()]
-    told = [line.removeprefix("mmgnn: ") for line in lines if line.startswith("mmgnn: ")]
-    return [*lines, *told][-1] if lines else "it said nothing"
+    log = path.read_text(errors="replace") if path.exists() else ""
+    lines = [line for line in log.splitlines() if line.strip()]
+    messages = [line.removeprefix("mmgnn: ") for line in lines if line.startswith("mmgnn: ")]
+    return [*lines, *messages][-1] if lines else "it said nothing"

@@ -166,23 +166,23 @@ class Cluster:
             raise Fault(f"{self.folder} is too long a path for sockets: give a shorter --dir")
 
     def _munge(self) -> None:
-        place = self.folder / "munge"
-        place.chmod(0o755)
-        key = place / "munge.key"
+        munge_dir = self.folder / "munge"
+        munge_dir.chmod(0o755)
+        key = munge_dir / "munge.key"
         key.unlink(missing_ok=True)
         with os.fdopen(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(os.urandom(128))
         files = {"key-file": "munge.key", "pid-file": "munged.pid", "log-file": "munged.log"}
         files |= {"socket": "munge.socket", "seed-file": "munged.seed"}
-        self._run("munged", "--force", *(f"--{option}={place / name}" for option, name in files.items()))
+        self._run("munged", "--force", *(f"--{option}={munge_dir / name}" for option, name in files.items()))
 
     def _accounting(self, host: str, ports: dict[str, int]) -> None:
-        place = self.folder / "mysql"
-        place.mkdir(mode=0o700, exist_ok=True)
-        place.chmod(0o700)
-        (place / "files").mkdir(exist_ok=True)
-        base = ("--no-defaults", f"--socket={place / 'socket'}")
-        options = ("--user=root", f"--datadir={place / 'data'}")
+        database_dir = self.folder / "mysql"
+        database_dir.mkdir(mode=0o700, exist_ok=True)
+        database_dir.chmod(0o700)
+        (database_dir / "files").mkdir(exist_ok=True)
+        base = ("--no-defaults", f"--socket={database_dir / 'socket'}")
+        options = ("--user=root", f"--datadir={database_dir / 'data'}")
         self._run(
             "mariadb-install-db",
             "--no-defaults",
@@ -191,15 +191,15 @@ class Cluster:
             "--auth-root-socket-user=root",
             "--skip-test-db",
         )
-        log = open(place / "log", "ab")  # noqa: SIM115  the daemon's from here on
+        log = open(database_dir / "log", "ab")  # noqa: SIM115  the daemon's from here on
         server = subprocess.Popen(
             [
                 "mariadbd",
                 *base,
                 *options,
-                f"--pid-file={place / 'mariadbd.pid'}",
+                f"--pid-file={database_dir / 'mariadbd.pid'}",
                 "--skip-networking",
-                f"--secure-file-priv={place / 'files'}",
+                f"--secure-file-priv={database_dir / 'files'}",
                 "--innodb-buffer-pool-size=64M",
                 "--innodb-lock-wait-timeout=900",
             ],
@@ -208,13 +208,13 @@ class Cluster:
             stderr=log,
             start_new_session=True,
         )
-        (place / "mariadbd.pid").write_text(str(server.pid))
+        (database_dir / "mariadbd.pid").write_text(str(server.pid))
         self._wait("mariadbd", lambda: self._answers("mariadb-admin", *base, "ping"))
         conf = self.folder / "slurmdbd.conf"
         conf.write_text(slurmdbd_conf(self.folder, host, ports))
         conf.chmod(0o600)  # slurmdbd wants it so; there is no password in it
         # its settings know no socket: the library that it uses is told
-        self._run("env", f"MYSQL_UNIX_PORT={place / 'socket'}", "slurmdbd")
+        self._run("env", f"MYSQL_UNIX_PORT={database_dir / 'socket'}", "slurmdbd")
         self._wait("slurmdbd", lambda: self._answers("sacctmgr", "-n", "-i", "list", "cluster"))
         self._run("sacctmgr", "-i", "add", "cluster", "dev")
         for name, limits in QOS.items():
@@ -226,16 +226,18 @@ class Cluster:
             self._run("sacctmgr", "-i", "add", "user", "root", f"Account={name}", *options)
 
     def _run(self, *words: object) -> None:
-        done = subprocess.run(
+        result = subprocess.run(
             [str(word) for word in words], check=False, capture_output=True, text=True, env=self.environment
         )
-        if done.returncode != 0:
-            said = (done.stderr + done.stdout).strip().splitlines()
-            raise Fault(f"{words[0]} failed: {said[-1] if said else done.returncode}; see {self.folder}/log")
+        if result.returncode != 0:
+            output = (result.stderr + result.stdout).strip().splitlines()
+            raise Fault(
+                f"{words[0]} failed: {output[-1] if output else result.returncode}; see {self.folder}/log"
+            )
 
     def _ask(self, *words: str) -> str:
-        done = subprocess.run(words, check=False, capture_output=True, text=True, env=self.environment)
-        return done.stdout if done.returncode == 0 else ""
+        result = subprocess.run(words, check=False, capture_output=True, text=True, env=self.environment)
+        return result.stdout if result.returncode == 0 else ""
 
     def _answers(self, *words: str) -> bool:
         return subprocess.run(words, check=False, capture_output=True, env=self.environment).returncode == 0
@@ -271,10 +273,10 @@ def _see_that_it_is_ours(folder: Path) -> None:
         Fault: if it is not.
     """
     try:
-        found = folder.lstat()
+        status = folder.lstat()
     except FileNotFoundError:
         return
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
         raise Fault(f"{folder} is no folder that you alone can write: remove it, or give another --dir")
     if any(folder.iterdir()) and not (folder / "munge").is_dir():  # `down` would remove it
         raise Fault(f"{folder} holds something else than a dev cluster: give another --dir")

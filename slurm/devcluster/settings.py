@@ -78,7 +78,7 @@ def slurm_conf(folder: Path, host: str, nodes: list[str], ports: dict[str, int])
     lines += [
         f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[name]} {NODE}" for name in nodes
     ]
-    lines += [f"PartitionName={name} Nodes=ALL State=UP {how}" for name, how in PARTITIONS.items()]
+    lines += [f"PartitionName={name} Nodes=ALL State=UP {options}" for name, options in PARTITIONS.items()]
     return "\n".join(lines) + "\n"
 
 

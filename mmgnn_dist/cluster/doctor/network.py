@@ -22,33 +22,39 @@ SLOW_DISK = 20e6  # bytes/s
 
 def addresses() -> dict[str, str]:
     """IPv4 address of each interface that has one."""
-    found = {}
+    interface_addresses = {}
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         for _, name in socket.if_nameindex():
             try:
                 answer = fcntl.ioctl(probe.fileno(), 0x8915, struct.pack("256s", name[:15].encode()))
             except OSError:  # SIOCGIFADDR: it has none
                 continue
-            found[name] = socket.inet_ntoa(answer[20:24])
-    return found
+            interface_addresses[name] = socket.inet_ntoa(answer[20:24])
+    return interface_addresses
 
 
 def interface() -> list[Line]:
     """The interfaces that NCCL and GLOO are told to use are there and have an address."""
-    there = addresses()
-    names = ", ".join(f"{name} {address}" for name, address in there.items())
-    told = {name: os.environ.get(name, "") for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")}
-    cure = f"set interface in the profile to one of {', '.join(there)} (ip -br addr)"
-    for variable, value in told.items():
+    interface_addresses = addresses()
+    names = ", ".join(f"{name} {address}" for name, address in interface_addresses.items())
+    variables = {name: os.environ.get(name, "") for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")}
+    cure = f"set interface in the profile to one of {', '.join(interface_addresses)} (ip -br addr)"
+    for variable, value in variables.items():
         exact = variable.startswith("GLOO") or value.startswith("=")
         wanted = [part for part in value.lstrip("=").split(",") if part]
         if value.startswith("^"):
             continue
-        lost = [w for w in wanted if not any(name == w if exact else name.startswith(w) for name in there)]
-        if lost:
+        missing = [
+            w
+            for w in wanted
+            if not any(name == w if exact else name.startswith(w) for name in interface_addresses)
+        ]
+        if missing:
             return [fail("interface", f"{variable}={value}, but there is {names}", cure)]
-    chosen = told["GLOO_SOCKET_IFNAME"]
-    return [ok("interface", f"{chosen} {there[chosen]}" if chosen else f"left to choose: {names}")]
+    chosen = variables["GLOO_SOCKET_IFNAME"]
+    return [
+        ok("interface", f"{chosen} {interface_addresses[chosen]}" if chosen else f"left to choose: {names}")
+    ]
 
 
 def hosts() -> list[Line]:
@@ -89,12 +95,12 @@ def disk(folder: Path, rank: int) -> list[Line]:
     rate = MESSAGE_BYTES / (time.monotonic() - began)
     skew = abs(path.stat().st_mtime - time.time())
     path.unlink()
-    found = f"{folder}: {rate / 1e6:.0f} MB/s, locks, renames"
-    lines = [warn("shared disk", found, cure) if rate < SLOW_DISK else ok("shared disk", found)]
+    summary = f"{folder}: {rate / 1e6:.0f} MB/s, locks, renames"
+    lines = [warn("shared disk", summary, cure) if rate < SLOW_DISK else ok("shared disk", summary)]
     if skew > SKEW:
-        what = f"{skew:.0f} s from that of {folder}"
+        difference = f"{skew:.0f} s from that of {folder}"
         lines.append(
-            (fail if skew > FAR else warn)("clock", what, "have the site set the clock (chrony, NTP)")
+            (fail if skew > FAR else warn)("clock", difference, "have the site set the clock (chrony, NTP)")
         )
     return lines
 
@@ -123,7 +129,7 @@ def together(rank: int, world: int) -> list[Line]:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     spent = (time.monotonic() - began) / REPEATS
-    right = bool((values == float(world) ** (REPEATS + 1)).all())
+    sum_correct = bool((values == float(world) ** (REPEATS + 1)).all())
     dist.destroy_process_group()
     if rank:
         return []
@@ -131,14 +137,14 @@ def together(rank: int, world: int) -> list[Line]:
     skew = max(clocks) - min(clocks)
     rate = MESSAGE_BYTES * 2 * (world - 1) / world / spent
     backend = "NCCL" if device.type == "cuda" else "gloo"
-    found = f"{backend}, {world} ranks: {rate / 1e9:.2f} GB/s"
-    what = "all-reduce"
-    if not right:
-        lines = [fail(what, f"{backend} gives a wrong sum", "try NCCL_P2P_DISABLE=1, and tell the site")]
+    summary = f"{backend}, {world} ranks: {rate / 1e9:.2f} GB/s"
+    check = "all-reduce"
+    if not sum_correct:
+        lines = [fail(check, f"{backend} gives a wrong sum", "try NCCL_P2P_DISABLE=1, and tell the site")]
     elif backend == "NCCL" and rate < SLOW_NCCL:
-        lines = [warn(what, found, "set interface to the fast network, look at NCCL_DEBUG=INFO")]
+        lines = [warn(check, summary, "set interface to the fast network, look at NCCL_DEBUG=INFO")]
     else:
-        lines = [ok(what, found)]
+        lines = [ok(check, summary)]
     if skew > SKEW:
         cure = "have the site set the clocks (chrony, NTP)"
         lines.append((fail if skew > FAR else warn)("clock", f"nodes differ by {skew:.1f} s", cure))

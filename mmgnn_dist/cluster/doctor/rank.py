@@ -48,35 +48,35 @@ class Examine:
 
 def examine(folder: Path, rank: int, prepare: Any) -> None:
     """Write this rank's findings; `prepare` sets what torch.distributed needs, once it is known to work."""
-    ask = read_json(folder / "ask.json")
+    request = read_json(folder / "ask.json")
     recipe = load_recipe(RunDir(folder).recipe)
-    where = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+    node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
     lines = []
     local = int(os.environ["LOCAL_RANK"])
     if local == 0:  # what is true of a node is said once
-        lines += check_node(recipe, ask["gpus"])
+        lines += check_node(recipe, request["gpus"])
         lines += [*interface(), *hosts(), *disk(folder, rank)]
-    write_json(folder / f"rank_{rank}.json", {"node": where, "lines": [asdict(line) for line in lines]})
-    write_json(folder / f"done_{rank}.json", [asdict(line) for line in _join(folder, rank, ask, prepare)])
+    write_json(folder / f"rank_{rank}.json", {"node": node, "lines": [asdict(line) for line in lines]})
+    write_json(folder / f"done_{rank}.json", [asdict(line) for line in _join(folder, rank, request, prepare)])
 
 
-def _join(folder: Path, rank: int, ask: dict[str, Any], prepare: Any) -> list[Line]:
-    paths = [folder / f"rank_{number}.json" for number in range(ask["world"])]
+def _join(folder: Path, rank: int, request: dict[str, Any], prepare: Any) -> list[Line]:
+    paths = [folder / f"rank_{number}.json" for number in range(request["world"])]
     end = time.monotonic() + PATIENCE
     while missing := [path.name for path in paths if not path.exists()]:
         if time.monotonic() > end:
             cure = "put run directories on a disk that all nodes share: --dir, --run"
             return [fail("shared disk", f"{missing[0]} of another node is not seen in {folder}", cure)]
         time.sleep(0.1)
-    found = [line for path in paths for line in read_json(path)["lines"]]
-    stopping = sorted({line["what"] for line in found if line["level"] == "FAIL"} & set(BLOCKING))
+    lines = [line for path in paths for line in read_json(path)["lines"]]
+    stopping = sorted({line["what"] for line in lines if line["level"] == "FAIL"} & set(BLOCKING))
     if stopping:
         if rank:
             return []
         return [fail("all-reduce", "not tried", f"cure {', '.join(stopping)} first")]
     try:
         prepare()
-        return together(rank, ask["world"])
+        return together(rank, request["world"])
     except Exception as error:
         return [fail("all-reduce", plain(error), "set interface in the profile, and look at NCCL_DEBUG=INFO")]
 

@@ -50,20 +50,20 @@ def examine_here(recipe: Recipe) -> Found:
         ) from None
     try:
         _write_ask(folder, recipe, 0, world)
-        words = [sys.executable, "-m", "mmgnn_dist.cluster.doctor.rank", str(folder)]
-        ranks = start_here(words, world, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        command = [sys.executable, "-m", "mmgnn_dist.cluster.doctor.rank", str(folder)]
+        ranks = start_here(command, world, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         try:
-            said = [process.communicate(timeout=HERE)[1] for process in ranks]
+            outputs = [process.communicate(timeout=HERE)[1] for process in ranks]
         except subprocess.TimeoutExpired:
-            said = [b"no answer"]
+            outputs = [b"no answer"]
         finally:
             for process in ranks:
                 process.kill()
-        last = next(
-            (text.decode(errors="replace").strip().splitlines()[-1] for text in said if text.strip()), ""
+        last_line = next(
+            (text.decode(errors="replace").strip().splitlines()[-1] for text in outputs if text.strip()), ""
         )
         here = socket.gethostname()
-        return [*((here, line) for line in check_settings()), *_read(folder, world, last)]
+        return [*((here, line) for line in check_settings()), *_read(folder, world, last_line)]
     finally:
         shutil.rmtree(folder)
 
@@ -76,21 +76,21 @@ def examine_cluster(recipe: Recipe, path: Path, base: Path) -> Found:
     """
     profile = load_profile(path)
     check_paths(profile, path)
-    found: Found = [(socket.gethostname(), line) for line in check_settings()]
+    findings: Found = [(socket.gethostname(), line) for line in check_settings()]
     slurm.check_profile(profile, path)
     folder = base.resolve() / time.strftime("%Y%m%d-%H%M%S")
     code = take_snapshot(base.resolve() / "code")
-    short = profile.model_copy(update={"time": LIMIT})
+    short_profile = profile.model_copy(update={"time": LIMIT})
     _write_ask(folder, recipe, profile.gpus_per_node, profile.world)
     mounts = mounts_of(profile, base.resolve(), [recipe])
-    options = parameters(short, "mmgnn-doctor", [folder], code, mounts) | {"teardown": None}
+    options = parameters(short_profile, "mmgnn-doctor", [folder], code, mounts) | {"teardown": None}
     (job,) = send(folder, profile, options, [Examine(folder)], mounts)
-    number = str(job.job_id)
-    last = _wait(folder, profile, number)
-    found += _read(folder, profile.world, last)
-    if last.startswith("PENDING"):
-        slurm.ask("scancel", number)
-    return found
+    job_id = str(job.job_id)
+    outcome = _wait(folder, profile, job_id)
+    findings += _read(folder, profile.world, outcome)
+    if outcome.startswith("PENDING"):
+        slurm.ask("scancel", job_id)
+    return findings
 
 
 def _write_ask(folder: Path, recipe: Recipe, gpus: int, world: int) -> None:
@@ -113,24 +113,26 @@ def _wait(folder: Path, profile: Profile, job: str) -> str:
         time.sleep(0.5)
 
 
-def _read(folder: Path, world: int, last: str) -> Found:
+def _read(folder: Path, world: int, last_words: str) -> Found:
     """Findings of all ranks; one that left none is a finding too."""
-    found: Found = []
-    where = ""
+    findings: Found = []
+    node = ""
     for rank in range(world):
         path, done = folder / f"rank_{rank}.json", folder / f"done_{rank}.json"
         if path.exists():
             content = read_json(path)
-            where = content["node"]
-            found += [(where, Line(**line)) for line in content["lines"]]
+            node = content["node"]
+            findings += [(node, Line(**line)) for line in content["lines"]]
         if done.exists():
-            found += [(where, Line(**line)) for line in read_json(done)]
+            findings += [(node, Line(**line)) for line in read_json(done)]
         else:
             cure = "look at the job's log and Slurm's reason (squeue, scontrol show job)"
-            found.append((f"rank {rank}", fail("answer", f"none ({last or 'it said nothing'})", cure)))
+            findings.append(
+                (f"rank {rank}", fail("answer", f"none ({last_words or 'it said nothing'})", cure))
+            )
     if all((folder / f"done_{rank}.json").exists() for rank in range(world)):
-        found.append(("", ok("answer", f"{world} ranks")))
-    return found
+        findings.append(("", ok("answer", f"{world} ranks")))
+    return findings
 
 
 class Finding(TypedDict):
@@ -175,7 +177,7 @@ def raise_failures(lines: list[Finding]) -> None:
     Raises:
         UserError: with how many and which.
     """
-    wrong = [line["what"] for line in lines if line["level"] == "FAIL"]
-    if wrong:
-        names = ", ".join(dict.fromkeys(wrong))
-        raise UserError(f"{len(wrong)} of {len(lines)} checks failed ({names}): the cures stand beside them")
+    failed = [line["what"] for line in lines if line["level"] == "FAIL"]
+    if failed:
+        names = ", ".join(dict.fromkeys(failed))
+        raise UserError(f"{len(failed)} of {len(lines)} checks failed ({names}): the cures stand beside them")

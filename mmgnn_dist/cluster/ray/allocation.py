@@ -70,9 +70,9 @@ def ray_around() -> Iterator[None]:
 
 def ray_temp_dir() -> Path:
     """Where Ray keeps its sockets and logs on each node: short, and of this start of the job alone."""
-    above = os.environ.get("TMPDIR", "/tmp")
-    above = above if len(above) <= LONGEST else "/tmp"
-    return Path(above) / f"r{os.environ['SLURM_JOB_ID']}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+    temp_dir = os.environ.get("TMPDIR", "/tmp")
+    temp_dir = temp_dir if len(temp_dir) <= LONGEST else "/tmp"
+    return Path(temp_dir) / f"r{os.environ['SLURM_JOB_ID']}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
 
 
 def ports_of(job: int) -> range:
@@ -112,8 +112,8 @@ def _own_ip() -> str:
 def _start(nodes: int, address: str, log: IO[str]) -> subprocess.Popen[bytes]:
     options = [f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--overlap", "--cpu-bind=none"]
     options += ["--kill-on-bad-exit=1", "--label"]
-    words = [sys.executable, "-u", "-m", "mmgnn_dist.cluster.ray.node", address, str(ray_temp_dir())]
-    return subprocess.Popen(["srun", *options, *words], stdin=subprocess.PIPE, stdout=log, stderr=log)
+    command = [sys.executable, "-u", "-m", "mmgnn_dist.cluster.ray.node", address, str(ray_temp_dir())]
+    return subprocess.Popen(["srun", *options, *command], stdin=subprocess.PIPE, stdout=log, stderr=log)
 
 
 def _join(nodes: int, address: str, step: subprocess.Popen[bytes], log: IO[str]) -> None:

@@ -44,15 +44,15 @@ def words(address: str, folder: str) -> list[str]:
     """The command line of `ray start` on this node."""
     node = int(os.environ["SLURM_NODEID"])
     cpus = tasks_per_node(os.environ["SLURM_JOB_CPUS_PER_NODE"])[node]
-    gpus = len([one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one])
-    found = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats"]
-    found += [f"--num-cpus={cpus}", f"--num-gpus={gpus}", f"--object-store-memory={OBJECT_STORE}"]
-    found += [f"--{name}-port=0" for name in ANY]  # whatever is free: nodes may share one address
+    gpus = len([device for device in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if device])
+    command = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats"]
+    command += [f"--num-cpus={cpus}", f"--num-gpus={gpus}", f"--object-store-memory={OBJECT_STORE}"]
+    command += [f"--{name}-port=0" for name in ANY]  # whatever is free: nodes may share one address
     if node:
-        return [*found, f"--address={address}", f"--node-ip-address={own_address()}"]
+        return [*command, f"--address={address}", f"--node-ip-address={own_address()}"]
     host, port = address.split(":")
-    found += ["--head", f"--node-ip-address={host}", f"--port={port}", f"--temp-dir={folder}"]
-    return [*found, "--include-dashboard=false", "--dashboard-host=127.0.0.1"]
+    command += ["--head", f"--node-ip-address={host}", f"--port={port}", f"--temp-dir={folder}"]
+    return [*command, "--include-dashboard=false", "--dashboard-host=127.0.0.1"]
 
 
 def serve(address: str, folder: str) -> int:

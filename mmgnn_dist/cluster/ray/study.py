@@ -73,31 +73,31 @@ def _run(
     task = ray.remote(max_retries=0, num_cpus=needs["CPU"], num_gpus=needs["GPU"])(_cell)
     queue = deque(cells)
     running: dict[Any, Path] = {}
-    asked, stopped = 0.0, False
+    asked_at, stopped = 0.0, False
     while queue or running:
-        if signals and not asked:
-            asked, stopped = time.monotonic(), True
+        if signals and not asked_at:
+            asked_at, stopped = time.monotonic(), True
             queue.clear()
-            for one in running:
-                ray.cancel(one)  # as Ctrl-C: the cell saves
-        if asked and time.monotonic() > asked + LINGER:
-            for one in running:
-                ray.cancel(one, force=True)
+            for ref in running:
+                ray.cancel(ref)  # as Ctrl-C: the cell saves
+        if asked_at and time.monotonic() > asked_at + LINGER:
+            for ref in running:
+                ray.cancel(ref, force=True)
         while queue and len(running) < workers:
             cell = queue.popleft()
             running[task.remote(str(cell), needs["GPU"])] = cell
         if not running:
             break
-        for one in ray.wait(list(running), timeout=0.3)[0]:
-            cell = running.pop(one)
+        for ref in ray.wait(list(running), timeout=0.3)[0]:
+            cell = running.pop(ref)
             try:
-                how = ray.get(one)
+                outcome = ray.get(ref)
             except ray.exceptions.RayError as error:
-                how = DONE if cell_state(cell) == DONE else STOPPED
-                if not asked:
-                    how = record_failure(cell, f"its worker on Ray has died ({type(error).__name__})")
-            tell(cell, how)
-            if how == STOPPED:  # its time is up: no other would come further
+                outcome = DONE if cell_state(cell) == DONE else STOPPED
+                if not asked_at:
+                    outcome = record_failure(cell, f"its worker on Ray has died ({type(error).__name__})")
+            tell(cell, outcome)
+            if outcome == STOPPED:  # its time is up: no other would come further
                 stopped = True
                 queue.clear()
     return not stopped

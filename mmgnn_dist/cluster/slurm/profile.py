@@ -84,21 +84,21 @@ class Profile(ConfigSection):
     @property
     def minutes(self) -> int:
         """The time limit, whole minutes."""
-        found = TIME.fullmatch(self.time)
-        assert found
-        days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+        match = TIME.fullmatch(self.time)
+        assert match
+        days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
         return (days * 24 + hours) * 60 + minutes + (seconds > 0)
 
     def models(self) -> dict[str, str]:
         """Variables that say where models are, for the ranks and for the checks of the login node alike."""
-        found = {"HF_HUB_OFFLINE": "1"} | ({"HF_HOME": str(self.cache)} if self.cache else {})
-        return found | {key: value for key, value in self.environment.items() if key.startswith("HF_")}
+        variables = {"HF_HUB_OFFLINE": "1"} | ({"HF_HOME": str(self.cache)} if self.cache else {})
+        return variables | {key: value for key, value in self.environment.items() if key.startswith("HF_")}
 
     @field_validator("time", mode="after")
     @classmethod
     def _time(cls, value: str) -> str:
-        found = TIME.fullmatch(value)
-        if not found or not any(int(part or 0) for part in found.groups()):
+        match = TIME.fullmatch(value)
+        if not match or not any(int(part or 0) for part in match.groups()):
             raise ValueError(f"time={value!r} is no time limit: write HH:MM:SS or D-HH:MM:SS, quoted")
         return value
 

@@ -43,16 +43,16 @@ def must(*words: str) -> str:
     Raises:
         UserError: with its own words if it fails.
     """
-    done = ask(*words)
-    if done.returncode != 0:
-        raise UserError(f"{' '.join(words)}: {_reason(done.stderr)}")
-    return done.stdout
+    result = ask(*words)
+    if result.returncode != 0:
+        raise UserError(f"{' '.join(words)}: {_reason(result.stderr)}")
+    return result.stdout
 
 
-def _reason(said: str) -> str:
-    lines = said.strip().splitlines()
-    before = r"^([a-z]+: )?(error: |fatal: |allocation failure: )?"
-    return re.sub(before, "", lines[-1]) if lines else "no reason given"
+def _reason(output: str) -> str:
+    lines = output.strip().splitlines()
+    prefix = r"^([a-z]+: )?(error: |fatal: |allocation failure: )?"
+    return re.sub(prefix, "", lines[-1]) if lines else "no reason given"
 
 
 def check_profile(profile: Profile, path: Path) -> None:
@@ -119,35 +119,35 @@ def check_script(text: str, path: Path) -> str:
     Raises:
         UserError: with Slurm's reason.
     """
-    done = ask("sbatch", "--test-only", stdin=text)
-    if done.returncode != 0:
-        raise UserError(f"{path}: Slurm refuses the job: {_reason(done.stderr)}")
-    return _reason(done.stderr)
+    result = ask("sbatch", "--test-only", stdin=text)
+    if result.returncode != 0:
+        raise UserError(f"{path}: Slurm refuses the job: {_reason(result.stderr)}")
+    return _reason(result.stderr)
 
 
 def job_states(jobs: list[str]) -> dict[str, str]:
     """State of each job (`12`, or `12_0` of an array): from the queue, else from accounting, else UNKNOWN."""
-    found = dict.fromkeys(jobs, UNKNOWN)
-    if not found:
-        return found
+    states = dict.fromkeys(jobs, UNKNOWN)
+    if not states:
+        return states
     # asked once for all, or for all of an array, which may have a thousand elements
-    for line in ask("squeue", "-h", "-r", "-j", ",".join(found), "-o", "%i %T %r").stdout.splitlines():
+    for line in ask("squeue", "-h", "-r", "-j", ",".join(states), "-o", "%i %T %r").stdout.splitlines():
         job, state, *reason = line.split()
-        if job in found and state not in ("COMPLETED", "CANCELLED", *FAULTS):
-            found[job] = f"PENDING ({' '.join(reason)})" if state == "PENDING" and reason else state
-    for array in dict.fromkeys(job.split("_")[0] for job, state in found.items() if state == UNKNOWN):
+        if job in states and state not in ("COMPLETED", "CANCELLED", *FAULTS):
+            states[job] = f"PENDING ({' '.join(reason)})" if state == "PENDING" and reason else state
+    for array in dict.fromkeys(job.split("_")[0] for job, state in states.items() if state == UNKNOWN):
         for line in ask("scontrol", "-o", "show", "job", array).stdout.splitlines():
-            told = dict(re.findall(r"(\w+)=(\S*)", line))
-            element = (told.get("ArrayJobId"), told.get("ArrayTaskId"))
-            job = "_".join(map(str, element)) if all(element) else told.get("JobId", "")
-            if found.get(job) == UNKNOWN:
-                found[job] = told["JobState"]
-    left = [job for job, state in found.items() if state == UNKNOWN]
-    if left and shutil.which("sacct"):
+            fields = dict(re.findall(r"(\w+)=(\S*)", line))
+            element = (fields.get("ArrayJobId"), fields.get("ArrayTaskId"))
+            job = "_".join(map(str, element)) if all(element) else fields.get("JobId", "")
+            if states.get(job) == UNKNOWN:
+                states[job] = fields["JobState"]
+    unknown = [job for job, state in states.items() if state == UNKNOWN]
+    if unknown and shutil.which("sacct"):
         for line in ask(
-            "sacct", "-n", "-X", "-P", "-j", ",".join(left), "-o", "JobID,State"
+            "sacct", "-n", "-X", "-P", "-j", ",".join(unknown), "-o", "JobID,State"
         ).stdout.splitlines():
             job, _, state = line.partition("|")
-            if job in left and state:
-                found[job] = state.split()[0]
-    return found
+            if job in unknown and state:
+                states[job] = state.split()[0]
+    return states

@@ -29,17 +29,17 @@ def parameters(
         code: folder of the snapshot that is imported.
         mounts: what a container is shown, SOURCE:TARGET.
     """
-    more: dict[str, Any] = {"requeue": True}
+    additional: dict[str, Any] = {"requeue": True}
     for option in profile.sbatch:
         key, equals, value = option.removeprefix("--").partition("=")
-        more[key] = value if equals else True
+        additional[key] = value if equals else True
     if profile.gpus_per_node:
         kind = f"{profile.gpu_type}:" if profile.gpu_type else ""
-        more["gpus-per-node"] = f"{kind}{profile.gpus_per_node}"
+        additional["gpus-per-node"] = f"{kind}{profile.gpus_per_node}"
     srun = [f"--cpus-per-task={profile.cpus_per_task}", "--kill-on-bad-exit=1"]
     if profile.container and profile.container.kind == "pyxis":
         srun += [f"--container-image={profile.container.image}", f"--container-mounts={','.join(mounts)}"]
-    found: dict[str, Any] = {
+    options: dict[str, Any] = {
         "job_name": name,
         "time": profile.minutes,
         "nodes": profile.nodes,
@@ -53,12 +53,12 @@ def parameters(
         "wckey": None,
         "mem": f"{profile.memory_gb}GB" if profile.memory_gb else None,
         "stderr_to_stdout": True,
-        "additional_parameters": more,
+        "additional_parameters": additional,
         "setup": setup(profile, runs, code),
         "teardown": ["mmgnn_after $?"],
         "srun_args": srun,
     }
-    return found
+    return options
 
 
 def setup(profile: Profile, runs: list[Path], code: Path) -> list[str]:

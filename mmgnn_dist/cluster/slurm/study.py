@@ -47,15 +47,15 @@ def plan_array(
     """
     if concurrent is not None and concurrent < 1:
         raise UserError(f"--concurrent {concurrent}: give the number of cells at a time, 1 or more")
-    place = usable_profile(profile)
+    checked_profile = usable_profile(profile)
     folder = folder.resolve()
     cells = plan_study(recipe, folder)
     runs = {cell.run(folder): cells[cell] for cell in unfinished(folder, cells)}
     if runs:
         refuse_active(folder, list(runs))
-    batches, steps = plan_batches(runs, place, quiet)
+    batches, steps = plan_batches(runs, checked_profile, quiet)
     return SubmitPlan(
-        folder, recipe.name, runs, place, batches, steps, StudyReport(folder), concurrent
+        folder, recipe.name, runs, checked_profile, batches, steps, StudyReport(folder), concurrent
     ), cells
 
 

@@ -72,15 +72,15 @@ class SubmitPlan:
         count = len(self.runs) if len(self.runs) > 1 else None
         python = interpreter(self.profile, sys.executable, self.mounts)
         command = f"{python} -u -m submitit.core._submit {folder}"
-        given = {key: value for key, value in options.items() if value is not None}
-        given["wckey"] = None
-        text: str = _make_sbatch_string(command, folder, map_count=count, **given)
+        set_options = {key: value for key, value in options.items() if value is not None}
+        set_options["wckey"] = None
+        text: str = _make_sbatch_string(command, folder, map_count=count, **set_options)
         return text
 
     def options(self, code: Path) -> dict[str, Any]:
         """What submitit is told of the runs; `code`: folder of the copy."""
-        found = parameters(self.profile, self.name, list(self.runs), code, self.mounts)
-        return found | ({"array_parallelism": self.concurrent} if self.concurrent else {})
+        options = parameters(self.profile, self.name, list(self.runs), code, self.mounts)
+        return options | ({"array_parallelism": self.concurrent} if self.concurrent else {})
 
     @property
     def mounts(self) -> list[str]:
@@ -109,9 +109,9 @@ def make_submit_plan(
     if folds or seeds:
         recipe = recipe.grouped(recipe.name)
     runs: dict[Path, Recipe] = {}
-    whole: list[int | None] = [None]
+    unset: list[int | None] = [None]
     verified = VerifiedFiles()
-    for fold, seed in itertools.product(folds or whole, seeds or whole):
+    for fold, seed in itertools.product(folds or unset, seeds or unset):
         parts = [f"fold_{fold}"] if fold is not None else []
         parts += [f"seed_{seed}"] if seed is not None else []
         data = recipe.data.model_copy(update={"fold": fold} if fold is not None else {})
@@ -177,8 +177,8 @@ def check_paths(profile: Profile, path: Path) -> None:
         named += [("container.mounts", Path(mount.partition(":")[0])) for mount in container.mounts]
     for key, value in named:
         if not os.access(value, os.R_OK):
-            why = "cannot be read by you" if value.exists() else "is not there"
-            raise UserError(f"{path}: {key}={value} {why}: make it, or name another")
+            problem = "cannot be read by you" if value.exists() else "is not there"
+            raise UserError(f"{path}: {key}={value} {problem}: make it, or name another")
 
 
 def refuse_active(base: Path, runs: list[Path]) -> None:
@@ -187,13 +187,13 @@ def refuse_active(base: Path, runs: list[Path]) -> None:
     Raises:
         UserError: names the first one.
     """
-    places = {run: RunDir(run).job for run in runs} | {base / "report": RunDir(base).report_job}
-    jobs = {name: read_json(place)["job"] for name, place in places.items() if place.is_file()}
+    records = {run: RunDir(run).job for run in runs} | {base / "report": RunDir(base).report_job}
+    jobs = {name: read_json(record)["job"] for name, record in records.items() if record.is_file()}
     states = slurm.job_states(list(jobs.values()))
     for name, job in jobs.items():
         if states[job].startswith(slurm.ACTIVE):
-            told = f"{name} is job {job} already ({states[job]})"
-            raise UserError(f"{told}: mmgnn status {base} or mmgnn cancel {base}")
+            conflict = f"{name} is job {job} already ({states[job]})"
+            raise UserError(f"{conflict}: mmgnn status {base} or mmgnn cancel {base}")
 
 
 def check_with_slurm(plan: SubmitPlan, profile_path: Path) -> str:
@@ -218,9 +218,9 @@ def submit(plan: SubmitPlan, profile_path: Path) -> list[JobRecord | ReportJobRe
         RunDir(run).slurm.mkdir(exist_ok=True)
     tasks = [Task(run) for run in plan.runs]
     jobs = send(RunDir(plan.base).slurm, plan.profile, plan.options(code), tasks, plan.mounts)
-    found: list[JobRecord | ReportJobRecord] = []
+    records: list[JobRecord | ReportJobRecord] = []
     for index, (run, job) in enumerate(zip(plan.runs, jobs, strict=True)):
-        about: JobRecord = {
+        record: JobRecord = {
             "job": str(job.job_id),
             "submitted": time.time(),
             "profile": str(profile_path.resolve()),
@@ -231,11 +231,11 @@ def submit(plan: SubmitPlan, profile_path: Path) -> list[JobRecord | ReportJobRe
             "code": str(code),
             "max_restarts": plan.profile.max_restarts,
         }
-        write_json(RunDir(run).job, about)
-        found.append(about)
+        write_json(RunDir(run).job, record)
+        records.append(record)
     if plan.report:
-        found.append(_send_report(plan, plan.report, str(jobs[0].job_id).split("_")[0], code))
-    return found
+        records.append(_send_report(plan, plan.report, str(jobs[0].job_id).split("_")[0], code))
+    return records
 
 
 def send(
@@ -277,6 +277,6 @@ def _send_report(plan: SubmitPlan, report: Report, array: str, code: Path) -> Re
     options = parameters(profile, f"{plan.name}-report", [plan.base], code, plan.mounts)
     options |= {"dependency": f"afterany:{array}", "teardown": None}
     job = send(RunDir(plan.base).slurm, plan.profile, options, [report], plan.mounts)[0]
-    about: ReportJobRecord = {"job": str(job.job_id), "report": str(plan.base / report.page), "after": array}
-    write_json(RunDir(plan.base).report_job, about)
-    return about
+    record: ReportJobRecord = {"job": str(job.job_id), "report": str(plan.base / report.page), "after": array}
+    write_json(RunDir(plan.base).report_job, record)
+    return record

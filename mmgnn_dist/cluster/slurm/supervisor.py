@@ -62,10 +62,10 @@ def supervise(run: Path) -> str:
     note = attempt / f"rank_{rank}"
     note.with_suffix(".started").write_text(os.environ.get("SLURMD_NODENAME", ""))
     try:
-        end, said = _run(run, attempt, rank)
+        end, last_lines = _run(run, attempt, rank)
     except Exception as error:
-        end, said = "failed", [f"{type(error).__name__}: {error}"]
-    write_text(note.with_suffix(f".{end}"), "".join(f"{line}\n" for line in said))
+        end, last_lines = "failed", [f"{type(error).__name__}: {error}"]
+    write_text(note.with_suffix(f".{end}"), "".join(f"{line}\n" for line in last_lines))
     return end
 
 
@@ -76,15 +76,15 @@ def _run(run: Path, attempt: Path, rank: int) -> tuple[str, list[str]]:
     if master is None:
         return "ended", []
     environment = os.environ | rank_variables(rank) | master
-    kept = [int(master[LISTENING])] if LISTENING in master else []
+    inherited = [int(master[LISTENING])] if LISTENING in master else []
     process = subprocess.Popen(
         [sys.executable, "-m", "mmgnn_dist.train.run", str(run)],
         env=environment,
         stderr=subprocess.PIPE,
-        pass_fds=kept,
+        pass_fds=inherited,
         preexec_fn=die_with_parent,  # noqa: PLW1509  there are no threads yet
     )
-    for number in kept:
+    for number in inherited:
         os.close(number)  # when the first rank is gone nobody listens there
 
     def forward(number: int, frame: FrameType | None) -> None:
@@ -96,17 +96,17 @@ def _run(run: Path, attempt: Path, rank: int) -> tuple[str, list[str]]:
     lines: deque[str] = deque(maxlen=KEPT)
     reader = threading.Thread(target=_pass_on, args=(process, lines), daemon=True)
     reader.start()
-    told = 0.0
+    asked_at = 0.0
     while process.poll() is None:
-        if not told and _another_failed(attempt):
-            told = time.monotonic()
+        if not asked_at and _another_failed(attempt):
+            asked_at = time.monotonic()
             process.terminate()
-        elif told and time.monotonic() - told > GRACE:
+        elif asked_at and time.monotonic() - asked_at > GRACE:
             process.kill()
         time.sleep(0.2)
     reader.join(timeout=5)
     code = process.returncode
-    if told and code != 0:
+    if asked_at and code != 0:
         return "ended", list(lines)
     if code < 0:
         return "killed", [f"rank {rank} was killed by signal {-code}", *lines]
@@ -142,9 +142,9 @@ def tasks_per_node(text: str) -> list[int]:
     """Slurm's `2(x3),1` is [2, 2, 2, 1]."""
     counts: list[int] = []
     for part in text.split(","):
-        found = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
-        assert found, text
-        counts += [int(found[1])] * int(found[2] or 1)
+        match = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
+        assert match, text
+        counts += [int(match[1])] * int(match[2] or 1)
     return counts
 
 
@@ -166,8 +166,8 @@ def meet(folder: Path, rank: int) -> dict[str, str] | None:
         if time.monotonic() > end:
             raise TimeoutError(f"rank 0 left no address in {path}: is the run directory on a shared disk?")
         time.sleep(0.1)
-    found: dict[str, str] = json.loads(path.read_text())
-    return found
+    address: dict[str, str] = json.loads(path.read_text())
+    return address
 
 
 def own_address() -> str:
@@ -178,11 +178,11 @@ def own_address() -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         request = struct.pack("256s", interface[:15].encode())
         try:
-            found = fcntl.ioctl(probe.fileno(), 0x8915, request)  # SIOCGIFADDR
+            answer = fcntl.ioctl(probe.fileno(), 0x8915, request)  # SIOCGIFADDR
         except OSError:
             names = ", ".join(name for _, name in socket.if_nameindex())
             raise ValueError(f"no interface {interface} with an IPv4 address here, only {names}") from None
-    return socket.inet_ntoa(found[20:24])
+    return socket.inet_ntoa(answer[20:24])
 
 
 if __name__ == "__main__":
