@@ -1,4 +1,4 @@
-"""What ranks need of each other: interfaces, names, a clock, a shared disk, and a fast all-reduce."""
+"""Checks between ranks: interfaces, host names, clocks, the shared disk, and the speed of the all-reduce."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from pathlib import Path
 from mmgnn_dist.cluster.doctor.line import Line, fail, ok, warn
 
 SLOW_NAMES = 2.0  # seconds
-SKEW, FAR = 1.0, 30.0  # seconds between two clocks
-MESSAGE_BYTES = 32 << 20  # of the tensor that is summed
+SKEW, FAR = 1.0, 30.0  # seconds between two clocks: above them a warning, a failure
+MESSAGE_BYTES = 32 << 20  # size of the tensor that is summed, and of the file that is written
 REPEATS = 5
-SLOW_NCCL = 1e9  # bytes/s: slower than any link between GPUs, so NCCL took the wrong one
+SLOW_NCCL = 1e9  # bytes/s; every link between GPUs is faster, so NCCL uses the wrong interface
 SLOW_DISK = 20e6  # bytes/s
 
 
 def addresses() -> dict[str, str]:
-    """IPv4 address of each interface that has one."""
+    """Return the IPv4 address of each interface that has one."""
     interface_addresses = {}
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         for _, name in socket.if_nameindex():
             try:
                 answer = fcntl.ioctl(probe.fileno(), 0x8915, struct.pack("256s", name[:15].encode()))
-            except OSError:  # SIOCGIFADDR: it has none
+            except OSError:  # SIOCGIFADDR: the interface has no address
                 continue
             interface_addresses[name] = socket.inet_ntoa(answer[20:24])
     return interface_addresses
 
 
 def interface() -> list[Line]:
-    """The interfaces that NCCL and GLOO are told to use are there and have an address."""
+    """Check that the interfaces set for NCCL and GLOO exist and have an address."""
     interface_addresses = addresses()
     names = ", ".join(f"{name} {address}" for name, address in interface_addresses.items())
     variables = {name: os.environ.get(name, "") for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")}
@@ -58,7 +58,7 @@ def interface() -> list[Line]:
 
 
 def hosts() -> list[Line]:
-    """The names by which ranks find each other resolve, and soon."""
+    """Check that the host names by which ranks find each other resolve, and how fast."""
     if chosen := os.environ.get("GLOO_SOCKET_IFNAME"):
         return [ok("host names", f"not needed: ranks meet at the address of {chosen}")]
     names = [os.environ.get("SLURMD_NODENAME"), socket.gethostname()]
@@ -79,7 +79,7 @@ def hosts() -> list[Line]:
 
 
 def disk(folder: Path, rank: int) -> list[Line]:
-    """Writing, locking and renaming in the shared folder, and its clock beside ours."""
+    """Check writing, locking and renaming in the shared folder, and compare its clock with this node's."""
     path = folder / f"probe_{rank}"
     cure = "put run directories on the disk that all nodes share: --dir, --run"
     began = time.monotonic()
@@ -106,10 +106,10 @@ def disk(folder: Path, rank: int) -> list[Line]:
 
 
 def together(rank: int, world: int) -> list[Line]:
-    """Join all ranks, compare clocks, and measure the all-reduce that gradients take.
+    """Join all ranks, compare their clocks, and measure the all-reduce that averages gradients.
 
-    The environment holds what torch.distributed needs. Bandwidth is bytes times 2 (n - 1) / n a second, that
-    of one link in a ring.
+    The environment holds the variables that torch.distributed needs. The bandwidth is that of one link in a
+    ring of n ranks: 2 (n - 1) / n times the bytes, per second.
     """
     import torch
     import torch.distributed as dist
@@ -154,5 +154,5 @@ def together(rank: int, world: int) -> list[Line]:
 
 
 def plain(error: BaseException) -> str:
-    """An error in one line."""
+    """Return an error in one line."""
     return re.sub(r"\s+", " ", f"{type(error).__name__}: {error}").strip()[:300]

@@ -1,4 +1,4 @@
-"""What one node has: packages, GPUs, temporary and shared memory, limits, caches, the recipe's files."""
+"""Checks of one node: packages, GPUs, temporary files, shared memory, limits, caches, the recipe's files."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from mmgnn_dist.data.prepare.ray_run import OBJECT_STORE
 from mmgnn_dist.errors import UserError
 
 NEEDED = ("data", "train")  # extras without which nothing works
-SOCKET = 107  # bytes that the path of a socket may have (sun_path)
+SOCKET = 107  # longest path of a socket in bytes (sun_path)
 RAY = "/ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store"  # what Ray appends
-LEAST_TMP, GOOD_TMP = 1 << 30, 4 << 30
+LEAST_TMP, GOOD_TMP = 1 << 30, 4 << 30  # bytes
 GOOD_FILES, LEAST_FILES = 4096, 1024
 
 
 def check_node(recipe: Recipe, gpus: int) -> list[Line]:
-    """All checks of this node; `gpus` are those that each node is asked for."""
+    """Run all checks of this node; `gpus` is the number that the profile asks of each node."""
     checks: list[Callable[[], list[Line]]] = [
         packages,
         check_plugins,
@@ -38,7 +38,7 @@ def check_node(recipe: Recipe, gpus: int) -> list[Line]:
 
 
 def packages() -> list[Line]:
-    """Versions of what is installed against what pyproject.toml asks for."""
+    """Compare the installed versions with the requirements in pyproject.toml."""
     from packaging.requirements import Requirement
 
     try:
@@ -81,7 +81,7 @@ def _extras() -> list[str]:
 
 
 def devices(wanted: int) -> list[Line]:
-    """GPUs: as many as wanted, each computes."""
+    """Check that there are as many GPUs as wanted, and that each computes."""
     import torch
 
     gpu_count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -109,7 +109,7 @@ def devices(wanted: int) -> list[Line]:
 
 
 def temporary_files() -> list[Line]:
-    """Room in the folder of temporary files, and whether Ray's sockets fit below it."""
+    """Check the free space for temporary files, and that the paths of Ray's sockets are short enough."""
     folder = Path(os.environ.get("TMPDIR", "/tmp"))
     cure = "set scratch in the profile (or TMPDIR) to another folder, or empty it"
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -128,7 +128,7 @@ def temporary_files() -> list[Line]:
 
 
 def shared_memory() -> list[Line]:
-    """Room in /dev/shm, where Ray keeps objects and NCCL its buffers."""
+    """Check the free space in /dev/shm, where Ray keeps objects and NCCL keeps buffers."""
     free = shutil.disk_usage("/dev/shm").free
     summary = f"/dev/shm has {free / 2**30:.1f} GiB free"
     if free < 2 * OBJECT_STORE:
@@ -143,7 +143,7 @@ def shared_memory() -> list[Line]:
 
 
 def limits() -> list[Line]:
-    """Open files, processes, and locked memory where there is InfiniBand."""
+    """Check the limits on open files, processes, and, if there is InfiniBand, locked memory."""
     open_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     lines, cure = [], "add 'ulimit -n 65536' to setup of the profile; the hard limit is the site's"
     summary = f"{open_files[0]} open files ({open_files[1]} at most)"
@@ -160,7 +160,7 @@ def limits() -> list[Line]:
 
 
 def cache() -> list[Line]:
-    """The folder of Hugging Face models can be read and written."""
+    """Check that the folder of Hugging Face models can be read and written."""
     folder = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
@@ -170,7 +170,7 @@ def cache() -> list[Line]:
 
 
 def files(recipe: Recipe) -> list[Line]:
-    """The encoder, and the shard set if the recipe names one."""
+    """Check that the encoder can be read, and the shard set if the recipe names one."""
     from mmgnn_dist.data.shardset.shards import ShardSet
     from mmgnn_dist.data.text.encoder_files import resolve_encoder
 

@@ -1,4 +1,4 @@
-"""What other installed packages add, and whether it can be used."""
+"""Check of plugins: what other installed packages add, and whether it can be used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmgnn_dist.plugins import PLUGIN_GROUPS, plugins
 
 
 def check_plugins() -> list[Line]:
-    """One line for each plugin; a machine may have none."""
+    """Check that each plugin loads; returns one line for each, or one if there are none."""
     own_names: dict[str, Collection[str]] = {
         "backbones": OWN_BACKBONES,
         "text_providers": PROVIDERS,

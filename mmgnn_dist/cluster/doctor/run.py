@@ -1,4 +1,4 @@
-"""Examinations: of this machine, and of the nodes of a profile by a job of their own."""
+"""Examinations of this machine, and of the nodes of a profile by a Slurm job."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train.launch import start_here
 
-Found = list[tuple[str, Line]]  # the node, and what it found
+Found = list[tuple[str, Line]]  # pairs of a node and a finding there
 HERE = 180.0  # seconds that an examination of this machine may take
-QUEUE = 600.0  # seconds that the job may wait and take
-LIMIT = "00:10:00"
+QUEUE = 600.0  # seconds that the job may wait and run, together
+LIMIT = "00:10:00"  # time limit of the job
 
 
 def examine_here(recipe: Recipe) -> Found:
-    """Look at this machine, with as many ranks as it has GPUs, two without.
+    """Examine this machine with one rank for each GPU, or with two ranks if it has none.
 
     Raises:
-        UserError: where nothing can be written.
+        UserError: if the current folder cannot be written.
     """
     import torch
 
@@ -69,10 +69,18 @@ def examine_here(recipe: Recipe) -> Found:
 
 
 def examine_cluster(recipe: Recipe, path: Path, base: Path) -> Found:
-    """Look at Slurm, then at the nodes of a profile by a job that runs a rank for each task.
+    """Examine Slurm, then the nodes of a profile by a job that runs one rank for each task.
+
+    Args:
+        recipe: names the encoder and the shard set to check.
+        path: file of the profile.
+        base: folder of the job, on a shared disk.
+
+    Returns:
+        The findings of this machine and of all ranks.
 
     Raises:
-        UserError: for a wrong profile, or where there is no Slurm.
+        UserError: if the profile is wrong, or there is no Slurm.
     """
     profile = load_profile(path)
     check_paths(profile, path)
@@ -99,14 +107,14 @@ def _write_ask(folder: Path, recipe: Recipe, gpus: int, world: int) -> None:
 
 
 def _wait(folder: Path, profile: Profile, job: str) -> str:
-    """Wait for all findings or the job's end; returns its state and last words."""
+    """Wait for all findings or the job's end; returns the job's state and the last line of its log."""
     end = time.monotonic() + QUEUE
     while True:
         state = slurm.job_states([job])[job]
         if all((folder / f"done_{rank}.json").exists() for rank in range(profile.world)):
             return state
         if not state.startswith(slurm.ACTIVE) or time.monotonic() > end:
-            time.sleep(2)  # what was written last may be seen late
+            time.sleep(2)  # the last files may appear here late
             logs = "\n".join(path.read_text(errors="replace") for path in sorted(folder.glob("*_log.out")))
             lines = [line for line in logs.splitlines() if line.strip()]
             return f"{state}, {lines[-1]}" if lines else state
@@ -114,7 +122,7 @@ def _wait(folder: Path, profile: Profile, job: str) -> str:
 
 
 def _read(folder: Path, world: int, last_words: str) -> Found:
-    """Findings of all ranks; one that left none is a finding too."""
+    """Read the findings of all ranks; a rank that left none is a finding too."""
     findings: Found = []
     node = ""
     for rank in range(world):
@@ -136,7 +144,7 @@ def _read(folder: Path, world: int, last_words: str) -> Found:
 
 
 class Finding(TypedDict):
-    """A line of the report, and the nodes that it holds for."""
+    """A line of the report and the nodes where it was found."""
 
     what: str
     level: str
@@ -146,7 +154,7 @@ class Finding(TypedDict):
 
 
 def grouped(found: Found) -> list[Finding]:
-    """The lines, those that several nodes share once, with the nodes."""
+    """Merge equal lines of several nodes into one line that lists the nodes."""
     nodes: dict[Line, list[str]] = {}
     for node, line in found:
         nodes.setdefault(line, []).append(node)
@@ -163,7 +171,7 @@ def grouped(found: Found) -> list[Finding]:
 
 
 def print_lines(lines: Iterable[Finding]) -> None:
-    """One line each, and its cure below it."""
+    """Print each finding on one line, with its cure below it."""
     for line in lines:
         nodes = f"  [{', '.join(line['nodes'])}]" if line["nodes"] else ""
         print(f"{line['level']:4s}  {line['what']:15s}  {line['found']}{nodes}")
@@ -172,10 +180,10 @@ def print_lines(lines: Iterable[Finding]) -> None:
 
 
 def raise_failures(lines: list[Finding]) -> None:
-    """Raise if anything fails.
+    """Raise an error if any check failed.
 
     Raises:
-        UserError: with how many and which.
+        UserError: if any check failed; says how many and which.
     """
     failed = [line["what"] for line in lines if line["level"] == "FAIL"]
     if failed:

@@ -1,4 +1,4 @@
-"""What Slurm is set to: whether jobs go back to the queue, and whether the profile is accepted."""
+"""Checks of Slurm's configuration: version, requeueing, accounting, nodes that are up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHORT_KILL = 5  # seconds
 
 
 def check_settings() -> list[Line]:
-    """All checks of Slurm's configuration; a machine may do without."""
+    """Run all checks of Slurm's configuration; a machine without Slurm passes."""
     if not slurm.here():
         return [ok("Slurm", "none on this machine: runs start by mmgnn train")]
     try:

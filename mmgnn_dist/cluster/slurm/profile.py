@@ -1,7 +1,7 @@
-"""A profile: where on a cluster to run, one YAML of `slurm/` a site or queue, typed as recipes are.
+"""A profile: where on a cluster to run. A site or queue has one YAML file in `slurm/`, typed like a recipe.
 
-A recipe says what is computed and a profile where, so that either can change without the other. Everything
-Slurm knows by itself (which partitions there are, how long a job may be) is asked of Slurm, not written here.
+A recipe says what is computed and a profile says where, so that either can change without the other. A
+profile does not repeat what Slurm can be asked (which partitions exist, how long a job may run).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Container(ConfigSection):
 
 
 class Profile(ConfigSection):
-    """Where to run."""
+    """Where to run: nodes, tasks, GPUs, time, and the environment of the ranks."""
 
     nodes: int = Field(1, ge=1)
     tasks_per_node: int = Field(1, ge=1, description="ranks on a node; with GPUs one for each")
@@ -78,19 +78,19 @@ class Profile(ConfigSection):
 
     @property
     def world(self) -> int:
-        """Ranks in all."""
+        """Number of ranks on all nodes."""
         return self.nodes * self.tasks_per_node
 
     @property
     def minutes(self) -> int:
-        """The time limit, whole minutes."""
+        """Time limit in whole minutes, rounded up."""
         match = TIME.fullmatch(self.time)
         assert match
         days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
         return (days * 24 + hours) * 60 + minutes + (seconds > 0)
 
     def models(self) -> dict[str, str]:
-        """Variables that say where models are, for the ranks and for the checks of the login node alike."""
+        """Return the Hugging Face variables, which the ranks and the checks on the login node share."""
         variables = {"HF_HUB_OFFLINE": "1"} | ({"HF_HOME": str(self.cache)} if self.cache else {})
         return variables | {key: value for key, value in self.environment.items() if key.startswith("HF_")}
 
@@ -127,6 +127,6 @@ def load_profile(path: Path) -> Profile:
     """Read and check a profile.
 
     Raises:
-        UserError: with one line, for anything that is wrong.
+        UserError: if anything is wrong with it; the message is one line.
     """
     return load_section(path, Profile, "profile", "slurm/generic.yaml")

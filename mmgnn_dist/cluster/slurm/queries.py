@@ -1,4 +1,4 @@
-"""What Slurm is asked: partitions, whether a script would be accepted, the state of jobs."""
+"""Queries to Slurm: partitions, whether it accepts a script, the state of jobs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ ACTIVE = ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUE
 UNKNOWN = "UNKNOWN"
 FAULTS = ("FAILED", "NODE_FAIL", "TIMEOUT", "OUT_OF_MEMORY", "BOOT_FAIL")
 TRY = "use a login node of the cluster, or try on your machine: slurm/README.md, devcluster"
-ANSWER = 60  # seconds that Slurm may take
+ANSWER = 60  # seconds within which Slurm must answer
 
 
 def here() -> bool:
-    """Whether this machine has Slurm's programs."""
+    """Return whether this machine has Slurm's programs."""
     return all(shutil.which(name) for name in ("sbatch", "scontrol", "squeue"))
 
 
@@ -27,7 +27,7 @@ def ask(*words: str, stdin: str | None = None) -> subprocess.CompletedProcess[st
     """Run one of Slurm's programs.
 
     Raises:
-        UserError: if it is not there, or does not answer.
+        UserError: if the program is missing, or does not answer.
     """
     if shutil.which(words[0]) is None:
         raise UserError(f"no {words[0]} on this machine: {TRY}")
@@ -38,10 +38,10 @@ def ask(*words: str, stdin: str | None = None) -> subprocess.CompletedProcess[st
 
 
 def must(*words: str) -> str:
-    """Output of one of Slurm's programs.
+    """Run one of Slurm's programs and return its output.
 
     Raises:
-        UserError: with its own words if it fails.
+        UserError: if the program fails; holds its own message.
     """
     result = ask(*words)
     if result.returncode != 0:
@@ -56,10 +56,10 @@ def _reason(output: str) -> str:
 
 
 def check_profile(profile: Profile, path: Path) -> None:
-    """Refuse what this cluster does not have.
+    """Refuse a profile that asks for what this cluster does not have.
 
     Raises:
-        UserError: for an unknown partition, GPUs or nodes that do not exist, or a time over the limit.
+        UserError: if the partition, GPUs or nodes do not exist, or the time is over the limit.
     """
     rows = [line.split("|") for line in must("sinfo", "-h", "-o", "%R|%G|%D|%l").splitlines()]
     names = list(dict.fromkeys(row[0] for row in rows))
@@ -99,12 +99,12 @@ def check_profile(profile: Profile, path: Path) -> None:
 
 
 def _gpus(text: str) -> list[tuple[str, str]]:
-    """`gpu:a100:4(S:0),gpu:v100:2` by type; an untyped one is called gpu."""
+    """Split `gpu:a100:4(S:0),gpu:v100:2` into pairs of type and count; GPUs without a type are called gpu."""
     return [(kind or "gpu", count) for kind, count in re.findall(r"gpu:(?:([^:,(]+):)?(\d+)", text)]
 
 
 def _minutes(text: str) -> int | None:
-    """sinfo's time, None without a limit."""
+    """Convert a time limit of sinfo to minutes; None if there is no limit."""
     if text in ("infinite", "n/a"):
         return None
     days, _, rest = text.rpartition("-")
@@ -114,10 +114,10 @@ def _minutes(text: str) -> int | None:
 
 
 def check_script(text: str, path: Path) -> str:
-    """Have sbatch judge a script without submitting it; returns its words on when it would start.
+    """Have sbatch test a script without submitting it; returns its message on when the job would start.
 
     Raises:
-        UserError: with Slurm's reason.
+        UserError: if Slurm refuses the script; holds Slurm's reason.
     """
     result = ask("sbatch", "--test-only", stdin=text)
     if result.returncode != 0:
@@ -126,11 +126,11 @@ def check_script(text: str, path: Path) -> str:
 
 
 def job_states(jobs: list[str]) -> dict[str, str]:
-    """State of each job (`12`, or `12_0` of an array): from the queue, else from accounting, else UNKNOWN."""
+    """Return the state of each job (`12`, or `12_0` of an array): from the queue, accounting, or UNKNOWN."""
     states = dict.fromkeys(jobs, UNKNOWN)
     if not states:
         return states
-    # asked once for all, or for all of an array, which may have a thousand elements
+    # one query for all jobs, or for a whole array, which may have a thousand elements
     for line in ask("squeue", "-h", "-r", "-j", ",".join(states), "-o", "%i %T %r").stdout.splitlines():
         job, state, *reason = line.split()
         if job in states and state not in ("COMPLETED", "CANCELLED", *FAULTS):

@@ -1,4 +1,4 @@
-"""`mmgnn status` of a study whose cells are jobs: how many of its cells are done, wait, run, have failed."""
+"""`mmgnn status` of a study whose cells are jobs: how many of its cells are done, wait, run or failed."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ class StudyStatus(TypedDict):
 
 
 def study_status(runs: list[Path], found: list[RunStatus]) -> list[StudyStatus]:
-    """The studies that some runs are cells of.
+    """Return the status of the studies whose cells are among some runs.
 
     Args:
         runs: submitted runs.
-        found: what `status` says of each.
+        found: status of each run, as `status` returns it.
 
     Returns:
-        For each study: its folder, number of cells, how many are in which state (Slurm's word where a cell
+        For each study: its folder, number of cells, number of cells in each state (Slurm's state if a cell
         is a job and not done), and job, state and page of the report that follows.
     """
-    run_states = {run.resolve(): study["state"] for run, study in zip(runs, found, strict=True)}
+    run_states = {run.resolve(): run_status["state"] for run, run_status in zip(runs, found, strict=True)}
     studies = dict.fromkeys(run.parents[1] for run in run_states if (run.parents[1] / CELLS).is_file())
     statuses = []
     for folder in studies:
@@ -63,7 +63,7 @@ def study_status(runs: list[Path], found: list[RunStatus]) -> list[StudyStatus]:
 
 
 def print_studies(found: list[StudyStatus]) -> None:
-    """One paragraph a study."""
+    """Print one paragraph for each study."""
     for study in found:
         counts = ", ".join(f"{count} {state}" for state, count in study["states"].items())
         print(f"{study['study']}: {study['cells']} cells: {counts}")

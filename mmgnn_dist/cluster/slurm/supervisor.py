@@ -1,14 +1,14 @@
-"""The supervisor of a rank: every task of a Slurm step runs it, by submitit or by plain sbatch.
+"""The supervisor of a rank: every task of a Slurm step runs it, started by submitit or by plain sbatch.
 
-It gives the rank its place (RANK, WORLD_SIZE, MASTER_ADDR ...) from Slurm's variables, starts
+It sets the variables of the rank (RANK, WORLD_SIZE, MASTER_ADDR ...) from those of Slurm, starts
 `mmgnn_dist.train.run` as a process of its own, passes signals on, and notes in the run directory how it ended
 
     RUN/slurm/JOB.RESTART/rank_N.started, then rank_N.done | stopped | failed | killed | ended
 
-`stopped` has saved (exit code 3), `failed` is a fault of its own (1 or 2) with its last lines, `killed` died
-of a signal, `ended` was ended because another failed. A rank whose supervisor was killed leaves no note. From
-these notes the batch script decides whether the job goes back to the queue (`job.sh`), on the host and
-therefore also where ranks run in a container.
+A `stopped` rank has saved (exit code 3). A `failed` rank had a fault of its own (exit code 1 or 2); the note
+holds its last lines. A `killed` rank died of a signal. An `ended` rank was ended because another one failed.
+A rank whose supervisor was killed leaves no note. The batch script reads the notes to decide whether the job
+goes back to the queue (`job.sh`). It runs on the host, so this also works where ranks run in a container.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ ENDS = ("done", "stopped", "failed", "killed", "ended")
 
 
 class Task:
-    """What submitit pickles: the run directory alone, so that a requeued job starts like a new one."""
+    """Task that submitit pickles: the run directory only, so that a requeued job starts like a new one."""
 
     def __init__(self, run: Path) -> None:
         self.run = str(run)
 
     def __call__(self) -> str:
-        """Run the rank; leaves by SystemExit unless it is done, since a returned value means success."""
+        """Run the rank; raises SystemExit unless it is done, since submitit takes a return for success."""
         end = supervise(Path(self.run))
         if end != "done":
             # exit code 0: another one would make srun kill the ranks that still save
@@ -70,7 +70,7 @@ def supervise(run: Path) -> str:
 
 
 def _run(run: Path, attempt: Path, rank: int) -> tuple[str, list[str]]:
-    if scratch := os.environ.get("TMPDIR"):  # Python takes another one silently where it is missing
+    if scratch := os.environ.get("TMPDIR"):  # if it is missing, Python silently uses another one
         Path(scratch).mkdir(parents=True, exist_ok=True)
     master = meet(attempt, rank)
     if master is None:
@@ -85,7 +85,7 @@ def _run(run: Path, attempt: Path, rank: int) -> tuple[str, list[str]]:
         preexec_fn=die_with_parent,  # noqa: PLW1509  there are no threads yet
     )
     for number in inherited:
-        os.close(number)  # when the first rank is gone nobody listens there
+        os.close(number)  # so that nobody listens there after the first rank has ended
 
     def forward(number: int, frame: FrameType | None) -> None:
         if process.poll() is None:
@@ -127,7 +127,7 @@ def _another_failed(attempt: Path) -> bool:
 
 
 def rank_variables(rank: int) -> dict[str, str]:
-    """The variables of torch.distributed but for the master, from Slurm's."""
+    """Return the variables of torch.distributed, except those of the master, from Slurm's variables."""
     counts = os.environ.get("SLURM_STEP_TASKS_PER_NODE") or os.environ["SLURM_TASKS_PER_NODE"]
     here = tasks_per_node(counts)[int(os.environ["SLURM_NODEID"])]
     return {
@@ -139,7 +139,7 @@ def rank_variables(rank: int) -> dict[str, str]:
 
 
 def tasks_per_node(text: str) -> list[int]:
-    """Slurm's `2(x3),1` is [2, 2, 2, 1]."""
+    """Expand Slurm's list of counts: `2(x3),1` becomes [2, 2, 2, 1]."""
     counts: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
@@ -149,9 +149,9 @@ def tasks_per_node(text: str) -> list[int]:
 
 
 def meet(folder: Path, rank: int) -> dict[str, str] | None:
-    """The first rank's address and port, which it leaves in a file for the others; it listens there already.
+    """Return the variables with the first rank's address and port, or None if another rank failed meanwhile.
 
-    None if another rank failed meanwhile.
+    The first rank listens there already, and writes the address to a file for the other ranks.
     """
     path = folder / "master.json"
     if rank == 0:
@@ -171,7 +171,7 @@ def meet(folder: Path, rank: int) -> dict[str, str] | None:
 
 
 def own_address() -> str:
-    """Address of the interface that the profile names, else this node's name."""
+    """Return the address of the interface that the profile names, or else this node's name."""
     interface = os.environ.get("GLOO_SOCKET_IFNAME")
     if not interface:
         return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
