@@ -1,4 +1,4 @@
-"""The verbs of the command line for clusters: submit, status, logs, cancel, fetch-model."""
+"""The command-line verbs for clusters: submit, status, logs, cancel, fetch-model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Add the parsers."""
+    """Add the parsers of the verbs."""
     submit = verbs.add_parser("submit", help="submit a recipe to a Slurm cluster")
     add_recipe(submit)
     submit.add_argument("--profile", type=Path, required=True, metavar="FILE", help="slurm/NAME.yaml")
@@ -52,12 +52,12 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def read_recipe_for_slurm(arguments: argparse.Namespace) -> Recipe:
-    """The recipe of a verb that submits to Slurm, before the heavy libraries load.
+    """Read the recipe of a verb that submits to Slurm, before the heavy libraries load.
 
-    The model cache of the profile is put into the environment, since the checks look for encoders there.
+    Also puts the profile's model cache into the environment, since the checks look for encoders there.
 
     Raises:
-        UserError: for a mistake in either file.
+        UserError: if the recipe or the profile is wrong.
     """
     from mmgnn_dist.cluster.slurm.profile import load_profile
     from mmgnn_dist.progress import quiet_libraries
@@ -70,10 +70,10 @@ def read_recipe_for_slurm(arguments: argparse.Namespace) -> Recipe:
 
 
 def print_dry_run(plan: SubmitPlan, profile: Path, as_json: bool) -> int:
-    """Print a plan; nothing is submitted.
+    """Print the batch script and the plan without submitting anything.
 
     Args:
-        plan: what would be submitted.
+        plan: plan of the submission.
         profile: file of the profile.
         as_json: print one JSON object.
 

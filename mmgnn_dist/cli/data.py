@@ -1,4 +1,4 @@
-"""The verbs of the command line for shard sets: data prepare, enrich, fetch, split, audit, inspect."""
+"""The command-line verbs for shard sets: data prepare, enrich, fetch, split, audit, inspect."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmgnn_dist.progress import quiet_libraries
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Add the parsers."""
+    """Add the parsers of the verbs."""
     data = verbs.add_parser("data", help="prepare shard sets and splits")
     kinds = data.add_subparsers(title="verbs", required=True, metavar="VERB")
     _add_prepare(kinds)

@@ -1,4 +1,4 @@
-"""The verb of the command line for machines: doctor."""
+"""The command-line verb that examines machines: doctor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mmgnn_dist.errors import EXIT_DONE, UserError
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Add the parser."""
+    """Add the parser of the verb."""
     doctor = verbs.add_parser("doctor", help="what will not work on this machine or cluster, and its cure")
     doctor.add_argument("recipe", nargs="?", metavar="RECIPE", help="look at its encoder and shards")
     add_overrides(doctor, "text.encoder=FOLDER")

@@ -1,4 +1,4 @@
-"""The verbs of the command line for trained models: predict and export."""
+"""The command-line verbs for trained models: predict and export."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmgnn_dist.progress import quiet_libraries
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Add the parsers."""
+    """Add the parsers of the verbs."""
     predict = verbs.add_parser("predict", help="apply a trained model to molecules of a file")
     predict.add_argument("run", type=Path, metavar="RUN", help="run directory, or a folder of 'mmgnn export'")
     predict.add_argument(

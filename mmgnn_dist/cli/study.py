@@ -1,4 +1,4 @@
-"""The verbs of the command line for studies: study and report."""
+"""The command-line verbs for studies: study and report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Add the parsers."""
+    """Add the parsers of the verbs."""
     study = verbs.add_parser(
         "study", help="train a grid of models and report what text is worth, or continue"
     )
@@ -50,7 +50,7 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _study(arguments: argparse.Namespace) -> int:
-    """Run the cells where the user wants them: on this machine, on Ray, as a Slurm array, or one alone."""
+    """Run the cells as the user asks: on this machine, on Ray, as a Slurm array, or only one of them."""
     ways = {
         "--profile": arguments.profile is not None,
         "--ray": arguments.ray,
@@ -78,7 +78,7 @@ def _study(arguments: argparse.Namespace) -> int:
 
 
 def _list_cells(arguments: argparse.Namespace, recipe: Any) -> int:
-    """Check everything and print the cells; writes nothing."""
+    """Check the study and print its cells without writing anything."""
     from mmgnn_dist.study.run import plan_study, states
 
     folder = arguments.dir or Path("runs") / recipe.name
@@ -118,13 +118,13 @@ def _run_cells(arguments: argparse.Namespace, runner: Callable[..., bool]) -> in
 
 
 def _states(folder: Path, cells: dict[Any, str]) -> dict[str, Any]:
-    """The state of each cell of a study, for `--json`."""
+    """Return the state of each cell of a study, for `--json`."""
     listed = [{"number": cell.number, "name": cell.name, "state": state} for cell, state in cells.items()]
     return {"study": folder, "states": Counter(cells.values()), "cells": listed}
 
 
 def _run_one(arguments: argparse.Namespace, recipe: Any) -> int:
-    """Run one cell in this process; the study directory is made if it is not there."""
+    """Run one cell in this process; makes the study directory if it does not exist."""
     from mmgnn_dist.study.run import laid_out
     from mmgnn_dist.study.run_cell import DONE, FAILED, failure_line, run_cell
 
@@ -150,7 +150,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _write_report(folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """Write the report of a study; returns its files and lines, for `--json` and as text."""
+    """Write the report of a study; returns its files, for `--json`, and its lines, for the text form."""
     from mmgnn_dist.study.report.report import write_study_report
 
     written: Written = write_study_report(folder)

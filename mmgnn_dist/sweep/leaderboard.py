@@ -1,7 +1,7 @@
-"""What a sweep came to: table, parallel coordinates, history, and the best recipe, ready for `mmgnn train`.
+"""The result of a sweep: table, parallel coordinates, history, and the best recipe, ready for `mmgnn train`.
 
-Trials are ordered by their best validation, the one whose weights they keep. The best is looked for among
-those that trained to their end: one that asha stopped, with few validations, may have been lucky.
+Trials are ordered by their best validation, whose weights they keep. The best trial is chosen among those
+that trained to the end: one that asha stopped after few validations may have been lucky.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SHOWN = 12  # characters of a value on the plot's axis
 
 
 def ranked(entries: list[Entry]) -> list[Entry]:
-    """The trials, the best first: whole ones, then those stopped or open, by score; failures last."""
+    """Sort trials, the best first: whole ones, then stopped or open ones, each by score; failed ones last."""
     order = {"done": 0, "stopped": 1, "open": 1, "failed": 2}
     return sorted(
         entries, key=lambda e: (order[e.state], e.best if e.best is not None else float("inf"), e.number)
@@ -26,7 +26,7 @@ def ranked(entries: list[Entry]) -> list[Entry]:
 
 
 def write_leaderboard(recipe: Recipe, folder: Path, entries: list[Entry]) -> None:
-    """Write table, pictures and, once a trial is done, the best recipe."""
+    """Write the table, the plots and, once a trial is done, the best recipe."""
     assert recipe.sweep
     order = ranked(entries)
     rows = [
@@ -80,7 +80,7 @@ def _short(value: Any) -> str:
 
 
 def _parallel(path: Path, recipe: Recipe, scored: list[Entry]) -> None:
-    """One axis a key and one for the score; a line a trial, the better the darker."""
+    """Plot one axis for each key and one for the score; each trial is a line, darker for a better score."""
     import math
 
     assert recipe.sweep
@@ -121,7 +121,7 @@ def _parallel(path: Path, recipe: Recipe, scored: list[Entry]) -> None:
 
 
 def _history(path: Path, recipe: Recipe, scored: list[Entry]) -> None:
-    """Score of each trial in the order of their numbers, and the best so far."""
+    """Plot the score of each trial in the order of their numbers, and the best score so far."""
     assert recipe.sweep
     plt = pyplot()
     figure, axis = plt.subplots(figsize=(4.6, 3.2))
@@ -140,7 +140,7 @@ def _history(path: Path, recipe: Recipe, scored: list[Entry]) -> None:
 
 
 def print_leaderboard(recipe: Recipe, folder: Path, entries: list[Entry]) -> None:
-    """Show the table on the terminal, and where things are."""
+    """Print the table to the terminal, and the paths of what was written."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
