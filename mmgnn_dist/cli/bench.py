@@ -12,7 +12,7 @@ from mmgnn_dist.progress import quiet_libraries
 
 def add_verbs(verbs: Verbs) -> None:
     """Add the parser of the verb."""
-    bench = verbs.add_parser("bench", help="measure side by side")
+    bench = verbs.add_parser("bench", help="measure the loader or checkpoints side by side")
     bench.add_argument("what", choices=("loader", "checkpoint"))
     bench.add_argument("--shards", type=Path, required=True, metavar="SHARDS")
     bench.add_argument(

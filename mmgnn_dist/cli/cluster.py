@@ -31,18 +31,18 @@ def add_verbs(verbs: Verbs) -> None:
     add_json(submit)
     submit.set_defaults(action=_submit)
     for verb, action, description in (
-        ("status", _status, "what submitted runs do (default: all below runs/)"),
+        ("status", _status, "show the state of submitted runs (default: all below runs/)"),
         ("cancel", _cancel, "cancel submitted runs"),
     ):
         parser = verbs.add_parser(verb, help=description)
         parser.add_argument("runs", nargs="*" if verb == "status" else "+", type=Path, metavar="RUN")
         add_json(parser)
         parser.set_defaults(action=action)
-    logs = verbs.add_parser("logs", help="the log of a submitted run")
+    logs = verbs.add_parser("logs", help="print the log of a submitted run")
     logs.add_argument("run", type=Path, metavar="RUN")
     logs.add_argument("--rank", type=int, default=0, help="default 0")
     logs.add_argument("--lines", type=int, default=40, help="default 40")
-    logs.add_argument("--follow", action="store_true", help="go on until the job ends")
+    logs.add_argument("--follow", action="store_true", help="print new lines until the job ends")
     add_json(logs)
     logs.set_defaults(action=_logs)
     fetch = verbs.add_parser("fetch-model", help="download an encoder for nodes without internet")

@@ -19,8 +19,8 @@ MARKDOWN_HEAD = """# Keys of a recipe
 
 <!-- Written by `make docs-recipe` from mmgnn_dist/config; change the descriptions there. -->
 
-`mmgnn recipe KEY` says the same of one key or section. Any key can be overridden on the command line by its
-dotted name: `train.optim.lr=3e-4`. For completion and checks in an editor write the schema to a file,
+`mmgnn recipe KEY` prints this for one key or section. Any key can be overridden on the command line by its
+dotted name: `train.optim.lr=3e-4`. For completion and checks in an editor, write the schema to a file,
 `mmgnn recipe --json-schema > recipe.schema.json`, and begin recipes with the line
 `# yaml-language-server: $schema=recipe.schema.json`.
 """
@@ -28,7 +28,7 @@ dotted name: `train.optim.lr=3e-4`. For completion and checks in an editor write
 
 def add_verbs(verbs: Verbs) -> None:
     """Add the parser of the verb."""
-    recipe = verbs.add_parser("recipe", help="what the keys of a recipe mean and may be")
+    recipe = verbs.add_parser("recipe", help="explain what the keys of a recipe mean and may be")
     recipe.add_argument(
         "key", nargs="?", metavar="KEY", help="a section or a key: train.optim, train.optim.lr (default: all)"
     )
@@ -45,7 +45,7 @@ def _recipe(arguments: argparse.Namespace) -> int:
     from mmgnn_dist.config.explain import SectionHelp, explain_key, explain_recipe, recipe_schema
 
     if arguments.key and (arguments.json_schema or arguments.markdown):
-        raise UserError(f"--json-schema and --markdown are of the whole recipe: leave {arguments.key} out")
+        raise UserError(f"--json-schema and --markdown print the whole recipe: leave {arguments.key} out")
     if arguments.json_schema:
         print_result(True, recipe_schema(), [])
     elif arguments.markdown:
@@ -89,7 +89,7 @@ def _section_lines(section: SectionHelp) -> Iterator[str]:
             yield f"name: {variant}"
         yield from _columns([(entry.key, _default(entry), entry.description) for entry in keys])
     yield ""
-    yield "mmgnn recipe KEY says more of a section or a key"
+    yield "mmgnn recipe KEY explains a section or a key"
 
 
 def _by_variant(section: SectionHelp) -> Iterator[tuple[str, list[KeyHelp]]]:

@@ -26,7 +26,7 @@ def add_verbs(verbs: Verbs) -> None:
     study.add_argument("--dir", type=Path, metavar="DIR", help="study directory (default runs/NAME)")
     study.add_argument("--cells", action="store_true", help="check everything, list the cells, and stop")
     study.add_argument(
-        "--cell", type=int, metavar="I", help="run cell number I alone, as job scripts of your own do"
+        "--cell", type=int, metavar="I", help="run only cell number I, for job scripts of your own"
     )
     study.add_argument(
         "--profile",
@@ -39,11 +39,13 @@ def add_verbs(verbs: Verbs) -> None:
         "--dry-run", action="store_true", help="with --profile: print the batch script and the plan, and stop"
     )
     study.add_argument(
-        "--ray", action="store_true", help="run the cells on Ray: over the allocation around, or started here"
+        "--ray",
+        action="store_true",
+        help="run the cells on Ray, on all nodes of the allocation or on this machine",
     )
     add_json(study)
     study.set_defaults(action=_study)
-    report = verbs.add_parser("report", help="the report of a study, finished or not")
+    report = verbs.add_parser("report", help="write the report of a study, finished or not")
     report.add_argument("study", type=Path, metavar="DIR", help="study directory")
     add_json(report)
     report.set_defaults(action=_report)
@@ -61,7 +63,7 @@ def _study(arguments: argparse.Namespace) -> int:
     if len(chosen) > 1:
         raise UserError(f"{' and '.join(chosen)} do not go together: give one of them")
     if not ways["--profile"] and (arguments.dry_run or arguments.concurrent is not None):
-        raise UserError("--dry-run and --concurrent are of a Slurm array: give --profile slurm/NAME.yaml")
+        raise UserError("--dry-run and --concurrent belong to a Slurm array: give --profile slurm/NAME.yaml")
     if ways["--profile"]:
         return submit_cells(arguments)
     if arguments.ray:

@@ -21,7 +21,7 @@ def add_verbs(verbs: Verbs) -> None:
     train.add_argument("--run", type=Path, metavar="DIR", help="run directory (default runs/NAME)")
     train.add_argument("--nproc", type=int, default=1, metavar="N", help="ranks on this machine (default 1)")
     train.add_argument(
-        "--dry-run", action="store_true", help="check everything, tell parameters, FLOP and memory, and stop"
+        "--dry-run", action="store_true", help="check everything, print parameters, FLOP and memory, and stop"
     )
     add_json(train)
     train.set_defaults(action=_train)
@@ -36,7 +36,7 @@ def add_verbs(verbs: Verbs) -> None:
 
     sync = verbs.add_parser("sync", help="write a run's W&B record again from its journal, every step once")
     sync.add_argument("run", type=Path, metavar="RUN")
-    sync.add_argument("--online", action="store_true", help="and upload it (key: WANDB_API_KEY)")
+    sync.add_argument("--online", action="store_true", help="also upload it (key: WANDB_API_KEY)")
     add_json(sync)
     sync.set_defaults(action=_sync)
 

@@ -66,7 +66,9 @@ def check_sweep(recipe: Recipe, folder: Path) -> Inputs:
     inputs = open_inputs(recipe)
     names = ["val/score", *(f"val/mae/{name}" for name in inputs.metrics)]
     if recipe.sweep.metric not in names:
-        raise UserError(f"sweep.metric={recipe.sweep.metric} is not measured: choose of {', '.join(names)}")
+        raise UserError(
+            f"sweep.metric={recipe.sweep.metric} is not measured: choose one of {', '.join(names)}"
+        )
     path = RunDir(folder).recipe
     if path.is_file():
         saved = load_recipe(path)

@@ -53,7 +53,10 @@ def interface() -> list[Line]:
             return [fail("interface", f"{variable}={value}, but there is {names}", cure)]
     chosen = variables["GLOO_SOCKET_IFNAME"]
     return [
-        ok("interface", f"{chosen} {interface_addresses[chosen]}" if chosen else f"left to choose: {names}")
+        ok(
+            "interface",
+            f"{chosen} {interface_addresses[chosen]}" if chosen else f"chosen automatically among {names}",
+        )
     ]
 
 
@@ -74,7 +77,7 @@ def hosts() -> list[Line]:
             return [fail("host names", f"{name} is {address}, which no other node reaches", cure)]
         if (spent := time.monotonic() - began) > SLOW_NAMES:
             cure = "set interface in the profile; its DNS is not reached from the nodes"
-            return [warn("host names", f"{name} is {address}, found after {spent:.0f} s", cure)]
+            return [warn("host names", f"{name} is {address}, resolved after {spent:.0f} s", cure)]
     return [ok("host names", f"{name} is {address}")]
 
 

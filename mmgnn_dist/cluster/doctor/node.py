@@ -87,7 +87,7 @@ def devices(wanted: int) -> list[Line]:
     gpu_count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpu_count < wanted:
         cure = "ask for them (gpus_per_node), see nvidia-smi there, and whether torch is built for CUDA"
-        return [fail("GPUs", f"{gpu_count} where {wanted} are asked for", cure)]
+        return [fail("GPUs", f"{gpu_count} found, {wanted} asked for", cure)]
     if not gpu_count and Path("/dev/nvidia0").exists():
         cure = "install a torch that is built for this driver's CUDA: nvidia-smi names it"
         return [fail("GPUs", f"there is one, but torch {torch.__version__} cannot use it", cure)]
@@ -104,7 +104,7 @@ def devices(wanted: int) -> list[Line]:
             )
         elif free < total / 2:
             text = f"{index} ({name}) has {free >> 30} of {total >> 30} GiB free"
-            lines.append(warn("GPUs", text, "end what else runs on it: nvidia-smi"))
+            lines.append(warn("GPUs", text, "end other processes on it: nvidia-smi"))
     return lines or [ok("GPUs", f"{gpu_count} x {torch.cuda.get_device_name(0)}")]
 
 
@@ -136,7 +136,7 @@ def shared_memory() -> list[Line]:
             warn(
                 "shared memory",
                 summary,
-                "in a container start it with --shm-size=2g; else remove what is left",
+                "in a container: start it with --shm-size=2g; else remove files that are left",
             )
         ]
     return [ok("shared memory", summary)]

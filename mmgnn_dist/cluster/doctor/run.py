@@ -45,8 +45,8 @@ def examine_here(recipe: Recipe) -> Found:
         folder = Path(tempfile.mkdtemp(prefix=".mmgnn-doctor-", dir=Path.cwd()))
     except OSError as error:
         raise UserError(
-            f"the ranks of an examination meet in the folder where it is called, and {Path.cwd()} cannot be "
-            f"written ({error.strerror}): call it in the one where runs shall lie"
+            f"the ranks of an examination meet in the current folder, and {Path.cwd()} cannot be "
+            f"written ({error.strerror}): change to the folder of your runs"
         ) from None
     try:
         _write_ask(folder, recipe, 0, world)
@@ -188,4 +188,4 @@ def raise_failures(lines: list[Finding]) -> None:
     failed = [line["what"] for line in lines if line["level"] == "FAIL"]
     if failed:
         names = ", ".join(dict.fromkeys(failed))
-        raise UserError(f"{len(failed)} of {len(lines)} checks failed ({names}): the cures stand beside them")
+        raise UserError(f"{len(failed)} of {len(lines)} checks failed ({names}): the report names the cures")

@@ -43,8 +43,10 @@ class Container(ConfigSection):
     """Run the ranks in a container image that holds Python and what mmgnn_dist needs."""
 
     kind: Literal["apptainer", "pyxis"]
-    image: str = Field(description="file, or for pyxis a name that enroot imports")
-    mounts: list[str] = Field([], description="SOURCE:TARGET beyond what the run reads and writes")
+    image: str = Field(description="file of the image, or for pyxis a name that enroot imports")
+    mounts: list[str] = Field(
+        [], description="further mounts SOURCE:TARGET, besides what the run reads and writes"
+    )
     python: str = Field("python3", description="the interpreter in the image")
 
 
@@ -56,7 +58,7 @@ class Profile(ConfigSection):
     gpus_per_node: int = Field(0, ge=0)
     gpu_type: str | None = Field(None, description="as Slurm calls it: a100")
     cpus_per_task: int = Field(1, ge=1)
-    memory_gb: int | None = Field(None, ge=1, description="of a node; none: the partition's default")
+    memory_gb: int | None = Field(None, ge=1, description="memory of a node; none: the partition's default")
     account: str | None = None
     partition: str | None = None
     qos: str | None = None
@@ -66,7 +68,7 @@ class Profile(ConfigSection):
     )
     signal_lead: int = Field(90, ge=0, description="seconds before the end at which Slurm sends USR2")
     max_restarts: int = Field(20, ge=0, description="how often a run goes back to the queue")
-    modules: list[str] = Field([], description="for `module load`")
+    modules: list[str] = Field([], description="environment modules to load with `module load`")
     setup: list[str] = Field([], description="shell lines on the first node before the ranks start")
     environment: dict[str, str] = Field({}, description="variables of the ranks")
     interface: str | None = Field(None, description="network interface of NCCL and GLOO: hsn0, ib0, lo")
