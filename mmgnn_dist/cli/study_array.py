@@ -21,7 +21,7 @@ def submit_cells(arguments: argparse.Namespace) -> int:
         The exit code.
 
     Raises:
-        UserError: if the study, training or Slurm would refuse.
+        UserError: if the study, training or Slurm would refuse a cell.
     """
     recipe = read_recipe_for_slurm(arguments)
     from mmgnn_dist.cluster.slurm.study import plan_array, submit_array

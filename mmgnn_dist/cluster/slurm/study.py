@@ -43,7 +43,7 @@ def plan_array(
         A plan of the cells that are not done, without runs if all are done; and all cells.
 
     Raises:
-        UserError: if the study, training or Slurm would refuse, or a cell is waiting or running as a job.
+        UserError: if the study, training or Slurm would refuse a cell, or one is waiting or running as a job.
     """
     if concurrent is not None and concurrent < 1:
         raise UserError(f"--concurrent {concurrent}: give the number of cells at a time, 1 or more")

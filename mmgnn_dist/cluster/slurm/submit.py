@@ -102,7 +102,7 @@ def make_submit_plan(
         quiet: show no progress.
 
     Raises:
-        UserError: if training or Slurm would refuse.
+        UserError: if training or Slurm would refuse a run.
     """
     profile = usable_profile(profile_path)
     base = base.resolve()
@@ -187,8 +187,12 @@ def refuse_active(base: Path, runs: list[Path]) -> None:
     Raises:
         UserError: if one is; names the first one.
     """
-    records = {run: RunDir(run).job for run in runs} | {base / "report": RunDir(base).report_job}
-    jobs = {name: read_json(record)["job"] for name, record in records.items() if record.is_file()}
+    record_files = {run: RunDir(run).job for run in runs} | {base / "report": RunDir(base).report_job}
+    jobs = {
+        name: read_json(record_file)["job"]
+        for name, record_file in record_files.items()
+        if record_file.is_file()
+    }
     states = slurm.job_states(list(jobs.values()))
     for name, job in jobs.items():
         if states[job].startswith(slurm.ACTIVE):
