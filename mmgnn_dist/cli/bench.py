@@ -1,4 +1,4 @@
-"""The verb of the command line for measurements: bench."""
+"""The command-line verb for measurements: bench."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from mmgnn_dist.progress import quiet_libraries
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Add the parser."""
-    bench = verbs.add_parser("bench", help="measure side by side")
+    """Add the parser of the verb."""
+    bench = verbs.add_parser("bench", help="measure the loader or checkpoints side by side")
     bench.add_argument("what", choices=("loader", "checkpoint"))
     bench.add_argument("--shards", type=Path, required=True, metavar="SHARDS")
     bench.add_argument(

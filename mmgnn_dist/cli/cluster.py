@@ -1,4 +1,4 @@
-"""The verbs of the command line for clusters: submit, status, logs, cancel, fetch-model."""
+"""The command-line verbs for clusters: submit, status, logs, cancel, fetch-model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Add the parsers."""
+    """Add the parsers of the verbs."""
     submit = verbs.add_parser("submit", help="submit a recipe to a Slurm cluster")
     add_recipe(submit)
     submit.add_argument("--profile", type=Path, required=True, metavar="FILE", help="slurm/NAME.yaml")
@@ -30,19 +30,19 @@ def add_verbs(verbs: Verbs) -> None:
     )
     add_json(submit)
     submit.set_defaults(action=_submit)
-    for verb, action, what in (
-        ("status", _status, "what submitted runs do (default: all below runs/)"),
+    for verb, action, description in (
+        ("status", _status, "show the state of submitted runs (default: all below runs/)"),
         ("cancel", _cancel, "cancel submitted runs"),
     ):
-        parser = verbs.add_parser(verb, help=what)
+        parser = verbs.add_parser(verb, help=description)
         parser.add_argument("runs", nargs="*" if verb == "status" else "+", type=Path, metavar="RUN")
         add_json(parser)
         parser.set_defaults(action=action)
-    logs = verbs.add_parser("logs", help="the log of a submitted run")
+    logs = verbs.add_parser("logs", help="print the log of a submitted run")
     logs.add_argument("run", type=Path, metavar="RUN")
     logs.add_argument("--rank", type=int, default=0, help="default 0")
     logs.add_argument("--lines", type=int, default=40, help="default 40")
-    logs.add_argument("--follow", action="store_true", help="go on until the job ends")
+    logs.add_argument("--follow", action="store_true", help="print new lines until the job ends")
     add_json(logs)
     logs.set_defaults(action=_logs)
     fetch = verbs.add_parser("fetch-model", help="download an encoder for nodes without internet")
@@ -52,12 +52,12 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def read_recipe_for_slurm(arguments: argparse.Namespace) -> Recipe:
-    """The recipe of a verb that submits to Slurm, before the heavy libraries load.
+    """Read the recipe of a verb that submits to Slurm, before the heavy libraries load.
 
-    The model cache of the profile is put into the environment, since the checks look for encoders there.
+    Also puts the profile's model cache into the environment, since the checks look for encoders there.
 
     Raises:
-        UserError: for a mistake in either file.
+        UserError: if the recipe or the profile is wrong.
     """
     from mmgnn_dist.cluster.slurm.profile import load_profile
     from mmgnn_dist.progress import quiet_libraries
@@ -70,10 +70,10 @@ def read_recipe_for_slurm(arguments: argparse.Namespace) -> Recipe:
 
 
 def print_dry_run(plan: SubmitPlan, profile: Path, as_json: bool) -> int:
-    """Print a plan; nothing is submitted.
+    """Print the batch script and the plan without submitting anything.
 
     Args:
-        plan: what would be submitted.
+        plan: plan of the submission.
         profile: file of the profile.
         as_json: print one JSON object.
 
@@ -176,9 +176,11 @@ def _logs(arguments: argparse.Namespace) -> int:
 def _cancel(arguments: argparse.Namespace) -> int:
     from mmgnn_dist.cluster.slurm.status import cancel, find_runs
 
-    gone = cancel(find_runs(arguments.runs, Path("runs")))
-    line = f"cancelled {', '.join(gone)}" if gone else "nothing to cancel: no job of these is active"
-    print_result(arguments.json, {"cancelled": gone}, [line])
+    cancelled = cancel(find_runs(arguments.runs, Path("runs")))
+    line = (
+        f"cancelled {', '.join(cancelled)}" if cancelled else "nothing to cancel: no job of these is active"
+    )
+    print_result(arguments.json, {"cancelled": cancelled}, [line])
     return EXIT_DONE
 
 

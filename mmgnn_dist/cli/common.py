@@ -1,4 +1,4 @@
-"""What all verbs share: their common arguments, and how a result is printed as text or as JSON."""
+"""Helpers of all verbs: common arguments, and printing a result as text or as JSON."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def add_recipe(parser: argparse.ArgumentParser, what: str | None = None) -> None
     """Add a recipe and its overrides as positional arguments.
 
     Args:
-        parser: of the verb.
-        what: help of the recipe.
+        parser: parser of the verb.
+        what: help text of the recipe argument.
     """
     parser.add_argument("recipe", type=Path, metavar="RECIPE", help=what)
     add_overrides(parser)
@@ -39,10 +39,10 @@ def add_json(parser: argparse._ActionsContainer) -> None:
 
 
 def read_recipe(arguments: argparse.Namespace) -> Recipe:
-    """The recipe that a user names, with the overrides applied.
+    """Read the recipe that the user names, with the overrides applied.
 
     Raises:
-        UserError: for anything that is wrong with it.
+        UserError: if anything is wrong with it.
     """
     from mmgnn_dist.config import load_recipe
 
@@ -50,10 +50,10 @@ def read_recipe(arguments: argparse.Namespace) -> Recipe:
 
 
 def split_sources(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
-    """Tell sources of molecules from overrides, which stand among them.
+    """Separate sources of molecules from the overrides among them.
 
     Returns:
-        The sources, and the overrides from among them and from behind the options.
+        The sources, and all overrides: those among the sources, and those after the options.
     """
     among = [word for word in arguments.sources if "=" in word and not Path(word).exists()]
     sources = [word for word in arguments.sources if word not in among]
@@ -67,8 +67,8 @@ def print_result(
 
     Args:
         as_json: whether the user gave `--json`.
-        result: what the JSON object holds.
-        text: the lines for people, or a function that prints them.
+        result: content of the JSON object.
+        text: the lines of the text form, or a function that prints them.
     """
     if as_json:
         print(json.dumps(json_values(result), allow_nan=False))
@@ -80,7 +80,7 @@ def print_result(
 
 
 def json_values(value: Any) -> Any:
-    """The same value in the types that JSON has; a number that is not finite becomes None."""
+    """Convert a value to the types of JSON; a number that is not finite becomes None."""
     if isinstance(value, Mapping):
         return {str(key): json_values(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

@@ -1,4 +1,4 @@
-"""The verbs of the command line for shard sets: data prepare, enrich, fetch, split, audit, inspect."""
+"""The command-line verbs for shard sets: data prepare, enrich, fetch, split, audit, inspect."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmgnn_dist.progress import quiet_libraries
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Add the parsers."""
+    """Add the parsers of the verbs."""
     data = verbs.add_parser("data", help="prepare shard sets and splits")
     kinds = data.add_subparsers(title="verbs", required=True, metavar="VERB")
     _add_prepare(kinds)
@@ -50,10 +50,12 @@ def _add_enrich(kinds: Verbs) -> None:
     enrich.add_argument("--to", type=Path, required=True, metavar="FILE", help="Parquet file to make")
     enrich.add_argument("--base-url", metavar="URL", help="another address of PUG REST (a mirror)")
     enrich.add_argument(
-        "--bulk", type=Path, metavar="FOLDER", help="read PubChem's CID-*.gz there, ask no service"
+        "--bulk", type=Path, metavar="FOLDER", help="read PubChem's CID-*.gz there and ask no service"
     )
     enrich.add_argument(
-        "--max-age", metavar="DAYS", help="ask again what PubChem did not have so long ago (default 90)"
+        "--max-age",
+        metavar="DAYS",
+        help="ask again after so many days for what PubChem did not have (default 90)",
     )
     enrich.add_argument("--recipe", type=Path, help="recipe whose data.pubchem section applies")
     add_json(enrich)
@@ -61,7 +63,7 @@ def _add_enrich(kinds: Verbs) -> None:
 
 
 def _add_fetch(kinds: Verbs) -> None:
-    fetch = kinds.add_parser("fetch", help="download a published data set, or continue to")
+    fetch = kinds.add_parser("fetch", help="download a published data set, or continue a download")
     fetch.add_argument("what", choices=("qm9",))
     fetch.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to put its files in")
     fetch.add_argument(
@@ -94,7 +96,9 @@ def _add_split(kinds: Verbs) -> None:
 
 
 def _add_audit(kinds: Verbs) -> None:
-    audit = kinds.add_parser("audit", help="what the parts of splits share; exit code 2 above a threshold")
+    audit = kinds.add_parser(
+        "audit", help="measure what the parts of splits share; exit code 2 above a limit"
+    )
     audit.add_argument("shards", type=Path, metavar="SHARDS")
     audit.add_argument("--split", action="append", metavar="NAME", help="default: every stored split")
     audit.add_argument("--fields", nargs="+", metavar="FIELD", help="fields that make a text (default: all)")
@@ -110,7 +114,9 @@ def _add_audit(kinds: Verbs) -> None:
 
 
 def _add_inspect(kinds: Verbs) -> None:
-    inspect = kinds.add_parser("inspect", help="counts, coverage, distributions, quarantine of a shard set")
+    inspect = kinds.add_parser(
+        "inspect", help="show counts, coverage, distributions, quarantine of a shard set"
+    )
     inspect.add_argument("shards", type=Path, metavar="SHARDS")
     add_overrides(inspect, "text.field_tokens=32")
     inspect.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
@@ -139,10 +145,10 @@ def _enrich(arguments: argparse.Namespace) -> int:
     from mmgnn_dist.pubchem.client import ServiceDown
 
     options = {"base_url": arguments.base_url, "max_age": arguments.max_age}
-    given = [f"data.pubchem.{name}={value}" for name, value in options.items() if value is not None]
-    if arguments.bulk and given:
+    from_options = [f"data.pubchem.{name}={value}" for name, value in options.items() if value is not None]
+    if arguments.bulk and from_options:
         raise UserError("--bulk asks no service: leave out --base-url and --max-age")
-    data = load_recipe(arguments.recipe, [*arguments.overrides, *given]).data
+    data = load_recipe(arguments.recipe, [*arguments.overrides, *from_options]).data
     with Progress("enrich", quiet=arguments.json) as progress:
         if arguments.bulk:
             from mmgnn_dist.pubchem.bulk import enrich_bulk
@@ -179,7 +185,7 @@ def _split(arguments: argparse.Namespace) -> int:
     folds = arguments.folds or (3 if arguments.kind == "kfold" else 1)
     shards = ShardSet.open(arguments.shards)
     path, new = make_split(shards, arguments.kind, folds, arguments.seed, arguments.group, arguments.name)
-    line = f"split written to {path}" if new else f"{path} is up to date: the same split stands there already"
+    line = f"split written to {path}" if new else f"{path} is up to date: it holds the same split already"
     print_result(arguments.json, {"split": path, "written": new}, [line])
     return EXIT_DONE
 
@@ -193,8 +199,8 @@ def _audit(arguments: argparse.Namespace) -> int:
 
     shards = ShardSet.open(arguments.shards)
     overlaps = audit(shards, arguments.split, arguments.fields or TEXT_FIELDS)
-    most = {way: getattr(arguments, f"max_{way}") for way in WAYS}
-    above = above_limits(shards, overlaps, most)
+    limits = {way: getattr(arguments, f"max_{way}") for way in WAYS}
+    above = above_limits(shards, overlaps, limits)
     by_id = count_identities(shards)["id"]
     shares = [vars(overlap) | {"share": overlap.share} for overlap in overlaps]
     result = {"overlaps": shares, "above": above, "by_id_alone": by_id}

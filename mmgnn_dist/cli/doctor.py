@@ -1,4 +1,4 @@
-"""The verb of the command line for machines: doctor."""
+"""The command-line verb that examines machines: doctor."""
 
 from __future__ import annotations
 
@@ -10,16 +10,23 @@ from mmgnn_dist.errors import EXIT_DONE, UserError
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Add the parser."""
-    doctor = verbs.add_parser("doctor", help="what will not work on this machine or cluster, and its cure")
-    doctor.add_argument("recipe", nargs="?", metavar="RECIPE", help="look at its encoder and shards")
+    """Add the parser of the verb."""
+    doctor = verbs.add_parser(
+        "doctor", help="find what will not work on this machine or cluster, and its cure"
+    )
+    doctor.add_argument(
+        "recipe", nargs="?", metavar="RECIPE", help="recipe whose encoder and shards are checked"
+    )
     add_overrides(doctor, "text.encoder=FOLDER")
     doctor.add_argument(
-        "--on-cluster", action="store_true", help="look at the nodes, by a job of some minutes"
+        "--on-cluster", action="store_true", help="examine the nodes by a job of some minutes"
     )
     doctor.add_argument("--profile", type=Path, metavar="FILE", help="slurm/NAME.yaml, with --on-cluster")
     doctor.add_argument(
-        "--dir", type=Path, default=Path("runs/doctor"), help="of the job, on the shared disk (runs/doctor)"
+        "--dir",
+        type=Path,
+        default=Path("runs/doctor"),
+        help="folder of the job on the shared disk (default runs/doctor)",
     )
     add_json(doctor)
     doctor.set_defaults(action=_doctor)

@@ -16,7 +16,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 2 wrong input, 3 stopped and can continue."""
     parser = make_parser()
     arguments, rest = parser.parse_known_args(argv)
-    # argparse takes no positional words after an option: overrides may stand anywhere
+    # argparse takes no positional words after an option, but overrides may stand anywhere
     late = [word for word in rest if "=" in word and not word.startswith("-")]
     if len(late) < len(rest) or (late and not hasattr(arguments, "overrides")):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of all verbs."""
+    """Make the parser of all verbs."""
     parser = argparse.ArgumentParser(
         prog="mmgnn", description="Train models that read a molecule as a 3D graph and as text."
     )

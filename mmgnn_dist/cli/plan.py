@@ -1,4 +1,4 @@
-"""The verb of the command line for what a recipe would take: plan."""
+"""The command-line verb that estimates memory, messages and time of a recipe: plan."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ POWERS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MiB": 2**20, "GiB": 2**30, "T
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Add the parser."""
-    plan = verbs.add_parser("plan", help="memory, messages and time of each ZeRO stage; trains nothing")
+    """Add the parser of the verb."""
+    plan = verbs.add_parser(
+        "plan", help="estimate memory, messages and time of each ZeRO stage; trains nothing"
+    )
     add_recipe(plan)
-    plan.add_argument("--world", type=int, default=1, metavar="N", help="ranks, one a GPU (default 1)")
-    plan.add_argument("--gpu-memory", metavar="SIZE", help="of one GPU, such as 80GiB: which stages fit")
+    plan.add_argument("--world", type=int, default=1, metavar="N", help="ranks, one for each GPU (default 1)")
+    plan.add_argument(
+        "--gpu-memory", metavar="SIZE", help="memory of one GPU, such as 80GiB: shows which stages fit"
+    )
     plan.add_argument(
         "--rate", type=float, metavar="TFLOPS", help="TFLOP/s of one GPU, as measured (default: this machine)"
     )
@@ -45,7 +49,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _bytes(text: str) -> int:
-    """Bytes of a size with its unit."""
+    """Convert a size with a unit to bytes."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([MGT]i?B)", text)
     if match is None or not float(match[1]):
         raise UserError(

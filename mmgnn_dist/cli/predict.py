@@ -1,4 +1,4 @@
-"""The verbs of the command line for trained models: predict and export."""
+"""The command-line verbs for trained models: predict and export."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmgnn_dist.progress import quiet_libraries
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Add the parsers."""
+    """Add the parsers of the verbs."""
     predict = verbs.add_parser("predict", help="apply a trained model to molecules of a file")
     predict.add_argument("run", type=Path, metavar="RUN", help="run directory, or a folder of 'mmgnn export'")
     predict.add_argument(
@@ -35,14 +35,22 @@ def _predict(arguments: argparse.Namespace) -> int:
     from mmgnn_dist.predict.molecules import predict_molecules
 
     sources, overrides = split_sources(arguments)
-    done = predict_molecules(arguments.run, sources, arguments.out, arguments.text, overrides, arguments.json)
-    counts, units = done.counts, ", ".join(f"{name} in {unit}" for name, unit in done.units.items())
-    result = {"out": done.out, "units": done.units, **counts, "aside": done.aside, "notes": done.notes}
+    predicted = predict_molecules(
+        arguments.run, sources, arguments.out, arguments.text, overrides, arguments.json
+    )
+    counts, units = predicted.counts, ", ".join(f"{name} in {unit}" for name, unit in predicted.units.items())
+    result = {
+        "out": predicted.out,
+        "units": predicted.units,
+        **counts,
+        "aside": predicted.aside,
+        "notes": predicted.notes,
+    }
     lines = [
         f"{counts['in']} in, {counts['kept']} predicted, {counts['set_aside']} set aside",
-        *done.notes,
-        *([f"set aside, with reasons: {done.aside}"] if done.aside else []),
-        f"{done.out}: {units}",
+        *predicted.notes,
+        *([f"set aside, with reasons: {predicted.aside}"] if predicted.aside else []),
+        f"{predicted.out}: {units}",
     ]
     print_result(arguments.json, result, lines)
     return EXIT_DONE

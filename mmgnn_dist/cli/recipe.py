@@ -1,4 +1,4 @@
-"""The verb of the command line that explains recipes: recipe."""
+"""The command-line verb that explains the keys of recipes: recipe."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ MARKDOWN_HEAD = """# Keys of a recipe
 
 <!-- Written by `make docs-recipe` from mmgnn_dist/config; change the descriptions there. -->
 
-`mmgnn recipe KEY` says the same of one key or section. Any key can be overridden on the command line by its
-dotted name: `train.optim.lr=3e-4`. For completion and checks in an editor write the schema to a file,
+`mmgnn recipe KEY` prints this for one key or section. Any key can be overridden on the command line by its
+dotted name: `train.optim.lr=3e-4`. For completion and checks in an editor, write the schema to a file,
 `mmgnn recipe --json-schema > recipe.schema.json`, and begin recipes with the line
 `# yaml-language-server: $schema=recipe.schema.json`.
 """
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Add the parser."""
-    recipe = verbs.add_parser("recipe", help="what the keys of a recipe mean and may be")
+    """Add the parser of the verb."""
+    recipe = verbs.add_parser("recipe", help="explain what the keys of a recipe mean and may be")
     recipe.add_argument(
         "key", nargs="?", metavar="KEY", help="a section or a key: train.optim, train.optim.lr (default: all)"
     )
@@ -45,23 +45,23 @@ def _recipe(arguments: argparse.Namespace) -> int:
     from mmgnn_dist.config.explain import SectionHelp, explain_key, explain_recipe, recipe_schema
 
     if arguments.key and (arguments.json_schema or arguments.markdown):
-        raise UserError(f"--json-schema and --markdown are of the whole recipe: leave {arguments.key} out")
+        raise UserError(f"--json-schema and --markdown print the whole recipe: leave {arguments.key} out")
     if arguments.json_schema:
         print_result(True, recipe_schema(), [])
     elif arguments.markdown:
         print(markdown(explain_recipe()), end="")
     else:
-        about = explain_key(arguments.key) if arguments.key else explain_recipe()
-        if isinstance(about, SectionHelp):
-            print_result(arguments.json, _section_json(about), _section_lines(about))
+        explanation = explain_key(arguments.key) if arguments.key else explain_recipe()
+        if isinstance(explanation, SectionHelp):
+            print_result(arguments.json, _section_json(explanation), _section_lines(explanation))
         else:
-            result = {"key": about[0].key, "entries": [_key_json(entry) for entry in about]}
-            print_result(arguments.json, result, _key_lines(about))
+            result = {"key": explanation[0].key, "entries": [_key_json(entry) for entry in explanation]}
+            print_result(arguments.json, result, _key_lines(explanation))
     return EXIT_DONE
 
 
 def _key_json(entry: KeyHelp) -> dict[str, Any]:
-    """One entry of a key, with the default as a value."""
+    """Convert one entry of a key to JSON, with the default as a value."""
     import yaml
 
     default = None if entry.default is None else yaml.safe_load(entry.default)
@@ -78,7 +78,7 @@ def _section_json(section: SectionHelp) -> dict[str, Any]:
 
 
 def _section_lines(section: SectionHelp) -> Iterator[str]:
-    """A section, its sections and its keys, a line each where the terminal is wide enough."""
+    """Yield the lines of a section: one for each inner section and key if the terminal is wide enough."""
     yield f"{section.key}: {section.description}" if section.key else section.description
     if section.sections:
         yield ""
@@ -89,11 +89,11 @@ def _section_lines(section: SectionHelp) -> Iterator[str]:
             yield f"name: {variant}"
         yield from _columns([(entry.key, _default(entry), entry.description) for entry in keys])
     yield ""
-    yield "mmgnn recipe KEY says more of a section or a key"
+    yield "mmgnn recipe KEY explains a section or a key"
 
 
 def _by_variant(section: SectionHelp) -> Iterator[tuple[str, list[KeyHelp]]]:
-    """The keys of a section: those that it always has, then those of each variant."""
+    """Yield the keys of a section: those that it always has, then those of each variant."""
     always = [entry for entry in section.keys if not entry.variants]
     if always:
         yield "", always
@@ -102,7 +102,7 @@ def _by_variant(section: SectionHelp) -> Iterator[tuple[str, list[KeyHelp]]]:
 
 
 def _columns(rows: list[tuple[str, str, str]]) -> Iterator[str]:
-    """Rows of three columns; the last one is wrapped to the terminal."""
+    """Yield rows of three columns; the last column is wrapped to the width of the terminal."""
     first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
     lead = 2 + first + 2 + (second + 2 if second else 0)
     width = max(shutil.get_terminal_size((110, 24)).columns, lead + 40)
@@ -116,7 +116,7 @@ def _default(entry: KeyHelp) -> str:
 
 
 def _key_lines(entries: list[KeyHelp]) -> Iterator[str]:
-    """All that there is to know of a key, by variant if it has some."""
+    """Yield the lines that explain a key, for each variant if it has some."""
     yield entries[0].key
     for position, entry in enumerate(entries):
         if position:
@@ -133,10 +133,10 @@ def _key_lines(entries: list[KeyHelp]) -> Iterator[str]:
 
 
 def markdown(tree: SectionHelp) -> str:
-    """All keys of a recipe as Markdown.
+    """Write all keys of a recipe as Markdown.
 
     Args:
-        tree: the whole recipe.
+        tree: explanation of the whole recipe.
 
     Returns:
         The text of `docs/recipe.md`.

@@ -1,4 +1,4 @@
-"""The verbs of the command line for studies: study and report."""
+"""The command-line verbs for studies: study and report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Add the parsers."""
+    """Add the parsers of the verbs."""
     study = verbs.add_parser(
         "study", help="train a grid of models and report what text is worth, or continue"
     )
@@ -26,7 +26,7 @@ def add_verbs(verbs: Verbs) -> None:
     study.add_argument("--dir", type=Path, metavar="DIR", help="study directory (default runs/NAME)")
     study.add_argument("--cells", action="store_true", help="check everything, list the cells, and stop")
     study.add_argument(
-        "--cell", type=int, metavar="I", help="run cell number I alone, as job scripts of your own do"
+        "--cell", type=int, metavar="I", help="run only cell number I, for job scripts of your own"
     )
     study.add_argument(
         "--profile",
@@ -39,29 +39,31 @@ def add_verbs(verbs: Verbs) -> None:
         "--dry-run", action="store_true", help="with --profile: print the batch script and the plan, and stop"
     )
     study.add_argument(
-        "--ray", action="store_true", help="run the cells on Ray: over the allocation around, or started here"
+        "--ray",
+        action="store_true",
+        help="run the cells on Ray, on all nodes of the allocation or on this machine",
     )
     add_json(study)
     study.set_defaults(action=_study)
-    report = verbs.add_parser("report", help="the report of a study, finished or not")
+    report = verbs.add_parser("report", help="write the report of a study, finished or not")
     report.add_argument("study", type=Path, metavar="DIR", help="study directory")
     add_json(report)
     report.set_defaults(action=_report)
 
 
 def _study(arguments: argparse.Namespace) -> int:
-    """Run the cells where the user wants them: on this machine, on Ray, as a Slurm array, or one alone."""
+    """Run the cells as the user asks: on this machine, on Ray, as a Slurm array, or only one of them."""
     ways = {
         "--profile": arguments.profile is not None,
         "--ray": arguments.ray,
         "--cells": arguments.cells,
         "--cell": arguments.cell is not None,
     }
-    chosen = [name for name, given in ways.items() if given]
+    chosen = [name for name, is_given in ways.items() if is_given]
     if len(chosen) > 1:
         raise UserError(f"{' and '.join(chosen)} do not go together: give one of them")
     if not ways["--profile"] and (arguments.dry_run or arguments.concurrent is not None):
-        raise UserError("--dry-run and --concurrent are of a Slurm array: give --profile slurm/NAME.yaml")
+        raise UserError("--dry-run and --concurrent belong to a Slurm array: give --profile slurm/NAME.yaml")
     if ways["--profile"]:
         return submit_cells(arguments)
     if arguments.ray:
@@ -78,7 +80,7 @@ def _study(arguments: argparse.Namespace) -> int:
 
 
 def _list_cells(arguments: argparse.Namespace, recipe: Any) -> int:
-    """Check everything and print the cells; writes nothing."""
+    """Check the study and print its cells without writing anything."""
     from mmgnn_dist.study.run import plan_study, states
 
     folder = arguments.dir or Path("runs") / recipe.name
@@ -105,8 +107,8 @@ def _run_cells(arguments: argparse.Namespace, runner: Callable[..., bool]) -> in
     counts = Counter(cells.values())
     lines, result = [], _states(folder, cells)
     if counts[DONE]:
-        written, told = _write_report(folder)
-        lines += told
+        written, report_lines = _write_report(folder)
+        lines += report_lines
         result["report"] = written
     stopped = not finished and counts[DONE] < len(cells)
     if stopped:
@@ -118,13 +120,13 @@ def _run_cells(arguments: argparse.Namespace, runner: Callable[..., bool]) -> in
 
 
 def _states(folder: Path, cells: dict[Any, str]) -> dict[str, Any]:
-    """The state of each cell of a study, for `--json`."""
+    """Return the state of each cell of a study, for `--json`."""
     listed = [{"number": cell.number, "name": cell.name, "state": state} for cell, state in cells.items()]
     return {"study": folder, "states": Counter(cells.values()), "cells": listed}
 
 
 def _run_one(arguments: argparse.Namespace, recipe: Any) -> int:
-    """Run one cell in this process; the study directory is made if it is not there."""
+    """Run one cell in this process; makes the study directory if it does not exist."""
     from mmgnn_dist.study.run import laid_out
     from mmgnn_dist.study.run_cell import DONE, FAILED, failure_line, run_cell
 
@@ -150,7 +152,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _write_report(folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """Write the report of a study; returns its files and lines, for `--json` and as text."""
+    """Write the report of a study; returns its files, for `--json`, and its lines, for the text form."""
     from mmgnn_dist.study.report.report import write_study_report
 
     written: Written = write_study_report(folder)

@@ -15,20 +15,20 @@ def submit_cells(arguments: argparse.Namespace) -> int:
     """Submit the cells and the job that writes the report, and print the jobs.
 
     Args:
-        arguments: of the verb.
+        arguments: parsed arguments of the verb.
 
     Returns:
         The exit code.
 
     Raises:
-        UserError: for whatever the study, training or Slurm would refuse.
+        UserError: if the study, training or Slurm would refuse a cell.
     """
     recipe = read_recipe_for_slurm(arguments)
     from mmgnn_dist.cluster.slurm.study import plan_array, submit_array
 
     folder = arguments.dir or Path("runs") / recipe.name
     plan, cells = plan_array(recipe, arguments.profile, folder, arguments.concurrent, arguments.json)
-    jobs: list[Any] = []  # of each run and, last, of the report: each with keys of its own
+    jobs: list[Any] = []  # records of the runs, then that of the report; their keys differ
     if plan.runs:
         if arguments.dry_run:
             return print_dry_run(plan, arguments.profile, arguments.json)

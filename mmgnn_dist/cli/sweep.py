@@ -1,4 +1,4 @@
-"""The verb of the command line for searches: sweep."""
+"""The command-line verb for hyperparameter searches: sweep."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Add the parser."""
+    """Add the parser of the verb."""
     sweep = verbs.add_parser("sweep", help="search the space of a recipe, or continue where it stopped")
-    add_recipe(sweep, "with a section sweep: launch/sweep.yaml")
+    add_recipe(sweep, "recipe with a section sweep, such as launch/sweep.yaml")
     sweep.add_argument("--dir", type=Path, metavar="DIR", help="folder of the sweep (default sweeps/NAME)")
     add_json(sweep)
     sweep.set_defaults(action=_sweep)

@@ -1,4 +1,4 @@
-"""The verbs of the command line for runs: train, evaluate and sync."""
+"""The command-line verbs for runs: train, evaluate and sync."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from mmgnn_dist.progress import quiet_libraries
 
 
 def add_verbs(verbs: Verbs) -> None:
-    """Add the parsers."""
+    """Add the parsers of the verbs."""
     train = verbs.add_parser("train", help="train a recipe, or continue where it stopped")
     add_recipe(train)
     train.add_argument("--run", type=Path, metavar="DIR", help="run directory (default runs/NAME)")
     train.add_argument("--nproc", type=int, default=1, metavar="N", help="ranks on this machine (default 1)")
     train.add_argument(
-        "--dry-run", action="store_true", help="check everything, tell parameters, FLOP and memory, and stop"
+        "--dry-run", action="store_true", help="check everything, print parameters, FLOP and memory, and stop"
     )
     add_json(train)
     train.set_defaults(action=_train)
@@ -36,7 +36,7 @@ def add_verbs(verbs: Verbs) -> None:
 
     sync = verbs.add_parser("sync", help="write a run's W&B record again from its journal, every step once")
     sync.add_argument("run", type=Path, metavar="RUN")
-    sync.add_argument("--online", action="store_true", help="and upload it (key: WANDB_API_KEY)")
+    sync.add_argument("--online", action="store_true", help="also upload it (key: WANDB_API_KEY)")
     add_json(sync)
     sync.set_defaults(action=_sync)
 
@@ -60,7 +60,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
     if not arguments.json:
         return train_with_twins(recipe, folder, arguments.nproc, False)
-    # the session prints its object itself, with NaN where a target has no label, and nothing if it is stopped
+    # the session prints its own object, with NaN for a target without labels, and nothing if it is stopped
     with redirect_stdout(StringIO()) as printed:
         code = train_with_twins(recipe, folder, arguments.nproc, True)
     *notes, last = printed.getvalue().splitlines() or [""]
@@ -76,7 +76,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from mmgnn_dist.train.session import evaluate_run
 
     metrics = evaluate_run(arguments.run, arguments.data, arguments.json)
-    print_result(arguments.json, metrics, [])  # the text stands already: it tells the number of molecules
+    print_result(arguments.json, metrics, [])  # evaluate_run has printed the text already
     return EXIT_DONE
 
 

@@ -1,1 +1,1 @@
-"""Where runs are computed: Slurm profiles, submission, the supervisor of a rank, following what runs."""
+"""Running on clusters: Slurm profiles, submission, the supervisor of a rank, job status, Ray, the doctor."""

@@ -1,7 +1,8 @@
 """The recipe: everything that decides what a run computes, typed and checked before anything loads.
 
-A recipe is YAML (see `launch/`), `key=value` pairs override it by dotted names (`train.lr=3e-4`), and
-the canonical form goes into the run directory. Unknown keys are errors that name the nearest valid key.
+A recipe is a YAML file (see `launch/`). Overrides `key=value` replace its values by dotted key
+(`train.optim.lr=3e-4`). The canonical form is written into the run directory. An unknown key is an error that
+names the nearest valid key.
 """
 
 from mmgnn_dist.config.backbone_base import BackboneConfig

@@ -1,8 +1,7 @@
-"""What the settings of every backbone have, those of other packages too.
+"""The base class for the settings of every backbone, including those of other packages.
 
-A backbone is one class of settings and one module. All that the rest of the system must know of a backbone
-stands in its class of settings, so that none can be added by half: a class that lacks something, or says what
-is not so, cannot be defined.
+A backbone is one settings class and one module. The settings class declares all that the rest of the system
+must know of the backbone. A class that lacks a declaration, or makes a wrong one, cannot be defined.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ from mmgnn_dist.config.section import ConfigSection
 
 
 class BackboneConfig(ConfigSection):
-    """Settings of a backbone; a subclass has a key `name: Literal["mine"] = "mine"` beside its own keys.
+    """Settings of a backbone; a subclass has a key `name: Literal["mine"] = "mine"` besides its own keys.
 
     Attributes:
         module: `module:Class` of the network; the class takes the settings as its only argument.
-        cost_rate: operations a second of a training step, as a share of the language model's in float32
+        cost_rate: operations per second of a training step, relative to the language model's in float32
             (`tests/benchmarks/balance.py` measures it). Only the ratio between text and graph matters, and
-            only where both are read.
+            only for models that read both.
         widths: keys of whole numbers, or of tuples of them, that `width_matched` multiplies.
         has_vectors: whether the atoms carry vectors that turn with the molecule.
         dropouts: keys of dropout probabilities, which `train.dropout=false` sets to zero.
@@ -35,10 +34,10 @@ class BackboneConfig(ConfigSection):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Refuse a class that lacks something.
+        """Refuse a class that lacks a declaration or makes a wrong one.
 
         Raises:
-            TypeError: says what.
+            TypeError: if the class is refused; says why.
         """
         super().__pydantic_init_subclass__(**kwargs)
         for attribute in ("module", "cost_rate", "widths"):
@@ -60,7 +59,7 @@ class BackboneConfig(ConfigSection):
             )
 
     def without_dropout(self) -> Self:
-        """The same settings with every dropout at zero."""
+        """Return the same settings with every dropout at zero."""
         return self.model_copy(update=dict.fromkeys(self.dropouts, 0.0))
 
 

@@ -1,4 +1,4 @@
-"""The backbones and their settings; each default is the reference setting of its own paper."""
+"""The settings of the backbones; each default is the reference setting of the backbone's paper."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class DimeNetPPConfig(BackboneConfig):
     triplet: int = Field(64, ge=1, description="width of the messages in triplets")
     basis: int = Field(8, ge=1, description="width that both bases pass through")
     output: int = Field(256, ge=1, description="width of the atom vectors")
-    blocks: int = Field(4, ge=1, description="interaction blocks; there is one output block more")
+    blocks: int = Field(4, ge=1, description="interaction blocks; there is one more output block")
     radial: int = Field(6, ge=1, description="radial functions of the distance")
     spherical: int = Field(7, ge=1, le=12, description="angular functions of the angle in a triplet")
     cutoff: float = Field(
@@ -157,13 +157,13 @@ class FAENetConfig(BackboneConfig):
         True, description="read tabulated properties of the elements in the embedding too"
     )
     period_group: int = Field(
-        0, ge=0, description="width of the embedding of the period and of that of the group; 0: neither"
+        0, ge=0, description="width of each embedding of period and group; 0: no such embeddings"
     )
     skip: Literal["none", "concat"] = Field(
         "concat",
-        description="concat: atom vectors are mixed from those of all layers; none: those of the last",
+        description="concat: mix the atom vectors of all layers; none: use those of the last layer",
     )
-    update_layers: Literal[1, 2] = Field(1, description="linear layers behind the sum of messages")
+    update_layers: Literal[1, 2] = Field(1, description="linear layers after the sum of messages")
     envelope: Envelope = Field(
         "none",
         description="factor on the messages near the cutoff; none: as published, the energy jumps there",

@@ -1,7 +1,7 @@
-"""What a recipe may name of each kind: the package's own, and those of installed packages.
+"""The backbones, fusions, optimisers and metrics that a recipe may name: our own and those of plugins.
 
-A plugin that cannot be used is no choice, so that it stops no recipe that does not name it; a recipe that
-does is told why.
+A plugin that cannot be used is not among the choices, so that other recipes still work. A recipe that names
+it gets an error that says why.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OWN_BACKBONES: dict[str, type[BackboneConfig]] = {
     kind.model_fields["name"].default: kind
     for kind in (SchNetConfig, PaiNNConfig, DimeNetPPConfig, EquiformerConfig, FAENetConfig)
 }
-# of everything else that a recipe may name, where it stands, by group and name
+# the classes of everything else that a recipe may name, by group and name
 OWN: dict[str, dict[str, str]] = {
     "fusions": {
         "gate": "mmgnn_dist.models.fusions.base:GateFusion",
@@ -45,40 +45,40 @@ OWN: dict[str, dict[str, str]] = {
 
 
 def backbone_plugins() -> dict[str, Plugin]:
-    """Backbones of other packages, by name; each points to a subclass of `BackboneConfig`."""
+    """Return the backbones of other packages, by name; each points to a subclass of `BackboneConfig`."""
     return plugins("backbones", OWN_BACKBONES)
 
 
 def load_class(group: str, name: str, base: type[T]) -> type[T]:
-    """The class that a recipe names, the package's own or a plugin's.
+    """Load the class that a recipe names, the package's own or a plugin's.
 
     Args:
         group: key of `OWN`.
-        name: that a recipe may give.
-        base: which it has to be a subclass of.
+        name: name that the recipe gives.
+        base: class that it must be a subclass of.
 
     Raises:
         UserError: if a plugin cannot be used.
     """
     if name in OWN[group]:
         module, _, attribute = OWN[group][name].partition(":")
-        own: type[T] = getattr(import_module(module), attribute)
-        return own
+        own_class: type[T] = getattr(import_module(module), attribute)
+        return own_class
     plugin = plugins(group, OWN[group])[name]
-    added = plugin.load()
-    if not (isinstance(added, type) and issubclass(added, base)):
+    plugin_class = plugin.load()
+    if not (isinstance(plugin_class, type) and issubclass(plugin_class, base)):
         raise plugin.error(f"{plugin.value} is no subclass of {base.__module__}.{base.__qualname__}")
-    return added
+    return plugin_class
 
 
 def choice_names(group: str) -> tuple[str, ...]:
-    """What a recipe may name of a group."""
+    """Return the names of a group that a recipe may give."""
     return tuple(OWN[group] | dict.fromkeys(plugins(group)))
 
 
 @cache
 def load_backbone_config(plugin: Plugin) -> type[BackboneConfig]:
-    """The settings of a plugin's backbone.
+    """Load the settings class of a plugin's backbone.
 
     Raises:
         UserError: if it cannot be used.
@@ -94,18 +94,18 @@ def load_backbone_config(plugin: Plugin) -> type[BackboneConfig]:
 
 
 def backbone_configs() -> dict[str, type[BackboneConfig]]:
-    """The settings of all backbones that can be used, by name."""
+    """Return the settings classes of all usable backbones, by name."""
     configs = dict(OWN_BACKBONES)
     for name, plugin in backbone_plugins().items():
         try:
             configs.setdefault(name, load_backbone_config(plugin))
-        except UserError:  # told where a recipe names it, and by `mmgnn doctor`
+        except UserError:  # reported for a recipe that names it, and by `mmgnn doctor`
             continue
     return configs
 
 
 def _named(value: Any) -> Any:
-    """SchNet unless one is named (`model.backbone.hidden=64` alone); why a plugin cannot be chosen."""
+    """Name SchNet if no backbone is named (`model.backbone.hidden=64` alone); say why a plugin is refused."""
     if not isinstance(value, dict):
         return value
     name = value.get("name")
@@ -124,7 +124,7 @@ if TYPE_CHECKING:
     MetricName = str
 else:
     Backbone = Annotated[
-        Union[tuple(backbone_configs().values())],  # noqa: UP007  of as many as are installed
+        Union[tuple(backbone_configs().values())],  # noqa: UP007  over all that are installed
         Field(discriminator="name"),
         BeforeValidator(_named),
     ]

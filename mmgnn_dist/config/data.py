@@ -23,7 +23,7 @@ class PubChemConfig(ConfigSection):
         None, description="SQLite file that keeps its answers; null: pubchem-cache.sqlite beside the output"
     )
     max_age: float = Field(
-        90, ge=0, description="age in days after which what it did not have is asked again"
+        90, ge=0, description="days after which it is asked again for what it did not have"
     )
 
 
@@ -40,8 +40,8 @@ class DataConfig(ConfigSection):
     train_size: int | None = Field(
         None,
         ge=2,
-        description="train on this many molecules of the training part, where a smaller draw is within a "
-        "larger one; null: on all",
+        description="number of molecules drawn from the training part, a smaller draw being part of a larger "
+        "one; null: all of them",
         json_schema_extra={"with": ["data.split"]},
     )
     max_bad_fraction: float = Field(
@@ -57,7 +57,7 @@ class DataConfig(ConfigSection):
     providers: list[str] = Field(
         ["table", "file"],
         min_length=1,
-        description="who gives text fields, the most trusted first: table (--text), file (the molecules' "
+        description="sources of text fields, the most trusted first: table (--text), file (the molecules' "
         "own), rdkit, or a text provider of an installed package",
     )
 

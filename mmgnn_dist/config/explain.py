@@ -1,9 +1,9 @@
-"""What there is to know of every key of a recipe, read off the typed recipe itself.
+"""Explanations of every key of a recipe, derived from the typed recipe itself.
 
-`mmgnn recipe`, `docs/recipe.md` and the JSON schema for editors say the same, since all three come from the
-fields of the sections: their types, bounds, defaults, descriptions, and `with` in their extra schema, which
-names the keys that a key goes with. A key of a choice of sections (`model.backbone`) has one entry for each
-section that has it.
+`mmgnn recipe`, `docs/recipe.md` and the JSON schema for editors agree, since all three are made from the
+fields of the sections: their types, bounds, defaults, descriptions, and the entry `with` of their extra
+schema, which lists related keys. If a section has variants (`model.backbone`), variants that define a key in
+the same way share one entry.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ ANY_NAME = "KEY"  # stands in a dotted key for the names that a user chooses: sw
 
 @dataclass(frozen=True)
 class KeyHelp:
-    """What there is to know of one key.
+    """Explanation of one key.
 
     Attributes:
         key: dotted name.
         description: what it does, with its unit.
-        type: in words.
-        bounds: in words, `""` if there are none.
-        choices: what a choice may be.
-        default: as YAML, None if a value must be given.
+        type: its type in words.
+        bounds: its bounds in words, `""` if there are none.
+        choices: the values of a choice.
+        default: its default as YAML, None if a value must be given.
         goes_with: keys that it depends on, or that depend on it.
-        variants: names of the sections that have it, where there is a choice of sections.
+        variants: names of the variants of its section that have it, if the section has variants.
     """
 
     key: str
@@ -51,14 +51,14 @@ class KeyHelp:
 
 @dataclass(frozen=True)
 class SectionHelp:
-    """What there is to know of a section.
+    """Explanation of a section.
 
     Attributes:
         key: dotted name, `""` for the whole recipe.
         description: what it is about.
         sections: the sections in it.
-        keys: the keys that are values.
-        variants: names of the sections among which `name` chooses, if it does.
+        keys: its keys that are values, not sections.
+        variants: names of the variants among which its key `name` chooses, if it has any.
     """
 
     key: str
@@ -68,7 +68,7 @@ class SectionHelp:
     variants: tuple[str, ...] = ()
 
     def walk(self) -> Iterator[SectionHelp]:
-        """This section and all below it."""
+        """Yield this section and all sections below it."""
         yield self
         for section in self.sections:
             yield from section.walk()
@@ -76,22 +76,22 @@ class SectionHelp:
 
 @cache
 def explain_recipe() -> SectionHelp:
-    """The whole recipe, with every section and key in it."""
+    """Explain the whole recipe, with every section and key in it."""
     tree = _section("", Recipe, "A recipe decides what a run computes.")
     return _with_partners(tree, every_key(tree))
 
 
 def explain_key(key: str) -> SectionHelp | list[KeyHelp]:
-    """What there is to know of a section or a key.
+    """Explain a section or a key.
 
     Args:
         key: dotted name.
 
     Returns:
-        The section; or the entries of the key, one unless it belongs to a choice of sections.
+        The section; or the entries of the key, one unless variants of its section define it differently.
 
     Raises:
-        UserError: if there is no such key; names the nearest.
+        UserError: if there is no such key; names the nearest one.
     """
     tree = explain_recipe()
     sections = {section.key: section for section in tree.walk()}
@@ -107,15 +107,15 @@ def explain_key(key: str) -> SectionHelp | list[KeyHelp]:
 
 
 def every_key(tree: SectionHelp) -> list[KeyHelp]:
-    """All keys below a section that are values."""
+    """Return all keys below a section that are values."""
     return [entry for section in tree.walk() for entry in section.keys]
 
 
 def recipe_schema() -> dict[str, Any]:
-    """JSON schema of a recipe file, for the completion and the checks of editors.
+    """Make the JSON schema of a recipe file, for completion and checks in editors.
 
     Returns:
-        The schema of pydantic, in which a backbone other than the default one has to be named.
+        The schema of pydantic, except that a backbone other than the default one must be named.
     """
     schema = Recipe.model_json_schema()
     for definition in schema["$defs"].values():
@@ -126,7 +126,7 @@ def recipe_schema() -> dict[str, Any]:
 
 
 def _require_names(schema: dict[str, Any], choice: dict[str, Any], default: dict[str, Any] | None) -> None:
-    """Have every section of a choice but the default one name itself, or `oneOf` would fit several."""
+    """Require `name` in every variant but the default one; otherwise `oneOf` could match several."""
     tag = choice["discriminator"]["propertyName"]
     for name, reference in choice["discriminator"]["mapping"].items():
         if name != (default or {}).get(tag):
@@ -152,7 +152,7 @@ def _section(key: str, kind: type[BaseModel], description: str) -> SectionHelp:
 
 
 def _choice(key: str, kinds: list[type[BaseModel]], info: FieldInfo) -> SectionHelp:
-    """A choice of sections: its keys are those of all of them, equal ones in one entry."""
+    """Explain a section with variants: it has the keys of all of them, equal ones in one entry."""
     entries: dict[KeyHelp, list[str]] = {}
     names = []
     for kind in kinds:
@@ -173,14 +173,14 @@ def _choice(key: str, kinds: list[type[BaseModel]], info: FieldInfo) -> SectionH
 
 def _entry(key: str, info: FieldInfo) -> KeyHelp:
     words, choices = type_in_words(info.annotation)
-    given = info.default is not PydanticUndefined
+    has_default = info.default is not PydanticUndefined
     return KeyHelp(
         key,
         info.description or "",
         words,
         bounds_in_words(info.annotation, info.metadata),
         choices,
-        yaml_line(info.default) if given else None,
+        yaml_line(info.default) if has_default else None,
         _partners(info),
     )
 
@@ -192,7 +192,7 @@ def _partners(info: FieldInfo) -> tuple[str, ...]:
 
 
 def _with_partners(section: SectionHelp, entries: list[KeyHelp]) -> SectionHelp:
-    """The same section where every key goes with those that name it, too; `entries`: all of the recipe."""
+    """Make related keys mutual: each key also lists those that list it; `entries` are all of the recipe."""
     keys = [
         replace(key, goes_with=tuple(sorted({*key.goes_with, *_named_by(key, entries)})))
         for key in section.keys
@@ -201,7 +201,7 @@ def _with_partners(section: SectionHelp, entries: list[KeyHelp]) -> SectionHelp:
 
 
 def _named_by(key: KeyHelp, entries: list[KeyHelp]) -> Iterator[str]:
-    """Keys that name a key as one that they go with; of one choice only those of the same variant."""
+    """Yield the keys that list a key as related; of keys with variants, only those that share a variant."""
     for entry in entries:
         apart = key.variants and entry.variants and not set(key.variants) & set(entry.variants)
         if key.key in entry.goes_with and not apart:
@@ -213,7 +213,7 @@ def _title(kind: type[BaseModel]) -> str:
 
 
 def sections_in(annotation: Any) -> list[type[BaseModel]]:
-    """The sections that a type holds, itself or inside of a union, a list or a mapping."""
+    """Return the sections that a type holds: itself, or those inside of a union, a list or a mapping."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [kind for part in get_args(annotation) for kind in sections_in(part)]

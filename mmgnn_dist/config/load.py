@@ -24,7 +24,7 @@ def load_recipe(path: Path | None = None, overrides: list[str] | None = None) ->
         overrides: `section.key=value`, the value in YAML.
 
     Raises:
-        UserError: with one line, for anything that is wrong.
+        UserError: if anything is wrong with it; the message is one line.
     """
     return load_section(path, Recipe, "recipe", "launch/demo.yaml", overrides)
 
@@ -32,17 +32,17 @@ def load_recipe(path: Path | None = None, overrides: list[str] | None = None) ->
 def load_section(
     path: Path | None, kind: type[S], what: str, example: str, overrides: list[str] | None = None
 ) -> S:
-    """Read a YAML file of a kind, apply overrides and check it.
+    """Read a YAML file, apply overrides and check it as a section.
 
     Args:
         path: YAML file; None for the defaults.
-        kind: what it holds.
-        what: that in a word.
-        example: a file of this kind.
+        kind: class of the section.
+        what: name of the section, for messages.
+        example: an example of such a file, for messages.
         overrides: `section.key=value`, the value in YAML.
 
     Raises:
-        UserError: with one line, for anything that is wrong.
+        UserError: if anything is wrong with it; the message is one line.
     """
     raw: Any = {}
     if path is not None:
@@ -60,10 +60,10 @@ def load_section(
 
 
 def check_section(raw: dict[str, Any], kind: type[S], where: str) -> S:
-    """What plain values that came from `where` say.
+    """Check plain values and make a section of them; `where` names their source in messages.
 
     Raises:
-        UserError: with one line, for anything that is wrong.
+        UserError: if anything is wrong with them; the message is one line.
     """
     try:
         return kind.model_validate(raw)
@@ -86,7 +86,7 @@ def set_key(raw: dict[str, Any], key: str, value: Any) -> None:
     """Put a value at a dotted name.
 
     Raises:
-        UserError: if the name leads through a value.
+        UserError: if a part of the name before the last one is a value, not a section.
     """
     *parents, last = key.split(".")
     node = raw
@@ -100,30 +100,30 @@ def set_key(raw: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _explain(error: Any, root: type[BaseModel]) -> str:
-    """One pydantic error in the user's words."""
+    """Put one pydantic error into the terms of the recipe."""
     path, model = _locate(error["loc"], root)
     where = ".".join(path)
     if error["type"] == "extra_forbidden":
         names = list(model.model_fields)
         return f"unknown key {where}{nearest(path[-1], names)}; allowed here: {', '.join(names)}"
     if error["type"] == "union_tag_invalid":
-        given, names = error["ctx"]["tag"], error["ctx"]["expected_tags"].replace("'", "").split(", ")
-        return f"{where}.name={given!r} is unknown{nearest(given, names)}; allowed here: {', '.join(names)}"
+        value, names = error["ctx"]["tag"], error["ctx"]["expected_tags"].replace("'", "").split(", ")
+        return f"{where}.name={value!r} is unknown{nearest(value, names)}; allowed here: {', '.join(names)}"
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
         return message
-    given = repr(error["input"]) if not isinstance(error["input"], dict) else "a mapping"
+    value = repr(error["input"]) if not isinstance(error["input"], dict) else "a mapping"
     hint = ""
     if error["type"] == "literal_error" and isinstance(error["input"], str):
         hint = nearest(error["input"], re.findall(r"'([^']*)'", error["ctx"]["expected"]))
-    return f"{where}={given}: {message[0].lower() + message[1:]}{hint}"
+    return f"{where}={value}: {message[0].lower() + message[1:]}{hint}"
 
 
 def _locate(location: tuple[Any, ...], root: type[BaseModel]) -> tuple[list[str], type[BaseModel]]:
-    """Where an error is, as the user writes it, and the innermost section on the way there.
+    """Return the keys that lead to an error, and the innermost section that holds it.
 
-    In a choice of sections pydantic puts the chosen one's name between the keys: it picks the section and
-    is left out.
+    For a section with variants pydantic puts the name of the chosen variant between the keys. The name
+    selects the section and is left out of the keys.
     """
     path: list[str] = []
     model = root

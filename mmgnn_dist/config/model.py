@@ -59,7 +59,7 @@ class ModelConfig(ConfigSection):
     )
     readout: dict[str, ReadOutName] = Field(
         {},
-        description="read-out of single targets, instead of the one that the physics of their kind wants; "
+        description="read-out of single targets, instead of the default for their physical kind; "
         "dipole_vectors needs a backbone with vectors",
         json_schema_extra={"with": ["targets", "model.fusion", "model.backbone"]},
     )

@@ -1,4 +1,4 @@
-"""A whole recipe, and which of its parts go together."""
+"""A whole recipe, and the checks that its parts go together."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Recipe(ConfigSection):
         description="what the model learns: targets of the shard set, in its units",
     )
     twins: list[Modality] = Field(
-        [], description="other modalities to train in the same way, for the table of comparison"
+        [], description="other modalities to train in the same way, for the comparison table"
     )
     data: DataConfig = DataConfig()
     text: TextConfig = TextConfig()
@@ -65,10 +65,12 @@ class Recipe(ConfigSection):
         backbone = self.model.backbone
         for name, form in self.model.readout.items():
             if form == "dipole_vectors" and not backbone.has_vectors:
-                having = ", ".join(name for name, kind in backbone_configs().items() if kind.has_vectors)
+                with_vectors = ", ".join(
+                    name for name, kind in backbone_configs().items() if kind.has_vectors
+                )
                 raise ValueError(
                     f"model.readout.{name}=dipole_vectors: {backbone.name} has no vectors; use "
-                    f"model.readout.{name}=dipole, or a backbone that has: {having}"
+                    f"model.readout.{name}=dipole, or a backbone that has: {with_vectors}"
                 )
         if self.model.modality in self.twins or len(set(self.twins)) != len(self.twins):
             raise ValueError(
@@ -119,12 +121,12 @@ class Recipe(ConfigSection):
                 try:
                     self.changed({key: value})
                 except ValidationError as error:
-                    said = error.errors()[0]["msg"].removeprefix("Value error, ")
-                    raise ValueError(f"{where}: the recipe does not allow {value} ({said})") from None
+                    message = error.errors()[0]["msg"].removeprefix("Value error, ")
+                    raise ValueError(f"{where}: the recipe does not allow {value} ({message})") from None
         return self
 
     def _check_key(self, key: str, where: str) -> None:
-        """Refuse a key that there is not, or that all trials must share."""
+        """Refuse a key that does not exist, or that must be the same in all trials."""
         node: Any = self.model_dump(mode="json")
         above = ""
         for part in key.split("."):
@@ -137,10 +139,10 @@ class Recipe(ConfigSection):
             node = node[part]
 
     def changed(self, values: dict[str, Any]) -> Recipe:
-        """This recipe without its sweep and with other values, by dotted key.
+        """Return this recipe without its sweep and with other values, given by dotted key.
 
         Raises:
-            ValidationError: if they do not go together.
+            ValidationError: if the values do not go together.
         """
         raw = self.model_dump(mode="json", exclude={"sweep"})
         for key, value in values.items():
@@ -152,26 +154,27 @@ class Recipe(ConfigSection):
         return Recipe.model_validate(raw)
 
     def grouped(self, group: str) -> Recipe:
-        """This recipe as one of several that W&B shows together, under its own group if it names one."""
+        """Return this recipe with a W&B group, so that W&B shows runs together; a group that is set stays."""
         track = self.track.model_copy(update={"group": self.track.group or group})
         return self.model_copy(update={"track": track})
 
     def to_yaml(self) -> str:
-        """The canonical YAML form."""
+        """Return the canonical YAML form."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
     def save(self, path: Path) -> None:
-        """Write the canonical form."""
+        """Write the canonical YAML form to a file."""
         write_text(path, self.to_yaml())
 
     def identity_fields(self) -> dict[str, Any]:
-        """What decides the result: a run may continue with other values of all else.
+        """Return the values that decide the result; a run may continue if only other values have changed.
 
-        Beside it are twins, study, sweep, tracking, PubChem, and how a run goes about it: when it saves and
-        gives up, and into how many passes it cuts a batch, which like the number of ranks only rounds.
-        A key that was added later is left out where it has its default.
+        It leaves out twins, study, sweep, tracking, PubChem, and the keys that may change when a run
+        continues: when it saves and gives up, and into how many passes it splits a batch. Like the number of
+        ranks, the passes only change how sums are rounded. A key that was added later is left out while it
+        has its default.
         """
-        beside: dict[str, Any] = {
+        excluded: dict[str, Any] = {
             "twins": True,
             "study": True,
             "sweep": True,
@@ -179,21 +182,24 @@ class Recipe(ConfigSection):
             "data": {"pubchem"},
             "train": RESUMABLE_KEYS,
         }
-        return self.without_later_defaults(self.model_dump(mode="json", exclude=beside))
+        return self.without_later_defaults(self.model_dump(mode="json", exclude=excluded))
 
     def plugins(self) -> list[Plugin]:
-        """What other packages add to this recipe."""
+        """Return the plugins of other packages that this recipe names."""
         named = {
             "backbones": [self.model.backbone.name],
             "fusions": [self.model.fusion],
             "optimizers": [self.train.optim.name],
             "metrics": self.train.metrics,
         }
-        own: dict[str, Collection[str]] = {"backbones": OWN_BACKBONES, **OWN}
+        own_names: dict[str, Collection[str]] = {"backbones": OWN_BACKBONES, **OWN}
         return [
-            plugins(group)[name] for group, names in named.items() for name in names if name not in own[group]
+            plugins(group)[name]
+            for group, names in named.items()
+            for name in names
+            if name not in own_names[group]
         ]
 
     def fingerprint(self) -> str:
-        """SHA-256 of what decides the result."""
+        """Return the SHA-256 of the values that decide the result."""
         return hashlib.sha256(yaml.safe_dump(self.identity_fields(), sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The common form of every part of a recipe."""
+"""The common base class of every section of a recipe."""
 
 from __future__ import annotations
 
@@ -6,26 +6,31 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
-# marks a key, in its annotation, that came after runs had been begun without it: where it has its default it
-# is no part of a run's identity, so that a recipe has the fingerprint that it had before
+# in the annotation of a key: the key was added after runs had been started without it. With its default value
+# it is not part of a run's identity, so that an older recipe keeps its fingerprint
 ADDED_LATER: Final = "added later"
 
 
 class ConfigSection(BaseModel):
-    """A part of a recipe: unknown keys are refused, values are not coerced silently."""
+    """A section of a recipe: unknown keys are refused, values are not coerced silently."""
 
     model_config = ConfigDict(extra="forbid", validate_default=True)
 
     def without_later_defaults(self, dumped: dict[str, Any]) -> dict[str, Any]:
-        """Leave out keys that were added later where they have their default.
+        """Leave out keys that were added later and have their default.
 
         Args:
             dumped: this section as plain values, or a part of it.
+
+        Returns:
+            The remaining values.
         """
         kept = {}
         for name, value in dumped.items():
-            field, own = type(self).model_fields[name], getattr(self, name)
-            if ADDED_LATER in field.metadata and own == field.get_default(call_default_factory=True):
+            field, current = type(self).model_fields[name], getattr(self, name)
+            if ADDED_LATER in field.metadata and current == field.get_default(call_default_factory=True):
                 continue
-            kept[name] = own.without_later_defaults(value) if isinstance(own, ConfigSection) else value
+            kept[name] = (
+                current.without_later_defaults(value) if isinstance(current, ConfigSection) else value
+            )
         return kept

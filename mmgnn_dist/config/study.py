@@ -1,4 +1,4 @@
-"""The grid of a study: which models are trained, to be compared with each other."""
+"""The section `study` of a recipe: the grid of models that are trained and compared."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class StudyConfig(ConfigSection):
     arms: list[Arm] = Field(
         ["graph", "both", "shuffled"],
         min_length=1,
-        description="what the models read; zero, shuffled and random are both with that text.control",
+        description="what the models read; zero, shuffled and random mean both with that text.control",
         json_schema_extra={"with": ["model.modality", "text.control"]},
     )
     targets: Literal["together", "each"] = Field(
@@ -59,7 +59,7 @@ class StudyConfig(ConfigSection):
     sizes: list[Annotated[int, Field(ge=2)]] = Field(
         [],
         description="numbers of training molecules on which graph, both and shuffled are trained too, for as "
-        "many steps",
+        "many steps as on the whole training part",
         json_schema_extra={"with": ["data.train_size", "study.variants_of"]},
     )
     variants_of: list[str] = Field(
@@ -70,7 +70,7 @@ class StudyConfig(ConfigSection):
     workers: int = Field(
         0,
         ge=0,
-        description="runs at a time; 0: one for each GPU, without GPUs as many as the cores have room for",
+        description="runs at a time; 0: one for each GPU; without GPUs as many as the cores have room for",
         json_schema_extra={"with": ["train.threads"]},
     )
 

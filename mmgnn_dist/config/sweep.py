@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from mmgnn_dist.config.section import ConfigSection
 
-# what all trials share, or their validation errors could not be compared
+# keys that must be the same in all trials, so that their validation errors can be compared
 FIXED = {
     "name",
     "targets",
@@ -43,7 +43,9 @@ class Dimension(ConfigSection):
     low: float | None = Field(None, description="lower bound, in the unit of the key")
     high: float | None = Field(None, description="upper bound, in the unit of the key")
     log: bool = Field(
-        False, description="draw the logarithm evenly", json_schema_extra={"with": ["sweep.space.KEY.low"]}
+        False,
+        description="draw evenly on a logarithmic scale",
+        json_schema_extra={"with": ["sweep.space.KEY.low"]},
     )
     values: list[Any] | None = Field(
         None, description="values of a choice; sections too: {name: painn, hidden: 64}"
@@ -69,7 +71,7 @@ class Dimension(ConfigSection):
 
     @property
     def corners(self) -> list[Any]:
-        """The values that a recipe must accept for all between them to be right."""
+        """The values to check: if a recipe accepts them, it accepts all values between them."""
         if self.kind == "choice":
             return list(self.values or [])
         return [int(v) if self.kind == "int" else v for v in (self.low, self.high) if v is not None]
@@ -86,12 +88,11 @@ class SweepConfig(ConfigSection):
     samples: int = Field(16, ge=1, description="number of trials in all")
     metric: str = Field(
         "val/score",
-        description="what shall be small: val/score (mean error in standard deviations) or "
-        "val/mae/TARGET_UNIT",
+        description="what is minimised: val/score (mean error in standard deviations) or val/mae/TARGET_UNIT",
         json_schema_extra={"with": ["targets", "train.weights"]},
     )
     searcher: Literal["optuna", "random"] = Field(
-        "optuna", description="who proposes values: Optuna's TPE, which learns from trials, or chance"
+        "optuna", description="what proposes values: Optuna's TPE, which learns from trials, or random draws"
     )
     scheduler: Literal["asha", "none"] = Field(
         "asha",
@@ -99,7 +100,7 @@ class SweepConfig(ConfigSection):
         json_schema_extra={"with": ["sweep.grace", "sweep.reduction"]},
     )
     grace: int = Field(1, ge=1, description="validations that every trial may have before asha ends it")
-    reduction: int = Field(3, ge=2, description="of this many trials one goes on from each rung of asha")
+    reduction: int = Field(3, ge=2, description="at each rung asha continues one of this many trials")
     ranks: int = Field(
         1,
         ge=1,

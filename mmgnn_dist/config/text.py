@@ -74,12 +74,12 @@ class TextConfig(ConfigSection):
     )
     sample_synonyms: bool = Field(
         False,
-        description="training reads one drawn synonym of a molecule in each epoch, evaluation the first one",
+        description="training reads one random synonym of a molecule in each epoch, evaluation the first one",
         json_schema_extra={"with": ["text.mode", "text.fields"]},
     )
     control: Control = Field(
         "none",
-        description="what stands in for the text, to tell what text is worth: zero (an empty text), shuffled "
+        description="control that replaces the text, to measure what text is worth: zero (empty), shuffled "
         "(that of another molecule), random (random tokens); none: the text itself",
     )
     pooling: Literal["mean", "cls", "last"] = Field(
@@ -154,15 +154,15 @@ class TextConfig(ConfigSection):
 
 
 def _check_sentence(field: str, sentence: str) -> None:
-    """Refuse a template without exactly one `{value}`, or with a format that does not fit the values."""
+    """Refuse a template unless it has exactly one `{value}` and a format that fits the values."""
     where = f"text.template.{field}='{sentence}'"
     try:
-        places = [part[1:] for part in string.Formatter().parse(sentence) if part[1] is not None]
+        placeholders = [part[1:] for part in string.Formatter().parse(sentence) if part[1] is not None]
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    if len(places) != 1 or places[0][0] != "value" or places[0][2]:
+    if len(placeholders) != 1 or placeholders[0][0] != "value" or placeholders[0][2]:
         raise ValueError(f"{where}: write {{value}} once, and doubled braces for braces")
-    spec = places[0][1] or ""
+    spec = placeholders[0][1] or ""
     try:
         format("name" if field in WORD_FIELDS else 1.5, spec)
     except ValueError:

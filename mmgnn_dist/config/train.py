@@ -1,4 +1,4 @@
-"""Optimiser, steps, precision, checkpoints, tracking."""
+"""The sections `train` and `track` of a recipe: optimiser, steps, precision, checkpoints, tracking."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from mmgnn_dist.config.choices import MetricName, OptimizerName
 from mmgnn_dist.config.section import ADDED_LATER, ConfigSection
 
-# of `train`: what may change while a run goes on
+# keys of `train` that may change when a run continues
 RESUMABLE_KEYS = {
     "deadline",
     "timeout",
@@ -47,7 +47,7 @@ class OptimConfig(ConfigSection):
         0.999,
         ge=0,
         lt=1,
-        description="decay a step of the averaged weights, which are tested and exported; 0: no average",
+        description="decay per step of the averaged weights, which are tested and exported; 0: no average",
     )
 
 
@@ -63,15 +63,15 @@ class TrainConfig(ConfigSection):
     max_steps: int | None = Field(
         None, ge=1, description="end after this many steps, the schedule too; null: after train.epochs"
     )
-    batch: int = Field(32, ge=1, description="molecules in an optimiser step, of all ranks together")
+    batch: int = Field(32, ge=1, description="molecules in an optimiser step, over all ranks")
     micro_batch: int | None = Field(
         None,
         ge=1,
-        description="molecules at most that a rank takes in one pass; null: no accumulation",
+        description="most molecules that a rank takes in one pass; null: no accumulation",
         json_schema_extra={"with": ["train.batch"]},
     )
     seed: int = Field(
-        0, ge=0, description="seed of initial weights, order of molecules, dropout and all else that is drawn"
+        0, ge=0, description="seed of initial weights, order of molecules, dropout and all other random draws"
     )
     loss: Literal["l1", "mse", "huber"] = Field(
         "l1",
@@ -80,7 +80,7 @@ class TrainConfig(ConfigSection):
     )
     scaling: Literal["standard", "raw"] = Field(
         "standard",
-        description="how targets are learned; standard: less what composition explains, in standard "
+        description="how targets are learned; standard: minus what composition explains, in standard "
         "deviations; raw: as they are, in their units",
     )
     weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
@@ -98,20 +98,20 @@ class TrainConfig(ConfigSection):
     )
     zero_stage: Literal[0, 1, 2, 3] = Field(
         0,
-        description="ZeRO stage, what the ranks share out: 1 the optimiser, 2 gradients too, 3 weights too; "
-        "0 nothing",
+        description="ZeRO stage, what is sharded among the ranks: 1 the optimiser, 2 gradients too, "
+        "3 weights too; 0 nothing",
         json_schema_extra={"with": ["train.offload"]},
     )
     offload: Literal["none", "optimizer", "parameters"] = Field(
         "none",
         description="what is kept and updated in host memory: the optimiser (zero_stage 1 to 3), and the "
-        "weights too (zero_stage 3); of use with GPUs alone",
+        "weights too (zero_stage 3); useful only with GPUs",
     )
     validate_every: int = Field(1, ge=1, description="epochs between two validations")
     patience: int | None = Field(
         None,
         ge=1,
-        description="validations without gain after which training ends early; null: never",
+        description="validations without improvement after which training ends early; null: never",
         json_schema_extra={"with": ["train.validate_every"]},
     )
     checkpoint_every: int = Field(200, ge=1, description="steps between two checkpoints")
@@ -122,7 +122,7 @@ class TrainConfig(ConfigSection):
         json_schema_extra={"with": ["train.checkpoint_every"]},
     )
     deterministic: bool = Field(
-        False, description="on GPUs too only operations that give the same bits from run to run"
+        False, description="use only operations that give the same bits from run to run, on GPUs too"
     )
     max_skipped: int = Field(
         10,
@@ -133,12 +133,12 @@ class TrainConfig(ConfigSection):
     timeout: int = Field(
         1800,
         ge=4,
-        description="seconds without progress after which a rank names whom it waits for, and ends",
+        description="seconds without progress after which a rank names the ranks it waits for, and ends",
     )
     deadline: float | None = Field(
         None,
         gt=0,
-        description="seconds after its start by which a run has saved and left (exit code 3); null: the end "
+        description="seconds after its start by which a run has saved and ended (exit code 3); null: the end "
         "of its Slurm job, if it is in one",
     )
     threads: int = Field(
@@ -149,7 +149,7 @@ class TrainConfig(ConfigSection):
     )
     log_ids: bool = Field(False, description="write the molecules of every step to logs/ids_rank_N.jsonl")
     metrics: Annotated[list[MetricName], ADDED_LATER] = Field(
-        [], description="what validations write into the journal beside the mean absolute error"
+        [], description="metrics that validations write into the journal besides the mean absolute error"
     )
     optim: OptimConfig = OptimConfig()
 
@@ -169,7 +169,7 @@ class TrainConfig(ConfigSection):
 
 
 class TrackConfig(ConfigSection):
-    """What Weights & Biases is told of a run."""
+    """What a run sends to Weights & Biases."""
 
     wandb: Literal["offline", "online", "disabled"] = Field(
         "offline",

@@ -1,4 +1,4 @@
-"""Types, bounds and values of recipe keys, in words for people."""
+"""Types, bounds and values of recipe keys in words."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ BOUNDS = {"ge": "at least {}", "gt": "above {}", "le": "at most {}", "lt": "belo
 
 
 def type_in_words(annotation: Any) -> tuple[str, tuple[Any, ...]]:
-    """A type as a user reads it.
+    """Describe a type in words.
 
     Args:
-        annotation: of a field.
+        annotation: annotation of a field.
 
     Returns:
-        The type, and the choices if it has some.
+        The type in words, and its choices if it has any.
     """
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
@@ -46,7 +46,7 @@ def type_in_words(annotation: Any) -> tuple[str, tuple[Any, ...]]:
         return "one of", inner
     if origin in (Union, types.UnionType):
         parts = [type_in_words(part) for part in inner]
-        choices = tuple(choice for _, some in parts for choice in some)
+        choices = tuple(choice for _, part_choices in parts for choice in part_choices)
         return " or ".join(dict.fromkeys(words for words, _ in parts)), choices
     if origin is list or (origin is tuple and inner[-1] is ...):
         words, choices = type_in_words(inner[0])
@@ -63,14 +63,14 @@ def type_in_words(annotation: Any) -> tuple[str, tuple[Any, ...]]:
 
 
 def bounds_in_words(annotation: Any, metadata: list[Any]) -> str:
-    """Bounds of a value, of the length of a list, and of what is in it.
+    """Describe the bounds of a value, of the length of a list, and of its elements.
 
     Args:
-        annotation: of a field.
-        metadata: its constraints.
+        annotation: annotation of a field.
+        metadata: constraints of the field.
 
     Returns:
-        The bounds, `""` if there are none.
+        The bounds in words, `""` if there are none.
     """
     inner = [f"each {words}" for words in dict.fromkeys(_inner_bounds(annotation))]
     return ", ".join([*_rules(metadata), *inner])
@@ -98,7 +98,7 @@ def _rules(metadata: list[Any]) -> Iterator[str]:
 
 
 def yaml_line(value: Any) -> str:
-    """A value as it stands in a recipe, on one line."""
+    """Write a value as YAML on one line."""
     plain = TypeAdapter(Any).dump_python(value, mode="json")
     text = yaml.safe_dump(plain, default_flow_style=True, width=10**6, allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...")

@@ -1,7 +1,7 @@
-"""What a sweep came to: table, parallel coordinates, history, and the best recipe, ready for `mmgnn train`.
+"""The result of a sweep: table, parallel coordinates, history, and the best recipe, ready for `mmgnn train`.
 
-Trials are ordered by their best validation, the one whose weights they keep. The best is looked for among
-those that trained to their end: one that asha stopped, with few validations, may have been lucky.
+Trials are ordered by their best validation, whose weights they keep. The best trial is chosen among those
+that trained to the end: one that asha stopped after few validations may have been lucky.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SHOWN = 12  # characters of a value on the plot's axis
 
 
 def ranked(entries: list[Entry]) -> list[Entry]:
-    """The trials, the best first: whole ones, then those stopped or open, by score; failures last."""
+    """Sort trials, the best first: whole ones, then stopped or open ones, each by score; failed ones last."""
     order = {"done": 0, "stopped": 1, "open": 1, "failed": 2}
     return sorted(
         entries, key=lambda e: (order[e.state], e.best if e.best is not None else float("inf"), e.number)
@@ -26,7 +26,7 @@ def ranked(entries: list[Entry]) -> list[Entry]:
 
 
 def write_leaderboard(recipe: Recipe, folder: Path, entries: list[Entry]) -> None:
-    """Write table, pictures and, once a trial is done, the best recipe."""
+    """Write the table, the plots and, once a trial is done, the best recipe."""
     assert recipe.sweep
     order = ranked(entries)
     rows = [
@@ -42,13 +42,13 @@ def write_leaderboard(recipe: Recipe, folder: Path, entries: list[Entry]) -> Non
     ]
     write_json(folder / "leaderboard.json", {"metric": recipe.sweep.metric, "trials": rows})
     write_text(folder / "leaderboard.md", _markdown(recipe, order))
-    known = [entry for entry in order if entry.best is not None]
-    if known:
-        _parallel(folder / "plots" / "parallel_coordinates.png", recipe, known)
-        _history(folder / "plots" / "history.png", recipe, known)
+    scored = [entry for entry in order if entry.best is not None]
+    if scored:
+        _parallel(folder / "plots" / "parallel_coordinates.png", recipe, scored)
+        _history(folder / "plots" / "history.png", recipe, scored)
     if order and order[0].state == "done":
-        found = recipe.changed(order[0].values)
-        found.model_copy(update={"name": f"{recipe.name}-best"}).save(folder / "best.yaml")
+        best = recipe.changed(order[0].values)
+        best.model_copy(update={"name": f"{recipe.name}-best"}).save(folder / "best.yaml")
 
 
 def _markdown(recipe: Recipe, order: list[Entry]) -> str:
@@ -79,8 +79,8 @@ def _short(value: Any) -> str:
     return str(value)
 
 
-def _parallel(path: Path, recipe: Recipe, known: list[Entry]) -> None:
-    """One axis a key and one for the score; a line a trial, the better the darker."""
+def _parallel(path: Path, recipe: Recipe, scored: list[Entry]) -> None:
+    """Plot one axis for each key and one for the score; each trial is a line, darker for a better score."""
     import math
 
     assert recipe.sweep
@@ -88,24 +88,24 @@ def _parallel(path: Path, recipe: Recipe, known: list[Entry]) -> None:
     space = recipe.sweep.space
     figure, axis = plt.subplots(figsize=(2.2 + 1.5 * len(space), 3.6))
     heights: list[list[float]] = []
-    for place_, (key, way) in enumerate(space.items()):
-        values = [entry.values[key] for entry in known]
-        if way.kind == "choice":
-            choices = way.values or []
+    for position, (key, dimension) in enumerate(space.items()):
+        values = [entry.values[key] for entry in scored]
+        if dimension.kind == "choice":
+            choices = dimension.values or []
             heights.append([choices.index(v) / max(1, len(choices) - 1) for v in values])
             ends = [(k / max(1, len(choices) - 1), _short(v)[:SHOWN]) for k, v in enumerate(choices)]
         else:
-            low, high = (math.log(c) if way.log else float(c) for c in way.corners)
-            heights.append([((math.log(v) if way.log else v) - low) / (high - low) for v in values])
-            ends = [(k, _short(c)) for k, c in enumerate(way.corners)]
+            low, high = (math.log(c) if dimension.log else float(c) for c in dimension.corners)
+            heights.append([((math.log(v) if dimension.log else v) - low) / (high - low) for v in values])
+            ends = [(k, _short(c)) for k, c in enumerate(dimension.corners)]
         for height, text in ends:
-            axis.text(place_ - 0.04, height, text, ha="right", va="center", fontsize=7, color=GREY)
-    scores = [entry.best or 0.0 for entry in known]
+            axis.text(position - 0.04, height, text, ha="right", va="center", fontsize=7, color=GREY)
+    scores = [entry.best or 0.0 for entry in scored]
     low, high = min(scores), max(scores)
     heights.append([(score - low) / ((high - low) or 1.0) for score in scores])
     for text, height in ((f"{low:.3g}", 0), (f"{high:.3g}", 1)):
         axis.text(len(space) + 0.04, height, text, ha="left", va="center", fontsize=7, color=GREY)
-    for number, entry in reversed(list(enumerate(known))):
+    for number, entry in reversed(list(enumerate(scored))):
         line = [column[number] for column in heights]
         first = number == 0
         alpha = 1.0 if first else 0.75 - 0.55 * line[-1]
@@ -115,17 +115,17 @@ def _parallel(path: Path, recipe: Recipe, known: list[Entry]) -> None:
     axis.set_xticks(range(len(space) + 1), [*names, recipe.sweep.metric], fontsize=7, rotation=12)
     for x in range(len(space) + 1):
         axis.axvline(x, color=GREY, lw=0.8)
-    axis.set(yticks=[], title=f"{len(known)} trials (dotted: stopped early), the best in orange")
+    axis.set(yticks=[], title=f"{len(scored)} trials (dotted: stopped early), the best in orange")
     axis.spines["left"].set_visible(False)
     save(figure, path)
 
 
-def _history(path: Path, recipe: Recipe, known: list[Entry]) -> None:
-    """Score of each trial in the order of their numbers, and the best so far."""
+def _history(path: Path, recipe: Recipe, scored: list[Entry]) -> None:
+    """Plot the score of each trial in the order of their numbers, and the best score so far."""
     assert recipe.sweep
     plt = pyplot()
     figure, axis = plt.subplots(figsize=(4.6, 3.2))
-    entries = sorted(known, key=lambda entry: entry.number)
+    entries = sorted(scored, key=lambda entry: entry.number)
     for state, colour, label in (("done", BLUE, "done"), ("stopped", GREY, "stopped early")):
         part = [entry for entry in entries if entry.state == state]
         axis.plot([e.number for e in part], [e.best for e in part], "o", ms=4, color=colour, label=label)
@@ -140,7 +140,7 @@ def _history(path: Path, recipe: Recipe, known: list[Entry]) -> None:
 
 
 def print_leaderboard(recipe: Recipe, folder: Path, entries: list[Entry]) -> None:
-    """Show the table on the terminal, and where things are."""
+    """Print the table to the terminal, and the paths of what was written."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

@@ -1,6 +1,6 @@
-"""The trials of a sweep as files: `SWEEP/trials/N/trial.json` beside each trial's run directory.
+"""The trials of a sweep as files: `SWEEP/trials/N/trial.json`, in the run directory of each trial.
 
-They are the truth from which a sweep continues: nothing that Ray or Optuna keep in pickles is read again.
+A sweep continues from these files alone: nothing that Ray or Optuna keep in pickles is read again.
 A trial is `open` until its run is `done`, asha `stopped` it, or it `failed` by its own fault.
 """
 
@@ -24,10 +24,10 @@ class Entry:
     """One trial.
 
     Attributes:
-        number: from 0 on.
-        values: by dotted key of the recipe.
+        number: number of the trial, from 0 on.
+        values: its values, by dotted key of the recipe.
         state: open, done, stopped or failed.
-        reason: why it failed.
+        reason: why it failed, empty if it did not.
         scores: the metric at each validation, from its journal.
     """
 
@@ -39,56 +39,56 @@ class Entry:
 
     @property
     def best(self) -> float | None:
-        """The lowest score, that of the weights which the trial keeps."""
+        """The lowest score; the trial keeps the weights of that validation."""
         return min(self.scores, default=None)
 
 
 def trial_dir(sweep: Path, number: int) -> Path:
-    """The run directory of a trial."""
+    """Return the run directory of a trial."""
     return sweep / TRIALS / f"{number:03d}"
 
 
 def validation_scores(run: Path, metric: str) -> list[float]:
-    """The metric at each validation of a run so far."""
+    """Return the metric at each validation of a run so far."""
     lines = (line for line in read_journal(RunDir(run).journal) if line["kind"] == "validation")
     scores = (journal_metric(line, metric) for line in lines)
     return [score for score in scores if score is not None]
 
 
 def read_trials(sweep: Path, metric: str) -> list[Entry]:
-    """All trials of a sweep by number."""
-    found = []
+    """Read all trials of a sweep, in the order of their numbers."""
+    entries = []
     for run in map(RunDir, sorted((sweep / TRIALS).glob("*"))):
         if run.trial.is_file():
-            about: TrialRecord = read_json(run.trial)
-            found.append(Entry(**about, scores=validation_scores(run.path, metric)))
-    return found
+            record: TrialRecord = read_json(run.trial)
+            entries.append(Entry(**record, scores=validation_scores(run.path, metric)))
+    return entries
 
 
 def write_trial(sweep: Path, entry: Entry) -> None:
-    """Write what is known of a trial, but for its scores, which stand in its journal."""
-    about: TrialRecord = {
+    """Write the record of a trial, without its scores, which are in its journal."""
+    record: TrialRecord = {
         "number": entry.number,
         "values": entry.values,
         "state": entry.state,
         "reason": entry.reason,
     }
-    write_json(RunDir(trial_dir(sweep, entry.number)).trial, about)
+    write_json(RunDir(trial_dir(sweep, entry.number)).trial, record)
 
 
 def trial_recipe(recipe: Recipe, entry: Entry, name: str) -> Recipe:
-    """The recipe of a trial: the sweep's with the trial's values, grouped in W&B.
+    """Return the recipe of a trial: the sweep's with the trial's values, grouped in W&B.
 
     Raises:
         ValidationError: if its values do not go together.
     """
     assert recipe.sweep
-    found = recipe.changed(entry.values).grouped(recipe.name)
-    threads = found.train.threads or recipe.sweep.cpus
-    return found.model_copy(
+    changed = recipe.changed(entry.values).grouped(recipe.name)
+    threads = changed.train.threads or recipe.sweep.cpus
+    return changed.model_copy(
         update={
             "name": name,
             "twins": [],
-            "train": found.train.model_copy(update={"threads": threads}),
+            "train": changed.train.model_copy(update={"threads": threads}),
         }
     )

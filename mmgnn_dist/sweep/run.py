@@ -1,9 +1,9 @@
-"""`mmgnn sweep RECIPE`: a search by Ray Tune, on this machine or in the allocation around it.
+"""`mmgnn sweep RECIPE`: a search by Ray Tune, on this machine or on the Slurm allocation around it.
 
     SWEEP/recipe.yaml   trials/000/ (run directory, trial.json) ...   leaderboard.md   plots/   best.yaml
 
-The same command continues: trials that have ended stand in the ledger (`ledger.py`), the others go on from
-their own checkpoints. Signals stop it in order: all trials save, exit code 3.
+The same command continues a sweep: the ledger (`ledger.py`) holds the trials that have ended, the others
+continue from their own checkpoints. A signal stops the sweep in order: all trials save, the exit code is 3.
 """
 
 from __future__ import annotations
@@ -31,23 +31,32 @@ from mmgnn_dist.train.ranks import init_distributed
 from mmgnn_dist.train.session import differences
 from mmgnn_dist.train.text_data import open_text_data
 
-FREE = ("samples", "concurrent", "cpus", "gpus", "ranks", "scheduler", "searcher")  # may change on the way
-ATTEMPTS = 2  # a trial whose ranks die starts again so often
+FREE = (
+    "samples",
+    "concurrent",
+    "cpus",
+    "gpus",
+    "ranks",
+    "scheduler",
+    "searcher",
+)  # may change when a sweep continues
+ATTEMPTS = 2  # how often a trial whose ranks died starts again
 SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial answers before its first validation
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",  # it prints a banner whatever it is told
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new output always prints a banner
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
 
 def check_sweep(recipe: Recipe, folder: Path) -> Inputs:
-    """Refuse what cannot work, before anything is started or written; returns the data side of the recipe.
+    """Check a sweep before anything is started or written; returns the inputs of the recipe.
 
     Raises:
-        UserError: no sweep in the recipe, missing packages, wrong input, a folder of another sweep or data.
+        UserError: if the recipe has no sweep, packages are missing, the input is wrong, or the folder belongs
+            to another sweep or to other data.
     """
     if recipe.sweep is None:
         raise UserError("the recipe has no section sweep: see launch/sweep.yaml")
@@ -57,19 +66,23 @@ def check_sweep(recipe: Recipe, folder: Path) -> Inputs:
     inputs = open_inputs(recipe)
     names = ["val/score", *(f"val/mae/{name}" for name in inputs.metrics)]
     if recipe.sweep.metric not in names:
-        raise UserError(f"sweep.metric={recipe.sweep.metric} is not measured: choose of {', '.join(names)}")
+        raise UserError(
+            f"sweep.metric={recipe.sweep.metric} is not measured: choose one of {', '.join(names)}"
+        )
     path = RunDir(folder).recipe
     if path.is_file():
-        other = load_recipe(path)
-        if found := differences(_compared(recipe), _compared(other)):
-            raise UserError(f"{folder} holds another sweep ({', '.join(found)} differ): give another --dir")
+        saved = load_recipe(path)
+        if changed_keys := differences(_compared(recipe), _compared(saved)):
+            raise UserError(
+                f"{folder} holds another sweep ({', '.join(changed_keys)} differ): give another --dir"
+            )
     trials = [run for run in map(RunDir, sorted((folder / TRIALS).glob("*"))) if run.recipe.is_file()]
     refuse_changed({run.path: load_recipe(run.recipe) for run in trials})
     return inputs
 
 
 def _validations(inputs: Inputs, quiet: bool) -> int:
-    """How many validations a whole trial has; makes the sidecars of the text, once for all trials."""
+    """Count the validations of a whole trial; also makes the sidecars of the text, once for all trials."""
     train = inputs.recipe.train
     ranks = init_distributed(train.threads)
     with Progress("sweep", quiet) as progress:
@@ -78,18 +91,19 @@ def _validations(inputs: Inputs, quiet: bool) -> int:
 
 
 def _compared(recipe: Recipe) -> dict[str, Any]:
-    beside: Any = {"track": True, "sweep": set(FREE), "data": {"pubchem"}, "twins": True}
-    return recipe.model_dump(mode="json", exclude=beside)
+    excluded: Any = {"track": True, "sweep": set(FREE), "data": {"pubchem"}, "twins": True}
+    return recipe.model_dump(mode="json", exclude=excluded)
 
 
 def sweep(recipe: Recipe, folder: Path, quiet: bool) -> int:
     """Run a sweep to its end, or continue it.
 
     Returns:
-        Exit code: done, or stopped in order (the same call continues).
+        Exit code: done, or stopped in order (the same call continues the sweep).
 
     Raises:
-        UserError: as `check_sweep`; too few CPUs or GPUs; another process works on it; no trial succeeded.
+        UserError: as `check_sweep`, and if there are too few CPUs or GPUs, another process works on the
+            sweep, or no trial succeeded.
     """
     from mmgnn_dist.sweep.leaderboard import write_leaderboard
 
@@ -104,9 +118,9 @@ def sweep(recipe: Recipe, folder: Path, quiet: bool) -> int:
         recipe.save(RunDir(folder).recipe)
         entries = read_trials(folder, recipe.sweep.metric)
         if _left(recipe, entries):
-            most = _validations(inputs, quiet)
+            validations = _validations(inputs, quiet)
             with Progress("sweep", quiet) as progress:
-                _search(recipe, folder, most, progress)
+                _search(recipe, folder, validations, progress)
             entries = read_trials(folder, recipe.sweep.metric)
         write_leaderboard(recipe, folder, entries)
     if _left(recipe, entries):
@@ -117,24 +131,24 @@ def sweep(recipe: Recipe, folder: Path, quiet: bool) -> int:
 
 
 def _left(recipe: Recipe, entries: list[Entry]) -> int:
-    """Trials that have not ended."""
+    """Count the trials that have not ended, those not yet begun included."""
     assert recipe.sweep
     return max(recipe.sweep.samples, len(entries)) - sum(entry.state != "open" for entry in entries)
 
 
 class Stop:
-    """Whether the sweep is to stop; Tune copies what it is given, so the answer lives with the class."""
+    """State that says whether the sweep stops; it is kept on the class, since Tune copies its arguments."""
 
     signals: list[int] = []  # noqa: RUF012  one sweep a process
     interrupted = False
 
     @classmethod
     def asked(cls) -> bool:
-        """A signal came, or a trial was told to stop by somebody else."""
+        """Return whether a signal came, or another process stopped a trial."""
         return bool(cls.signals) or cls.interrupted
 
 
-def _search(recipe: Recipe, folder: Path, most: int, progress: Progress) -> None:
+def _search(recipe: Recipe, folder: Path, validations: int, progress: Progress) -> None:
     assert recipe.sweep
     os.environ.update(SETTINGS)  # read when ray is imported
     cores = len(os.sched_getaffinity(0))
@@ -148,7 +162,7 @@ def _search(recipe: Recipe, folder: Path, most: int, progress: Progress) -> None
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
         class Stopper(tune.Stopper):
-            """Ends the sweep."""
+            """Ends the sweep once a stop was asked for."""
 
             def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
                 Stop.interrupted |= result.get("ended") == "interrupted"
@@ -171,7 +185,7 @@ def _search(recipe: Recipe, folder: Path, most: int, progress: Progress) -> None
             tune.with_resources(Trial, tune.PlacementGroupFactory([needs])),
             tune_config=tune.TuneConfig(
                 search_alg=search,
-                scheduler=scheduler(settings, most, search.entries),
+                scheduler=scheduler(settings, validations, search.entries),
                 num_samples=_left(recipe, search.entries),
                 max_concurrent_trials=settings.concurrent or 0,
             ),
@@ -189,10 +203,10 @@ def _search(recipe: Recipe, folder: Path, most: int, progress: Progress) -> None
 
 
 def _check_room(recipe: Recipe, nodes: list[dict[str, float]]) -> None:
-    """Refuse trials for which no node has room.
+    """Refuse trials that do not fit on any node.
 
     Raises:
-        UserError: with what is wanted and what there is.
+        UserError: if no node has room for a trial; says what it needs and what a node has.
     """
     assert recipe.sweep
     settings = recipe.sweep
@@ -201,9 +215,9 @@ def _check_room(recipe: Recipe, nodes: list[dict[str, float]]) -> None:
         return
     most = {kind: max((node.get(kind, 0) for node in nodes), default=0) for kind in needs}
     short = [kind for kind in needs if needs[kind] > most[kind]] or list(needs)
-    told = ", ".join(f"{needs[kind]:g} {kind}s and a node has {most[kind]:g}" for kind in short)
+    shortage = ", ".join(f"{needs[kind]:g} {kind}s and a node has {most[kind]:g}" for kind in short)
     raise UserError(
-        f"a trial needs {told}: lower sweep.ranks, sweep.cpus or sweep.gpus (0 trains on the CPU), or "
+        f"a trial needs {shortage}: lower sweep.ranks, sweep.cpus or sweep.gpus (0 trains on the CPU), or "
         "ask for more"
     )
 
@@ -211,9 +225,9 @@ def _check_room(recipe: Recipe, nodes: list[dict[str, float]]) -> None:
 def _tell(recipe: Recipe, entries: list[Entry], progress: Progress) -> None:
     assert recipe.sweep
     ended = sum(entry.state != "open" for entry in entries)
-    known = [entry for entry in entries if entry.best is not None]
+    scored = [entry for entry in entries if entry.best is not None]
     note = f"{len(entries) - ended} open"
-    if known:
-        best = min(known, key=lambda entry: entry.best or 0.0)
+    if scored:
+        best = min(scored, key=lambda entry: entry.best or 0.0)
         note += f"  best {recipe.sweep.metric} {best.best:.4g} (trial {best.number})"
     progress(ended, max(recipe.sweep.samples, len(entries)), note)

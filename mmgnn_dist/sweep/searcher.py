@@ -1,8 +1,8 @@
-"""What Ray Tune asks for the next trial: Optuna, told of every trial that the ledger knows.
+"""The searcher that Ray Tune asks for the next trial: Optuna with all trials of the ledger.
 
-A sweep that continues first hands out the trials that are open, then new ones. Optuna's study lives in
-memory and is made again from the ledger; asha's rungs are filled from it too, so that a trial is compared
-with all that came before.
+A sweep that continues first hands out the open trials, then new ones. Optuna's study is kept in memory and
+rebuilt from the ledger. The rungs of asha are filled from it too, so that a trial is compared with all
+earlier ones.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from mmgnn_dist.sweep.ledger import (
 )
 from mmgnn_dist.sweep.trial import reason
 
-STARTUP = 4  # of so many trials one is drawn at random before Optuna models anything, 3 at least
+STARTUP = 4  # the first quarter of the trials, at least 3, is drawn at random; then Optuna models them
 
 
 class Search(Searcher):
-    """Hands out trials and writes the ledger.
+    """Searcher that hands out trials and writes the ledger.
 
     Args:
-        recipe: with its sweep.
-        folder: of the sweep.
+        recipe: recipe with a section sweep.
+        folder: folder of the sweep.
         report: called with all entries after every change.
-        stopping: says whether the whole sweep is being stopped, so that no trial counts as ended.
+        stopping: returns whether the whole sweep is being stopped; then no trial counts as ended.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Search(Searcher):
         self._recipe, self._sweep_folder, self._report, self._stopping = recipe, folder, report, stopping
         self.entries = read_trials(folder, self.sweep.metric)
         self._open = [entry for entry in self.entries if entry.state == "open"]
-        self._given: dict[str, tuple[Entry, Any]] = {}  # by Tune's id of a trial: ours, Optuna's
+        self._given: dict[str, tuple[Entry, Any]] = {}  # by Tune's id: our entry, Optuna's trial
         self._ways = {key: _distribution(way) for key, way in self.sweep.space.items()}
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         seed = self.sweep.seed + len(self.entries)  # a sweep that continues does not draw the same again
@@ -71,19 +71,19 @@ class Search(Searcher):
                 self._study.add_trial(self._known(entry))
 
     def set_search_properties(self, *args: Any, **kwargs: Any) -> bool:
-        """Accept: everything is known from the recipe."""
+        """Accept without change: the recipe holds all properties."""
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """The next trial; one whose values do not go together fails here and another is drawn."""
+        """Return the next trial; if its values do not go together, it fails here and another is drawn."""
         while self._open or len(self.entries) < self.sweep.samples:
             if self._open:
                 entry = self._open.pop(0)
                 self._study.enqueue_trial(self._parameters(entry.values))
-                asked = self._study.ask(self._ways)
+                optuna_trial = self._study.ask(self._ways)
             else:
-                asked = self._study.ask(self._ways)
-                entry = Entry(len(self.entries), self._values(asked.params))
+                optuna_trial = self._study.ask(self._ways)
+                entry = Entry(len(self.entries), self._values(optuna_trial.params))
                 self.entries.append(entry)
             run = trial_dir(self._sweep_folder, entry.number)
             try:
@@ -91,11 +91,11 @@ class Search(Searcher):
                     RunDir(run).recipe
                 )
             except ValidationError as error:
-                said = error.errors()[0]["msg"].removeprefix("Value error, ")
-                self._finish(entry, asked, "failed", said)
+                message = error.errors()[0]["msg"].removeprefix("Value error, ")
+                self._finish(entry, optuna_trial, "failed", message)
                 continue
             write_trial(self._sweep_folder, entry)
-            self._given[trial_id] = (entry, asked)
+            self._given[trial_id] = (entry, optuna_trial)
             sweep = self.sweep
             return {
                 "run": str(run),
@@ -107,39 +107,39 @@ class Search(Searcher):
         return Searcher.FINISHED
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Note a score."""
+        """Record the score of a validation."""
         if self.sweep.metric in result and "ended" not in result:
-            entry, asked = self._given[trial_id]
+            entry, optuna_trial = self._given[trial_id]
             if result["validations"] > len(entry.scores):
                 entry.scores.append(result[self.sweep.metric])
-            asked.report(result[self.sweep.metric], result["validations"])
+            optuna_trial.report(result[self.sweep.metric], result["validations"])
             self._report(self.entries)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Note an end; a trial that was interrupted stays open, also one whose worker a stop has ended."""
+        """Record the end of a trial; it stays open if it was interrupted or the sweep is being stopped."""
         if trial_id not in self._given:
             return
-        entry, asked = self._given.pop(trial_id)
+        entry, optuna_trial = self._given.pop(trial_id)
         run = trial_dir(self._sweep_folder, entry.number)
         entry.scores = validation_scores(run, self.sweep.metric)
         ended = (result or {}).get("ended", "stopped")
         if ended == "failed" or (error and not self._stopping()):
-            self._finish(entry, asked, "failed", reason(run))
+            self._finish(entry, optuna_trial, "failed", reason(run))
         elif ended == "done":
-            self._finish(entry, asked, "done", "")
+            self._finish(entry, optuna_trial, "done", "")
         elif ended == "stopped" and not self._stopping():
-            self._finish(entry, asked, "stopped", "")
+            self._finish(entry, optuna_trial, "stopped", "")
 
-    def _finish(self, entry: Entry, asked: Any, state: str, why: str) -> None:
+    def _finish(self, entry: Entry, optuna_trial: Any, state: str, why: str) -> None:
         entry.state, entry.reason = state, why
         write_trial(self._sweep_folder, entry)
-        kept = optuna.trial.TrialState
+        states = optuna.trial.TrialState
         if state == "done":
-            self._study.tell(asked, entry.best)
+            self._study.tell(optuna_trial, entry.best)
         else:
-            self._study.tell(asked, state=kept.PRUNED if state == "stopped" else kept.FAIL)
+            self._study.tell(optuna_trial, state=states.PRUNED if state == "stopped" else states.FAIL)
         self._report(self.entries)
 
     def _known(self, entry: Entry) -> Any:
@@ -154,7 +154,7 @@ class Search(Searcher):
         )
 
     def _values(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """Optuna's parameters as values of the recipe: it knows choices by their place."""
+        """Convert Optuna's parameters to values of the recipe: Optuna knows a choice by its index."""
         return {k: self._choices(k)[v] if self._choices(k) else v for k, v in parameters.items()}
 
     def _parameters(self, values: dict[str, Any]) -> dict[str, Any]:
@@ -164,10 +164,10 @@ class Search(Searcher):
         return self.sweep.space[key].values or []
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger is written already."""
+        """Do nothing: the ledger is written already."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger is read at the start."""
+        """Do nothing: the ledger is read at the start."""
 
 
 def _distribution(way: Dimension) -> Any:
@@ -181,11 +181,11 @@ def _distribution(way: Dimension) -> Any:
 
 
 def scheduler(sweep: SweepConfig, most: int, known: list[Entry]) -> Any:
-    """Tune's asha over validations, its rungs filled with the trials that have ended.
+    """Return Tune's asha scheduler over validations, with its rungs filled from the trials that have ended.
 
     Args:
-        sweep: its settings.
-        most: validations of a whole trial, the last of which ends nothing.
+        sweep: settings of the sweep.
+        most: number of validations of a whole trial; at the last one asha stops no trial.
         known: trials of earlier sessions.
     """
     if sweep.scheduler == "none" or most - 1 < sweep.grace:

@@ -1,7 +1,7 @@
-"""A trial of a sweep, as Ray Tune runs it: a run directory, trained by `mmgnn_dist.train.run` and watched.
+"""A trial of a sweep as Ray Tune runs it: a run directory that `mmgnn_dist.train.run` trains.
 
-The ranks are processes of their own under DeepSpeed, as in `mmgnn train`; Tune hears of each validation from
-the journal. Tune keeps no checkpoint of a trial: its run directory continues by itself.
+The ranks are processes of their own under DeepSpeed, as in `mmgnn train`; the trial reports each validation
+in the journal to Tune. Tune keeps no checkpoint of a trial: the run directory has its own.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, EXIT_USER
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.sweep.ledger import validation_scores
 
-POLL = 0.3  # seconds between two looks at the journal
-ANSWER = 2.0  # seconds after which Tune hears that there is nothing new, so that it can stop the trial
-LEAVE = 90.0  # seconds that a stopped trial has to save
+POLL = 0.3  # seconds between two reads of the journal
+ANSWER = 2.0  # seconds after which Tune gets an empty result, so that it can stop the trial
+LEAVE = 90.0  # seconds within which a stopped trial must save
 
 
 class Trial(Trainable):
-    """Runs one trial; `config` holds run, metric, ranks, cpus and gpus."""
+    """Trainable that runs one trial; `config` holds run, metric, ranks, cpus and gpus."""
 
     def setup(self, config: dict[str, Any]) -> None:
         """Start the ranks."""
@@ -50,31 +50,31 @@ class Trial(Trainable):
         """Wait for the next validation or the end.
 
         Raises:
-            RuntimeError: the ranks died; Tune may start the trial again.
+            RuntimeError: if the ranks died; Tune may start the trial again.
         """
         end = time.monotonic() + ANSWER
         while True:
-            code = self._process.poll()  # before the journal is read: it is complete if they have ended
-            found = validation_scores(self._run, self._metric)
-            if len(found) > self._told:
+            code = self._process.poll()  # polled before the read: after the end the journal is complete
+            scores = validation_scores(self._run, self._metric)
+            if len(scores) > self._told:
                 self._told += 1
-                return {self._metric: found[self._told - 1], "validations": self._told}
+                return {self._metric: scores[self._told - 1], "validations": self._told}
             if code is not None:
-                return self._end(code, found)
+                return self._end(code, scores)
             if time.monotonic() > end:
                 return {}
             time.sleep(POLL)
 
-    def _end(self, code: int, found: list[float]) -> dict[str, Any]:
+    def _end(self, code: int, scores: list[float]) -> dict[str, Any]:
         ends = {EXIT_DONE: "done", EXIT_STOPPED: "interrupted", EXIT_USER: "failed"}
-        if code not in ends or (code == EXIT_DONE and not found):
+        if code not in ends or (code == EXIT_DONE and not scores):
             log = RunDir(self._run).trial_log
             raise RuntimeError(f"the ranks of {self._run} left with exit code {code}: see {log}")
         result = {"done": True, "ended": ends[code], "validations": self._told}
-        return result | ({self._metric: found[-1]} if found else {})
+        return result | ({self._metric: scores[-1]} if scores else {})
 
     def cleanup(self) -> None:
-        """Have the ranks save and leave."""
+        """Make the ranks save and exit."""
         if self._process.poll() is None:
             self._process.terminate()
             try:
@@ -83,16 +83,16 @@ class Trial(Trainable):
                 self._process.kill()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing: the run directory has checkpoints of its own."""
+        """Do nothing: the run directory has checkpoints of its own."""
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
-        """Nothing: the run continues by itself."""
+        """Do nothing: the run continues from its own checkpoint."""
 
 
 def reason(run: Path) -> str:
-    """Why a trial failed: what a rank of it said last to the user, else the last line of its log."""
+    """Return why a trial failed: the last message of a rank to the user, or else the last line of its log."""
     path = RunDir(run).trial_log
-    said = path.read_text(errors="replace") if path.exists() else ""
-    lines = [line for line in said.splitlines() if line.strip()]
-    told = [line.removeprefix("mmgnn: ") for line in lines if line.startswith("mmgnn: ")]
-    return [*lines, *told][-1] if lines else "it said nothing"
+    log = path.read_text(errors="replace") if path.exists() else ""
+    lines = [line for line in log.splitlines() if line.strip()]
+    messages = [line.removeprefix("mmgnn: ") for line in lines if line.startswith("mmgnn: ")]
+    return [*lines, *messages][-1] if lines else "it said nothing"

@@ -3,11 +3,11 @@
 
     munged + mariadbd + slurmdbd + slurmctld + one slurmd a node, all below one folder and on ports of its own
 
-Every node is a process namespace: killing it takes slurmd and all its jobs away at once, as a power cut does.
-Needs root and Debian's packages (PACKAGES). Another Slurm on the machine is never touched: configuration,
-sockets, keys and data base are this folder's, and ports are a block of which none is in use (BLOCKS), so that
-several dev clusters stand side by side. The data base answers root alone, on a socket that nobody else
-reaches. It uses the standard library alone: any python3 runs it.
+Every node is a process namespace: killing it ends slurmd and all its jobs at once, like a power cut.
+The cluster needs root and Debian's packages (PACKAGES). It never touches another Slurm on the machine: it
+keeps configuration, sockets, keys and database in its own folder and uses a block of free ports (BLOCKS), so
+that several dev clusters can run side by side. Only root can use the database, through a socket that nobody
+else can reach. This script uses only the standard library: any python3 runs it.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ PACKAGES = "slurm-wlm slurmdbd munge mariadb-server"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "slurmdbd", "mariadbd", "mariadb-install-db", "unshare")
 PATIENCE = 120.0  # seconds that a daemon may take to answer, or to end
 SPACES = ("--pid", "--fork", "--kill-child", "--mount", "--mount-proc")
-LOCK = Path("/run/mmgnn-devcluster.lock")  # one cluster at a time looks for ports and takes them
-PATH_LIMIT = 100  # bytes of a path that a socket may have, with room for its name
+LOCK = Path("/run/mmgnn-devcluster.lock")  # only one cluster at a time chooses its ports
+PATH_LIMIT = 100  # bytes that the path of a socket may have
 
 
 class Fault(Exception):
-    """What stands in the way, in one line."""
+    """An error that prevents a command; its message is one line."""
 
 
 class Cluster:
     """The cluster of one folder.
 
     Args:
-        folder: holds everything.
-        nodes: how many there are.
+        folder: folder of all its files.
+        nodes: number of nodes.
 
     Raises:
-        Fault: if the folder is not ours alone to write: what lies in it is run, and ended, as root.
+        Fault: if others can write the folder: root runs, and kills, what the files in it name.
     """
 
     def __init__(self, folder: Path, nodes: int) -> None:
@@ -61,10 +61,10 @@ class Cluster:
         self.environment = os.environ | {"SLURM_CONF": str(self.conf)}
 
     def up(self) -> None:
-        """Start every daemon and wait until all nodes are idle; what was started is ended if one fails.
+        """Start every daemon and wait until all nodes are idle; if one fails, end those that were started.
 
         Raises:
-            Fault: if it cannot be brought up here, or a daemon does not answer.
+            Fault: if a cluster cannot run here, or a daemon does not answer.
         """
         self.check()
         try:
@@ -75,9 +75,9 @@ class Cluster:
             raise
 
     def _up(self, ports: dict[str, int]) -> None:
-        os.umask(0o022)  # whatever it was: others may read the configuration, and write nothing
+        os.umask(0o022)  # others may read the configuration, but write nothing
         self.folder.mkdir(parents=True, exist_ok=True)
-        _see_that_it_is_ours(self.folder)  # nobody was faster
+        _see_that_it_is_ours(self.folder)  # in case somebody else has just made it
         self.folder.chmod(0o755)
         for name in ("munge", "state", "log"):
             (self.folder / name).mkdir(exist_ok=True)
@@ -100,19 +100,19 @@ class Cluster:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def stop(self) -> None:
-        """End every daemon; the folder with its logs stays."""
+        """End every daemon; keeps the folder with its logs."""
         for name in self.names:
             self.kill(name)
         for file in ("slurmctld.pid", "slurmdbd.pid", "mysql/mariadbd.pid", "munge/munged.pid"):
             self._stop(self.folder / file, signal.SIGTERM)
 
     def start(self, name: str) -> None:
-        """Start a node; of one that runs without its slurmd, slurmd."""
+        """Start a node; if it runs without its slurmd, start only slurmd."""
         slurmd = ("slurmd", "-N", name, "-f", str(self.conf))
         if inside := self._inside(name):
             self._run("nsenter", f"--target={inside}", "--pid", "--mount", *slurmd)
             return
-        log = open(self.folder / "log" / f"{name}.out", "ab")  # noqa: SIM115  the daemon's from here on
+        log = open(self.folder / "log" / f"{name}.out", "ab")  # noqa: SIM115  the daemon keeps it open
         # process 1 of the namespace collects the orphans, and outlives slurmd as a machine does
         inner = f"{shlex.join(slurmd)} && while sleep 1; do :; done"
         node = subprocess.Popen(
@@ -127,7 +127,7 @@ class Cluster:
         (self.folder / f"{name}.pid").write_text(str(node.pid))
 
     def _inside(self, name: str) -> int | None:
-        """The first process of a node's namespace, None if the node is off."""
+        """Return the first process of a node's namespace, None if the node is off."""
         file = self.folder / f"{name}.pid"
         try:
             pid = int(file.read_text())
@@ -136,19 +136,19 @@ class Cluster:
             return None
 
     def kill(self, name: str) -> None:
-        """End a node with everything that runs on it, at once."""
+        """End a node at once, with everything that runs on it."""
         self._stop(self.folder / f"{name}.pid", signal.SIGKILL)
 
     def states(self) -> dict[str, str]:
-        """State of each node."""
+        """Return the state of each node."""
         shown = self._ask("sinfo", "-h", "-N", "-o", "%N %T").split("\n")
         return dict(line.split() for line in shown if line)
 
     def check(self) -> None:
-        """See that a cluster can be brought up here.
+        """Check that a cluster can run here.
 
         Raises:
-            Fault: without root, programs or namespaces, or if the folder holds a cluster.
+            Fault: if root, programs or namespaces are missing, or the folder already holds a cluster.
         """
         if os.geteuid() != 0:
             raise Fault("the dev cluster needs root: slurmd starts jobs as their users")
@@ -166,23 +166,23 @@ class Cluster:
             raise Fault(f"{self.folder} is too long a path for sockets: give a shorter --dir")
 
     def _munge(self) -> None:
-        place = self.folder / "munge"
-        place.chmod(0o755)
-        key = place / "munge.key"
+        munge_dir = self.folder / "munge"
+        munge_dir.chmod(0o755)
+        key = munge_dir / "munge.key"
         key.unlink(missing_ok=True)
         with os.fdopen(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(os.urandom(128))
         files = {"key-file": "munge.key", "pid-file": "munged.pid", "log-file": "munged.log"}
         files |= {"socket": "munge.socket", "seed-file": "munged.seed"}
-        self._run("munged", "--force", *(f"--{option}={place / name}" for option, name in files.items()))
+        self._run("munged", "--force", *(f"--{option}={munge_dir / name}" for option, name in files.items()))
 
     def _accounting(self, host: str, ports: dict[str, int]) -> None:
-        place = self.folder / "mysql"
-        place.mkdir(mode=0o700, exist_ok=True)
-        place.chmod(0o700)
-        (place / "files").mkdir(exist_ok=True)
-        base = ("--no-defaults", f"--socket={place / 'socket'}")
-        options = ("--user=root", f"--datadir={place / 'data'}")
+        database_dir = self.folder / "mysql"
+        database_dir.mkdir(mode=0o700, exist_ok=True)
+        database_dir.chmod(0o700)
+        (database_dir / "files").mkdir(exist_ok=True)
+        base = ("--no-defaults", f"--socket={database_dir / 'socket'}")
+        options = ("--user=root", f"--datadir={database_dir / 'data'}")
         self._run(
             "mariadb-install-db",
             "--no-defaults",
@@ -191,15 +191,15 @@ class Cluster:
             "--auth-root-socket-user=root",
             "--skip-test-db",
         )
-        log = open(place / "log", "ab")  # noqa: SIM115  the daemon's from here on
+        log = open(database_dir / "log", "ab")  # noqa: SIM115  the daemon keeps it open
         server = subprocess.Popen(
             [
                 "mariadbd",
                 *base,
                 *options,
-                f"--pid-file={place / 'mariadbd.pid'}",
+                f"--pid-file={database_dir / 'mariadbd.pid'}",
                 "--skip-networking",
-                f"--secure-file-priv={place / 'files'}",
+                f"--secure-file-priv={database_dir / 'files'}",
                 "--innodb-buffer-pool-size=64M",
                 "--innodb-lock-wait-timeout=900",
             ],
@@ -208,17 +208,17 @@ class Cluster:
             stderr=log,
             start_new_session=True,
         )
-        (place / "mariadbd.pid").write_text(str(server.pid))
+        (database_dir / "mariadbd.pid").write_text(str(server.pid))
         self._wait("mariadbd", lambda: self._answers("mariadb-admin", *base, "ping"))
         conf = self.folder / "slurmdbd.conf"
         conf.write_text(slurmdbd_conf(self.folder, host, ports))
-        conf.chmod(0o600)  # slurmdbd wants it so; there is no password in it
-        # its settings know no socket: the library that it uses is told
-        self._run("env", f"MYSQL_UNIX_PORT={place / 'socket'}", "slurmdbd")
+        conf.chmod(0o600)  # slurmdbd requires it; there is no password in it
+        # slurmdbd.conf has no key for the socket: the client library reads it from the environment
+        self._run("env", f"MYSQL_UNIX_PORT={database_dir / 'socket'}", "slurmdbd")
         self._wait("slurmdbd", lambda: self._answers("sacctmgr", "-n", "-i", "list", "cluster"))
         self._run("sacctmgr", "-i", "add", "cluster", "dev")
         for name, limits in QOS.items():
-            if name != "normal":  # is there from the start
+            if name != "normal":  # Slurm makes it by itself
                 self._run("sacctmgr", "-i", "add", "qos", name, *limits)
         for name in ACCOUNTS:
             self._run("sacctmgr", "-i", "add", "account", name, "Cluster=dev")
@@ -226,16 +226,18 @@ class Cluster:
             self._run("sacctmgr", "-i", "add", "user", "root", f"Account={name}", *options)
 
     def _run(self, *words: object) -> None:
-        done = subprocess.run(
+        result = subprocess.run(
             [str(word) for word in words], check=False, capture_output=True, text=True, env=self.environment
         )
-        if done.returncode != 0:
-            said = (done.stderr + done.stdout).strip().splitlines()
-            raise Fault(f"{words[0]} failed: {said[-1] if said else done.returncode}; see {self.folder}/log")
+        if result.returncode != 0:
+            output = (result.stderr + result.stdout).strip().splitlines()
+            raise Fault(
+                f"{words[0]} failed: {output[-1] if output else result.returncode}; see {self.folder}/log"
+            )
 
     def _ask(self, *words: str) -> str:
-        done = subprocess.run(words, check=False, capture_output=True, text=True, env=self.environment)
-        return done.stdout if done.returncode == 0 else ""
+        result = subprocess.run(words, check=False, capture_output=True, text=True, env=self.environment)
+        return result.stdout if result.returncode == 0 else ""
 
     def _answers(self, *words: str) -> bool:
         return subprocess.run(words, check=False, capture_output=True, env=self.environment).returncode == 0
@@ -248,7 +250,7 @@ class Cluster:
             time.sleep(0.1)
 
     def _stop(self, file: Path, number: signal.Signals) -> None:
-        """Send a signal to the process of a PID file and wait for its end; end it if it takes too long."""
+        """Send a signal to the process of a PID file and wait for its end; kill it if that takes too long."""
         if not file.exists():
             return
         pid = int(file.read_text())
@@ -265,16 +267,16 @@ class Cluster:
 
 
 def _see_that_it_is_ours(folder: Path) -> None:
-    """See that a folder, if it is there, is a real one that this user alone can write, of a cluster or empty.
+    """Check a folder, if it exists: it must be a cluster's or empty, and only this user may write it.
 
     Raises:
-        Fault: if it is not.
+        Fault: if it is anything else, or a link.
     """
     try:
-        found = folder.lstat()
+        status = folder.lstat()
     except FileNotFoundError:
         return
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
         raise Fault(f"{folder} is no folder that you alone can write: remove it, or give another --dir")
     if any(folder.iterdir()) and not (folder / "munge").is_dir():  # `down` would remove it
         raise Fault(f"{folder} holds something else than a dev cluster: give another --dir")
@@ -282,17 +284,17 @@ def _see_that_it_is_ours(folder: Path) -> None:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Hold the lock of this machine: no other cluster looks for ports until this one listens on its own."""
+    """Hold the lock of this machine: no other cluster chooses ports until this one listens on its own."""
     with LOCK.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def _free_ports(nodes: list[str]) -> dict[str, int]:
-    """The ports of the first block that nobody listens in, by daemon and by node.
+    """Return the ports of the first block in which nobody listens, by daemon and by node.
 
     Raises:
-        Fault: if there is none.
+        Fault: if no block is free.
     """
     for first in BLOCKS:
         ports = {name: first + offset for name, offset in PORTS.items()}
@@ -313,7 +315,7 @@ def _is_free(port: int) -> bool:
 
 
 def main() -> int:
-    """Run one command; 2 and one line if something stands in its way."""
+    """Run one command; returns the exit code, 2 after a fault, which is printed on one line."""
     parser = argparse.ArgumentParser(description="A real, private Slurm on this machine.")
     parser.add_argument("what", choices=("up", "down", "status", "kill", "start"))
     parser.add_argument("node", nargs="?", help="for kill and start: node1, node2 ...")

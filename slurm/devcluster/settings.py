@@ -1,15 +1,16 @@
-"""What the dev cluster is: ports, partitions, QoS, accounts, and the text of its configuration files.
+"""Settings of the dev cluster: ports, partitions, QoS, accounts, and the text of its configuration files.
 
-Whatever a profile of `slurm/` names stands here, so that each can be tried. Nodes declare more CPUs and
-memory than the machine has: nothing binds or limits tasks, a node only counts what its jobs ask for.
+They include everything that the profiles in `slurm/` name, so that each profile can be tried. Nodes declare
+more CPUs and memory than the machine has: nothing binds or limits tasks, a node only counts what its jobs ask
+for.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-BLOCKS = range(16800, 26800, 100)  # where a cluster's ports may begin: below those that Linux gives away
-PORTS = {"slurmctld": 17, "slurmdbd": 19, "slurmd": 20}  # from there; node K: slurmd + K
+BLOCKS = range(16800, 26800, 100)  # first port of each block, below the ephemeral ports of Linux
+PORTS = {"slurmctld": 17, "slurmdbd": 19, "slurmd": 20}  # offsets in a block; node K: slurmd + K
 ACCOUNTS = ("dev", "m0000_g", "myproject")
 QOS: dict[str, tuple[str, ...]] = {
     "normal": (),
@@ -26,7 +27,7 @@ PARTITIONS = {
 
 
 def slurm_conf(folder: Path, host: str, nodes: list[str], ports: dict[str, int]) -> str:
-    """The text of slurm.conf, beside which lie gres.conf and slurmdbd.conf: all listen on loopback."""
+    """Return the text of slurm.conf; all daemons listen on the loopback interface."""
     socket = folder / "munge" / "munge.socket"
     settings = {
         "ClusterName": "dev",
@@ -63,7 +64,7 @@ def slurm_conf(folder: Path, host: str, nodes: list[str], ports: dict[str, int])
         "PreemptMode": "REQUEUE",
         "JobAcctGatherType": "jobacct_gather/linux",
         "JobAcctGatherFrequency": 5,
-        # slurmd gives jobs an unlimited core size otherwise, and a crash then leaves gigabytes behind
+        # otherwise slurmd gives jobs an unlimited core size, and a crash leaves gigabytes behind
         "PropagateResourceLimits": "CORE",
         "EnforcePartLimits": "ALL",
         "CommunicationParameters": "NoCtldInAddrAny,NoInAddrAny",
@@ -78,12 +79,12 @@ def slurm_conf(folder: Path, host: str, nodes: list[str], ports: dict[str, int])
     lines += [
         f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[name]} {NODE}" for name in nodes
     ]
-    lines += [f"PartitionName={name} Nodes=ALL State=UP {how}" for name, how in PARTITIONS.items()]
+    lines += [f"PartitionName={name} Nodes=ALL State=UP {options}" for name, options in PARTITIONS.items()]
     return "\n".join(lines) + "\n"
 
 
 def slurmdbd_conf(folder: Path, host: str, ports: dict[str, int]) -> str:
-    """The text of slurmdbd.conf: the data base is asked through its socket, as the user that asks (root)."""
+    """Return the text of slurmdbd.conf; slurmdbd uses the database through its socket, as root."""
     settings = {
         "AuthType": "auth/munge",
         "AuthInfo": f"socket={folder / 'munge' / 'munge.socket'}",

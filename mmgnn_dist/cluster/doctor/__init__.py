@@ -1,1 +1,1 @@
-"""`mmgnn doctor`: what will not work on this machine or cluster, told before it costs anything."""
+"""`mmgnn doctor`: find what will not work on this machine or cluster before it costs compute time."""

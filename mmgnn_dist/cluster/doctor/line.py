@@ -1,4 +1,4 @@
-"""One line of the report: what was looked at, how it is, and what cures it."""
+"""One line of the report: what was checked, the result, and how to fix a problem."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ Level = Literal["OK", "WARN", "FAIL"]
 
 @dataclass(frozen=True)
 class Line:
-    """A finding.
+    """A finding of one check.
 
     Attributes:
-        what: was looked at.
-        level: OK, WARN (works, but worse or at times) or FAIL.
-        found: what there is.
-        cure: what to do, empty where nothing is wrong.
+        what: what was checked.
+        level: OK, WARN (works, but more slowly or not always) or FAIL.
+        found: what the check found.
+        cure: how to fix it, empty if nothing is wrong.
     """
 
     what: str
@@ -26,15 +26,15 @@ class Line:
 
 
 def ok(what: str, found: str) -> Line:
-    """All is well."""
+    """A finding that needs no action."""
     return Line(what, "OK", found)
 
 
 def warn(what: str, found: str, cure: str) -> Line:
-    """It works, but worse than it might, or not always."""
+    """A finding of something that works, but more slowly than it could, or not always."""
     return Line(what, "WARN", found, cure)
 
 
 def fail(what: str, found: str, cure: str) -> Line:
-    """It will not work."""
+    """A finding of something that will not work."""
     return Line(what, "FAIL", found, cure)

@@ -1,4 +1,4 @@
-"""What ranks need of each other: interfaces, names, a clock, a shared disk, and a fast all-reduce."""
+"""Checks between ranks: interfaces, host names, clocks, the shared disk, and the speed of the all-reduce."""
 
 from __future__ import annotations
 
@@ -13,46 +13,55 @@ from pathlib import Path
 from mmgnn_dist.cluster.doctor.line import Line, fail, ok, warn
 
 SLOW_NAMES = 2.0  # seconds
-SKEW, FAR = 1.0, 30.0  # seconds between two clocks
-MESSAGE_BYTES = 32 << 20  # of the tensor that is summed
+SKEW, FAR = 1.0, 30.0  # seconds between two clocks: above them a warning, a failure
+MESSAGE_BYTES = 32 << 20  # size of the tensor that is summed, and of the file that is written
 REPEATS = 5
-SLOW_NCCL = 1e9  # bytes/s: slower than any link between GPUs, so NCCL took the wrong one
+SLOW_NCCL = 1e9  # bytes/s; every link between GPUs is faster, so NCCL uses the wrong interface
 SLOW_DISK = 20e6  # bytes/s
 
 
 def addresses() -> dict[str, str]:
-    """IPv4 address of each interface that has one."""
-    found = {}
+    """Return the IPv4 address of each interface that has one."""
+    interface_addresses = {}
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         for _, name in socket.if_nameindex():
             try:
                 answer = fcntl.ioctl(probe.fileno(), 0x8915, struct.pack("256s", name[:15].encode()))
-            except OSError:  # SIOCGIFADDR: it has none
+            except OSError:  # SIOCGIFADDR: the interface has no address
                 continue
-            found[name] = socket.inet_ntoa(answer[20:24])
-    return found
+            interface_addresses[name] = socket.inet_ntoa(answer[20:24])
+    return interface_addresses
 
 
 def interface() -> list[Line]:
-    """The interfaces that NCCL and GLOO are told to use are there and have an address."""
-    there = addresses()
-    names = ", ".join(f"{name} {address}" for name, address in there.items())
-    told = {name: os.environ.get(name, "") for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")}
-    cure = f"set interface in the profile to one of {', '.join(there)} (ip -br addr)"
-    for variable, value in told.items():
+    """Check that the interfaces set for NCCL and GLOO exist and have an address."""
+    interface_addresses = addresses()
+    names = ", ".join(f"{name} {address}" for name, address in interface_addresses.items())
+    variables = {name: os.environ.get(name, "") for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")}
+    cure = f"set interface in the profile to one of {', '.join(interface_addresses)} (ip -br addr)"
+    for variable, value in variables.items():
         exact = variable.startswith("GLOO") or value.startswith("=")
         wanted = [part for part in value.lstrip("=").split(",") if part]
         if value.startswith("^"):
             continue
-        lost = [w for w in wanted if not any(name == w if exact else name.startswith(w) for name in there)]
-        if lost:
+        missing = [
+            w
+            for w in wanted
+            if not any(name == w if exact else name.startswith(w) for name in interface_addresses)
+        ]
+        if missing:
             return [fail("interface", f"{variable}={value}, but there is {names}", cure)]
-    chosen = told["GLOO_SOCKET_IFNAME"]
-    return [ok("interface", f"{chosen} {there[chosen]}" if chosen else f"left to choose: {names}")]
+    chosen = variables["GLOO_SOCKET_IFNAME"]
+    return [
+        ok(
+            "interface",
+            f"{chosen} {interface_addresses[chosen]}" if chosen else f"chosen automatically among {names}",
+        )
+    ]
 
 
 def hosts() -> list[Line]:
-    """The names by which ranks find each other resolve, and soon."""
+    """Check that the host names by which ranks find each other resolve, and how fast."""
     if chosen := os.environ.get("GLOO_SOCKET_IFNAME"):
         return [ok("host names", f"not needed: ranks meet at the address of {chosen}")]
     names = [os.environ.get("SLURMD_NODENAME"), socket.gethostname()]
@@ -68,12 +77,12 @@ def hosts() -> list[Line]:
             return [fail("host names", f"{name} is {address}, which no other node reaches", cure)]
         if (spent := time.monotonic() - began) > SLOW_NAMES:
             cure = "set interface in the profile; its DNS is not reached from the nodes"
-            return [warn("host names", f"{name} is {address}, found after {spent:.0f} s", cure)]
+            return [warn("host names", f"{name} is {address}, resolved after {spent:.0f} s", cure)]
     return [ok("host names", f"{name} is {address}")]
 
 
 def disk(folder: Path, rank: int) -> list[Line]:
-    """Writing, locking and renaming in the shared folder, and its clock beside ours."""
+    """Check writing, locking and renaming in the shared folder, and compare its clock with this node's."""
     path = folder / f"probe_{rank}"
     cure = "put run directories on the disk that all nodes share: --dir, --run"
     began = time.monotonic()
@@ -89,21 +98,21 @@ def disk(folder: Path, rank: int) -> list[Line]:
     rate = MESSAGE_BYTES / (time.monotonic() - began)
     skew = abs(path.stat().st_mtime - time.time())
     path.unlink()
-    found = f"{folder}: {rate / 1e6:.0f} MB/s, locks, renames"
-    lines = [warn("shared disk", found, cure) if rate < SLOW_DISK else ok("shared disk", found)]
+    summary = f"{folder}: {rate / 1e6:.0f} MB/s, locks, renames"
+    lines = [warn("shared disk", summary, cure) if rate < SLOW_DISK else ok("shared disk", summary)]
     if skew > SKEW:
-        what = f"{skew:.0f} s from that of {folder}"
+        difference = f"{skew:.0f} s from that of {folder}"
         lines.append(
-            (fail if skew > FAR else warn)("clock", what, "have the site set the clock (chrony, NTP)")
+            (fail if skew > FAR else warn)("clock", difference, "have the site set the clock (chrony, NTP)")
         )
     return lines
 
 
 def together(rank: int, world: int) -> list[Line]:
-    """Join all ranks, compare clocks, and measure the all-reduce that gradients take.
+    """Join all ranks, compare their clocks, and measure the all-reduce that averages gradients.
 
-    The environment holds what torch.distributed needs. Bandwidth is bytes times 2 (n - 1) / n a second, that
-    of one link in a ring.
+    The environment holds the variables that torch.distributed needs. The bandwidth is that of one link in a
+    ring of n ranks: 2 (n - 1) / n times the bytes, per second.
     """
     import torch
     import torch.distributed as dist
@@ -123,7 +132,7 @@ def together(rank: int, world: int) -> list[Line]:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     spent = (time.monotonic() - began) / REPEATS
-    right = bool((values == float(world) ** (REPEATS + 1)).all())
+    sum_correct = bool((values == float(world) ** (REPEATS + 1)).all())
     dist.destroy_process_group()
     if rank:
         return []
@@ -131,14 +140,14 @@ def together(rank: int, world: int) -> list[Line]:
     skew = max(clocks) - min(clocks)
     rate = MESSAGE_BYTES * 2 * (world - 1) / world / spent
     backend = "NCCL" if device.type == "cuda" else "gloo"
-    found = f"{backend}, {world} ranks: {rate / 1e9:.2f} GB/s"
-    what = "all-reduce"
-    if not right:
-        lines = [fail(what, f"{backend} gives a wrong sum", "try NCCL_P2P_DISABLE=1, and tell the site")]
+    summary = f"{backend}, {world} ranks: {rate / 1e9:.2f} GB/s"
+    check = "all-reduce"
+    if not sum_correct:
+        lines = [fail(check, f"{backend} gives a wrong sum", "try NCCL_P2P_DISABLE=1, and tell the site")]
     elif backend == "NCCL" and rate < SLOW_NCCL:
-        lines = [warn(what, found, "set interface to the fast network, look at NCCL_DEBUG=INFO")]
+        lines = [warn(check, summary, "set interface to the fast network, look at NCCL_DEBUG=INFO")]
     else:
-        lines = [ok(what, found)]
+        lines = [ok(check, summary)]
     if skew > SKEW:
         cure = "have the site set the clocks (chrony, NTP)"
         lines.append((fail if skew > FAR else warn)("clock", f"nodes differ by {skew:.1f} s", cure))
@@ -148,5 +157,5 @@ def together(rank: int, world: int) -> list[Line]:
 
 
 def plain(error: BaseException) -> str:
-    """An error in one line."""
+    """Return an error in one line."""
     return re.sub(r"\s+", " ", f"{type(error).__name__}: {error}").strip()[:300]

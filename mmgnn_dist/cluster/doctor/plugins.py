@@ -1,4 +1,4 @@
-"""What other installed packages add, and whether it can be used."""
+"""Check of plugins: what other installed packages add, and whether it can be used."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from mmgnn_dist.plugins import PLUGIN_GROUPS, plugins
 
 
 def check_plugins() -> list[Line]:
-    """One line for each plugin; a machine may have none."""
-    own: dict[str, Collection[str]] = {
+    """Check that each plugin loads; returns one line for each, or one if there are none."""
+    own_names: dict[str, Collection[str]] = {
         "backbones": OWN_BACKBONES,
         "text_providers": PROVIDERS,
         "readers": BUILT_IN,
@@ -22,14 +22,14 @@ def check_plugins() -> list[Line]:
     }
     lines = []
     for group in PLUGIN_GROUPS:
-        for plugin in plugins(group, own.get(group, ())).values():
+        for plugin in plugins(group, own_names.get(group, ())).values():
             try:
                 if group == "backbones":
                     load_backbone_config(plugin)
                 else:
                     plugin.load()
-                found = f"{group}: {plugin.name}, {plugin.package} {plugin.version}"
-                lines.append(ok("plugin", f"{found}, SHA-256 {plugin.sha256[:12]}"))
+                description = f"{group}: {plugin.name}, {plugin.package} {plugin.version}"
+                lines.append(ok("plugin", f"{description}, SHA-256 {plugin.sha256[:12]}"))
             except UserError as error:
                 lines.append(fail("plugin", str(error), f"mend, update or uninstall {plugin.package}"))
     return lines or [ok("plugin", "none installed")]

@@ -1,7 +1,7 @@
-"""What each process of an examination does: look at its node, see the others' findings, measure together.
+"""One rank of an examination: check its node, read the findings of the others, measure together.
 
-Findings go to `FOLDER/rank_N.json`, then `FOLDER/done_N.json`. Ranks join only if none of them
-has found a fault that would have them wait for ever.
+Findings are written to `FOLDER/rank_N.json`, then to `FOLDER/done_N.json`. The ranks join only if none of
+them found a fault that would make them wait forever.
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ BLOCKING = ("GPUs", "interface", "host names", "packages")
 
 
 class Examine:
-    """What submitit pickles: the folder alone.
+    """Task that submitit pickles for each rank; it holds only the folder's path.
 
     Args:
-        folder: on a shared disk, with `ask.json`: recipe, gpus (of a node), world.
+        folder: folder of the examination on a shared disk, with the recipe and `ask.json`, which holds gpus
+            (of a node) and world.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = str(folder)
 
     def __call__(self) -> str:
-        """Examine as a task of a Slurm step."""
+        """Examine this rank's node as a task of a Slurm step."""
         from mmgnn_dist.cluster.slurm.supervisor import meet, rank_variables
 
         rank, folder = int(os.environ["SLURM_PROCID"]), Path(self.folder)
@@ -47,36 +48,42 @@ class Examine:
 
 
 def examine(folder: Path, rank: int, prepare: Any) -> None:
-    """Write this rank's findings; `prepare` sets what torch.distributed needs, once it is known to work."""
-    ask = read_json(folder / "ask.json")
+    """Write this rank's findings.
+
+    Args:
+        folder: folder of the examination.
+        rank: this rank.
+        prepare: sets the variables that torch.distributed needs; called if no rank found a blocking fault.
+    """
+    request = read_json(folder / "ask.json")
     recipe = load_recipe(RunDir(folder).recipe)
-    where = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+    node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
     lines = []
     local = int(os.environ["LOCAL_RANK"])
-    if local == 0:  # what is true of a node is said once
-        lines += check_node(recipe, ask["gpus"])
+    if local == 0:  # one rank checks the node for all ranks on it
+        lines += check_node(recipe, request["gpus"])
         lines += [*interface(), *hosts(), *disk(folder, rank)]
-    write_json(folder / f"rank_{rank}.json", {"node": where, "lines": [asdict(line) for line in lines]})
-    write_json(folder / f"done_{rank}.json", [asdict(line) for line in _join(folder, rank, ask, prepare)])
+    write_json(folder / f"rank_{rank}.json", {"node": node, "lines": [asdict(line) for line in lines]})
+    write_json(folder / f"done_{rank}.json", [asdict(line) for line in _join(folder, rank, request, prepare)])
 
 
-def _join(folder: Path, rank: int, ask: dict[str, Any], prepare: Any) -> list[Line]:
-    paths = [folder / f"rank_{number}.json" for number in range(ask["world"])]
+def _join(folder: Path, rank: int, request: dict[str, Any], prepare: Any) -> list[Line]:
+    paths = [folder / f"rank_{number}.json" for number in range(request["world"])]
     end = time.monotonic() + PATIENCE
     while missing := [path.name for path in paths if not path.exists()]:
         if time.monotonic() > end:
             cure = "put run directories on a disk that all nodes share: --dir, --run"
             return [fail("shared disk", f"{missing[0]} of another node is not seen in {folder}", cure)]
         time.sleep(0.1)
-    found = [line for path in paths for line in read_json(path)["lines"]]
-    stopping = sorted({line["what"] for line in found if line["level"] == "FAIL"} & set(BLOCKING))
+    lines = [line for path in paths for line in read_json(path)["lines"]]
+    stopping = sorted({line["what"] for line in lines if line["level"] == "FAIL"} & set(BLOCKING))
     if stopping:
         if rank:
             return []
         return [fail("all-reduce", "not tried", f"cure {', '.join(stopping)} first")]
     try:
         prepare()
-        return together(rank, ask["world"])
+        return together(rank, request["world"])
     except Exception as error:
         return [fail("all-reduce", plain(error), "set interface in the profile, and look at NCCL_DEBUG=INFO")]
 
@@ -84,4 +91,4 @@ def _join(folder: Path, rank: int, ask: dict[str, Any], prepare: Any) -> list[Li
 if __name__ == "__main__":
     examine(Path(sys.argv[1]), int(os.environ["RANK"]), lambda: None)
     sys.stdout.flush()
-    exit_now(0)  # gloo's threads can abort an interpreter that ends
+    exit_now(0)  # gloo's threads can abort the interpreter at exit

@@ -1,4 +1,4 @@
-"""Examinations: of this machine, and of the nodes of a profile by a job of their own."""
+"""Examinations of this machine, and of the nodes of a profile by a Slurm job."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train.launch import start_here
 
-Found = list[tuple[str, Line]]  # the node, and what it found
+Found = list[tuple[str, Line]]  # pairs of a node and a finding there
 HERE = 180.0  # seconds that an examination of this machine may take
-QUEUE = 600.0  # seconds that the job may wait and take
-LIMIT = "00:10:00"
+QUEUE = 600.0  # seconds that the job may wait and run, together
+LIMIT = "00:10:00"  # time limit of the job
 
 
 def examine_here(recipe: Recipe) -> Found:
-    """Look at this machine, with as many ranks as it has GPUs, two without.
+    """Examine this machine with one rank for each GPU, or with two ranks if it has none.
 
     Raises:
-        UserError: where nothing can be written.
+        UserError: if the current folder cannot be written.
     """
     import torch
 
@@ -45,52 +45,60 @@ def examine_here(recipe: Recipe) -> Found:
         folder = Path(tempfile.mkdtemp(prefix=".mmgnn-doctor-", dir=Path.cwd()))
     except OSError as error:
         raise UserError(
-            f"the ranks of an examination meet in the folder where it is called, and {Path.cwd()} cannot be "
-            f"written ({error.strerror}): call it in the one where runs shall lie"
+            f"the ranks of an examination meet in the current folder, and {Path.cwd()} cannot be "
+            f"written ({error.strerror}): change to the folder of your runs"
         ) from None
     try:
         _write_ask(folder, recipe, 0, world)
-        words = [sys.executable, "-m", "mmgnn_dist.cluster.doctor.rank", str(folder)]
-        ranks = start_here(words, world, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        command = [sys.executable, "-m", "mmgnn_dist.cluster.doctor.rank", str(folder)]
+        ranks = start_here(command, world, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         try:
-            said = [process.communicate(timeout=HERE)[1] for process in ranks]
+            outputs = [process.communicate(timeout=HERE)[1] for process in ranks]
         except subprocess.TimeoutExpired:
-            said = [b"no answer"]
+            outputs = [b"no answer"]
         finally:
             for process in ranks:
                 process.kill()
-        last = next(
-            (text.decode(errors="replace").strip().splitlines()[-1] for text in said if text.strip()), ""
+        last_line = next(
+            (text.decode(errors="replace").strip().splitlines()[-1] for text in outputs if text.strip()), ""
         )
         here = socket.gethostname()
-        return [*((here, line) for line in check_settings()), *_read(folder, world, last)]
+        return [*((here, line) for line in check_settings()), *_read(folder, world, last_line)]
     finally:
         shutil.rmtree(folder)
 
 
 def examine_cluster(recipe: Recipe, path: Path, base: Path) -> Found:
-    """Look at Slurm, then at the nodes of a profile by a job that runs a rank for each task.
+    """Examine Slurm, then the nodes of a profile by a job that runs one rank for each task.
+
+    Args:
+        recipe: names the encoder and the shard set to check.
+        path: file of the profile.
+        base: folder of the job, on a shared disk.
+
+    Returns:
+        The findings of this machine and of all ranks.
 
     Raises:
-        UserError: for a wrong profile, or where there is no Slurm.
+        UserError: if the profile is wrong, or there is no Slurm.
     """
     profile = load_profile(path)
     check_paths(profile, path)
-    found: Found = [(socket.gethostname(), line) for line in check_settings()]
+    findings: Found = [(socket.gethostname(), line) for line in check_settings()]
     slurm.check_profile(profile, path)
     folder = base.resolve() / time.strftime("%Y%m%d-%H%M%S")
     code = take_snapshot(base.resolve() / "code")
-    short = profile.model_copy(update={"time": LIMIT})
+    short_profile = profile.model_copy(update={"time": LIMIT})
     _write_ask(folder, recipe, profile.gpus_per_node, profile.world)
     mounts = mounts_of(profile, base.resolve(), [recipe])
-    options = parameters(short, "mmgnn-doctor", [folder], code, mounts) | {"teardown": None}
+    options = parameters(short_profile, "mmgnn-doctor", [folder], code, mounts) | {"teardown": None}
     (job,) = send(folder, profile, options, [Examine(folder)], mounts)
-    number = str(job.job_id)
-    last = _wait(folder, profile, number)
-    found += _read(folder, profile.world, last)
-    if last.startswith("PENDING"):
-        slurm.ask("scancel", number)
-    return found
+    job_id = str(job.job_id)
+    outcome = _wait(folder, profile, job_id)
+    findings += _read(folder, profile.world, outcome)
+    if outcome.startswith("PENDING"):
+        slurm.ask("scancel", job_id)
+    return findings
 
 
 def _write_ask(folder: Path, recipe: Recipe, gpus: int, world: int) -> None:
@@ -99,42 +107,44 @@ def _write_ask(folder: Path, recipe: Recipe, gpus: int, world: int) -> None:
 
 
 def _wait(folder: Path, profile: Profile, job: str) -> str:
-    """Wait for all findings or the job's end; returns its state and last words."""
+    """Wait for all findings or the job's end; returns the job's state and the last line of its log."""
     end = time.monotonic() + QUEUE
     while True:
         state = slurm.job_states([job])[job]
         if all((folder / f"done_{rank}.json").exists() for rank in range(profile.world)):
             return state
         if not state.startswith(slurm.ACTIVE) or time.monotonic() > end:
-            time.sleep(2)  # what was written last may be seen late
+            time.sleep(2)  # the last files may appear here late
             logs = "\n".join(path.read_text(errors="replace") for path in sorted(folder.glob("*_log.out")))
             lines = [line for line in logs.splitlines() if line.strip()]
             return f"{state}, {lines[-1]}" if lines else state
         time.sleep(0.5)
 
 
-def _read(folder: Path, world: int, last: str) -> Found:
-    """Findings of all ranks; one that left none is a finding too."""
-    found: Found = []
-    where = ""
+def _read(folder: Path, world: int, last_words: str) -> Found:
+    """Read the findings of all ranks; a rank that left none is a finding too."""
+    findings: Found = []
+    node = ""
     for rank in range(world):
         path, done = folder / f"rank_{rank}.json", folder / f"done_{rank}.json"
         if path.exists():
             content = read_json(path)
-            where = content["node"]
-            found += [(where, Line(**line)) for line in content["lines"]]
+            node = content["node"]
+            findings += [(node, Line(**line)) for line in content["lines"]]
         if done.exists():
-            found += [(where, Line(**line)) for line in read_json(done)]
+            findings += [(node, Line(**line)) for line in read_json(done)]
         else:
             cure = "look at the job's log and Slurm's reason (squeue, scontrol show job)"
-            found.append((f"rank {rank}", fail("answer", f"none ({last or 'it said nothing'})", cure)))
+            findings.append(
+                (f"rank {rank}", fail("answer", f"none ({last_words or 'it said nothing'})", cure))
+            )
     if all((folder / f"done_{rank}.json").exists() for rank in range(world)):
-        found.append(("", ok("answer", f"{world} ranks")))
-    return found
+        findings.append(("", ok("answer", f"{world} ranks")))
+    return findings
 
 
 class Finding(TypedDict):
-    """A line of the report, and the nodes that it holds for."""
+    """A line of the report and the nodes where it was found."""
 
     what: str
     level: str
@@ -144,7 +154,7 @@ class Finding(TypedDict):
 
 
 def grouped(found: Found) -> list[Finding]:
-    """The lines, those that several nodes share once, with the nodes."""
+    """Merge equal lines of several nodes into one line that lists the nodes."""
     nodes: dict[Line, list[str]] = {}
     for node, line in found:
         nodes.setdefault(line, []).append(node)
@@ -161,7 +171,7 @@ def grouped(found: Found) -> list[Finding]:
 
 
 def print_lines(lines: Iterable[Finding]) -> None:
-    """One line each, and its cure below it."""
+    """Print each finding on one line, with its cure below it."""
     for line in lines:
         nodes = f"  [{', '.join(line['nodes'])}]" if line["nodes"] else ""
         print(f"{line['level']:4s}  {line['what']:15s}  {line['found']}{nodes}")
@@ -170,12 +180,12 @@ def print_lines(lines: Iterable[Finding]) -> None:
 
 
 def raise_failures(lines: list[Finding]) -> None:
-    """Raise if anything fails.
+    """Raise an error if any check failed.
 
     Raises:
-        UserError: with how many and which.
+        UserError: if any check failed; says how many and which.
     """
-    wrong = [line["what"] for line in lines if line["level"] == "FAIL"]
-    if wrong:
-        names = ", ".join(dict.fromkeys(wrong))
-        raise UserError(f"{len(wrong)} of {len(lines)} checks failed ({names}): the cures stand beside them")
+    failed = [line["what"] for line in lines if line["level"] == "FAIL"]
+    if failed:
+        names = ", ".join(dict.fromkeys(failed))
+        raise UserError(f"{len(failed)} of {len(lines)} checks failed ({names}): the report names the cures")

@@ -1,4 +1,4 @@
-"""What Slurm is set to: whether jobs go back to the queue, and whether the profile is accepted."""
+"""Checks of Slurm's configuration: version, requeueing, accounting, nodes that are up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHORT_KILL = 5  # seconds
 
 
 def check_settings() -> list[Line]:
-    """All checks of Slurm's configuration; a machine may do without."""
+    """Run all checks of Slurm's configuration; a machine without Slurm passes."""
     if not slurm.here():
         return [ok("Slurm", "none on this machine: runs start by mmgnn train")]
     try:
@@ -31,8 +31,8 @@ def check_settings() -> list[Line]:
 
 def _version(settings: dict[str, str]) -> list[Line]:
     text = settings.get("SLURM_VERSION", "")
-    found = tuple(int(part) for part in re.findall(r"\d+", text)[:2])
-    if found and found < OLD_SLURM:
+    version = tuple(int(part) for part in re.findall(r"\d+", text)[:2])
+    if version and version < OLD_SLURM:
         return [
             warn(
                 "Slurm",
@@ -56,10 +56,12 @@ def _requeue(settings: dict[str, str]) -> list[Line]:
     if settings.get("PreemptType") != "preempt/none" and "CANCEL" in settings.get("PreemptMode", ""):
         cure = "submit a preempted run again, it continues; or use a partition with PreemptMode=REQUEUE"
         lines.append(warn("requeue", "PreemptMode=CANCEL: preempted jobs end", cure))
-    wait = re.match(r"\d+", settings.get("KillWait", ""))
-    if wait and int(wait[0]) < SHORT_KILL:
+    kill_wait = re.match(r"\d+", settings.get("KillWait", ""))
+    if kill_wait and int(kill_wait[0]) < SHORT_KILL:
         cure = f"have the site set KillWait to {SHORT_KILL} s or more, or raise signal_lead in the profile"
-        lines.append(warn("requeue", f"KillWait={wait[0]} s is short for a checkpoint after SIGTERM", cure))
+        lines.append(
+            warn("requeue", f"KillWait={kill_wait[0]} s is short for a checkpoint after SIGTERM", cure)
+        )
     return lines or [ok("requeue", f"JobRequeue=1, PreemptMode={settings.get('PreemptMode')}")]
 
 

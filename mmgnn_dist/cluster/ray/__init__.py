@@ -1,1 +1,1 @@
-"""Ray inside a Slurm allocation: a cluster over its nodes, one node of it, the cells of a study as tasks."""
+"""Ray inside a Slurm allocation: a cluster over its nodes, one of the nodes, a study's cells as tasks."""

@@ -1,9 +1,8 @@
-"""Ray over the nodes of the Slurm allocation around this process, for as long as a block runs.
+"""Ray over all nodes of the Slurm allocation around this process, while a `with` block runs.
 
-One task a node is started by srun (`raynode.py`): the first is the head, on a port that follows from the
-job's number, so that two jobs never meet; a token drawn for this cluster keeps out whoever does find it.
-Nothing listens for browsers. Everything ends when this process closes the pipe to srun, by its death too, or
-with the job.
+srun starts one task for each node (`node.py`). The first task is the head. Its port is computed from the
+job's number, so that two jobs use different ports, and a random token keeps out other clients. There is no
+dashboard. Ray ends when this process closes the pipe to srun or dies, or when the job ends.
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ from typing import IO, Any
 from mmgnn_dist.cluster.slurm.supervisor import own_address
 from mmgnn_dist.errors import UserError
 
-FIRST, SPAN, EACH = 20000, 1200, 10  # ports of a job: ten, from FIRST on
-PATIENCE = 180.0  # seconds for all nodes to join
-LEAVING = 60.0  # seconds for them to end
-LONGEST = 20  # characters of a folder below which Ray's sockets fit with room to spare
+FIRST, SPAN, EACH = 20000, 1200, 10  # SPAN blocks of EACH ports, from FIRST on; a job has one block
+PATIENCE = 180.0  # seconds in which all nodes must join
+LEAVING = 60.0  # seconds in which they must end
+LONGEST = 20  # characters of the folder below which Ray puts its sockets, whose paths have a limit
 
 
 @contextmanager
 def ray_around() -> Iterator[None]:
-    """Join a Ray of all nodes of this allocation; outside of one, do nothing.
+    """Start Ray on all nodes of this allocation and join it; do nothing outside of an allocation.
 
     Raises:
-        UserError: on another node than the first, without srun, or if the nodes do not come together.
+        UserError: if this is not the first node, srun is missing, or not all nodes join.
     """
     if "SLURM_JOB_ID" not in os.environ:
         yield
@@ -69,23 +68,23 @@ def ray_around() -> Iterator[None]:
 
 
 def ray_temp_dir() -> Path:
-    """Where Ray keeps its sockets and logs on each node: short, and of this start of the job alone."""
-    above = os.environ.get("TMPDIR", "/tmp")
-    above = above if len(above) <= LONGEST else "/tmp"
-    return Path(above) / f"r{os.environ['SLURM_JOB_ID']}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+    """Return the folder of Ray's sockets and logs on each node: short and unique to this start of the job."""
+    temp_dir = os.environ.get("TMPDIR", "/tmp")
+    temp_dir = temp_dir if len(temp_dir) <= LONGEST else "/tmp"
+    return Path(temp_dir) / f"r{os.environ['SLURM_JOB_ID']}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
 
 
 def ports_of(job: int) -> range:
-    """The ports that belong to a job."""
+    """Return the ports that belong to a job."""
     first = FIRST + job % SPAN * EACH
     return range(first, first + EACH)
 
 
 def free_of(job: int) -> int:
-    """The first port of a job that is free here.
+    """Return the first port of a job that is free on this node.
 
     Raises:
-        UserError: if none is.
+        UserError: if none is free.
     """
     for port in ports_of(job):
         with socket.socket() as probe:
@@ -112,8 +111,8 @@ def _own_ip() -> str:
 def _start(nodes: int, address: str, log: IO[str]) -> subprocess.Popen[bytes]:
     options = [f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--overlap", "--cpu-bind=none"]
     options += ["--kill-on-bad-exit=1", "--label"]
-    words = [sys.executable, "-u", "-m", "mmgnn_dist.cluster.ray.node", address, str(ray_temp_dir())]
-    return subprocess.Popen(["srun", *options, *words], stdin=subprocess.PIPE, stdout=log, stderr=log)
+    command = [sys.executable, "-u", "-m", "mmgnn_dist.cluster.ray.node", address, str(ray_temp_dir())]
+    return subprocess.Popen(["srun", *options, *command], stdin=subprocess.PIPE, stdout=log, stderr=log)
 
 
 def _join(nodes: int, address: str, step: subprocess.Popen[bytes], log: IO[str]) -> None:
@@ -138,7 +137,7 @@ def _join(nodes: int, address: str, step: subprocess.Popen[bytes], log: IO[str])
             RuntimeError,
             ValueError,
             TimeoutError,
-        ) as error:  # its raylet is not there yet
+        ) as error:  # its raylet has not started yet
             if step.poll() is not None or time.monotonic() > end:
                 raise UserError(f"Ray cannot be joined at {address} ({error}): {_last(log)}") from None
             time.sleep(0.5)

@@ -1,8 +1,8 @@
 """One node of a Ray cluster in an allocation: `srun python -m mmgnn_dist.cluster.ray.node ADDRESS FOLDER`.
 
 The first task is the head. The node ends, with every process that Ray started here, when standard input ends
-(whoever started srun is done or dead), on a signal, or when Ray does. `ray stop` is never used: it would end
-the Ray of other jobs of the same user too.
+(the process that started srun is done or dead), on a signal, or when Ray ends. `ray stop` is never used: it
+would also end the Ray of other jobs of the same user.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from mmgnn_dist.data.prepare.ray_run import OBJECT_STORE
 from mmgnn_dist.signals import STOP_SIGNALS
 from mmgnn_dist.train.launch import die_with_parent
 
-GRACE, SAVING = 5.0, 20.0  # seconds between asking processes to end and ending them; the latter of trials
-TRIAL = "mmgnn_dist.train.launch"  # in the command line of what runs the ranks of a trial
-AGAIN = 30  # times that a worker looks for its head
+GRACE, SAVING = 5.0, 20.0  # seconds between SIGTERM and SIGKILL; SAVING is for trials
+TRIAL = "mmgnn_dist.train.launch"  # in the command line of the process that runs the ranks of a trial
+AGAIN = 30  # times that a worker tries to reach its head
 ANY = (
     "node-manager",
     "object-manager",
@@ -41,28 +41,28 @@ ANY = (
 
 
 def words(address: str, folder: str) -> list[str]:
-    """The command line of `ray start` on this node."""
+    """Return the command line of `ray start` on this node."""
     node = int(os.environ["SLURM_NODEID"])
     cpus = tasks_per_node(os.environ["SLURM_JOB_CPUS_PER_NODE"])[node]
-    gpus = len([one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one])
-    found = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats"]
-    found += [f"--num-cpus={cpus}", f"--num-gpus={gpus}", f"--object-store-memory={OBJECT_STORE}"]
-    found += [f"--{name}-port=0" for name in ANY]  # whatever is free: nodes may share one address
+    gpus = len([device for device in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if device])
+    command = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats"]
+    command += [f"--num-cpus={cpus}", f"--num-gpus={gpus}", f"--object-store-memory={OBJECT_STORE}"]
+    command += [f"--{name}-port=0" for name in ANY]  # any free port: nodes may share one address
     if node:
-        return [*found, f"--address={address}", f"--node-ip-address={own_address()}"]
+        return [*command, f"--address={address}", f"--node-ip-address={own_address()}"]
     host, port = address.split(":")
-    found += ["--head", f"--node-ip-address={host}", f"--port={port}", f"--temp-dir={folder}"]
-    return [*found, "--include-dashboard=false", "--dashboard-host=127.0.0.1"]
+    command += ["--head", f"--node-ip-address={host}", f"--port={port}", f"--temp-dir={folder}"]
+    return [*command, "--include-dashboard=false", "--dashboard-host=127.0.0.1"]
 
 
 def serve(address: str, folder: str) -> int:
-    """Be the node until it is over."""
-    ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: what daemons leave becomes ours
+    """Run this node of the Ray cluster until its end; returns the exit code."""
+    ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: orphans become children of this process
     over = threading.Event()
     for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: over.set())
     threading.Thread(target=_until_end_of_input, args=(over,), daemon=True).start()
-    # a worker that is there before its head is told so by Ray, and tries again
+    # `ray start` fails on a worker that starts before its head, and is tried again
     for _ in range(AGAIN):
         ray = subprocess.Popen(words(address, folder), preexec_fn=die_with_parent)  # noqa: PLW1509
         while ray.poll() is None and not over.wait(0.2):
@@ -81,10 +81,10 @@ def _until_end_of_input(over: threading.Event) -> None:
 
 
 def end_all() -> None:
-    """End every process below this one; trials first, which save before they leave."""
+    """End every descendant of this process; trials end first, since they save before they exit."""
     _end([process for process in _below() if TRIAL in _words(process)], SAVING)
     _end(_below(), GRACE)
-    _end(_below(), 0.0)  # what was started meanwhile
+    _end(_below(), 0.0)  # processes that were started meanwhile
 
 
 def _end(processes: list[psutil.Process], seconds: float) -> None:
@@ -112,7 +112,7 @@ def _words(process: psutil.Process) -> list[str]:
 
 
 def _reap() -> None:
-    """Collect orphans that became ours."""
+    """Collect the exit status of children, adopted orphans included."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass

@@ -1,8 +1,8 @@
-"""A study on Ray: a cell a task, over all nodes of the allocation around this process, or on this machine.
+"""A study on Ray: one task for each cell, on all nodes of the allocation around it, or on this machine.
 
-A cell trains in one worker, on its threads and, where there are GPUs, on one of them. A worker that dies
-costs its cell alone. Signals stop the study in order: the cells that run save, and the same command goes on.
-A cell that left at its deadline, or that was told to stop by somebody else, lets no other begin.
+A cell trains in one worker, on the worker's threads and, where there are GPUs, on one GPU. If a worker dies,
+only its cell fails. A signal stops the study in order: the running cells save, and the same command
+continues. After a cell left at its deadline, or was stopped by another process, no further cell starts.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from mmgnn_dist.study.run_cell import DONE, STOPPED, cell_state, record_failure,
 
 
 def run_on_ray(folder: Path, cells: dict[Cell, Recipe], recipe: Recipe, progress: Progress) -> bool:
-    """Run what is not done yet on Ray; returns False if it was stopped in order.
+    """Run the cells that are not done on Ray; returns False if the study was stopped in order.
 
     Raises:
-        UserError: no room for a cell, or the nodes of the allocation do not come together.
+        UserError: if there is no room for a cell, or not all nodes of the allocation join.
     """
     assert recipe.study is not None
     folder = folder.resolve()
-    if not unfinished(folder, cells):  # Ray is not started for nothing
+    if not unfinished(folder, cells):  # there is no need to start Ray
         return True
     threads = max(part.train.threads for part in cells.values())
     with ray_around(), ray_here(len(os.sched_getaffinity(0))) as ray, stop_flag() as signals:
@@ -49,10 +49,10 @@ def run_on_ray(folder: Path, cells: dict[Cell, Recipe], recipe: Recipe, progress
 
 
 def _room(nodes: list[dict[str, float]], threads: int) -> tuple[dict[str, int], int]:
-    """What a cell takes, and how many there is room for.
+    """Return the resources of a cell, and the number of cells that fit at a time.
 
     Raises:
-        UserError: if there is room for none.
+        UserError: if no cell fits.
     """
     needs = {"CPU": threads, "GPU": int(any(node.get("GPU", 0) for node in nodes))}
     wanted = {kind: count for kind, count in needs.items() if count}
@@ -68,43 +68,43 @@ def _room(nodes: list[dict[str, float]], threads: int) -> tuple[dict[str, int], 
 def _run(
     ray: Any, cells: list[Path], needs: dict[str, int], workers: int, tell: Tell, signals: list[int]
 ) -> bool:
-    """Run cells, some at a time; returns False if a signal stopped it in order, or a cell its deadline."""
-    # a worker that has died is told, not replaced: what killed it may come again
+    """Run cells, `workers` at a time; returns False if a signal or a cell's deadline stopped the study."""
+    # no retries: what killed a worker may happen again; its cell is recorded as failed
     task = ray.remote(max_retries=0, num_cpus=needs["CPU"], num_gpus=needs["GPU"])(_cell)
     queue = deque(cells)
     running: dict[Any, Path] = {}
-    asked, stopped = 0.0, False
+    asked_at, stopped = 0.0, False
     while queue or running:
-        if signals and not asked:
-            asked, stopped = time.monotonic(), True
+        if signals and not asked_at:
+            asked_at, stopped = time.monotonic(), True
             queue.clear()
-            for one in running:
-                ray.cancel(one)  # as Ctrl-C: the cell saves
-        if asked and time.monotonic() > asked + LINGER:
-            for one in running:
-                ray.cancel(one, force=True)
+            for ref in running:
+                ray.cancel(ref)  # like Ctrl-C: the cell saves
+        if asked_at and time.monotonic() > asked_at + LINGER:
+            for ref in running:
+                ray.cancel(ref, force=True)
         while queue and len(running) < workers:
             cell = queue.popleft()
             running[task.remote(str(cell), needs["GPU"])] = cell
         if not running:
             break
-        for one in ray.wait(list(running), timeout=0.3)[0]:
-            cell = running.pop(one)
+        for ref in ray.wait(list(running), timeout=0.3)[0]:
+            cell = running.pop(ref)
             try:
-                how = ray.get(one)
+                outcome = ray.get(ref)
             except ray.exceptions.RayError as error:
-                how = DONE if cell_state(cell) == DONE else STOPPED
-                if not asked:
-                    how = record_failure(cell, f"its worker on Ray has died ({type(error).__name__})")
-            tell(cell, how)
-            if how == STOPPED:  # its time is up: no other would come further
+                outcome = DONE if cell_state(cell) == DONE else STOPPED
+                if not asked_at:
+                    outcome = record_failure(cell, f"its worker on Ray has died ({type(error).__name__})")
+            tell(cell, outcome)
+            if outcome == STOPPED:  # its time is up: no other cell would get further
                 stopped = True
                 queue.clear()
     return not stopped
 
 
 def _cell(folder: str, gpus: int) -> str:
-    """Train a cell in this worker; returns how it ended."""
+    """Train a cell in this worker; returns the state in which it ended."""
     os.environ["DS_ACCELERATOR"] = "cuda" if gpus else "cpu"
     if not gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray hides no GPU from a task that asks for none

@@ -1,1 +1,1 @@
-"""Slurm: profiles, batch scripts, submission by submitit, the supervisor of a job, and its status."""
+"""Slurm: profiles, batch scripts, submission by submitit, the supervisor of a rank, and job status."""

@@ -1,4 +1,4 @@
-"""The report of an array: what its last job calls; of folds and seeds the mean and sd of the test errors."""
+"""The report of an array, which a following job writes: mean and sd of test errors over folds and seeds."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ MEMBER = re.compile(r"(fold_\d+)?_?(seed_\d+)?")
 
 
 class Report(Protocol):
-    """What submitit pickles for the job that follows an array.
+    """Task that submitit pickles for the job that follows an array.
 
     Attributes:
-        page: what it writes, below the folder of the array.
-        time: limit of the job.
+        page: path of the report, relative to the folder of the array.
+        time: time limit of the job.
     """
 
     page: str
@@ -29,11 +29,11 @@ class Report(Protocol):
 
 
 class FoldReport:
-    """The report of an array of folds and seeds.
+    """Task that writes the report of an array of folds and seeds.
 
     Args:
         base: folder of the array.
-        runs: its run directories.
+        runs: run directories of the array.
     """
 
     page, time = "report.md", "00:10:00"
@@ -47,7 +47,7 @@ class FoldReport:
 
 
 def write_table(base: Path, runs: list[Path]) -> Path:
-    """Write the table over the runs that are finished, and name those that are not."""
+    """Write the table of the finished runs, and list those that are not finished."""
     groups: dict[str, dict[str, list[float]]] = {}
     missing = []
     for run in runs:
@@ -82,6 +82,6 @@ def write_table(base: Path, runs: list[Path]) -> Path:
 
 
 def _group(base: Path, run: Path) -> str:
-    """The part of a run's path that is no fold and no seed: `main`, or `twins/graph`."""
+    """Return the part of a run's path without fold and seed: `main`, or `twins/graph`."""
     parts = [part for part in run.relative_to(base).parts if not MEMBER.fullmatch(part)]
     return "/".join(parts) or "main"

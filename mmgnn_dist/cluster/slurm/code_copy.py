@@ -1,7 +1,7 @@
-"""A frozen copy of the package for queued jobs: later edits of the checkout do not reach them.
+"""A frozen copy of the package for queued jobs, so that later edits of the checkout do not affect them.
 
-The copy's folder is named by its content, so that many submissions of the same code share one. Installed
-packages (torch and the rest) are not copied: the jobs use the environment that submits.
+The copy's folder is named by a hash of its content, so that submissions of the same code share one copy.
+Installed packages (torch and the rest) are not copied: the jobs use the environment that submits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mmgnn_dist.files import sha256
 
 
 def take_snapshot(folder: Path) -> Path:
-    """Copy the package below `folder`; returns the folder to put on PYTHONPATH."""
+    """Copy the package into a folder below `folder`; returns the folder to put on PYTHONPATH."""
     source = Path(mmgnn_dist.__file__).parent
     files = sorted(path for path in source.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     listing = "\n".join(f"{path.relative_to(source)} {sha256(path)}" for path in files)

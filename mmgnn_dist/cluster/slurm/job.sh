@@ -1,13 +1,13 @@
 # What a job does before and after its ranks. Part of every script that mmgnn submit writes; slurm/*.sbatch read it.
 # Expects $run (run directory) and $max_restarts.
 
-# The name of this job or element of an array: the number of one of its elements stands for a whole array.
+# Prints the id of this job or array element. One element has the same job number as the whole array.
 mmgnn_job() { echo "${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}"; }
 
 mmgnn_before() {
   export PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 HF_HUB_OFFLINE="${HF_HUB_OFFLINE:-1}" OMP_WAIT_POLICY=PASSIVE
   export OMP_NUM_THREADS="${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}"
-  # Slurm tells the end of the allocation from 23.02 on; a job without a limit has none
+  # Slurm sets the end of the allocation from version 23.02 on; a job without a time limit has none
   local end
   if [ -z "${SLURM_JOB_END_TIME:-}" ] && end=$(squeue -h -j "$(mmgnn_job)" -o %e | grep T); then
     SLURM_JOB_END_TIME=$(date +%s -d "$end") && export SLURM_JOB_END_TIME
@@ -20,10 +20,10 @@ mmgnn_before() {
 
 mmgnn_notes() { find "$run/slurm/$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}" -name "rank_*.$1" 2>/dev/null | wc -l; }
 
-# Leave with 0 when every rank is done, with 1 for a fault of their own, which would come again. Anything else
-# (saved in order, killed, lost without a note) goes back to the queue, max_restarts times at most. A job that
-# the user cancels or that Slurm preempts by itself is no longer running and is left alone, and so is one that Slurm
-# has started again, because it had lost this node for a while.
+# Exits with 0 if every rank is done, and with 1 for a fault of the ranks, which would happen again. After any other
+# end (saved in order, killed, lost without a note) the job goes back to the queue, at most max_restarts times.
+# A job that the user cancelled or Slurm preempted is no longer running and is left alone. So is a job that Slurm
+# has started again because it lost this node for a while.
 mmgnn_after() {
   local ended=$1 world=$((SLURM_JOB_NUM_NODES * SLURM_NTASKS_PER_NODE)) told=0 end shown
   for end in done stopped failed killed ended; do told=$((told + $(mmgnn_notes $end))); done

@@ -1,7 +1,7 @@
-"""A profile: where on a cluster to run, one YAML of `slurm/` a site or queue, typed as recipes are.
+"""A profile: where on a cluster to run. A site or queue has one YAML file in `slurm/`, typed like a recipe.
 
-A recipe says what is computed and a profile where, so that either can change without the other. Everything
-Slurm knows by itself (which partitions there are, how long a job may be) is asked of Slurm, not written here.
+A recipe says what is computed and a profile says where, so that either can change without the other. A
+profile does not repeat what Slurm can be asked (which partitions exist, how long a job may run).
 """
 
 from __future__ import annotations
@@ -43,20 +43,22 @@ class Container(ConfigSection):
     """Run the ranks in a container image that holds Python and what mmgnn_dist needs."""
 
     kind: Literal["apptainer", "pyxis"]
-    image: str = Field(description="file, or for pyxis a name that enroot imports")
-    mounts: list[str] = Field([], description="SOURCE:TARGET beyond what the run reads and writes")
+    image: str = Field(description="file of the image, or for pyxis a name that enroot imports")
+    mounts: list[str] = Field(
+        [], description="further mounts SOURCE:TARGET, besides what the run reads and writes"
+    )
     python: str = Field("python3", description="the interpreter in the image")
 
 
 class Profile(ConfigSection):
-    """Where to run."""
+    """Where to run: nodes, tasks, GPUs, time, and the environment of the ranks."""
 
     nodes: int = Field(1, ge=1)
     tasks_per_node: int = Field(1, ge=1, description="ranks on a node; with GPUs one for each")
     gpus_per_node: int = Field(0, ge=0)
     gpu_type: str | None = Field(None, description="as Slurm calls it: a100")
     cpus_per_task: int = Field(1, ge=1)
-    memory_gb: int | None = Field(None, ge=1, description="of a node; none: the partition's default")
+    memory_gb: int | None = Field(None, ge=1, description="memory of a node; none: the partition's default")
     account: str | None = None
     partition: str | None = None
     qos: str | None = None
@@ -66,7 +68,7 @@ class Profile(ConfigSection):
     )
     signal_lead: int = Field(90, ge=0, description="seconds before the end at which Slurm sends USR2")
     max_restarts: int = Field(20, ge=0, description="how often a run goes back to the queue")
-    modules: list[str] = Field([], description="for `module load`")
+    modules: list[str] = Field([], description="environment modules to load with `module load`")
     setup: list[str] = Field([], description="shell lines on the first node before the ranks start")
     environment: dict[str, str] = Field({}, description="variables of the ranks")
     interface: str | None = Field(None, description="network interface of NCCL and GLOO: hsn0, ib0, lo")
@@ -78,27 +80,27 @@ class Profile(ConfigSection):
 
     @property
     def world(self) -> int:
-        """Ranks in all."""
+        """Number of ranks on all nodes."""
         return self.nodes * self.tasks_per_node
 
     @property
     def minutes(self) -> int:
-        """The time limit, whole minutes."""
-        found = TIME.fullmatch(self.time)
-        assert found
-        days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+        """Time limit in whole minutes, rounded up."""
+        match = TIME.fullmatch(self.time)
+        assert match
+        days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
         return (days * 24 + hours) * 60 + minutes + (seconds > 0)
 
     def models(self) -> dict[str, str]:
-        """Variables that say where models are, for the ranks and for the checks of the login node alike."""
-        found = {"HF_HUB_OFFLINE": "1"} | ({"HF_HOME": str(self.cache)} if self.cache else {})
-        return found | {key: value for key, value in self.environment.items() if key.startswith("HF_")}
+        """Return the Hugging Face variables, which the ranks and the checks on the login node share."""
+        variables = {"HF_HUB_OFFLINE": "1"} | ({"HF_HOME": str(self.cache)} if self.cache else {})
+        return variables | {key: value for key, value in self.environment.items() if key.startswith("HF_")}
 
     @field_validator("time", mode="after")
     @classmethod
     def _time(cls, value: str) -> str:
-        found = TIME.fullmatch(value)
-        if not found or not any(int(part or 0) for part in found.groups()):
+        match = TIME.fullmatch(value)
+        if not match or not any(int(part or 0) for part in match.groups()):
             raise ValueError(f"time={value!r} is no time limit: write HH:MM:SS or D-HH:MM:SS, quoted")
         return value
 
@@ -127,6 +129,6 @@ def load_profile(path: Path) -> Profile:
     """Read and check a profile.
 
     Raises:
-        UserError: with one line, for anything that is wrong.
+        UserError: if anything is wrong with it; the message is one line.
     """
     return load_section(path, Profile, "profile", "slurm/generic.yaml")

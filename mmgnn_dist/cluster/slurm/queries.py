@@ -1,4 +1,4 @@
-"""What Slurm is asked: partitions, whether a script would be accepted, the state of jobs."""
+"""Queries to Slurm: partitions, whether it accepts a script, the state of jobs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ ACTIVE = ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUE
 UNKNOWN = "UNKNOWN"
 FAULTS = ("FAILED", "NODE_FAIL", "TIMEOUT", "OUT_OF_MEMORY", "BOOT_FAIL")
 TRY = "use a login node of the cluster, or try on your machine: slurm/README.md, devcluster"
-ANSWER = 60  # seconds that Slurm may take
+ANSWER = 60  # seconds within which Slurm must answer
 
 
 def here() -> bool:
-    """Whether this machine has Slurm's programs."""
+    """Return whether this machine has Slurm's programs."""
     return all(shutil.which(name) for name in ("sbatch", "scontrol", "squeue"))
 
 
@@ -27,7 +27,7 @@ def ask(*words: str, stdin: str | None = None) -> subprocess.CompletedProcess[st
     """Run one of Slurm's programs.
 
     Raises:
-        UserError: if it is not there, or does not answer.
+        UserError: if the program is missing, or does not answer.
     """
     if shutil.which(words[0]) is None:
         raise UserError(f"no {words[0]} on this machine: {TRY}")
@@ -38,28 +38,28 @@ def ask(*words: str, stdin: str | None = None) -> subprocess.CompletedProcess[st
 
 
 def must(*words: str) -> str:
-    """Output of one of Slurm's programs.
+    """Run one of Slurm's programs and return its output.
 
     Raises:
-        UserError: with its own words if it fails.
+        UserError: if the program fails; holds its own message.
     """
-    done = ask(*words)
-    if done.returncode != 0:
-        raise UserError(f"{' '.join(words)}: {_reason(done.stderr)}")
-    return done.stdout
+    result = ask(*words)
+    if result.returncode != 0:
+        raise UserError(f"{' '.join(words)}: {_reason(result.stderr)}")
+    return result.stdout
 
 
-def _reason(said: str) -> str:
-    lines = said.strip().splitlines()
-    before = r"^([a-z]+: )?(error: |fatal: |allocation failure: )?"
-    return re.sub(before, "", lines[-1]) if lines else "no reason given"
+def _reason(output: str) -> str:
+    lines = output.strip().splitlines()
+    prefix = r"^([a-z]+: )?(error: |fatal: |allocation failure: )?"
+    return re.sub(prefix, "", lines[-1]) if lines else "no reason given"
 
 
 def check_profile(profile: Profile, path: Path) -> None:
-    """Refuse what this cluster does not have.
+    """Refuse a profile that asks for what this cluster does not have.
 
     Raises:
-        UserError: for an unknown partition, GPUs or nodes that do not exist, or a time over the limit.
+        UserError: if the partition, GPUs or nodes do not exist, or the time is over the limit.
     """
     rows = [line.split("|") for line in must("sinfo", "-h", "-o", "%R|%G|%D|%l").splitlines()]
     names = list(dict.fromkeys(row[0] for row in rows))
@@ -99,12 +99,12 @@ def check_profile(profile: Profile, path: Path) -> None:
 
 
 def _gpus(text: str) -> list[tuple[str, str]]:
-    """`gpu:a100:4(S:0),gpu:v100:2` by type; an untyped one is called gpu."""
+    """Split `gpu:a100:4(S:0),gpu:v100:2` into pairs of type and count; GPUs without a type are called gpu."""
     return [(kind or "gpu", count) for kind, count in re.findall(r"gpu:(?:([^:,(]+):)?(\d+)", text)]
 
 
 def _minutes(text: str) -> int | None:
-    """sinfo's time, None without a limit."""
+    """Convert a time limit of sinfo to minutes; None if there is no limit."""
     if text in ("infinite", "n/a"):
         return None
     days, _, rest = text.rpartition("-")
@@ -114,40 +114,40 @@ def _minutes(text: str) -> int | None:
 
 
 def check_script(text: str, path: Path) -> str:
-    """Have sbatch judge a script without submitting it; returns its words on when it would start.
+    """Have sbatch test a script without submitting it; returns its message on when the job would start.
 
     Raises:
-        UserError: with Slurm's reason.
+        UserError: if Slurm refuses the script; holds Slurm's reason.
     """
-    done = ask("sbatch", "--test-only", stdin=text)
-    if done.returncode != 0:
-        raise UserError(f"{path}: Slurm refuses the job: {_reason(done.stderr)}")
-    return _reason(done.stderr)
+    result = ask("sbatch", "--test-only", stdin=text)
+    if result.returncode != 0:
+        raise UserError(f"{path}: Slurm refuses the job: {_reason(result.stderr)}")
+    return _reason(result.stderr)
 
 
 def job_states(jobs: list[str]) -> dict[str, str]:
-    """State of each job (`12`, or `12_0` of an array): from the queue, else from accounting, else UNKNOWN."""
-    found = dict.fromkeys(jobs, UNKNOWN)
-    if not found:
-        return found
-    # asked once for all, or for all of an array, which may have a thousand elements
-    for line in ask("squeue", "-h", "-r", "-j", ",".join(found), "-o", "%i %T %r").stdout.splitlines():
+    """Return the state of each job (`12`, or `12_0` of an array): from the queue, accounting, or UNKNOWN."""
+    states = dict.fromkeys(jobs, UNKNOWN)
+    if not states:
+        return states
+    # one query for all jobs, or for a whole array, which may have a thousand elements
+    for line in ask("squeue", "-h", "-r", "-j", ",".join(states), "-o", "%i %T %r").stdout.splitlines():
         job, state, *reason = line.split()
-        if job in found and state not in ("COMPLETED", "CANCELLED", *FAULTS):
-            found[job] = f"PENDING ({' '.join(reason)})" if state == "PENDING" and reason else state
-    for array in dict.fromkeys(job.split("_")[0] for job, state in found.items() if state == UNKNOWN):
+        if job in states and state not in ("COMPLETED", "CANCELLED", *FAULTS):
+            states[job] = f"PENDING ({' '.join(reason)})" if state == "PENDING" and reason else state
+    for array in dict.fromkeys(job.split("_")[0] for job, state in states.items() if state == UNKNOWN):
         for line in ask("scontrol", "-o", "show", "job", array).stdout.splitlines():
-            told = dict(re.findall(r"(\w+)=(\S*)", line))
-            element = (told.get("ArrayJobId"), told.get("ArrayTaskId"))
-            job = "_".join(map(str, element)) if all(element) else told.get("JobId", "")
-            if found.get(job) == UNKNOWN:
-                found[job] = told["JobState"]
-    left = [job for job, state in found.items() if state == UNKNOWN]
-    if left and shutil.which("sacct"):
+            fields = dict(re.findall(r"(\w+)=(\S*)", line))
+            element = (fields.get("ArrayJobId"), fields.get("ArrayTaskId"))
+            job = "_".join(map(str, element)) if all(element) else fields.get("JobId", "")
+            if states.get(job) == UNKNOWN:
+                states[job] = fields["JobState"]
+    unknown = [job for job, state in states.items() if state == UNKNOWN]
+    if unknown and shutil.which("sacct"):
         for line in ask(
-            "sacct", "-n", "-X", "-P", "-j", ",".join(left), "-o", "JobID,State"
+            "sacct", "-n", "-X", "-P", "-j", ",".join(unknown), "-o", "JobID,State"
         ).stdout.splitlines():
             job, _, state = line.partition("|")
-            if job in left and state:
-                found[job] = state.split()[0]
-    return found
+            if job in unknown and state:
+                states[job] = state.split()[0]
+    return states

@@ -1,8 +1,8 @@
-"""The batch script of a profile: parameters of sbatch, what runs before the ranks, what runs after them.
+"""The batch script of a profile: parameters of sbatch, and what runs before and after the ranks.
 
-submitit writes the `#SBATCH` lines and the `srun` line. Before it stands what the profile says; after it the
-notes of the ranks (`task.py`) decide whether the job goes back to the queue. The shell functions for that are
-in `job.sh`, which plain sbatch files read too.
+submitit writes the `#SBATCH` lines and the `srun` line. Before the `srun` line the script sets up what the
+profile asks for. After it the notes of the ranks (`supervisor.py`) decide whether the job goes back to the
+queue. The shell functions for that are in `job.sh`, which the plain sbatch files also read.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ SHELL = Path(__file__).with_name("job.sh")
 def parameters(
     profile: Profile, name: str, runs: list[Path], code: Path, mounts: list[str]
 ) -> dict[str, Any]:
-    """What submitit's Slurm executor is told.
+    """Return the parameters of submitit's Slurm executor.
 
     Args:
         profile: where to run.
-        name: of the job.
-        runs: run directory of each element of the array, or one.
-        code: folder of the snapshot that is imported.
-        mounts: what a container is shown, SOURCE:TARGET.
+        name: name of the job.
+        runs: run directory of each element of the array, or of the single job.
+        code: folder of the copy of the package that the job imports.
+        mounts: mounts of the container, SOURCE:TARGET.
     """
-    more: dict[str, Any] = {"requeue": True}
+    additional: dict[str, Any] = {"requeue": True}
     for option in profile.sbatch:
         key, equals, value = option.removeprefix("--").partition("=")
-        more[key] = value if equals else True
+        additional[key] = value if equals else True
     if profile.gpus_per_node:
         kind = f"{profile.gpu_type}:" if profile.gpu_type else ""
-        more["gpus-per-node"] = f"{kind}{profile.gpus_per_node}"
+        additional["gpus-per-node"] = f"{kind}{profile.gpus_per_node}"
     srun = [f"--cpus-per-task={profile.cpus_per_task}", "--kill-on-bad-exit=1"]
     if profile.container and profile.container.kind == "pyxis":
         srun += [f"--container-image={profile.container.image}", f"--container-mounts={','.join(mounts)}"]
-    found: dict[str, Any] = {
+    options: dict[str, Any] = {
         "job_name": name,
         "time": profile.minutes,
         "nodes": profile.nodes,
@@ -53,16 +53,16 @@ def parameters(
         "wckey": None,
         "mem": f"{profile.memory_gb}GB" if profile.memory_gb else None,
         "stderr_to_stdout": True,
-        "additional_parameters": more,
+        "additional_parameters": additional,
         "setup": setup(profile, runs, code),
         "teardown": ["mmgnn_after $?"],
         "srun_args": srun,
     }
-    return found
+    return options
 
 
 def setup(profile: Profile, runs: list[Path], code: Path) -> list[str]:
-    """Shell lines before the ranks."""
+    """Return the shell lines that run before the ranks."""
     lines = [f"runs=({' '.join(shlex.quote(str(run)) for run in runs)})"]
     lines += ["run=${runs[${SLURM_ARRAY_TASK_ID:-0}]}", f"max_restarts={profile.max_restarts}"]
     lines += [f"module load {shlex.quote(name)} || exit" for name in profile.modules]
@@ -79,16 +79,16 @@ def setup(profile: Profile, runs: list[Path], code: Path) -> list[str]:
 
 
 def mounts_of(profile: Profile, base: Path, recipes: list[Recipe]) -> list[str]:
-    """What a container has to show to the ranks, as SOURCE:TARGET: all that they read and write.
+    """Return the mounts of the container, as SOURCE:TARGET: every folder that the ranks read or write.
 
     Args:
         profile: where to run.
         base: folder of the run directories and of the code.
-        recipes: of the runs.
+        recipes: recipes of the runs.
     """
     if profile.container is None:
         return []
-    seen = [path for path in (base, profile.cache, profile.scratch) if path]  # scratch may be a node's own
+    seen = [path for path in (base, profile.cache, profile.scratch) if path]  # scratch may be local to a node
     for recipe in recipes:
         read = (recipe.data.shards, Path(recipe.text.encoder).expanduser())
         seen += [path for path in read if path and path.is_dir()]
@@ -97,7 +97,7 @@ def mounts_of(profile: Profile, base: Path, recipes: list[Recipe]) -> list[str]:
 
 
 def interpreter(profile: Profile, own: str, mounts: list[str]) -> str:
-    """The shell words that start Python on a node; `own`: the interpreter that submits."""
+    """Return the shell words that start Python on a node; `own` is the interpreter that submits."""
     container = profile.container
     if container is None:
         return shlex.quote(profile.python or own)

@@ -1,4 +1,4 @@
-"""`mmgnn status`, `logs` and `cancel`: what Slurm says of a run, and what its journal says."""
+"""`mmgnn status`, `logs` and `cancel`: the state of a run from Slurm and from its journal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RECENT = 50  # steps over which the rate is measured
 
 
 class RunStatus(TypedDict):
-    """State and progress of a submitted run: see `status`."""
+    """State and progress of a submitted run, as `status` returns it."""
 
     run: str
     job: str
@@ -36,33 +36,33 @@ class RunStatus(TypedDict):
 
 
 def find_runs(given: list[Path], below: Path) -> list[Path]:
-    """The submitted runs among and below some folders, `below` if none are given.
+    """Find the submitted runs in and below the given folders, or below `below` if none are given.
 
     Raises:
-        UserError: for a folder without any.
+        UserError: if a given folder holds no submitted run.
     """
     runs: list[Path] = []
     for folder in given or [below]:
-        found = sorted(path.parent.parent for path in Path(folder).rglob(str(RunDir(Path()).job)))
-        if not found and given:
+        submitted = sorted(path.parent.parent for path in Path(folder).rglob(str(RunDir(Path()).job)))
+        if not submitted and given:
             raise UserError(f"no submitted run in {folder}: give a run directory of 'mmgnn submit'")
-        runs += found
+        runs += submitted
     return list(dict.fromkeys(runs))
 
 
 def status(runs: list[Path]) -> list[RunStatus]:
-    """State and progress of runs.
+    """Return state and progress of runs.
 
     Returns:
-        For each run: job, Slurm's state, whether it is done, steps and their number, molecules/s, seconds
+        For each run: job, Slurm's state, whether it is done, steps done and in all, molecules/s, seconds
         left, last loss, restarts, error (of a run that ended by its own fault, or could not start).
     """
     jobs: dict[Path, JobRecord] = {run: read_json(RunDir(run).job) for run in runs}
-    states = slurm.job_states([about["job"] for about in jobs.values()])
-    return [_one(run, about, states[about["job"]]) for run, about in jobs.items()]
+    states = slurm.job_states([record["job"] for record in jobs.values()])
+    return [_one(run, record, states[record["job"]]) for run, record in jobs.items()]
 
 
-def _one(run: Path, about: JobRecord, state: str) -> RunStatus:
+def _one(run: Path, record: JobRecord, state: str) -> RunStatus:
     journal = read_journal(RunDir(run).journal)
     steps = [line for line in journal if line["kind"] == "train"]
     start: JournalLine = {"kind": "train", "step": 0, "loss": math.nan, "seconds": 0.0, "molecules": 0}
@@ -70,13 +70,13 @@ def _one(run: Path, about: JobRecord, state: str) -> RunStatus:
     first = steps[-RECENT] if len(steps) >= RECENT else start
     spent = last["seconds"] - first["seconds"]
     done = RunDir(run).metrics.is_file()
-    found: RunStatus = {
+    run_status: RunStatus = {
         "run": str(run),
-        "job": about["job"],
+        "job": record["job"],
         "state": state,
         "done": done,
         "step": last["step"],
-        "steps": about["steps"],
+        "steps": record["steps"],
         "loss": last["loss"] if steps else None,
         "rate": None,
         "seconds_left": None,
@@ -84,18 +84,18 @@ def _one(run: Path, about: JobRecord, state: str) -> RunStatus:
         "error": None,
     }
     if not done:
-        found["error"] = own_fault(run) or (last_words(run) if state in slurm.FAULTS else None)
+        run_status["error"] = own_fault(run) or (last_words(run) if state in slurm.FAULTS else None)
     if spent > 0:
-        found["rate"] = (last["molecules"] - first["molecules"]) / spent
-        each = spent / (last["step"] - first["step"])
-        found["seconds_left"] = 0.0 if done else (about["steps"] - last["step"]) * each
-    return found
+        run_status["rate"] = (last["molecules"] - first["molecules"]) / spent
+        seconds_per_step = spent / (last["step"] - first["step"])
+        run_status["seconds_left"] = 0.0 if done else (record["steps"] - last["step"]) * seconds_per_step
+    return run_status
 
 
 def attempts(run: Path) -> list[Path]:
-    """Folders of the ranks' notes of each start, the newest last."""
-    found = [path for path in RunDir(run).slurm.glob("*.*") if path.is_dir() and _number(path)]
-    return sorted(found, key=_number)
+    """Return the folders with the notes of the ranks, one for each start of the run, the newest last."""
+    folders = [path for path in RunDir(run).slurm.glob("*.*") if path.is_dir() and _number(path)]
+    return sorted(folders, key=_number)
 
 
 def _number(path: Path) -> tuple[int, ...]:
@@ -104,17 +104,17 @@ def _number(path: Path) -> tuple[int, ...]:
 
 
 def restarts(run: Path) -> int:
-    """How often the newest job of a run went back to the queue."""
-    found = attempts(run)
-    return _number(found[-1])[1] if found else 0
+    """Return how often the newest job of a run went back to the queue."""
+    folders = attempts(run)
+    return _number(folders[-1])[1] if folders else 0
 
 
 def own_fault(run: Path) -> str | None:
-    """The last line of what the first failing rank of the newest attempt said, if one failed by itself."""
-    found = attempts(run)
-    if not found or list(found[-1].glob("rank_*.killed")):
+    """Return the last line of the first rank that failed in the newest attempt, if one failed by itself."""
+    folders = attempts(run)
+    if not folders or list(folders[-1].glob("rank_*.killed")):
         return None
-    notes = sorted(found[-1].glob("rank_*.failed"), key=lambda path: path.stat().st_mtime_ns)
+    notes = sorted(folders[-1].glob("rank_*.failed"), key=lambda path: path.stat().st_mtime_ns)
     if not notes:
         return None
     lines = [line for line in notes[0].read_text().splitlines() if line.strip()]
@@ -122,62 +122,63 @@ def own_fault(run: Path) -> str | None:
 
 
 def last_words(run: Path) -> str | None:
-    """The last line of a job's log: why no rank started, or that it was restarted too often."""
+    """Return the last line of a job's log, which says why no rank started, or that restarts ran out."""
     path = Path(read_json(RunDir(run).job)["log"].replace("%t", "0"))
     lines = path.read_text(errors="replace").split("\n") if path.is_file() else []
     return next((line.strip() for line in reversed(lines) if line.strip()), None)
 
 
 def print_status(found: list[RunStatus]) -> None:
-    """One paragraph a run."""
+    """Print one paragraph for each run."""
     if not found:
         print("no submitted runs here: mmgnn submit RECIPE --profile slurm/NAME.yaml")
-    for one in found:
-        told = "done" if one["done"] else one["state"]
-        line = f"{one['run']}: job {one['job']} {told}, step {one['step']}/{one['steps']}"
-        if one["rate"] is not None:
-            line += f", {one['rate']:.0f} molecules/s"
-        if one["seconds_left"] and not one["done"]:
-            line += f", {span(one['seconds_left'])} left"
-        if one["loss"] is not None:
-            line += f", loss {one['loss']:.4g}"
-        print(f"{line}, {one['restarts']} restarts")
-        if one["error"]:
-            print(f"  {one['error']}")
+    for run_status in found:
+        state = "done" if run_status["done"] else run_status["state"]
+        line = f"{run_status['run']}: job {run_status['job']} {state}, "
+        line += f"step {run_status['step']}/{run_status['steps']}"
+        if run_status["rate"] is not None:
+            line += f", {run_status['rate']:.0f} molecules/s"
+        if run_status["seconds_left"] and not run_status["done"]:
+            line += f", {span(run_status['seconds_left'])} left"
+        if run_status["loss"] is not None:
+            line += f", loss {run_status['loss']:.4g}"
+        print(f"{line}, {run_status['restarts']} restarts")
+        if run_status["error"]:
+            print(f"  {run_status['error']}")
 
 
 def span(seconds: float) -> str:
-    """Seconds for people."""
+    """Format seconds as s, min or h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def log_end(run: Path, rank: int, lines: int) -> tuple[Path, str]:
-    """The end of a rank's log.
+    """Read the end of a rank's log.
 
     Args:
         run: run directory of a submitted run.
-        rank: whose log.
-        lines: how many of its last lines.
+        rank: the rank whose log is read.
+        lines: number of last lines to read.
 
     Returns:
-        Its file, and the lines as they stand there.
+        The file of the log, and the lines with their line ends.
 
     Raises:
         UserError: if there is no such log yet.
     """
-    about: JobRecord = read_json(RunDir(run).job)
-    path = Path(about["log"].replace("%t", str(rank)))
+    record: JobRecord = read_json(RunDir(run).job)
+    path = Path(record["log"].replace("%t", str(rank)))
     if not path.is_file():
-        state = slurm.job_states([about["job"]])[about["job"]]
-        raise UserError(f"no log of rank {rank} yet, job {about['job']} is {state}: it will be {path}")
+        state = slurm.job_states([record["job"]])[record["job"]]
+        raise UserError(f"no log of rank {rank} yet, job {record['job']} is {state}: it will be {path}")
     with path.open(encoding="utf-8", errors="replace") as log:
         return path, "".join(deque(log, maxlen=lines))
 
 
 def follow_log(run: Path, path: Path) -> None:
-    """Print what is added to a log of a run until its job ends or Ctrl-C."""
+    """Print the lines that are added to a log of a run until its job ends or the user presses Ctrl-C."""
     job = read_json(RunDir(run).job)["job"]
     with subprocess.Popen(["tail", "-n", "0", "-F", str(path)]) as tail:
         try:
@@ -188,7 +189,7 @@ def follow_log(run: Path, path: Path) -> None:
 
 
 def cancel(runs: list[Path]) -> list[str]:
-    """Cancel the jobs of runs, and the report of an array of which all are; returns those still active."""
+    """Cancel the active jobs of runs, and an array's report job if all its runs are given; returns them."""
     jobs = [read_json(RunDir(run).job)["job"] for run in runs]
     for base in dict.fromkeys(above for run in runs for above in run.parents):
         if RunDir(base).report_job.is_file() and set(find_runs([base], base)) <= set(runs):

@@ -1,7 +1,7 @@
-"""A study as a Slurm array: one cell an element, and a job that follows all of them and writes the report.
+"""A study as a Slurm array: one element for each cell, and a job that follows them and writes the report.
 
-A cell is submitted as any run is (`submit.py`): its element goes back to the queue, continues, fails for
-good. What failed is written into its run directory by the job that follows, where the report finds it.
+A cell is submitted like any other run (`submit.py`): its element is requeued, continues, or fails for good.
+The job that follows writes the reason of a failure into the cell's run directory, where the report reads it.
 """
 
 from __future__ import annotations
@@ -30,39 +30,39 @@ from mmgnn_dist.study.run_cell import record_failure
 def plan_array(
     recipe: Recipe, profile: Path, folder: Path, concurrent: int | None, quiet: bool
 ) -> tuple[SubmitPlan, dict[Cell, Recipe]]:
-    """Check everything; writes nothing but missing token sidecars of the shard set.
+    """Check a study before it is submitted; writes only missing token sidecars of the shard set.
 
     Args:
-        recipe: of the study.
+        recipe: recipe of the study.
         profile: file of the profile.
         folder: study directory.
-        concurrent: elements that run at a time.
-        quiet: no progress.
+        concurrent: number of elements that run at a time.
+        quiet: show no progress.
 
     Returns:
-        A plan of the cells that are not done, without runs if all are; and all cells.
+        A plan of the cells that are not done, without runs if all are done; and all cells.
 
     Raises:
-        UserError: for whatever the study, training or Slurm would refuse, or while a cell of it is a job.
+        UserError: if the study, training or Slurm would refuse a cell, or one is waiting or running as a job.
     """
     if concurrent is not None and concurrent < 1:
         raise UserError(f"--concurrent {concurrent}: give the number of cells at a time, 1 or more")
-    place = usable_profile(profile)
+    checked_profile = usable_profile(profile)
     folder = folder.resolve()
     cells = plan_study(recipe, folder)
     runs = {cell.run(folder): cells[cell] for cell in unfinished(folder, cells)}
     if runs:
         refuse_active(folder, list(runs))
-    batches, steps = plan_batches(runs, place, quiet)
+    batches, steps = plan_batches(runs, checked_profile, quiet)
     return SubmitPlan(
-        folder, recipe.name, runs, place, batches, steps, StudyReport(folder), concurrent
+        folder, recipe.name, runs, checked_profile, batches, steps, StudyReport(folder), concurrent
     ), cells
 
 
 def submit_array(
     plan: SubmitPlan, cells: dict[Cell, Recipe], recipe: Recipe, profile: Path
 ) -> list[JobRecord | ReportJobRecord]:
-    """Submit the cells of a plan and the report; returns what `slurm/job.json` of each holds.
+    """Submit the cells of a plan and the report job; returns the content of each `slurm/job.json`.
 
     Raises:
         UserError: if Slurm refuses.
@@ -75,7 +75,7 @@ def submit_array(
 
 
 class StudyReport:
-    """What submitit pickles for the job that follows the cells; `base`: the study directory."""
+    """Task that submitit pickles for the job that follows the cells; `base` is the study directory."""
 
     page, time = "report/report.html", "00:30:00"
 
@@ -83,10 +83,10 @@ class StudyReport:
         self.base = str(base)
 
     def __call__(self) -> str:
-        """Write down why cells failed, then the report over those that are done; returns its page."""
+        """Record why cells failed, then write the report of the cells that are done; returns its page."""
         folder = Path(self.base)
         for cell in unfinished(folder, load_grid(folder)[1]):
             run = cell.run(folder)
             if RunDir(run).job.is_file():
-                record_failure(run, own_fault(run) or last_words(run) or "its job left no word")
+                record_failure(run, own_fault(run) or last_words(run) or "its job left no message")
         return str(write_study_report(folder).page)

@@ -1,4 +1,4 @@
-"""`mmgnn status` of a study whose cells are jobs: how many of its cells are done, wait, run, have failed."""
+"""`mmgnn status` of a study whose cells are jobs: how many of its cells are done, wait, run or failed."""
 
 from __future__ import annotations
 
@@ -34,37 +34,38 @@ class StudyStatus(TypedDict):
 
 
 def study_status(runs: list[Path], found: list[RunStatus]) -> list[StudyStatus]:
-    """The studies that some runs are cells of.
+    """Return the status of the studies whose cells are among some runs.
 
     Args:
         runs: submitted runs.
-        found: what `status` says of each.
+        found: status of each run, as `status` returns it.
 
     Returns:
-        For each study: its folder, number of cells, how many are in which state (Slurm's word where a cell
+        For each study: its folder, number of cells, number of cells in each state (Slurm's state if a cell
         is a job and not done), and job, state and page of the report that follows.
     """
-    words = {run.resolve(): one["state"] for run, one in zip(runs, found, strict=True)}
-    studies = dict.fromkeys(run.parents[1] for run in words if (run.parents[1] / CELLS).is_file())
-    answer = []
+    run_states = {run.resolve(): run_status["state"] for run, run_status in zip(runs, found, strict=True)}
+    studies = dict.fromkeys(run.parents[1] for run in run_states if (run.parents[1] / CELLS).is_file())
+    statuses = []
     for folder in studies:
         cells = states(folder, load_grid(folder)[1])
         counts = Counter(
-            how if how == DONE else words.get(cell.run(folder), how).split()[0] for cell, how in cells.items()
+            cell_state if cell_state == DONE else run_states.get(cell.run(folder), cell_state).split()[0]
+            for cell, cell_state in cells.items()
         )
-        one: StudyStatus = {"study": str(folder), "cells": len(cells), "states": counts, "report": None}
+        study: StudyStatus = {"study": str(folder), "cells": len(cells), "states": counts, "report": None}
         if RunDir(folder).report_job.is_file():
-            about: ReportJobRecord = read_json(RunDir(folder).report_job)
-            state = slurm.job_states([about["job"]])[about["job"]]
-            one["report"] = {"job": about["job"], "state": state, "page": about["report"]}
-        answer.append(one)
-    return answer
+            record: ReportJobRecord = read_json(RunDir(folder).report_job)
+            state = slurm.job_states([record["job"]])[record["job"]]
+            study["report"] = {"job": record["job"], "state": state, "page": record["report"]}
+        statuses.append(study)
+    return statuses
 
 
 def print_studies(found: list[StudyStatus]) -> None:
-    """One paragraph a study."""
-    for one in found:
-        told = ", ".join(f"{count} {how}" for how, count in one["states"].items())
-        print(f"{one['study']}: {one['cells']} cells: {told}")
-        if report := one["report"]:
+    """Print one paragraph for each study."""
+    for study in found:
+        counts = ", ".join(f"{count} {state}" for state, count in study["states"].items())
+        print(f"{study['study']}: {study['cells']} cells: {counts}")
+        if report := study["report"]:
             print(f"  report {report['page']}: job {report['job']} {report['state']}")

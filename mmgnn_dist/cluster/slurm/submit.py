@@ -1,8 +1,8 @@
 """`mmgnn submit RECIPE --profile FILE`: all checks first, then one job, or an array and its report.
 
-What cannot run is refused here, on the login node: recipe, shards, encoder and split by the checks of
-training, the profile by Slurm itself. A job holds a frozen copy of the code and the run directory's name,
-nothing else; it starts, continues, or finds itself done (`train/run.py`).
+The login node refuses what cannot run: the checks of training test recipe, shards, encoder and split, and
+Slurm tests the profile. A job holds only a frozen copy of the code and the path of the run directory. It
+starts a run, continues it, or sees that it is done (`train/run.py`).
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ from mmgnn_dist.train.session import plan_runs
 
 @dataclass(frozen=True)
 class SubmitPlan:
-    """What would be submitted.
+    """Plan of a submission.
 
     Attributes:
-        base: folder of everything.
-        name: of the job in Slurm.
+        base: run directory, or folder of the array.
+        name: name of the job in Slurm.
         runs: run directories with their recipes, one array element each.
         profile: where to run.
-        batches: how each run's global batch is cut.
-        steps: of each run.
-        report: what the job calls that follows all runs, if there is one.
-        concurrent: how many elements run at a time; none: as many as submitit lets (256).
+        batches: how each run's global batch is split among ranks and passes.
+        steps: number of steps of each run.
+        report: task of the job that follows all runs, if there is one.
+        concurrent: number of elements that run at a time; None for submitit's default (256).
     """
 
     base: Path
@@ -63,7 +63,7 @@ class SubmitPlan:
     concurrent: int | None = None
 
     def script(self) -> str:
-        """The batch script, as submitit writes it; the copy of the code is made when it is submitted."""
+        """Return the batch script as submitit writes it; the code is copied only at submission."""
         from submitit.slurm.slurm import _make_sbatch_string
 
         folder = RunDir(self.base).slurm
@@ -72,46 +72,46 @@ class SubmitPlan:
         count = len(self.runs) if len(self.runs) > 1 else None
         python = interpreter(self.profile, sys.executable, self.mounts)
         command = f"{python} -u -m submitit.core._submit {folder}"
-        given = {key: value for key, value in options.items() if value is not None}
-        given["wckey"] = None
-        text: str = _make_sbatch_string(command, folder, map_count=count, **given)
+        set_options = {key: value for key, value in options.items() if value is not None}
+        set_options["wckey"] = None
+        text: str = _make_sbatch_string(command, folder, map_count=count, **set_options)
         return text
 
     def options(self, code: Path) -> dict[str, Any]:
-        """What submitit is told of the runs; `code`: folder of the copy."""
-        found = parameters(self.profile, self.name, list(self.runs), code, self.mounts)
-        return found | ({"array_parallelism": self.concurrent} if self.concurrent else {})
+        """Return the parameters of submitit's executor; `code` is the folder of the copy of the package."""
+        options = parameters(self.profile, self.name, list(self.runs), code, self.mounts)
+        return options | ({"array_parallelism": self.concurrent} if self.concurrent else {})
 
     @property
     def mounts(self) -> list[str]:
-        """What a container is shown."""
+        """Mounts of the container, SOURCE:TARGET."""
         return mounts_of(self.profile, self.base, list(self.runs.values()))
 
 
 def make_submit_plan(
     recipe: Recipe, profile_path: Path, base: Path, folds: list[int], seeds: list[int], quiet: bool
 ) -> SubmitPlan:
-    """Check everything; writes nothing but missing token sidecars of the shard set.
+    """Check a submission and plan it; writes only missing token sidecars of the shard set.
 
     Args:
         recipe: the recipe.
         profile_path: file of the profile.
-        base: run directory, or the array's folder.
-        folds: folds of the split: one run for each pair of fold and seed; empty: the recipe's own.
-        seeds: seeds of the runs; empty: the recipe's own.
-        quiet: no progress.
+        base: run directory, or folder of the array.
+        folds: folds of the split, one run for each pair of fold and seed; empty for the recipe's fold.
+        seeds: seeds of the runs; empty for the recipe's seed.
+        quiet: show no progress.
 
     Raises:
-        UserError: for whatever training or Slurm would refuse.
+        UserError: if training or Slurm would refuse a run.
     """
     profile = usable_profile(profile_path)
     base = base.resolve()
     if folds or seeds:
         recipe = recipe.grouped(recipe.name)
     runs: dict[Path, Recipe] = {}
-    whole: list[int | None] = [None]
+    unset: list[int | None] = [None]
     verified = VerifiedFiles()
-    for fold, seed in itertools.product(folds or whole, seeds or whole):
+    for fold, seed in itertools.product(folds or unset, seeds or unset):
         parts = [f"fold_{fold}"] if fold is not None else []
         parts += [f"seed_{seed}"] if seed is not None else []
         data = recipe.data.model_copy(update={"fold": fold} if fold is not None else {})
@@ -125,10 +125,10 @@ def make_submit_plan(
 
 
 def usable_profile(path: Path) -> Profile:
-    """A profile after all checks that can be made here.
+    """Read a profile and check it as far as this machine can.
 
     Raises:
-        UserError: for a mistake in it, or where nothing can be submitted.
+        UserError: if the profile is wrong, or this machine cannot submit jobs.
     """
     if "SLURM_JOB_ID" in os.environ:
         raise UserError("this is inside of a Slurm job already: submit from a login node")
@@ -146,10 +146,10 @@ def usable_profile(path: Path) -> Profile:
 def plan_batches(
     runs: dict[Path, Recipe], profile: Profile, quiet: bool
 ) -> tuple[list[BatchPlan], list[int]]:
-    """How the global batch of each run is cut among the ranks of a profile, and the number of its steps.
+    """Plan how the global batch of each run is split among the ranks of a profile, and count its steps.
 
     Raises:
-        UserError: for wrong input, or a batch that cannot be cut so.
+        UserError: if the input is wrong, or a batch cannot be split among the ranks.
     """
     batches, steps = [], []
     first = Ranks(0, profile.world, torch.device("cpu"))
@@ -163,10 +163,10 @@ def plan_batches(
 
 
 def check_paths(profile: Profile, path: Path) -> None:
-    """See that the folders and files that the profile names, and its interpreter, can be read here.
+    """Check that the folders, files and interpreter that the profile names can be read here.
 
     Raises:
-        UserError: names the key and the path.
+        UserError: if one cannot be read; names the key and the path.
     """
     named = [("cache", profile.cache)] if profile.cache else []
     if profile.python:
@@ -177,27 +177,31 @@ def check_paths(profile: Profile, path: Path) -> None:
         named += [("container.mounts", Path(mount.partition(":")[0])) for mount in container.mounts]
     for key, value in named:
         if not os.access(value, os.R_OK):
-            why = "cannot be read by you" if value.exists() else "is not there"
-            raise UserError(f"{path}: {key}={value} {why}: make it, or name another")
+            problem = "cannot be read by you" if value.exists() else "is not there"
+            raise UserError(f"{path}: {key}={value} {problem}: make it, or name another")
 
 
 def refuse_active(base: Path, runs: list[Path]) -> None:
-    """See that no job of some runs waits or runs, nor that of the report of their folder.
+    """Check that no job of the runs, nor their report job, is waiting or running.
 
     Raises:
-        UserError: names the first one.
+        UserError: if one is; names the first one.
     """
-    places = {run: RunDir(run).job for run in runs} | {base / "report": RunDir(base).report_job}
-    jobs = {name: read_json(place)["job"] for name, place in places.items() if place.is_file()}
+    record_files = {run: RunDir(run).job for run in runs} | {base / "report": RunDir(base).report_job}
+    jobs = {
+        name: read_json(record_file)["job"]
+        for name, record_file in record_files.items()
+        if record_file.is_file()
+    }
     states = slurm.job_states(list(jobs.values()))
     for name, job in jobs.items():
         if states[job].startswith(slurm.ACTIVE):
-            told = f"{name} is job {job} already ({states[job]})"
-            raise UserError(f"{told}: mmgnn status {base} or mmgnn cancel {base}")
+            conflict = f"{name} is job {job} already ({states[job]})"
+            raise UserError(f"{conflict}: mmgnn status {base} or mmgnn cancel {base}")
 
 
 def check_with_slurm(plan: SubmitPlan, profile_path: Path) -> str:
-    """Have Slurm judge a plan; nothing is submitted or written. Returns its words on when it would start.
+    """Have Slurm test a plan without submitting it; returns its message on when the job would start.
 
     Raises:
         UserError: if there is no Slurm here, or it refuses the job.
@@ -207,10 +211,10 @@ def check_with_slurm(plan: SubmitPlan, profile_path: Path) -> str:
 
 
 def submit(plan: SubmitPlan, profile_path: Path) -> list[JobRecord | ReportJobRecord]:
-    """Submit a plan that Slurm finds good; returns for each run what its `slurm/job.json` holds.
+    """Submit a plan; returns the content of each run's `slurm/job.json`, and last that of the report job.
 
     Raises:
-        UserError: if Slurm refuses the job after all.
+        UserError: if Slurm refuses the job.
     """
     code = take_snapshot(RunDir(plan.base).code)
     for run, recipe in plan.runs.items():
@@ -218,9 +222,9 @@ def submit(plan: SubmitPlan, profile_path: Path) -> list[JobRecord | ReportJobRe
         RunDir(run).slurm.mkdir(exist_ok=True)
     tasks = [Task(run) for run in plan.runs]
     jobs = send(RunDir(plan.base).slurm, plan.profile, plan.options(code), tasks, plan.mounts)
-    found: list[JobRecord | ReportJobRecord] = []
+    records: list[JobRecord | ReportJobRecord] = []
     for index, (run, job) in enumerate(zip(plan.runs, jobs, strict=True)):
-        about: JobRecord = {
+        record: JobRecord = {
             "job": str(job.job_id),
             "submitted": time.time(),
             "profile": str(profile_path.resolve()),
@@ -231,11 +235,11 @@ def submit(plan: SubmitPlan, profile_path: Path) -> list[JobRecord | ReportJobRe
             "code": str(code),
             "max_restarts": plan.profile.max_restarts,
         }
-        write_json(RunDir(run).job, about)
-        found.append(about)
+        write_json(RunDir(run).job, record)
+        records.append(record)
     if plan.report:
-        found.append(_send_report(plan, plan.report, str(jobs[0].job_id).split("_")[0], code))
-    return found
+        records.append(_send_report(plan, plan.report, str(jobs[0].job_id).split("_")[0], code))
+    return records
 
 
 def send(
@@ -244,11 +248,11 @@ def send(
     """Have submitit submit one job, or an array of several tasks; returns its jobs.
 
     Args:
-        folder: of pickles and logs.
+        folder: folder of pickles and logs.
         profile: where to run.
-        options: as `parameters` gives them.
-        tasks: what each element calls.
-        mounts: what a container must see.
+        options: parameters of the executor, as `parameters` returns them.
+        tasks: callable of each element.
+        mounts: mounts of the container, SOURCE:TARGET.
 
     Raises:
         UserError: if Slurm refuses.
@@ -270,13 +274,13 @@ def send(
 
 
 def _send_report(plan: SubmitPlan, report: Report, array: str, code: Path) -> ReportJobRecord:
-    """The job that waits for all elements, whatever their ends, and writes the table."""
+    """Submit the job that waits until all elements have ended, with success or not, and writes the report."""
     profile = plan.profile.model_copy(
         update={"nodes": 1, "tasks_per_node": 1, "gpus_per_node": 0, "gpu_type": None, "time": report.time}
     )
     options = parameters(profile, f"{plan.name}-report", [plan.base], code, plan.mounts)
     options |= {"dependency": f"afterany:{array}", "teardown": None}
     job = send(RunDir(plan.base).slurm, plan.profile, options, [report], plan.mounts)[0]
-    about: ReportJobRecord = {"job": str(job.job_id), "report": str(plan.base / report.page), "after": array}
-    write_json(RunDir(plan.base).report_job, about)
-    return about
+    record: ReportJobRecord = {"job": str(job.job_id), "report": str(plan.base / report.page), "after": array}
+    write_json(RunDir(plan.base).report_job, record)
+    return record

@@ -1,14 +1,14 @@
-"""The supervisor of a rank: every task of a Slurm step runs it, by submitit or by plain sbatch.
+"""The supervisor of a rank: every task of a Slurm step runs it, started by submitit or by plain sbatch.
 
-It gives the rank its place (RANK, WORLD_SIZE, MASTER_ADDR ...) from Slurm's variables, starts
+It sets the variables of the rank (RANK, WORLD_SIZE, MASTER_ADDR ...) from those of Slurm, starts
 `mmgnn_dist.train.run` as a process of its own, passes signals on, and notes in the run directory how it ended
 
     RUN/slurm/JOB.RESTART/rank_N.started, then rank_N.done | stopped | failed | killed | ended
 
-`stopped` has saved (exit code 3), `failed` is a fault of its own (1 or 2) with its last lines, `killed` died
-of a signal, `ended` was ended because another failed. A rank whose supervisor was killed leaves no note. From
-these notes the batch script decides whether the job goes back to the queue (`job.sh`), on the host and
-therefore also where ranks run in a container.
+A `stopped` rank has saved (exit code 3). A `failed` rank had a fault of its own (exit code 1 or 2); the note
+holds its last lines. A `killed` rank died of a signal. An `ended` rank was ended because another one failed.
+A rank whose supervisor was killed leaves no note. The batch script reads the notes to decide whether the job
+goes back to the queue (`job.sh`). It runs on the host, so this also works where ranks run in a container.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ ENDS = ("done", "stopped", "failed", "killed", "ended")
 
 
 class Task:
-    """What submitit pickles: the run directory alone, so that a requeued job starts like a new one."""
+    """Task that submitit pickles: the run directory only, so that a requeued job starts like a new one."""
 
     def __init__(self, run: Path) -> None:
         self.run = str(run)
 
     def __call__(self) -> str:
-        """Run the rank; leaves by SystemExit unless it is done, since a returned value means success."""
+        """Run the rank; raises SystemExit unless it is done, since submitit takes a return for success."""
         end = supervise(Path(self.run))
         if end != "done":
             # exit code 0: another one would make srun kill the ranks that still save
@@ -62,30 +62,30 @@ def supervise(run: Path) -> str:
     note = attempt / f"rank_{rank}"
     note.with_suffix(".started").write_text(os.environ.get("SLURMD_NODENAME", ""))
     try:
-        end, said = _run(run, attempt, rank)
+        end, last_lines = _run(run, attempt, rank)
     except Exception as error:
-        end, said = "failed", [f"{type(error).__name__}: {error}"]
-    write_text(note.with_suffix(f".{end}"), "".join(f"{line}\n" for line in said))
+        end, last_lines = "failed", [f"{type(error).__name__}: {error}"]
+    write_text(note.with_suffix(f".{end}"), "".join(f"{line}\n" for line in last_lines))
     return end
 
 
 def _run(run: Path, attempt: Path, rank: int) -> tuple[str, list[str]]:
-    if scratch := os.environ.get("TMPDIR"):  # Python takes another one silently where it is missing
+    if scratch := os.environ.get("TMPDIR"):  # if it is missing, Python silently uses another one
         Path(scratch).mkdir(parents=True, exist_ok=True)
     master = meet(attempt, rank)
     if master is None:
         return "ended", []
     environment = os.environ | rank_variables(rank) | master
-    kept = [int(master[LISTENING])] if LISTENING in master else []
+    inherited = [int(master[LISTENING])] if LISTENING in master else []
     process = subprocess.Popen(
         [sys.executable, "-m", "mmgnn_dist.train.run", str(run)],
         env=environment,
         stderr=subprocess.PIPE,
-        pass_fds=kept,
+        pass_fds=inherited,
         preexec_fn=die_with_parent,  # noqa: PLW1509  there are no threads yet
     )
-    for number in kept:
-        os.close(number)  # when the first rank is gone nobody listens there
+    for number in inherited:
+        os.close(number)  # so that nobody listens there after the first rank has ended
 
     def forward(number: int, frame: FrameType | None) -> None:
         if process.poll() is None:
@@ -96,17 +96,17 @@ def _run(run: Path, attempt: Path, rank: int) -> tuple[str, list[str]]:
     lines: deque[str] = deque(maxlen=KEPT)
     reader = threading.Thread(target=_pass_on, args=(process, lines), daemon=True)
     reader.start()
-    told = 0.0
+    asked_at = 0.0
     while process.poll() is None:
-        if not told and _another_failed(attempt):
-            told = time.monotonic()
+        if not asked_at and _another_failed(attempt):
+            asked_at = time.monotonic()
             process.terminate()
-        elif told and time.monotonic() - told > GRACE:
+        elif asked_at and time.monotonic() - asked_at > GRACE:
             process.kill()
         time.sleep(0.2)
     reader.join(timeout=5)
     code = process.returncode
-    if told and code != 0:
+    if asked_at and code != 0:
         return "ended", list(lines)
     if code < 0:
         return "killed", [f"rank {rank} was killed by signal {-code}", *lines]
@@ -127,7 +127,7 @@ def _another_failed(attempt: Path) -> bool:
 
 
 def rank_variables(rank: int) -> dict[str, str]:
-    """The variables of torch.distributed but for the master, from Slurm's."""
+    """Return the variables of torch.distributed, except those of the master, from Slurm's variables."""
     counts = os.environ.get("SLURM_STEP_TASKS_PER_NODE") or os.environ["SLURM_TASKS_PER_NODE"]
     here = tasks_per_node(counts)[int(os.environ["SLURM_NODEID"])]
     return {
@@ -139,19 +139,19 @@ def rank_variables(rank: int) -> dict[str, str]:
 
 
 def tasks_per_node(text: str) -> list[int]:
-    """Slurm's `2(x3),1` is [2, 2, 2, 1]."""
+    """Expand Slurm's list of counts: `2(x3),1` becomes [2, 2, 2, 1]."""
     counts: list[int] = []
     for part in text.split(","):
-        found = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
-        assert found, text
-        counts += [int(found[1])] * int(found[2] or 1)
+        match = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
+        assert match, text
+        counts += [int(match[1])] * int(match[2] or 1)
     return counts
 
 
 def meet(folder: Path, rank: int) -> dict[str, str] | None:
-    """The first rank's address and port, which it leaves in a file for the others; it listens there already.
+    """Return the variables with the first rank's address and port, or None if another rank failed meanwhile.
 
-    None if another rank failed meanwhile.
+    The first rank listens there already, and writes the address to a file for the other ranks.
     """
     path = folder / "master.json"
     if rank == 0:
@@ -166,23 +166,23 @@ def meet(folder: Path, rank: int) -> dict[str, str] | None:
         if time.monotonic() > end:
             raise TimeoutError(f"rank 0 left no address in {path}: is the run directory on a shared disk?")
         time.sleep(0.1)
-    found: dict[str, str] = json.loads(path.read_text())
-    return found
+    address: dict[str, str] = json.loads(path.read_text())
+    return address
 
 
 def own_address() -> str:
-    """Address of the interface that the profile names, else this node's name."""
+    """Return the address of the interface that the profile names, or else this node's name."""
     interface = os.environ.get("GLOO_SOCKET_IFNAME")
     if not interface:
         return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         request = struct.pack("256s", interface[:15].encode())
         try:
-            found = fcntl.ioctl(probe.fileno(), 0x8915, request)  # SIOCGIFADDR
+            answer = fcntl.ioctl(probe.fileno(), 0x8915, request)  # SIOCGIFADDR
         except OSError:
             names = ", ".join(name for _, name in socket.if_nameindex())
             raise ValueError(f"no interface {interface} with an IPv4 address here, only {names}") from None
-    return socket.inet_ntoa(found[20:24])
+    return socket.inet_ntoa(answer[20:24])
 
 
 if __name__ == "__main__":
