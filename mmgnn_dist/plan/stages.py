@@ -124,8 +124,8 @@ def _warnings(
         )
     elif roomy:
         warnings.append(
-            f"ZeRO buys nothing here: stage 0 needs {scaled(unsharded_peak, 'B')}, less than half of the GPU; "
-            "sharing would only add messages, use train.zero_stage=0"
+            f"ZeRO buys nothing here: stage 0 needs {scaled(unsharded_peak, 'B')}, less than half of the "
+            "GPU; sharing would only add messages, use train.zero_stage=0"
         )
     if gpu_memory and fitting is None:
         warnings.append(
