@@ -95,7 +95,7 @@ class TrainContext:
     sink: Callable[[JournalLine], None] = field(default=lambda line: None)
 
     def forget_ids(self, step: int) -> None:
-        """Drop ids of steps that run again from logs of ranks that an earlier start had and this one lacks."""
+        """Drop ids of steps that run again from the logs of ranks that no longer exist."""
         for path in self.run.logs.glob("ids_rank_*.jsonl") if self.ranks.is_rank0 else ():
             if int(path.stem.rsplit("_", 1)[1]) >= self.ranks.world:
                 Journal(path, step).close()

@@ -87,8 +87,9 @@ def _refuse_other_plugins(
                 for identity in (plugin, other)
             )
             raise UserError(
-                f"{path} was made with plugin '{plugin['name']}' of {recorded_text}, which is {current_text} "
-                "here: install that one again, or train anew in another directory (--run DIR, for a study --dir DIR)"
+                f"{path} was made with plugin '{plugin['name']}' of {recorded_text}, which is "
+                f"{current_text} here: install that one again, or train anew in another directory "
+                "(--run DIR, for a study --dir DIR)"
             )
 
 

@@ -81,7 +81,7 @@ class Ranks:
             The result of `work` on the first rank, None on the others.
 
         Raises:
-            Stopped: the first rank was asked to stop, or, on the other ranks, it failed with an error of its own.
+            Stopped: the first rank was asked to stop, or it failed (it raises its own error itself).
         """
 
         key = f"{next(self.turns)}: {what}"

@@ -1,7 +1,8 @@
 """The entry point of training: `run(folder)`, idempotent on its run directory.
 
 The run directory needs only a `recipe.yaml`. Training starts, continues from the newest complete checkpoint,
-or returns at once if the run is done. Every rank calls it; launchers run `python -m mmgnn_dist.train.run DIR`.
+or returns at once if the run is done. Every rank calls `run`; launchers use
+`python -m mmgnn_dist.train.run DIR`.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ def _log_to(path: Path) -> logging.Handler:
 
 
 def main() -> int:
-    """Run a launched rank; return its exit code."""
+    """Run a launched rank; return its exit code even after a fault, so that no other rank waits for it."""
     try:
         return run(Path(sys.argv[1]))
     except UserError as error:
