@@ -131,7 +131,7 @@ class HangWatchdog:
                 if self.world > 1 and idle > self.limit:
                     self._give_up(idle)
             except OSError as error:  # a full disk ends the run at its own writes, not here
-                log.warning("no sign of life can be written: %s", error)
+                log.warning("the progress of this rank cannot be written: %s", error)
             if self._end.wait(min(NOTE_EVERY, self.limit / 4)):
                 return
 

@@ -215,8 +215,8 @@ class Trainer:
         most = parts.recipe.train.max_skipped
         if state.skipped > most:
             raise UserError(
-                f"step {state.step} is left out as {state.skipped - 1} before it (train.max_skipped={most}): "
-                f"{reason}; lower train.optim.lr, or see the molecules in "
+                f"step {state.step} is left out, like {state.skipped - 1} before it "
+                f"(train.max_skipped={most}): {reason}; lower train.optim.lr, or see the molecules in "
                 f"{path.parent}/not_finite_step_*.json"
             )
 
@@ -266,7 +266,7 @@ class Trainer:
             if not np.isfinite(value):
                 raise UserError(
                     f"the predictions for the validation part at step {state.step} are not finite: lower "
-                    "train.optim.lr, or begin anew with train.precision=fp32"
+                    "train.optim.lr, or start again with train.precision=fp32"
                 )
             state.stale += 1
             if state.best is None or value < state.best:

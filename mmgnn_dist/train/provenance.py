@@ -68,9 +68,9 @@ def refuse_changed(runs: Mapping[Path, Recipe]) -> None:
             _refuse_other_plugins(path, cast(Origin, recorded).get("plugins", []), current.get("plugins", []))
             if changed := [label for key, label in labels.items() if recorded[key] != current_values[key]]:
                 raise UserError(
-                    f"{path} was made with another {' and another '.join(changed)}: molecules that it has "
-                    "learned from might be tested; put the old one back, or train anew in another directory "
-                    "(--run DIR, for a study or sweep --dir DIR)"
+                    f"{path} was made with another {' and another '.join(changed)}: its test "
+                    "might include molecules that it was trained on; put the old one back, or train anew in "
+                    "another directory (--run DIR, for a study or sweep --dir DIR)"
                 )
 
 

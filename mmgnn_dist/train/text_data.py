@@ -60,7 +60,7 @@ def open_text_data(inputs: Inputs, ranks: Ranks, progress: Progress, record: Pat
             inputs.verified.save(record)
         return tokens
 
-    tokens = ranks.run_on_rank0("making missing text sidecars", make)
+    tokens = ranks.run_on_rank0("making missing text data", make)
     if tokens is None:
         if record:
             inputs.verified.load(record)

@@ -125,7 +125,7 @@ def load_export(
         raise UserError(f"{run.export_weights} is truncated or altered: train the run again")
     if about["encoder"] != encoder_identity(text.files if text else None):
         raise UserError(
-            f"{run.export} was trained with the encoder {about['encoder']}, which is another one here"
+            f"{run.export} was trained with the encoder {about['encoder']}, and this run has another one"
         )
     tensors = load_file(run.export_weights)
     scaler = Scaler(

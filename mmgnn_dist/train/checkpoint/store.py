@@ -154,8 +154,8 @@ def load(
     manifest: CheckpointManifest = read_json(checkpoint / CHECKPOINT_MANIFEST)
     if manifest["encoder"] != encoder:
         raise UserError(
-            f"{checkpoint} was written with the encoder {manifest['encoder']}, which is {encoder} here: give "
-            "the same one, or another --run DIR"
+            f"{checkpoint} was written with the encoder {manifest['encoder']}, and this run has "
+            f"{encoder}: give the same one, or another --run DIR"
         )
     # without sharding every rank has the whole state, and any number of ranks reads the same file
     if manifest["world"] != ranks.world and engine.zero_optimization():
