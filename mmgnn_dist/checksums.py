@@ -1,12 +1,12 @@
-"""Checksums of large files that are computed once: a file that has not changed since is not read again.
+"""Checksums of large files, computed once: a file that has not changed since is not read again.
 
-Unchanged means the same size, inode, and times of modification and of change (in nanoseconds) as when it was
-read. The time of change cannot be set by a program, so a file whose content was replaced and whose time of
-modification was put back is read again. The number of the device does not count: a network file system has
-another one on each machine.
+A file is unchanged if its size, inode, mtime and ctime (in nanoseconds) are the same as when it was read. A
+program cannot set the ctime, so a file whose content was replaced and whose mtime was restored is read again.
+The device number is ignored: a network file system has a different one on each machine.
 
-A run keeps its `VerifiedFiles` as `verified.json`: its twins, its other ranks and whoever continues it start
-from there. What is not listed, or damaged, or of another state, is read; nothing is believed without a match.
+A run keeps its `VerifiedFiles` as `verified.json`. Its twins, its other ranks and later starts of the run
+load this file. A file that is not listed or whose state differs is read again, and a damaged record is
+ignored.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from mmgnn_dist.files import sha256, write_json
 
 
 class FileState(BaseModel):
-    """A file as it is on disk.
+    """State of a file on disk.
 
     Attributes:
         size: in bytes.
-        inode: number of the file in its file system.
-        mtime_ns: when its content was last written.
-        ctime_ns: when content, name or rights were last changed.
+        inode: inode number.
+        mtime_ns: time of the last write to its content, ns since 1970.
+        ctime_ns: time of the last change of content, name or permissions, ns since 1970.
     """
 
     size: int
@@ -35,7 +35,7 @@ class FileState(BaseModel):
 
     @classmethod
     def of(cls, path: Path) -> FileState:
-        """The state of a file now."""
+        """Read the state of a file."""
         status = path.stat()
         return cls(
             size=status.st_size,
@@ -49,8 +49,8 @@ class VerifiedFile(BaseModel):
     """A file that was read.
 
     Attributes:
-        state: that it was in.
-        sha256: of its content then.
+        state: state of the file when it was read.
+        sha256: SHA-256 of its content.
     """
 
     state: FileState
@@ -65,32 +65,34 @@ class VerifiedFiles:
 
     def __init__(self) -> None:
         self._files: dict[str, VerifiedFile] = {}
-        self._saved: set[Path] = set()  # records that hold all that is known
+        self._saved: set[Path] = set()  # records that are up to date
 
     def sha256(self, path: Path) -> str:
-        """SHA-256 of a file's content; it is read only if its state is a new one.
+        """Return the SHA-256 of a file's content; read the file only if its state is new.
 
         Args:
-            path: of the file.
+            path: path of the file.
 
         Raises:
-            OSError: if it cannot be read.
+            OSError: the file cannot be read.
         """
         path = Path(path).resolve()
         state, earlier = FileState.of(path), self._files.get(str(path))
         if earlier and earlier.state == state:
             return earlier.sha256
         digest = sha256(path)
-        if FileState.of(path) == state:  # else somebody writes it: what was read may be a mixture
+        if (
+            FileState.of(path) == state
+        ):  # else it changed while it was read, and the digest may be of a mixture
             self._files[str(path)] = VerifiedFile(state=state, sha256=digest)
             self._saved.clear()
         return digest
 
     def load(self, record: Path) -> None:
-        """Add what a record knows; one that is missing or damaged knows nothing.
+        """Add the entries of a record; a missing or damaged record is ignored.
 
         Args:
-            record: as `save` writes it.
+            record: file written by `save`.
         """
         try:
             self._files |= RECORD.validate_json(record.read_bytes())
@@ -98,13 +100,13 @@ class VerifiedFiles:
             return
 
     def save(self, record: Path) -> None:
-        """Write the record, if there is anything new.
+        """Write the record if there are new entries.
 
         Args:
             record: file to write.
 
         Raises:
-            OSError: if it cannot be written.
+            OSError: the record cannot be written.
         """
         if record not in self._saved:
             write_json(record, RECORD.dump_python(self._files))

@@ -1,23 +1,23 @@
-"""The run directory: every path of it, in one place.
+"""All paths of a run directory, in one place.
 
-    recipe.yaml                       what the run is
-    deepspeed.json  versions.json     what the recipe became: DeepSpeed's configuration, versions of packages,
-    size.json  data.json              parameters, and the content that it learns from
-    verified.json                     the files of its data whose checksums were compared, each in which state
-    journal.jsonl                     what happened, a line a step
-    checkpoints/step_N/               to continue from
+    recipe.yaml                       the recipe of the run
+    deepspeed.json  versions.json     DeepSpeed's configuration, versions of the packages
+    size.json  data.json              number of parameters, checksums of the training data
+    verified.json                     data files whose checksums were compared, with their state at that time
+    journal.jsonl                     the events of the run, one line a step
+    checkpoints/step_N/               checkpoints to continue from
     export/                           the model of the best validation: model.safetensors, model.json
     metrics.json  predictions.parquet vectors.safetensors   results of the test part
-    plots/  report.md                 for people
+    plots/  report.md                 plots and table to read
     evaluations/NAME/                 predictions and metrics on another shard set
     twins/MODALITY/                   run directories of the recipe's twins
-    wandb/                            W&B's segments, the run's id, and their replay
-    logs/                             of each rank, and the lock of who trains
-    slurm/                            of `mmgnn submit`: job.json, the copy of the code, notes of each start
-    failure.json                      why it failed as a cell of a study
-    trial.json                        what a sweep knows of it as a trial
+    wandb/                            W&B segments, the W&B id of the run, the replayed segments
+    logs/                             log of each rank, and the lock of the process that trains
+    slurm/                            `mmgnn submit`: job.json, the copy of the code, notes of each start
+    failure.json                      why the run failed as a cell of a study
+    trial.json                        the record of the run as a trial of a sweep
 
-A path says nothing of whether it is there. A folder that `mmgnn export` made has `recipe.yaml` and `export/`.
+A path of `RunDir` need not exist. A folder made by `mmgnn export` has only `recipe.yaml` and `export/`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class RunDir:
 
     @property
     def recipe(self) -> Path:
-        """The recipe, canonical: all that a run needs to start."""
+        """The recipe in canonical form; a run needs nothing else to start."""
         return self.path / "recipe.yaml"
 
     @property
@@ -48,17 +48,17 @@ class RunDir:
 
     @property
     def versions(self) -> Path:
-        """Versions of what computes."""
+        """Versions of Python and of the packages that compute."""
         return self.path / "versions.json"
 
     @property
     def size(self) -> Path:
-        """Trainable parameters, and the backbone as wide as it was made."""
+        """Number of trainable parameters, and the backbone with the width that was used."""
         return self.path / "size.json"
 
     @property
     def data(self) -> Path:
-        """The shard set, and checksums of recipe, shards and split."""
+        """Path of the shard set, and checksums of recipe, shards and split."""
         return self.path / "data.json"
 
     @property
@@ -68,12 +68,12 @@ class RunDir:
 
     @property
     def journal(self) -> Path:
-        """What happened, a JSON object a line."""
+        """The events of the run, one JSON object a line."""
         return self.path / "journal.jsonl"
 
     @property
     def metrics(self) -> Path:
-        """Results of the test part; written last: a run that has them is done."""
+        """Results of the test part; they are written last, so a run that has them is done."""
         return self.path / "metrics.json"
 
     @property
@@ -83,22 +83,22 @@ class RunDir:
 
     @property
     def vectors(self) -> Path:
-        """Vectors of some test molecules, of runs that keep them."""
+        """Vectors of some test molecules, if the recipe keeps them (`train.save_vectors`)."""
         return self.path / "vectors.safetensors"
 
     @property
     def report(self) -> Path:
-        """The table and the pictures for people."""
+        """The report: the table and the plots."""
         return self.path / "report.md"
 
     @property
     def failure(self) -> Path:
-        """Why it failed as a cell of a study."""
+        """Why the run failed as a cell of a study."""
         return self.path / "failure.json"
 
     @property
     def trial(self) -> Path:
-        """What a sweep knows of it."""
+        """The record of the run as a trial of a sweep."""
         return self.path / "trial.json"
 
     @property
@@ -118,27 +118,27 @@ class RunDir:
 
     @property
     def export_about(self) -> Path:
-        """What the exported model is."""
+        """Description of the exported model."""
         return self.path / "export" / "model.json"
 
     @property
     def plots(self) -> Path:
-        """Folder of the pictures."""
+        """Folder of the plots."""
         return self.path / "plots"
 
     @property
     def wandb(self) -> Path:
-        """Folder of W&B's segments."""
+        """Folder of the W&B segments."""
         return self.path / "wandb"
 
     @property
     def wandb_id(self) -> Path:
-        """The id of the run at W&B."""
+        """The W&B id of the run."""
         return self.path / "wandb" / "id"
 
     @property
     def wandb_data(self) -> Path:
-        """Where artifacts wait for their upload."""
+        """Folder where artifacts wait for their upload."""
         return self.path / "wandb" / "data"
 
     @property
@@ -148,7 +148,7 @@ class RunDir:
 
     @property
     def wandb_synced(self) -> Path:
-        """Up to which step the journal is replayed."""
+        """Record of the last step of the journal that was replayed."""
         return self.path / "wandb" / "replay" / "synced.json"
 
     @property
@@ -158,27 +158,27 @@ class RunDir:
 
     @property
     def lock(self) -> Path:
-        """Held by the process that trains."""
+        """Lock file held by the process that trains."""
         return self.path / "logs" / "lock"
 
     @property
     def trial_log(self) -> Path:
-        """What the ranks of a sweep's trial print."""
+        """Output of the ranks of a sweep's trial."""
         return self.path / "logs" / "trial.log"
 
     @property
     def slurm(self) -> Path:
-        """Folder of a submitted run: submitit's pickles and logs, and ours."""
+        """Folder of a submitted run: files of submitit and of `mmgnn submit`."""
         return self.path / "slurm"
 
     @property
     def job(self) -> Path:
-        """The job that trains it."""
+        """Record of the job that trains the run."""
         return self.path / "slurm" / "job.json"
 
     @property
     def report_job(self) -> Path:
-        """The job that follows all runs of an array, in the array's folder."""
+        """Record of the job that runs after all runs of an array, in the array's folder."""
         return self.path / "slurm" / "report.json"
 
     @property
@@ -187,27 +187,27 @@ class RunDir:
         return self.path / "slurm" / "code"
 
     def plot(self, name: str) -> Path:
-        """One picture."""
+        """Path of a plot."""
         return self.plots / f"{name}.png"
 
     def rank_log(self, rank: int) -> Path:
-        """What a rank logs."""
+        """Log file of a rank."""
         return self.logs / f"rank_{rank}.log"
 
     def ids_log(self, rank: int) -> Path:
-        """The molecules of each step of a rank (`train.log_ids`)."""
+        """Ids of the molecules of each step of a rank (`train.log_ids`)."""
         return self.logs / f"ids_rank_{rank}.jsonl"
 
     def alive(self, rank: int) -> Path:
-        """How far a rank is, renewed while it lives."""
+        """Progress of a rank, rewritten while the rank runs."""
         return self.logs / f"alive_rank_{rank}.json"
 
     def not_finite(self, step: int) -> Path:
-        """The molecules of a step that was left out."""
+        """Ids of the molecules of a step that was skipped."""
         return self.logs / f"not_finite_step_{step}.json"
 
     def attempt(self, job: str, restart: str) -> Path:
-        """Folder of the ranks' notes of one start by Slurm."""
+        """Folder of the notes that ranks write at one start by Slurm."""
         return self.slurm / f"{job}.{restart}"
 
     def twin(self, modality: str) -> RunDir:
@@ -215,5 +215,5 @@ class RunDir:
         return RunDir(self.path / "twins" / modality)
 
     def evaluation(self, name: str) -> RunDir:
-        """Where metrics and predictions on another shard set stand, under the same names."""
+        """Directory of metrics and predictions on another shard set, with the same file names."""
         return RunDir(self.path / "evaluations" / name)

@@ -1,27 +1,27 @@
-"""What stands in the JSON files of a run directory, file by file, as types.
+"""Types of the JSON files of a run directory.
 
-They are dictionaries, written and read as they are: a key that a reader uses and a writer forgets is found by
-mypy. `RunDir` says where each file is.
+The records are plain dictionaries, so mypy finds a key that a reader uses and a writer forgets. `RunDir` has
+the path of each file.
 """
 
 from __future__ import annotations
 
 from typing import Any, NotRequired, Required, cast, final
 
-from typing_extensions import TypedDict  # the one that pydantic validates
+from typing_extensions import TypedDict  # pydantic validates this one only
 
 
 class Origin(TypedDict):
-    """What a run is made from: its recipe, shards, split and plugins, by fingerprint or SHA-256."""
+    """The sources of a run (recipe, shards, split, plugins), by fingerprint or SHA-256."""
 
     recipe: str
     shards_sha256: str
     split_sha256: str
-    plugins: NotRequired[list[dict[str, str]]]  # of a recipe that names any
+    plugins: NotRequired[list[dict[str, str]]]  # only if the recipe uses plugins
 
 
 class EncoderIdentity(TypedDict):
-    """What names an encoder's weights."""
+    """Name, revision and fingerprint that identify an encoder's weights."""
 
     name: str
     revision: str | None
@@ -29,7 +29,7 @@ class EncoderIdentity(TypedDict):
 
 
 class ModelSize(TypedDict):
-    """Trainable parameters, and how many were to be matched (`width_matched`)."""
+    """Number of trainable parameters, and the number to match (`width_matched`)."""
 
     parameters: int
     matched_to: int | None
@@ -49,16 +49,16 @@ class DataRecord(Origin):
 
 
 class GateCounts(TypedDict):
-    """Mean of the gate, and how many molecules have it in each equal part of 0 to 1."""
+    """Mean of the gate, and a histogram of its values over molecules with equal bins from 0 to 1."""
 
     mean: float
     counts: list[int]
 
 
 class JournalLine(TypedDict, total=False):
-    """One line of `journal.jsonl`; which keys there are depends on its kind.
+    """One line of `journal.jsonl`; its keys depend on its kind.
 
-    Beside these it has metrics under their own names (`val/mae/homo_eV`, `system/memory_gb`): see
+    A line also has metrics under their own names (`val/mae/homo_eV`, `system/memory_gb`): see
     `journal_metric`.
     """
 
@@ -79,7 +79,7 @@ class JournalLine(TypedDict, total=False):
 
 
 def journal_metric(line: JournalLine, name: str) -> float | None:
-    """A metric of a journal line, None where no molecule has a label.
+    """Return a metric of a journal line; None where no molecule has a label.
 
     Raises:
         KeyError: the line has no such metric.
@@ -88,7 +88,7 @@ def journal_metric(line: JournalLine, name: str) -> float | None:
 
 
 class RunFacts(ModelSize):
-    """What a run tells of its training beside its errors."""
+    """Facts about the training of a run, apart from its errors."""
 
     steps: int
     best_step: int
@@ -118,7 +118,7 @@ class NamedMetrics(RunMetrics):
 
 
 class LearnedFrom(TypedDict):
-    """What a model knows: elements it was trained on, and who gave text to which share of the molecules."""
+    """Training data of a model: elements, text providers, and the share of molecules with each field."""
 
     elements: list[str]
     providers: list[str] | None
@@ -126,7 +126,7 @@ class LearnedFrom(TypedDict):
 
 
 class ExportRecord(TypedDict):
-    """`export/model.json`; those of earlier versions lack `learned_from`."""
+    """`export/model.json`; files of earlier versions lack `learned_from`."""
 
     step: int
     score: float | None
@@ -147,7 +147,7 @@ class FileEntry(TypedDict):
 
 
 class CheckpointAbout(TypedDict, total=False):
-    """What a checkpoint says of its run; those of earlier versions lack some of it."""
+    """What a checkpoint records about its run; checkpoints of earlier versions lack some keys."""
 
     recipe: str
     shards_sha256: str
@@ -168,7 +168,7 @@ class CheckpointManifest(CheckpointAbout, total=False):
 
 
 class LoopValues(TypedDict):
-    """`checkpoints/step_N/state.json`: what the training loop continues from (see `TrainState`)."""
+    """`checkpoints/step_N/state.json`: the state of the training loop (see `TrainState`)."""
 
     step: int
     best: float | None
@@ -195,7 +195,7 @@ class TrialRecord(TypedDict):
 
 
 class SyncRecord(TypedDict):
-    """`wandb/replay/synced.json`: up to which step the journal is replayed, into which segments."""
+    """`wandb/replay/synced.json`: the last step replayed from the journal, and the segments written."""
 
     step: int
     finished: bool
@@ -219,7 +219,7 @@ class JobRecord(TypedDict):
 
 @final
 class ReportJobRecord(TypedDict):
-    """`slurm/report.json`: the job that follows all runs of an array."""
+    """`slurm/report.json`: the job that runs after all runs of an array."""
 
     job: str
     report: str

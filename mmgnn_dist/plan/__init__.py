@@ -1,1 +1,1 @@
-"""What a recipe needs on a cluster: `mmgnn plan RECIPE`."""
+"""Memory, messages and time that a recipe needs on a cluster: `mmgnn plan RECIPE`."""

@@ -1,8 +1,9 @@
-"""What a run would cost, from its recipe and one real batch: `mmgnn train RECIPE --dry-run`.
+"""Cost of a run, from its recipe and one real batch: `mmgnn train RECIPE --dry-run`.
 
-All checks of a run are made and one micro-batch of its own shard set is measured; nothing is trained and
-nothing written but missing token sidecars of the shard set, which the run would write too. A frozen encoder
-is no part of training: its vectors are computed once for a shard set. `memory.py` says what each rank holds.
+A dry run makes all checks of a run and measures one micro-batch of its shard set. It trains nothing, and it
+writes only missing token sidecars of the shard set, as the run itself would. The cost of a frozen encoder is
+reported apart from training, because its vectors are computed once for a shard set. `memory.py` estimates
+the memory of each rank.
 """
 
 from __future__ import annotations
@@ -32,24 +33,24 @@ from mmgnn_dist.train.optim.schedule import total_steps
 from mmgnn_dist.train.ranks import Ranks, init_distributed
 from mmgnn_dist.train.session import plan_runs
 
-SAMPLE = 50  # steps whose tokens are averaged
+SAMPLE = 50  # steps over which the number of tokens is averaged
 
 
 def summarise_recipe(recipe: Recipe, folder: Path, nproc: int, quiet: bool) -> list[RunSummary]:
-    """Cost of a recipe and of each of its twins, after all checks that training makes.
+    """Compute the cost of a recipe and of each of its twins, after all checks that training makes.
 
     Args:
         recipe: the recipe.
-        folder: its run directory, which is not made.
-        nproc: ranks.
-        quiet: no progress.
+        folder: its run directory; it is not created.
+        nproc: number of ranks.
+        quiet: show no progress.
 
     Returns:
-        For each run, in this order: parameters and trainable ones by branch; `flop` (2 a multiply-add) per
-        molecule and token; bytes on each rank by what they hold; steps; the batch that was measured.
+        One summary a run, the recipe first: total and trainable parameters by branch; `flop` (a multiply-add
+        counts 2) per molecule and token; bytes on each rank by use; steps; the measured batch.
 
     Raises:
-        UserError: for whatever training would refuse.
+        UserError: training would refuse the recipe.
     """
     planned = plan_runs(recipe, folder)
     ranks = Ranks(0, nproc, init_distributed(recipe.train.threads).device)
@@ -62,9 +63,13 @@ def summarise_recipe(recipe: Recipe, folder: Path, nproc: int, quiet: bool) -> l
 
 @dataclass
 class Measured:
-    """A pass over one micro-batch: operations forward by branch and in all, bytes kept for backward, time.
+    """Measurements of one pass over a micro-batch.
 
-    `seconds` is infinite where it was not measured.
+    Attributes:
+        forward: FLOP of the forward pass by branch.
+        training: FLOP of forward and backward pass.
+        activations: bytes kept for the backward pass.
+        seconds: time of forward and backward pass; infinite if it was not measured.
     """
 
     forward: dict[str, int]
@@ -76,14 +81,14 @@ class Measured:
 def summary_of(
     inputs: Inputs, ranks: Ranks, progress: Progress, autocast: torch.dtype | None, timed: bool = False
 ) -> RunSummary:
-    """The cost of one recipe, as `summarise_recipe` gives it.
+    """Compute the cost of one recipe, as in `summarise_recipe`.
 
     Args:
-        inputs: of the recipe.
-        ranks: among which a step is shared.
-        progress: of token sidecars.
+        inputs: inputs of the recipe.
+        ranks: the ranks that share a step.
+        progress: progress of writing token sidecars.
         autocast: type in which the language model computes, None for float32.
-        timed: measure `seconds_per_pass` too, forward and backward.
+        timed: also measure `seconds_per_pass`, forward and backward.
     """
     recipe, train, text = inputs.recipe, inputs.recipe.train, inputs.recipe.text
     tokens = inputs.tokens(progress)
@@ -99,7 +104,7 @@ def summary_of(
     parameters = count_parameters(model.named_parameters())
     total, trainable = (sum(column) for column in zip(*parameters.values(), strict=True))
     largest = max(p.numel() for p in model.parameters() if p.requires_grad)
-    held = memory(
+    memory_use = memory(
         total,
         trainable,
         largest,
@@ -110,8 +115,8 @@ def summary_of(
         loader.passes,
         optimizer_of(recipe).state_bytes,
     )
-    words = len(batch.tokens)
-    encoder = measured.forward.get("text_encoder")
+    token_count = len(batch.tokens)
+    encoder_flop = measured.forward.get("text_encoder")
     summary: RunSummary = {
         "name": recipe.name,
         "modality": recipe.model.modality,
@@ -122,17 +127,17 @@ def summary_of(
         "ranks": ranks.world,
         "zero_stage": train.zero_stage,
         "parameters": {
-            branch: {"total": own, "trainable": learns}
-            for branch, (own, learns) in (parameters | {"all": (total, trainable)}).items()
+            branch: {"total": branch_total, "trainable": branch_trainable}
+            for branch, (branch_total, branch_trainable) in (parameters | {"all": (total, trainable)}).items()
         },
         "flop": {
             "forward_per_molecule": sum(measured.forward.values()) / batch.size,
             "training_per_molecule": measured.training / batch.size,
             "forward_per_molecule_by_branch": {b: n / batch.size for b, n in measured.forward.items()},
-            "text_forward_per_token": encoder / words if encoder and words else None,
+            "text_forward_per_token": encoder_flop / token_count if encoder_flop and token_count else None,
         },
         "largest_parameter": largest,
-        "memory_bytes_per_rank": held.device | {"peak": held.peak},
+        "memory_bytes_per_rank": memory_use.device | {"peak": memory_use.peak},
         "steps": {
             "per_epoch": loader.steps_per_epoch,
             "total": total_steps(train, loader.steps_per_epoch),
@@ -140,7 +145,7 @@ def summary_of(
             "tokens_per_step": _tokens_per_step(inputs, tokens, ranks.device),
             "passes_per_step": loader.passes,
         },
-        "measured_on": {"molecules": batch.size, "atoms": len(batch.z), "tokens": words},
+        "measured_on": {"molecules": batch.size, "atoms": len(batch.z), "tokens": token_count},
     }
     if timed:
         summary["seconds_per_pass"] = measured.seconds
@@ -150,27 +155,27 @@ def summary_of(
 
 
 def _measure(model: FusedModel, batch: Batch, width: int | None, timed: bool) -> Measured:
-    """Run the model as training does; `width` of a frozen encoder's vectors, which may be anything."""
+    """Run the model as in training; vectors of a frozen encoder (`width` numbers each) are zeros here."""
     model.train()
     vectors = torch.zeros(batch.size, width, device=batch.z.device) if width else None
-    there = [*model.parameters(), *model.buffers(), *(getattr(batch, f.name) for f in fields(batch))]
+    existing = [*model.parameters(), *model.buffers(), *(getattr(batch, f.name) for f in fields(batch))]
 
     def forward() -> Tensor:
         return model(batch, vectors)[0]
 
-    activations = activation_bytes(forward, there if vectors is None else [*there, vectors])
+    activations = activation_bytes(forward, existing if vectors is None else [*existing, vectors])
     flop = count_flops(model, forward)
     return Measured(*flop, activations, min(_times(forward)) if timed else float("inf"))
 
 
 def _times(forward: Callable[[], Tensor], repeats: int = 2) -> list[float]:
-    """Seconds of passes forward and backward; the first one, in which kernels are chosen, does not count."""
+    """Time forward and backward passes in seconds; the first pass chooses kernels and does not count."""
     seconds = []
     for _ in range(repeats + 1):
         begin = time.perf_counter()
-        out = forward().sum()
-        out.backward()
-        out.item()  # waits for a GPU
+        total = forward().sum()
+        total.backward()
+        total.item()  # waits for a GPU
         seconds.append(time.perf_counter() - begin)
     return seconds[1:]
 
@@ -187,6 +192,6 @@ def _once(encoder: TextEncoder, batch: Batch) -> FrozenEncoderCost:
 
 
 def _tokens_per_step(inputs: Inputs, tokens: TokenSet | None, device: torch.device) -> float:
-    """Tokens of a global batch, the mean over some of them."""
+    """Mean number of tokens in a global batch, over the first `SAMPLE` batches of an epoch."""
     steps = list(islice(inputs.training(tokens, Ranks(0, 1, device)).epoch(0), SAMPLE))
     return sum(len(batch.tokens) for step in steps for batch in step.micro) / len(steps)

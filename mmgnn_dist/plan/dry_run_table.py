@@ -1,4 +1,4 @@
-"""The summary of a run's cost on the terminal, every number with its unit; prefixes are decimal."""
+"""Table of a run's cost for the terminal; every number has a unit with a decimal prefix."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mmgnn_dist.plan.records import RunSummary
 
 
 def print_summary(runs: list[RunSummary]) -> None:
-    """Show what `summary.summarise` found."""
+    """Print summaries made by `dry_run.summarise_recipe`."""
     console = Console(highlight=False)
     for run in runs:
         text = f"{run['text']['encoder']} ({run['text']['mode']})" if run["text"] else "no text"
@@ -25,7 +25,7 @@ def print_summary(runs: list[RunSummary]) -> None:
 
 
 def _work(run: RunSummary) -> Table:
-    """Parameters and operations by branch."""
+    """Make the table of parameters and operations by branch."""
     table = make_table("branch", "parameters", "trainable", "forward per molecule")
     flop = run["flop"]
     work = flop["forward_per_molecule_by_branch"] | {"all": flop["forward_per_molecule"]}
@@ -35,25 +35,25 @@ def _work(run: RunSummary) -> Table:
     return table
 
 
-def _memory(held: dict[str, int]) -> Table:
-    """Bytes on each rank."""
+def _memory(bytes_by_use: dict[str, int]) -> Table:
+    """Make the table of bytes on each rank."""
     table = make_table("memory per rank", "")
-    for name, count in held.items():
+    for name, count in bytes_by_use.items():
         if count:
             table.add_row(_words(name), scaled(count, "B"))
     return table
 
 
 def _lines(run: RunSummary) -> list[str]:
-    flop, steps, on = run["flop"], run["steps"], run["measured_on"]
-    whole, forward = flop["training_per_molecule"], flop["forward_per_molecule"]
-    lines = [f"training: {scaled(whole, 'FLOP')} per molecule, {whole / forward:.1f} times forward"]
+    flop, steps, batch = run["flop"], run["steps"], run["measured_on"]
+    training, forward = flop["training_per_molecule"], flop["forward_per_molecule"]
+    lines = [f"training: {scaled(training, 'FLOP')} per molecule, {training / forward:.1f} times forward"]
     if flop["text_forward_per_token"]:
         lines.append(f"text encoder: {scaled(flop['text_forward_per_token'], 'FLOP')} per token, forward")
-    if once := run.get("frozen_encoder"):
+    if encoder := run.get("frozen_encoder"):
         lines.append(
-            f"frozen encoder: {once['parameters']:,} parameters, {scaled(once['flop_per_molecule'], 'FLOP')} "
-            "per molecule, once for the shard set"
+            f"frozen encoder: {encoder['parameters']:,} parameters, "
+            f"{scaled(encoder['flop_per_molecule'], 'FLOP')} per molecule, once for the shard set"
         )
     passes = f"{steps['passes_per_step']} pass" + "es" * (steps["passes_per_step"] > 1)
     return [
@@ -61,12 +61,13 @@ def _lines(run: RunSummary) -> list[str]:
         f"steps: {steps['per_epoch']:,} per epoch, {steps['total']:,} in all",
         f"a step: {steps['molecules_per_step']:.1f} molecules, {steps['tokens_per_step']:,.0f} tokens, "
         f"{passes} on each rank",
-        f"measured on {on['molecules']} molecules with {on['atoms']} atoms and {on['tokens']:,} tokens",
+        f"measured on {batch['molecules']} molecules with {batch['atoms']} atoms and "
+        f"{batch['tokens']:,} tokens",
     ]
 
 
 def make_table(first: str, *others: str) -> Table:
-    """An empty table, its columns behind the first one to the right."""
+    """Make an empty table; all columns but the first are right-aligned."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column(first)
     for heading in others:
@@ -79,7 +80,7 @@ def _words(name: str) -> str:
 
 
 def scaled(count: float, unit: str) -> str:
-    """A number to three digits with a decimal prefix: `1.23 GFLOP`."""
+    """Format a number with three digits and a decimal prefix: `1.23 GFLOP`."""
     power = 0
     while count >= 999.5:
         count, power = count / 1000.0, power + 1

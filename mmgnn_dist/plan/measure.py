@@ -1,6 +1,7 @@
-"""The cost of a recipe as `train --dry-run` finds it, without the weights of its encoder.
+"""Cost of a recipe as in `train --dry-run`, without the weights of its encoder.
 
-An encoder too large to build here is measured with one and with two of its layers, which are all alike.
+A large encoder is measured with one and with two of its layers, and its cost is extrapolated: all its layers
+are alike.
 """
 
 from __future__ import annotations
@@ -22,45 +23,46 @@ from mmgnn_dist.train.engine import compute_type
 from mmgnn_dist.train.inputs import Inputs, open_inputs
 from mmgnn_dist.train.ranks import Ranks, init_distributed
 
-LARGE = 250_000_000  # parameters of an encoder from which on it is not built whole
-DEPTHS = ("num_hidden_layers", "n_layers", "num_layers", "n_layer")  # what configurations call their number
+LARGE = 250_000_000  # an encoder with at least this many parameters is not built whole
+# names of the number of layers in model configurations
+DEPTHS = ("num_hidden_layers", "n_layers", "num_layers", "n_layer")
 
 
 def measured_dry_run(recipe: Recipe, world: int, timed: bool, quiet: bool) -> RunSummary:
-    """The summary of a recipe on `world` ranks, with `extrapolated` and, if `timed`, `seconds_per_pass`.
+    """Summarise a recipe on `world` ranks, with `extrapolated` and, if `timed`, `seconds_per_pass`.
 
     Args:
-        recipe: without regard to its twins.
-        world: ranks.
+        recipe: the recipe; its twins are ignored.
+        world: number of ranks.
         timed: measure the time of a pass.
-        quiet: no progress on the terminal.
+        quiet: show no progress on the terminal.
 
     Raises:
-        UserError: for whatever training would refuse, except an encoder without weights.
+        UserError: training would refuse the recipe, other than for missing weights of the encoder.
     """
     text = recipe.text.model_copy(update={"random": recipe.text.random or {}})
     recipe = recipe.model_copy(update={"twins": [], "text": text})
     ranks = Ranks(0, world, init_distributed(recipe.train.threads).device)
-    # what has no bf16 instructions still counts what others will need
-    kind = torch.bfloat16 if recipe.train.precision == "bf16" else compute_type(recipe, ranks.device)
+    # a machine without bf16 instructions still counts the bytes that a bf16 run needs elsewhere
+    autocast = torch.bfloat16 if recipe.train.precision == "bf16" else compute_type(recipe, ranks.device)
     with Progress("plan", quiet) as progress:
 
-        def one(inputs: Inputs) -> RunSummary:
-            return summary_of(inputs, ranks, progress, kind, timed)
+        def summarise(inputs: Inputs) -> RunSummary:
+            return summary_of(inputs, ranks, progress, autocast, timed)
 
         inputs = _open(recipe)
         if inputs.files is None or _size(inputs.files) < LARGE:
-            return {**one(inputs), "extrapolated": False}
+            return {**summarise(inputs), "extrapolated": False}
         depth, layers = _depth(inputs.files)
-        found = [one(_with_layers(inputs, inputs.files, depth, number)) for number in (1, 2)]
-    whole: RunSummary = _extend(found[0], found[1], layers)
-    if timed:  # more layers take no less time, whatever the clock says
-        whole["seconds_per_pass"] = max(whole["seconds_per_pass"], found[1]["seconds_per_pass"])
-    return {**whole, "extrapolated": True}
+        summaries = [summarise(_with_layers(inputs, inputs.files, depth, number)) for number in (1, 2)]
+    extended: RunSummary = _extend(summaries[0], summaries[1], layers)
+    if timed:  # noise must not make more layers faster than two
+        extended["seconds_per_pass"] = max(extended["seconds_per_pass"], summaries[1]["seconds_per_pass"])
+    return {**extended, "extrapolated": True}
 
 
 def _open(recipe: Recipe) -> Inputs:
-    """Open the inputs; where the encoder cannot be had, another one of the same sizes will do."""
+    """Open the inputs; if the encoder is missing, the error says how to plan with its sizes alone."""
     try:
         return open_inputs(recipe, verify=False)
     except UserError as error:
@@ -73,15 +75,15 @@ def _open(recipe: Recipe) -> Inputs:
 
 
 def _size(files: EncoderFiles) -> int:
-    """Parameters of an encoder."""
+    """Number of parameters of an encoder."""
     return sum(map(count, text_skeleton(files).parameters()))
 
 
 def _depth(files: EncoderFiles) -> tuple[str, int]:
-    """What the configuration calls the number of layers, and the number.
+    """Find the number of layers in an encoder's configuration; return its key and the number.
 
     Raises:
-        UserError: for an architecture whose number of layers has another name.
+        UserError: the configuration has none of the keys in `DEPTHS`.
     """
     for name in DEPTHS:
         if name in files.config:
@@ -93,9 +95,9 @@ def _depth(files: EncoderFiles) -> tuple[str, int]:
 
 
 def _with_layers(inputs: Inputs, files: EncoderFiles, depth: str, number: int) -> Inputs:
-    """The inputs with so many layers in their encoder; shares of molecules are those of the whole one."""
+    """Return the inputs with `number` encoder layers; molecules keep the costs of the whole encoder."""
     layers = files.config[depth]
-    # lists with an entry for each layer, as ModernBERT's kinds of attention
+    # lists with an entry for each layer, such as ModernBERT's kinds of attention
     lists = {
         name: value[:number]
         for name, value in files.config.items()
@@ -107,7 +109,7 @@ def _with_layers(inputs: Inputs, files: EncoderFiles, depth: str, number: int) -
 
 
 def _extend(one: Any, two: Any, layers: int) -> Any:
-    """What a model of one layer and the same of two say of one of `layers`, number by number."""
+    """Extrapolate summaries of a model with one and with two layers to `layers` layers, number by number."""
     if isinstance(one, dict):
         return {key: _extend(value, two[key], layers) for key, value in one.items()}
     if isinstance(one, (int, float)) and not isinstance(one, bool):

@@ -1,13 +1,13 @@
-"""Memory of a training step on each rank, by what holds it, for every ZeRO stage and offload.
+"""Memory of a training step on each rank, by use, for every ZeRO stage and offload.
 
-With P parameters of which T are trained, W ranks, all of them float32 whatever the language model computes in
-(the copies in bf16 that its backward pass needs are among the activations), a rank holds
+With P parameters, T of them trained, and W ranks, a rank holds these bytes. All values are float32, whatever
+the precision of the language model; the bf16 copies for its backward pass count as activations.
 
     weights 4 P    gradients 4 T    state of the optimiser (AdamW) 8 T    average of the weights 4 T
 
-From ZeRO stage 1 on the moments and a master copy of 4 T are shared among the ranks, from stage 2 the
-gradients too, at stage 3 weights and average, beside the layers that are gathered at a time. Messages need
-buffers. Offload moves the optimiser, or at stage 3 also the weights, to host memory.
+ZeRO stage 1 shards the moments and a master copy of 4 T among the ranks, stage 2 also the gradients, stage 3
+also weights and average; a rank of stage 3 also holds the layers that it has gathered. Messages need buffers.
+Offload moves the optimiser, or at stage 3 also the weights, to host memory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from mmgnn_dist.train.engine import BUCKET, LIVE
 from mmgnn_dist.train.optim.optimizers import AdamW, checkpoint_bytes_per_parameter
 
-# elements that DeepSpeed reduces in one message at stage 0, to which it adds the parameter that exceeds it
+# elements that DeepSpeed reduces in one message at stage 0; the last parameter of a message may exceed it
 WHOLE_BUCKET = 500_000_000
 
 
@@ -26,9 +26,9 @@ class Memory:
     """Bytes on one rank.
 
     Attributes:
-        device: by what they hold, on the device.
-        host: the same in host memory, of the first rank, which has most: checkpoints are copied there.
-        peak: most bytes on the device at a time, in a training step.
+        device: bytes on the device, by use.
+        host: bytes in host memory of the first rank, by use; it has the most, with its copy of a checkpoint.
+        peak: peak of bytes on the device in a training step.
     """
 
     device: dict[str, int]
@@ -47,25 +47,25 @@ def memory(
     passes: int = 1,
     state_bytes: int = AdamW.state_bytes,
 ) -> Memory:
-    """Memory of a rank.
+    """Estimate the memory of a rank.
 
     Args:
         parameters: number of parameters.
         trained: number of parameters that are trained.
         largest: elements of the largest trained parameter.
-        activations: bytes.
+        activations: bytes of the activations.
         stage: ZeRO stage, 0 to 3.
-        world: ranks.
+        world: number of ranks.
         offload: `none`, `optimizer` or `parameters`.
         passes: micro-batches in a step.
-        state_bytes: of a parameter in the optimiser.
+        state_bytes: bytes of optimiser state for each trained parameter.
     """
-    # from stage 1 on a bucket that is filled and one that is sent; the largest parameter goes in one piece
+    # from stage 1 on: one bucket to fill and one to send, each at least as large as the largest parameter
     messages = 2 * 4 * max(min(BUCKET, trained), largest)
-    if stage == 0:  # a flat copy of the gradients, where there is somebody to send it to
+    if stage == 0:  # a flat copy of the gradients, only with several ranks
         messages = 4 * min(trained, WHOLE_BUCKET + largest) if world > 1 else 0
-    gathered = 4 * min(parameters, LIVE) if world > 1 and stage == 3 else 0  # beside the own part
-    # a pass after the first adds its gradients to those that are kept; stage 2 copies its sum in the end
+    gathered = 4 * min(parameters, LIVE) if world > 1 and stage == 3 else 0  # in addition to its own part
+    # every pass after the first adds its gradients to the kept ones; stage 2 copies the sum at the end
     added = 0 if passes == 1 else (4 * largest, 4 * largest, 4 * trained // world, 0)[stage]
     device = {
         "weights": 4 * parameters // (world if stage == 3 else 1),
@@ -86,26 +86,26 @@ def memory(
         moved += ("gradients",)
     host = {name: device[name] for name in moved}
     device |= dict.fromkeys(moved, 0)
-    # a checkpoint is copied here and written while training goes on. The first rank has all of it at stage 0;
-    # weights and average at 1 and 2; at 3 the average that it has gathered, twice
-    whole, shared = (8 + state_bytes) * trained, (4 + state_bytes) * trained // world
-    host["checkpoint"] = whole if stage == 0 else 8 * trained + shared
+    # a checkpoint is copied to host memory and written during training. The first rank holds all of it at
+    # stage 0, weights and average at stages 1 and 2, and two copies of the gathered average at stage 3
+    full_copy, own_share = (8 + state_bytes) * trained, (4 + state_bytes) * trained // world
+    host["checkpoint"] = full_copy if stage == 0 else 8 * trained + own_share
     steady = sum(size for name, size in device.items() if name not in ("activations", "messages"))
-    during = activations, messages
+    temporary = activations, messages
     # stage 0 sends after the backward pass, when the activations are gone
-    return Memory(device, host, steady + (max(during) if stage == 0 else sum(during)))
+    return Memory(device, host, steady + (max(temporary) if stage == 0 else sum(temporary)))
 
 
 def checkpoint_bytes(trained: int, stage: int, state_bytes: int = AdamW.state_bytes) -> int:
-    """Size of a checkpoint on disk: weights, moments, average, and the master copy where there is one.
+    """Return the bytes of a checkpoint on disk: weights, moments, average, and the master copy if any.
 
-    Frozen weights are named, not copied.
+    A checkpoint only names frozen weights; it has no copy of them.
     """
     return checkpoint_bytes_per_parameter(state_bytes, stage in (1, 2)) * trained
 
 
 def sent_bytes(parameters: int, trained: int, stage: int, world: int, passes: int) -> int:
-    """Bytes that each rank sends in a step, over a ring.
+    """Return the bytes that each rank sends in a step, over a ring.
 
     With s = (W - 1) / W and p passes (micro-batches) in the step:
 
@@ -117,10 +117,10 @@ def sent_bytes(parameters: int, trained: int, stage: int, world: int, passes: in
 
     Below stage 3 DeepSpeed (0.19.8, `average_tensor`) reduces to all even where each rank keeps only a part.
     """
-    whole = {
+    message_bytes = {
         0: 8 * trained,
         1: 12 * trained,
         2: 4 * trained * (2 * passes + 1),
         3: passes * (8 * parameters + 4 * trained),
     }[stage]
-    return whole * (world - 1) // world
+    return message_bytes * (world - 1) // world

@@ -1,4 +1,4 @@
-"""What `mmgnn train --dry-run` and `mmgnn plan` find, as types; `--json` prints them as they are."""
+"""Types of the results of `mmgnn train --dry-run` and `mmgnn plan`; `--json` prints them unchanged."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from typing import NotRequired, TypedDict
 
 
 class TextChoiceSummary(TypedDict):
-    """The language model, and how it is trained."""
+    """The language model and its training mode."""
 
     encoder: str
     mode: str
 
 
 class ParameterCount(TypedDict):
-    """Parameters of a branch, and those of them that are trained."""
+    """Total and trainable parameters of a branch."""
 
     total: int
     trainable: int
 
 
 class FlopCount(TypedDict):
-    """Operations, two for a multiply-add."""
+    """Floating-point operations; a multiply-add counts two."""
 
     forward_per_molecule: float
     training_per_molecule: float
@@ -29,7 +29,7 @@ class FlopCount(TypedDict):
 
 
 class StepSummary(TypedDict):
-    """Steps of a run, and what one of them takes."""
+    """Steps of a run, and molecules, tokens and passes in a step."""
 
     per_epoch: int
     total: int
@@ -39,7 +39,7 @@ class StepSummary(TypedDict):
 
 
 class BatchSize(TypedDict):
-    """The micro-batch that was measured."""
+    """Size of the measured micro-batch."""
 
     molecules: int
     atoms: int
@@ -47,7 +47,7 @@ class BatchSize(TypedDict):
 
 
 class FrozenEncoderCost(TypedDict):
-    """A frozen encoder, which reads the shard set once."""
+    """Cost of a frozen encoder, which reads the shard set once."""
 
     parameters: int
     flop_per_molecule: float
@@ -55,7 +55,7 @@ class FrozenEncoderCost(TypedDict):
 
 
 class RunSummary(TypedDict):
-    """The cost of a recipe; `memory_bytes_per_rank` by what it holds."""
+    """Cost of a recipe; `memory_bytes_per_rank` is by use."""
 
     name: str
     modality: str
@@ -77,7 +77,7 @@ class RunSummary(TypedDict):
 
 
 class StageCost(TypedDict):
-    """What one ZeRO stage with one kind of offload takes and sends; `bytes` and `host` by what they hold."""
+    """Memory and messages of one ZeRO stage with one kind of offload; `bytes` and `host` are by use."""
 
     stage: int
     offload: str
@@ -91,7 +91,7 @@ class StageCost(TypedDict):
 
 
 class SmallestStage(TypedDict):
-    """The quickest choice that fits."""
+    """The fastest stage and offload that fits."""
 
     stage: int
     offload: str
@@ -99,7 +99,7 @@ class SmallestStage(TypedDict):
 
 
 class RecipePlan(TypedDict):
-    """A recipe laid out for all stages."""
+    """Plan of a recipe: all stages and offloads."""
 
     name: str
     ranks: int

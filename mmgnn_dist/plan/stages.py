@@ -1,4 +1,4 @@
-"""A recipe laid out for ZeRO stages 0 to 3, with and without offload: what each of them takes and sends."""
+"""Plan of a recipe: memory and messages for ZeRO stages 0 to 3, with and without offload."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from mmgnn_dist.plan.memory import checkpoint_bytes, memory, sent_bytes
 from mmgnn_dist.plan.records import RecipePlan, SmallestStage, StageCost
 from mmgnn_dist.train.optim.optimizers import optimizer_of
 
-RUNTIME = 1_500_000_000  # bytes of a GPU that CUDA, its libraries and NCCL take
-LITTLE = 0.1  # ZeRO that saves less than this share of the memory is not worth its messages
-# (stage, offload), from the quickest to the slowest
+RUNTIME = 1_500_000_000  # bytes of a GPU used by CUDA, its libraries and NCCL
+LITTLE = 0.1  # ZeRO is not worth its messages if it saves less than this share of the memory
+# (stage, offload), from the fastest to the slowest
 CHOICES = (
     (0, "none"),
     (1, "none"),
@@ -32,23 +32,23 @@ def plan(
     bandwidth: float | None = None,
     quiet: bool = True,
 ) -> RecipePlan:
-    """Lay a recipe out on `world` ranks.
+    """Plan a recipe on `world` ranks.
 
     Args:
-        recipe: without regard to its twins, its ZeRO stage and offload.
-        world: ranks.
+        recipe: the recipe; its twins, ZeRO stage and offload are ignored.
+        world: number of ranks.
         gpu_memory: bytes of one GPU.
-        rate: FLOP/s of one rank in training; None: of this machine, measured.
-        bandwidth: bytes/s that a rank can send; None leaves the time of messages out.
-        quiet: no progress on the terminal.
+        rate: FLOP/s of one rank in training; None measures this machine.
+        bandwidth: bytes/s that a rank can send; None leaves out the time of messages.
+        quiet: show no progress on the terminal.
 
     Returns:
-        parameters, trainable; `choices`, one of each stage and offload: bytes on each rank by what they hold,
-        bytes in host memory, bytes sent by each rank in a step, checkpoint_bytes of all ranks, whether it
-        fits; flop_per_step_and_rank, rate, seconds_per_step (computing alone); smallest that fits; warnings.
+        parameters, trainable; `choices`, one for each stage and offload: bytes on each rank by use, bytes in
+        host memory, bytes sent by each rank in a step, checkpoint_bytes of all ranks, whether it fits;
+        flop_per_step_and_rank, rate, seconds_per_step (computation only); the smallest that fits; warnings.
 
     Raises:
-        UserError: for whatever training would refuse.
+        UserError: training would refuse the recipe.
     """
     summary = measured_dry_run(recipe, world, rate is None, quiet)
     count, steps = summary["parameters"]["all"], summary["steps"]
@@ -58,27 +58,27 @@ def plan(
     passes, largest = steps["passes_per_step"], summary["largest_parameter"]
     state = optimizer_of(recipe).state_bytes
     for stage, offload in CHOICES:
-        found = memory(total, trained, largest, activations, stage, world, offload, passes, state)
+        memory_use = memory(total, trained, largest, activations, stage, world, offload, passes, state)
         sent = sent_bytes(total, trained, stage, world, passes)
         choices.append(
             {
                 "stage": stage,
                 "offload": offload,
-                "bytes": found.device,
-                "peak": found.peak,
-                "host": found.host,
+                "bytes": memory_use.device,
+                "peak": memory_use.peak,
+                "host": memory_use.host,
                 "sent_per_step": sent,
                 "seconds_of_messages": sent / bandwidth if bandwidth else None,
                 "checkpoint_bytes": checkpoint_bytes(trained, stage, state),
-                "fits": found.peak + RUNTIME <= gpu_memory if gpu_memory else None,
+                "fits": memory_use.peak + RUNTIME <= gpu_memory if gpu_memory else None,
             }
         )
     molecules = steps["molecules_per_step"] / world
     flop = summary["flop"]["training_per_molecule"] * molecules
     speed = rate
     if speed is None:
-        here = summary["flop"]["training_per_molecule"] * summary["measured_on"]["molecules"]
-        speed = here / summary["seconds_per_pass"]
+        measured_flop = summary["flop"]["training_per_molecule"] * summary["measured_on"]["molecules"]
+        speed = measured_flop / summary["seconds_per_pass"]
     fitting = next((choice for choice in choices if choice["fits"]), None)
     smallest: SmallestStage | None = fitting and {
         "stage": fitting["stage"],
@@ -107,9 +107,9 @@ def plan(
 def _warnings(
     recipe: Recipe, choices: list[StageCost], world: int, gpu_memory: int | None, fitting: StageCost | None
 ) -> list[str]:
-    whole = choices[0]["peak"]
-    least = min(choice["peak"] for choice in choices if choice["offload"] == "none")
-    roomy = gpu_memory and whole + RUNTIME < 0.5 * gpu_memory
+    unsharded_peak = choices[0]["peak"]
+    smallest_peak = min(choice["peak"] for choice in choices if choice["offload"] == "none")
+    roomy = gpu_memory and unsharded_peak + RUNTIME < 0.5 * gpu_memory
     fits = not gpu_memory or choices[0]["fits"]
     warnings = []
     if world == 1:
@@ -117,15 +117,15 @@ def _warnings(
             warnings.append(
                 "one rank: ZeRO has nobody to share with and adds a copy of the weights; use stage 0"
             )
-    elif fits and whole - least < LITTLE * whole:
+    elif fits and unsharded_peak - smallest_peak < LITTLE * unsharded_peak:
         warnings.append(
-            f"ZeRO buys nothing here: stage 0 needs {scaled(whole, 'B')} a rank and the best stage "
-            f"{scaled(least, 'B')}; use train.zero_stage=0"
+            f"ZeRO buys nothing here: stage 0 needs {scaled(unsharded_peak, 'B')} a rank and the best stage "
+            f"{scaled(smallest_peak, 'B')}; use train.zero_stage=0"
         )
     elif roomy:
         warnings.append(
-            f"ZeRO buys nothing here: stage 0 needs {scaled(whole, 'B')}, less than half of the GPU; sharing "
-            "would only add messages, use train.zero_stage=0"
+            f"ZeRO buys nothing here: stage 0 needs {scaled(unsharded_peak, 'B')}, less than half of the "
+            "GPU; sharing would only add messages, use train.zero_stage=0"
         )
     if gpu_memory and fitting is None:
         warnings.append(

@@ -1,4 +1,4 @@
-"""What `mmgnn plan` shows on a terminal: a column for each stage and offload."""
+"""Terminal output of `mmgnn plan`: a table with a column for each stage and offload."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHORT = {"none": "", "optimizer": "+opt", "parameters": "+all"}
 
 
 def print_plan(found: RecipePlan) -> None:
-    """Show what `plan` found."""
+    """Print a plan."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -23,10 +23,10 @@ def print_plan(found: RecipePlan) -> None:
         f"[bold]{found['name']}[/] on {found['ranks']} ranks: {found['parameters']:,} parameters, "
         f"{found['trainable']:,} trained{guess}"
     )
-    on = found["measured_on"]
+    batch = found["measured_on"]
     console.print(
-        f"activations in {found['activation_precision']}, of {on['molecules']:.0f} molecules with "
-        f"{on['atoms']:.0f} atoms and {on['tokens']:.0f} tokens"
+        f"activations in {found['activation_precision']}, of {batch['molecules']:.0f} molecules with "
+        f"{batch['atoms']:.0f} atoms and {batch['tokens']:.0f} tokens"
     )
     console.print(_table(found))
     console.print(
@@ -47,35 +47,37 @@ def print_plan(found: RecipePlan) -> None:
         console.print(f"note: {warning}")
 
 
-def _table(found: RecipePlan) -> Any:
-    """Rows of bytes in one unit, and what follows from them."""
-    choices = found["choices"]
-    largest = max(max(one["peak"], one["checkpoint_bytes"]) for one in choices)
+def _table(plan: RecipePlan) -> Any:
+    """Make the table: bytes in one common unit, then time of messages and whether it fits."""
+    choices = plan["choices"]
+    largest = max(max(choice["peak"], choice["checkpoint_bytes"]) for choice in choices)
     unit = next(unit for unit in ("TB", "GB", "MB", "kB") if largest >= UNITS[unit])
-    table = make_table(f"{unit} on a rank", *(f"{one['stage']}{SHORT[one['offload']]}" for one in choices))
+    table = make_table(
+        f"{unit} on a rank", *(f"{choice['stage']}{SHORT[choice['offload']]}" for choice in choices)
+    )
     table.columns[0].no_wrap = True
 
     def row(name: str, value: Callable[[StageCost], int]) -> None:
-        sizes = [value(one) / UNITS[unit] for one in choices]
+        sizes = [value(choice) / UNITS[unit] for choice in choices]
         table.add_row(name, *map(_digits, sizes))
 
     for name in choices[0]["bytes"]:
-        row(name.replace("_", " "), lambda one, name=name: one["bytes"][name])  # type: ignore[misc]
+        row(name.replace("_", " "), lambda choice, name=name: choice["bytes"][name])  # type: ignore[misc]
     table.add_section()
-    row("peak on device", lambda one: one["peak"])
-    row("host memory", lambda one: sum(one["host"].values()))
-    row("sent in a step", lambda one: one["sent_per_step"])
-    row("checkpoint", lambda one: one["checkpoint_bytes"])
+    row("peak on device", lambda choice: choice["peak"])
+    row("host memory", lambda choice: sum(choice["host"].values()))
+    row("sent in a step", lambda choice: choice["sent_per_step"])
+    row("checkpoint", lambda choice: choice["checkpoint_bytes"])
     if choices[0]["seconds_of_messages"] is not None:
-        table.add_row("s of messages", *(f"{one['seconds_of_messages']:.2g}" for one in choices))
-    if found["gpu_memory"]:
-        fits = ("yes" if one["fits"] else "no" for one in choices)
-        table.add_row(f"fits {scaled(found['gpu_memory'], 'B')}", *fits)
+        table.add_row("s of messages", *(f"{choice['seconds_of_messages']:.2g}" for choice in choices))
+    if plan["gpu_memory"]:
+        fits = ("yes" if choice["fits"] else "no" for choice in choices)
+        table.add_row(f"fits {scaled(plan['gpu_memory'], 'B')}", *fits)
     return table
 
 
 def _digits(size: float) -> str:
-    """Four characters at most, so that eight columns fit a terminal of 80."""
+    """Format a size in at most four characters, so that eight columns fit a terminal of 80."""
     if size < 0.005:
         return "-"
     return f"{size:.3g}" if size >= 1 else f"{size:.2f}"

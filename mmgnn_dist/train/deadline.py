@@ -1,8 +1,8 @@
-"""The time by which a run has to have left: `train.deadline`, or the end of its Slurm allocation.
+"""The time by which a run must end: `train.deadline`, or the end of its Slurm allocation.
 
-Whether it is near is asked before every step. What a step may take is the longest time that has passed
-between two of these questions (with what lay between: a validation, a wait for a checkpoint). Twice that and
-twice the time of a checkpoint are kept, and a share of the whole time for leaving.
+The loop asks before every step whether the deadline is near. The time reserved for a step is the longest time
+between two such calls, with any validation or wait for a checkpoint between them. The reserve is twice
+that time, twice the time of a checkpoint, and a share of the total time for the shutdown.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import os
 import time
 from collections.abc import Callable
 
-LEAVING = 0.05  # share of the whole time kept for the way out ...
-MOST = 60.0  # ... and the most of it, seconds
+LEAVING = 0.05  # share of the total time reserved for the shutdown ...
+MOST = 60.0  # ... and its upper limit, seconds
 
 
 class Deadline:
-    """Says when to stop.
+    """Decides when the loop has to stop.
 
     Args:
-        seconds: from now on, None for no deadline but that of `SLURM_JOB_END_TIME` (seconds since 1970).
-        clock: seconds since 1970.
+        seconds: time limit from now; None for only that of `SLURM_JOB_END_TIME` (seconds since 1970).
+        clock: returns the time in seconds since 1970.
     """
 
     def __init__(self, seconds: float | None, clock: Callable[[], float] = time.time) -> None:
@@ -35,7 +35,7 @@ class Deadline:
         self._leaving = min(MOST, LEAVING * max(0.0, self._end - start)) if self._end else 0.0
 
     def near(self, save: float) -> bool:
-        """Whether the step that begins now is to be the last one; `save`: seconds that a checkpoint takes."""
+        """Whether the step that begins now must be the last one; a checkpoint takes `save` seconds."""
         now = self._clock()
         if self._asked is not None:
             self._longest = max(self._longest, now - self._asked)

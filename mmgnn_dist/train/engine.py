@@ -1,12 +1,12 @@
-"""DeepSpeed: its configuration, derived from the recipe in one place, and the engine.
+"""The DeepSpeed engine, and its configuration from the recipe.
 
 The same engine trains one process on a CPU and many on GPUs. The optimiser is torch's own (fused AdamW, also
 in host memory, unless the recipe names another), so nothing is compiled at run time and nothing needs nvcc.
 
 Weights, gradients and moments are float32 at every stage; `train.precision=bf16` is autocast in the language
-model. Weights in bf16 with a float32 master copy would halve what stage 3 gathers, but positions and radial
-functions of the graph would be in bf16 too, and over the ranks of a large run float32 costs little memory:
-three billion parameters are 16 bytes each over 64 GPUs, 0.75 GB on each.
+model. Weights in bf16 with a float32 master copy would halve the messages of stage 3, but positions and
+radial functions of the graph would be bf16 too. On the many ranks of a large run float32 costs little memory:
+three billion parameters of 16 bytes take 0.75 GB on each of 64 GPUs.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from mmgnn_dist.models.fused import FusedModel
 from mmgnn_dist.models.zero3 import rank_of
 from mmgnn_dist.train.optim.optimizers import optimizer_of
 
-BUCKET = 2**24  # elements that are reduced or gathered in one message: 64 MiB, too long to wait for its start
-# elements that stage 3 has gathered at a time (1 GiB, and at least one layer), and how near in elements the
-# next use must be for it to keep them until then
+BUCKET = 2**24  # elements reduced or gathered in one message: 64 MiB, so its latency does not count
+# stage 3: most elements gathered at a time (1 GiB, and at least one layer); parameters stay gathered if their
+# next use is at most so many elements away
 LIVE, REUSE = 2**28, 2**24
-# of mallopt(3): how much may be free at the end of the heap before it goes back to the system; and from which
-# size on blocks are mapped one by one, and unmapped when freed
+# options of mallopt(3): free bytes at the end of the heap above which they go back to the system; and the
+# size from which on a block is mapped by itself, and unmapped when freed
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How a global batch is cut.
+    """Division of a global batch into passes and ranks.
 
-    Ranks may have shares that differ by one molecule; the loss weighs every molecule by the global batch,
-    so DeepSpeed's own triple (micro-batch, accumulation, ranks) only has to be consistent.
+    Shares of ranks may differ by one molecule. The loss normalises over the global batch, so DeepSpeed's own
+    three numbers (micro-batch, accumulation, ranks) only have to be consistent.
 
     Attributes:
         batch: molecules in a global batch.
         accumulation: passes of a rank in a step.
-        world: ranks.
+        world: number of ranks.
     """
 
     batch: int
@@ -56,28 +56,29 @@ class BatchPlan:
 
     @property
     def micro(self) -> int:
-        """Most molecules in one pass of a rank."""
+        """Largest number of molecules in one pass of a rank."""
         return -(-self.batch // (self.world * self.accumulation))
 
 
 def compute_type(recipe: Recipe, device: torch.device) -> torch.dtype | None:
-    """The type in which the language model computes: None for float32.
+    """Return the type in which the language model computes; None for float32.
 
     Raises:
-        UserError: for bf16 on hardware without it.
+        UserError: the recipe asks for bf16 and the hardware has no bf16 instructions.
     """
     if device.type == "cuda":
-        able = torch.cuda.is_bf16_supported(including_emulation=False)  # emulated, it is slower than float32
+        # emulated bf16 is slower than float32
+        supported = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        able = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    wanted = recipe.train.precision
-    if wanted == "bf16" and not able:
+        supported = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    precision = recipe.train.precision
+    if precision == "bf16" and not supported:
         raise UserError("train.precision=bf16: this hardware has no bf16 instructions; use auto or fp32")
-    return torch.bfloat16 if able and wanted != "fp32" else None
+    return torch.bfloat16 if supported and precision != "fp32" else None
 
 
 def deepspeed_config(recipe: Recipe, plan: BatchPlan) -> dict[str, Any]:
-    """The DeepSpeed configuration of a recipe."""
+    """Make the DeepSpeed configuration of a recipe."""
     stage, offload = recipe.train.zero_stage, recipe.train.offload
     host = {"device": "cpu", "pin_memory": True}
     zero: dict[str, Any] = {
@@ -96,7 +97,7 @@ def deepspeed_config(recipe: Recipe, plan: BatchPlan) -> dict[str, Any]:
             "stage3_max_live_parameters": LIVE,
             "stage3_max_reuse_distance": REUSE,
         }
-    # DeepSpeed refuses optimisers at ZeRO that are not on its list, unless it is told
+    # without this option DeepSpeed refuses optimisers under ZeRO that are not on its list
     untested = {} if optimizer_of(recipe).tested else {"zero_allow_untested_optimizer": True}
     return {
         **untested,
@@ -105,17 +106,17 @@ def deepspeed_config(recipe: Recipe, plan: BatchPlan) -> dict[str, Any]:
         "gradient_accumulation_steps": plan.accumulation,
         "gradient_clipping": recipe.train.optim.clip,
         "zero_optimization": zero,
-        "zero_force_ds_cpu_optimizer": False,  # which would be compiled; torch's is fused on the host too
+        "zero_force_ds_cpu_optimizer": False,  # it would be compiled; torch's is fused on the host too
         "steps_per_print": 10**9,
     }
 
 
 def parameter_groups(model: FusedModel, recipe: Recipe) -> list[dict[str, Any]]:
-    """Groups with the peak learning rate of their branch, and of their layer in the language model.
+    """Make parameter groups, with a peak learning rate by branch and by layer of the language model.
 
-    Only matrices decay. `peak` and `start` (share of the run before the group's turn) are what
-    `schedule.learning_rate` reads. With `text.layer_decay` or `text.unfreeze` the language model has groups
-    by depth, named `text.00` (embeddings) and up.
+    Only matrices have weight decay. `schedule.learning_rate` reads `peak` and `start` (the share of the run
+    before the group is trained). With `text.layer_decay` or `text.unfreeze` the language model has groups by
+    depth, named `text.00` (embeddings) and up.
     """
     config, text = recipe.train.optim, recipe.text
     peaks = {"backbone": config.lr, "text": config.lr_text, "fusion": config.lr_fusion}
@@ -126,15 +127,15 @@ def parameter_groups(model: FusedModel, recipe: Recipe) -> list[dict[str, Any]]:
     groups: dict[tuple[str, bool], dict[str, Any]] = {}
     for branch, named in model.branches().items():
         for name, parameter in named:
-            below = top - depths.get(name, top)
-            label = f"{branch}.{top - below:02d}" if name in depths else branch
+            layers_below_top = top - depths.get(name, top)
+            label = f"{branch}.{top - layers_below_top:02d}" if name in depths else branch
             decays = rank_of(parameter) >= 2
-            peak = peaks[branch] * text.layer_decay**below
+            peak = peaks[branch] * text.layer_decay**layers_below_top
             group = {
                 "params": [],
                 "lr": peak,
                 "peak": peak,
-                "start": text.unfreeze * below / max(top, 1),
+                "start": text.unfreeze * layers_below_top / max(top, 1),
                 "weight_decay": config.weight_decay if decays else 0.0,
                 "name": label,
             }
@@ -144,10 +145,10 @@ def parameter_groups(model: FusedModel, recipe: Recipe) -> list[dict[str, Any]]:
 
 @contextmanager
 def zero_init(recipe: Recipe, plan: BatchPlan, device: torch.device) -> Iterator[None]:
-    """Where a model is built: at stage 3 the language model is never whole on any rank.
+    """Context in which a model is built: at stage 3 no rank ever holds the whole language model.
 
-    transformers builds it under `deepspeed.zero.Init` and reads its weights layer by layer while this holds;
-    the rest of the model is small, and cut by `make_engine`.
+    Inside it transformers builds the language model under `deepspeed.zero.Init` and reads its weights layer
+    by layer. The rest of the model is small; `make_engine` shards it.
     """
     if recipe.train.zero_stage < 3:
         yield
@@ -156,7 +157,7 @@ def zero_init(recipe: Recipe, plan: BatchPlan, device: torch.device) -> Iterator
     _give_back_what_is_freed()
     from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
 
-    _held = HfDeepSpeedConfig(deepspeed_config(recipe, plan))  # transformers has only a weak reference
+    _held = HfDeepSpeedConfig(deepspeed_config(recipe, plan))  # transformers keeps only a weak reference
     try:
         yield
     finally:
@@ -164,50 +165,51 @@ def zero_init(recipe: Recipe, plan: BatchPlan, device: torch.device) -> Iterator
 
 
 def _give_back_what_is_freed() -> None:
-    """Have the C library return every freed block of a megabyte to the system at once.
+    """Make the C library return every freed block of a megabyte or more to the system at once.
 
-    At stage 3 the host gathers and frees the weights of layer after layer. glibc keeps freed blocks of up to
-    32 MiB for later, between which others come to lie: a quarter more memory in the end, for nothing.
+    At stage 3 the host gathers and frees the weights of one layer after another. glibc keeps freed blocks of
+    up to 32 MiB, and other blocks fragment them: a quarter more memory without any use.
     """
     _mallopt(MMAP_THRESHOLD, 2**20)
 
 
 def _keep_what_is_freed() -> None:
-    """Have the C library keep freed blocks: every step takes those that the step before has freed.
+    """Make the C library keep freed blocks: every step uses the blocks that the previous step freed.
 
-    Given back, mapped again and filled with zeros, they are a fifth of a step of two molecules with MiniLM on
-    a CPU, and each unmapping interrupts the thread that writes a checkpoint. Kept, they cost up to a tenth
-    more memory at stage 0; at stages 1 and 2, where messages come to lie between them, up to a half more.
+    Returning blocks, mapping them again and filling them with zeros takes a fifth of a step of two molecules
+    with MiniLM on a CPU, and each unmapping interrupts the thread that writes a checkpoint. Keeping them
+    takes up to a tenth more memory at stage 0, and up to a half more at stages 1 and 2, where messages
+    fragment them.
     """
     if not _mallopt(MMAP_THRESHOLD, 2**30):
-        _mallopt(MMAP_THRESHOLD, 2**25)  # the most that glibc before 2.35 takes
+        _mallopt(MMAP_THRESHOLD, 2**25)  # the maximum of glibc before 2.35
     _mallopt(TRIM_THRESHOLD, -1)
 
 
 def _mallopt(option: int, value: int) -> bool:
-    """Set an option of glibc's allocator; False if it is not taken, or the C library is another one."""
-    call = getattr(ctypes.CDLL(None), "mallopt", None)
-    return call is not None and bool(call(option, value))
+    """Set an option of glibc's allocator; return False if it is refused or the C library is another one."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and bool(mallopt(option, value))
 
 
 def _deepspeed(device: torch.device) -> Any:
-    """DeepSpeed, quiet and without what it compiles."""
+    """Import and start DeepSpeed, without its log messages and without operators that it compiles."""
     os.environ.setdefault("DS_ACCELERATOR", device.type)
-    os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed asks for it even of a process that is alone
+    os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed needs it even in a single process
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(deepspeed|torch)\.")
     import deepspeed
     from deepspeed.utils import logger
 
     logger.setLevel(logging.ERROR)
-    # a helper for CPU all-reduce that DeepSpeed would compile for a minute at first use; gloo does it
+    # DeepSpeed would compile this helper for CPU all-reduce for a minute at first use; gloo replaces it
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(torch.distributed.get_backend(), auto_mpi_discovery=False, verbose=False)
     return deepspeed
 
 
 def make_engine(model: FusedModel, recipe: Recipe, plan: BatchPlan, device: torch.device) -> Any:
-    """Put the model under DeepSpeed."""
+    """Make the DeepSpeed engine of a model."""
     deepspeed = _deepspeed(device)
     if device.type == "cpu" and recipe.train.zero_stage == 0:
         _keep_what_is_freed()
@@ -217,5 +219,5 @@ def make_engine(model: FusedModel, recipe: Recipe, plan: BatchPlan, device: torc
         model=model, optimizer=optimizer, config=deepspeed_config(recipe, plan), dist_init_required=False
     )
     if plan.world == 1 and recipe.train.zero_stage == 0:
-        engine.enable_backward_allreduce = False  # it would copy all gradients, and send them nowhere
+        engine.enable_backward_allreduce = False  # it would copy all gradients for no receiver
     return engine

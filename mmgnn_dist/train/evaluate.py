@@ -1,7 +1,7 @@
 """Evaluation: predictions in units, and errors as sums and counts over molecules.
 
-Every molecule is counted once for any number of ranks and any batch size: errors are summed in float64
-and divided once.
+Every molecule counts once for any number of ranks and any batch size: errors are summed in float64 and
+divided once.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from mmgnn_dist.train.checkpoint.host_copies import save_safetensors
 from mmgnn_dist.train.metrics import MeanAbsoluteError, named_values
 from mmgnn_dist.train.ranks import Ranks
 
-GATE_BINS = 20  # of the histogram that validations keep
+GATE_BINS = 20  # bins of the histogram in the journal
 
 
 @dataclass
 class Predictions:
-    """What a model says of `n` molecules, sorted by row.
+    """Predictions of a model for `n` molecules, sorted by row.
 
     Attributes:
         rows: global rows of the shard set [n].
-        true, predicted: in units, float64 [n, T], NaN without label.
-        gate: [n], or None for a model without a gate.
-        vectors: float32 [n, H] by name, where they were asked for: `graph` (what the backbone gives) and
-            `fused` (what the read-out reads), each the mean over the atoms of a molecule.
+        true, predicted: float64 [n, T] in units; `true` is NaN without a label.
+        gate: gate of each molecule [n], or None for a model without a gate.
+        vectors: float32 [n, H] by name, if requested: `graph` (output of the backbone) and `fused` (input of
+            the read-out), each the mean over the atoms of a molecule.
     """
 
     rows: np.ndarray
@@ -49,17 +49,17 @@ class Predictions:
     vectors: dict[str, np.ndarray] = field(default_factory=dict)
 
     def mae(self) -> np.ndarray:
-        """Mean absolute error of each target over its labelled molecules [T]; NaN where there are none."""
+        """Return the mean absolute error of each target over labelled molecules [T]; NaN without labels."""
         return mean_absolute_error(self.true, self.predicted)
 
     def gates(self) -> GateCounts:
-        """Mean of the gate, and how many molecules have it in each of GATE_BINS equal parts of 0 to 1."""
+        """Return the mean of the gate and its histogram over molecules, GATE_BINS bins from 0 to 1."""
         assert self.gate is not None
         counts, _ = np.histogram(self.gate, bins=GATE_BINS, range=(0, 1))
         return {"mean": float(self.gate.mean()), "counts": counts.tolist()}
 
     def save(self, path: Path, ids: np.ndarray, targets: list[str]) -> None:
-        """Write Parquet: `id`, then `<target>_true`, `<target>_pred`, and `<target>_gate` with a gate.
+        """Write Parquet columns `id`, `<target>_true`, `<target>_pred`, and `<target>_gate` with a gate.
 
         A model has one gate for all its targets, so the gate columns of one file are equal.
         """
@@ -76,7 +76,7 @@ class Predictions:
             pq.write_table(pa.table(columns), part)
 
     def save_vectors(self, path: Path, most: int) -> None:
-        """Write the vectors of at most so many molecules, evenly spaced, with their global rows `rows`."""
+        """Write the vectors of at most `most` evenly spaced molecules, with their global rows as `rows`."""
         chosen = np.unique(np.linspace(0, len(self.rows) - 1, most).round().astype(int))
         columns = {"rows": self.rows, **self.vectors}
         with atomic_path(path) as part:
@@ -89,7 +89,7 @@ def mean_absolute_error(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 def named_errors(part: str, names: list[str], mae: np.ndarray) -> dict[str, float | None]:
-    """Mean absolute errors under their metric names, `test/mae/homo_eV`; None where a target has no label."""
+    """Return errors by metric name, `test/mae/homo_eV`; None where a target has no label."""
     return named_values(f"{part}/{MeanAbsoluteError.name}", names, mae)
 
 
@@ -102,35 +102,37 @@ def predict(
     embeddings: Embeddings | None,
     vectors: bool = False,
 ) -> Predictions | None:
-    """Predict all molecules of a loader that does not shuffle, with their `vectors` if they are wanted.
+    """Predict all molecules of a loader that does not shuffle, and keep `vectors` if requested.
 
     Returns:
         All predictions on the first rank, None on the others.
     """
     model.eval()
     parts: list[tuple[np.ndarray, ...]] = []
-    with _molecule_vectors(model) if vectors else nullcontext(dict[str, np.ndarray]()) as seen:
+    with _molecule_vectors(model) if vectors else nullcontext(dict[str, np.ndarray]()) as batch_vectors:
         for batch in _batches(loader, ranks):
             text = embeddings.of(batch.rows).to(ranks.device) if embeddings else None
-            there = batch.to(ranks.device)
-            scaled, gate = model(there, text)
-            units = scaler.units(scaled, Graph.make(there.z, there.pos, there.ptr)).cpu().numpy()
+            on_device = batch.to(ranks.device)
+            scaled, gate = model(on_device, text)
+            units = scaler.units(scaled, Graph.make(on_device.z, on_device.pos, on_device.ptr)).cpu().numpy()
             true = torch.where(batch.y_mask, batch.y, torch.nan).numpy()
             gates = np.full(batch.size, np.nan) if gate is None else gate.cpu().numpy()
-            parts.append((batch.rows.numpy().copy(), true, units, gates, *seen.values()))
+            parts.append((batch.rows.numpy().copy(), true, units, gates, *batch_vectors.values()))
     mine = tuple(np.concatenate(column) for column in zip(*parts, strict=True)) if parts else None
     gathered = [part for part in ranks.gather(mine) if part is not None]
     if not ranks.is_rank0:
         return None
-    rows, true, units, gates, *found = (np.concatenate(column) for column in zip(*gathered, strict=True))
-    rows, order = np.unique(rows, return_index=True)  # one that was taken to fill a step counts once
+    rows, true, units, gates, *vector_columns = (
+        np.concatenate(column) for column in zip(*gathered, strict=True)
+    )
+    rows, order = np.unique(rows, return_index=True)  # a molecule repeated to fill a step counts once
     has_gate = bool(np.isfinite(gates).all())
-    named = {name: values[order] for name, values in zip(seen, found, strict=True)}
+    named = {name: values[order] for name, values in zip(batch_vectors, vector_columns, strict=True)}
     return Predictions(rows, true[order], units[order], gates[order] if has_gate else None, named)
 
 
 def _batches(loader: Loader, ranks: Ranks) -> Iterator[Batch]:
-    """This rank's batches; all ranks beat once a step, also those that have no molecule in the last one."""
+    """Yield this rank's batches; every rank beats once a step, even without a molecule in the last step."""
     for step in loader.epoch(0):
         ranks.beat(f"evaluating batch {step.index}")
         yield from step.micro
@@ -138,21 +140,21 @@ def _batches(loader: Loader, ranks: Ranks) -> Iterator[Batch]:
 
 @contextmanager
 def _molecule_vectors(model: FusedModel) -> Iterator[dict[str, np.ndarray]]:
-    """Inside the block, each pass of the model leaves the vectors of its molecules in what is given."""
-    seen: dict[str, np.ndarray] = {}
+    """Yield a dictionary; each pass of the model inside the block puts the vectors of its molecules there."""
+    batch_vectors: dict[str, np.ndarray] = {}
 
     def mean(atoms: torch.Tensor, graph: Graph) -> np.ndarray:
-        """Over the atoms of each molecule: [N, H] -> [B, H]; of a pooled fusion it is one already."""
+        """Average over the atoms of each molecule, [N, H] -> [B, H]; a pooled fusion has done so already."""
         if not model.fusion.pooled:
             atoms = sum_molecules(atoms, graph) / (graph.ptr[1:] - graph.ptr[:-1]).unsqueeze(-1)
         return atoms.float().cpu().numpy()
 
-    def look(module: torch.nn.Module, given: tuple[Any, ...], out: tuple[torch.Tensor, Any]) -> None:
-        atoms, _, graph = given
-        seen.update(graph=mean(atoms, graph), fused=mean(out[0], graph))
+    def collect(module: torch.nn.Module, inputs: tuple[Any, ...], outputs: tuple[torch.Tensor, Any]) -> None:
+        atoms, _, graph = inputs
+        batch_vectors.update(graph=mean(atoms, graph), fused=mean(outputs[0], graph))
 
-    hook = model.fusion.register_forward_hook(look)
+    hook = model.fusion.register_forward_hook(collect)
     try:
-        yield seen
+        yield batch_vectors
     finally:
         hook.remove()

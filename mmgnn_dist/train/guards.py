@@ -1,9 +1,9 @@
-"""Guards of the loop: steps that are not finite are left out, ranks that hang are named.
+"""Guards of the loop: they skip steps that are not finite, and name ranks that hang.
 
-A step whose loss or gradient is not finite must not reach the weights, the optimiser's moments or the
-average, on any rank. The loss is summed over ranks anyway, and DeepSpeed's norm is that of all gradients, so
-all ranks judge alike without another message. The step still counts as done: molecules, learning rates and
-random numbers follow from its number, and a run that continues leaves the same steps out.
+A step whose loss or gradient is not finite must not change the weights, the optimiser's moments or the
+average, on any rank. The loss is summed over ranks anyway, and DeepSpeed's norm covers all gradients, so all
+ranks decide alike without another message. The step still counts as done: molecules, learning rates and
+random numbers follow from its number, and a run that continues skips the same steps.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ from mmgnn_dist.process import exit_now
 from mmgnn_dist.run_dir import RunDir
 
 log = logging.getLogger(__name__)
-ALIVE_EVERY = 60.0  # seconds between two lines of a rank in its log that say it lives
-NOTE_EVERY = 5.0  # at most so many seconds between two notes for the other ranks
+ALIVE_EVERY = 60.0  # seconds between two lines in a rank's log that say it is alive
+NOTE_EVERY = 5.0  # most seconds between two notes for the other ranks
 
 
 class StepGuard:
-    """Stands before the optimiser's `step`.
+    """Wraps the optimiser's `step`, and skips it if the loss or the gradient is not finite.
 
-    Under ZeRO the optimiser is called once a parameter group, under stage 3 once a part of one; DeepSpeed
-    itself calls it not at all where the norm of float32 gradients is not finite. At stage 0 it clips before,
-    and by a norm beyond float32 it clips all gradients to zero, so they are judged before that.
+    Under ZeRO, DeepSpeed calls `step` once for each parameter group, at stage 3 once for each part of a
+    group, and not at all if the norm of float32 gradients is not finite. At stage 0 DeepSpeed clips the
+    gradients first, and a norm that overflows float32 would clip them all to zero, so they are checked
+    before.
 
     Attributes:
         taken: whether the last engine step changed the weights.
@@ -50,7 +51,7 @@ class StepGuard:
         self.taken = False
 
     def judge(self, loss: float) -> None:
-        """Tell the loss of the whole global batch, between its backward pass and the engine's step."""
+        """Check the loss of the global batch; call this between the backward pass and the engine's step."""
         self._finite = math.isfinite(loss) and (self._sharded or self._norm_finite())
         self.taken = False
 
@@ -61,8 +62,8 @@ class StepGuard:
         return self._step(*args, **kwargs)
 
     def _norm_finite(self) -> bool:
-        """Whether the norm of all gradients is finite; every rank finds the same."""
-        if self._sharded:  # each rank has a part of them; the norm is that of the whole
+        """Whether the norm of all gradients is finite; the result is the same on every rank."""
+        if self._sharded:  # each rank has a part of the gradients; DeepSpeed's norm is of all of them
             norm = float(self._zero._global_grad_norm)
             return math.isfinite(norm) and norm >= 0
         groups = self._optimizer.param_groups
@@ -71,16 +72,16 @@ class StepGuard:
 
 
 class HangWatchdog:
-    """A thread of each rank that notes how far the rank is, and ends it if it gets no further.
+    """A thread of each rank that records its progress, and ends the rank if it makes none.
 
-    `beat` counts what the rank has done. All ranks do the same things in the same order, so where one waits
-    for ever, the ranks with the fewest beats are those that it waits for.
+    `beat` counts the actions of the rank. All ranks do the same actions in the same order, so if one
+    waits for ever, it waits for the ranks with the fewest beats.
 
     Args:
-        run: directory of the run, that all ranks see.
+        run: directory of the run; all ranks can read it.
         rank: number of this process, from 0.
         world: number of processes.
-        limit: seconds without a beat after which the rank ends; a rank that is alone never waits.
+        limit: seconds without a beat after which the rank ends; a single rank never ends this way.
     """
 
     def __init__(self, run: RunDir, rank: int, world: int, limit: float) -> None:
@@ -88,7 +89,7 @@ class HangWatchdog:
         self._beats, self._what, self._last = 0, "start", time.monotonic()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
-        self.run.alive(rank).unlink(missing_ok=True)  # that of an earlier start
+        self.run.alive(rank).unlink(missing_ok=True)  # note of an earlier start
 
     def __enter__(self) -> HangWatchdog:
         self.alive()
@@ -99,59 +100,59 @@ class HangWatchdog:
         self.stop()
 
     def stop(self) -> None:
-        """End the watch: this rank waits for no other one any more."""
+        """Stop the thread: this rank no longer waits for others."""
         self._end.set()
         self._thread.join()
 
     def beat(self, what: str) -> None:
-        """Say what the rank does next."""
+        """Record the next action of the rank."""
         self._beats, self._what, self._last = self._beats + 1, what, time.monotonic()
 
     def alive(self) -> None:
-        """Say that the rank goes on with what it does, and counts no further."""
+        """Record that the rank still makes progress with the same action, without a new beat."""
         self._last = time.monotonic()
 
     def _note(self) -> None:
         note = {"beats": self._beats, "what": self._what, "time": time.time()}
         path = self.run.alive(self.rank)
-        part = path.with_suffix(".part")  # whole for its readers; need not outlive a crash
+        part = path.with_suffix(".part")  # readers see whole files; no sync, as it need not survive a crash
         part.write_text(json.dumps(note), encoding="utf-8")
         part.replace(path)
 
     def _run(self) -> None:
-        told = -math.inf
+        last_logged = -math.inf
         while True:
-            still = time.monotonic() - self._last
-            if time.monotonic() - told >= ALIVE_EVERY:
-                told = time.monotonic()
-                log.info("alive: %s since %.0f s, %d beats", self._what, still, self._beats)
+            idle = time.monotonic() - self._last
+            if time.monotonic() - last_logged >= ALIVE_EVERY:
+                last_logged = time.monotonic()
+                log.info("alive: %s since %.0f s, %d beats", self._what, idle, self._beats)
             try:
                 self._note()
-                if self.world > 1 and still > self.limit:
-                    self._give_up(still)
-            except OSError as error:  # a full disk ends the run where it must write, not here
-                log.warning("no sign of life can be written: %s", error)
+                if self.world > 1 and idle > self.limit:
+                    self._give_up(idle)
+            except OSError as error:  # a full disk ends the run at its own writes, not here
+                log.warning("the progress of this rank cannot be written: %s", error)
             if self._end.wait(min(NOTE_EVERY, self.limit / 4)):
                 return
 
-    def _give_up(self, still: float) -> None:
+    def _give_up(self, idle: float) -> None:
         message = (
-            f"rank {self.rank}: no progress for {still:.0f} s ({self._what}, train.timeout={self.limit:.0f})"
+            f"rank {self.rank}: no progress for {idle:.0f} s ({self._what}, train.timeout={self.limit:.0f})"
             f"; waited for {self.late()}"
         )
         log.error(message)
         print(f"mmgnn: {message}", file=sys.stderr, flush=True)
-        exit_now(EXIT_FAULT)  # the thread that waits in a collective cannot be asked to
+        exit_now(EXIT_FAULT)  # the thread that waits in a collective cannot be stopped
 
     def late(self) -> str:
-        """The ranks that have done least, what each was doing and when it was last heard of."""
+        """Describe the ranks with the fewest beats: the action of each, and the time since its last note."""
         paths = {rank: self.run.alive(rank) for rank in range(self.world)}
         notes = {rank: read_json(path) for rank, path in paths.items() if path.is_file()}
         silent = [f"rank {rank}: never heard of" for rank in range(self.world) if rank not in notes]
         least = min(note["beats"] for note in notes.values())
-        ago = time.time()
+        now = time.time()
         return "; ".join(silent) or "; ".join(
-            f"rank {rank} ({note['what']}, last heard of {ago - note['time']:.0f} s ago)"
+            f"rank {rank} ({note['what']}, last heard of {now - note['time']:.0f} s ago)"
             for rank, note in notes.items()
             if note["beats"] == least
         )

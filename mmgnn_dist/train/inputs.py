@@ -1,4 +1,4 @@
-"""From a recipe to its data and statistics: what training, evaluation and the check before share."""
+"""Data and statistics of a recipe, shared by training, evaluation and the checks before them."""
 
 from __future__ import annotations
 
@@ -33,19 +33,21 @@ from mmgnn_dist.train.provenance import origin
 from mmgnn_dist.train.ranks import Ranks
 from mmgnn_dist.train.tracking.wandb_sink import check_tracking
 
-EVALUATED = 64  # most molecules that a rank evaluates at a time, without train.micro_batch
+EVALUATED = 64  # largest evaluation batch of a rank without train.micro_batch, molecules
 
 
 @dataclass
 class Inputs:
-    """The data side of a recipe.
+    """The data of a recipe.
 
     Attributes:
+        recipe: the recipe.
         shards: the opened shard set.
         split: rows of train, val and test.
-        files: the encoder, None where the modality reads no text.
-        split_sha256: of the stored split, before `data.train_size` takes a part of it; None without one.
-        verified: checksums of the files that are read, each computed once.
+        files: files of the encoder; None if the modality reads no text.
+        split_sha256: SHA-256 of the stored split, before `data.train_size` takes a part of it; None without a
+            split.
+        verified: checksums of the data files, each computed once.
     """
 
     recipe: Recipe
@@ -57,7 +59,7 @@ class Inputs:
 
     @property
     def origin(self) -> Origin:
-        """What results and checkpoints of these inputs are made from."""
+        """Origin of results and checkpoints that are made from these inputs."""
         assert self.split_sha256 is not None
         return origin(self.recipe, self.shards, self.split_sha256)
 
@@ -68,7 +70,7 @@ class Inputs:
 
     @property
     def metrics(self) -> list[str]:
-        """The name of each target with its unit, as metrics carry it: `homo_eV`."""
+        """The name of each target with its unit, as in names of metrics: `homo_eV`."""
         units = [unit.replace("/", "_per_") for unit in self.units]
         return [f"{name}_{unit}" for name, unit in zip(self.recipe.targets, units, strict=True)]
 
@@ -79,7 +81,7 @@ class Inputs:
 
     @property
     def forms(self) -> list[str]:
-        """The read-out of each target: that of its kind, or the one that the recipe asks for."""
+        """The read-out of each target: the default of its kind, or the choice of the recipe."""
         wanted = self.recipe.model.readout
         return [
             readout_for(name, kind, wanted.get(name))
@@ -87,7 +89,7 @@ class Inputs:
         ]
 
     def tokens(self, progress: Callable[[int, int, str], None]) -> TokenSet | None:
-        """Token sidecars of the recipe's text, made if they are missing; None where it reads none."""
+        """Open the token sidecars of the recipe's text and make missing ones; None if it reads no text."""
         config = self.recipe.text
         if self.files is None:
             return None
@@ -106,7 +108,7 @@ class Inputs:
         return tokens
 
     def model(self, text: TextSource | None, autocast: torch.dtype | None) -> FusedModel:
-        """The model of the recipe with its start values; `text` and `autocast` as `FusedModel` takes them."""
+        """Make the model of the recipe with initial weights; `text` and `autocast` are as in `FusedModel`."""
         model = self.recipe.model
         reads = model.context and model.reads_text
         context = fit_context(self.shards, self.split["train"]) if reads else None
@@ -114,19 +116,19 @@ class Inputs:
 
     @cached_property
     def matched(self) -> Matched | None:
-        """The widened recipe of modality `width_matched`; None of any other modality."""
+        """The widened recipe of modality `width_matched`; None for any other modality."""
         matches = self.recipe.model.modality == "width_matched"
         return match_width(self.recipe, self.forms) if matches else None
 
     @property
     def built(self) -> Recipe:
-        """The recipe that the model is built from: as wide as it is to be."""
+        """The recipe with the final width, from which the model is built."""
         return self.matched.recipe if self.matched else self.recipe
 
     def training(self, tokens: TokenSet | None, ranks: Ranks) -> Loader:
-        """Shuffled global batches of the training part, this rank's share of each."""
+        """Make the loader of the training part: this rank's share of each shuffled global batch."""
         train = self.recipe.train
-        cut = ranks.world > 1 or train.micro_batch  # else there is nothing to balance
+        divided = ranks.world > 1 or train.micro_batch  # else there is nothing to balance
         return self._loader(
             self.split["train"],
             tokens,
@@ -134,22 +136,25 @@ class Inputs:
             batch=train.batch,
             micro=train.micro_batch,
             choice=TextChoice.of(self.recipe.text, train.seed, training=True),
-            costs=self.costs if cut else None,
+            costs=self.costs if divided else None,
         )
 
     def ordered(self, part: str, tokens: TokenSet | None, ranks: Ranks) -> Loader:
-        """A part in order, each molecule on one rank; the batches are the same for any number of ranks."""
+        """Make an unshuffled loader of a part, with each molecule on one rank.
+
+        The batches are the same for any number of ranks.
+        """
         train = self.recipe.train
         choice = TextChoice.of(self.recipe.text, train.seed, training=False)
         batch = train.micro_batch or min(train.batch, EVALUATED)
-        cut = train.zero_stage == 3  # weights are gathered pass by pass, by all ranks together
+        fill = train.zero_stage == 3  # all ranks gather weights together in every pass
         return self._loader(
-            self.split[part], tokens, ranks, batch=batch, shuffle=False, choice=choice, fill=cut
+            self.split[part], tokens, ranks, batch=batch, shuffle=False, choice=choice, fill=fill
         )
 
     @cached_property
     def costs(self) -> Costs:
-        """What the molecules cost in training."""
+        """Predicted cost of each molecule in training."""
         return predict_costs(self.built, self.files, self.shards, self.split["train"])
 
     def _loader(self, rows: np.ndarray, tokens: TokenSet | None, ranks: Ranks, **options: Any) -> Loader:
@@ -176,13 +181,13 @@ def open_inputs(
     Args:
         recipe: the recipe.
         verify: check the checksums of all shards.
-        whole: take all molecules as the test part, and no split.
-        verified: checksums that are known already; none: every file is read.
+        whole: use all molecules as the test part, without a split.
+        verified: checksums of files that were read before; None reads every file.
 
     Raises:
-        UserError: for a missing or damaged shard set, split or encoder, for an unknown target, one without
-            labels to learn from, or one with a read-out that makes no sense for it, and for physical context
-            of a shard set that has none.
+        UserError: a shard set, split or encoder is missing or damaged; a target is unknown, has no labels to
+            learn from or a read-out that makes no sense for it; or the recipe uses physical context and the
+            shard set has none.
     """
     if recipe.data.shards is None:
         raise UserError("the recipe names no shard set: give data.shards=DIR (made by 'mmgnn data prepare')")
@@ -226,17 +231,17 @@ def open_inputs(
         files.check_pooling(recipe.text.pooling)
     check_tracking(recipe)
     inputs = Inputs(recipe, shards, split, files, digest, verified)
-    _ = inputs.forms  # refuses read-outs without physical sense
+    _ = inputs.forms  # refuses read-outs that make no physical sense
     return inputs
 
 
 def fit_scaler(inputs: Inputs) -> Scaler:
-    """Fit scale and references on the training part: a target has references or a mean, a raw one neither."""
+    """Fit the scaler on the training part: a target has references or a mean; raw scaling has neither."""
     if inputs.recipe.train.scaling == "raw":
         count = len(inputs.recipe.targets)
-        nothing = torch.zeros(MAX_Z + 1, count, dtype=torch.float64)
-        one = torch.ones(count, dtype=torch.float64)
-        return Scaler(std=one, mean=torch.zeros_like(one), reference=nothing, extent=nothing.clone())
+        zeros = torch.zeros(MAX_Z + 1, count, dtype=torch.float64)
+        ones = torch.ones(count, dtype=torch.float64)
+        return Scaler(std=ones, mean=torch.zeros_like(ones), reference=zeros, extent=zeros.clone())
     references = fit_references(inputs.shards, inputs.split["train"], inputs.recipe.targets)
     referenced = np.array([kind in REFERENCED for kind in inputs.kinds])
     return Scaler(

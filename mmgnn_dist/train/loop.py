@@ -1,8 +1,8 @@
 """The training loop: steps, validations, checkpoints, stops.
 
-Everything a step does follows from the recipe and the step's number: the molecules, the learning rates,
-the random numbers. A run that is killed continues from its newest checkpoint and ends with the same
-weights, bit for bit on the same machine and number of ranks.
+The recipe and the number of a step determine its molecules, learning rates and random numbers. A run that is
+killed continues from its newest checkpoint and ends with the same weights, bit for bit on the same machine
+and number of ranks.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ from mmgnn_dist.train.tracking.meter import RateMeter
 
 @dataclass
 class TrainState:
-    """What the loop continues from; plain values, kept in every checkpoint.
+    """State of the loop as plain values, saved in every checkpoint.
 
     Attributes:
         step: optimiser steps done.
         best: lowest validation score so far, if any.
-        best_step: when.
+        best_step: step of that validation.
         stale: validations since then.
-        seconds: time spent in training.
-        skipped: steps that were left out because they were not finite.
+        seconds: time spent in training, s.
+        skipped: steps skipped because they were not finite.
     """
 
     step: int = 0
@@ -61,7 +61,7 @@ class TrainState:
     skipped: int = 0
 
     def values(self) -> LoopValues:
-        """As a checkpoint holds it."""
+        """Return the state as a checkpoint stores it."""
         return {
             "step": self.step,
             "best": self.best,
@@ -74,7 +74,7 @@ class TrainState:
 
 @dataclass
 class TrainContext:
-    """All that the loop works with."""
+    """The objects that the loop uses."""
 
     recipe: Recipe
     run: RunDir
@@ -95,13 +95,13 @@ class TrainContext:
     sink: Callable[[JournalLine], None] = field(default=lambda line: None)
 
     def forget_ids(self, step: int) -> None:
-        """Drop what ranks that are no more wrote down of steps that are run again."""
+        """Drop ids of steps that run again from the logs of ranks that no longer exist."""
         for path in self.run.logs.glob("ids_rank_*.jsonl") if self.ranks.is_rank0 else ():
             if int(path.stem.rsplit("_", 1)[1]) >= self.ranks.world:
                 Journal(path, step).close()
 
     def write(self, kind: str, **fields: Any) -> None:
-        """One line into the journal and on to W&B, from the first rank."""
+        """Write one line to the journal and to W&B; only the first rank does so."""
         if self.journal:
             self.sink(self.journal.write(kind, **fields))
 
@@ -125,17 +125,17 @@ class Trainer:
         self._meter = RateMeter(parts.ranks.device)
 
     def run(self) -> bool:
-        """Train to the end; returns False if it was stopped before (a checkpoint stands then)."""
+        """Train to the end; return False if training was stopped earlier, after writing a checkpoint."""
         parts, state = self.parts, self.state
         per_epoch = parts.train.steps_per_epoch
         while state.step < self.total and not self._patience_spent():
             epoch, first = divmod(state.step, per_epoch)
             for step in parts.train.epoch(epoch, first):
-                asked = bool(parts.ranks.signals) or parts.deadline.near(parts.saver.seconds)
-                stop = self._step(step, epoch, asked)
+                stop_wanted = bool(parts.ranks.signals) or parts.deadline.near(parts.saver.seconds)
+                stop = self._step(step, epoch, stop_wanted)
                 end_of_epoch = state.step % per_epoch == 0
-                due = end_of_epoch and (epoch + 1) % parts.recipe.train.validate_every == 0
-                best = (due or state.step == self.total) and self._validate(epoch)
+                validation_due = end_of_epoch and (epoch + 1) % parts.recipe.train.validate_every == 0
+                best = (validation_due or state.step == self.total) and self._validate(epoch)
                 if stop:
                     self._save()
                     parts.saver.wait()
@@ -154,7 +154,7 @@ class Trainer:
         return patience is not None and self.state.stale >= patience
 
     def _step(self, step: Step, epoch: int, stop: bool) -> bool:
-        """One optimiser step on a global batch; returns whether any rank was asked to stop."""
+        """Make one optimiser step on a global batch; return whether any rank was asked to stop."""
         started = time.monotonic()
         parts, train = self.parts, self.parts.recipe.train
         engine, plan, device = parts.engine, parts.plan, parts.ranks.device
@@ -164,17 +164,17 @@ class Trainer:
             group["lr"] = learning_rate(group, number, self.total, train.optim)
         engine.train()
         labels = torch.from_numpy(np.asarray(step.label_count)).to(device)
-        shared = torch.zeros(4, dtype=torch.float64)  # loss, stop, checkpoint written, checkpoint failed
+        sums = torch.zeros(4, dtype=torch.float64)  # loss, stop, checkpoint written, checkpoint failed
         for position, batch in enumerate(step.micro):
             parts.ranks.beat(f"step {number}, forward")
             loss = self._loss(batch, labels)
-            shared[0] += float(loss.detach())
+            sums[0] += float(loss.detach())
             parts.ranks.beat(f"step {number}, backward")
-            # DeepSpeed divides by accumulation steps and by ranks; the loss is divided already
+            # DeepSpeed divides by accumulation steps and ranks; the loss is normalised already
             engine.backward(loss * (plan.world * plan.accumulation))
             if position == len(step.micro) - 1:
-                shared[1:] = torch.tensor([float(stop), *parts.saver.status()])
-                total = parts.ranks.all_reduce_sum(shared.to(device)).cpu()
+                sums[1:] = torch.tensor([float(stop), *parts.saver.status()])
+                total = parts.ranks.all_reduce_sum(sums.to(device)).cpu()
                 self.guard.judge(float(total[0]))
             engine.step()
         self.state.step = number + 1
@@ -191,28 +191,33 @@ class Trainer:
     def _loss(self, batch: Batch, labels: torch.Tensor) -> torch.Tensor:
         parts = self.parts
         vectors = parts.embeddings.of(batch.rows).to(parts.ranks.device) if parts.embeddings else None
-        there = batch.to(parts.ranks.device)
-        scaled, _ = parts.engine(there, vectors)
-        target = parts.scaler.scaled(there.y, Graph.make(there.z, there.pos, there.ptr))
+        on_device = batch.to(parts.ranks.device)
+        scaled, _ = parts.engine(on_device, vectors)
+        target = parts.scaler.scaled(on_device.y, Graph.make(on_device.z, on_device.pos, on_device.ptr))
         kind = parts.recipe.train.loss
-        return scaled_loss(kind, scaled, target, there.y_mask, labels, self.weights.to(scaled.device))
+        return scaled_loss(kind, scaled, target, on_device.y_mask, labels, self.weights.to(scaled.device))
 
     def _skipped(self, epoch: int, loss: float, step: Step) -> None:
-        """Count a step that was left out, dump its molecules, and stop after too many."""
+        """Count a skipped step, write the ids of its molecules, and fail after too many of them.
+
+        Raises:
+            UserError: more than `train.max_skipped` steps were skipped.
+        """
         parts, state = self.parts, self.state
         state.skipped += 1
-        what = f"the loss is {loss}" if not np.isfinite(loss) else "its gradient is not finite"
+        reason = f"the loss is {loss}" if not np.isfinite(loss) else "its gradient is not finite"
         path = parts.run.not_finite(state.step)
         if parts.ranks.is_rank0:
             ids = parts.train.shards.ids(step.global_rows).tolist()
-            write_json(path, {"step": state.step, "why": what, "ids": ids})
-        parts.write("skipped", step=state.step, epoch=epoch, why=what, skipped=state.skipped)
-        parts.progress.say(f"step {state.step} is left out: {what}; its molecules stand in {path}")
+            write_json(path, {"step": state.step, "why": reason, "ids": ids})
+        parts.write("skipped", step=state.step, epoch=epoch, why=reason, skipped=state.skipped)
+        parts.progress.say(f"step {state.step} is left out: {reason}; its molecules are in {path}")
         most = parts.recipe.train.max_skipped
         if state.skipped > most:
             raise UserError(
-                f"step {state.step} is left out as {state.skipped - 1} before it (train.max_skipped={most}): "
-                f"{what}; lower train.optim.lr, or see the molecules in {path.parent}/not_finite_step_*.json"
+                f"step {state.step} is left out, like {state.skipped - 1} before it "
+                f"(train.max_skipped={most}): {reason}; lower train.optim.lr, or see the molecules in "
+                f"{path.parent}/not_finite_step_*.json"
             )
 
     def _log_ids(self, step: Step) -> None:
@@ -248,20 +253,20 @@ class Trainer:
         """Validate the averaged weights; if they are the best so far, export them and return True.
 
         Raises:
-            UserError: on all ranks, if their predictions are not finite.
+            UserError: on all ranks, if the predictions are not finite.
         """
         parts, state = self.parts, self.state
         with self.average.applied():
             model = parts.engine.module
-            found = predict(model, parts.validation, parts.scaler, parts.ranks, parts.embeddings)
+            predictions = predict(model, parts.validation, parts.scaler, parts.ranks, parts.embeddings)
             score = torch.zeros(1, dtype=torch.float64, device=parts.ranks.device)
-            if found is not None:
-                score += self._record(epoch, found)
+            if predictions is not None:
+                score += self._record(epoch, predictions)
             value = float(parts.ranks.all_reduce_sum(score))
             if not np.isfinite(value):
                 raise UserError(
                     f"the predictions for the validation part at step {state.step} are not finite: lower "
-                    "train.optim.lr, or begin anew with train.precision=fp32"
+                    "train.optim.lr, or start again with train.precision=fp32"
                 )
             state.stale += 1
             if state.best is None or value < state.best:
@@ -269,25 +274,27 @@ class Trainer:
                 parts.export(state)
             return state.stale == 0
 
-    def _record(self, epoch: int, found: Predictions) -> float:
-        """Write a validation down; returns the score, the weighted mean of MAE in standard deviations."""
+    def _record(self, epoch: int, predictions: Predictions) -> float:
+        """Record a validation; return the score, the weighted mean of MAE in standard deviations."""
         parts, step = self.parts, self.state.step
-        values = [metric.values(found.true, found.predicted) for metric in self.metrics]
+        values = [metric.values(predictions.true, predictions.predicted) for metric in self.metrics]
         mae = values[0]
-        known = np.isfinite(found.true).any(0)  # a target may have no label in the validation part
+        labelled = np.isfinite(predictions.true).any(0)  # a target may have no label in the validation part
         errors = mae / parts.scaler.std.cpu().numpy()
-        score = float(np.average(errors[known], weights=self.weights.numpy()[known]))
+        score = float(np.average(errors[labelled], weights=self.weights.numpy()[labelled]))
         if not np.isfinite(score):
             return score
         targets = dict(zip(parts.recipe.targets, parts.units, strict=True))
         named: dict[str, float | None] = {}
         for metric, of_targets in zip(self.metrics, values, strict=True):
             named |= metric.named("val", targets, of_targets)
-        gate = {} if found.gate is None else {"gate": found.gates()}
+        gate = {} if predictions.gate is None else {"gate": predictions.gates()}
         parts.write("validation", step=step, epoch=epoch, **named, **{"val/score": score}, **gate)
-        shown = [f"{t} {v:.3g} {u}" for t, v, u in zip(parts.recipe.targets, mae, parts.units, strict=True)]
-        self._note = "MAE " + ", ".join(shown[:2])
-        parts.progress.say(f"epoch {epoch + 1}, validation MAE: {', '.join(shown)}")
+        summaries = [
+            f"{t} {v:.3g} {u}" for t, v, u in zip(parts.recipe.targets, mae, parts.units, strict=True)
+        ]
+        self._note = "MAE " + ", ".join(summaries[:2])
+        parts.progress.say(f"epoch {epoch + 1}, validation MAE: {', '.join(summaries)}")
         return score
 
     def _save(self) -> None:

@@ -1,7 +1,7 @@
 """Metrics of the journal: a number for each target, from sums and counts over its labelled molecules.
 
 Every molecule counts once for any number of ranks and any batch size: terms are summed in float64 and divided
-once. The score that chooses the best weights is the mean absolute error, whatever else is written down.
+once. The mean absolute error chooses the best weights, whatever other metrics are recorded.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ class Metric(ABC):
     """A metric that `train.metrics` may name.
 
     Attributes:
-        name: as it stands in the names of values, `val/mae/homo_eV`.
+        name: its part in the names of values, `mae` in `val/mae/homo_eV`.
     """
 
     name: ClassVar[str]
 
     @abstractmethod
     def terms(self, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-        """What is summed: a number for each molecule and target, [n, T].
+        """Compute the term of each molecule and target to be summed, [n, T].
 
         Args:
-            true: targets in units [n, T]; zero where there is no label, and that term does not count.
-            predicted: in units [n, T].
+            true: targets in units [n, T]; zero without a label, and the term of such a molecule is ignored.
+            predicted: predictions in units [n, T].
         """
 
     def finish(self, means: np.ndarray) -> np.ndarray:
-        """The values [T] from the means of the terms [T]; themselves unless a metric says otherwise."""
+        """Compute the values [T] from the means of the terms [T]; by default, the means themselves."""
         return means
 
     def unit(self, unit: str) -> str:
-        """The unit of a value, from that of its target; '' for none."""
+        """Return the unit of a value from the unit of its target; '' for none."""
         return unit
 
     def values(self, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-        """The value of each target over its labelled molecules [T]; NaN where there are none.
+        """Compute the value of each target over its labelled molecules [T]; NaN without labels.
 
         Args:
             true: targets in units [n, T], NaN without a label.
-            predicted: in units [n, T].
+            predicted: predictions in units [n, T].
         """
         labelled = np.isfinite(true)
         terms = self.terms(np.where(labelled, true, 0.0), predicted)
@@ -56,12 +56,12 @@ class Metric(ABC):
         return self.finish(np.divide(sums, counts, out=missing, where=counts > 0))
 
     def named(self, part: str, targets: dict[str, str], values: np.ndarray) -> dict[str, float | None]:
-        """Values under their names, `test/mae/homo_eV`; None where a target has no label.
+        """Return values by name, `test/mae/homo_eV`; None where a target has no label.
 
         Args:
-            part: train, val or test, or whose prediction it is.
-            targets: their units by their names.
-            values: of each target [T].
+            part: train, val or test, or the name of the predictor.
+            targets: unit of each target by name.
+            values: value of each target [T].
         """
         units = [self.unit(unit).replace("/", "_per_") for unit in targets.values()]
         names = [f"{name}_{unit}" if unit else name for name, unit in zip(targets, units, strict=True)]
@@ -69,12 +69,12 @@ class Metric(ABC):
 
 
 def named_values(above: str, names: list[str], values: np.ndarray) -> dict[str, float | None]:
-    """Values as plain numbers under `above/name`; None where there is none.
+    """Return values as plain numbers by `above/name`; None without a value.
 
     Args:
         above: part and metric, `test/mae`.
-        names: of each target with its unit, `homo_eV`.
-        values: of each target [T], NaN where it has no label.
+        names: name of each target with its unit, `homo_eV`.
+        values: value of each target [T], NaN without labels.
     """
     return {
         f"{above}/{name}": value if np.isfinite(value) else None
@@ -93,10 +93,10 @@ class MeanAbsoluteError(Metric):
 
 
 def journal_metrics(recipe: Recipe) -> list[Metric]:
-    """The metrics that validations of a recipe write down, the mean absolute error first.
+    """Make the metrics that validations of a recipe record, the mean absolute error first.
 
     Raises:
-        UserError: if a plugin's cannot be used.
+        UserError: a metric of a plugin cannot be used.
     """
     names = dict.fromkeys(["mae", *recipe.train.metrics])
     return [load_class("metrics", name, Metric)() for name in names]  # type: ignore[type-abstract]

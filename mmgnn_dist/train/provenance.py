@@ -1,8 +1,8 @@
-"""What a run was made from: its recipe, the content of its shards, its split and its plugins, by SHA-256.
+"""Origin of a run: its recipe, the content of its shards, its split and its plugins, by SHA-256.
 
-Checkpoints and results carry these (`origin`), and whoever continues, evaluates or reports runs has them
-compared with what there is now (`refuse_changed`): a split that is drawn anew under the same name would let a
-run test molecules that it has learned from. Files of earlier versions lack them and are taken as they are.
+Checkpoints and results store the origin (`origin`). Training, evaluation and reports compare it with the
+current recipe and data (`refuse_changed`): with a new split under the same name, a run could test molecules
+that it was trained on. Files of earlier versions lack the origin and are accepted without this check.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Data = tuple[Path | None, str, int]  # shard set, split and fold
 
 
 def origin(recipe: Recipe, shards: ShardSet, split: str) -> Origin:
-    """What identifies the sources of a run.
+    """Identify the sources of a run.
 
     Args:
-        recipe: its recipe.
+        recipe: recipe of the run.
         shards: its shard set.
         split: its `split_sha256`.
 
@@ -44,64 +44,68 @@ def origin(recipe: Recipe, shards: ShardSet, split: str) -> Origin:
 
 
 def refuse_changed(runs: Mapping[Path, Recipe]) -> None:
-    """See that the checkpoints and results of runs were made from what their recipes name now.
+    """Check that checkpoints and results of runs were made from the current recipes and data.
 
     Args:
-        runs: recipe of each run directory, which need not be there.
+        runs: recipe of each run directory; a directory need not exist.
 
     Raises:
-        UserError: recipe, shards or split of a run are others now, or its data cannot be read.
+        UserError: recipe, shards, split or plugins of a run have changed, or its data cannot be read.
     """
-    known: dict[Data, tuple[ShardSet, str]] = {}
+    data_cache: dict[Data, tuple[ShardSet, str]] = {}
     for run, recipe in runs.items():
-        name = f"split '{recipe.data.split}' (fold {recipe.data.fold}) of {recipe.data.shards}"
-        words = {
+        split_label = f"split '{recipe.data.split}' (fold {recipe.data.fold}) of {recipe.data.shards}"
+        labels = {
             "recipe": "recipe",
             "shards_sha256": f"content of {recipe.data.shards}",
-            "split_sha256": name,
+            "split_sha256": split_label,
         }
-        for path, then in _records(run):
-            if "split_sha256" not in then:
+        for path, recorded in _records(run):
+            if "split_sha256" not in recorded:
                 continue
-            now = origin(recipe, *_data(recipe, known))
-            named: Mapping[str, object] = now
-            _refuse_other_plugins(path, cast(Origin, then).get("plugins", []), now.get("plugins", []))
-            if changed := [word for key, word in words.items() if then[key] != named[key]]:
+            current = origin(recipe, *_data(recipe, data_cache))
+            current_values: Mapping[str, object] = current
+            _refuse_other_plugins(path, cast(Origin, recorded).get("plugins", []), current.get("plugins", []))
+            if changed := [label for key, label in labels.items() if recorded[key] != current_values[key]]:
                 raise UserError(
-                    f"{path} was made with another {' and another '.join(changed)}: molecules that it has "
-                    "learned from might be tested; put the old one back, or train anew in another directory "
-                    "(--run DIR, for a study or sweep --dir DIR)"
+                    f"{path} was made with another {' and another '.join(changed)}: its test "
+                    "might include molecules that it was trained on; put the old one back, or train anew in "
+                    "another directory (--run DIR, for a study or sweep --dir DIR)"
                 )
 
 
-def _refuse_other_plugins(path: Path, then: list[dict[str, str]], now: Collection[dict[str, str]]) -> None:
-    """See that the plugins of a run are those that it was begun with."""
-    here = {(plugin["group"], plugin["name"]): plugin for plugin in now}
-    for plugin in then:
-        other = here.get((plugin["group"], plugin["name"]))
+def _refuse_other_plugins(
+    path: Path, recorded: list[dict[str, str]], current: Collection[dict[str, str]]
+) -> None:
+    """Check that the plugins of a run are the same as at its start."""
+    current_by_name = {(plugin["group"], plugin["name"]): plugin for plugin in current}
+    for plugin in recorded:
+        other = current_by_name.get((plugin["group"], plugin["name"]))
         if other is not None and other != plugin:
-            was, is_now = (
-                f"{one['package']} {one['version']} (SHA-256 {one['sha256'][:12]})" for one in (plugin, other)
+            recorded_text, current_text = (
+                f"{identity['package']} {identity['version']} (SHA-256 {identity['sha256'][:12]})"
+                for identity in (plugin, other)
             )
             raise UserError(
-                f"{path} was made with plugin '{plugin['name']}' of {was}, which is {is_now} here: install "
-                "that one again, or train anew in another directory (--run DIR, for a study --dir DIR)"
+                f"{path} was made with plugin '{plugin['name']}' of {recorded_text}, which is "
+                f"{current_text} here: install that one again, or train anew in another directory "
+                "(--run DIR, for a study --dir DIR)"
             )
 
 
-def _data(recipe: Recipe, known: dict[Data, tuple[ShardSet, str]]) -> tuple[ShardSet, str]:
-    """The shard set of a recipe and the SHA-256 of its split, read once."""
+def _data(recipe: Recipe, data_cache: dict[Data, tuple[ShardSet, str]]) -> tuple[ShardSet, str]:
+    """Return the shard set of a recipe and the SHA-256 of its split; each is read once."""
     data = recipe.data
     key = data.shards, data.split, data.fold
-    if key not in known:
+    if key not in data_cache:
         assert data.shards is not None
         shards = ShardSet.open(data.shards, verify=False)
-        known[key] = shards, split_sha256(load_split(shards, data.split, data.fold))
-    return known[key]
+        data_cache[key] = shards, split_sha256(load_split(shards, data.split, data.fold))
+    return data_cache[key]
 
 
 def _records(run: Path) -> Iterator[tuple[Path, Mapping[str, object]]]:
-    """What results and checkpoints of a run say of themselves; damaged manifests are of no use to anyone."""
+    """Yield the records of results and checkpoints of a run; damaged manifests are left out."""
     paths = RunDir(run)
     if paths.metrics.is_file():
         yield paths.metrics, read_json(paths.metrics)
@@ -111,5 +115,5 @@ def _records(run: Path) -> Iterator[tuple[Path, Mapping[str, object]]]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computes."""
+    """Return the versions of Python and of the packages that compute."""
     return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}

@@ -1,8 +1,8 @@
-"""Ranks: who am I, and the few things that ranks agree on.
+"""The ranks of a run: this process among them, and their communication.
 
-The process group is torch's, taken over by DeepSpeed: NCCL where there is a GPU, else gloo. A launcher
-(ours, torchrun, Slurm's through its own environment) sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and
-MASTER_PORT; without them the process is alone and needs no network at all.
+The process group is torch's, and DeepSpeed uses it too: NCCL with a GPU, else gloo. A launcher (ours,
+torchrun, Slurm's through its own environment) sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT.
+Without these variables there is a single process, which needs no network.
 """
 
 from __future__ import annotations
@@ -23,23 +23,26 @@ from mmgnn_dist.signals import Stopped
 from mmgnn_dist.train.launch import LISTENING
 
 T = TypeVar("T")
-POLL = 0.2  # seconds between two looks of a rank whether the first one is done
+POLL = 0.2  # seconds between two checks whether the first rank is done
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
-_stores: list[dist.Store] = []  # of the group that this process has joined, for all runs in it
-_turns = itertools.count()  # likewise
+_stores: list[dist.Store] = []  # store of the process group, shared by all runs of this process
+_turns = itertools.count()  # also shared by all runs of this process
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among all.
+    """This process among all ranks.
 
     Attributes:
-        beat: says what comes next.
-        alive: says that it goes on (see `guards.HangWatchdog`).
-        signals: stop signals so far.
-        store: by which ranks meet that another process launched.
-        turns: numbers what the first rank does alone, the same on all ranks, over all runs of a process.
+        rank: number of this process, from 0.
+        world: number of processes.
+        device: device on which this rank computes.
+        beat: records the next action (see `guards.HangWatchdog`).
+        alive: records that the action makes progress.
+        signals: stop signals received so far.
+        store: key-value store shared by launched ranks.
+        turns: numbers of the actions of `run_on_rank0`, the same on all ranks, over all runs of a process.
     """
 
     rank: int
@@ -53,7 +56,7 @@ class Ranks:
 
     @property
     def is_rank0(self) -> bool:
-        """Whether this is the rank that writes and speaks."""
+        """Whether this is the rank that writes files and prints."""
         return self.rank == 0
 
     def barrier(self) -> None:
@@ -63,22 +66,22 @@ class Ranks:
             dist.barrier()
 
     def stop_asked(self) -> bool:
-        """Whether any rank was asked to stop; the same on all."""
+        """Whether any rank was asked to stop; the result is the same on all ranks."""
         self.beat("agreeing whether to stop")
         return any(self.all_gather(bool(self.signals)))
 
     def run_on_rank0(self, what: str, work: Callable[[Callable[[], None]], T]) -> T | None:
-        """Let the first rank do alone what may take hours, with the others waiting as long as it gets on.
+        """Run a task on the first rank only; it may take hours, and the others wait while it makes progress.
 
         Args:
-            what: is done.
-            work: called with a function that it calls as it gets on.
+            what: description of the task.
+            work: the task; its argument is a function to call after each piece of progress.
 
         Returns:
-            On the first rank what `work` does, on the others None.
+            The result of `work` on the first rank, None on the others.
 
         Raises:
-            Stopped: if the first rank was asked to stop meanwhile, or failed, of which it tells itself.
+            Stopped: the first rank was asked to stop, or it failed (it raises its own error itself).
         """
 
         key = f"{next(self.turns)}: {what}"
@@ -92,21 +95,21 @@ class Ranks:
 
         self.beat(what)
         if self.is_rank0:
-            end = "not done"
+            outcome = "not done"
             try:
-                done = work(moved)
-                end = "done"
+                result = work(moved)
+                outcome = "done"
             finally:
                 if self.store:
-                    self.store.set(key, end)
+                    self.store.set(key, outcome)
             self.beat(f"done: {what}")
-            return done
+            return result
         assert self.store
-        self.beat(f"waiting for the first rank: {what}")  # one beat ahead of the rank that it waits for
+        self.beat(f"waiting for the first rank: {what}")  # one beat ahead of the first rank
         moves = 0
         while not self.store.check([key]):
-            if (now := self.store.add(f"{key}: moves", 0)) != moves:
-                moves = now
+            if (new_moves := self.store.add(f"{key}: moves", 0)) != moves:
+                moves = new_moves
                 self.alive()
             time.sleep(POLL)
         if self.store.get(key) != b"done":
@@ -114,37 +117,37 @@ class Ranks:
         return None
 
     def all_reduce_sum(self, values: torch.Tensor) -> torch.Tensor:
-        """Sum over ranks, in place."""
+        """Sum a tensor over ranks, in place."""
         if self.world > 1:
             self.beat("summing over ranks")
             dist.all_reduce(values)
         return values
 
     def all_gather(self, value: Any) -> list[Any]:
-        """Every rank's value on every rank."""
+        """Return the values of all ranks, on every rank."""
         if self.world == 1:
             return [value]
-        out: list[Any] = [None] * self.world
-        dist.all_gather_object(out, value)
-        return out
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
 
     def gather(self, value: Any) -> list[Any]:
-        """Every rank's value on the first rank, an empty list on the others."""
+        """Return the values of all ranks on the first rank, an empty list on the others."""
         if self.world == 1:
             return [value]
         self.beat("gathering on the first rank")
-        out: list[Any] | None = [None] * self.world if self.is_rank0 else None
-        dist.gather_object(value, out)
-        return out or []
+        values: list[Any] | None = [None] * self.world if self.is_rank0 else None
+        dist.gather_object(value, values)
+        return values or []
 
 
 def set_deterministic(wanted: bool) -> None:
-    """Let torch take only operations whose result is the same from run to run; before a GPU is used.
+    """Make torch use only deterministic operations; call this before a GPU is used.
 
-    On one CPU thread all that a step does is so anyway. On several threads, and on GPUs by atomic additions,
-    sums (`index_add`, the backward pass of gathers) have no fixed order: these are replaced, attention goes
-    without the kernel whose backward pass adds in any order, and an operation without such a form raises an
-    error.
+    On one CPU thread a step is deterministic anyway. On several threads, and on GPUs with atomic additions,
+    sums (`index_add`, the backward pass of gathers) have no fixed order. Torch replaces these operations,
+    attention does not use the kernel whose backward pass adds in any order, and an operation without a
+    deterministic form raises an error.
     """
     if wanted:
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
@@ -159,16 +162,16 @@ def init_distributed(threads: int = 0, timeout: float = 1800.0) -> Ranks:
 
     Args:
         threads: CPU threads of this rank; 0 divides the cores among the ranks of this machine.
-        timeout: seconds that a rank waits for the others; torch's own limit, which names nobody, is longer.
+        timeout: seconds that a rank waits for the others; torch's own limit is longer, as it names no rank.
 
     Raises:
-        UserError: if a launcher set only some of the variables, or there is no GPU where one is asked for.
+        UserError: a launcher set only some of the variables, or `DS_ACCELERATOR=cuda` and there is no GPU.
     """
-    there = torch.cuda.is_available()
-    if os.environ.setdefault("DS_ACCELERATOR", "cuda" if there else "cpu") == "cuda" and not there:
-        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    has_gpu = torch.cuda.is_available()
+    if os.environ.setdefault("DS_ACCELERATOR", "cuda" if has_gpu else "cpu") == "cuda" and not has_gpu:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         raise UserError(
-            f"DS_ACCELERATOR=cuda, but no GPU is seen here (CUDA_VISIBLE_DEVICES={seen}): ask for one, or "
+            f"DS_ACCELERATOR=cuda, but no GPU is seen here (CUDA_VISIBLE_DEVICES={visible}): ask for one, or "
             "set DS_ACCELERATOR=cpu"
         )
     present = [name for name in LAUNCHED if name in os.environ]
@@ -180,14 +183,14 @@ def init_distributed(threads: int = 0, timeout: float = 1800.0) -> Ranks:
     world = int(os.environ["WORLD_SIZE"]) if launched else 1
     local = int(os.environ["LOCAL_RANK"]) if launched else 0
     device = torch.device("cpu")
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", world))
     if torch.cuda.is_available():
-        # Slurm may show each rank its own GPUs alone
+        # Slurm may show each rank only its own GPUs
         device = torch.device("cuda", local % torch.cuda.device_count())
         torch.cuda.set_device(device)
         if launched:
-            os.environ["LOCAL_RANK"] = str(device.index)  # DeepSpeed chooses the device by it
-    torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // here))
+            os.environ["LOCAL_RANK"] = str(device.index)  # DeepSpeed chooses the device by this variable
+    torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // local_world))
     if not dist.is_initialized():
         backend = "nccl" if device.type == "cuda" else "gloo"
         limit = timedelta(seconds=timeout + 60)
@@ -198,10 +201,10 @@ def init_distributed(threads: int = 0, timeout: float = 1800.0) -> Ranks:
 
 
 def check_gpus(nproc: int) -> None:
-    """See that there is a GPU for each of `nproc` ranks started here, or none at all.
+    """Check that this machine has a GPU for each of `nproc` ranks, or none.
 
     Raises:
-        UserError: if some would share one, which NCCL does not take.
+        UserError: ranks would share a GPU, and NCCL does not support that.
     """
     if torch.cuda.is_available() and nproc > (gpus := torch.cuda.device_count()):
         raise UserError(
@@ -211,7 +214,7 @@ def check_gpus(nproc: int) -> None:
 
 
 def _store(rank: int, world: int, limit: timedelta) -> dist.Store:
-    """The store by which ranks meet: the first one's, unless the launcher (torchrun) has one already."""
+    """Connect to the store of the ranks; the first rank hosts it unless the launcher (torchrun) does."""
     hosts = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     listening = os.environ.pop(LISTENING, None)
     return dist.TCPStore(

@@ -1,7 +1,8 @@
-"""One entry of training: `run(folder)`, idempotent on its run directory.
+"""The entry point of training: `run(folder)`, idempotent on its run directory.
 
-A run directory with a `recipe.yaml` is all it needs. It starts, or continues from the newest complete
-checkpoint, or finds itself done. Every rank calls it; launchers run `python -m mmgnn_dist.train.run DIR`.
+The run directory needs only a `recipe.yaml`. Training starts, continues from the newest complete checkpoint,
+or returns at once if the run is done. Every rank calls `run`; launchers use
+`python -m mmgnn_dist.train.run DIR`.
 """
 
 from __future__ import annotations
@@ -33,27 +34,27 @@ from mmgnn_dist.train.ranks import init_distributed, set_deterministic
 from mmgnn_dist.train.report.results import done
 from mmgnn_dist.train.stages import Setting, train_stages
 
-LOCK_WAIT = 240.0  # seconds that a requeued job waits for the run directory
+LOCK_WAIT = 240.0  # seconds that a requeued job waits for the lock of the run directory
 
 
 def run(folder: Path, quiet: bool = False, verified: VerifiedFiles | None = None) -> int:
-    """Train the recipe of a run directory to its end, and write the results.
+    """Run the recipe of a directory to its end and write the results.
 
     Args:
         folder: run directory with `recipe.yaml`.
-        quiet: no progress on the terminal.
-        verified: checksums that this process knows already; none: those that the run directory keeps.
+        quiet: show no progress on the terminal.
+        verified: checksums that this process has computed; None loads those of the run directory.
 
     Returns:
-        Exit code: done, or stopped in order by a signal (the same call continues).
+        Exit code: done, or stopped cleanly by a signal (the same call continues).
 
     Raises:
-        UserError: for wrong input.
+        UserError: the input is wrong.
     """
     paths = RunDir(folder)
     recipe = load_recipe(paths.recipe)
     deadline = Deadline(recipe.train.deadline)
-    # without a GPU always: it costs nothing there, and sums of several threads have another order each time
+    # always without a GPU: it costs nothing there, and sums on several threads have no fixed order
     set_deterministic(recipe.train.deterministic or not torch.cuda.is_available())
     ranks = init_distributed(recipe.train.threads, recipe.train.timeout)
     paths.logs.mkdir(exist_ok=True)
@@ -91,12 +92,12 @@ def run(folder: Path, quiet: bool = False, verified: VerifiedFiles | None = None
 
 
 def _only_one(folder: Path) -> IO[str]:
-    """Hold the run directory until the file is closed or the process ends.
+    """Lock the run directory until the file is closed or the process ends.
 
     Raises:
-        UserError: if another process trains it.
+        UserError: another process trains it.
     """
-    # a node that Slurm has lost may still compute for a while, or a file server keep the locks of a dead one
+    # a node that Slurm lost may still compute for a while, or a file server may keep the lock of a dead node
     requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
     end = time.monotonic() + (LOCK_WAIT if requeued else 0)
     while True:
@@ -104,8 +105,8 @@ def _only_one(folder: Path) -> IO[str]:
             return lock_file(RunDir(folder).lock)
         except BlockingIOError:
             if time.monotonic() >= end:
-                told = "is being trained by another process: wait for it, or end it"
-                raise UserError(f"{folder} {told}") from None
+                problem = "is being trained by another process: wait for it, or end it"
+                raise UserError(f"{folder} {problem}") from None
         time.sleep(0.5)
 
 
@@ -119,7 +120,7 @@ def _log_to(path: Path) -> logging.Handler:
 
 
 def main() -> int:
-    """Entry of a launched rank: a faulty rank leaves at once, so that no other waits for it."""
+    """Run a launched rank; return its exit code even after a fault, so that no other rank waits for it."""
     try:
         return run(Path(sys.argv[1]))
     except UserError as error:
@@ -134,4 +135,4 @@ if __name__ == "__main__":
     exit_code = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    exit_now(exit_code)  # gloo's threads can abort an interpreter that ends, after all results stand
+    exit_now(exit_code)  # gloo's threads can abort the interpreter at exit, after the results are written

@@ -1,4 +1,4 @@
-"""What a user's `mmgnn train` and `mmgnn evaluate` do around a run: checks, twins, launch, table, report."""
+"""Steps of `mmgnn train` and `mmgnn evaluate` around a run: checks, twins, launch, table, report."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ from mmgnn_dist.train.text_data import open_text_data
 
 
 def train_with_twins(recipe: Recipe, folder: Path, nproc: int, as_json: bool) -> int:
-    """Train a recipe and its twins (each a run directory of its own below `twins/`), then show the table.
+    """Train a recipe and its twins (each in its own run directory below `twins/`), then print the table.
 
     Returns:
         Exit code of the first run that did not finish, else 0.
 
     Raises:
-        UserError: for wrong input, before anything is written.
+        UserError: the input is wrong; nothing has been written yet.
     """
     check_gpus(nproc)
     paths = RunDir(folder)
     verified = VerifiedFiles()
     verified.load(paths.verified)
     planned = plan_runs(recipe, folder, verified)
-    for place, part in planned.items():
-        part.save(RunDir(place).recipe)
-    for place in planned:
+    for run_folder, run_recipe in planned.items():
+        run_recipe.save(RunDir(run_folder).recipe)
+    for run_folder in planned:
         if nproc > 1:
-            verified.save(RunDir(place).verified)
-            code = launch(place, nproc)
-            verified.load(RunDir(place).verified)
+            verified.save(RunDir(run_folder).verified)
+            code = launch(run_folder, nproc)
+            verified.load(RunDir(run_folder).verified)
         else:
-            code = run(place, as_json, verified)
+            code = run(run_folder, as_json, verified)
         if code != EXIT_DONE:
             return code
-    twins = [place for place in planned if place != folder]
+    twins = [run_folder for run_folder in planned if run_folder != folder]
     rows = comparison_rows(folder, twins)
     modalities = [recipe.model.modality, *recipe.twins]
     draw_comparison(paths.plot("comparison"), rows, modalities)
@@ -68,15 +68,15 @@ def train_with_twins(recipe: Recipe, folder: Path, nproc: int, as_json: bool) ->
 
 
 def plan_runs(recipe: Recipe, folder: Path, verified: VerifiedFiles | None = None) -> dict[Path, Recipe]:
-    """The run directories of a recipe and its twins with their recipes, after all checks; writes nothing.
+    """Make all checks and return the recipe of each run directory, of a recipe and its twins; write nothing.
 
     Args:
-        recipe: with its twins.
+        recipe: recipe with its twins.
         folder: run directory of the recipe itself.
-        verified: checksums that are known already; none: every file is read.
+        verified: checksums of files that were read before; None reads every file.
 
     Raises:
-        UserError: for wrong input, or a directory that holds a run of another recipe.
+        UserError: the input is wrong, or a directory holds a run of another recipe.
     """
     if recipe.study is not None:
         raise UserError(f"{recipe.name} is a grid of runs (section study): train it with 'mmgnn study'")
@@ -88,8 +88,9 @@ def plan_runs(recipe: Recipe, folder: Path, verified: VerifiedFiles | None = Non
         model = recipe.model.model_copy(update={"modality": modality})
         planned[RunDir(folder).twin(modality).path] = recipe.model_copy(update={"twins": [], "model": model})
     refuse_other(planned)
-    for part in planned.values():
-        _ = replace(inputs, recipe=part).matched  # there is such a width, known before hours of training
+    for run_recipe in planned.values():
+        # checks before hours of training that a matching width exists
+        _ = replace(inputs, recipe=run_recipe).matched
     return planned
 
 
@@ -102,8 +103,8 @@ def evaluate_run(folder: Path, data: Path | None, as_json: bool) -> dict[str, fl
         MAE by metric name, `test/mae/homo_eV`.
 
     Raises:
-        UserError: no finished run there, a shard set without the run's targets, or data of its own that has
-            changed since.
+        UserError: the run is missing or not finished, the shard set lacks targets of the run, or the data of
+            the run has changed.
     """
     paths = RunDir(folder)
     if not paths.recipe.is_file():
@@ -115,49 +116,54 @@ def evaluate_run(folder: Path, data: Path | None, as_json: bool) -> dict[str, fl
         refuse_changed({folder: recipe})
     inputs = open_inputs(recipe, whole=data is not None)
     with Progress("evaluate", quiet=as_json) as progress:
-        found = apply_export(folder, inputs, progress)
-        if told := unseen_elements(read_json(paths.export_about), inputs.shards, found.rows):
-            progress.say(told)
-    metrics = named_errors("test", inputs.metrics, found.mae())
+        predictions = apply_export(folder, inputs, progress)
+        if warning := unseen_elements(read_json(paths.export_about), inputs.shards, predictions.rows):
+            progress.say(warning)
+    metrics = named_errors("test", inputs.metrics, predictions.mae())
     if data is not None:
-        place = paths.evaluation(data.name)
-        found.save(place.predictions, inputs.shards.ids(found.rows), recipe.targets)
-        write_json(place.metrics, {"shards": str(data), "molecules": len(found.rows), "metrics": metrics})
+        evaluation = paths.evaluation(data.name)
+        predictions.save(evaluation.predictions, inputs.shards.ids(predictions.rows), recipe.targets)
+        write_json(
+            evaluation.metrics, {"shards": str(data), "molecules": len(predictions.rows), "metrics": metrics}
+        )
     if not as_json:
-        print(f"{len(found.rows)} molecules of {inputs.shards.path}")
+        print(f"{len(predictions.rows)} molecules of {inputs.shards.path}")
         for name, value in metrics.items():
             print(f"  {name:24s} {'no label' if value is None else f'{value:.6g}'}")
     return metrics
 
 
 def apply_export(folder: Path, inputs: Inputs, progress: Progress) -> Predictions:
-    """What the exported model of a run says of the test part of some inputs.
+    """Predict the test part of some inputs with the exported model of a run.
 
     Raises:
-        UserError: if the export is missing or altered, or its language model is another one now.
+        UserError: the export is missing or altered, or the language model has changed.
     """
     ranks = init_distributed(inputs.recipe.train.threads)
     text = open_text_data(inputs, ranks, progress)
     model, scaler, _ = load_export(RunDir(folder), inputs.recipe, inputs.forms, text.source)
     loader = inputs.ordered("test", text.tokens, ranks)
-    found = predict(model.to(ranks.device), loader, scaler.to(ranks.device), ranks, text.embeddings)
-    assert found is not None  # there is one rank
-    return found
+    predictions = predict(model.to(ranks.device), loader, scaler.to(ranks.device), ranks, text.embeddings)
+    assert predictions is not None  # there is one rank
+    return predictions
 
 
 def refuse_other(runs: dict[Path, Recipe]) -> None:
-    """See that run directories, as far as they are there, are their recipes', and made from the same data.
+    """Check that existing run directories were made from these recipes and from the same data.
+
+    Args:
+        runs: recipe of each run directory; a directory need not exist.
 
     Raises:
-        UserError: one is not.
+        UserError: one of them was not, or a path cannot be a run directory.
     """
     for folder, recipe in runs.items():
-        nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-        if not nearest.is_dir():
-            raise UserError(f"{nearest} is a file: give a directory for the run (--run DIR, --dir DIR)")
-        if found := set("*?[]") & set(str(folder)):
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not existing.is_dir():
+            raise UserError(f"{existing} is a file: give a directory for the run (--run DIR, --dir DIR)")
+        if patterns := set("*?[]") & set(str(folder)):
             raise UserError(
-                f"{folder}: DeepSpeed takes {' '.join(sorted(found))} for patterns and would find no "
+                f"{folder}: DeepSpeed takes {' '.join(sorted(patterns))} for patterns and would find no "
                 "checkpoint there again; give a directory without them (--run DIR, --dir DIR)"
             )
         if not RunDir(folder).recipe.is_file():
@@ -173,12 +179,12 @@ def refuse_other(runs: dict[Path, Recipe]) -> None:
 
 
 def differences(a: dict[str, Any], b: dict[str, Any], above: str = "") -> list[str]:
-    """Dotted keys whose values differ."""
-    out = []
+    """Return the dotted keys whose values differ."""
+    keys = []
     for key in a.keys() | b.keys():
         left, right = a.get(key), b.get(key)
         if isinstance(left, dict) and isinstance(right, dict):
-            out += differences(left, right, f"{above}{key}.")
+            keys += differences(left, right, f"{above}{key}.")
         elif left != right:
-            out.append(above + key)
-    return sorted(out)
+            keys.append(above + key)
+    return sorted(keys)

@@ -1,12 +1,12 @@
-"""The stages of a run, in their order: build, resume, fit, test, record.
+"""The stages of a run, in order: build, resume, fit, test, record.
 
-    build    text, scaler, model, engine: all that follows from recipe and data
-    resume   state and weights of the newest whole checkpoint, if there is one
-    fit      the training loop, to its end or to a stop
-    test     the exported model on the test part
-    record   results, pictures, the last line of the journal
+    build    make text, scaler, model and engine from recipe and data
+    resume   load state and weights of the newest complete checkpoint, if any
+    fit      run the training loop to its end or to a stop
+    test     apply the exported model to the test part
+    record   write results, plots and the last line of the journal
 
-All ranks go through the same stages; what is written, the first one writes.
+All ranks go through the same stages; the first rank writes the files.
 """
 
 from __future__ import annotations
@@ -66,15 +66,15 @@ from mmgnn_dist.train.tracking.wandb_sink import Wandb, run_id
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and with what a run is trained.
+    """Directory, inputs and ranks of a run.
 
     Attributes:
-        run: its directory.
-        inputs: its recipe and data.
-        ranks: who trains.
-        progress: what people are told.
-        deadline: when it has to stop.
-        watch: of this rank.
+        run: run directory.
+        inputs: recipe and data.
+        ranks: this process among all ranks.
+        progress: progress on the terminal.
+        deadline: time by which the run must end.
+        watch: watchdog of this rank.
     """
 
     run: RunDir
@@ -87,19 +87,19 @@ class Setting:
 
 @dataclass(frozen=True)
 class Built:
-    """What `build` makes.
+    """The objects that `build` makes.
 
     Attributes:
-        text: what is read of text.
-        scaler: of the targets, in host memory.
-        batches: of the training part.
-        plan: how each is cut.
-        model: with its start values.
-        autocast: type in which its language model computes, None for float32.
-        engine: DeepSpeed's, around the model.
-        average: of its weights.
-        size: trainable parameters, and how many were to be matched.
-        encoder: what names its language model.
+        text: text data of the run.
+        scaler: scaler of the targets, in host memory.
+        batches: loader of the training part.
+        plan: division of a global batch.
+        model: the model with initial weights.
+        autocast: type in which the language model computes, None for float32.
+        engine: DeepSpeed engine of the model.
+        average: averaged weights.
+        size: number of trainable parameters, and the number to match.
+        encoder: identity of the language model.
     """
 
     text: TextData
@@ -115,19 +115,19 @@ class Built:
 
     @property
     def precision(self) -> str:
-        """The type of the language model, as recipes name it."""
+        """The precision of the language model, named as in recipes."""
         return "bf16" if self.autocast else "fp32"
 
 
 @dataclass(frozen=True)
 class Tested:
-    """What `test` finds on the first rank.
+    """Result of `test` on the first rank.
 
     Attributes:
-        predictions: for the test part.
-        about: what the export says of itself.
-        weights: fingerprint of those at the end.
-        averaged_weights: fingerprint of their averages.
+        predictions: predictions for the test part.
+        about: description of the export.
+        weights: fingerprint of the final weights.
+        averaged_weights: fingerprint of the averaged weights.
     """
 
     predictions: Predictions
@@ -137,20 +137,20 @@ class Tested:
 
 
 def train_stages(setting: Setting) -> int:
-    """Go through all stages; returns the exit code: done, or stopped in order.
+    """Go through all stages; return the exit code: done, or stopped cleanly.
 
     Raises:
-        Stopped: if a stop signal came before training began.
-        UserError: for wrong input.
+        Stopped: a stop signal came before training began.
+        UserError: the input is wrong.
     """
     progress = setting.progress
     built = build(setting)
-    state, found = resume(setting, built)
+    state, checkpoint_dir = resume(setting, built)
     context = make_context(setting, built, state)
-    sink = record_start(setting, built, context, state, found)
+    sink = record_start(setting, built, context, state, checkpoint_dir)
     finished = fit(context, state, built.average)
     tested = test(setting, built) if finished else None
-    setting.watch.stop()  # what is left the first rank does alone, and an upload may take its time
+    setting.watch.stop()  # the first rank does the rest alone, and an upload may take long
     if tested:
         record_end(setting, built, context, state, tested)
     if sink:
@@ -164,13 +164,13 @@ def build(setting: Setting) -> Built:
     """Make text, scaler, model and engine.
 
     Raises:
-        Stopped: if a stop signal came meanwhile; sidecars of the text that are made stay.
-        UserError: a batch that cannot be cut among these ranks, or text that cannot be read or made.
+        Stopped: a stop signal came meanwhile; finished text sidecars stay.
+        UserError: a batch cannot be divided among these ranks, or text cannot be read or made.
     """
     inputs, ranks = setting.inputs, setting.ranks
     recipe, matched = inputs.recipe, inputs.matched
     autocast = compute_type(recipe, ranks.device)
-    inputs.training(None, ranks)  # a batch that cannot be cut among these ranks is refused before any work
+    inputs.training(None, ranks)  # refuses a batch that cannot be divided among these ranks, before any work
     text = open_text_data(inputs, ranks, setting.progress, setting.run.verified)
     if ranks.stop_asked():
         raise Stopped
@@ -183,43 +183,33 @@ def build(setting: Setting) -> Built:
     size: ModelSize = {"parameters": trainable(model), "matched_to": matched.wanted if matched else None}
     ranks.beat("starting DeepSpeed")
     engine = make_engine(model, recipe, plan, ranks.device)
-    return Built(
-        text,
-        scaler,
-        batches,
-        plan,
-        model,
-        autocast,
-        engine,
-        average=Average(model),
-        size=size,
-        encoder=encoder_identity(inputs.files),
-    )
+    average, encoder = Average(model), encoder_identity(inputs.files)
+    return Built(text, scaler, batches, plan, model, autocast, engine, average, size, encoder)
 
 
 def resume(setting: Setting, built: Built) -> tuple[TrainState, Path | None]:
-    """Continue from the newest whole checkpoint.
+    """Load the newest complete checkpoint.
 
     Returns:
-        The state to go on from, and the checkpoint, None where there is none.
+        The state to continue from, and the checkpoint, None without one.
 
     Raises:
-        UserError: none of the checkpoints is whole, or it was written with another encoder.
+        UserError: no checkpoint is complete, or it was written with another encoder.
     """
     ranks = setting.ranks
     ranks.beat("looking for a checkpoint")
-    found = checkpoint.agreed_newest(setting.run.checkpoints, ranks)
-    if found is None:
+    checkpoint_dir = checkpoint.agreed_newest(setting.run.checkpoints, ranks)
+    if checkpoint_dir is None:
         return TrainState(), None
     ranks.beat("reading the checkpoint")
-    # the weights are mapped from a file, which NFS could not remove as long as they are: not beyond this call
-    values, weights = checkpoint.load(found, built.engine, ranks, built.encoder)
+    # the weights are mapped from a file, and NFS cannot remove a mapped file: drop them after this call
+    values, weights = checkpoint.load(checkpoint_dir, built.engine, ranks, built.encoder)
     built.average.restore(weights)
-    return TrainState(**values), found
+    return TrainState(**values), checkpoint_dir
 
 
 def make_context(setting: Setting, built: Built, state: TrainState) -> TrainContext:
-    """All that the loop works with; the journal is open at the state's step on the first rank."""
+    """Make the context of the loop; the first rank opens the journal at the step of the state."""
     run, inputs, ranks = setting.run, setting.inputs, setting.ranks
     train = inputs.recipe.train
     about: CheckpointAbout = {
@@ -251,7 +241,7 @@ def make_context(setting: Setting, built: Built, state: TrainState) -> TrainCont
 
 
 def _exporter(setting: Setting, built: Built) -> Callable[[TrainState], None]:
-    """What writes the export, with the weights as they are when it is called."""
+    """Make the function that exports the model with its current weights."""
     inputs, targets = setting.inputs, setting.inputs.recipe.targets
     learned = learned_from(inputs.shards, inputs.split["train"])
 
@@ -272,14 +262,14 @@ def _exporter(setting: Setting, built: Built) -> Callable[[TrainState], None]:
 
 
 def _backbone(inputs: Inputs) -> dict[str, Any]:
-    """The backbone as it is built, as wide as `width_matched` makes it."""
+    """Return the backbone as built, with the width of `width_matched`."""
     return inputs.built.model.backbone.model_dump(mode="json")
 
 
 def record_start(
     setting: Setting, built: Built, context: TrainContext, state: TrainState, found: Path | None
 ) -> Wandb | None:
-    """Write down on the first rank what the run is; returns where its journal is sent, if anywhere."""
+    """Write the records of the run on the first rank; return the W&B sink of its journal, if any."""
     run, inputs, ranks = setting.run, setting.inputs, setting.ranks
     recipe, shards = inputs.recipe, inputs.shards
     if not ranks.is_rank0:
@@ -288,11 +278,8 @@ def record_start(
     write_json(run.deepspeed, deepspeed_config(recipe, built.plan))
     size: SizeRecord = {**built.size, "backbone": _backbone(inputs)}
     write_json(run.size, size)
-    data: DataRecord = {
-        "shards": str(shards.path),
-        "manifest_sha256": sha256(shards.path / MANIFEST),
-        **inputs.origin,
-    }
+    manifest = sha256(shards.path / MANIFEST)
+    data: DataRecord = {"shards": str(shards.path), "manifest_sha256": manifest, **inputs.origin}
     write_json(run.data, data)
     sink = Wandb(recipe, run.path) if recipe.track.wandb != "disabled" else None
     if sink:
@@ -301,14 +288,14 @@ def record_start(
     context.write(kind, step=state.step, world=ranks.world, precision=built.precision)
     if found:
         setting.progress.say(f"continuing at step {state.step} from {found}")
-        if (wrote := read_json(found / checkpoint.CHECKPOINT_MANIFEST)["world"]) != ranks.world:
+        if (writers := read_json(found / checkpoint.CHECKPOINT_MANIFEST)["world"]) != ranks.world:
             taken = "is converted for" if recipe.train.zero_stage else "is read whole by"
-            setting.progress.say(f"it was written by {wrote} ranks and {taken} {ranks.world}")
+            setting.progress.say(f"it was written by {writers} ranks and {taken} {ranks.world}")
     return sink
 
 
 def fit(context: TrainContext, state: TrainState, average: Average) -> bool:
-    """Train; returns whether it came to its end, and no rank was asked to stop since."""
+    """Train; return whether training reached its end and no rank was asked to stop since."""
     trainer = Trainer(context, state, average)
     try:
         return trainer.run() and not context.ranks.stop_asked()
@@ -317,10 +304,10 @@ def fit(context: TrainContext, state: TrainState, average: Average) -> bool:
 
 
 def test(setting: Setting, built: Built) -> Tested | None:
-    """Apply the exported model to the test part; returns what it says on the first rank, else None.
+    """Apply the exported model to the test part; return the result on the first rank, else None.
 
     Raises:
-        UserError: if the export cannot be read.
+        UserError: the export cannot be read.
     """
     inputs, ranks, model, text = setting.inputs, setting.ranks, built.model, built.text
     last = ((n, p) for n, p in sorted(model.named_parameters()) if p.requires_grad)
@@ -343,7 +330,7 @@ def test(setting: Setting, built: Built) -> Tested | None:
 def record_end(
     setting: Setting, built: Built, context: TrainContext, state: TrainState, tested: Tested
 ) -> None:
-    """Write the results of a run that came to its end."""
+    """Write the results of a finished run."""
     facts: RunFacts = {
         "steps": state.step,
         "best_step": tested.about["step"],
@@ -356,6 +343,6 @@ def record_end(
         "averaged_weights": tested.averaged_weights,
     }
     write_results(setting.run.path, setting.inputs, tested.predictions, facts)
-    if told := unseen_elements(tested.about, setting.inputs.shards, tested.predictions.rows):
-        setting.progress.say(told)
+    if warning := unseen_elements(tested.about, setting.inputs.shards, tested.predictions.rows):
+        setting.progress.say(warning)
     context.write("end", step=state.step, **read_json(setting.run.metrics)["metrics"])

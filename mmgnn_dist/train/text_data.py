@@ -1,4 +1,4 @@
-"""The text side of a run: token sidecars, and the vectors of a frozen encoder."""
+"""Text data of a run: token sidecars, and the vectors of a frozen encoder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from mmgnn_dist.train.ranks import Ranks
 
 @dataclass
 class TextData:
-    """What a run reads of text; everything is None in a run of graphs alone."""
+    """Text data of a run; all attributes are None if it reads only graphs.
+
+    Attributes:
+        tokens: token sidecars.
+        source: encoder files and the width of frozen vectors, for the model.
+        embeddings: vectors of a frozen encoder.
+    """
 
     tokens: TokenSet | None = None
     source: TextSource | None = None
@@ -24,17 +30,17 @@ class TextData:
 
 
 def open_text_data(inputs: Inputs, ranks: Ranks, progress: Progress, record: Path | None = None) -> TextData:
-    """Open the sidecars; what is missing is made by the first rank while the others wait.
+    """Open the sidecars; the first rank makes missing ones while the others wait.
 
     Args:
-        inputs: of the recipe.
-        ranks: all call it.
-        progress: what people are told.
-        record: where the first rank writes which files it has verified, for the others to read; none: each
-            rank verifies all.
+        inputs: inputs of the recipe.
+        ranks: the ranks; all of them call this function.
+        progress: progress on the terminal.
+        record: file where the first rank lists the files it has verified, for the others to load; None: each
+            rank verifies all files.
 
     Raises:
-        Stopped: if a stop signal came meanwhile; what is made stays.
+        Stopped: a stop signal came meanwhile; finished sidecars stay.
     """
     config, files = inputs.recipe.text, inputs.files
     if files is None:
@@ -42,19 +48,19 @@ def open_text_data(inputs: Inputs, ranks: Ranks, progress: Progress, record: Pat
     frozen, seed = config.mode == "frozen", inputs.recipe.train.seed
 
     def make(moved: Callable[[], None]) -> TokenSet | None:
-        def told(done: int, total: int, note: str = "") -> None:
+        def report(done: int, total: int, note: str = "") -> None:
             progress(done, total, note)
             moved()
 
-        tokens = inputs.tokens(told)
+        tokens = inputs.tokens(report)
         if frozen and tokens:
-            ensure_embeddings(inputs.shards, tokens, files, config, ranks.device, told, seed)
+            ensure_embeddings(inputs.shards, tokens, files, config, ranks.device, report, seed)
         if record:
-            _ = files.model_fingerprint  # reads the weights, here and on no other rank
+            _ = files.model_fingerprint  # reads the weights, on this rank only
             inputs.verified.save(record)
         return tokens
 
-    tokens = ranks.run_on_rank0("making what is missing of the text", make)
+    tokens = ranks.run_on_rank0("making missing text data", make)
     if tokens is None:
         if record:
             inputs.verified.load(record)

@@ -1,1 +1,1 @@
-"""Checkpoints: complete or absent, written beside training, resharded for other numbers of ranks."""
+"""Checkpoints: complete or absent, written during training, resharded for other numbers of ranks."""

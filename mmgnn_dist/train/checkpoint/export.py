@@ -1,9 +1,9 @@
-"""The export of a run: weights in safetensors and what is needed to read them, without DeepSpeed.
+"""The export of a run: weights in safetensors and their description, readable without DeepSpeed.
 
     export/model.safetensors   averaged weights of the best validation, with the scaler
-    export/model.json          step and score, targets with their units, the backbone (as wide as
-                               `width_matched` made it), the encoder that frozen weights come from, and
-                               what it has learned from: elements, providers and coverage of text
+    export/model.json          step and score, targets with their units, the backbone (with the width of
+                               `width_matched`), the encoder of the frozen weights, and the training data:
+                               elements, providers and coverage of text
 
 Frozen weights of the language model are named (encoder, revision, checksum), not copied.
 """
@@ -38,9 +38,9 @@ def _frozen(model: FusedModel) -> set[str]:
 def export_model(
     run: RunDir, model: FusedModel, scaler: Scaler, about: ExportRecord, first: bool = True
 ) -> None:
-    """Write weights (as the model has them now) and scaler; `about` says what they are.
+    """Write the current weights of a model and the scaler, with `about` as their description.
 
-    Every rank calls it, the `first` writes. What the ranks share out is gathered in its host memory.
+    All ranks call this function, and the `first` one writes; it gathers sharded weights in its host memory.
     """
     tensors = {}
     for name, value in gathered((n, p) for n, p in model.named_parameters() if p.requires_grad):
@@ -48,8 +48,10 @@ def export_model(
             tensors[f"model.{name}"] = value.cpu().clone(memory_format=torch.contiguous_format)
     if not first:
         return
-    kept = {name for name, _ in model.named_parameters()}
-    tensors |= {f"model.{n}": v.cpu().contiguous() for n, v in model.state_dict().items() if n not in kept}
+    parameter_names = {name for name, _ in model.named_parameters()}
+    tensors |= {
+        f"model.{n}": v.cpu().contiguous() for n, v in model.state_dict().items() if n not in parameter_names
+    }
     tensors |= {f"scaler.{name}": value.cpu().contiguous() for name, value in vars(scaler).items()}
     with atomic_path(run.export_weights) as part:
         save_safetensors(tensors, part)
@@ -57,7 +59,7 @@ def export_model(
 
 
 def learned_from(shards: ShardSet, rows: np.ndarray) -> LearnedFrom:
-    """What a model knows of molecules: elements of the training part; who gave text, to which share of them.
+    """Describe the training data of a model: its elements, the text providers, and coverage of each field.
 
     Args:
         shards: the shard set.
@@ -72,20 +74,20 @@ def learned_from(shards: ShardSet, rows: np.ndarray) -> LearnedFrom:
 
 
 def unseen_elements(about: ExportRecord, shards: ShardSet, rows: np.ndarray) -> str | None:
-    """A line on the molecules that have elements on which a model was not trained, None where there is none.
+    """Return a warning on molecules with elements that the model was not trained on, None without any.
 
     Args:
-        about: of the export.
+        about: description of the export.
         shards: the shard set.
-        rows: global rows that it is tested on.
+        rows: global rows of the tested molecules.
     """
     if "learned_from" not in about:
         return OLD_EXPORT
-    known = about["learned_from"]["elements"]
-    other = rows[with_other_elements(shards, rows, known)]
+    trained_elements = about["learned_from"]["elements"]
+    other = rows[with_other_elements(shards, rows, trained_elements)]
     if not len(other):
         return None
-    symbols = [symbol for symbol in elements(shards, other) if symbol not in known]
+    symbols = [symbol for symbol in elements(shards, other) if symbol not in trained_elements]
     return (
         f"{len(other)} of {len(rows)} molecules have {', '.join(symbols)}, which the training part has not: "
         "errors on them are those of weights that were never trained"
@@ -93,7 +95,7 @@ def unseen_elements(about: ExportRecord, shards: ShardSet, rows: np.ndarray) -> 
 
 
 def encoder_identity(files: EncoderFiles | None) -> EncoderIdentity | None:
-    """What names an encoder's weights."""
+    """Return name, revision and fingerprint that identify an encoder's weights."""
     if files is None:
         return None
     return {"name": files.name, "revision": files.revision, "fingerprint": files.model_fingerprint}
@@ -102,18 +104,17 @@ def encoder_identity(files: EncoderFiles | None) -> EncoderIdentity | None:
 def load_export(
     run: RunDir, recipe: Recipe, forms: list[str], text: TextSource | None, into: FusedModel | None = None
 ) -> tuple[FusedModel, Scaler, ExportRecord]:
-    """Rebuild the model of an export, computing in float32.
+    """Rebuild the model of an export; it computes in float32.
 
     Args:
-        run: directory of the run, or what `mmgnn export` made of it.
-        recipe: as `FusedModel` takes them.
-        forms: as `FusedModel` takes them.
-        text: as `FusedModel` takes them.
-        into: a model of this recipe that takes the weights, part by part if its ranks share it out; none: a
-            new one.
+        run: directory of the run, or the folder made by `mmgnn export`.
+        recipe: as in `FusedModel`.
+        forms: as in `FusedModel`.
+        text: as in `FusedModel`.
+        into: a model of this recipe, sharded or not, to load the weights into; None makes a new one.
 
     Raises:
-        UserError: if the export is missing, altered, or its language model is another one now.
+        UserError: the export is missing or altered, or the language model has changed.
     """
     from safetensors.torch import load_file
 
@@ -124,14 +125,14 @@ def load_export(
         raise UserError(f"{run.export_weights} is truncated or altered: train the run again")
     if about["encoder"] != encoder_identity(text.files if text else None):
         raise UserError(
-            f"{run.export} was trained with the encoder {about['encoder']}, which is another one here"
+            f"{run.export} was trained with the encoder {about['encoder']}, and this run has another one"
         )
     tensors = load_file(run.export_weights)
     scaler = Scaler(
         **{key.removeprefix("scaler."): v for key, v in tensors.items() if key.startswith("scaler.")}
     )
-    built = ModelConfig.model_validate({**recipe.model.model_dump(), "backbone": about["backbone"]})
-    model = into or FusedModel(recipe.model_copy(update={"model": built}), forms, text)
+    model_config = ModelConfig.model_validate({**recipe.model.model_dump(), "backbone": about["backbone"]})
+    model = into or FusedModel(recipe.model_copy(update={"model": model_config}), forms, text)
     if model.encoder is not None:
         model.encoder.autocast = None
     weights = {key.removeprefix("model."): v for key, v in tensors.items() if key.startswith("model.")}
@@ -143,7 +144,7 @@ def load_export(
 
 @torch.no_grad()
 def put_weights(model: FusedModel, weights: dict[str, torch.Tensor]) -> None:
-    """Let a model, shared out among ranks or not, have whole weights and buffers by name."""
+    """Copy whole weights and buffers by name into a model, sharded among ranks or not."""
     parameters = dict(model.named_parameters())
     buffers = dict(model.named_buffers())
     for name, value in weights.items():
@@ -155,7 +156,7 @@ def put_weights(model: FusedModel, weights: dict[str, torch.Tensor]) -> None:
 
 
 def fingerprint(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
-    """SHA-256 over names and values, which come by ascending name: equal for equal weights, bit for bit."""
+    """Return the SHA-256 of names and values in ascending order of names; it is equal for equal weights."""
     import hashlib
 
     digest = hashlib.sha256()

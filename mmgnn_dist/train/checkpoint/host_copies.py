@@ -1,8 +1,8 @@
-"""What one rank writes of a checkpoint: copied to host memory at a step boundary, written by a thread.
+"""The part of a checkpoint that one rank writes: copied to host memory between steps, written by a thread.
 
-DeepSpeed hands every file of a checkpoint to its checkpoint engine; `Recorder` stands in for that engine and
-only takes copies, so the training goes on as soon as the copies are made. The copies keep their memory from
-one checkpoint to the next.
+DeepSpeed passes every file of a checkpoint to its checkpoint engine. `Recorder` replaces that engine and only
+makes copies, so training continues as soon as the copies are made. The copies reuse their memory for the next
+checkpoint.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ Write = Callable[[Path], None]
 
 
 class HostCopies:
-    """Copies of nested values whose tensors lie in host memory (pinned for those of a GPU), used again."""
+    """Copies of nested values with tensors in host memory (pinned for GPU tensors); the memory is reused."""
 
     def __init__(self) -> None:
         self._buffers: dict[str, list[torch.Tensor]] = {}
 
     def take(self, key: str, value: Any) -> Any:
-        """Copy `value`; valid until the next call with the same key."""
-        kept = self._buffers.get(key, [])
-        made: list[torch.Tensor] = []
+        """Return a copy of `value`; it is valid until the next call with the same key."""
+        old_buffers = self._buffers.get(key, [])
+        buffers: list[torch.Tensor] = []
 
         def walk(part: Any) -> Any:
             if isinstance(part, torch.Tensor):
-                index = len(made)
-                buffer = kept[index] if index < len(kept) else None
+                index = len(buffers)
+                buffer = old_buffers[index] if index < len(old_buffers) else None
                 if buffer is None or buffer.shape != part.shape or buffer.dtype != part.dtype:
                     buffer = torch.empty(part.shape, dtype=part.dtype, pin_memory=part.is_cuda)
-                made.append(buffer)
+                buffers.append(buffer)
                 return buffer.copy_(part.detach(), non_blocking=True)
             if isinstance(part, dict):
                 return {name: walk(inner) for name, inner in part.items()}
@@ -47,17 +47,20 @@ class HostCopies:
             return copy.deepcopy(part)
 
         copied = walk(value)
-        self._buffers[key] = made
+        self._buffers[key] = buffers
         return copied
 
 
 class Recorder:
-    """Stands in for DeepSpeed's checkpoint engine while it saves: copies, and notes what is to be written.
+    """Replaces DeepSpeed's checkpoint engine during a save: copies the files and lists them.
 
     Args:
-        inner: DeepSpeed's own, which answers everything else.
-        copies: where tensors go.
-        root: the folder that names of files are relative to.
+        inner: DeepSpeed's own engine, used for everything else.
+        copies: memory for the copies of tensors.
+        root: folder to which file names are relative.
+
+    Attributes:
+        files: function that writes each file, by name.
     """
 
     def __init__(self, inner: Any, copies: HostCopies, root: Path) -> None:
@@ -68,30 +71,30 @@ class Recorder:
         return getattr(self._inner, name)
 
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
-        """Nothing: the folders were made before, where ranks agree on a failure."""
+        """Do nothing: the folders exist already, made where the ranks agree on a failure."""
 
     def save(self, state_dict: Any, path: str) -> None:
-        """Copy a file's content."""
+        """Copy the content of a file."""
         name = str(Path(path).relative_to(self._root))
         copied = self._copies.take(name, state_dict)
-        self.files[name] = lambda place: _save(copied, place)
+        self.files[name] = lambda target: _save(copied, target)
 
 
-def _save(value: Any, place: Path) -> None:
-    """`torch.save`, with the system's reason where the disk does not take it.
+def _save(value: Any, path: Path) -> None:
+    """Call `torch.save`; a disk error has the system's reason.
 
     Raises:
-        OSError: if the file cannot be written.
+        OSError: the file cannot be written.
     """
-    with reraise_disk_error(place, RuntimeError):
-        torch.save(value, place)
+    with reraise_disk_error(path, RuntimeError):
+        torch.save(value, path)
 
 
 def save_safetensors(tensors: dict[str, torch.Tensor], place: Path) -> None:
-    """Write named tensors.
+    """Write named tensors to a safetensors file.
 
     Raises:
-        OSError: if the file cannot be written.
+        OSError: the file cannot be written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -101,8 +104,8 @@ def save_safetensors(tensors: dict[str, torch.Tensor], place: Path) -> None:
 
 
 def write_files(folder: Path, files: dict[str, Write]) -> dict[str, FileEntry]:
-    """Write and sync files; returns size and SHA-256 of each by name."""
-    # the manifest has a SHA-256 of every file: torch's own CRC-32 would be a second reading of all of it
+    """Write and sync files; return size and SHA-256 of each by name."""
+    # the manifest has a SHA-256 of every file; torch's own CRC-32 would read all of it once more
     crc = torch.serialization.get_crc32_options()
     torch.serialization.set_crc32_options(False)
     try:
@@ -114,7 +117,7 @@ def write_files(folder: Path, files: dict[str, Write]) -> dict[str, FileEntry]:
 
 
 def seal(path: Path) -> FileEntry:
-    """Make a written file durable; returns its size and SHA-256."""
+    """Sync a written file to disk; return its size and SHA-256."""
     with open(path, "rb") as written:
         os.fsync(written.fileno())
     return {"bytes": path.stat().st_size, "sha256": sha256(path)}

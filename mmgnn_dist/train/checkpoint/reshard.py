@@ -1,7 +1,7 @@
-"""A checkpoint of another number of ranks, through DeepSpeed's universal checkpoint.
+"""Load a checkpoint of another number of ranks, through DeepSpeed's universal checkpoint.
 
-The first rank has DeepSpeed's converter (a process of its own: it prints, and uses several) cut the flat
-partitions of all ranks into named float32 tensors; every rank loads its own part of them.
+The first rank runs DeepSpeed's converter in a separate process, because it prints and starts workers. The
+converter splits the flat partitions of all ranks into named float32 tensors, and every rank loads its part.
 """
 
 from __future__ import annotations
@@ -22,88 +22,88 @@ from mmgnn_dist.train.ranks import POLL, Ranks
 
 
 def load_universal(checkpoint: Path, tag: str, engine: Any, ranks: Ranks) -> None:
-    """Load `checkpoint/tag` into an engine of another number of ranks; what is converted is removed then.
+    """Load `checkpoint/tag` into an engine of another number of ranks; remove the converted files afterwards.
 
     Raises:
         RuntimeError: on the first rank, if DeepSpeed's converter fails.
-        Stopped: on the others then, and on all if the first one was asked to stop meanwhile.
+        Stopped: on the other ranks in that case, and on all ranks if the first one was asked to stop.
     """
     target = f".{checkpoint.name}.universal"
-    place = checkpoint.with_name(target)
+    converted = checkpoint.with_name(target)
 
     def work(moved: Callable[[], None]) -> None:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(converted, ignore_errors=True)
         _convert(checkpoint.parent, f"{checkpoint.name}/{tag}", f"{target}/{tag}", moved)
 
     ranks.run_on_rank0("converting the checkpoint for another number of ranks", work)
-    config = engine._config  # the recipe's configuration is written before it is known what is continued
+    config = engine._config  # not in `deepspeed_config`, which is made before the checkpoint is known
     config.load_universal_checkpoint = True
     try:
         with _empty_shares(engine), _apart(engine):
-            engine.load_checkpoint(str(place), tag=tag, load_module_strict=False)
+            engine.load_checkpoint(str(converted), tag=tag, load_module_strict=False)
     finally:
         config.load_universal_checkpoint = False
     ranks.barrier()
     if ranks.is_rank0:
-        shutil.rmtree(place)
+        shutil.rmtree(converted)
 
 
 @contextmanager
 def _empty_shares(engine: Any) -> Iterator[None]:
-    """Let a rank load that has no number of some parameter group, as happens where a group is small.
+    """Context in which a rank can load without any element of some parameter group, as with small groups.
 
-    DeepSpeed (0.19.8, stages 1 and 2) takes a group's step count from the rank's first parameter of it, and
-    raises IndexError in `load_hp_checkpoint_state_from_checkpoint_dir` where there is none.
-    Inside the block the group's first parameter has a share of length zero.
+    DeepSpeed (0.19.8, stages 1 and 2) takes a group's step count from the rank's first parameter in it, and
+    raises IndexError in `load_hp_checkpoint_state_from_checkpoint_dir` if there is none. Inside the block the
+    group's first parameter has a share of length zero.
     """
     from deepspeed.utils.tensor_fragment import fragment_address, tensor_fragment
 
-    given = []
+    patched = []
     for index, group in enumerate(getattr(engine.optimizer, "bit16_groups", [])):
         if all(p._hp_mapping is None for p in group):
-            nothing, nowhere = group[0].detach().flatten()[:0].float(), fragment_address(numel=0, start=0)
+            empty, empty_address = group[0].detach().flatten()[:0].float(), fragment_address(numel=0, start=0)
             group[0]._hp_mapping = tensor_fragment(
-                lp_fragment=nothing,
-                lp_fragment_address=nowhere,
-                hp_fragment=nothing,
-                hp_fragment_address=nowhere,
+                lp_fragment=empty,
+                lp_fragment_address=empty_address,
+                hp_fragment=empty,
+                hp_fragment_address=empty_address,
                 gradient_dict={},
                 offload_gradient_dict={},
                 use_offload=False,
                 param_group_index=index,
                 optim_fragment={},
             )
-            given.append(group[0])
+            patched.append(group[0])
     try:
         yield
     finally:
-        for p in given:
+        for p in patched:
             p._hp_mapping = None
 
 
 @contextmanager
 def _apart(engine: Any) -> Iterator[None]:
-    """Keep parameter groups apart: rates, decay and names as the recipe says, a count of steps for each.
+    """Context that keeps parameter groups separate: rates, decay and names of the recipe, own step counts.
 
     DeepSpeed (0.19.8, `load_hp_checkpoint_state_from_checkpoint_dir_stage3`) gives all groups the settings of
-    the checkpoint's first one, and one tensor as their common count, which then grows with every group.
+    the checkpoint's first group and one shared tensor as step count, so every group would increase it.
     """
     groups = engine.optimizer.param_groups
     settings = [{key: value for key, value in group.items() if key != "params"} for group in groups]
     try:
         yield
     finally:
-        for group, own in zip(groups, settings, strict=True):
-            group.update(own)
+        for group, group_settings in zip(groups, settings, strict=True):
+            group.update(group_settings)
         for state in engine.optimizer.optimizer.state.values():
             state["step"] = torch.as_tensor(state["step"], dtype=torch.float32).clone()
 
 
 def _convert(folder: Path, source: str, target: str, moved: Callable[[], None]) -> None:
-    """Run the converter below `folder` (its names of files are patterns, so they are relative to it).
+    """Run the converter in `folder`; its file names are patterns, so they are relative to the folder.
 
     Raises:
-        RuntimeError: with the end of what it said, if it failed.
+        RuntimeError: the converter failed; the message has the end of its output.
     """
     workers = str(min(8, len(os.sched_getaffinity(0))))
     (folder / target).parent.mkdir()
@@ -121,27 +121,27 @@ def _convert(folder: Path, source: str, target: str, moved: Callable[[], None]) 
         workers,
         "--inject_missing_state",
     ]
-    alone = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     with subprocess.Popen(
         command,
         cwd=folder,
-        env=alone,
+        env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     ) as converter:
         try:
-            said = _ended(converter, moved)
+            stderr = _ended(converter, moved)
         except BaseException:
-            os.killpg(converter.pid, signal.SIGKILL)  # its workers too
+            os.killpg(converter.pid, signal.SIGKILL)  # with its workers
             raise
     if converter.returncode:
-        raise RuntimeError(f"DeepSpeed's ds_to_universal failed on {folder / source}:\n{said[-2000:]}")
+        raise RuntimeError(f"DeepSpeed's ds_to_universal failed on {folder / source}:\n{stderr[-2000:]}")
 
 
 def _ended(process: subprocess.Popen[str], moved: Callable[[], None]) -> str:
-    """Wait for a process that lives; returns what it wrote to standard error."""
+    """Wait for a process to end and call `moved` meanwhile; return its standard error."""
     while True:
         try:
             return process.communicate(timeout=POLL)[1]

@@ -2,12 +2,13 @@
 
     checkpoints/step_000200/   ds/ (DeepSpeed's files), ema.safetensors, state.json, manifest.json
 
-They are written under another name and renamed when all is there (see `saving.py`); the manifest has sizes,
-SHA-256, world size, recipe, and names the encoder whose frozen weights are not copied. A folder called
-`step_N` is therefore whole. The newest one is used; older ones are pruned only after a newer one stands.
+A checkpoint is written under another name and renamed when it is complete (see `writer.py`), so a folder with
+the name `step_N` is complete. Its manifest has file sizes, SHA-256, world size, recipe, and the identity of
+the encoder, whose frozen weights are not copied. A run continues from the newest checkpoint; older ones are
+pruned only after a newer one is complete.
 
-DeepSpeed's files are pickles, and it finds them by patterns, so a checkpoint is loaded only if its folders
-hold what its manifest lists, with these checksums, and all belongs to the user who runs.
+DeepSpeed's files are pickles, and it finds them by patterns. A checkpoint is therefore loaded only if its
+folders hold exactly the files of its manifest, with these checksums, and all belong to the current user.
 """
 
 from __future__ import annotations
@@ -34,54 +35,54 @@ READ_MANIFEST = TypeAdapter(CheckpointManifest)
 
 
 def folder_of(step: int) -> str:
-    """The name of a checkpoint's folder."""
+    """Return the name of the folder of a checkpoint."""
     return f"step_{step:06d}"
 
 
 def step_of(checkpoint: Path) -> int:
-    """The step of a checkpoint's folder."""
+    """Return the step of a checkpoint from the name of its folder."""
     return int(checkpoint.name.removeprefix("step_"))
 
 
 def complete(folder: Path) -> list[Path]:
-    """The complete checkpoints below `folder`, oldest first; copies under other names are not among them."""
+    """Return the complete checkpoints below `folder`, oldest first; folders with other names are ignored."""
     named = (path for path in Path(folder).glob("step_*") if re.fullmatch(r"step_\d+", path.name))
     return sorted((path for path in named if (path / CHECKPOINT_MANIFEST).is_file()), key=step_of)
 
 
 def discard(checkpoint: Path) -> None:
-    """Remove a checkpoint; one that is half removed is not called complete.
+    """Remove a checkpoint; it is renamed first, so a half-removed one never counts as complete.
 
-    What cannot be removed now (NFS keeps files that a process has open) is removed before the next one.
+    Files that cannot be removed now (NFS keeps files that a process has open) are removed at the next save.
     """
-    gone = checkpoint.with_name(f".{checkpoint.name}.old")
-    checkpoint.rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
+    old = checkpoint.with_name(f".{checkpoint.name}.old")
+    checkpoint.rename(old)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def newest(folder: Path, moved: Callable[[], None] = lambda: None) -> Path | None:
-    """The newest complete checkpoint whose files are as its manifest says and belong to this user.
+    """Return the newest complete checkpoint whose files match its manifest and belong to this user.
 
     Args:
         folder: `checkpoints/` of a run.
         moved: called for every file that is read.
 
     Raises:
-        UserError: if there are checkpoints and not one of them is whole.
+        UserError: there are checkpoints, and none of them can be used.
     """
-    found = complete(folder)
-    for checkpoint in reversed(found):
+    checkpoints = complete(folder)
+    for checkpoint in reversed(checkpoints):
         fault = _fault(checkpoint, moved)
         if fault is None:
             return checkpoint
         print(f"{checkpoint} is not used: {fault}", flush=True)
-    if found:
+    if checkpoints:
         raise UserError(f"no checkpoint of {folder} can be used: remove the folder to start again")
     return None
 
 
 def agreed_newest(folder: Path, ranks: Ranks) -> Path | None:
-    """`newest`, looked for by the first rank alone, the same on all.
+    """Call `newest` on the first rank and return its result on all ranks.
 
     Raises:
         UserError: on all ranks, as in `newest`.
@@ -93,14 +94,14 @@ def agreed_newest(folder: Path, ranks: Ranks) -> Path | None:
         except UserError as error:
             return None, str(error)
 
-    found, fault = ranks.all_gather(ranks.run_on_rank0("checking the checkpoint", look))[0]
+    checkpoint, fault = ranks.all_gather(ranks.run_on_rank0("checking the checkpoint", look))[0]
     if fault:
         raise UserError(fault)
-    return found
+    return checkpoint
 
 
 def read_checkpoint_manifest(checkpoint: Path) -> CheckpointManifest | None:
-    """The manifest of a checkpoint; None where it is truncated or no manifest."""
+    """Read the manifest of a checkpoint; return None if it is missing, truncated or invalid."""
     try:
         return READ_MANIFEST.validate_json((checkpoint / CHECKPOINT_MANIFEST).read_bytes())
     except (OSError, ValidationError):
@@ -108,12 +109,12 @@ def read_checkpoint_manifest(checkpoint: Path) -> CheckpointManifest | None:
 
 
 def _fault(checkpoint: Path, moved: Callable[[], None]) -> str | None:
-    """What is wrong with a checkpoint, if anything."""
+    """Return the first fault of a checkpoint, None without any."""
     manifest = read_checkpoint_manifest(checkpoint)
     if manifest is None:
         return f"{CHECKPOINT_MANIFEST} is truncated or altered"
-    there = {str(path.relative_to(checkpoint)): path for path in checkpoint.rglob("*")}
-    for name, path in {".": checkpoint, **there}.items():
+    entries = {str(path.relative_to(checkpoint)): path for path in checkpoint.rglob("*")}
+    for name, path in {".": checkpoint, **entries}.items():
         if path.lstat().st_uid != os.getuid():
             return f"{name} belongs to another user, and pickles of others are not loaded"
         if path.is_symlink() or not (
@@ -134,29 +135,29 @@ def _fault(checkpoint: Path, moved: Callable[[], None]) -> str | None:
 def load(
     checkpoint: Path, engine: Any, ranks: Ranks, encoder: EncoderIdentity | None
 ) -> tuple[LoopValues, dict[str, torch.Tensor]]:
-    """Put a verified checkpoint into the engine, whatever number of ranks wrote it.
+    """Load a verified checkpoint, written by any number of ranks, into the engine.
 
     Args:
-        checkpoint: as `newest` gives it.
+        checkpoint: result of `newest`.
         engine: a new DeepSpeed engine.
-        ranks: this process among all.
-        encoder: what names the encoder of this run: its frozen weights do not stand in the checkpoint.
+        ranks: this process among all ranks.
+        encoder: identity of the encoder of this run; the checkpoint lacks its frozen weights.
 
     Returns:
         The loop's state, and the averaged weights by name.
 
     Raises:
-        UserError: if the encoder is another one now.
+        UserError: the encoder has changed, or DeepSpeed cannot convert the checkpoint for these ranks.
     """
     from safetensors.torch import load_file
 
     manifest: CheckpointManifest = read_json(checkpoint / CHECKPOINT_MANIFEST)
     if manifest["encoder"] != encoder:
         raise UserError(
-            f"{checkpoint} was written with the encoder {manifest['encoder']}, which is {encoder} here: give "
-            "the same one, or another --run DIR"
+            f"{checkpoint} was written with the encoder {manifest['encoder']}, and this run has "
+            f"{encoder}: give the same one, or another --run DIR"
         )
-    # without sharding every rank has the whole state, and any number of them reads the same file
+    # without sharding every rank has the whole state, and any number of ranks reads the same file
     if manifest["world"] != ranks.world and engine.zero_optimization():
         if not isinstance(engine.optimizer.optimizer, torch.optim.AdamW):
             raise UserError(

@@ -1,9 +1,9 @@
-"""Writing checkpoints while training goes on.
+"""Writing of checkpoints during training.
 
-At a step boundary every rank copies its part to host memory; a thread of each rank writes the copy. That all
-ranks have written is agreed in the all-reduce that every step has anyway; then the first rank writes the
-manifest, renames the folder and prunes, in its thread too. The next save, and the end of a run, wait for the
-previous one. What goes wrong in a thread is raised on all ranks at the next step boundary.
+Between two steps every rank copies its part to host memory, and a thread of each rank writes the copy. The
+ranks learn that all parts are written from the all-reduce that every step has anyway. Then the thread of the
+first rank writes the manifest, renames the folder and prunes older checkpoints. The next save and the end of
+a run wait for the previous save. An error in a thread is raised on all ranks after the next step.
 """
 
 from __future__ import annotations
@@ -46,13 +46,14 @@ class Saver:
     Args:
         folder: `checkpoints/` of the run.
         engine: the DeepSpeed engine.
-        keep: how many of the newest checkpoints stay, beside the best one.
-        about: goes into the manifest.
-        state_bytes: of a parameter in the optimiser.
+        ranks: this process among all ranks.
+        keep: number of newest checkpoints to keep, in addition to the best one.
+        about: entries for the manifest.
+        state_bytes: bytes of optimiser state for each trained parameter.
 
     Attributes:
-        seconds: that this rank took to write its part of the last checkpoint; before the first, a guess from
-            the number of parameters.
+        seconds: time in which this rank wrote its part of the last checkpoint, s; before the first one, an
+            estimate from the number of parameters.
     """
 
     def __init__(
@@ -69,21 +70,21 @@ class Saver:
         self.seconds = trained * checkpoint_bytes_per_parameter(state_bytes, True) / SLOW_DISK
         self._copies = HostCopies()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._work: Future[None] | None = None  # what the thread does now
+        self._work: Future[None] | None = None  # current task of the thread
         # the same on all ranks:
-        self._step: int | None = None  # the checkpoint that is under way
+        self._step: int | None = None  # step of the checkpoint in progress
         self._best = -1
-        self._sealed = False  # all ranks have written it, the first one finishes it
+        self._sealed = False  # all ranks have written it, and the first rank finishes it
 
     def save(self, ema: dict[str, torch.Tensor], state: LoopValues) -> None:
-        """Copy the checkpoint of `state["step"]` and begin to write it, after the previous one stands.
+        """Wait for the previous checkpoint, copy that of `state["step"]` and begin to write it.
 
         Args:
             ema: averaged weights by name.
-            state: plain values that the loop continues from.
+            state: state of the loop as plain values.
 
         Raises:
-            UserError: if the previous one could not be written, or there is no place for this one.
+            UserError: the previous checkpoint or the folder of this one could not be written.
         """
         self.wait()
         self._step, self._best, self._sealed = state["step"], state["best_step"], False
@@ -97,7 +98,7 @@ class Saver:
         self._work = self._thread.submit(self._write, part, files)
 
     def status(self) -> tuple[float, float]:
-        """(1, 0) if this rank has written its part of a checkpoint, (0, 1) if it failed, else (0, 0)."""
+        """Return (1, 0) if this rank has written its part, (0, 1) if it failed, else (0, 0)."""
         if self._work is None or not self._work.done():
             return 0.0, 0.0
         if self._work.exception():
@@ -105,7 +106,11 @@ class Saver:
         return float(not self._sealed), 0.0
 
     def poll(self, written: float, failed: float) -> None:
-        """Go on after a step, with the sums of `status` over all ranks.
+        """Continue the save after a step, with the sums of `status` over all ranks.
+
+        Args:
+            written: number of ranks that have written their part.
+            failed: number of ranks that failed.
 
         Raises:
             UserError: on all ranks, if one of them could not write.
@@ -118,7 +123,7 @@ class Saver:
                 self._work = self._thread.submit(self._finish, self._part)
 
     def wait(self) -> None:
-        """Wait until the checkpoint under way stands on disk.
+        """Wait until the checkpoint in progress is complete on disk.
 
         Raises:
             UserError: on all ranks, if one of them could not write.
@@ -132,7 +137,7 @@ class Saver:
         self._step = None
 
     def close(self) -> None:
-        """End the thread, after what it does now."""
+        """End the thread after its current task."""
         self._thread.shutdown()
 
     @property
@@ -141,32 +146,33 @@ class Saver:
         return self.folder / f".{folder_of(self._step)}.part"
 
     def _make_room(self, part: Path) -> None:
-        for left in self.folder.glob(".step_*"):
-            shutil.rmtree(left, ignore_errors=left != part)
+        for leftover in self.folder.glob(".step_*"):
+            shutil.rmtree(leftover, ignore_errors=leftover != part)
         (part / TAG).mkdir(parents=True)
 
     def _record(self, part: Path) -> dict[str, Write]:
-        """Let DeepSpeed save into copies; returns how to write each of this rank's files."""
+        """Let DeepSpeed save into copies; return a function for each of this rank's files that writes it."""
         engine = self.engine
-        own, recorder = engine.checkpoint_engine, Recorder(engine.checkpoint_engine, self._copies, part)
+        original, recorder = engine.checkpoint_engine, Recorder(engine.checkpoint_engine, self._copies, part)
         engine.checkpoint_engine = recorder
-        engine._copy_recovery_script = lambda path: None  # a script among the data, written by one rank only
+        # the original adds a script to the files, on one rank only
+        engine._copy_recovery_script = lambda path: None
         try:
             engine.save_checkpoint(str(part), tag=TAG, save_latest=False, exclude_frozen_parameters=True)
         finally:
-            engine.checkpoint_engine = own
+            engine.checkpoint_engine = original
         if self.ranks.device.type == "cuda":
             torch.cuda.synchronize()
         return recorder.files
 
     def _write(self, part: Path, files: dict[str, Write]) -> None:
-        """This rank's files, and last what they are."""
+        """Write this rank's files, and last the list of them."""
         started = time.monotonic()
         write_json(part / f"rank_{self.ranks.rank}.json", write_files(part, files))
         self.seconds = time.monotonic() - started
 
     def _finish(self, part: Path) -> None:
-        """First rank: manifest last, rename, prune."""
+        """Write the manifest, rename the folder and prune; only on the first rank."""
         files: dict[str, FileEntry] = {}
         for rank in range(self.ranks.world):
             listing = part / f"rank_{rank}.json"
@@ -183,10 +189,10 @@ class Saver:
         write_json(part / CHECKPOINT_MANIFEST, manifest)
         final = part.with_name(part.name.removeprefix(".").removesuffix(".part"))
         if final.exists():
-            discard(final)  # a folder of this name that could not be used
+            discard(final)  # a folder of the same name that could not be used
         part.rename(final)
         sync_folder(self.folder)
-        # a later one, from which this run could not continue, does not count as one that is kept
+        # later checkpoints, which this run could not use, do not count among those to keep
         up_to_now = [path for path in complete(self.folder) if step_of(path) <= step_of(final)]
         for old in up_to_now[: -self.keep]:
             if old.name != folder_of(self._best):
@@ -194,7 +200,7 @@ class Saver:
         log.info("checkpoint %s stands", final.name)
 
     def _attempt(self, action: Callable[..., Any], *arguments: Any) -> str | None:
-        """Do something with files; returns what was wrong with the disk, if anything was."""
+        """Call an action that uses files; return a disk error as text, None without any."""
         try:
             action(*arguments)
         except OSError as error:
@@ -202,7 +208,11 @@ class Saver:
         return None
 
     def _agree(self, failure: str | None) -> None:
-        """Raise on all ranks if one of them failed; what was under way is removed."""
+        """Raise on all ranks if one of them failed, and remove the checkpoint in progress.
+
+        Raises:
+            UserError: a rank passed a failure.
+        """
         failures = [text for text in self.ranks.all_gather(failure) if text]
         if not failures:
             return
@@ -210,9 +220,9 @@ class Saver:
         self._step = None
         if self.ranks.is_rank0:
             shutil.rmtree(part, ignore_errors=True)
-        stands = complete(self.folder)
-        kept = f"{stands[-1].name} is kept" if stands else "there is none before it"
+        checkpoints = complete(self.folder)
+        remaining = f"{checkpoints[-1].name} is kept" if checkpoints else "there is none before it"
         raise UserError(
-            f"the checkpoint of step {step} cannot be written ({failures[0]}): {kept}; make room or allow "
-            f"writing in {self.folder}, then the same command continues"
+            f"the checkpoint of step {step} cannot be written ({failures[0]}): {remaining}; make room or "
+            f"allow writing in {self.folder}, then the same command continues"
         )

@@ -1,1 +1,1 @@
-"""What the optimiser needs beside itself: learning rates by step, averaged weights."""
+"""Optimisers, learning-rate schedule and averaged weights."""

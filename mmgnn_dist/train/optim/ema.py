@@ -1,7 +1,7 @@
-"""Exponential moving average of the trainable weights, kept in float32 beside them.
+"""Exponential moving average of the trainable weights, in float32.
 
-Averages of weights are what is validated, exported and tested; training goes on with the weights
-themselves. Under ZeRO stage 3 each rank averages the part of the weights that it holds.
+Validation, export and test use the averaged weights; training uses the weights themselves. Under ZeRO stage 3
+each rank averages the part of the weights that it holds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Average:
     """Averaged weights by parameter name.
 
     Args:
-        model: its trainable parameters are averaged; the average starts from them.
+        model: model whose trainable parameters are averaged; the average starts from them.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -29,15 +29,15 @@ class Average:
 
     @torch.no_grad()
     def update(self, decay: float) -> None:
-        """Move towards the weights by (1 - decay)."""
+        """Move the averages towards the weights by a factor of (1 - decay)."""
         live = [local_shard(p) for p in self._parameters.values()]
         torch._foreach_lerp_(list(self._weights.values()), live, 1.0 - decay)
 
     def whole(self, keep: bool = True) -> dict[str, Tensor]:
-        """All averaged weights, in host memory if they are shared out; all ranks have to take part.
+        """Return all averaged weights, in host memory if they are sharded; all ranks must call this.
 
         Args:
-            keep: whether this rank wants them; if not, it only gives its parts.
+            keep: whether this rank needs the weights; if not, it only sends its parts.
         """
         if not any(hasattr(p, "ds_tensor") for p in self._parameters.values()):
             return self._weights
@@ -46,15 +46,15 @@ class Average:
             return {name: value.cpu().clone() for name, value in whole if keep}
 
     def restore(self, weights: dict[str, Tensor]) -> None:
-        """Take averaged weights, each of them whole, from a checkpoint."""
+        """Restore the averages from the whole averaged weights of a checkpoint, by name."""
         for name, value in self._weights.items():
             value.copy_(shard_of(self._parameters[name], weights[name]))
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Let the model have the averaged weights inside the block, and keep them if it fails.
+        """Context in which the model has the averaged weights; it keeps them if the block fails.
 
-        A rank that alone has failed must not wait for the others to put parts together.
+        A single failed rank must not wait for the others to gather weights.
         """
         live = [local_shard(p).clone() for p in self._parameters.values()]
         self._copy(list(self._weights.values()))

@@ -1,6 +1,6 @@
-"""What depends on the step alone: learning rates and random numbers.
+"""Learning rates and random numbers, which depend only on the step.
 
-Neither keeps state, so a run that continues at step N needs nothing but N.
+They have no state, so a run that continues at step N needs only N.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from mmgnn_dist.config import OptimConfig, TrainConfig
 
 
 def total_steps(config: TrainConfig, steps_per_epoch: int) -> int:
-    """Optimiser steps of a whole run, without early stops."""
+    """Return the optimiser steps of a whole run without early stop."""
     steps = config.epochs * steps_per_epoch
     return steps if config.max_steps is None else min(steps, config.max_steps)
 
 
 def lr_factor(step: int, total: int, config: OptimConfig) -> float:
-    """Share of the peak learning rate at a step: linear warm-up, then cosine decay to `final_lr`.
+    """Return the share of the peak learning rate at a step: linear warm-up, then cosine decay to `final_lr`.
 
     Args:
-        step: 0-based.
+        step: 0-based step.
         total: steps of the whole run.
         config: warm-up and final rate, as shares.
     """
@@ -36,15 +36,15 @@ def lr_factor(step: int, total: int, config: OptimConfig) -> float:
 
 
 def learning_rate(group: dict[str, Any], step: int, total: int, config: OptimConfig) -> float:
-    """Learning rate of a parameter group at a step: its share of `peak`, or 0 before its turn.
+    """Return the learning rate of a parameter group at a step: a share of `peak`, or 0 before its start.
 
-    A group whose turn has not come keeps its weights to the bit, since AdamW scales its decay by the rate
-    too. Its gradients are computed, reduced and counted in the clipping, and its moments build up from the
-    first step: every rank and every step has the same parameters in play, and the first update is a
-    well-averaged one.
+    Before its start a group keeps its weights to the bit, since AdamW scales weight decay by the rate too.
+    Its gradients are computed, reduced and included in the clipping, and its moments build up from the first
+    step. All ranks and steps therefore use the same parameters, and the moments are well averaged at the
+    first update.
 
     Args:
-        group: with `peak`, and `start`, the share of the run before its turn.
+        group: parameter group with `peak`, and `start`, the share of the run before its first update.
         step: as in `lr_factor`.
         total: as in `lr_factor`.
         config: as in `lr_factor`.
@@ -53,11 +53,11 @@ def learning_rate(group: dict[str, Any], step: int, total: int, config: OptimCon
 
 
 def ema_decay(step: int, config: OptimConfig) -> float:
-    """Decay of the averaged weights at a step; lower at the start, so that the first weights fade."""
+    """Return the decay of the averaged weights at a step; it starts lower, so that initial weights fade."""
     return min(config.ema, (1.0 + step) / (10.0 + step))
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Seed torch's generators for a step of a rank, so that dropout repeats after a restart."""
+    """Seed torch's generators for a step of a rank, so that dropout is the same after a restart."""
     state = np.random.SeedSequence([seed, step, rank]).generate_state(2, np.uint32)
     torch.manual_seed(int(state[0]) << 32 | int(state[1]))

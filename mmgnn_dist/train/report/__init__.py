@@ -1,1 +1,1 @@
-"""Tables, pictures and test results of a run."""
+"""Tables, plots and test results of a run."""

@@ -1,4 +1,4 @@
-"""Pictures of a run: learning curve, parity of each target, distribution of the gate, comparison of runs."""
+"""Plots of a run: learning curve, parity of each target, distribution of the gate, comparison of runs."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ TITLES = {
 
 
 def share(part: float, whole: float) -> float:
-    """`part / whole`, NaN where the whole is nothing: of a constant target the mean makes no error."""
+    """Return `part / whole`, or NaN for a whole of zero, as with a baseline error of a constant target."""
     return part / whole if whole else math.nan
 
 
 def pyplot() -> Any:
-    """Matplotlib without a screen, in our style."""
+    """Import pyplot without a display and set the style of the plots."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -48,7 +48,7 @@ def pyplot() -> Any:
 
 
 def save(figure: Any, path: Path) -> None:
-    """Write a figure as PNG and forget it."""
+    """Write a figure as PNG and close it."""
     figure.tight_layout()
     with atomic_path(path) as part:
         figure.savefig(part, format="png")
@@ -66,7 +66,7 @@ def _grid(plt: Any, count: int) -> tuple[Any, list[Any]]:
 
 
 def draw_run(folder: Path, targets: list[str], units: list[str]) -> None:
-    """Draw what the predictions of one run show into `plots/`: parity.png, and gate.png with a gate."""
+    """Draw the predictions of a run into `plots/`: parity.png, and gate.png with a gate."""
     import pyarrow.parquet as pq
 
     run = RunDir(folder)
@@ -80,7 +80,7 @@ def draw_learning(path: Path, runs: dict[str, list[JournalLine]], metrics: dict[
     """Draw loss and validation errors over the steps.
 
     Args:
-        path: PNG to write.
+        path: PNG file to write.
         runs: journal lines by modality.
         metrics: title of each metric, `homo (eV)`.
     """
@@ -94,11 +94,11 @@ def draw_learning(path: Path, runs: dict[str, list[JournalLine]], metrics: dict[
         smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
         axes[0].plot(steps[width - 1 :], smooth, color=colour, lw=1.5, label=TITLES[modality])
         validations = [line for line in journal if line["kind"] == "validation"]
-        at = [line["step"] for line in validations]
+        validation_steps = [line["step"] for line in validations]
         for axis, metric in zip(axes[1:], metrics, strict=True):
             values = [journal_metric(line, f"val/mae/{metric}") for line in validations]
-            errors = np.array(values, float)  # None: NaN
-            axis.plot(at, errors, "o-", ms=3, color=colour)
+            errors = np.array(values, float)  # None becomes NaN
+            axis.plot(validation_steps, errors, "o-", ms=3, color=colour)
     axes[0].set(title="training loss (scaled)", xlabel="step")
     axes[0].legend(frameon=False)
     for axis, title in zip(axes[1:], metrics.values(), strict=True):
@@ -111,8 +111,8 @@ def _parity(path: Path, targets: list[str], units: list[str], table: Any) -> Non
     figure, axes = _grid(plt, len(targets))
     for axis, target, unit in zip(axes, targets, units, strict=True):
         true, predicted = table[f"{target}_true"].to_numpy(), table[f"{target}_pred"].to_numpy()
-        known = np.isfinite(true)
-        true, predicted = true[known], predicted[known]
+        labelled = np.isfinite(true)
+        true, predicted = true[labelled], predicted[labelled]
         if not len(true):
             axis.set(title=f"{target}: no labels")
             continue
@@ -140,17 +140,23 @@ def _gate(path: Path, gate: np.ndarray) -> None:
 
 
 def draw_comparison(path: Path, rows: list[dict[str, Any]], modalities: Sequence[str]) -> None:
-    """Bars of each run's test MAE as a share of the better baseline's; `rows` as the table has them."""
+    """Draw bars of test MAE as a share of the better baseline's.
+
+    Args:
+        path: PNG file to write.
+        rows: rows of `comparison_rows`.
+        modalities: modality of each run.
+    """
     plt = pyplot()
     figure, axis = plt.subplots(figsize=(1.5 + 1.1 * len(rows), 3.2))
     width = 0.8 / len(modalities)
-    place = np.arange(len(rows))
+    positions = np.arange(len(rows))
     for number, modality in enumerate(modalities):
         heights = [share(row[modality], min(row["mean"], row["composition"])) for row in rows]
         offset = (number - (len(modalities) - 1) / 2) * width
-        axis.bar(place + offset, heights, width, label=TITLES[modality], color=COLOURS[modality])
+        axis.bar(positions + offset, heights, width, label=TITLES[modality], color=COLOURS[modality])
     axis.axhline(1.0, color=GREY, lw=1, ls="--")
-    axis.set_xticks(place, [row["target"] for row in rows])
+    axis.set_xticks(positions, [row["target"] for row in rows])
     axis.set(title="test MAE as a share of the better baseline (lower is better)")
     axis.legend(frameon=False)
     save(figure, path)

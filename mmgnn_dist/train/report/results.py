@@ -1,4 +1,4 @@
-"""Results of a run: predictions of the test part, metrics, and what simple baselines reach on it."""
+"""Results of a run: predictions and metrics of the test part, and errors of simple baselines on it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mmgnn_dist.train.inputs import Inputs
 from mmgnn_dist.train.report.plots import draw_learning, draw_run
 from mmgnn_dist.train.tracking.journal import read_journal
 
-MOST_VECTORS = 2000  # enough to compare representations, and 2 MB a run
+MOST_VECTORS = 2000  # enough to compare representations; 2 MB a run
 
 
 def baseline_errors(inputs: Inputs, rows: np.ndarray, true: np.ndarray) -> dict[str, float | None]:
-    """MAE of the mean predictor and of the linear fit on composition, fitted on the training part.
+    """Compute the MAE of the mean predictor and of a linear fit on composition, fitted on the training part.
 
     Args:
         inputs: shard set, split and targets.
@@ -28,7 +28,7 @@ def baseline_errors(inputs: Inputs, rows: np.ndarray, true: np.ndarray) -> dict[
         true: targets in units [n, T].
 
     Returns:
-        By name, `mean/mae/homo_eV` and `composition/mae/homo_eV`.
+        Errors by name, `mean/mae/homo_eV` and `composition/mae/homo_eV`.
     """
     errors: dict[str, float | None] = {}
     for name, values in baselines(inputs.shards, inputs.split["train"], rows, inputs.recipe.targets).items():
@@ -37,7 +37,7 @@ def baseline_errors(inputs: Inputs, rows: np.ndarray, true: np.ndarray) -> dict[
 
 
 def write_results(folder: Path, inputs: Inputs, found: Predictions, facts: RunFacts) -> None:
-    """Write predictions, pictures and, last, the metrics; `facts` go in beside them."""
+    """Write predictions, plots and, last, the metrics with `facts`."""
     recipe, run = inputs.recipe, RunDir(folder)
     found.save(run.predictions, inputs.shards.ids(found.rows), recipe.targets)
     if recipe.train.save_vectors:
@@ -57,13 +57,13 @@ def write_results(folder: Path, inputs: Inputs, found: Predictions, facts: RunFa
 
 
 def done(folder: Path, recipe: Recipe) -> bool:
-    """Whether a run is complete: results stand, and they are this recipe's."""
+    """Whether a run is complete: its results exist and belong to this recipe."""
     path = RunDir(folder).metrics
     return path.is_file() and read_json(path)["recipe"] == recipe.fingerprint()
 
 
 def read_results(folder: Path) -> NamedMetrics:
-    """The metrics of a finished run, with its recipe's name and targets."""
+    """Read the metrics of a finished run, with name and targets of its recipe."""
     run = RunDir(folder)
     recipe = load_recipe(run.recipe)
     metrics: RunMetrics = read_json(run.metrics)

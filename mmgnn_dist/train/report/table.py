@@ -1,4 +1,4 @@
-"""The table of a run: the error of each target beside simple baselines and the run's twins."""
+"""The table of a run: the error of each target, of simple baselines and of the run's twins."""
 
 from __future__ import annotations
 
@@ -13,31 +13,33 @@ from mmgnn_dist.train.report.results import read_results
 
 
 def comparison_rows(run: Path, twins: list[Path]) -> list[dict[str, Any]]:
-    """One row a target: unit, MAE of the baselines, of each run, and the run against the better baseline."""
+    """Make one row a target: unit, MAE of baselines and of each run, and the run over the better baseline."""
     results = [read_results(folder) for folder in (*twins, run)]
-    own = results[-1]
+    run_results = results[-1]
     rows = []
-    for (target, unit), name in zip(own["units"].items(), own["metrics"], strict=True):
+    for (target, unit), name in zip(run_results["units"].items(), run_results["metrics"], strict=True):
         metric = name.removeprefix("test/mae/")
-        mean, linear = (_number(own["baselines"][f"{kind}/mae/{metric}"]) for kind in ("mean", "composition"))
+        mean, linear = (
+            _number(run_results["baselines"][f"{kind}/mae/{metric}"]) for kind in ("mean", "composition")
+        )
         row: dict[str, Any] = {"target": target, "unit": unit, "mean": mean, "composition": linear}
         for result in results:
             row[result["modality"]] = _number(result["metrics"][name])
-        row["of_baseline"] = share(row[own["modality"]], min(mean, linear))
+        row["of_baseline"] = share(row[run_results["modality"]], min(mean, linear))
         if twins:
             twin = row[results[0]["modality"]]
-            row["gain_percent"] = 100.0 * share(twin - row[own["modality"]], twin)
+            row["gain_percent"] = 100.0 * share(twin - row[run_results["modality"]], twin)
         rows.append(row)
     return rows
 
 
 def _number(value: float | None) -> float:
-    """A metric, NaN where no test molecule has a label."""
+    """Return a metric as a number; NaN if no test molecule has a label."""
     return math.nan if value is None else value
 
 
 def _columns(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Key and heading of each column."""
+    """Return key and heading of each column."""
     columns = [("target", "target"), ("unit", "unit"), ("mean", "mean"), ("composition", "linear fit")]
     columns += [(key, title) for key, title in TITLES.items() if key in rows[0]]
     columns.append(("of_baseline", "of best"))
@@ -47,16 +49,16 @@ def _columns(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 def legend(run: Path, twins: list[Path]) -> str:
-    """What the columns mean, in one paragraph."""
+    """Explain the columns in one paragraph."""
     results = [read_results(folder) for folder in (run, *twins)]
     titles = [TITLES[result["modality"]] for result in results]
-    own = titles[0]
+    run_title = titles[0]
     text = (
         "mean, linear fit: the training part's mean, and a linear fit on atom counts. "
-        f"of best: {own} as a share of the better of the two."
+        f"of best: {run_title} as a share of the better of the two."
     )
     if twins:
-        text += f" gain: how much lower the error of {own} is than that of {titles[1]}, one run each."
+        text += f" gain: how much lower the error of {run_title} is than that of {titles[1]}, one run each."
         sizes = ", ".join(f"{t} {r['parameters']:,}" for t, r in zip(titles, results, strict=True))
         text += f" Trainable parameters: {sizes}."
     return text
@@ -73,7 +75,7 @@ def _cell(key: str, value: Any) -> str:
 
 
 def print_table(rows: list[dict[str, Any]], title: str, note: str) -> None:
-    """Show the table on the terminal."""
+    """Print the table on the terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -90,7 +92,7 @@ def print_table(rows: list[dict[str, Any]], title: str, note: str) -> None:
 
 
 def write_run_report(run: Path, rows: list[dict[str, Any]], title: str, note: str) -> Path:
-    """Write the table and the pictures as Markdown into the run directory."""
+    """Write the table and links to the plots as Markdown; return the path of the report."""
     columns = _columns(rows)
     lines = [f"# {run.name}", "", title, "", "| " + " | ".join(heading for _, heading in columns) + " |"]
     lines.append("|" + "---|" * len(columns))

@@ -1,1 +1,1 @@
-"""The journal of a run and the record in W&B."""
+"""The journal of a run and its record in W&B."""

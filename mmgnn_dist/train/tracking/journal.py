@@ -1,10 +1,9 @@
-"""The journal of a run: one JSON object a line, the truth about what happened.
+"""The journal of a run: its authoritative record, one JSON object a line.
 
-Kinds: `start` and `resume` (versions, world size), `train` (one a step), `skipped`
-(instead of `train`, for a step that was not finite), `validation`, `system` (memory and processor, some
-seconds apart), `end`. A run that
-continues from step N first drops the lines of later steps, since these steps are run again: every step
-stands in the journal once, and every restart stands too.
+Kinds of lines: `start` and `resume` (versions, world size), `train` (one a step), `skipped` (instead of
+`train`, for a step that was not finite), `validation`, `system` (memory and processor, some seconds apart),
+`end`. A run that continues from step N first drops the lines of later steps, since these steps run again. The
+journal therefore has every step once, and every restart.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ STEPPED = ("train", "skipped", "validation", "system", "end")
 
 
 def read_journal(path: Path) -> list[JournalLine]:
-    """All complete lines of a journal; a last line that a crash cut is left out."""
+    """Read all complete lines of a journal; a last line truncated by a crash is left out."""
     lines: list[JournalLine] = []
     if Path(path).is_file():
         for line in Path(path).read_text(encoding="utf-8").splitlines():
@@ -32,13 +31,13 @@ def read_journal(path: Path) -> list[JournalLine]:
 
 
 class Journal:
-    """Append lines; flushed at once, so that others can follow."""
+    """Appends lines to a journal, and flushes each at once for other readers."""
 
     def __init__(self, path: Path, step: int) -> None:
-        """Open the journal for a run that stands at `step`."""
-        kept = [line for line in read_journal(path) if line["kind"] not in STEPPED or line["step"] <= step]
-        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
-        self.lines = kept
+        """Open the journal of a run at `step` and drop the lines of later steps."""
+        lines = [line for line in read_journal(path) if line["kind"] not in STEPPED or line["step"] <= step]
+        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+        self.lines = lines
         self._file: IO[str] = open(path, "a", encoding="utf-8")  # noqa: SIM115  closed by close()
 
     def write(self, kind: str, **fields: Any) -> JournalLine:

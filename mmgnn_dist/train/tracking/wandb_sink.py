@@ -1,8 +1,8 @@
-"""Weights & Biases as a sink of the journal: offline unless told otherwise, one run id for good.
+"""Weights & Biases as a sink of the journal: offline by default, with one fixed run id.
 
-The id is drawn once and kept in the run directory, so that every restart writes to the same run. The journal
-stays the truth: W&B's step is the journal's step, so a row holds all that is known of it, and W&B itself
-refuses what a resumed run says of steps that it has. `sync.py` writes the same rows from the journal.
+The id is drawn once and kept in the run directory, so every restart writes to the same W&B run. The journal
+remains the authoritative record. W&B's step is the journal's step, so a row has all values of a step, and W&B
+ignores values of a resumed run for steps that it has. `wandb_sync.py` writes the same rows from the journal.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from mmgnn_dist.run_records import JournalLine, RunMetrics
 from mmgnn_dist.train.evaluate import GATE_BINS
 from mmgnn_dist.train.tracking.journal import STEPPED
 
-BARE = ("step", "epoch")  # keys of the same name in every kind of line
+BARE = ("step", "epoch")  # keys with the same name for every kind of line
 
 
 def check_tracking(recipe: Recipe) -> None:
-    """Refuse a recipe that tracks without the package.
+    """Refuse a recipe that uses W&B if the package is not installed.
 
     Raises:
-        UserError: names the extra, and the recipe's way to do without.
+        UserError: the package is missing; the message names the extra and how to train without it.
     """
     if recipe.track.wandb != "disabled" and importlib.util.find_spec("wandb") is None:
         raise need("wandb", "track")
 
 
 def run_id(run: Path) -> str:
-    """The W&B id of a run directory, drawn at the first call."""
+    """Return the W&B id of a run directory; the first call draws it."""
     path = RunDir(run).wandb_id
     if not path.is_file():
         write_text(path, secrets.token_hex(4))
@@ -51,21 +51,21 @@ class Wandb:
     Args:
         recipe: configuration, project, group and mode.
         run: the run directory.
-        replay: folder for a segment that is written later, from the journal: always offline, and without what
-            W&B measures of the machine, which is another one.
+        replay: folder for a segment written later from the journal: always offline, and without W&B's
+            measurements of the machine, as it is not the machine of the run.
     """
 
     def __init__(self, recipe: Recipe, run: Path, replay: Path | None = None) -> None:
-        # artifacts wait here until they are uploaded, not in the home of whoever runs
+        # artifacts wait in the run directory until their upload, not in the user's home
         os.environ["WANDB_DATA_DIR"] = str(RunDir(run).wandb_data.absolute())
         os.environ.setdefault("WANDB_SILENT", "true")
         if "wandb" not in sys.modules:
-            with temporary_folders():  # it makes two as it is imported, for as long as the process lives
+            with temporary_folders():  # its import makes two, for the life of the process
                 import wandb
         import wandb
 
         logging.getLogger("wandb").setLevel(logging.ERROR)
-        track, again = recipe.track, replay is not None
+        track, replayed = recipe.track, replay is not None
         self._recipe, self._folder = recipe, run
         self._run: Any = wandb.init(
             project=track.project,
@@ -76,15 +76,15 @@ class Wandb:
             id=run_id(run),
             resume="allow",
             dir=str(replay or run),
-            mode="offline" if again else track.wandb,
+            mode="offline" if replayed else track.wandb,
             config=recipe.model_dump(mode="json"),
-            settings=wandb.Settings(console="off", x_disable_stats=again, x_disable_meta=again),
+            settings=wandb.Settings(console="off", x_disable_stats=replayed, x_disable_meta=replayed),
         )
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
 
     def __call__(self, line: JournalLine) -> None:
-        """Send one journal line; those that belong to no step (starts, restarts) are left to the journal."""
+        """Send one journal line; lines without a step (starts, restarts) stay in the journal only."""
         if line["kind"] not in STEPPED:
             return
         import numpy as np
@@ -104,8 +104,8 @@ class Wandb:
         """End the segment.
 
         Args:
-            results: what `metrics.json` of a finished run holds; table, pictures and the artifact that is
-                wanted go with it. None: the run is not finished.
+            results: `metrics.json` of a finished run; it is sent with table, plots and the chosen artifact.
+                None if the run is not finished.
         """
         if results:
             with temporary_folders():  # one for each table
@@ -135,15 +135,15 @@ class Wandb:
         if kind == "none":
             return
         run = RunDir(self._folder)
-        place = run.export if kind == "export" else run.checkpoints
+        folder = run.export if kind == "export" else run.checkpoints
         artifact = wandb.Artifact(f"{kind}-{run_id(self._folder)}", type=kind, metadata={"step": steps})
-        artifact.add_dir(str(place))
+        artifact.add_dir(str(folder))
         self._run.log_artifact(artifact)
 
 
 def _by_kind(errors: dict[str, float | None]) -> dict[str, dict[str, float | None]]:
-    """`mean/mae/gap_eV` by its first word."""
-    found: dict[str, dict[str, float | None]] = {}
+    """Group errors such as `mean/mae/gap_eV` by their first word."""
+    groups: dict[str, dict[str, float | None]] = {}
     for name, value in errors.items():
-        found.setdefault(name.split("/")[0], {})[name] = value
-    return found
+        groups.setdefault(name.split("/")[0], {})[name] = value
+    return groups

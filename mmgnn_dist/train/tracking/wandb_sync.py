@@ -1,9 +1,9 @@
-"""`mmgnn sync RUN`: write W&B's segments again from the journal, every step once, and upload them if asked.
+"""`mmgnn sync RUN`: write W&B segments again from the journal, every step once, and upload them on request.
 
-A run that restarts writes one offline segment a start, some steps in two of them and some in none. The
-replay reads the journal instead. It goes to `RUN/wandb/replay/`, one segment for each sync that finds
-something new, and `RUN/wandb/replay/synced.json` says up to which step. The newest step of a run that still
-trains is left for the next time, since more may come to be known of it.
+A run that restarts writes one offline segment a start, with some steps in two segments and some in none. The
+replay reads the journal instead. It writes to `RUN/wandb/replay/`, one segment for each sync that finds new
+steps, and `RUN/wandb/replay/synced.json` has the last step. The newest step of a run that still trains is
+left for the next sync, since the journal may get more lines of it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ UPLOAD = 600  # seconds
 
 
 class SyncResult(TypedDict):
-    """What `mmgnn sync` tells: see `sync`."""
+    """Result of `mmgnn sync`; see `sync`."""
 
     id: str
     steps: int
@@ -39,18 +39,18 @@ class SyncResult(TypedDict):
 
 
 def sync(run: Path, online: bool) -> SyncResult:
-    """Replay what is new in the journal of a run.
+    """Replay the new steps in the journal of a run.
 
     Args:
         run: run directory.
         online: upload all segments that are not uploaded yet.
 
     Returns:
-        `id` of the run in W&B, `steps` that were new, the `last` step that is replayed, whether the run is
+        `id` of the run in W&B, number of new `steps`, the `last` step replayed, whether the run is
         `finished`, the `segments` of all syncs, and whether they are `uploaded`.
 
     Raises:
-        UserError: no run there, one without tracking, or no way to W&B.
+        UserError: the run is missing or has no tracking, or the upload fails.
     """
     paths = RunDir(run)
     if not paths.recipe.is_file():
@@ -65,29 +65,29 @@ def sync(run: Path, online: bool) -> SyncResult:
         raise UserError(f"{run} has track.wandb=online: its steps are at W&B already, leave out --online")
     if online and not os.environ.get("WANDB_API_KEY"):
         raise UserError("--online needs your key in the environment: export WANDB_API_KEY=...")
-    note = paths.wandb_synced
-    before: SyncRecord = {"step": -1, "finished": False, "segments": []}
-    if note.is_file():
-        before = read_json(note)
-    for left in _segments(run):
-        if left.name not in before["segments"]:
-            shutil.rmtree(left)  # by a sync that was interrupted
+    record_path = paths.wandb_synced
+    old_record: SyncRecord = {"step": -1, "finished": False, "segments": []}
+    if record_path.is_file():
+        old_record = read_json(record_path)
+    for segment in _segments(run):
+        if segment.name not in old_record["segments"]:
+            shutil.rmtree(segment)  # left by an interrupted sync
     finished = done(run, recipe)
-    lines = _new_lines(read_journal(paths.journal), before["step"], finished)
-    if lines or finished > before["finished"]:
+    lines = _new_lines(read_journal(paths.journal), old_record["step"], finished)
+    if lines or finished > old_record["finished"]:
         paths.wandb_replay.mkdir(parents=True, exist_ok=True)
         sink = Wandb(recipe, run, replay=paths.wandb_replay)
         for line in lines:
             sink(line)
         sink.finish(read_json(paths.metrics) if finished else None)
-    last = lines[-1]["step"] if lines else before["step"]
+    last = lines[-1]["step"] if lines else old_record["step"]
     segments = _segments(run)
-    after: SyncRecord = {
+    new_record: SyncRecord = {
         "step": last,
         "finished": finished,
         "segments": [path.name for path in segments],
     }
-    write_json(note, after)
+    write_json(record_path, new_record)
     if online and segments:
         _upload(segments)
     return {
@@ -104,21 +104,23 @@ def _segments(run: Path) -> list[Path]:
     return sorted((RunDir(run).wandb_replay / "wandb").glob("offline-run-*"))
 
 
-def _new_lines(journal: list[JournalLine], after: int, finished: bool) -> list[JournalLine]:
-    """Lines of steps later than `after`, without the newest step if more may be said of it."""
+def _new_lines(journal: list[JournalLine], last_step: int, finished: bool) -> list[JournalLine]:
+    """Return lines of steps later than `after`, without the newest step if the run is not finished."""
     lines = [line for line in journal if line["kind"] in STEPPED]
     newest = None if finished or not lines else lines[-1]["step"]
-    return [line for line in lines if line["step"] > after and line["step"] != newest]
+    return [line for line in lines if line["step"] > last_step and line["step"] != newest]
 
 
 def _upload(segments: list[Path]) -> None:
-    """Have W&B's own program upload what it has not marked as uploaded, the oldest first."""
-    words = [sys.executable, "-m", "wandb", "sync", *map(str, segments)]
+    """Upload segments with W&B's own program, the oldest first; it skips segments marked as uploaded."""
+    command = [sys.executable, "-m", "wandb", "sync", *map(str, segments)]
     try:
-        done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=UPLOAD)
+        process = subprocess.run(command, check=False, capture_output=True, text=True, timeout=UPLOAD)
     except subprocess.TimeoutExpired:
         raise UserError(f"W&B did not take the run within {UPLOAD} s: try the same command again") from None
     missing = [path.name for path in segments if not list(path.glob("*.wandb.synced"))]
-    if done.returncode != 0 or missing:
-        said = (done.stderr + done.stdout).strip().splitlines()
-        raise UserError(f"W&B did not take the run ({said[-1] if said else done.returncode}): try again")
+    if process.returncode != 0 or missing:
+        output = (process.stderr + process.stdout).strip().splitlines()
+        raise UserError(
+            f"W&B did not take the run ({output[-1] if output else process.returncode}): try again"
+        )
