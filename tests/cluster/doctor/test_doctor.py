@@ -22,7 +22,7 @@ def profile(to: Path, **keys: object) -> Path:
 
 
 def doctor(recipe: Path, where: Path, to: Path, *words: str, code: int = 0) -> dict[str, dict]:
-    """The lines of an examination on the cluster; of several for one thing, the worst."""
+    """The lines of an examination on the cluster; of several for one thing the worst, with all its nodes."""
     given = ["doctor", recipe, "--on-cluster", "--profile", where, "--dir", to / "doctor", "--json", *words]
     done = mmgnn(*given, code=code)
     worst: dict[str, dict] = {}
@@ -31,6 +31,8 @@ def doctor(recipe: Path, where: Path, to: Path, *words: str, code: int = 0) -> d
         known = worst.setdefault(line["what"], line)
         if order.index(line["level"]) > order.index(known["level"]):
             worst[line["what"]] = line
+        elif line["level"] == known["level"]:  # free space, say, need not be the same on two nodes
+            known["nodes"] = sorted({*known["nodes"], *line["nodes"]})
     return worst
 
 

@@ -51,7 +51,7 @@ def test_nobody_else_gets_at_its_keys_and_its_data_base(cluster):
     """The data base knows no password and no port; accounting asks it as root, through a socket."""
     place = cluster.folder / "mysql"
     question = (
-        "select skip_networking, secure_file_priv; "
+        "select @@skip_networking, @@secure_file_priv; "
         "select user from mysql.global_priv where priv not like '%unix_socket%' and priv not like '%locked%'"
     )
     words = ["mariadb", "--no-defaults", f"--socket={place / 'socket'}", "-N", "-e", question]
