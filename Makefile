@@ -16,10 +16,10 @@ demo: $(VENV)/.ready
 	$(BIN)/mmgnn data prepare sample --to shards/sample
 	$(BIN)/mmgnn train launch/demo.yaml
 
-# two workers: what waits for Slurm runs beside what computes, each computation on one core
+# three workers on two cores: what waits for Slurm and for Ray runs beside what computes, each on one core
 test: export OMP_NUM_THREADS ?= 1
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -m 'not slow and not gpu' -n 2 --dist loadgroup --no-loadscope-reorder \
+	$(BIN)/python -m pytest -m 'not slow and not gpu' -n 3 --dist loadgroup --no-loadscope-reorder \
 	  --budgets tests/budgets.toml
 
 soak: $(VENV)/.ready
