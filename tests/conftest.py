@@ -35,6 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(AreaClock(Path(budgets)), "area clock")
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist's own hook writes the groups into the names of the tests
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     share_out(items)
 

@@ -78,6 +78,13 @@ def test_a_run_within_its_budgets_passes_and_prints_minutes(suite):
     }
 
 
+def test_the_scheduler_sees_the_groups(suite):
+    """Its hook comes after ours: else it hands out single tests, and every worker makes every fixture."""
+    budgets = "'tests/chem' = {cpu = 60}\n'tests/data' = {cpu = 60}"
+    code, said = run(suite, budgets, "-n2", "--dist=loadgroup", "-v")
+    assert code == 0 and "test_idle.py::test_waits@tests/data/test_idle.py" in said
+
+
 def test_half_above_a_budget_is_the_limit():
     budgets = {"tests/train": {"cpu": 100.0}, "tests/cluster": {"wall": 10.0}}
     within = {"tests/train": Spent(wall=999, cpu=149), "tests/cluster": Spent(wall=14, cpu=999)}

@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import sys
+import tempfile
 import traceback
 from typing import Any
 
@@ -58,6 +59,7 @@ def child(request: dict[str, Any]) -> None:
         own_path = os.environ.get("PYTHONPATH")
         os.environ.clear()
         os.environ.update(request["environment"])
+        tempfile.tempdir = None  # it is that of the environment
         white_pictures()
         if (path := os.environ.get("PYTHONPATH", own_path)) != own_path:
             import_anew(path.split(os.pathsep))

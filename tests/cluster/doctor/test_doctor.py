@@ -31,7 +31,7 @@ def doctor(recipe: Path, where: Path, to: Path, *words: str, code: int = 0) -> d
         known = worst.setdefault(line["what"], line)
         if order.index(line["level"]) > order.index(known["level"]):
             worst[line["what"]] = line
-        elif line["level"] == known["level"]:  # free space, say, need not be the same on two nodes
+        elif line["level"] == known["level"] == "OK":  # free space, say, need not be the same on two nodes
             known["nodes"] = sorted({*known["nodes"], *line["nodes"]})
     return worst
 
