@@ -19,7 +19,7 @@ demo: $(VENV)/.ready
 # three workers on two cores: what waits for Slurm and for Ray runs beside what computes, each on one core
 test: export OMP_NUM_THREADS ?= 1
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -m 'not slow and not gpu' -n 3 --dist loadgroup --no-loadscope-reorder \
+	$(BIN)/python -m pytest -m 'not slow and not gpu' -n 3 --no-loadscope-reorder \
 	  --budgets tests/budgets.toml
 
 soak: $(VENV)/.ready

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from areas import AreaClock
 from filelock import FileLock
-from groups import share_out
+from groups import long_groups_first
 
 from mmgnn_dist.chem.readers.find import sample_path
 from mmgnn_dist.config import DataConfig
@@ -35,9 +36,15 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(AreaClock(Path(budgets)), "area clock")
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist's own hook writes the groups into the names of the tests
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    share_out(items)
+    long_groups_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which a run need not have
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from groups import GroupScheduling
+
+    return GroupScheduling(config, log)
 
 
 @pytest.fixture(scope="session")

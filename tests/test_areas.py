@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from itertools import groupby
 from pathlib import Path
 
 import pytest
 from areas import Spent, over_budget
-from groups import share_out
+from groups import CLUSTER, group_of, long_groups_first
 
 HERE = Path(__file__).parent
 BUSY = """
@@ -19,6 +21,7 @@ import subprocess, sys, time
 LOOP = "import time; end = time.process_time() + 0.4\\nwhile time.process_time() < end: pass"
 def test_a_process_of_its_own_computes(): subprocess.run([sys.executable, "-c", LOOP], check=True)
 """
+MANY = "import time\n" + "".join(f"def test_{i}(): time.sleep(0.05)\n" for i in range(8))
 IDLE = "import time\ndef test_waits(): time.sleep(0.4)\n"
 
 
@@ -61,9 +64,7 @@ def run(suite: Path, budgets: str, *words: str) -> tuple[int, str]:
 
 def test_processor_time_of_other_processes_is_held_against_the_budget(suite):
     """With two workers; waiting costs no processor time, but wall time."""
-    code, said = run(
-        suite, "'tests/chem' = {cpu = 0.2}\n'tests/data' = {cpu = 0.2}", "-n2", "--dist=loadgroup"
-    )
+    code, said = run(suite, "'tests/chem' = {cpu = 0.2}\n'tests/data' = {cpu = 0.2}", "-n2")
     assert code == 1 and "2 passed" in said and "tests/chem took" in said and "tests/data took" not in said
     code, said = run(suite, "'tests/chem' = {cpu = 60}\n'tests/data' = {wall = 0.2}", "-pno:xdist")
     assert code == 1 and "2 passed" in said and "tests/data took" in said and "tests/chem took" not in said
@@ -76,13 +77,6 @@ def test_a_run_within_its_budgets_passes_and_prints_minutes(suite):
         "tests/chem",
         "tests/data",
     }
-
-
-def test_the_scheduler_sees_the_groups(suite):
-    """Its hook comes after ours: else it hands out single tests, and every worker makes every fixture."""
-    budgets = "'tests/chem' = {cpu = 60}\n'tests/data' = {cpu = 60}"
-    code, said = run(suite, budgets, "-n2", "--dist=loadgroup", "-v")
-    assert code == 0 and "test_idle.py::test_waits@tests/data/test_idle.py" in said
 
 
 def test_half_above_a_budget_is_the_limit():
@@ -101,16 +95,22 @@ def test_every_area_has_a_budget():
     assert set(budgets) == {"tests", *(f"tests/{area}" for area in areas)}
 
 
-def test_what_shares_a_cluster_or_a_ray_is_one_group_and_comes_first(request):
-    """Every file whole, so that its fixtures are made once."""
+def test_the_cluster_is_one_group_and_every_other_file_is_one(request):
+    """A file whole, so that its fixtures are made once; all that use the one cluster on one worker."""
     items = list(request.session.items)
-    share_out(items)
-    names = [item.get_closest_marker("xdist_group").kwargs["name"] for item in items]
-    files: dict[Path, set[str]] = {}
-    for item, name in zip(items, names, strict=True):
-        files.setdefault(item.path, set()).add(name)
-        if "cluster" in item.fixturenames:
-            assert name == "slurm"
-    assert all(len(groups) == 1 for groups in files.values())
-    order = [{"slurm": 0, "ray": 1}.get(name, 2) for name in names]
-    assert order == sorted(order)
+    long_groups_first(items)
+    groups = [group_of(item.nodeid) for item in items]
+    of_cluster = [group for item, group in zip(items, groups, strict=True) if "cluster" in item.fixturenames]
+    assert set(of_cluster) <= {CLUSTER}
+    assert groups == sorted(groups, key=lambda group: group != CLUSTER)
+    assert len(list(groupby(groups))) == len(set(groups))
+
+
+def test_a_file_stays_on_one_worker(suite):
+    (suite / "tests" / "chem" / "test_many.py").write_text(MANY)
+    (suite / "tests" / "data" / "test_many_more.py").write_text(MANY)
+    code, said = run(suite, "'tests/chem' = {cpu = 60}\n'tests/data' = {cpu = 60}", "-n2", "-v")
+    of_file = {
+        name: set(re.findall(rf"\[(gw\d)\].*{name}\.py", said)) for name in ("test_many", "test_many_more")
+    }
+    assert code == 0 and all(len(workers) == 1 for workers in of_file.values())

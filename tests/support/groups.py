@@ -1,33 +1,58 @@
-"""Which tests run one after the other when pytest-xdist shares a run out among workers.
+"""Which tests run one after the other on one worker when pytest-xdist shares a run out.
 
-The files of the dev cluster are one group, since a machine has one cluster at a time. They wait more than
-they compute, so they come first, on one worker. The files that prepare with Ray are a group, so that one Ray
-serves them. Every other file is a group of its own, so that what it trains once is trained once.
+The tests of the cluster are one group, since one dev cluster serves them all. They wait more than they compute,
+so they come first. Every other file is a group of its own, so that its fixtures are made once; the areas with
+the longest files come before the others. The names of pytest-xdist's own groups (`xdist_group`) do not reach
+its scheduler under pytest 9.2, so the groups follow from the path alone.
 """
 
 from __future__ import annotations
 
-import pytest
+from typing import TYPE_CHECKING
+
+from xdist.scheduler import LoadScopeScheduling
+
+if TYPE_CHECKING:
+    import pytest
+
+CLUSTER = "tests/cluster/"
+FIRST = (
+    CLUSTER,
+    "tests/docs/",
+    "tests/train/",
+    "tests/study/",
+    "tests/sweep/",
+    "tests/data/",
+    "tests/models/",
+)
 
 
-def needs(item: pytest.Item) -> set[str]:
-    """The groups that a test asks for."""
-    fixtures = getattr(item, "fixturenames", ())
-    asked = {"slurm"} if "cluster" in fixtures or item.get_closest_marker("slurm") else set()
-    return asked | ({"ray"} if "ray_once" in fixtures else set())
+def group_of(nodeid: str) -> str:
+    """The group of a test.
+
+    Args:
+        nodeid: of the test, its file first, relative to the project's root.
+    """
+    file = nodeid.partition("::")[0]
+    return CLUSTER if file.startswith(CLUSTER) else file
 
 
-def share_out(items: list[pytest.Item]) -> None:
-    """Give each test its group, by its file, and put the long groups in front.
+def long_groups_first(items: list[pytest.Item]) -> None:
+    """Sort tests by area.
 
     Args:
         items: the tests, in the order of their files; changed in place.
     """
-    asked: dict[object, set[str]] = {}
-    for item in items:
-        asked.setdefault(item.path, set()).update(needs(item))
-    for item in items:
-        named = [name for name in ("slurm", "ray") if name in asked[item.path]]
-        item.add_marker(pytest.mark.xdist_group(name=named[0] if named else item.nodeid.partition("::")[0]))
-    rank = {"slurm": 0, "ray": 1}
-    items.sort(key=lambda item: rank.get(item.get_closest_marker("xdist_group").kwargs["name"], 2))
+    rank = {area: place for place, area in enumerate(FIRST)}
+    items.sort(
+        key=lambda item: min(
+            (p for area, p in rank.items() if item.nodeid.startswith(area)), default=len(rank)
+        )
+    )
+
+
+class GroupScheduling(LoadScopeScheduling):
+    """Hand out whole groups."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
