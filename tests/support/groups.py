@@ -1,9 +1,9 @@
 """Which tests run one after the other on one worker when pytest-xdist shares a run out.
 
-The tests of the cluster are one group, since one dev cluster serves them all. They wait more than they compute,
-so they come first. Every other file is a group of its own, so that its fixtures are made once; the areas with
-the longest files come before the others. The names of pytest-xdist's own groups (`xdist_group`) do not reach
-its scheduler under pytest 9.2, so the groups follow from the path alone.
+The tests of the cluster are one group, since one dev cluster serves them all. They wait more than they
+compute, so they come first. Every other file is a group of its own, so that its fixtures are made once; the
+areas with the longest files come before the others. The names of pytest-xdist's own groups (`xdist_group`) do
+not reach its scheduler under pytest 9.2, so the groups follow from the path alone.
 """
 
 from __future__ import annotations
