@@ -53,7 +53,7 @@ def test_files_that_texts_and_scripts_name_are_there():
     files = [path for folder in folders for kind in kinds for path in (ROOT / folder).rglob(kind)]
     gone = {
         (str(path.relative_to(ROOT)), match)
-        for path in (*ROOT.glob("*.md"), *files)
+        for path in (*PAGES, *files)
         for match in name.findall(re.sub(r"\$\w+/", "", path.read_text(encoding="utf-8")))
         if not (ROOT / match).exists() and Path(match).stem not in MADE_BY_USERS
     }
