@@ -57,13 +57,12 @@ from mmgnn_dist.cluster.ray.allocation import ray_around
 folder, own, other = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 with ray_around():
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as At
     def look():
+        time.sleep(0.2)
         return os.environ["SLURM_JOB_ID"], os.environ["SLURMD_NODENAME"]
     def told():
-        run = ray.remote(num_cpus=1)(look)  # one at each node, however busy the machine is
-        asked = [run.options(scheduling_strategy=At(node, soft=False)).remote() for node in nodes]
-        return sorted(set(ray.get(asked)))
+        run = ray.remote(num_cpus=1, scheduling_strategy="SPREAD")(look)
+        return sorted(set(ray.get([run.remote() for _ in range(8)])))
     address = ray.get_runtime_context().gcs_address
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
     (folder / f"{own}.part").write_text(json.dumps({"address": address, "nodes": nodes, "told": told()}))
