@@ -109,16 +109,7 @@ def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
             if stop_asked and time.monotonic() > stop_asked + LINGER:
                 for worker in crew.values():
                     worker.process.kill()
-            for number, worker in list(crew.items()):
-                if worker.cell is None:
-                    if not queue:
-                        worker.line.close()  # this ends the process
-                        worker.process.join(LINGER)
-                        del crew[number]
-                        continue
-                    worker.cell = queue.popleft()
-                    with suppress(OSError):  # a worker that has died is noticed when its answer is read
-                        worker.line.send(str(worker.cell))
+            _hand_out(crew, queue)
             ready = connection.wait([w.line for w in crew.values()], timeout=0.2) if crew else []
             for number in [n for n, w in crew.items() if w.line in ready]:
                 cell, crew[number].cell = crew[number].cell, None
@@ -145,6 +136,20 @@ def run_here(cells: list[Path], workers: int, logs: Path, tell: Tell) -> bool:
                     stopped = True
                     queue.clear()
     return not stopped
+
+
+def _hand_out(crew: dict[int, CellWorker], queue: deque[Path]) -> None:
+    """Give each idle worker the next cell, and end those for which there is none."""
+    for number, worker in list(crew.items()):
+        if worker.cell is None:
+            if not queue:
+                worker.line.close()  # this ends the process
+                worker.process.join(LINGER)
+                del crew[number]
+                continue
+            worker.cell = queue.popleft()
+            with suppress(OSError):  # a worker that has died is noticed when its answer is read
+                worker.line.send(str(worker.cell))
 
 
 def _work(line: Any, log: Path, gpu: str | None) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+import mmgnn_dist
 from mmgnn_dist.cli.main import main
 from mmgnn_dist.data.shardset.shards import ShardSet
 
@@ -134,6 +135,8 @@ def test_words_after_options_are_overrides_only_where_there_are_any(capsys):
 
 def test_a_missing_package_names_its_extra(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "torch", None)
+    for wing in ("train", "models"):  # put back afterwards, as the modules below
+        monkeypatch.setattr(mmgnn_dist, wing, getattr(mmgnn_dist, wing, None), raising=False)
     for name in [name for name in sys.modules if name.startswith(("mmgnn_dist.train", "mmgnn_dist.models"))]:
         monkeypatch.delitem(sys.modules, name)
     assert main(["evaluate", "somewhere"]) == 2

@@ -58,7 +58,7 @@ folder, own, other = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 with ray_around():
     import ray
     def look():
-        time.sleep(0.2)
+        time.sleep(1.5)
         return os.environ["SLURM_JOB_ID"], os.environ["SLURMD_NODENAME"]
     def told():
         run = ray.remote(num_cpus=1, scheduling_strategy="SPREAD")(look)
