@@ -135,9 +135,9 @@ def start_ranks(run: Path, world: int) -> list[Started]:
     return start_all("mmgnn_dist.train.run", world, run)
 
 
-def start_all(module: str, world: int, *words: object) -> list[Started]:
+def start_all(module: str, world: int, *words: object, **environment: object) -> list[Started]:
     """One process a rank, each running `main()` of a module."""
-    shared = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1"}
+    shared = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", **environment}
     port = free_port()
     return [
         Started(module, words, RANK=rank, LOCAL_RANK=rank, MASTER_PORT=port, **shared)

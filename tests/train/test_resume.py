@@ -17,10 +17,10 @@ from mmgnn_dist.train.checkpoint import store as checkpoint
 
 
 @pytest.fixture(scope="module")
-def undisturbed(sample_shards, tiny_bert, tmp_path_factory):
+def undisturbed(few_shards, tiny_bert, tmp_path_factory):
     """The recipe (every dropout on, language model fully trained) and its run without interruption."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    recipe = write_recipe(folder, sample_shards.path, encoder=tiny_bert)
+    recipe = write_recipe(folder, few_shards.path, encoder=tiny_bert)
     drawn = "fields: [iupac_name, synonyms], field_tokens: 24, field_dropout: 0.3, sample_synonyms: true"
     recipe.write_text(recipe.read_text().replace("fields: [iupac_name]", drawn))
     mmgnn("train", recipe, "--run", folder / "run", fresh=True)
@@ -109,10 +109,10 @@ def test_incomplete_checkpoint_is_ignored(undisturbed, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def two_worlds(sample_shards, tiny_bert, tmp_path_factory):
+def two_worlds(few_shards, tiny_bert, tmp_path_factory):
     """One recipe in one and in two processes: fp32, no dropout, 55 steps over several epochs."""
     folder = tmp_path_factory.mktemp("worlds")
-    recipe = write_recipe(folder, sample_shards.path, encoder=tiny_bert)
+    recipe = write_recipe(folder, few_shards.path, encoder=tiny_bert)
     settings = [
         "train.max_steps=55",
         "train.epochs=9",
@@ -144,8 +144,8 @@ def test_the_imbalance_of_every_step_is_logged(two_worlds):
     assert 0 < np.mean(two) < 0.25  # nine molecules over two ranks: four and five, the lighter ones with five
 
 
-def test_a_rank_that_dies_ends_the_others(sample_shards, tiny_bert, tmp_path):
-    recipe = write_recipe(tmp_path, sample_shards.path, encoder=tiny_bert)
+def test_a_rank_that_dies_ends_the_others(few_shards, tiny_bert, tmp_path):
+    recipe = write_recipe(tmp_path, few_shards.path, encoder=tiny_bert)
     run = tmp_path / "run"
     settings = ["train.max_steps=900", "train.epochs=99"]
     words = ["train", recipe, "--run", run, "--nproc", 2, *settings]

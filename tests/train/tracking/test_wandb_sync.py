@@ -31,10 +31,10 @@ def rows(segments: list[str]) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def synced(sample_shards, tiny_bert, tmp_path_factory):
+def synced(few_shards, tiny_bert, tmp_path_factory):
     """A run that is killed, synced, stopped by a signal, synced, finished, and synced twice."""
     folder = tmp_path_factory.mktemp("synced")
-    recipe, run = write_recipe(folder, sample_shards.path, "frozen", tiny_bert), folder / "run"
+    recipe, run = write_recipe(folder, few_shards.path, "frozen", tiny_bert), folder / "run"
     words = ["train", recipe, "--run", run, *WORDS]
     answers, said = [], []
     patch = pytest.MonkeyPatch()
