@@ -39,22 +39,27 @@ def write_recipe(folder: Path, shards: Path, mode: str = "full", encoder: Path |
     return path
 
 
+ENVIRONMENT = dict(
+    os.environ
+)  # before any test adds a PYTHONPATH: what is forked imports the package from it
+
+
 @cache
-def zygote(packages: str) -> subprocess.Popen[str]:
-    """The process that forks itself; another one for each PYTHONPATH, `packages`."""
+def zygote() -> subprocess.Popen[str]:
+    """The process that forks itself."""
     started = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("zygote.py"))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=dict(os.environ) | ({"PYTHONPATH": packages} if packages else {}),
+        env=ENVIRONMENT,
     )
     atexit.register(started.kill)
     return started
 
 
-def ask(packages: str, **request: object) -> int | None:
-    process = zygote(packages)
+def ask(**request: object) -> int | None:
+    process = zygote()
     assert process.stdin and process.stdout
     process.stdin.write(json.dumps(request) + "\n")
     process.stdin.flush()
@@ -73,10 +78,8 @@ class Started:
     def __init__(self, module: str, words: tuple[object, ...], **environment: object) -> None:
         folder = Path(tempfile.mkdtemp(dir=outputs().name))
         self._out, self.returncode = [folder / name for name in ("stdout", "stderr")], None
-        self._packages = os.environ.get("PYTHONPATH", "")
         variables = dict(os.environ) | {key: str(value) for key, value in environment.items()}
         pid = ask(
-            self._packages,
             module=module,
             words=[str(word) for word in words],
             out=[str(path) for path in self._out],
@@ -88,7 +91,7 @@ class Started:
 
     def poll(self) -> int | None:
         if self.returncode is None:
-            self.returncode = ask(self._packages, wait=self.pid)
+            self.returncode = ask(wait=self.pid)
         return self.returncode
 
     def wait(self, timeout: float = 300) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NotRequired, TypedDict
+from typing import NotRequired, TypedDict, final
 
 from mmgnn_dist.data.shardset.manifest import MoleculeCounts, SourceEntry, TargetStatistics
 from mmgnn_dist.data.shardset.splits import SplitInfo
@@ -40,6 +40,7 @@ class TokenSpread(TypedDict):
     cut_tokens: NotRequired[int]
 
 
+@final
 class TokenLengths(TypedDict):
     """Token lengths of a sample of molecules: of each field, and of all fields within their budgets."""
 
@@ -49,6 +50,7 @@ class TokenLengths(TypedDict):
     all: TokenSpread
 
 
+@final
 class TokensMissing(TypedDict):
     """Why tokens were not counted."""
 
