@@ -75,12 +75,14 @@ def make_set(
 
 
 def part_of(whole: ShardSet, to: Path, count: int) -> ShardSet:
-    """The first `count` shards of a set as a set of its own, with a random split."""
+    """The first `count` shards of a set in random order as a set of its own, with a random split."""
     entries = whole.manifest["shards"][:count]
     to.mkdir()
     for entry in entries:
         shutil.copyfile(whole.path / entry["name"], to / entry["name"])
     rows = sum(entry["rows"] for entry in entries)
-    write_json(to / "manifest.json", whole.manifest | {"shards": entries, "rows": rows})
+    manifest = whole.manifest | {"shards": entries, "rows": rows}
+    covered = {name: round(number * rows / whole.rows) for name, number in whole.manifest["coverage"].items()}
+    write_json(to / "manifest.json", manifest | {"coverage": covered})
     make_split(part := ShardSet.open(to))
     return part
