@@ -2,7 +2,7 @@
 
 The imports of a new interpreter take longer than a small run. A forked process has its own environment,
 signals and exit code, is a child of the one that started it, and holds no file of it but those passed on.
-`tests/train/test_launch.py` starts ranks as new interpreters.
+Ranks are new interpreters in `tests/train/test_launch.py`, `tests/train/test_outside.py` and on Slurm.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 from mmgnn_dist.process import exit_now
 from mmgnn_dist.signals import STOP_SIGNALS
 
+NEW_INTERPRETERS = "MMGNN_TESTS_NEW_INTERPRETERS"  # set where a test is about what a new interpreter finds
 RANK = [sys.executable, "-m", "mmgnn_dist.train.run"]
 
 
