@@ -26,7 +26,7 @@ STEPS = 40
 
 
 @pytest.fixture(scope="module")
-def words(few_shards, tmp_path_factory):
+def words(sample_shards, tmp_path_factory):
     """Overrides of a small recipe with a tiny random BERT that has MiniLM's tokenizer."""
     from transformers import BertConfig, BertModel
 
@@ -42,7 +42,7 @@ def words(few_shards, tmp_path_factory):
         )
     ).save_pretrained(folder)
     return [
-        f"data.shards={few_shards.path}",
+        f"data.shards={sample_shards.path}",
         f"text.encoder={folder}",
         "targets=[gap, energy]",
         "model.backbone={name: schnet, hidden: 24, filters: 16, interactions: 1, gaussians: 8, cutoff: 4.0}",
@@ -93,11 +93,11 @@ def test_a_fusion_trains_resumes_and_is_evaluated(words, tmp_path, monkeypatch, 
         assert math.isclose(found[name], value, rel_tol=1e-6)
 
 
-def test_exports_hold_the_statistics_of_the_training_part(words, few_shards, tmp_path):
+def test_exports_hold_the_statistics_of_the_training_part(words, sample_shards, tmp_path):
     chosen = [*words, "model.context=true", "text.mode=frozen", "train.max_steps=2"]
     assert start(tmp_path / "run", chosen) == 0
     weights = load_file(tmp_path / "run/export/model.safetensors")
-    scaler = fit_context(few_shards, load_split(few_shards, "random", 0)["train"])
+    scaler = fit_context(sample_shards, load_split(sample_shards, "random", 0)["train"])
     for name, value in vars(scaler).items():
         assert (weights[f"model.context.{name}"] == value.numpy()).all()
     assert scaler.count.min() > 0
