@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,6 @@ import pytest
 from command_line import mmgnn
 from make_encoder import make_encoder
 from private_cluster import Cluster, hindrance, left_over
-from small_set import part_of
 
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.shardset.splits import make_split
@@ -50,7 +50,7 @@ def recipe(sample_shards: ShardSet, tmp_path_factory: pytest.TempPathFactory) ->
     """A fused model with a tiny language model that is fully trained, dropout on."""
     folder = tmp_path_factory.mktemp("cluster")
     make_encoder(folder / "encoder", "bert")
-    shards = part_of(sample_shards, folder / "shards", 12)
+    shards = ShardSet.open(shutil.copytree(sample_shards.path, folder / "shards"))
     make_split(shards, "kfold", 3, 42, "identity", None)
     path = folder / "small.yaml"
     path.write_text(RECIPE % (shards.path, folder / "encoder"))
