@@ -87,7 +87,7 @@ def launch(run: Path, nproc: int) -> int:
             signal.signal(number, handler)
     if code < 0:
         return EXIT_STOPPED if -code in forwarded else EXIT_FAULT
-    return code
+    return EXIT_FAULT if code == EXIT_HUNG else code
 
 
 def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:

@@ -60,8 +60,9 @@ from mmgnn_dist.train.provenance import versions
 from mmgnn_dist.train.ranks import Ranks
 from mmgnn_dist.train.report.results import write_results
 from mmgnn_dist.train.text_data import TextData, open_text_data
+from mmgnn_dist.train.tracking.guarded import GuardedSink
 from mmgnn_dist.train.tracking.journal import Journal
-from mmgnn_dist.train.tracking.wandb_sink import Wandb, run_id
+from mmgnn_dist.train.tracking.wandb_sink import guarded_wandb, run_id
 
 
 @dataclass(frozen=True)
@@ -268,7 +269,7 @@ def _backbone(inputs: Inputs) -> dict[str, Any]:
 
 def record_start(
     setting: Setting, built: Built, context: TrainContext, state: TrainState, found: Path | None
-) -> Wandb | None:
+) -> GuardedSink | None:
     """Write the records of the run on the first rank; return the W&B sink of its journal, if any."""
     run, inputs, ranks = setting.run, setting.inputs, setting.ranks
     recipe, shards = inputs.recipe, inputs.shards
@@ -281,7 +282,7 @@ def record_start(
     manifest = sha256(shards.path / MANIFEST)
     data: DataRecord = {"shards": str(shards.path), "manifest_sha256": manifest, **inputs.origin}
     write_json(run.data, data)
-    sink = Wandb(recipe, run.path) if recipe.track.wandb != "disabled" else None
+    sink = guarded_wandb(recipe, run.path, context.say_lost)
     if sink:
         context.sink = sink
     kind = "resume" if found else "start"

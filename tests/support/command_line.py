@@ -191,6 +191,17 @@ def interrupt(run: Path, step: int, number: signal.Signals, *words: object, limi
     return process
 
 
+def signal_step(process: Started, number: signal.Signals) -> None:
+    """Send a signal to a process and to all below it, the lowest first, as Slurm signals a step."""
+    import psutil
+
+    for child in reversed(psutil.Process(process.pid).children(recursive=True)):
+        child.send_signal(number)
+        if child.name() == "wandb-core":
+            child.wait(30)
+    process.send_signal(number)
+
+
 def metrics(run: Path) -> dict:
     return json.loads((run / "metrics.json").read_text())
 
