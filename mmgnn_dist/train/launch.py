@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from mmgnn_dist.errors import EXIT_FAULT, EXIT_STOPPED
+from mmgnn_dist.errors import EXIT_FAULT, EXIT_HUNG, EXIT_STOPPED
 from mmgnn_dist.signals import STOP_SIGNALS
 
 LISTENING = "MMGNN_LISTENING"  # file descriptor of the socket on which the first rank's store listens

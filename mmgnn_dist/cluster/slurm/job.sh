@@ -11,7 +11,7 @@ mmgnn_attempt() { echo "$run/slurm/$SLURM_JOB_ID.${1:-${SLURM_RESTART_COUNT:-0}}
 mmgnn_step() {
   local file step newest=0
   for file in "$run"/checkpoints/step_*/manifest.json; do
-    step=${file%/manifest.json} step=${step##*step_}
+    step=${file%/manifest.json} step=$((10#${step##*step_}))
     [ -f "$file" ] && [ "$step" -gt "$newest" ] && newest=$step
   done
   echo "$newest"

@@ -6,9 +6,10 @@ It sets the variables of the rank (RANK, WORLD_SIZE, MASTER_ADDR ...) from those
     RUN/slurm/JOB.RESTART/rank_N.started, then rank_N.done | stopped | failed | hung | killed | ended
 
 A `stopped` rank has saved (exit code 3). A `failed` rank had a fault of its own (exit code 1 or 2); the note
-holds its last lines. A `hung` rank waited too long for another one (exit code 4). A `killed` rank died of a signal. An `ended` rank was ended because another one failed.
-A rank whose supervisor was killed leaves no note. The batch script reads the notes to decide whether the job
-goes back to the queue (`job.sh`). It runs on the host, so this also works where ranks run in a container.
+holds its last lines. A `hung` rank waited too long for another one (exit code 4). A `killed` rank died of a
+signal. An `ended` rank was ended because another one failed. A rank whose supervisor was killed leaves no
+note. The batch script reads the notes to decide whether the job goes back to the queue (`job.sh`). It runs on
+the host, so this also works where ranks run in a container.
 """
 
 from __future__ import annotations

@@ -60,8 +60,17 @@ def discard(checkpoint: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def set_aside(checkpoint: Path) -> None:
+    """Rename a checkpoint that cannot be used to `damaged_step_N`, in place of an earlier one of this name."""
+    aside = checkpoint.with_name(f"damaged_{checkpoint.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    checkpoint.rename(aside)
+
+
 def newest(folder: Path, moved: Callable[[], None] = lambda: None) -> Path | None:
     """Return the newest complete checkpoint whose files match its manifest and belong to this user.
+
+    Newer ones that cannot be used are set aside, for the run will write checkpoints of the same steps.
 
     Args:
         folder: `checkpoints/` of a run.
@@ -70,12 +79,15 @@ def newest(folder: Path, moved: Callable[[], None] = lambda: None) -> Path | Non
     Raises:
         UserError: there are checkpoints, and none of them can be used.
     """
-    checkpoints = complete(folder)
+    checkpoints, unusable = complete(folder), []
     for checkpoint in reversed(checkpoints):
-        fault = _fault(checkpoint, moved)
+        fault = fault_of(checkpoint, moved)
         if fault is None:
+            for damaged in unusable:
+                set_aside(damaged)
             return checkpoint
         print(f"{checkpoint} is not used: {fault}", flush=True)
+        unusable.append(checkpoint)
     if checkpoints:
         raise UserError(f"no checkpoint of {folder} can be used: remove the folder to start again")
     return None
@@ -108,7 +120,7 @@ def read_checkpoint_manifest(checkpoint: Path) -> CheckpointManifest | None:
         return None
 
 
-def _fault(checkpoint: Path, moved: Callable[[], None]) -> str | None:
+def fault_of(checkpoint: Path, moved: Callable[[], None] = lambda: None) -> str | None:
     """Return the first fault of a checkpoint, None without any."""
     manifest = read_checkpoint_manifest(checkpoint)
     if manifest is None:
