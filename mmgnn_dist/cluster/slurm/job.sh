@@ -11,13 +11,30 @@ mmgnn_attempt() { echo "$run/slurm/$SLURM_JOB_ID.${1:-${SLURM_RESTART_COUNT:-0}}
 mmgnn_step() {
   local file step newest=0
   for file in "$run"/checkpoints/step_*/manifest.json; do
+    [ -f "$file" ] || continue
     step=${file%/manifest.json} step=$((10#${step##*step_}))
-    [ -f "$file" ] && [ "$step" -gt "$newest" ] && newest=$step
+    [ "$step" -gt "$newest" ] && newest=$step
   done
   echo "$newest"
 }
 
+# Ends the job if others may write to a folder, or replace it: what lies in it runs as this user.
+mmgnn_private() {
+  local path
+  path=$(readlink -f "$1")
+  while true; do
+    if [ ! -k "$path" ] && [ $((8#$(stat -c %a "$path") & 8#22)) != 0 ]; then
+      echo "mmgnn: group or others may write to $path: chmod go-w it, or take another run directory" >&2
+      exit 1
+    fi
+    [ "$path" = / ] && break
+    path=$(dirname "$path")
+  done
+}
+
 mmgnn_before() {
+  umask "$(printf %04o $((8#$(umask) | 8#22)))"
+  mkdir -p "$run/slurm" && mmgnn_private "$run/slurm"
   export PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 HF_HUB_OFFLINE="${HF_HUB_OFFLINE:-1}" OMP_WAIT_POLICY=PASSIVE
   export OMP_NUM_THREADS="${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}"
   # Slurm sets the end of the allocation from version 23.02 on; a job without a time limit has none
@@ -34,9 +51,17 @@ mmgnn_before() {
 
 mmgnn_notes() { find "$(mmgnn_attempt)" -name "rank_*.$1" 2>/dev/null | wc -l; }
 
-# Prints in one line why the ranks of this start ended.
+# Prints in one line why the ranks of this start ended; its argument is what Slurm shows of the job.
 mmgnn_cause() {
-  local end note rank
+  local end note rank said
+  # srun then ends the other ranks by a signal, so their notes say nothing
+  for ((rank = 0; rank < SLURM_JOB_NUM_NODES * SLURM_NTASKS_PER_NODE; rank++)); do
+    [ -f "$(mmgnn_attempt)/rank_$rank.started" ] && continue
+    [[ $1 =~ StdOut=([^ ]*) ]] &&
+      said=$(grep -o 'srun: error: .* task.*' "${BASH_REMATCH[1]}" | grep -Ev 'Killed|Terminated' | tail -n 1)
+    echo "rank $rank did not start: ${said:-see the log of the job}"
+    return
+  done
   for end in hung killed failed; do
     note=$(find "$(mmgnn_attempt)" -name "rank_*.$end" -printf '%T@ %p\n' | sort | head -n 1 | cut -d ' ' -f 2-)
     if [ -n "$note" ]; then
@@ -44,10 +69,6 @@ mmgnn_cause() {
       echo "rank $rank on $(cat "${note%.*}.started") $end: $(grep -m 1 -E '^mmgnn|^rank' "$note" || tail -n 1 "$note")"
       return
     fi
-  done
-  for ((rank = 0; rank < SLURM_JOB_NUM_NODES * SLURM_NTASKS_PER_NODE; rank++)); do
-    [ -f "$(mmgnn_attempt)/rank_$rank.started" ] ||
-      { echo "rank $rank did not start, see the log of the job"; return; }
   done
   for ((rank = 0; rank < SLURM_JOB_NUM_NODES * SLURM_NTASKS_PER_NODE; rank++)); do
     note=$(mmgnn_attempt)/rank_$rank
@@ -90,7 +111,7 @@ mmgnn_after() {
     *) exit "$ended" ;;
   esac
   [[ $shown == *" Restarts=${SLURM_RESTART_COUNT:-0} "* ]] || exit "$ended"
-  cause=$(mmgnn_cause) step=$(mmgnn_step)
+  cause=$(mmgnn_cause "$shown") step=$(mmgnn_step)
   # a job that is being preempted has no part in it
   [[ $shown == *" PreemptTime="[0-9]* ]] || echo "$cause" >"$(mmgnn_attempt)/again"
   for ((start = ${SLURM_RESTART_COUNT:-0}; start >= 0; start--, idle++)); do

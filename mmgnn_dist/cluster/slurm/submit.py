@@ -29,7 +29,7 @@ from mmgnn_dist.cluster.slurm.states import active, job_states
 from mmgnn_dist.cluster.slurm.supervisor import Task
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import UserError, need
-from mmgnn_dist.files import lock_file, read_json, write_json
+from mmgnn_dist.files import lock_file, others_may_write, read_json, write_json
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.run_records import JobRecord, ReportJobRecord
@@ -190,6 +190,12 @@ def refuse_active(base: Path, runs: list[Path]) -> None:
         NoAnswer: if there are jobs, and Slurm does not say whether they are active.
         UserError: if one is; names the first one.
     """
+    existing = next(path for path in (base, *base.parents) if path.exists())
+    if writable := others_may_write(existing):
+        raise UserError(
+            f"group or others may write to {writable}, and a job runs what lies in {base}: 'chmod go-w "
+            f"{writable}', or take a directory elsewhere (--run DIR, for a study --dir DIR)"
+        )
     refuse_interrupted(RunDir(base).submission)
     record_files = {run: RunDir(run).job for run in runs} | {base / "report": RunDir(base).report_job}
     jobs = {

@@ -31,6 +31,7 @@ from types import FrameType
 
 from mmgnn_dist.errors import EXIT_DONE, EXIT_HUNG, EXIT_STOPPED
 from mmgnn_dist.files import write_text
+from mmgnn_dist.process import write_for_owner_only
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.signals import STOP_SIGNALS
 from mmgnn_dist.train.launch import LISTENING, die_with_parent, listen
@@ -57,6 +58,7 @@ class Task:
 
 def supervise(run: Path) -> str:
     """Run one rank to its end; returns how it ended."""
+    write_for_owner_only()
     rank = int(os.environ["SLURM_PROCID"])
     attempt = RunDir(run).attempt(os.environ["SLURM_JOB_ID"], os.environ.get("SLURM_RESTART_COUNT", "0"))
     attempt.mkdir(parents=True, exist_ok=True)
@@ -161,7 +163,7 @@ def meet(folder: Path, rank: int) -> dict[str, str] | None:
     """
     path = folder / "master.json"
     if rank == 0:
-        listening, port = listen("")
+        listening, port = listen(_bound_to())
         master = {"MASTER_ADDR": own_address(), "MASTER_PORT": str(port)}
         write_text(path, json.dumps(master))
         return master | {LISTENING: str(listening.detach())}
@@ -176,9 +178,31 @@ def meet(folder: Path, rank: int) -> dict[str, str] | None:
     return address
 
 
+def _bound_to() -> str:
+    """Return the address on which the store of torch.distributed listens, which has no password.
+
+    It is that of `own_address`. Where a node's name means the loopback interface on the node itself (as in
+    Debian's /etc/hosts), other nodes could not reach it there, and the store listens on all interfaces.
+    """
+    address = socket.gethostbyname(own_address())
+    if address.startswith("127.") and int(os.environ["SLURM_JOB_NUM_NODES"]) > 1 and not _interface():
+        print(
+            f"mmgnn: {own_address()} is {address} on this node, so torch's store listens on all interfaces: "
+            "name one in the profile (interface)",
+            file=sys.stderr,
+            flush=True,
+        )
+        return ""
+    return address
+
+
+def _interface() -> str | None:
+    return os.environ.get("GLOO_SOCKET_IFNAME")
+
+
 def own_address() -> str:
     """Return the address of the interface that the profile names, or else this node's name."""
-    interface = os.environ.get("GLOO_SOCKET_IFNAME")
+    interface = _interface()
     if not interface:
         return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

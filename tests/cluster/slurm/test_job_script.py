@@ -12,7 +12,7 @@ from mmgnn_dist.cluster.slurm.script import SHELL
 
 SCONTROL = """#!/bin/sh
 echo "$*" >> "$SAID"
-[ "$2" = show ] && echo "JobId=7 JobState=RUNNING Requeue=1 Restarts=$SLURM_RESTART_COUNT PreemptTime=$PREEMPTED X=1"
+[ "$2" = show ] && echo "JobId=7 JobState=RUNNING Restarts=$SLURM_RESTART_COUNT PreemptTime=$PREEMPTED X=1"
 exit 0
 """
 

@@ -110,7 +110,7 @@ def test_the_best_one_stays(saver):
 
 
 def test_an_unusable_later_one_is_set_aside(saver):
-    """The run continues from before it, and what it writes then must neither go in its stead nor replace it."""
+    """The run continues from before it; what it writes then neither goes in its stead nor replaces it."""
     for step in (1, 5):
         saver.keep = 2
         save(saver, step)
