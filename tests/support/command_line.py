@@ -192,14 +192,16 @@ def interrupt(run: Path, step: int, number: signal.Signals, *words: object, limi
 
 
 def signal_step(process: Started, number: signal.Signals) -> None:
-    """Send a signal to a process and to all below it, the lowest first, as Slurm signals a step."""
+    """Send a signal to a process and to all below it, as Slurm signals a step; W&B's own process dies first."""
     import psutil
 
-    for child in reversed(psutil.Process(process.pid).children(recursive=True)):
+    process.send_signal(signal.SIGSTOP)
+    for child in psutil.Process(process.pid).children(recursive=True):
         child.send_signal(number)
-        if child.name() == "wandb-core":
-            child.wait(30)
+        while child.name() == "wandb-core" and child.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.02)
     process.send_signal(number)
+    process.send_signal(signal.SIGCONT)
 
 
 def metrics(run: Path) -> dict:

@@ -80,7 +80,8 @@ def newest(folder: Path, moved: Callable[[], None] = lambda: None) -> Path | Non
     Raises:
         UserError: there are checkpoints, and none of them can be used.
     """
-    checkpoints, unusable = complete(folder), []
+    checkpoints = complete(folder)
+    unusable: list[Path] = []
     if checkpoints and (writable := others_may_write(folder)):
         raise UserError(
             f"group or others may write to {writable}, so the pickles of {folder} may be theirs: see that "
