@@ -22,7 +22,7 @@ from mmgnn_dist.checksums import VerifiedFiles
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.errors import EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, EXIT_USER, UserError
 from mmgnn_dist.files import DISK_ERRORS, lock_file
-from mmgnn_dist.process import exit_now
+from mmgnn_dist.process import exit_now, write_for_owner_only
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.signals import Stopped, stop_flag
@@ -130,6 +130,7 @@ def _log_to(path: Path) -> logging.Handler:
 
 def main() -> int:
     """Run a launched rank; return its exit code even after a fault, so that no other rank waits for it."""
+    write_for_owner_only()
     try:
         return run(Path(sys.argv[1]))
     except UserError as error:

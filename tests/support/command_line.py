@@ -194,6 +194,19 @@ def interrupt(run: Path, step: int, number: signal.Signals, *words: object, limi
     return process
 
 
+def signal_step(process: Started, number: signal.Signals) -> None:
+    """Send a signal to a process and all below it, as Slurm signals a step; W&B's own process dies first."""
+    import psutil
+
+    process.send_signal(signal.SIGSTOP)
+    for child in psutil.Process(process.pid).children(recursive=True):
+        child.send_signal(number)
+        while child.name() == "wandb-core" and child.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.02)
+    process.send_signal(number)
+    process.send_signal(signal.SIGCONT)
+
+
 def metrics(run: Path) -> dict:
     return json.loads((run / "metrics.json").read_text())
 

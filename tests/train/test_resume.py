@@ -85,7 +85,7 @@ def test_a_run_directory_has_one_process_at_a_time(undisturbed, tmp_path):
 def test_damaged_checkpoint_is_not_used(undisturbed, tmp_path):
     recipe, reference = undisturbed
     run = tmp_path / "run"
-    words = ["train", recipe, "--run", run, "train.keep_checkpoints=2"]
+    words = ["train", recipe, "--run", run]
     assert interrupt(run, 7, signal.SIGTERM, *words).wait() == 3
     newest = checkpoint.complete(run / "checkpoints")[-1]
     victim = next((newest / "ds").glob("*optim_states.pt"))
@@ -93,6 +93,8 @@ def test_damaged_checkpoint_is_not_used(undisturbed, tmp_path):
     done = mmgnn(*words)
     assert "truncated or altered" in done.stdout + done.stderr
     assert metrics(run)["weights"] == metrics(reference)["weights"]
+    aside = run / "checkpoints" / f"damaged_{newest.name}"
+    assert (aside / "manifest.json").is_file() and len(checkpoint.complete(run / "checkpoints")) <= 3
 
 
 def test_incomplete_checkpoint_is_ignored(undisturbed, tmp_path):

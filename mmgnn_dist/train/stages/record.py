@@ -16,18 +16,19 @@ from mmgnn_dist.train.report.results import write_results
 from mmgnn_dist.train.stages.build import Built
 from mmgnn_dist.train.stages.final_test import Tested
 from mmgnn_dist.train.stages.setting import Setting
-from mmgnn_dist.train.tracking.wandb_sink import Wandb
+from mmgnn_dist.train.tracking.guarded import GuardedSink
+from mmgnn_dist.train.tracking.wandb_sink import guarded_wandb
 
 
 def record_start(
     setting: Setting, built: Built, context: TrainContext, state: TrainState, found: Path | None
-) -> Wandb | None:
+) -> GuardedSink | None:
     """Write the records of the run on the first rank; return the W&B sink of its journal, if any."""
     recipe, ranks = setting.inputs.recipe, setting.ranks
     if not ranks.is_rank0:
         return None
     _write_identity(setting, built)
-    sink = Wandb(recipe, setting.run.path) if recipe.track.wandb != "disabled" else None
+    sink = guarded_wandb(recipe, setting.run.path, context.say_lost)
     if sink:
         context.sink = sink
     kind = "resume" if found else "start"
