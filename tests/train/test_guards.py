@@ -17,7 +17,7 @@ from small_set import make_set
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.data.loading.loader import Loader
 from mmgnn_dist.data.shardset.splits import make_split
-from mmgnn_dist.errors import EXIT_STOPPED, UserError
+from mmgnn_dist.errors import EXIT_HUNG, EXIT_STOPPED, UserError
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train import run as run_module
 from mmgnn_dist.train.checkpoint.writer import Saver
@@ -100,7 +100,7 @@ def test_too_many_such_steps_end_the_run(few_shards, tmp_path):
 def test_a_rank_that_hangs_is_named(few_shards, tmp_path):
     run = prepared(tmp_path, few_shards, *LONG, "train.timeout=8")
     started = time.monotonic()
-    errors = end(faulty(run, 2, "4", "hang"), 1, limit=90)
+    errors = end(faulty(run, 2, "4", "hang"), EXIT_HUNG, limit=90)
     print(f"ended {time.monotonic() - started:.0f} s after the start")
     assert "rank 0: no progress for" in errors[0] and "waited for rank 1 (step 4, forward" in errors[0]
     assert "step 4, forward" in (run / "logs/rank_1.log").read_text()
