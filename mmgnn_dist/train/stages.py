@@ -45,7 +45,7 @@ from mmgnn_dist.train.checkpoint.export import (
     fingerprint,
     learned_from,
     load_export,
-    unseen_elements,
+    unseen,
 )
 from mmgnn_dist.train.checkpoint.writer import Saver
 from mmgnn_dist.train.deadline import Deadline
@@ -256,6 +256,8 @@ def _exporter(setting: Setting, built: Built) -> Callable[[TrainState], None]:
             "kinds": dict(zip(targets, inputs.kinds, strict=True)),
             "learned_from": learned,
         }
+        if inputs.shards.has_states:
+            about["reads_states"] = True
         export_model(setting.run, built.model, built.scaler, about, setting.ranks.is_rank0)
 
     return export
@@ -343,6 +345,6 @@ def record_end(
         "averaged_weights": tested.averaged_weights,
     }
     write_results(setting.run.path, setting.inputs, tested.predictions, facts)
-    if warning := unseen_elements(tested.about, setting.inputs.shards, tested.predictions.rows):
+    for warning in unseen(tested.about, setting.inputs.shards, tested.predictions.rows):
         setting.progress.say(warning)
     context.write("end", step=state.step, **read_json(setting.run.metrics)["metrics"])

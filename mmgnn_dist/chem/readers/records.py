@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from mmgnn_dist.chem.checks import BOMB, DAMAGED, REASONS, UNREADABLE, BadRecord
 from mmgnn_dist.chem.molecules import Molecules
+from mmgnn_dist.chem.readers.charge_spin import with_record_states
 from mmgnn_dist.chem.readers.containers import members, passed_over
 from mmgnn_dist.chem.readers.formats import format_name, record_formats, record_suffixes
 from mmgnn_dist.chem.readers.record import Census, Record, assemble, target_values
@@ -107,7 +108,7 @@ class RecordSource(Source):
                 y.append(values)
         molecules = assemble(self.name, start, names, records, y, len(order), self.columns)
         molecules.excluded[:] = self.is_excluded(molecules.id)
-        return molecules
+        return with_record_states(molecules, records, self.targets, self.spin_is_2s)
 
     def _parse(self, row: dict[str, Any]) -> Record:
         if row["fault"]:
