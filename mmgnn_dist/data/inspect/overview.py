@@ -53,6 +53,7 @@ def look(shards: ShardSet, text: TextConfig) -> dict[str, Any]:
         },
         "sizes": histogram(atoms),
         "coverage": manifest["coverage"],
+        "states": manifest.get("states", {}),
         "tokens": _token_lengths(shards, text),
     }
 
@@ -168,6 +169,13 @@ def tables(
             ],
         ),
     ]
+    states = [
+        ([name, value, f"{count:,}"], None)
+        for name, counts in overview["states"].items()
+        for value, count in counts.items()
+    ]
+    if states:
+        result.append(("Charge and multiplicity", ["kind", "value", "molecules"], states))
     tokens = overview["tokens"]
     if "missing" not in tokens:
         spreads = {**tokens["fields"], "all within budgets": tokens["all"]}
