@@ -11,7 +11,9 @@ from collections.abc import Collection
 import numpy as np
 import pyarrow.compute as pc
 
-from mmgnn_dist.chem.electronic_state import (
+from mmgnn_dist.chem.elements import MAX_Z, NUMBERS, SYMBOLS
+from mmgnn_dist.chem.molecules import Molecules
+from mmgnn_dist.chem.states.electronic_state import (
     BAD_CHARGE,
     BAD_MULTIPLICITY,
     CONTRADICTION,
@@ -19,8 +21,6 @@ from mmgnn_dist.chem.electronic_state import (
     describe,
     settle,
 )
-from mmgnn_dist.chem.elements import MAX_Z, NUMBERS, SYMBOLS
-from mmgnn_dist.chem.molecules import Molecules
 
 HUGE = 1e4  # Å
 OVERLAP = 0.2  # Å; the shortest bond has 0.74 Å
@@ -143,7 +143,8 @@ def detail(molecules: Molecules, index: int, reason: str) -> str:
     if reason == UNSEEN:
         return "atoms of " + ", ".join(SYMBOLS[number] for number in np.unique(z))
     if reason in OF_STATE:
-        return describe(molecules.stated.keep(slice(index, index + 1)), z, molecules.smiles.slice(index, 1))
+        stated = molecules.stated.keep(slice(index, index + 1))
+        return describe(reason, stated, z, molecules.smiles.slice(index, 1))
     if reason == "unknown element":
         wrong = np.flatnonzero((z < 1) | (z > MAX_Z))[0]
         return f"atom {wrong + 1}: atomic number {z[wrong]}"

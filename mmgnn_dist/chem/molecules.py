@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from mmgnn_dist.chem.electronic_state import StatedStates
+from mmgnn_dist.chem.states.electronic_state import StatedStates
 
 
 @dataclass(frozen=True)

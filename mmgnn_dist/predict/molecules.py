@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mmgnn_dist.chem.checks import NO_CHARGE, UNSEEN, UNSEEN_STATE
-from mmgnn_dist.chem.electronic_state import TrainedStates
+from mmgnn_dist.chem.states.electronic_state import TrainedStates
 from mmgnn_dist.chem.targets import target_for
 from mmgnn_dist.data.prepare.pipeline import prepare
 from mmgnn_dist.data.prepare.plan import TrainedModelSpec

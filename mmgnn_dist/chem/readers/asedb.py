@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 
 from mmgnn_dist.chem.checks import DAMAGED, PERIODIC, REASONS, UNREADABLE, BadRecord
-from mmgnn_dist.chem.electronic_state import CHARGE_COLUMNS, MULTIPLICITY_COLUMNS, SPIN_COLUMN
-from mmgnn_dist.chem.readers.charge_spin import state_columns, sum_of_atoms
 from mmgnn_dist.chem.readers.source import IDENTIFIERS, TEXT_COLUMNS, one_line, resolve_targets
 from mmgnn_dist.chem.readers.table import FAULT, WHY, TableSource
+from mmgnn_dist.chem.states.charge_spin import state_columns, sum_of_atoms
+from mmgnn_dist.chem.states.electronic_state import CHARGE_COLUMNS, MULTIPLICITY_COLUMNS, SPIN_COLUMN
 from mmgnn_dist.chem.targets import BOHR_ANGSTROM, target_for
 from mmgnn_dist.errors import UserError, need
 
@@ -81,7 +81,7 @@ class AseStream:
         }
         for name in target_names:
             columns[name] = pa.array([_text(row.get(name)) for row in good], pa.large_string())
-        stated = state_columns({*self.source.columns, CHARGE, MULTIPLICITY}, self.source.targets)
+        stated = state_columns({name for row in good for name in row}, self.source.targets)
         for name in sorted(stated):
             columns[name] = pa.array([_text(row.get(name)) for row in good], pa.large_string())
         for name in text_names:
@@ -179,7 +179,8 @@ def _values(row: Any) -> dict[str, Any]:
             number = np.asarray(value).ravel()[0]
             if isinstance(number, np.number | int | float):
                 values[name] = float(number)
-    for name, value in row.key_value_pairs.items():
+    for name in row.key_value_pairs:
+        value = vars(row)[name]  # a property of ASE's rows, such as `charge`, hides a key of its name
         values[name] = value if isinstance(value, str) else float(value)
     if row.get("energy") is not None:
         values["energy"] = float(row.energy)

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from mmgnn_dist.chem.checks import REASONS
 from mmgnn_dist.chem.readers import asedb, containers, csvfile, records
-from mmgnn_dist.chem.readers.charge_spin import with_spin_meaning
 from mmgnn_dist.chem.readers.formats import faulty_formats, record_formats, record_suffixes
 from mmgnn_dist.chem.readers.parquet import inspect_parquet
 from mmgnn_dist.chem.readers.source import QM9_LISTS, Source, printable
+from mmgnn_dist.chem.states.charge_spin import with_spin_meaning
 from mmgnn_dist.errors import UserError, nearest
 
 LOOK = 10  # records to try if no record has a column

@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmgnn_dist.chem.readers.charge_spin import state_columns
 from mmgnn_dist.chem.readers.columns import check_columns
 from mmgnn_dist.chem.readers.source import (
     GEOMETRY,
@@ -30,6 +29,7 @@ from mmgnn_dist.chem.readers.source import (
     resolve_targets,
 )
 from mmgnn_dist.chem.readers.table import TableSource
+from mmgnn_dist.chem.states.charge_spin import state_columns
 from mmgnn_dist.errors import UserError
 
 STREAM_ROWS = 4096

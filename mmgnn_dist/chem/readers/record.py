@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from mmgnn_dist.chem.checks import BAD_TARGET, REASONS, BadRecord
-from mmgnn_dist.chem.electronic_state import NO_STATEMENT, StatedStates, StructureState
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, Found
+from mmgnn_dist.chem.states.electronic_state import NO_STATEMENT, StatedStates, StructureState
 
 MISSING = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>"})
 

@@ -21,7 +21,6 @@ import pyarrow as pa
 
 from mmgnn_dist.chem.checks import BOMB, DAMAGED, REASONS, UNREADABLE, BadRecord
 from mmgnn_dist.chem.molecules import Molecules
-from mmgnn_dist.chem.readers.charge_spin import with_record_states
 from mmgnn_dist.chem.readers.containers import members, passed_over
 from mmgnn_dist.chem.readers.formats import format_name, record_formats, record_suffixes
 from mmgnn_dist.chem.readers.record import Census, Record, assemble, target_values
@@ -41,6 +40,7 @@ from mmgnn_dist.chem.readers.source import (
     qm9_notes,
     resolve_targets,
 )
+from mmgnn_dist.chem.states.charge_spin import with_record_states
 from mmgnn_dist.errors import UserError
 
 QM9_TOTAL = 133885

@@ -16,13 +16,13 @@ from typing import IO
 import numpy as np
 
 from mmgnn_dist.chem.checks import FLAT, NO_HYDROGENS, UNREADABLE, BadRecord
-from mmgnn_dist.chem.electronic_state import NO_STATEMENT
 from mmgnn_dist.chem.rdkit_tools import chem, logged
-from mmgnn_dist.chem.readers.charge_spin import block_state
 from mmgnn_dist.chem.readers.frames import sdf_records
 from mmgnn_dist.chem.readers.record import Record, to_float
 from mmgnn_dist.chem.readers.record_format import RecordFormat
 from mmgnn_dist.chem.readers.source import QM9_ID
+from mmgnn_dist.chem.states.charge_spin import block_state
+from mmgnn_dist.chem.states.electronic_state import NO_STATEMENT
 
 V3000_ATOMS = re.compile(r"M  V30 BEGIN ATOM\s*$")
 FIELD = re.compile(r"^>[^<\n]*<([^>\n]+)>")

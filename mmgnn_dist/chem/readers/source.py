@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmgnn_dist.chem.electronic_state import is_state_column
 from mmgnn_dist.chem.molecules import Molecules
+from mmgnn_dist.chem.states.electronic_state import is_state_column
 from mmgnn_dist.chem.targets import TARGETS, Target, accepted_units, target_for
 from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.errors import UserError

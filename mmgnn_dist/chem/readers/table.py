@@ -18,9 +18,9 @@ from mmgnn_dist.chem.conformers import conformer
 from mmgnn_dist.chem.elements import NUMBERS
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.rdkit_tools import rdkit_version
-from mmgnn_dist.chem.readers.charge_spin import Values, smiles_states, state_columns, stated_states
 from mmgnn_dist.chem.readers.record import MISSING, to_float
 from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, Found, Source, Spread
+from mmgnn_dist.chem.states.charge_spin import Values, smiles_states, state_columns, stated_states
 
 FAULT, WHY = "*fault", "*why"  # no file has columns with these names
 PORTION = 64  # conformers made in one call

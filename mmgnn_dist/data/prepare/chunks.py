@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 
 from mmgnn_dist.chem.checks import REASONS, check_molecules, detail
-from mmgnn_dist.chem.electronic_state import States, settle
 from mmgnn_dist.chem.identity import complete_keys
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.readers.source import Stream, one_line
+from mmgnn_dist.chem.states.electronic_state import States, settle
 from mmgnn_dist.data.prepare.join import MISFITS, clean_text
 from mmgnn_dist.data.prepare.plan import PreparePlan
 from mmgnn_dist.data.prepare.providers import TableText, gather_text, make_providers

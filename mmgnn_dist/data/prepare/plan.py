@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmgnn_dist import __version__
-from mmgnn_dist.chem.electronic_state import TrainedStates
 from mmgnn_dist.chem.identity import key_maker
 from mmgnn_dist.chem.readers.find import check_readable, find_sources
 from mmgnn_dist.chem.readers.formats import format_plugins
 from mmgnn_dist.chem.readers.source import Source, file_content
+from mmgnn_dist.chem.states.electronic_state import TrainedStates
 from mmgnn_dist.chem.targets import TARGETS, Target
 from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.prepare.join import text_columns

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmgnn_dist.chem.electronic_state import proton_counts, smiles_charges
+from mmgnn_dist.chem.states.electronic_state import proton_counts, smiles_charges
 from mmgnn_dist.data.shardset.manifest import ShardManifest, StateCounts, UnstatedCounts
 from mmgnn_dist.data.shardset.shards import STATE_FIELDS
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmgnn_dist.chem.electronic_state import TrainedStates
 from mmgnn_dist.chem.elements import MASSES, MAX_Z, SYMBOLS
+from mmgnn_dist.chem.states.electronic_state import TrainedStates
 from mmgnn_dist.data.shardset.shards import Shard, ShardSet
 from mmgnn_dist.errors import UserError, nearest
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mmgnn_dist.chem.electronic_state import MAX_CHARGE, MAX_MULTIPLICITY
+from mmgnn_dist.chem.states.electronic_state import MAX_CHARGE, MAX_MULTIPLICITY
 from mmgnn_dist.models.graph import Graph
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from mmgnn_dist.chem.electronic_state import TrainedStates
+from mmgnn_dist.chem.states.electronic_state import TrainedStates
 from mmgnn_dist.config import ModelConfig, Recipe
 from mmgnn_dist.data.shardset.references import elements, states, trained_states, with_other_elements
 from mmgnn_dist.data.shardset.shards import ShardSet

@@ -19,7 +19,11 @@ import pyarrow as pa
 
 from mmgnn_dist.chem.checks import REASONS, BadRecord
 from mmgnn_dist.chem.conformers import MAX_SMILES
-from mmgnn_dist.chem.electronic_state import (
+from mmgnn_dist.chem.molecules import Molecules
+from mmgnn_dist.chem.rdkit_tools import chem, logged
+from mmgnn_dist.chem.readers.record import MISSING, Record, to_float
+from mmgnn_dist.chem.readers.source import Found, Source
+from mmgnn_dist.chem.states.electronic_state import (
     BAD_CHARGE,
     BAD_MULTIPLICITY,
     CHARGE_COLUMNS,
@@ -32,10 +36,6 @@ from mmgnn_dist.chem.electronic_state import (
     settle,
     smiles_charge,
 )
-from mmgnn_dist.chem.molecules import Molecules
-from mmgnn_dist.chem.rdkit_tools import chem, logged
-from mmgnn_dist.chem.readers.record import MISSING, Record, to_float
-from mmgnn_dist.chem.readers.source import Found, Source
 
 LOOK = 50  # molecules that decide on the meaning of `spin`
 ROUNDING = 0.05  # e; largest error of a sum of charges or moments of atoms that counts as a whole number

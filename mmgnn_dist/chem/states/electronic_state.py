@@ -144,16 +144,20 @@ def settle(stated: StatedStates, z: np.ndarray, z_count: np.ndarray, smiles: pa.
     )
 
 
-def describe(stated: StatedStates, z: np.ndarray, smiles: pa.Array) -> str:
-    """Say what is known of charge and electrons of one molecule; arguments as in `settle`, with n = 1."""
-    named = (
-        ("charge", stated.charge[0]),
-        ("charge of its mol block", stated.structure[0]),
-        ("charge of its SMILES", smiles_charges(smiles)[0]),
-        ("multiplicity", stated.multiplicity[0]),
-    )
-    parts = [f"{name} {value:g}" for name, value in named if not np.isnan(value)]
-    return ", ".join([*parts, f"{z.sum()} electrons if neutral"])
+def describe(reason: str, stated: StatedStates, z: np.ndarray, smiles: pa.Array) -> str:
+    """Describe the fault of one molecule for its quarantine row; arguments as in `settle`, with n = 1."""
+    structure, written = stated.structure[0], smiles_charges(smiles)[0]
+    charge = next((value for value in (stated.charge[0], structure) if not np.isnan(value)), 0.0)
+    electrons = z.sum() - charge
+    if reason == BAD_CHARGE:
+        return f"{charge:g}: it is a whole number from -{MAX_CHARGE} to {MAX_CHARGE}, at most {z.sum()} here"
+    if reason == BAD_MULTIPLICITY:
+        allowed = "2, 4, 6 and so on" if electrons % 2 else "1, 3, 5 and so on"
+        return f"{stated.multiplicity[0]:g}: {electrons:g} electrons allow {allowed}"
+    named = (("stated", stated.charge[0]), ("of its structure", structure), ("of its SMILES", written))
+    charges = ", ".join(f"{value:g} {name}" for name, value in named if not np.isnan(value))
+    multiplicity = "" if np.isnan(stated.multiplicity[0]) else f"multiplicity {stated.multiplicity[0]:g}; "
+    return f"charge {charges or 'not stated'}; {multiplicity}{electrons:g} electrons"
 
 
 def proton_counts(z: np.ndarray, z_count: np.ndarray) -> np.ndarray:
