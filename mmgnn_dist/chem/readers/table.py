@@ -236,9 +236,9 @@ def _state_values(table: pa.Table, targets: Found) -> dict[str, Values]:
     columns: dict[str, Values] = {}
     for name in state_columns(table.column_names, targets):
         kind = table.schema.field(name).type
-        if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
             columns[name] = numbers(table[name])
-        elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        elif not pa.types.is_nested(kind):
             columns[name] = strings(table[name]).to_pylist()
     return columns
 

@@ -107,7 +107,8 @@ def with_spin_meaning(source: Source) -> Source:
     Raises:
         UserError: the source cannot be read.
     """
-    if not any(name.lower() == SPIN_COLUMN for name in state_columns(source.columns, source.targets)):
+    names = state_columns(source.columns, source.targets)
+    if not source.rows or not any(name.lower() == SPIN_COLUMN for name in names):
         return source
     other = replace(source, spin_is_2s=True)
     if _misfits(other) < _misfits(source):

@@ -77,13 +77,16 @@ def test_a_declared_target_is_no_charge(tmp_path):
     assert found == [(0, 1)] and [column for column, _, _ in source.targets] == ["charge"]
 
 
-@pytest.mark.parametrize("kind", [pa.int64(), pa.float32(), pa.large_string()])
+@pytest.mark.parametrize(
+    "kind",
+    [pa.int64(), pa.float32(), pa.decimal128(5, 2), pa.large_string(), pa.dictionary(pa.int8(), pa.string())],
+)
 def test_parquet(tmp_path, kind):
-    values = [0, 1, None] if kind != pa.large_string() else ["0", "1", ""]
+    numeric = pa.types.is_primitive(kind) or pa.types.is_decimal(kind)
     table = {
         "atomic_numbers": [Z] * 3,
         "positions": [POS] * 3,
-        "Charge": pa.array(values, kind),
+        "Charge": pa.array([0, 1, None] if numeric else ["0", "1", ""], kind),
         "multiplicity": [1, 2, 3],
         "charges": [[0.0, 0.1, 0.2]] * 3,
     }
