@@ -18,7 +18,7 @@ from mmgnn_dist.chem.states.electronic_state import (
     BAD_MULTIPLICITY,
     CONTRADICTION,
     TrainedStates,
-    describe,
+    describe_state,
     settle,
 )
 
@@ -144,7 +144,7 @@ def detail(molecules: Molecules, index: int, reason: str) -> str:
         return "atoms of " + ", ".join(SYMBOLS[number] for number in np.unique(z))
     if reason in OF_STATE:
         stated = molecules.stated.keep(slice(index, index + 1))
-        return describe(reason, stated, z, molecules.smiles.slice(index, 1))
+        return describe_state(reason, stated, z, molecules.smiles.slice(index, 1))
     if reason == "unknown element":
         wrong = np.flatnonzero((z < 1) | (z > MAX_Z))[0]
         return f"atom {wrong + 1}: atomic number {z[wrong]}"

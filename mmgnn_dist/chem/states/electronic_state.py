@@ -144,7 +144,7 @@ def settle(stated: StatedStates, z: np.ndarray, z_count: np.ndarray, smiles: pa.
     )
 
 
-def describe(reason: str, stated: StatedStates, z: np.ndarray, smiles: pa.Array) -> str:
+def describe_state(reason: str, stated: StatedStates, z: np.ndarray, smiles: pa.Array) -> str:
     """Describe the fault of one molecule for its quarantine row; arguments as in `settle`, with n = 1."""
     structure, written = stated.structure[0], smiles_charges(smiles)[0]
     charge = next((value for value in (stated.charge[0], structure) if not np.isnan(value)), 0.0)

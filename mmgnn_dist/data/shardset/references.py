@@ -78,11 +78,11 @@ def elements(shards: ShardSet, rows: np.ndarray) -> list[str]:
 
 def trained_states(shards: ShardSet, rows: np.ndarray) -> TrainedStates:
     """Charges and multiplicities of the given global rows, in ascending order."""
-    charges, multiplicities = states(shards, rows)
+    charges, multiplicities = row_states(shards, rows)
     return TrainedStates(tuple(np.unique(charges).tolist()), tuple(np.unique(multiplicities).tolist()))
 
 
-def states(shards: ShardSet, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def row_states(shards: ShardSet, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Charge and multiplicity of each of the given global rows, int8 [R]."""
     charges, multiplicities = np.zeros(len(rows), np.int8), np.ones(len(rows), np.int8)
     for chosen, shard, local in visits(shards, rows):

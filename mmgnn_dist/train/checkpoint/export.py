@@ -17,7 +17,7 @@ import torch
 
 from mmgnn_dist.chem.states.electronic_state import TrainedStates
 from mmgnn_dist.config import ModelConfig, Recipe
-from mmgnn_dist.data.shardset.references import elements, states, trained_states, with_other_elements
+from mmgnn_dist.data.shardset.references import elements, row_states, trained_states, with_other_elements
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.text.encoder_files import EncoderFiles
 from mmgnn_dist.errors import UserError
@@ -98,7 +98,7 @@ def unseen(about: ExportRecord, shards: ShardSet, rows: np.ndarray) -> list[str]
 
 def _unseen_states(about: ExportRecord, shards: ShardSet, rows: np.ndarray) -> str | None:
     trained = states_of(about) or TrainedStates((0,), (1,))
-    charges, multiplicities = states(shards, rows)
+    charges, multiplicities = row_states(shards, rows)
     other = ~trained.has(charges, multiplicities)
     if not other.any():
         return None

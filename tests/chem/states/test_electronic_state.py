@@ -12,7 +12,7 @@ from mmgnn_dist.chem.states.electronic_state import (
     CONTRADICTION,
     StatedStates,
     TrainedStates,
-    describe,
+    describe_state,
     settle,
     smiles_charges,
 )
@@ -58,7 +58,7 @@ def test_of_water(given, expected):
     faults = [reason for reason, where in states.faults.items() if where[0]]
     if isinstance(expected, str):
         assert faults[0] == expected
-        assert describe(expected, stated, np.array(WATER), smiles)
+        assert describe_state(expected, stated, np.array(WATER), smiles)
     else:
         assert faults == []
         assert (states.charge[0], states.multiplicity[0]) == expected
