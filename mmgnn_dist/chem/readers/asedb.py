@@ -18,9 +18,12 @@ import pyarrow as pa
 from mmgnn_dist.chem.checks import DAMAGED, PERIODIC, REASONS, UNREADABLE, BadRecord
 from mmgnn_dist.chem.readers.source import IDENTIFIERS, TEXT_COLUMNS, one_line, resolve_targets
 from mmgnn_dist.chem.readers.table import FAULT, WHY, TableSource
+from mmgnn_dist.chem.states.charge_spin import state_columns, sum_of_atoms
+from mmgnn_dist.chem.states.electronic_state import CHARGE_COLUMNS, MULTIPLICITY_COLUMNS, SPIN_COLUMN
 from mmgnn_dist.chem.targets import BOHR_ANGSTROM, target_for
 from mmgnn_dist.errors import UserError, need
 
+CHARGE, MULTIPLICITY = "charge", "multiplicity"
 SIGN = b"SQLite format 3\0"
 ENERGY_UNIT = "eV"
 UNIT_METADATA, LENGTH_METADATA = "_property_unit_dict", "_distance_unit"  # SchNetPack's
@@ -78,6 +81,9 @@ class AseStream:
         }
         for name in target_names:
             columns[name] = pa.array([_text(row.get(name)) for row in good], pa.large_string())
+        stated = state_columns({name for row in good for name in row}, self.source.targets)
+        for name in sorted(stated):
+            columns[name] = pa.array([_text(row.get(name)) for row in good], pa.large_string())
         for name in text_names:
             columns[name] = pa.array([_text(row.get(name)) for row in good], pa.large_string())
         return pa.table(columns)
@@ -87,7 +93,7 @@ class AseStream:
             row = self._database.get(id=key)
             if any(row.pbc):
                 return BadRecord(PERIODIC, "pbc=" + " ".join("FT"[bool(axis)] for axis in row.pbc))
-            return _values(row) | {
+            return _with_initial_state(_values(row), row) | {
                 "numbers": np.asarray(row.numbers, np.int64).tolist(),
                 "positions": (np.asarray(row.positions, np.float64) * self.source.length).ravel().tolist(),
             }
@@ -173,10 +179,29 @@ def _values(row: Any) -> dict[str, Any]:
             number = np.asarray(value).ravel()[0]
             if isinstance(number, np.number | int | float):
                 values[name] = float(number)
-    for name, value in row.key_value_pairs.items():
+    for name in row.key_value_pairs:
+        value = vars(row)[name]  # a property of ASE's rows, such as `charge`, hides a key of its name
         values[name] = value if isinstance(value, str) else float(value)
     if row.get("energy") is not None:
         values["energy"] = float(row.energy)
+    return values
+
+
+def _with_initial_state(values: dict[str, Any], row: Any) -> dict[str, Any]:
+    """Add the charge and multiplicity that the initial charges and magnetic moments of the atoms mean.
+
+    They are the start of a calculation: keys of the row come first, and moments count only if they sum to a
+    number of unpaired electrons that the molecule can have.
+    """
+    names = {name.lower(): name for name in values}
+    charge = next((values[names[name]] for name in CHARGE_COLUMNS if name in names), None)
+    if charge is None and (charge := sum_of_atoms(row.get("initial_charges"))) is not None:
+        values = values | {CHARGE: charge}
+    unpaired = sum_of_atoms(row.get("initial_magmoms"))
+    if unpaired is not None and names.keys().isdisjoint({*MULTIPLICITY_COLUMNS, SPIN_COLUMN}):
+        electrons = float(np.sum(row.numbers)) - (charge if isinstance(charge, float) else 0.0)
+        if (electrons - unpaired) % 2 == 0:
+            values = values | {MULTIPLICITY: abs(unpaired) + 1}
     return values
 
 

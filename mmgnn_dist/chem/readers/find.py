@@ -17,6 +17,7 @@ from mmgnn_dist.chem.readers import asedb, containers, csvfile, records
 from mmgnn_dist.chem.readers.formats import faulty_formats, record_formats, record_suffixes
 from mmgnn_dist.chem.readers.parquet import inspect_parquet
 from mmgnn_dist.chem.readers.source import QM9_LISTS, Source, printable
+from mmgnn_dist.chem.states.charge_spin import with_spin_meaning
 from mmgnn_dist.errors import UserError, nearest
 
 LOOK = 10  # records to try if no record has a column
@@ -51,7 +52,7 @@ def find_sources(names: list[str], units: dict[str, str], labelled: bool = True)
     """
     if not names:
         raise UserError(f"no source given: name {readable()}")
-    sources = [inspect(path, name, units) for path, name in _files(names)]
+    sources = [with_spin_meaning(inspect(path, name, units)) for path, name in _files(names)]
     folders = [Path(name) for name in names if Path(name).is_dir()]
     if unread := [note for folder in folders for note in containers.passed_over(*_unread(folder))]:
         sources[0] = replace(sources[0], notes=(*sources[0].notes, *unread))

@@ -29,6 +29,7 @@ from mmgnn_dist.chem.readers.source import (
     resolve_targets,
 )
 from mmgnn_dist.chem.readers.table import TableSource
+from mmgnn_dist.chem.states.charge_spin import state_columns
 from mmgnn_dist.errors import UserError
 
 STREAM_ROWS = 4096
@@ -52,6 +53,7 @@ class ParquetSource(TableSource):
         """Return the columns to read."""
         names = [*GEOMETRY, "id", "gdb_idx", "mol_id", "smiles", "inchikey", *TEXT_COLUMNS]
         names += [column for column, _, _ in self.targets] + (["uncharacterized"] if self.qm9 else [])
+        names += state_columns(self.columns, self.targets)
         return [name for name in names if name in self.columns]
 
 
@@ -123,8 +125,8 @@ def inspect_parquet(path: Path, name: str, units: dict[str, str]) -> Source:
     excluded = qm9_list(path.parent) if qm9 and "uncharacterized" not in columns else frozenset[int]()
     notes = qm9_notes(path, excluded) if qm9 and "uncharacterized" not in columns else ()
     source = ParquetSource(path, name, rows, columns, qm9, targets, ignored, excluded, notes)
-    target_columns = {column for column, _, _ in targets}
-    check_columns(path, schema, [column for column in source.wanted() if column not in target_columns])
+    others = {column for column, _, _ in targets} | set(state_columns(columns, targets))
+    check_columns(path, schema, [column for column in source.wanted() if column not in others])
     return source
 
 

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmgnn_dist.chem.molecules import Molecules
+from mmgnn_dist.chem.states.electronic_state import is_state_column
 from mmgnn_dist.chem.targets import TARGETS, Target, accepted_units, target_for
 from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.errors import UserError
@@ -106,6 +107,7 @@ class Source:
         excluded: 1-based QM9 indices that a list next to the file advises against.
         notes: lines that tell the user about it.
         formats: names of the formats of its raw records, empty if it has none (see `formats`).
+        spin_is_2s: its column `spin` is the number of unpaired electrons, not the multiplicity.
     """
 
     path: Path
@@ -118,6 +120,7 @@ class Source:
     excluded: frozenset[int] = frozenset()
     notes: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
+    spin_is_2s: bool = False
 
     sequential = False  # whether reading from the middle costs as much as reading from the start
 
@@ -180,7 +183,7 @@ def resolve_targets(
                 f"{path}: the unit of column '{name}' is not given: add data.units.{name}=UNIT, "
                 f"UNIT one of {', '.join(accepted_units(name))}"
             )
-        elif not kind and name not in known:
+        elif not kind and name not in known and not is_state_column(name):
             ignored.append(name)
     return tuple(targets), tuple(ignored)
 

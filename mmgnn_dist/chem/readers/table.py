@@ -19,7 +19,8 @@ from mmgnn_dist.chem.elements import NUMBERS
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.rdkit_tools import rdkit_version
 from mmgnn_dist.chem.readers.record import MISSING, to_float
-from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, Source, Spread
+from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, Found, Source, Spread
+from mmgnn_dist.chem.states.charge_spin import Values, smiles_states, state_columns, stated_states
 
 FAULT, WHY = "*fault", "*why"  # no file has columns with these names
 PORTION = 64  # conformers made in one call
@@ -55,11 +56,16 @@ class TableSource(Source):
             values = numbers(_parsed(column, table[column], fault, why)) * factor
             y[:, order.index(target.name)] = values
         inchikey = optional(table, "inchikey")
-        if "positions" in table.column_names:
+        embeds = "positions" not in table.column_names
+        smiles = strings(table["smiles"]).to_pylist() if embeds else []
+        stated = stated_states(
+            _state_values(table, self.targets), smiles_states(smiles), self.spin_is_2s, fault, why
+        )
+        if not embeds:
             z, z_count = _atomic_numbers(table["atomic_numbers"])
             pos, pos_count, ragged = _positions(table["positions"])
         else:
-            geometries = _conformers(strings(table["smiles"]).to_pylist(), fault, why, spread)
+            geometries = _conformers(smiles, fault, why, spread)
             z, z_count = _joined([geometry[0] for geometry in geometries], np.int64)
             pos, pos_count = _joined([geometry[1] for geometry in geometries], np.float64)
             ragged = np.zeros(n, bool)
@@ -88,6 +94,7 @@ class TableSource(Source):
             fault=fault,
             why=pa.array(why, pa.large_string()),
             text=text,
+            stated=stated,
         )
 
     def ids(self, table: pa.Table, start: int) -> pa.Array:
@@ -222,6 +229,18 @@ def _verdicts(table: pa.Table) -> tuple[np.ndarray, list[str | None]]:
     if FAULT not in table.column_names:
         return np.zeros(table.num_rows, np.int8), [None] * table.num_rows
     return np.array(table[FAULT].to_pylist(), np.int8), table[WHY].to_pylist()
+
+
+def _state_values(table: pa.Table, targets: Found) -> dict[str, Values]:
+    """Return the columns of charge and multiplicity; lists are left out, for they are values of atoms."""
+    columns: dict[str, Values] = {}
+    for name in state_columns(table.column_names, targets):
+        kind = table.schema.field(name).type
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+            columns[name] = numbers(table[name])
+        elif not pa.types.is_nested(kind):
+            columns[name] = strings(table[name]).to_pylist()
+    return columns
 
 
 def _parsed(

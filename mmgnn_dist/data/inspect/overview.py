@@ -62,6 +62,7 @@ def look(shards: ShardSet, text: TextConfig) -> Overview:
         },
         "sizes": histogram(atoms),
         "coverage": manifest["coverage"],
+        "states": manifest.get("states", {"charge": {}, "multiplicity": {}}),
         "tokens": _token_lengths(shards, text),
     }
 
@@ -174,10 +175,25 @@ def tables(overview: Overview) -> list[OverviewTable]:
         columns=["reason", "molecules"],
         rows=[([reason, f"{n:,}"], None) for reason, n in overview["counts"]["reasons"].items()],
     )
+    found = [targets, coverage]
+    rows_of_states = [
+        ([name, value, f"{count:,}"], None)
+        for name, counts in (
+            ("charge", overview["states"]["charge"]),
+            ("multiplicity", overview["states"]["multiplicity"]),
+        )
+        for value, count in counts.items()
+    ]
+    if rows_of_states:
+        found.append(
+            OverviewTable(
+                title="Charge and multiplicity",
+                columns=["kind", "value", "molecules"],
+                rows=list(rows_of_states),
+            )
+        )
     tokens = overview["tokens"]
-    if "missing" in tokens:
-        return [targets, coverage, set_aside]
-    return [targets, coverage, _token_table(tokens), set_aside]
+    return [*found, *([] if "missing" in tokens else [_token_table(tokens)]), set_aside]
 
 
 def _target_cells(name: str, target: TargetOverview) -> list[str]:

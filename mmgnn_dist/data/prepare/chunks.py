@@ -20,11 +20,18 @@ from mmgnn_dist.chem.checks import REASONS, check_molecules, detail
 from mmgnn_dist.chem.identity import complete_keys
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.readers.source import Stream, one_line
+from mmgnn_dist.chem.states.electronic_state import States, settle
 from mmgnn_dist.data.prepare.join import MISFITS, clean_text
 from mmgnn_dist.data.prepare.plan import PreparePlan
 from mmgnn_dist.data.prepare.providers import TableText, gather_text, make_providers
 from mmgnn_dist.data.prepare.statistics import shard_statistics
-from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS, STRING_FIELDS, shard_schema, write_shard
+from mmgnn_dist.data.shardset.shards import (
+    CONTEXT_FIELDS,
+    STRING_FIELDS,
+    shard_schema,
+    without_plain_states,
+    write_shard,
+)
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, sha256, write_json
 
@@ -136,11 +143,13 @@ class ChunkRunner:
         tables = [self.staging.text(number) for number in range(len(self.plan.text))]
         providers = make_providers(self.plan.providers, tables)
         quarantine: list[dict[str, Any]] = []
-        kept_parts, kept_texts, offset = [], [], 0
+        kept_parts, kept_texts, assumed, offset = [], [], list[int](), 0
         for molecules in parts:
             text = gather_text(molecules, providers)
-            verdict = check_molecules(molecules, self.plan.elements)
+            verdict = check_molecules(molecules, self.plan.elements, self.plan.trained_states)
             quarantine += _set_aside(molecules, verdict, offset)
+            guesses = _states(molecules).assumed & (verdict == 0)
+            assumed += (offset + np.flatnonzero(guesses)).tolist()
             offset += len(molecules)
             kept_parts.append(molecules.keep(verdict == 0))
             kept_texts.append(text.filter(pa.array(verdict == 0)))
@@ -152,6 +161,7 @@ class ChunkRunner:
             "joined": next((p.joined.tolist() for p in providers if isinstance(p, TableText)), []),
             "summary": shard_statistics(batch, self.plan.names),
             "quarantine": quarantine,
+            "assumed": assumed,
         }
         write_json(self.staging.record(chunk), record)
 
@@ -181,6 +191,7 @@ def to_batch(parts: list[Molecules], text: pa.Table, n_targets: int) -> pa.Recor
         for name in ("id", "smiles", "inchikey")
     }
     strings |= {name: text[name].combine_chunks() for name in (*STRING_FIELDS, "field_sources")}
+    states = [_states(part) for part in parts]
     columns = {
         **strings,
         "z": pa.LargeListArray.from_arrays(pa.array(ptr), pa.array(z)),
@@ -188,9 +199,16 @@ def to_batch(parts: list[Molecules], text: pa.Table, n_targets: int) -> pa.Recor
         "y": pa.FixedSizeListArray.from_arrays(pa.array(y.ravel()), n_targets),
         "context": pa.FixedSizeListArray.from_arrays(pa.array(context.ravel()), len(CONTEXT_FIELDS)),
         "synonyms": text["synonyms"].combine_chunks(),
+        "charge": pa.array(np.concatenate([part.charge for part in states])),
+        "multiplicity": pa.array(np.concatenate([part.multiplicity for part in states])),
     }
-    schema = shard_schema(n_targets)
-    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+    schema = shard_schema(n_targets, states=True)
+    batch = pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+    return without_plain_states(batch)
+
+
+def _states(molecules: Molecules) -> States:
+    return settle(molecules.stated, molecules.z, molecules.z_count, molecules.smiles)
 
 
 def _set_aside(molecules: Molecules, verdict: np.ndarray, offset: int) -> list[dict[str, Any]]:

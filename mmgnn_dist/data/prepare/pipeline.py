@@ -35,10 +35,18 @@ from mmgnn_dist.data.prepare.duplicates import drop_duplicates
 from mmgnn_dist.data.prepare.join import JOINS, stage_text
 from mmgnn_dist.data.prepare.plan import PreparePlan, TrainedModelSpec, make_prepare_plan
 from mmgnn_dist.data.prepare.ray_run import run_chunks
+from mmgnn_dist.data.prepare.state_counts import combine_states, state_lines
 from mmgnn_dist.data.prepare.statistics import combine
 from mmgnn_dist.data.shardset.groups import count_identities
 from mmgnn_dist.data.shardset.manifest import MoleculeCounts, ShardManifest
-from mmgnn_dist.data.shardset.shards import KIND, MANIFEST, SCHEMA_VERSION, ShardSet, read_manifest
+from mmgnn_dist.data.shardset.shards import (
+    FIRST_SCHEMA,
+    KIND,
+    MANIFEST,
+    SCHEMA_VERSION,
+    ShardSet,
+    read_manifest,
+)
 from mmgnn_dist.data.shardset.splits import PARTS, make_split
 from mmgnn_dist.errors import UserError, WrongInput
 from mmgnn_dist.files import atomic_path, read_json, write_json
@@ -222,15 +230,17 @@ def _finish(
             columns = {name: [row[name] for row in rows] for name in QUARANTINE.names}
             writer.write_table(pa.table(columns, schema=QUARANTINE))
     joined = np.sum([record["joined"] for record in records], axis=0) if plan.text else []
+    states = combine_states([record["summary"] for record in records], sum(map(_assumed, records)))
     manifest: ShardManifest = {
         "kind": KIND,
-        "schema": SCHEMA_VERSION,
+        "schema": SCHEMA_VERSION if "states" in states else FIRST_SCHEMA,
         "shards": entries,
         "rows": counts["kept"],
         "targets": [
             {"name": target.name, "unit": target.unit, "kind": target.kind} for target in plan.targets
         ],
         **combine([record["summary"] for record in records]),
+        **states,
         "counts": counts,
         "sources": [
             {"name": source.path.name, "bytes": source.bytes, "rows": source.rows} for source in plan.sources
@@ -253,6 +263,11 @@ def _finish(
     write_json(staging.final / MANIFEST, manifest)
     if split and manifest["identities"]["distinct"] >= len(PARTS):
         make_split(shards)
+
+
+def _assumed(record: dict[str, Any]) -> int:
+    """Number of molecules of a chunk that are kept and have an assumed multiplicity."""
+    return len(set(record["assumed"]) - {entry["at"] for entry in record["quarantine"]})
 
 
 def _versions() -> dict[str, str]:
@@ -297,6 +312,7 @@ def _result(
         )
     if identities["distinct"] < len(PARTS):
         lines.append(f"no split: {identities['distinct']} distinct molecules, a split takes {len(PARTS)}")
+    lines += state_lines(manifest)
     targets = ", ".join(f"{target['name']} [{target['unit']}]" for target in manifest["targets"])
     lines.append(f"targets: {targets}")
     shards = len(manifest["shards"])
