@@ -22,6 +22,7 @@ from mmgnn_dist.data.inspect.overview_records import (
     TokensMissing,
     TokenSpread,
 )
+from mmgnn_dist.data.shardset.manifest import StateCounts
 from mmgnn_dist.data.shardset.references import visits
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.shardset.splits import split_info, split_names
@@ -62,7 +63,7 @@ def look(shards: ShardSet, text: TextConfig) -> Overview:
         },
         "sizes": histogram(atoms),
         "coverage": manifest["coverage"],
-        "states": manifest.get("states", {"charge": {}, "multiplicity": {}}),
+        "states": manifest.get("states", StateCounts(charge={}, multiplicity={})),
         "tokens": _token_lengths(shards, text),
     }
 
