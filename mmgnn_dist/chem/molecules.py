@@ -32,6 +32,7 @@ class Molecules:
         fault: index into `checks.REASONS` of the fault that the reader found, int8 [n]; 0 for none.
         why: the reader's description of the fault, large_string [n], nullable.
         text: columns of text fields as the file has them, n rows.
+        note: what was done to a molecule otherwise than to most, large_string [n], nullable; None: nothing.
     """
 
     source: str
@@ -49,6 +50,7 @@ class Molecules:
     fault: np.ndarray
     why: pa.Array
     text: pa.Table
+    note: pa.Array | None = None
 
     def __len__(self) -> int:
         return len(self.row)
@@ -72,4 +74,5 @@ class Molecules:
             fault=self.fault[mask],
             why=self.why.filter(arrow_mask),
             text=self.text.filter(arrow_mask),
+            note=None if self.note is None else self.note.filter(arrow_mask),
         )

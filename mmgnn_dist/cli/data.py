@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from mmgnn_dist.cli.common import Verbs, add_json, add_overrides, print_result, read_recipe, split_sources
-from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, UserError
+from mmgnn_dist.errors import EXIT_DONE, UserError
 from mmgnn_dist.progress import quiet_libraries
 
 
@@ -142,7 +141,6 @@ def _prepare(arguments: argparse.Namespace) -> int:
 def _enrich(arguments: argparse.Namespace) -> int:
     from mmgnn_dist.config import load_recipe
     from mmgnn_dist.progress import Progress
-    from mmgnn_dist.pubchem.client import ServiceDown
 
     options = {"base_url": arguments.base_url, "max_age": arguments.max_age}
     from_options = [f"data.pubchem.{name}={value}" for name, value in options.items() if value is not None]
@@ -159,11 +157,7 @@ def _enrich(arguments: argparse.Namespace) -> int:
         else:
             from mmgnn_dist.pubchem.enrich import enrich
 
-            try:
-                result = enrich(arguments.source, arguments.to, data.pubchem, progress, progress.say)
-            except ServiceDown as error:
-                print(f"mmgnn: {error}", file=sys.stderr)
-                return EXIT_STOPPED
+            result = enrich(arguments.source, arguments.to, data.pubchem, progress, progress.say)
     print_result(arguments.json, result.counts, result.lines)
     return EXIT_DONE
 

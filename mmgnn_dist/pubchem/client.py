@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPErrorProcessor, HTTPSHandler, OpenerDirector, build_opener
 
 from mmgnn_dist import __version__
-from mmgnn_dist.errors import UserError, need
+from mmgnn_dist.errors import TryAgain, UserError, need
 from mmgnn_dist.pubchem.answers import Kind, Verdict, classify_answer
 from mmgnn_dist.pubchem.limits import Limits
 from mmgnn_dist.pubchem.redirects import HOPS, redirect_target
@@ -32,7 +32,7 @@ LARGEST = 64 << 20  # most bytes of one answer; a real one of 100 compounds has 
 OVERTAXED = (500, 504)  # statuses that a too long list may cause
 
 
-class ServiceDown(Exception):
+class ServiceDown(TryAgain):
     """The circuit breaker is open: the service failed too often in a row. The message is one line."""
 
 

@@ -1,6 +1,6 @@
 """One chunk of a preparation: read, join text, check, write a staged shard and its record.
 
-This is the work of a Ray worker. All large data goes through files in the staging folder, never through the
+This is the work of a Ray worker, or of this process for small sources. All large data goes through files in the staging folder, never through the
 driver. A chunk is done when its record exists and its shard has the size and SHA-256 of the record, so an
 interrupted preparation knows what is left to do.
 """
@@ -8,6 +8,7 @@ interrupted preparation knows what is left to do.
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -136,14 +137,18 @@ class ChunkRunner:
         tables = [self.staging.text(number) for number in range(len(self.plan.text))]
         providers = make_providers(self.plan.providers, tables)
         quarantine: list[dict[str, Any]] = []
+        notes: list[dict[str, Any]] = []
         kept_parts, kept_texts, offset = [], [], 0
         for molecules in parts:
             text = gather_text(molecules, providers)
             verdict = check_molecules(molecules, self.plan.elements)
             quarantine += _set_aside(molecules, verdict, offset)
+            notes += _notes(molecules, verdict, offset)
             offset += len(molecules)
             kept_parts.append(molecules.keep(verdict == 0))
             kept_texts.append(text.filter(pa.array(verdict == 0)))
+        # several conformers of a row: the place in the chunk does not tell the row
+        several = sum(len(part) for part in parts) != self.plan.chunk_rows(chunk)
         batch = to_batch(kept_parts, pa.concat_tables(kept_texts), len(self.plan.targets))
         entry = write_shard(self.staging.shard(chunk), batch)
         record = {
@@ -152,15 +157,16 @@ class ChunkRunner:
             "joined": next((p.joined.tolist() for p in providers if isinstance(p, TableText)), []),
             "summary": shard_statistics(batch, self.plan.names),
             "quarantine": quarantine,
+            "notes": notes,
+            "origins": [[part.source, row] for part in parts for row in part.row.tolist()] if several else [],
         }
         write_json(self.staging.record(chunk), record)
 
 
 def spread(function: Callable[[Any], Any], portions: list[Any]) -> list[Any]:
     """Map a function over portions of a chunk, one Ray task each, so that one chunk can use all CPUs."""
-    import ray
-
-    if len(portions) < 2 or not ray.is_initialized():
+    ray = sys.modules.get("ray")  # imported in its workers; its import costs a small preparation a second
+    if len(portions) < 2 or ray is None or not ray.is_initialized():
         return [function(portion) for portion in portions]
     task = ray.remote(num_cpus=1)(function)
     return list(ray.get([task.remote(portion) for portion in portions]))  # Ray lends out this CPU meanwhile
@@ -191,6 +197,23 @@ def to_batch(parts: list[Molecules], text: pa.Table, n_targets: int) -> pa.Recor
     }
     schema = shard_schema(n_targets)
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _notes(molecules: Molecules, verdict: np.ndarray, offset: int) -> list[dict[str, Any]]:
+    """Rows on the kept molecules that carry a note; `at` is their position in the chunk."""
+    if molecules.note is None:
+        return []
+    noted = np.asarray(molecules.note.is_valid(), dtype=bool) & (verdict == 0)
+    return [
+        {
+            "at": offset + int(index),
+            "id": molecules.id[index].as_py(),
+            "source": molecules.source,
+            "row": int(molecules.row[index]),
+            "note": molecules.note[index].as_py(),
+        }
+        for index in np.flatnonzero(noted)
+    ]
 
 
 def _set_aside(molecules: Molecules, verdict: np.ndarray, offset: int) -> list[dict[str, Any]]:

@@ -104,6 +104,7 @@ class ShardManifest(TypedDict):
         versions: versions of the software that took part.
         prepare: settings and fingerprint of the preparation.
         identities: number of molecules per kind of identity.
+        notes: number of molecules per note of `notes.parquet`; absent without notes.
     """
 
     kind: str
@@ -121,3 +122,4 @@ class ShardManifest(TypedDict):
     versions: NotRequired[dict[str, str]]
     prepare: NotRequired[PrepareEntry]
     identities: NotRequired[IdentityCounts]
+    notes: NotRequired[dict[str, int]]
