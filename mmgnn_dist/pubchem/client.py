@@ -193,9 +193,7 @@ class _Unjudged(HTTPErrorProcessor):
     https_response = http_response
 
 
-def _private_pubchempy(
-    base_url: str, timeout: float, redirected: Callable[[Message], None]
-) -> ModuleType:
+def _private_pubchempy(base_url: str, timeout: float, redirected: Callable[[Message], None]) -> ModuleType:
     """Make an instance of the module pubchempy that asks `base_url` and waits at most `timeout` seconds.
 
     `redirected` is called with the headers of a redirect before it is followed.

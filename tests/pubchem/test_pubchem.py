@@ -403,7 +403,9 @@ def test_redirects_and_caches_in_use(tmp_path, keys_file, monkeypatch):
 def test_redirects_within_the_host_are_followed_and_a_login_page_is_waited_out(tmp_path, keys_file):
     records, keys = made_records(40), keys_of(40, 0)
     source, to = keys_file(keys), tmp_path / "text.parquet"
-    with PubChemServer(records, 5 * SCALE, script=("moved", "moved", "", "portal", "html", "moved")) as server:
+    with PubChemServer(
+        records, 5 * SCALE, script=("moved", "moved", "", "portal", "html", "moved")
+    ) as server:
         result = run(server, source, to)
         assert result.counts["requests"] == len(server.stamps) == 3 + 5
         server.assert_polite()

@@ -13,6 +13,7 @@ import numpy as np
 
 from mmgnn_dist.config import TEXT_FIELDS, TextConfig
 from mmgnn_dist.data.inspect.audit import Overlap
+from mmgnn_dist.data.inspect.leaks.finding import Finding
 from mmgnn_dist.data.shardset.references import visits
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.shardset.splits import split_info, split_names
@@ -210,8 +211,8 @@ def print_overview(overview: dict[str, Any]) -> None:
         console.print(_table(title, [*columns, "plot"] if plotted else columns, body))
 
 
-def print_audit(overlaps: Sequence[Overlap], by_id: int) -> None:
-    """Print overlaps as a table, and the number of molecules that have only an id."""
+def print_audit(overlaps: Sequence[Overlap], findings: Sequence[Finding], by_id: int) -> None:
+    """Print overlaps as a table, findings as lines, and the number of molecules that have only an id."""
     from rich.console import Console
 
     columns = ["split", "fold", "by", "in", "also in", "groups", "molecules", "share"]
@@ -229,6 +230,10 @@ def print_audit(overlaps: Sequence[Overlap], by_id: int) -> None:
         for o in overlaps
     ]
     Console().print(_table("Overlaps between parts", columns, body))
+    for finding in findings:
+        print(f"{finding.severity}: {finding.sentence}")
+    if not findings:
+        print("no leak found")
     if by_id:
         print(f"{by_id} molecules have neither InChIKey nor SMILES: whether parts share them cannot be told")
 

@@ -14,9 +14,7 @@ import pyarrow.parquet as pq
 
 from mmgnn_dist.files import atomic_path
 
-NOTES = pa.schema(
-    [("id", pa.string()), ("source", pa.string()), ("row", pa.int64()), ("note", pa.string())]
-)
+NOTES = pa.schema([("id", pa.string()), ("source", pa.string()), ("row", pa.int64()), ("note", pa.string())])
 FILE = "notes.parquet"
 
 

@@ -167,7 +167,9 @@ def make_prepare_plan(
             for source in found_sources
             for column, target, factor in source.targets
         ],
-        **({"conformers": [data.conformers.count, data.conformers.keep]} if data.conformers.count > 1 else {}),
+        **(
+            {"conformers": [data.conformers.count, data.conformers.keep]} if data.conformers.count > 1 else {}
+        ),
         **({"plugins": added_plugins} if added_plugins else {}),
         **({"learned": [[target.name for target in learned.targets], learned.elements]} if learned else {}),
     }

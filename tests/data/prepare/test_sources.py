@@ -626,7 +626,9 @@ def test_conformers_of_one_chunk_are_made_by_several_tasks(ray_once, tmp_path):
     shards, result = made(path, tmp_path / "set", {"energy": "eV"}, rows_per_shard=4096, workers=2)
     assert result.counts["kept"] == 140 and len(shards.shards) == 1
     for row in (0, 63, 64, 139):
-        assert np.array_equal(positions(shards)[row].ravel(), np.float32(embed_smiles(smiles[row]).positions[0]))
+        assert np.array_equal(
+            positions(shards)[row].ravel(), np.float32(embed_smiles(smiles[row]).positions[0])
+        )
 
 
 @pytest.mark.shared
