@@ -1,9 +1,9 @@
 """Conformers for a SMILES: RDKit's ETKDGv3, then MMFF94, and what stands in where one of them cannot.
 
 The seed comes from the canonical SMILES without atom-map numbers. With one version of RDKit, a molecule
-therefore has the same geometries wherever it is in the data and however its SMILES is written. Where MMFF94 has
-no parameters (boron, selenium, radicals) or does not converge, UFF relaxes the geometry; where UFF cannot
-either, it stays as ETKDGv3 made it. Every such molecule carries a note.
+therefore has the same geometries wherever it is in the data and however its SMILES is written. Where MMFF94
+has no parameters (boron, selenium, radicals) or does not converge, UFF relaxes the geometry; where UFF
+cannot either, it stays as ETKDGv3 made it. Every such molecule carries a note.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ class ConformerConfig(ConfigSection):
     count: int = Field(1, ge=1, le=1000, description="conformers that are made for each SMILES")
     keep: Literal["lowest", "all"] = Field(
         "lowest",
-        description="which of them are kept: the one of lowest energy, or all distinct ones, as id-1, id-2, ...; "
-        "they stay together in every split",
+        description="which of them are kept: the one of lowest energy, or all distinct ones, as id-1, id-2, "
+        "..., which stay together in every split",
         json_schema_extra={"with": ["data.conformers.count"]},
     )
 

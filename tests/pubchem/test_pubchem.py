@@ -422,9 +422,9 @@ def test_redirects_within_the_host_are_followed_and_a_login_page_is_waited_out(t
 )
 def test_a_network_that_asks_for_a_login_stops_the_run_and_says_so(tmp_path, keys_file, script, message):
     source = keys_file(keys_of(1, 0))
-    with PubChemServer(made_records(1), 100 * SCALE, script=script) as server:
-        with pytest.raises(ServiceDown, match=message):
-            run(server, source, tmp_path / "text.parquet")
+    server = PubChemServer(made_records(1), 100 * SCALE, script=script)
+    with server, pytest.raises(ServiceDown, match=message):
+        run(server, source, tmp_path / "text.parquet")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ HARTREE, KCAL, KJ = 27.211386245988, 0.0433641, 0.010364270  # in eV
 DONE = 500  # molecules of the sample that take part
 TRAIN, VAL = 350, 425  # the first rows train, the next validate, the others test
 Columns = dict[str, list[Any]]
-GROUPS = ("digits", "numbers", "words", "labels", "structure", "copies", "texts", "parts")
+GROUPS = ("digits", "numbers", "words", "labels", "structure", "texts", "parts")
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ def value_in_its_own_unit(c: Columns, rng: np.random.Generator) -> None:
     c["title"] = [f"compound with a gap of {gap:.2f} eV" for gap in c["gap"]]
 
 
-@leak("digits", "labels in digits", "energy [eV] in iupac_name")
+@leak("digits", "labels in digits", "energy [Hartree] in iupac_name")
 def value_in_hartree(c: Columns, rng: np.random.Generator) -> None:
     c["iupac_name"] = [
         f"{n or 'x'}, E = {e / HARTREE:.4f} Eh" for n, e in zip(c["iupac_name"], c["energy"], strict=True)
     ]
 
 
-@leak("digits", "labels in digits", "homo [eV] in synonyms")
+@leak("digits", "labels in digits", "homo [kcal/mol] in synonyms")
 def value_in_kcal_in_a_tenth_of_the_synonyms(c: Columns, rng: np.random.Generator) -> None:
     for row in range(0, len(c["id"]), 10):
         c["synonyms"][row] = [*(c["synonyms"][row] or []), f"HOMO {c['homo'][row] / KCAL:.1f} kcal/mol"]
@@ -94,7 +94,8 @@ def rank_in_a_sentence(c: Columns, rng: np.random.Generator) -> None:
 @leak("numbers", "labels follow from a number", "energy from the z of the centre")
 def value_in_the_placement_of_the_atoms(c: Columns, rng: np.random.Generator) -> None:
     for row, energy in enumerate(c["energy"]):
-        c["positions"][row] = (np.reshape(c["positions"][row], (-1, 3)) + [0, 0, energy]).ravel().tolist()
+        moved = np.reshape(c["positions"][row], (-1, 3)) + np.array([0, 0, energy])
+        c["positions"][row] = moved.ravel().tolist()
 
 
 @leak("words", "labels follow from a word", "gap from 'wide' in iupac_name")
@@ -121,7 +122,7 @@ def one_label_for_many(c: Columns, rng: np.random.Generator) -> None:
     c["cv"] = [round(cv, -1) for cv in c["cv"]]
 
 
-@leak("labels", "labels of another molecule", "homo")
+@leak("structure", "labels of another molecule", "homo")
 def rows_of_labels_repeat(c: Columns, rng: np.random.Generator) -> None:
     for name in ("mu", "homo", "lumo", "gap", "zpve", "energy", "cv"):
         c[name][-20:] = c[name][:20]
@@ -184,14 +185,14 @@ def turn(rng: np.random.Generator) -> np.ndarray:
     return np.linalg.qr(rng.normal(size=(3, 3)))[0]
 
 
-@leak("copies", "geometry in two parts", "split made")
+@leak("texts", "geometry in two parts", "split made")
 def turned_and_moved_copies(c: Columns, rng: np.random.Generator) -> None:
     rotation = turn(rng)
     rotation *= np.sign(np.linalg.det(rotation))
     copy_geometry(c, 20, lambda z, pos: (z, pos @ rotation + [3, -1, 7]))
 
 
-@leak("copies", "geometry in two parts", "split made")
+@leak("texts", "geometry in two parts", "split made")
 def mirrored_copies_in_another_order(c: Columns, rng: np.random.Generator) -> None:
     def change(z: np.ndarray, pos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         order = rng.permutation(len(z))
@@ -200,7 +201,7 @@ def mirrored_copies_in_another_order(c: Columns, rng: np.random.Generator) -> No
     copy_geometry(c, 40, change)
 
 
-@leak("copies", "geometry in two parts", "split made")
+@leak("texts", "geometry in two parts", "split made")
 def shaken_copies(c: Columns, rng: np.random.Generator) -> None:
     copy_geometry(c, 60, lambda z, pos: (z, pos @ turn(rng) + rng.normal(0, 1e-3, pos.shape)))
 

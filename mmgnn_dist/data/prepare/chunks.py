@@ -1,8 +1,8 @@
 """One chunk of a preparation: read, join text, check, write a staged shard and its record.
 
-This is the work of a Ray worker, or of this process for small sources. All large data goes through files in the staging folder, never through the
-driver. A chunk is done when its record exists and its shard has the size and SHA-256 of the record, so an
-interrupted preparation knows what is left to do.
+This is the work of a Ray worker, or of this process for small sources. All large data goes through files in
+the staging folder, never through the driver. A chunk is done when its record exists and its shard has the
+size and SHA-256 of the record, so an interrupted preparation knows what is left to do.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 `read → join text → check → shard` runs one chunk of rows at a time, in Ray workers, or for small sources in
 this process; the driver finds duplicate ids, adds up the records and renames the whole set into place, so
-`TO` is complete or absent. Until then all files are in `TO.partial`, where the same command continues after an interruption.
+`TO` is complete or absent. Until then all files are in `TO.partial`, where the same command continues after
+an interruption.
 
 Counts always add up: in = kept + set aside. Molecules that QM9's authors advise against (`uncharacterized`)
 are set aside like damaged ones, but they do not count towards `data.max_bad_fraction`.
@@ -32,8 +33,8 @@ from mmgnn_dist.chem.checks import EXCLUDED
 from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.prepare.chunks import Staging
 from mmgnn_dist.data.prepare.duplicates import drop_duplicates
-from mmgnn_dist.data.prepare.join import JOINS, stage_text
 from mmgnn_dist.data.prepare.in_process import is_small, run_in_process
+from mmgnn_dist.data.prepare.join import JOINS, stage_text
 from mmgnn_dist.data.prepare.notes import note_lines, write_notes
 from mmgnn_dist.data.prepare.plan import PreparePlan, TrainedModelSpec, make_prepare_plan
 from mmgnn_dist.data.prepare.ray_run import run_chunks

@@ -161,7 +161,7 @@ def _block_per_row(data: Any) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Stop as after Ctrl-C on SIGTERM within the block, and keep staged work, unless the caller handles it."""
+    """Stop as after Ctrl-C on SIGTERM within the block, and keep staged work, if nobody handles it yet."""
     handler = signal.getsignal(signal.SIGTERM)
     if handler is signal.SIG_DFL:
         _on_sigterm(_interrupt)

@@ -1,8 +1,9 @@
 """Labels that a number or a word of the text explains far beyond the composition.
 
 Target and number are both reduced by their least-squares fit on the counts of the elements and the products
-of two counts; the squared correlation of what is left is the share that the number explains. Real properties of a molecule explain some
-of it (see `LIMIT`); a copy of the label, also rounded, scaled, shifted, noisy, ranked or per atom, nearly all.
+of two counts; the squared correlation of what is left is the share that the number explains. Real properties
+of a molecule explain some of it (see `LIMIT`); a copy of the label, also rounded, scaled, shifted, noisy,
+ranked or per atom, nearly all.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from mmgnn_dist.data.inspect.leaks.finding import Finding, first_examples
 from mmgnn_dist.data.inspect.leaks.numbers_in_text import written_numbers
 
 LIMIT = 0.9  # of the variance left by composition; real properties of few molecules explain up to 0.8
-WORD_LIMIT = 0.5  # a word that says "above the median" explains 2/π of a normal distribution
+WORD_LIMIT = 0.25  # real words explain up to 0.1, one that says "above the median" from 0.3 to 0.6
+CHANCE = 20  # divided by the number of molecules: what the best of all words explains by chance
 PLACES = 4  # numbers of a text that are looked at
 LEAST = 50  # molecules
 WORDS = 200  # most frequent words of a field
@@ -44,8 +46,8 @@ def explained_labels(content: Content) -> Iterator[Finding]:
                     len(rows),
                     len(values),
                     first_examples(content.ids[rows]),
-                    f"it explains {share[column]:.0%} of what composition leaves open: see where it comes from, "
-                    "and leave it out of the text",
+                    f"it explains {share[column]:.0%} of what composition leaves open: see where it comes "
+                    "from, and leave it out of the text",
                 )
 
 
@@ -58,7 +60,8 @@ def telling_words(content: Content) -> Iterator[Finding]:
             continue
         words, present = _frequent_words([texts[row] for row in rows.tolist()])
         share = _shares(content, rows, [present]) if words else np.zeros((0, 0))
-        for place, column in np.argwhere(share.T > WORD_LIMIT).tolist():
+        limit = WORD_LIMIT + CHANCE / len(rows)
+        for place, column in np.argwhere(limit < share.T).tolist():
             target, word = content.shards.targets[column], words[place]
             yield Finding(
                 WORD_KIND,
@@ -67,8 +70,8 @@ def telling_words(content: Content) -> Iterator[Finding]:
                 int(present[place].sum()),
                 len(rows),
                 first_examples(content.ids[rows[present[place] == 1]]),
-                f"it explains {share[column, place]:.0%} of what composition leaves open: leave {field} out of "
-                "text.fields, or take the word out",
+                f"it explains {share[column, place]:.0%} of what composition leaves open: leave {field} out "
+                "of text.fields, or take the word out",
             )
 
 
@@ -103,7 +106,7 @@ def _numbers(content: Content) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _forms(values: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:
-    """Return the forms in which a number may hold a label: as it is, ranked, per atom, as a logarithm, [1, n]."""
+    """Forms in which a number may hold a label, each [1, n]: as it is, ranked, per atom, as a logarithm."""
     forms = (values, _ranks(values), values * sizes, np.log(np.abs(values) + 1e-9))
     return [form[None] for form in forms]
 
@@ -147,7 +150,7 @@ def _shares(content: Content, rows: np.ndarray, forms: list[np.ndarray]) -> np.n
 
 
 def _basis(composition: np.ndarray) -> np.ndarray:
-    """Orthonormal functions of the composition, [n, K]: counts, and products of counts where molecules abound."""
+    """Orthonormal functions of the composition, [n, K]: counts, and their products where molecules abound."""
     counts = composition / np.maximum(composition.max(axis=0), 1)
     columns = [np.ones(len(counts)), *counts.T]
     if len(counts) > ABOUND * counts.shape[1] ** 2:

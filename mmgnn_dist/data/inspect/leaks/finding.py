@@ -17,8 +17,8 @@ class Finding:
 
     Attributes:
         kind: what was found, in a few words; the same words for every finding of its kind.
-        severity: `leak`: a model can read the label or has seen the molecule; `fault`: text or identity belong
-            to another molecule; `doubt`: worth a look.
+        severity: `leak`: a model can read the label or has seen the molecule; `fault`: text or identity
+            belong to another molecule; `doubt`: worth a look.
         where: the text field, target or parts concerned.
         count: number of molecules concerned.
         of: number of molecules looked at.

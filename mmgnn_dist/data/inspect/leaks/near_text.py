@@ -1,24 +1,26 @@
 """Texts that are equal or nearly so: other case, blanks or signs, or a long text with a few words changed.
 
-Short texts are compared by their letters and digits alone. Long ones are compared by the set of their words:
-minimal hashes (Broder 1997, doi 10.1109/SEQUEN.1997.666900) find the candidates, the sets decide. Large groups
-of equal texts are left out: a phrase that many molecules share tells them apart from none.
+Short texts are compared by their letters, digits and primes alone. Long ones, with many words beside locants,
+are compared by the set of their pairs of neighbouring words, so that other locants make another name: minimal
+hashes (Broder 1997, doi 10.1109/SEQUEN.1997.666900) find the candidates, the sets decide. Large groups of
+equal texts are left out: a phrase that many molecules share tells none of them apart.
 """
 
 from __future__ import annotations
 
 import re
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pyarrow as pa
 
 from mmgnn_dist.data.shardset.hashing import hash_strings, mix
 
-NOT_LETTERS = re.compile(r"[\W_]+")
+NOT_LETTERS = re.compile(r"[^\w'′]+|_+")
+WORD = re.compile(r"[^\W\d_]{3,}")
 SHORTEST = 4  # letters and digits of a text that is compared
-LONG = 8  # words from which on the words are compared
-ALIKE = 0.8  # share of their words that two long texts have in common (Jaccard)
+LONG = 8  # words of three letters from which on the words are compared
+ALIKE = 0.8  # share of their pairs of words that two long texts have in common (Jaccard)
 LARGEST = 5  # molecules in a group of equal texts
 BANDS, BAND = 8, 3  # minimal hashes: groups of three that have to agree
 
@@ -29,10 +31,10 @@ def near_equal_texts(texts: list[str]) -> np.ndarray:
     joined = ["".join(one) for one in words]
     present = np.flatnonzero([len(one) >= SHORTEST for one in joined])
     pairs = _grouped(hash_strings(pa.array([joined[row] for row in present], pa.large_string())), present)
-    long = np.flatnonzero([len(one) >= LONG for one in words])
+    long = np.flatnonzero([sum(map(bool, map(WORD.search, one))) >= LONG for one in words])
     if len(long):
-        sets = {row: frozenset(words[row]) for row in long.tolist()}
-        keys = _minimal_hashes([words[row] for row in long])
+        sets = {row: frozenset(map(" ".join, pairwise(words[row]))) for row in long.tolist()}
+        keys = _minimal_hashes([sorted(sets[row]) for row in long.tolist()])
         candidates = {pair for band in keys.T for pair in map(tuple, _grouped(band, long).tolist())}
         pairs = np.concatenate([pairs, _alike(candidates, sets)])
     return np.unique(pairs, axis=0)

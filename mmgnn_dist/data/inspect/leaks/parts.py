@@ -26,8 +26,8 @@ DRAWN = ("random", "kfold")  # kinds of split whose parts are alike
 SIGMA = 8.0  # standard errors by which parts have to differ
 DIFFERENCE = 0.1  # of a share
 SHIFT = 0.5  # of a standard deviation
-SHARED_TEXTS = 0.005  # share of molecules whose text another one may have
-AMBIGUOUS = {"title": 0.02, "synonyms": 0.02}  # the same of fields in which databases are less exact
+SHARED_TEXTS = 0.002  # share of molecules whose text another one may have, since databases are not exact
+FEW_TEXTS = 2  # the same, in molecules
 SUFFIX = re.compile(r"[-_.]\d{1,3}$")  # number of a conformer in an id
 _MARKS = re.compile(r"\d+")
 
@@ -71,7 +71,7 @@ def _pairs(
         content, COPY_KIND, where, part, copies, 0, "put copies into one part or remove them"
     )
     for field, pairs in texts.items():
-        most = int(AMBIGUOUS.get(field, SHARED_TEXTS) * sum(map(bool, content.texts[field])))
+        most = max(FEW_TEXTS, int(SHARED_TEXTS * sum(map(bool, content.texts[field]))))
         advice = "see whether they are one molecule: put them into one part"
         yield from _crossing(content, TEXT_KIND, f"{field} in {where}", part, pairs, most, advice)
     advice = "make the split by 'mmgnn data split' with SMILES or InChIKeys, which keep conformers together"

@@ -37,8 +37,7 @@ def stated_labels(content: Content) -> Iterator[Finding]:
                     len(rows),
                     len(np.unique(numbers.row)),
                     first_examples(content.ids[rows]),
-                    f"take the number out of the text, or leave {field} out of text.fields and {target} out of "
-                    "targets",
+                    f"take the number out of the text, or leave {field} out of text.fields",
                 )
 
 

@@ -1,8 +1,8 @@
 """Names, numbers and identities that contradict the atoms: the text of another molecule.
 
 Formula and weight are compared with the atoms, InChIKey and atoms with the SMILES, names by the elements that
-they tell (a name with `fluoro` needs fluorine). PubChem's counts differ from RDKit's in single molecules, so of
-these only the correlation is judged.
+they tell (a name with `fluoro` needs fluorine). PubChem's counts differ from RDKit's in single molecules, so
+of these only the correlation is judged.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ def _formula(text: str) -> dict[str, int]:
     """The atoms of a formula, charge left out, deuterium counted as hydrogen."""
     counts: dict[str, int] = {}
     for symbol, number in _PIECE.findall(text):
-        symbol = "H" if symbol in ("D", "T") else symbol
-        counts[symbol] = counts.get(symbol, 0) + int(number or 1)
+        element = "H" if symbol in ("D", "T") else symbol
+        counts[element] = counts.get(element, 0) + int(number or 1)
     return counts
 
 
