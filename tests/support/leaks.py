@@ -16,7 +16,7 @@ HARTREE, KCAL, KJ = 27.211386245988, 0.0433641, 0.010364270  # in eV
 DONE = 500  # molecules of the sample that take part
 TRAIN, VAL = 350, 425  # the first rows train, the next validate, the others test
 Columns = dict[str, list[Any]]
-GROUPS = ("digits", "numbers", "words", "labels", "structure", "texts", "parts")
+GROUPS = ("digits", "numbers", "words", "fields", "labels", "structure", "texts", "parts")
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,32 @@ def value_as_the_length_of_a_text(c: Columns, rng: np.random.Generator) -> None:
 @leak("labels", "few distinct labels", "cv has")
 def one_label_for_many(c: Columns, rng: np.random.Generator) -> None:
     c["cv"] = [round(cv, -1) for cv in c["cv"]]
+
+
+@leak("labels", "few distinct labels", "lumo has")
+def labels_of_neighbours(c: Columns, rng: np.random.Generator) -> None:
+    """Each four neighbours in the order of the label have one: still a quarter of the values."""
+    order = np.argsort(c["lumo"], kind="stable")
+    lumo = np.array(c["lumo"])
+    for first in range(0, len(order), 4):
+        lumo[order[first : first + 4]] = lumo[order[first]]
+    c["lumo"] = lumo.tolist()
+
+
+@leak("words", "labels in digits", "gap [eV] in molecular_formula")
+def value_in_words(c: Columns, rng: np.random.Generator) -> None:
+    names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    said = {".": "point", **{str(digit): name for digit, name in enumerate(names)}}
+    for row in range(0, len(c["id"]), 3):
+        spoken = " ".join(said[sign] for sign in f"{c['gap'][row]:.3f}")
+        c["molecular_formula"][row] = f"its gap is {spoken} electron volts"
+
+
+@leak("fields", "labels follow from a number", "gap from all numeric fields")
+def value_hidden_in_the_sum_of_two_fields(c: Columns, rng: np.random.Generator) -> None:
+    noise = rng.normal(0, 10, len(c["id"]))
+    c["tpsa"], c["xlogp"] = (np.array(c["gap"]) + noise).tolist(), noise.tolist()
+    c["molecular_weight"] = [None] * len(c["id"])
 
 
 @leak("structure", "labels of another molecule", "homo")

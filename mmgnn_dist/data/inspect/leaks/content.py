@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS, ShardSet
 
+SYNONYM_SEPARATOR = "; "  # between the synonyms of a molecule in one text
 NO_TEXT = ("id", "smiles", "inchikey", "field_sources")  # columns of strings that no model reads
 
 
@@ -74,7 +75,9 @@ class Content:
         for field in self.shards.shards[0].table.schema:
             column = self.shards.column(field.name)
             if field.name == "synonyms":
-                texts[field.name] = ["; ".join(filter(None, names or [])) for names in column.to_pylist()]
+                texts[field.name] = [
+                    SYNONYM_SEPARATOR.join(filter(None, names or [])) for names in column.to_pylist()
+                ]
             elif pa.types.is_large_string(field.type) and field.name not in NO_TEXT:
                 texts[field.name] = [text or "" for text in column.to_pylist()]
         return {name: words for name, words in texts.items() if any(words)}

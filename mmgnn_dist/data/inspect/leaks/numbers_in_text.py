@@ -10,6 +10,11 @@ import numpy as np
 _NUMBER = re.compile(r"(?<![\d.,])(\d+)(?:[.,](\d+))?(?:[eE]([-+]?\d{1,2})(?![\w]))?")
 
 
+_DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_DIGIT = f"(?:{'|'.join(_DIGITS)})"
+_SPOKEN = re.compile(rf"\b{_DIGIT}(?: {_DIGIT})* point(?: {_DIGIT})+\b", re.IGNORECASE)
+
+
 @dataclass(frozen=True)
 class WrittenNumbers:
     """K numbers of some texts, without their signs.
@@ -37,10 +42,10 @@ class WrittenNumbers:
 
 
 def written_numbers(texts: list[str]) -> WrittenNumbers:
-    """Find the numbers of texts; a comma between digits counts as a decimal point."""
+    """Find the numbers of texts, also spoken ones (`five point three`); a comma in one is a decimal point."""
     found: list[tuple[int, int, float, float, int]] = []
     for row, text in enumerate(texts):
-        for place, (whole, fraction, power) in enumerate(_NUMBER.findall(text)):
+        for place, (whole, fraction, power) in enumerate(_NUMBER.findall(_SPOKEN.sub(_as_digits, text))):
             if len(whole) + len(fraction) > 18:
                 continue
             scale = 10.0 ** (int(power or 0) - len(fraction))
@@ -49,3 +54,8 @@ def written_numbers(texts: list[str]) -> WrittenNumbers:
     columns = np.array(found, np.float64).reshape(-1, 5).T
     row, place, digits = (columns[column].astype(np.int64) for column in (0, 1, 4))
     return WrittenNumbers(row, place, columns[2], columns[3], digits)
+
+
+def _as_digits(spoken: re.Match[str]) -> str:
+    words = spoken.group().casefold().split()
+    return "".join("." if word == "point" else str(_DIGITS.index(word)) for word in words)

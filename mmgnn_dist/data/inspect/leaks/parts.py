@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mmgnn_dist.config import TEXT_FIELDS
-from mmgnn_dist.data.inspect.leaks.content import Content
+from mmgnn_dist.data.inspect.leaks.content import SYNONYM_SEPARATOR, Content
 from mmgnn_dist.data.inspect.leaks.copies import geometry_copies
 from mmgnn_dist.data.inspect.leaks.finding import Finding, first_examples
 from mmgnn_dist.data.inspect.leaks.near_text import near_equal_texts
@@ -35,7 +35,11 @@ _MARKS = re.compile(r"\d+")
 def leaks_between_parts(content: Content, splits: list[str]) -> Iterator[Finding]:
     """Yield the findings of each split, each kind and place once: for the fold where it is most."""
     copies = geometry_copies(content)
-    texts = {name: near_equal_texts(words) for name, words in content.prose.items()}
+    texts = {name: near_equal_texts(words) for name, words in content.prose.items() if name != "synonyms"}
+    if names := content.prose.get("synonyms"):
+        texts["synonyms"] = near_equal_texts(
+            [SYNONYM_SEPARATOR.join(sorted(one.split(SYNONYM_SEPARATOR))) for one in names]
+        )
     known = string_hashes(structures(content.shards))
     other = {
         name: pairs[(known[pairs[:, 0]] != known[pairs[:, 1]]) | (known[pairs[:, 0]] == 0)]
