@@ -24,7 +24,11 @@ SECONDS = 60  # most time for the embedding of one molecule
 STEPS = 5000  # most steps of a force field; drug-like molecules take a few hundred of MMFF94's
 SAME = 0.05  # Å; conformers whose sorted distances differ by less are one
 ONE = ConformerConfig()
-UFF_NOTE, RAW_NOTE, RANDOM_NOTE = "geometry by UFF", "geometry by ETKDGv3 alone", "embedded at random"
+UFF_NOTE, RAW_NOTE, RANDOM_NOTE = (
+    "geometry by UFF",
+    "geometry by ETKDGv3 alone",
+    "geometry from random coordinates",
+)
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ def test_an_embedding_that_fails_is_tried_from_random_coordinates(monkeypatch):
 
     monkeypatch.setattr(rdDistGeom, "EmbedMultipleConfs", picky)
     made = embed_smiles("CCO")
-    assert made.note == "embedded at random" and "from its own start" in made.why
+    assert made.note == "geometry from random coordinates" and "from its own start" in made.why
     assert len(made.positions[0]) == 3 * len(made.z) == 27
 
 

@@ -63,6 +63,12 @@ def value_in_kcal_in_a_tenth_of_the_synonyms(c: Columns, rng: np.random.Generato
         c["synonyms"][row] = [*(c["synonyms"][row] or []), f"HOMO {c['homo'][row] / KCAL:.1f} kcal/mol"]
 
 
+@leak("labels", "labels in digits", "mu [D] in iupac_name")
+def value_rounded_in_few_names(c: Columns, rng: np.random.Generator) -> None:
+    for row in range(0, len(c["id"]), 16):
+        c["iupac_name"][row] = f"{c['iupac_name'][row]} with a dipole of about {c['mu'][row]:.1f} D"
+
+
 @leak("digits", "labels in digits", "mu [D] in tpsa")
 def value_as_a_numeric_field(c: Columns, rng: np.random.Generator) -> None:
     c["tpsa"] = [round(mu, 3) for mu in c["mu"]]

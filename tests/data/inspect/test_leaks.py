@@ -140,10 +140,12 @@ def test_the_verb_says_what_to_do_and_fails(group_set, capsys):
 
 def test_numbers_are_read_with_their_precision():
     numbers = written_numbers(["gap -5.350 eV, 2,3-dimethyl", "", "E=1.2e-3; CAS 64-17-5 (0.05)"])
-    assert numbers.row.tolist() == [0, 0, 2, 2, 2, 2, 2] and numbers.place.tolist() == [0, 1, 0, 1, 2, 3, 4]
-    assert numbers.value == pytest.approx([5.35, 2.3, 1.2e-3, 64, 17, 5, 0.05])
-    assert numbers.half == pytest.approx([5e-4, 0.05, 5e-5, 0.5, 0.5, 0.5, 5e-3])
-    assert numbers.digits.tolist() == [4, 2, 2, 2, 2, 1, 1]
+    assert numbers.row.tolist() == [0, 0, 0, 2, 2, 2, 2, 2]
+    assert numbers.place.tolist() == [0, 1, 2, 0, 1, 2, 3, 4]
+    assert numbers.value == pytest.approx([5.35, 2, 3, 1.2e-3, 64, 17, 5, 0.05])
+    assert numbers.half == pytest.approx([5e-4, 0.5, 0.5, 5e-5, 0.5, 0.5, 0.5, 5e-3])
+    assert numbers.digits.tolist() == [4, 1, 1, 2, 2, 2, 1, 1]
+    assert written_numbers(["5,35 eV"]).value == pytest.approx([5.35])
     spoken = written_numbers(["propan-2-one of minus one two point three five eV"])
     assert spoken.value == pytest.approx([2, 12.35]) and spoken.digits.tolist() == [1, 4]
 

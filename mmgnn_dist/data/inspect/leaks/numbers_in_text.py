@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_NUMBER = re.compile(r"(?<![\d.,])(\d+)(?:[.,](\d+))?(?:[eE]([-+]?\d{1,2})(?![\w]))?")
+# a comma is a decimal point before two digits or more; in `2,3-dimethyl` it is none
+_NUMBER = re.compile(r"(?<![\d.])(\d+)(?:\.(\d+)|,(\d{2,}))?(?:[eE]([-+]?\d{1,2})(?!\w))?")
 
 
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -42,10 +43,11 @@ class WrittenNumbers:
 
 
 def written_numbers(texts: list[str]) -> WrittenNumbers:
-    """Find the numbers of texts, also spoken ones (`five point three`); a comma in one is a decimal point."""
+    """Find the numbers of texts, also spoken ones (`five point three`)."""
     found: list[tuple[int, int, float, float, int]] = []
     for row, text in enumerate(texts):
-        for place, (whole, fraction, power) in enumerate(_NUMBER.findall(_SPOKEN.sub(_as_digits, text))):
+        for place, (whole, point, comma, power) in enumerate(_NUMBER.findall(_SPOKEN.sub(_as_digits, text))):
+            fraction = point or comma
             if len(whole) + len(fraction) > 18:
                 continue
             scale = 10.0 ** (int(power or 0) - len(fraction))

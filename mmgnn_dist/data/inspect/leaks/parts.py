@@ -12,7 +12,7 @@ import numpy as np
 from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.data.inspect.leaks.content import SYNONYM_SEPARATOR, Content
 from mmgnn_dist.data.inspect.leaks.copies import geometry_copies
-from mmgnn_dist.data.inspect.leaks.finding import Finding, first_examples
+from mmgnn_dist.data.inspect.leaks.finding import Finding, Severity, first_examples
 from mmgnn_dist.data.inspect.leaks.near_text import near_equal_texts
 from mmgnn_dist.data.shardset.groups import string_hashes, structures
 from mmgnn_dist.data.shardset.splits import PARTS, load_split, split_folds, split_info
@@ -45,7 +45,7 @@ def leaks_between_parts(content: Content, splits: list[str]) -> Iterator[Finding
         name: pairs[(known[pairs[:, 0]] != known[pairs[:, 1]]) | (known[pairs[:, 0]] == 0)]
         for name, pairs in texts.items()
     }
-    ids, traits = _id_pairs(content), list(_traits(content))
+    ids, traits = _id_pairs(content, known == 0), list(_traits(content))
     for split in splits:
         found: dict[tuple[str, str], Finding] = {}
         for fold in range(split_folds(content.shards, split)):
@@ -79,11 +79,18 @@ def _pairs(
         advice = "see whether they are one molecule: put them into one part"
         yield from _crossing(content, TEXT_KIND, f"{field} in {where}", part, pairs, most, advice)
     advice = "make the split by 'mmgnn data split' with SMILES or InChIKeys, which keep conformers together"
-    yield from _crossing(content, ID_KIND, where, part, ids, 0, advice)
+    yield from _crossing(content, ID_KIND, where, part, ids, 0, advice, "doubt")
 
 
 def _crossing(
-    content: Content, kind: str, where: str, part: np.ndarray, pairs: np.ndarray, most: int, advice: str
+    content: Content,
+    kind: str,
+    where: str,
+    part: np.ndarray,
+    pairs: np.ndarray,
+    most: int,
+    advice: str,
+    severity: Severity = "leak",
 ) -> Iterator[Finding]:
     """Yield a finding where more than `most` molecules of a later part pair with one of an earlier part."""
     across = pairs[part[pairs[:, 0]] != part[pairs[:, 1]]]
@@ -91,14 +98,14 @@ def _crossing(
     rows = np.unique(later)
     if len(rows) > most:
         names = (f"{content.ids[one]} = {content.ids[other]}" for one, other in across.tolist())
-        yield Finding(kind, "leak", where, len(rows), int((part > 0).sum()), first_examples(names), advice)
+        yield Finding(kind, severity, where, len(rows), int((part > 0).sum()), first_examples(names), advice)
 
 
-def _id_pairs(content: Content) -> np.ndarray:
-    """Pairs of neighbours in groups of ids that are one id but for a short number, of one composition."""
+def _id_pairs(content: Content, unknown: np.ndarray) -> np.ndarray:
+    """Pairs of molecules of `unknown` identity with one id but for a short number, and one composition."""
     stems: dict[str, list[int]] = {}
-    for row, name in enumerate(content.ids.tolist()):
-        stem = SUFFIX.sub("", str(name)).casefold()
+    for row in np.flatnonzero(unknown).tolist():
+        stem = SUFFIX.sub("", str(content.ids[row])).casefold()
         stems.setdefault(stem, []).append(row)
     pairs = []
     for rows in stems.values():

@@ -1,8 +1,8 @@
 """Labels that stand in the text in digits, in any unit of their dimension and rounded as people round.
 
-A number of three or more significant digits states a label where it is the label rounded to its last digit,
-without regard to the sign. How often this happens by chance is counted with the labels of other molecules of
-the same size; only what is far beyond chance is a finding.
+A number of three or more significant digits, or of two with a decimal, states a label where it is the label
+rounded to its last digit, without regard to the sign. How often this happens by chance is counted with the
+labels of other molecules of the same size; only what is far beyond chance is a finding.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from mmgnn_dist.data.inspect.leaks.content import Content
 from mmgnn_dist.data.inspect.leaks.finding import Finding, first_examples
 from mmgnn_dist.data.inspect.leaks.numbers_in_text import WrittenNumbers, written_numbers
 
-DIGITS = 3  # fewer significant digits agree too often by chance (see `explained` for those)
+DIGITS = 3  # significant digits; of two there has to be a decimal (see `explained` for the others)
+WHOLE = 0.4  # half a unit of the last digit of whole numbers is more
 SHIFTS = 8  # other molecules whose labels show what chance does
 FLOAT32 = 2e-7  # relative precision of the numeric text fields
 KIND = "labels in digits"
@@ -53,7 +54,7 @@ def _numbers(content: Content) -> Iterator[tuple[str, WrittenNumbers]]:
     """Yield the numbers of each text field that are precise enough."""
     for field, texts in content.texts.items():
         numbers = written_numbers(texts)
-        fine = numbers.digits >= DIGITS
+        fine = (numbers.digits >= DIGITS) | ((numbers.digits == DIGITS - 1) & (numbers.half < WHOLE))
         yield field, WrittenNumbers(*(getattr(numbers, name)[fine] for name in numbers.__dataclass_fields__))
     for field, values in content.context.items():
         rows = np.flatnonzero(np.isfinite(values) & (values != np.round(values, 1)))
