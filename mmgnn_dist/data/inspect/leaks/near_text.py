@@ -43,12 +43,10 @@ def near_equal_texts(texts: list[str]) -> np.ndarray:
 def _grouped(keys: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Return the pairs of rows with one key, in groups that are not too large, int64 [P, 2]."""
     order = np.argsort(keys, kind="stable")
-    starts = (
-        np.flatnonzero(np.concatenate([[True], keys[order][1:] != keys[order][:-1]])) if len(keys) else []
-    )
+    ends = np.flatnonzero(np.diff(keys[order]))
     pairs = [
         pair
-        for group in np.split(rows[order], starts[1:])
+        for group in np.split(rows[order], ends + 1)
         if 2 <= len(group) <= LARGEST
         for pair in combinations(sorted(group.tolist()), 2)
     ]
