@@ -13,7 +13,7 @@ import numpy as np
 
 from mmgnn_dist.config import TEXT_FIELDS, TextConfig
 from mmgnn_dist.data.inspect.audit import Overlap
-from mmgnn_dist.data.inspect.leaks.finding import Finding
+from mmgnn_dist.data.inspect.leaks.finding import AuditFinding
 from mmgnn_dist.data.shardset.references import visits
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.shardset.splits import split_info, split_names
@@ -211,7 +211,7 @@ def print_overview(overview: dict[str, Any]) -> None:
         console.print(_table(title, [*columns, "plot"] if plotted else columns, body))
 
 
-def print_audit(overlaps: Sequence[Overlap], findings: Sequence[Finding], by_id: int) -> None:
+def print_audit(overlaps: Sequence[Overlap], findings: Sequence[AuditFinding], by_id: int) -> None:
     """Print overlaps as a table, findings as lines, and the number of molecules that have only an id."""
     from rich.console import Console
 

@@ -15,7 +15,7 @@ from leaks import DONE, GROUPS, LEAKS, TRAIN, VAL, Columns
 
 from mmgnn_dist.chem.readers.find import sample_path
 from mmgnn_dist.cli.main import main
-from mmgnn_dist.data.inspect.leaks.finding import Finding
+from mmgnn_dist.data.inspect.leaks.finding import AuditFinding
 from mmgnn_dist.data.inspect.leaks.numbers_in_text import written_numbers
 from mmgnn_dist.data.inspect.leaks.search import KINDS, search_leaks
 from mmgnn_dist.data.inspect.leaks.stated import units_like
@@ -66,7 +66,7 @@ def found(group_set):
     """What is found in each group of leaks."""
 
     @cache
-    def of(group: str) -> list[Finding]:
+    def of(group: str) -> list[AuditFinding]:
         return search_leaks(group_set(group), ["made"])
 
     return of

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mmgnn_dist.data.inspect.leaks.content import Content
-from mmgnn_dist.data.inspect.leaks.finding import Finding, first_examples
+from mmgnn_dist.data.inspect.leaks.finding import AuditFinding, first_examples
 from mmgnn_dist.data.inspect.leaks.numbers_in_text import written_numbers
 
 # shares of the variance left by composition, and what QM9 and the bundled sample reach
@@ -35,7 +35,7 @@ KIND, WORD_KIND = "labels follow from a number", "labels follow from a word"
 _WORD = re.compile(r"[^\W\d_]{3,}")
 
 
-def explained_labels(content: Content) -> Iterator[Finding]:
+def explained_labels(content: Content) -> Iterator[AuditFinding]:
     """Yield a finding for each number that explains a target, and for all numeric fields together."""
     for name, values, limit in _numbers(content):
         rows = np.flatnonzero(np.isfinite(values))
@@ -55,10 +55,10 @@ def explained_labels(content: Content) -> Iterator[Finding]:
 
 def _explained(
     content: Content, name: str, rows: np.ndarray, shares: np.ndarray, limit: float
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     for column, target in enumerate(content.shards.targets):
         if shares[column] > limit:
-            yield Finding(
+            yield AuditFinding(
                 KIND,
                 "leak",
                 f"{target} from {name}",
@@ -70,7 +70,7 @@ def _explained(
             )
 
 
-def telling_words(content: Content) -> Iterator[Finding]:
+def telling_words(content: Content) -> Iterator[AuditFinding]:
     """Yield a finding for each word that explains a target."""
     for field, texts in content.prose.items():
         step = -(-len(texts) // ROWS)
@@ -82,7 +82,7 @@ def telling_words(content: Content) -> Iterator[Finding]:
         limit = WORD_LIMIT + CHANCE / len(rows)
         for place, column in np.argwhere(limit < share.T).tolist():
             target, word = content.shards.targets[column], words[place]
-            yield Finding(
+            yield AuditFinding(
                 WORD_KIND,
                 "leak",
                 f"{target} from '{word}' in {field}",

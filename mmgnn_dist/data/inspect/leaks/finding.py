@@ -12,7 +12,7 @@ Severity = Literal["leak", "fault", "doubt"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class AuditFinding:
     """One finding.
 
     Attributes:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mmgnn_dist.data.inspect.leaks.content import Content
-from mmgnn_dist.data.inspect.leaks.finding import Finding, first_examples
+from mmgnn_dist.data.inspect.leaks.finding import AuditFinding, first_examples
 
 FEW = 2.0  # distinct labels, in square roots of the number of molecules: fewer are suspect in any case
 EXPECTED = 1.5  # times the distinct labels that may be expected
@@ -21,7 +21,7 @@ SHARED = 0.002  # share of molecules that may have all labels in common with ano
 FEW_KIND, SHARED_KIND = "few distinct labels", "labels of another molecule"
 
 
-def repeated_labels(content: Content) -> Iterator[Finding]:
+def repeated_labels(content: Content) -> Iterator[AuditFinding]:
     """Yield a finding for each target with few values, and one for rows of labels that repeat."""
     for column, target in enumerate(content.shards.targets):
         rows = np.flatnonzero(np.isfinite(content.y[:, column]))
@@ -30,7 +30,7 @@ def repeated_labels(content: Content) -> Iterator[Finding]:
         values, first = np.unique(content.y[rows, column], return_index=True)
         few = len(values) < FEW * np.sqrt(len(rows))
         if few or _expected_distinct(content.y[rows, column], values) > EXPECTED * len(values):
-            yield Finding(
+            yield AuditFinding(
                 FEW_KIND,
                 "doubt",
                 f"{target} has {len(values)} values",
@@ -52,7 +52,7 @@ def _expected_distinct(labels: np.ndarray, values: np.ndarray) -> float:
     return expected
 
 
-def _shared_rows(content: Content) -> Iterator[Finding]:
+def _shared_rows(content: Content) -> Iterator[AuditFinding]:
     varying = [
         column
         for column in range(content.y.shape[1])
@@ -64,7 +64,7 @@ def _shared_rows(content: Content) -> Iterator[Finding]:
     _, group, sizes = np.unique(content.y[rows][:, varying], axis=0, return_inverse=True, return_counts=True)
     twice = rows[sizes[group.ravel()] > 1]
     if len(twice) > max(2, SHARED * len(rows)):
-        yield Finding(
+        yield AuditFinding(
             SHARED_KIND,
             "fault",
             ", ".join(content.shards.targets[column] for column in varying),

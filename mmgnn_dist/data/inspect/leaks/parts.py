@@ -12,7 +12,7 @@ import numpy as np
 from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.data.inspect.leaks.content import SYNONYM_SEPARATOR, Content
 from mmgnn_dist.data.inspect.leaks.copies import geometry_copies
-from mmgnn_dist.data.inspect.leaks.finding import Finding, Severity, first_examples
+from mmgnn_dist.data.inspect.leaks.finding import AuditFinding, Severity, first_examples
 from mmgnn_dist.data.inspect.leaks.near_text import near_equal_texts
 from mmgnn_dist.data.shardset.groups import string_hashes, structures
 from mmgnn_dist.data.shardset.splits import PARTS, load_split, split_folds, split_info
@@ -32,7 +32,7 @@ SUFFIX = re.compile(r"[-_.]\d{1,3}$")  # number of a conformer in an id
 _MARKS = re.compile(r"\d+")
 
 
-def leaks_between_parts(content: Content, splits: list[str]) -> Iterator[Finding]:
+def leaks_between_parts(content: Content, splits: list[str]) -> Iterator[AuditFinding]:
     """Yield the findings of each split, each kind and place once: for the fold where it is most."""
     copies = geometry_copies(content)
     texts = {name: near_equal_texts(words) for name, words in content.prose.items() if name != "synonyms"}
@@ -47,7 +47,7 @@ def leaks_between_parts(content: Content, splits: list[str]) -> Iterator[Finding
     }
     ids, traits = _id_pairs(content, known == 0), list(_traits(content))
     for split in splits:
-        found: dict[tuple[str, str], Finding] = {}
+        found: dict[tuple[str, str], AuditFinding] = {}
         for fold in range(split_folds(content.shards, split)):
             part = np.zeros(len(content.sizes), np.int8)
             for place, rows in enumerate(load_split(content.shards, split, fold)[name] for name in PARTS):
@@ -69,7 +69,7 @@ def _pairs(
     copies: np.ndarray,
     texts: dict[str, np.ndarray],
     ids: np.ndarray,
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     where = f"split {split}"
     yield from _crossing(
         content, COPY_KIND, where, part, copies, 0, "put copies into one part or remove them"
@@ -91,14 +91,16 @@ def _crossing(
     most: int,
     advice: str,
     severity: Severity = "leak",
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     """Yield a finding where more than `most` molecules of a later part pair with one of an earlier part."""
     across = pairs[part[pairs[:, 0]] != part[pairs[:, 1]]]
     later = np.where(part[across[:, 0]] > part[across[:, 1]], across[:, 0], across[:, 1])
     rows = np.unique(later)
     if len(rows) > most:
         names = (f"{content.ids[one]} = {content.ids[other]}" for one, other in across.tolist())
-        yield Finding(kind, severity, where, len(rows), int((part > 0).sum()), first_examples(names), advice)
+        yield AuditFinding(
+            kind, severity, where, len(rows), int((part > 0).sum()), first_examples(names), advice
+        )
 
 
 def _id_pairs(content: Content, unknown: np.ndarray) -> np.ndarray:
@@ -136,7 +138,7 @@ def _traits(content: Content) -> Iterator[tuple[str, np.ndarray]]:
 
 def _differences(
     content: Content, split: str, part: np.ndarray, traits: list[tuple[str, np.ndarray]]
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     """Yield what differs between the training and the test part far beyond chance."""
     train, test = np.flatnonzero(part == 0), np.flatnonzero(part == PARTS.index("test"))
     for name, has in traits:
@@ -159,6 +161,6 @@ def _differences(
             yield _difference(content, LABEL_KIND, where, test, len(test))
 
 
-def _difference(content: Content, kind: str, where: str, rows: np.ndarray, of: int) -> Finding:
+def _difference(content: Content, kind: str, where: str, rows: np.ndarray, of: int) -> AuditFinding:
     advice = "a model may learn the source instead of the molecule: split at random within each source"
-    return Finding(kind, "doubt", where, len(rows), of, first_examples(content.ids[rows]), advice)
+    return AuditFinding(kind, "doubt", where, len(rows), of, first_examples(content.ids[rows]), advice)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from mmgnn_dist.data.inspect.leaks import explained, labels, parts, stated, structure
 from mmgnn_dist.data.inspect.leaks.content import Content
-from mmgnn_dist.data.inspect.leaks.finding import Finding
+from mmgnn_dist.data.inspect.leaks.finding import AuditFinding
 from mmgnn_dist.data.shardset.shards import ShardSet
 
 KINDS = (
@@ -23,7 +23,7 @@ KINDS = (
     parts.ORIGIN_KIND,
     parts.LABEL_KIND,
 )
-SEARCHES: tuple[Callable[[Content], Iterator[Finding]], ...] = (
+SEARCHES: tuple[Callable[[Content], Iterator[AuditFinding]], ...] = (
     stated.stated_labels,
     explained.explained_labels,
     explained.telling_words,
@@ -32,7 +32,7 @@ SEARCHES: tuple[Callable[[Content], Iterator[Finding]], ...] = (
 )
 
 
-def search_leaks(shards: ShardSet, splits: list[str]) -> list[Finding]:
+def search_leaks(shards: ShardSet, splits: list[str]) -> list[AuditFinding]:
     """Return what a shard set and some of its splits leak, the gravest first.
 
     Args:

@@ -13,7 +13,7 @@ import numpy as np
 
 from mmgnn_dist.chem.targets import DIMENSIONS
 from mmgnn_dist.data.inspect.leaks.content import Content
-from mmgnn_dist.data.inspect.leaks.finding import Finding, first_examples
+from mmgnn_dist.data.inspect.leaks.finding import AuditFinding, first_examples
 from mmgnn_dist.data.inspect.leaks.numbers_in_text import WrittenNumbers, written_numbers
 
 DIGITS = 3  # significant digits; of two there has to be a decimal (see `explained` for the others)
@@ -23,7 +23,7 @@ FLOAT32 = 2e-7  # relative precision of the numeric text fields
 KIND = "labels in digits"
 
 
-def stated_labels(content: Content) -> Iterator[Finding]:
+def stated_labels(content: Content) -> Iterator[AuditFinding]:
     """Yield a finding for each text field and target whose label stands in the field."""
     others = _others(content.sizes)
     for field, numbers in _numbers(content):
@@ -31,7 +31,7 @@ def stated_labels(content: Content) -> Iterator[Finding]:
             found = _stated(numbers, content.y[:, column], content.shards.units[target], others)
             if found is not None:
                 unit, rows = found
-                yield Finding(
+                yield AuditFinding(
                     KIND,
                     "leak",
                     f"{target} [{unit}] in {field}",

@@ -16,7 +16,7 @@ from mmgnn_dist.chem.descriptors import describe, from_atoms
 from mmgnn_dist.chem.elements import NUMBERS
 from mmgnn_dist.chem.identity import key_maker, smiles_keys
 from mmgnn_dist.data.inspect.leaks.content import Content
-from mmgnn_dist.data.inspect.leaks.finding import Finding, first_examples
+from mmgnn_dist.data.inspect.leaks.finding import AuditFinding, first_examples
 
 ALLOWED = 0.002  # share of contradictions that databases have
 LEAST = 3  # contradictions
@@ -39,7 +39,7 @@ _ELEMENTS = {
 }
 
 
-def contradicted_structures(content: Content) -> Iterator[Finding]:
+def contradicted_structures(content: Content) -> Iterator[AuditFinding]:
     """Yield a finding for each field that contradicts the atoms, and for SMILES and InChIKeys that do."""
     formulas, weights = _of_atoms(content)
     texts, context = content.texts, content.context
@@ -60,7 +60,7 @@ def contradicted_structures(content: Content) -> Iterator[Finding]:
         yield from _against_smiles(content, formulas)
 
 
-def _against_smiles(content: Content, formulas: list[str]) -> Iterator[Finding]:
+def _against_smiles(content: Content, formulas: list[str]) -> Iterator[AuditFinding]:
     smiles = content.shards.column("smiles").combine_chunks()
     table, read = describe(smiles, np.zeros(0, np.int64), np.zeros(len(smiles), np.int64))
     if not read.any():
@@ -89,17 +89,17 @@ def _against_smiles(content: Content, formulas: list[str]) -> Iterator[Finding]:
 
 def _contradictions(
     content: Content, kind: str, where: str, looked_at: np.ndarray, wrong: np.ndarray
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     rows, of = np.flatnonzero(looked_at & wrong), int(looked_at.sum())
     if len(rows) >= max(LEAST, ALLOWED * of):
         yield _finding(content, kind, where, rows, of)
 
 
-def _finding(content: Content, kind: str, where: str, rows: np.ndarray, of: int) -> Finding:
+def _finding(content: Content, kind: str, where: str, rows: np.ndarray, of: int) -> AuditFinding:
     advice = "see how the text was joined to the molecules, and join it by InChIKey"
     if kind == IDENTITY_KIND:
         advice = "correct the column or leave it out: splits and joins go by it"
-    return Finding(kind, "fault", where, len(rows), of, first_examples(content.ids[rows]), advice)
+    return AuditFinding(kind, "fault", where, len(rows), of, first_examples(content.ids[rows]), advice)
 
 
 def _of_atoms(content: Content) -> tuple[list[str], np.ndarray]:
