@@ -92,7 +92,7 @@ def _crossing(
     advice: str,
     severity: Severity = "leak",
 ) -> Iterator[AuditFinding]:
-    """Yield a finding where more than `most` molecules of a later part pair with one of an earlier part."""
+    """Yield a finding if more than `most` molecules of a later part pair with one of an earlier part."""
     across = pairs[part[pairs[:, 0]] != part[pairs[:, 1]]]
     later = np.where(part[across[:, 0]] > part[across[:, 1]], across[:, 0], across[:, 1])
     rows = np.unique(later)
