@@ -168,8 +168,14 @@ def spread(function: Callable[[Any], Any], portions: list[Any]) -> list[Any]:
     ray = sys.modules.get("ray")  # imported in its workers; its import costs a small preparation a second
     if len(portions) < 2 or ray is None or not ray.is_initialized():
         return [function(portion) for portion in portions]
-    task = ray.remote(num_cpus=1)(function)
-    return list(ray.get([task.remote(portion) for portion in portions]))  # Ray lends out this CPU meanwhile
+    task = ray.remote(num_cpus=1)(_call)
+    # Ray lends out this CPU meanwhile
+    return list(ray.get([task.remote(function, portion) for portion in portions]))
+
+
+def _call(function: Callable[[Any], Any], portion: Any) -> Any:
+    """Call a function that may be a partial one, which Ray takes for no task."""
+    return function(portion)
 
 
 def to_batch(parts: list[Molecules], text: pa.Table, n_targets: int) -> pa.RecordBatch:
