@@ -84,6 +84,9 @@ class BadRecord(Exception):
         super().__init__(f"{reason}: {detail}")
         self.reason, self.detail = reason, detail
 
+    def __reduce__(self) -> tuple[type[BadRecord], tuple[str, str]]:
+        return BadRecord, (self.reason, self.detail)
+
 
 def check_molecules(
     molecules: Molecules, elements: Collection[str] | None = None, trained: TrainedStates | None = None

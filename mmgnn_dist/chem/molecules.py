@@ -35,6 +35,7 @@ class Molecules:
         why: the reader's description of the fault, large_string [n], nullable.
         text: columns of text fields as the file has them, n rows.
         stated: charges and multiplicities as the file states them.
+        note: what was done to a molecule otherwise than to most, large_string [n], nullable; None: nothing.
     """
 
     source: str
@@ -53,6 +54,7 @@ class Molecules:
     why: pa.Array
     text: pa.Table
     stated: StatedStates
+    note: pa.Array | None = None
 
     def __len__(self) -> int:
         return len(self.row)
@@ -77,4 +79,5 @@ class Molecules:
             why=self.why.filter(arrow_mask),
             text=self.text.filter(arrow_mask),
             stated=self.stated.keep(mask),
+            note=None if self.note is None else self.note.filter(arrow_mask),
         )

@@ -53,6 +53,7 @@ class CsvSource(TableSource):
     digest: str = ""
 
     sequential = True
+    embeds = True
 
     def content(self) -> list[Any]:
         """Return the values that identify the content."""

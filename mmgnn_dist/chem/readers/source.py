@@ -125,6 +125,11 @@ class Source:
     sequential = False  # whether reading from the middle costs as much as reading from the start
 
     @property
+    def embeds(self) -> bool:
+        """Whether its geometries are made from SMILES."""
+        return False
+
+    @property
     def makes_ids(self) -> bool:
         """Whether ids are made from the file's name and the row."""
         raise NotImplementedError

@@ -6,7 +6,9 @@ the columns `FAULT` and `WHY`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,28 +16,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmgnn_dist.chem.checks import BAD_TARGET, REASONS, BadRecord
-from mmgnn_dist.chem.conformers import conformer
+from mmgnn_dist.chem.conformers import Embedded, embed_smiles
 from mmgnn_dist.chem.elements import NUMBERS
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.rdkit_tools import rdkit_version
 from mmgnn_dist.chem.readers.record import MISSING, to_float
 from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, Found, Source, Spread
 from mmgnn_dist.chem.states.charge_spin import Values, smiles_states, state_columns, stated_states
+from mmgnn_dist.config import ConformerConfig
 
 FAULT, WHY = "*fault", "*why"  # no file has columns with these names
 PORTION = 64  # conformers made in one call
 
-Geometry = tuple[list[int], Any, str] | tuple[str, str]  # as `conformer` returns it, or reason and detail
-
 
 @dataclass(frozen=True)
 class TableSource(Source):
-    """A source of tables with columns of atomic numbers and positions, or of SMILES."""
+    """A source of tables with columns of atomic numbers and positions, or of SMILES.
 
-    @property
-    def embeds(self) -> bool:
-        """Whether its geometries are made from SMILES."""
-        return False
+    Attributes:
+        conformers: how many geometries are made for a SMILES, and which are kept.
+    """
+
+    conformers: ConformerConfig = field(default_factory=ConformerConfig)
 
     @property
     def makes_ids(self) -> bool:
@@ -61,18 +63,24 @@ class TableSource(Source):
         stated = stated_states(
             _state_values(table, self.targets), smiles_states(smiles), self.spin_is_2s, fault, why
         )
+        ids, notes = self.ids(table, start), [""] * n
         if not embeds:
             z, z_count = _atomic_numbers(table["atomic_numbers"])
             pos, pos_count, ragged = _positions(table["positions"])
         else:
-            geometries = _conformers(smiles, fault, why, spread)
-            z, z_count = _joined([geometry[0] for geometry in geometries], np.int64)
-            pos, pos_count = _joined([geometry[1] for geometry in geometries], np.float64)
-            ragged = np.zeros(n, bool)
-            inchikey = pc.coalesce(
-                inchikey, pa.array([key or None for _, _, key in geometries], inchikey.type)
-            )
-        ids = self.ids(table, start)
+            make = partial(make_conformers, wanted=self.conformers)
+            made = _conformers(smiles, fault, why, make, spread)
+            inchikey = pc.coalesce(inchikey, pa.array([one.inchikey or None for one in made], inchikey.type))
+            if self.conformers.several:
+                ids = _numbered(ids, [len(one.positions) for one in made])
+            origin = np.repeat(np.arange(n), [len(one.positions) for one in made])
+            table, inchikey = table.take(pa.array(origin)), inchikey.take(pa.array(origin))
+            row, y, fault, why = row[origin], y[origin], fault[origin], [why[k] for k in origin.tolist()]
+            stated = stated.keep(origin)
+            z, z_count = _joined([made[k].z for k in origin.tolist()], np.int64)
+            pos, pos_count = _joined([pos for one in made for pos in one.positions], np.float64)
+            ragged = np.zeros(len(origin), bool)
+            notes = [": ".join(filter(None, (made[k].note, made[k].why))) for k in origin.tolist()]
         if self.qm9 and "uncharacterized" in self.columns:
             excluded = np.asarray(_flat(table["uncharacterized"]).fill_null(False), dtype=bool)
         else:
@@ -95,6 +103,7 @@ class TableSource(Source):
             why=pa.array(why, pa.large_string()),
             text=text,
             stated=stated,
+            note=pa.array([note or None for note in notes], pa.large_string()),
         )
 
     def ids(self, table: pa.Table, start: int) -> pa.Array:
@@ -190,32 +199,46 @@ def _positions(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, np.ndar
     return np.asarray(values.fill_null(np.nan)), count, ragged
 
 
-def make_conformers(smiles: tuple[str, ...]) -> list[Geometry]:
-    """Return the geometry of each molecule, or reason and detail if there is none."""
-    geometries: list[Geometry] = []
+def make_conformers(smiles: tuple[str, ...], wanted: ConformerConfig) -> list[Embedded | BadRecord]:
+    """Return the geometries of each molecule, or its fault if there are none."""
+    made: list[Embedded | BadRecord] = []
     for text in smiles:
         try:
-            geometries.append(conformer(text))
+            made.append(embed_smiles(text, wanted))
         except BadRecord as error:
-            geometries.append((error.reason, error.detail))
-    return geometries
+            made.append(error)
+    return made
 
 
 def _conformers(
-    smiles: list[str | None], fault: np.ndarray, why: list[str | None], spread: Spread
-) -> list[tuple[Any, Any, str]]:
+    smiles: list[str | None],
+    fault: np.ndarray,
+    why: list[str | None],
+    make: Callable[[tuple[str, ...]], list[Embedded | BadRecord]],
+    spread: Spread,
+) -> list[Embedded]:
     """Make the geometries of the rows that have no fault yet; record new faults."""
     rows = np.flatnonzero(fault == 0).tolist()
-    geometries: list[tuple[Any, Any, str]] = [((), (), "")] * len(smiles)
+    geometries = [Embedded([], [np.zeros(0)], "")] * len(smiles)
     chosen = [smiles[row] or "" for row in rows]
     portions = [tuple(chosen[first : first + PORTION]) for first in range(0, len(chosen), PORTION)]
-    results = (geometry for portion in spread(make_conformers, portions) for geometry in portion)
+    results = (geometry for portion in spread(make, portions) for geometry in portion)
     for row, geometry in zip(rows, results, strict=True):
-        if len(geometry) == 2:
-            fault[row], why[row] = REASONS.index(geometry[0]), geometry[1][:200]
+        if isinstance(geometry, BadRecord):
+            fault[row], why[row] = REASONS.index(geometry.reason), geometry.detail[:200]
         else:
             geometries[row] = geometry
     return geometries
+
+
+def _numbered(ids: pa.Array, counts: list[int]) -> pa.Array:
+    """Repeat each id for the conformers of its molecule: id-1, id-2, ..."""
+    names = [
+        None if name is None else f"{name}-{number + 1}"
+        for name, count in zip(ids.to_pylist(), counts, strict=True)
+        for number in range(count)
+    ]
+    return pa.array(names, ids.type)
 
 
 def _joined(parts: list[Any], kind: type) -> tuple[np.ndarray, np.ndarray]:

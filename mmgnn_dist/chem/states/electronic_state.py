@@ -71,7 +71,7 @@ class StatedStates:
         return cls(np.full(n, np.nan), np.full(n, np.nan), np.full(n, np.nan), np.zeros(n, bool))
 
     def keep(self, mask: np.ndarray | slice) -> StatedStates:
-        """Return the molecules of a slice, or those where `mask`, bool [n], is true."""
+        """Return the molecules of a slice or of indices, or those where `mask`, bool [n], is true."""
         return StatedStates(*(values[mask] for values in vars(self).values()))
 
 

@@ -58,10 +58,12 @@ def drop_duplicates(plan: PreparePlan, staging: Staging) -> None:
         positions = np.delete(np.arange(record["in"]), removed)[local]
         names = batch.column("id").take(pa.array(local)).to_pylist()
         for name, position in zip(names, positions.tolist(), strict=True):
-            source, row = _origin(plan, chunk, position)
+            source, row = record["origins"][position] if record["origins"] else _origin(plan, chunk, position)
             record["quarantine"].append(
                 {"at": position, "id": name, "source": source, "row": row, "reason": DUPLICATE, "detail": ""}
             )
+        aside = {entry["at"] for entry in record["quarantine"]}
+        record["notes"] = [entry for entry in record["notes"] if entry["at"] not in aside]
         keep = np.ones(len(batch), bool)
         keep[local] = False
         unique = without_plain_states(batch.filter(pa.array(keep)))

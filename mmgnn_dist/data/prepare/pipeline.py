@@ -1,8 +1,9 @@
 """Preparation: from files of molecules to a shard set, by Ray Data.
 
-`read → join text → check → shard` runs in Ray workers, one chunk of rows at a time; the driver finds
-duplicate ids, adds up the records and renames the whole set into place, so `TO` is complete or absent.
-Until then all files are in `TO.partial`, where the same command continues after an interruption.
+`read → join text → check → shard` runs one chunk of rows at a time, in Ray workers, or for small sources in
+this process; the driver finds duplicate ids, adds up the records and renames the whole set into place, so
+`TO` is complete or absent. Until then all files are in `TO.partial`, where the same command continues after
+an interruption.
 
 Counts always add up: in = kept + set aside. Molecules that QM9's authors advise against (`uncharacterized`)
 are set aside like damaged ones, but they do not count towards `data.max_bad_fraction`.
@@ -32,7 +33,9 @@ from mmgnn_dist.chem.checks import EXCLUDED
 from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.prepare.chunks import Staging
 from mmgnn_dist.data.prepare.duplicates import drop_duplicates
+from mmgnn_dist.data.prepare.in_process import is_small, run_in_process
 from mmgnn_dist.data.prepare.join import JOINS, stage_text
+from mmgnn_dist.data.prepare.notes import note_lines, write_notes
 from mmgnn_dist.data.prepare.plan import PreparePlan, TrainedModelSpec, make_prepare_plan
 from mmgnn_dist.data.prepare.ray_run import run_chunks
 from mmgnn_dist.data.prepare.state_counts import combine_states, state_lines
@@ -72,7 +75,7 @@ class PrepareResult:
         path: the shard set.
         counts: `in`, `kept`, `set_aside` and `reasons`.
         shards: number of shards.
-        seconds: wall time in s, including the start of Ray.
+        seconds: wall time in s, including the start of Ray if it is needed.
         up_to_date: the set existed already, nothing was done.
         notes: what the user should know about the sources.
         lines: the whole report for the terminal; the last line counts the molecules set aside.
@@ -105,11 +108,12 @@ def prepare(
         data: `rows_per_shard`, `workers`, `units`, `providers`, `max_bad_fraction`.
         progress: called from a separate thread with molecules done, all molecules and the present step.
         learned: a trained model that will be applied to the set; the set then needs no labels and no split.
-        around: joins a Ray cluster while one is needed; by default Ray starts on this machine.
+        around: joins a Ray cluster if one is needed; by default Ray starts on this machine.
 
     Raises:
         UserError: wrong input, too many bad molecules, no molecule left, or `to` holds something else (no
-            files are left behind); or Ray does not start (the same command continues).
+            files are left behind).
+        TryAgain: Ray does not start; the same command continues.
     """
     began = time.monotonic()
     data = data or DataConfig.model_validate({})
@@ -123,8 +127,11 @@ def prepare(
         for number, table in enumerate(plan.text):
             if not staging.text(number).is_file():
                 stage_text(table, staging.text(number))
-        with around():
-            run_chunks(plan, staging, data.workers, report)
+        if data.workers == 0 and is_small(plan):
+            run_in_process(plan, staging, report)
+        else:
+            with around():
+                run_chunks(plan, staging, data.workers, report)
         report(plan.rows, plan.rows, "duplicate ids")
         drop_duplicates(plan, staging)
         records = [read_json(staging.record(chunk)) for chunk in range(len(plan.chunks))]
@@ -258,6 +265,8 @@ def _finish(
     }
     if plan.plugins:
         manifest["prepare"]["plugins"] = list(plan.plugins)
+    if notes := write_notes(staging.final, records):
+        manifest["notes"] = notes
     shards = ShardSet(staging.final, manifest)
     manifest["identities"] = count_identities(shards)
     write_json(staging.final / MANIFEST, manifest)
@@ -271,15 +280,12 @@ def _assumed(record: dict[str, Any]) -> int:
 
 
 def _versions() -> dict[str, str]:
-    import ray
-
     return {
         "mmgnn_dist": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "pyarrow": pa.__version__,
-        "ray": ray.__version__,
-        **{name: version(name) for name in ("rdkit", "ase") if find_spec(name)},
+        **{name: version(name) for name in ("ray", "rdkit", "ase") if find_spec(name)},
     }
 
 
@@ -297,6 +303,9 @@ def _result(
         if source.ignored:
             names = ", ".join(source.ignored)
             lines.append(f"{source.path.name}: columns {names} are not read (no data.units for them)")
+    if counts["in"] != plan.rows:
+        lines.append(f"{plan.rows} SMILES and geometries gave {counts['in']} molecules (data.conformers)")
+    lines += note_lines(manifest.get("notes", {}))
     for table in manifest["text"]:
         joins = ", ".join(f"{number} by {kind}" for kind, number in table["joined"].items())
         lines.append(f"{table['name']}: text found for {sum(table['joined'].values())} molecules ({joins})")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,9 +17,10 @@ from mmgnn_dist.chem.identity import key_maker
 from mmgnn_dist.chem.readers.find import check_readable, find_sources
 from mmgnn_dist.chem.readers.formats import format_plugins
 from mmgnn_dist.chem.readers.source import Source, file_content
+from mmgnn_dist.chem.readers.table import TableSource
 from mmgnn_dist.chem.states.electronic_state import TrainedStates
 from mmgnn_dist.chem.targets import TARGETS, Target
-from mmgnn_dist.config import DataConfig
+from mmgnn_dist.config import ConformerConfig, DataConfig
 from mmgnn_dist.data.prepare.join import text_columns
 from mmgnn_dist.data.prepare.providers import make_providers, provider_plugins
 from mmgnn_dist.data.shardset.shards import FIRST_SCHEMA
@@ -133,6 +134,7 @@ def make_prepare_plan(
         UserError: see `find_sources` and `text_columns`; also no target in any source.
     """
     found_sources = find_sources(sources, data.units, labelled=learned is None)
+    found_sources = [_with_conformers(source, data.conformers) for source in found_sources]
     for path in text:
         text_columns(path)
     if text and "table" not in data.providers:
@@ -170,6 +172,9 @@ def make_prepare_plan(
             for source in found_sources
             for column, target, factor in source.targets
         ],
+        **(
+            {"conformers": [data.conformers.count, data.conformers.keep]} if data.conformers.count > 1 else {}
+        ),
         **({"plugins": added_plugins} if added_plugins else {}),
         **({"learned": [[target.name for target in learned.targets], learned.elements]} if learned else {}),
         **({"trained_states": vars(learned.states)} if learned and learned.states else {}),
@@ -188,6 +193,11 @@ def make_prepare_plan(
         tuple(added_plugins),
         fingerprint,
     )
+
+
+def _with_conformers(source: Source, wanted: ConformerConfig) -> Source:
+    """Return a source that makes this many conformers, if it makes any."""
+    return replace(source, conformers=wanted) if isinstance(source, TableSource) and source.embeds else source
 
 
 def _chunks(rows: list[int], most: int) -> tuple[tuple[Segment, ...], ...]:

@@ -121,6 +121,7 @@ class ShardManifest(TypedDict):
         states: charges and multiplicities, if any molecule is no neutral singlet.
         unstated: molecules that cannot be the neutral singlets that they are stored as.
         assumed_multiplicity: number of molecules with the lowest possible multiplicity, for want of another.
+        notes: number of molecules per note of `notes.parquet`; absent without notes.
     """
 
     kind: str
@@ -141,3 +142,4 @@ class ShardManifest(TypedDict):
     states: NotRequired[StateCounts]
     unstated: NotRequired[UnstatedCounts]
     assumed_multiplicity: NotRequired[int]
+    notes: NotRequired[dict[str, int]]
