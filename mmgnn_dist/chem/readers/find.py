@@ -22,7 +22,7 @@ from mmgnn_dist.errors import UserError, nearest
 LOOK = 10  # records to try if no record has a column
 SAMPLE = "sample"  # the word that names the bundled molecules
 PARQUET = (".parquet", ".pq")
-DATABASES = (".db",)
+DATABASES = (".db", asedb.LMDB_SUFFIX)
 ARCHIVES = (".tar", ".tgz", ".tbz2", ".tbz", ".zip")
 
 
