@@ -19,16 +19,16 @@ from mmgnn_dist.chem.checks import DAMAGED, PERIODIC, REASONS, UNREADABLE, BadRe
 from mmgnn_dist.chem.readers.columns import known_names
 from mmgnn_dist.chem.readers.source import IDENTIFIERS, TEXT_COLUMNS, one_line, resolve_targets
 from mmgnn_dist.chem.readers.table import FAULT, WHY, TableSource
+from mmgnn_dist.chem.readers.tables.array_layouts import LENGTHS
 from mmgnn_dist.chem.readers.tables.lmdb_rows import LmdbRows
 from mmgnn_dist.chem.readers.tables.sqlite_rows import SqliteRows
-from mmgnn_dist.chem.targets import BOHR_ANGSTROM, target_for
+from mmgnn_dist.chem.targets import target_for
 from mmgnn_dist.errors import UserError
 
 LMDB_SUFFIX = ".aselmdb"
 LOOKED_AT = 100  # rows that are tried for the names of properties and data
 ENERGY_UNIT = "eV"
 UNIT_METADATA, LENGTH_METADATA = "_property_unit_dict", "_distance_unit"  # SchNetPack's
-LENGTHS = {"ang": 1.0, "angstrom": 1.0, "å": 1.0, "bohr": BOHR_ANGSTROM, "a0": BOHR_ANGSTROM, "nm": 10.0}  # Å
 FAILURES = (
     sqlite3.Error,
     KeyError,

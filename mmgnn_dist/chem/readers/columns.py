@@ -1,7 +1,7 @@
 """Names and types of columns: known names in any case; a type that cannot be used is refused before any work.
 
-A column may come in several forms: ids as strings or numbers, numbers as text, positions flat or as triples, and
-each of Arrow's types for the same values. The values are checked molecule by molecule.
+A column may come in several forms: ids as strings or numbers, numbers as text, positions flat or as
+triples, and each of Arrow's types for the same values. The values are checked molecule by molecule.
 """
 
 from __future__ import annotations

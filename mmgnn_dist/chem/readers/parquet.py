@@ -171,7 +171,7 @@ def _portions(path: Path, names: list[str]) -> Iterator[pa.Table]:
 
 
 def _kind(path: Path, field: pa.Field, wanted: bool) -> str:
-    """Return "" for a column of numbers, else its type; a target's numbers may stand as text or be missing."""
+    """Return "" for a column of numbers, else its type; numbers of a target may be text, or all missing."""
     if is_number_type(field.type) or (wanted and types.is_null(field.type)):
         return ""
     if wanted and is_text_type(field.type):

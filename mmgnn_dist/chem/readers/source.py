@@ -106,6 +106,7 @@ class Source:
         excluded: 1-based QM9 indices that a list next to the file advises against.
         notes: lines that tell the user about it.
         formats: names of the formats of its raw records, empty if it has none (see `formats`).
+        part: part of a published split that it is: `train` or `val`, "" for none.
     """
 
     path: Path
@@ -118,6 +119,7 @@ class Source:
     excluded: frozenset[int] = frozenset()
     notes: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
+    part: str = ""
 
     sequential = False  # whether reading from the middle costs as much as reading from the start
 
@@ -125,6 +127,11 @@ class Source:
     def makes_ids(self) -> bool:
         """Whether ids are made from the file's name and the row."""
         raise NotImplementedError
+
+    @property
+    def conformers(self) -> bool:
+        """Whether ids name the conformers of one molecule or formula, `GROUP#NUMBER`."""
+        return False
 
     @property
     def bytes(self) -> int:

@@ -104,6 +104,7 @@ class ShardManifest(TypedDict):
         versions: versions of the software that took part.
         prepare: settings and fingerprint of the preparation.
         identities: number of molecules per kind of identity.
+        conformers: ids name the conformers of one molecule or formula, `GROUP#NUMBER`; absent otherwise.
     """
 
     kind: str
@@ -121,3 +122,4 @@ class ShardManifest(TypedDict):
     versions: NotRequired[dict[str, str]]
     prepare: NotRequired[PrepareEntry]
     identities: NotRequired[IdentityCounts]
+    conformers: NotRequired[bool]

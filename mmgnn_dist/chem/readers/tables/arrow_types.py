@@ -1,7 +1,7 @@
 """Arrow's many types for the same values, in the few forms that the readers of tables work with.
 
-Views, dictionaries (also inside lists), run-end encoding, decimals, half floats and extension types become plain
-strings, bytes, floats and lists. A column that is plain already is returned as it is, without a copy.
+Views, dictionaries (also inside lists), run-end encoding, decimals, half floats and extension types become
+plain strings, bytes, floats and lists. A column that is plain already is returned as it is, without a copy.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Which columns of a table hold the geometry, under which names and in which layout, decided for a whole file.
+"""Which columns of a table hold the geometry, under which names and in which layout, for a whole file.
 
-Other common names than `positions` and `atomic_numbers` are read and told. Conformers are made from SMILES only
-where no other column looks like a geometry.
+Other common names than `positions` and `atomic_numbers` are read and told. Conformers are made from SMILES
+only where no other column looks like a geometry.
 """
 
 from __future__ import annotations
@@ -132,9 +132,9 @@ def _numbers_column(kinds: dict[str, pa.DataType], read: Read) -> str | None:
         return "atomic_numbers"
     for known in NUMBER_NAMES:
         for name, kind in kinds.items():
-            if name.lower() == known and _holds_elements(kind):
-                if known != "charges" or _are_nuclear(name, next(read([name]), None)):
-                    return name
+            fits = name.lower() == known and _holds_elements(kind)
+            if fits and (known != "charges" or _are_nuclear(name, next(read([name]), None))):
+                return name
     return None
 
 
@@ -211,9 +211,9 @@ def _refuse_suspects(path: Path, kinds: dict[str, pa.DataType], smiles: str, rea
     if found:
         why = next(iter(found.values()))
         raise UserError(
-            f"{path}: what looks like a geometry would not be read ({_quoted(list(found))}: {why}), and conformers "
-            f"made from '{smiles}' instead: call it positions (lists of triples, Å) beside atomic_numbers (lists), "
-            "or remove it"
+            f"{path}: what looks like a geometry would not be read ({_quoted(list(found))}: {why}), and "
+            f"conformers made from '{smiles}' instead: call it positions (lists of triples, Å) beside "
+            "atomic_numbers (lists), or remove it"
         )
 
 
@@ -251,7 +251,7 @@ def _is_nested_list(text: str) -> bool:
 
 
 def _atom_counts(smiles: list[str | None]) -> list[set[int]]:
-    """Return the numbers of atoms of each SMILES, with and without hydrogens; empty where it cannot be read."""
+    """Return the numbers of atoms of each SMILES, with and without hydrogens; empty if it is no SMILES."""
     rdkit = chem()
     counts = []
     with logged():

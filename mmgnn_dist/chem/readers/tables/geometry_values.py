@@ -1,4 +1,4 @@
-"""Values of geometry columns as flat arrays: atomic numbers or symbols, coordinates in every layout, padding."""
+"""Values of geometry columns as flat arrays: elements, coordinates in every layout, padding."""
 
 from __future__ import annotations
 

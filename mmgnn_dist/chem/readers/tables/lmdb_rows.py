@@ -1,8 +1,8 @@
 """Rows of fairchem's ASE-LMDB (`.aselmdb`): zlib-compressed JSON of ASE's rows under their ids.
 
-The keys `nextid`, `metadata` and `deleted_ids` hold no rows. Nothing is unpickled, no lock file is made. Source:
-fairchem's `LMDBDatabase`, which writes rows by orjson, arrays as nested lists; ASE's own form of arrays
-(`__ndarray__`) is read too.
+The keys `nextid`, `metadata` and `deleted_ids` hold no rows. Nothing is unpickled, no lock file is made.
+Source: fairchem's `LMDBDatabase`, which writes rows by orjson, arrays as nested lists; ASE's own form of
+arrays (`__ndarray__`) is read too.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _decoded(value: bytes) -> Any:
 
 
 def _array(values: dict[str, Any]) -> Any:
-    """Return an array of ASE's JSON, `{"__ndarray__": [shape, dtype, flat values]}`; other objects as they are."""
+    """Return an array of ASE's JSON, `{"__ndarray__": [shape, dtype, values]}`; other objects as they are."""
     if set(values) != {"__ndarray__"}:
         return values
     shape, kind, items = values["__ndarray__"]

@@ -1,7 +1,7 @@
 """Rows of an ASE database in SQLite, opened so that nothing is written to it or beside it.
 
-SQLite merges the journal of an interrupted or unfinished writer (`-wal`, `-journal`) into the file as soon as it
-opens it, also for reading. A database with such a journal is therefore copied, and the copy is read.
+SQLite merges the journal of an interrupted or unfinished writer (`-wal`, `-journal`) into the file as soon
+as it opens it, also for reading. A database with such a journal is therefore copied, and the copy is read.
 """
 
 from __future__ import annotations
