@@ -8,6 +8,7 @@ of other targets from the recipe (`data.units`).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +56,8 @@ def find_sources(names: list[str], units: dict[str, str], labelled: bool = True)
     """
     if not names:
         raise UserError(f"no source given: name {readable()}")
+    for name in names:
+        check_name(name)
     sources = [source for path, name in _files(names) for source in _inspected(path, name, units)]
     folders = [Path(name) for name in names if Path(name).is_dir()]
     if unread := [note for folder in folders for note in containers.passed_over(*_unread(folder))]:
@@ -97,8 +100,22 @@ def check_readable(sources: list[Source]) -> None:
                 )
 
 
+def check_name(name: str | Path) -> None:
+    """Refuse the name of a file that cannot be stored as text.
+
+    Raises:
+        UserError: the name is not UTF-8.
+    """
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(name).decode("utf-8", "backslashreplace")
+        raise UserError(f"{shown}: the name of this file is not UTF-8: rename it") from None
+
+
 def _inspected(path: Path, name: str, units: dict[str, str]) -> list[Source]:
     """Recognise one file; PCQM4Mv2 is two sources, one for each of its parts."""
+    check_name(path)
     if labels := pcqm_labels(path):
         return inspect_pcqm4mv2(path, labels, name, units)
     return [inspect(path, name, units)]
@@ -160,6 +177,8 @@ def _folder(path: Path) -> Iterator[tuple[Path, str]]:
         yield file, _stem(file.relative_to(path).as_posix())
         if not files:
             return
+    for file in files:
+        check_name(file)
     tables = [file for file in files if _is_side_table(file)]
     loose = [file for file in files if containers.is_wanted(file.name, record_suffixes())]
     alone = [file for file in loose if file.with_name(file.name + ".csv") in tables]

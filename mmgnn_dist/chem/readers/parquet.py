@@ -114,8 +114,7 @@ def inspect_parquet(path: Path, name: str, units: dict[str, str]) -> Source:
     known = known_names(path, schema.names, units)
     smiles = next((name for name in schema.names if known.get(name, name) == "smiles"), None)
     layout = find_geometry(path, schema, smiles, partial(_portions, path))
-    if layout.positions and layout.numbers:
-        known |= {layout.positions: "positions", layout.numbers: "atomic_numbers"}
+    known |= layout.known_columns()
     columns = tuple(known.get(name, name) for name in schema.names)
     if layout.positions is None:
         columns = tuple(name for name in columns if name not in GEOMETRY)

@@ -75,6 +75,12 @@ class GeometryLayout:
     padded: bool = False
     notes: tuple[str, ...] = ()
 
+    def known_columns(self) -> dict[str, str]:
+        """Return the known name of each of its two columns, by the name in the file."""
+        if self.positions is None or self.numbers is None:
+            return {}
+        return {self.positions: "positions", self.numbers: "atomic_numbers"}
+
 
 def find_geometry(path: Path, schema: pa.Schema, smiles: str | None, read: Read) -> GeometryLayout:
     """Find the geometry of a table.
