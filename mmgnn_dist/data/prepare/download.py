@@ -159,9 +159,10 @@ def _from_any(file: Remote, path: Path, sources: list[str], progress: Progress) 
     known = [f"{file.size} bytes"] if file.size else []
     known += [f"MD5 {file.md5}"] if file.md5 else []
     place = f"its file {file.member} as {path.with_name(file.local)}" if file.member else f"it as {path}"
+    about = f" ({', '.join(known)})" if known else ""
     raise UserError(
         f"cannot download {file.name} ({'; '.join(reasons)}): run the same command again to continue, or get "
-        f"it by a browser from {file.record} and place {place}{f' ({', '.join(known)})' if known else ''}"
+        f"it by a browser from {file.record} and place {place}{about}"
     )
 
 
