@@ -273,7 +273,7 @@ def _start(content_range: str, file: Remote) -> int:
 def _fault(path: Path, file: Remote) -> str:
     """How a file differs from the published one, or ""."""
     size = path.stat().st_size
-    if size != file.size:
+    if file.size and size != file.size:
         return f"it has {size} bytes instead of {file.size}"
     if not file.md5:
         return ""
