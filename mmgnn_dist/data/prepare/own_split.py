@@ -43,7 +43,9 @@ def store_own_split(plan: PreparePlan, records: list[dict[str, Any]], shards: Sh
     drawn[order[: int(np.searchsorted(np.cumsum(counts[order]), max(wanted, 1))) + 1]] = True
     parts[drawn[codes]] = 2
     if len(np.unique(parts)) == len(PARTS):
-        write_split(shards, PCQM_SPLIT, [parts], {"kind": "published", "seed": SEED, "group": "identity"})
+        write_split(
+            shards, PCQM_SPLIT, [parts], {"kind": "published", "seed": SEED, "folds": 1, "group": "identity"}
+        )
 
 
 def _parts(plan: PreparePlan, chunk: int, record: dict[str, Any]) -> np.ndarray:

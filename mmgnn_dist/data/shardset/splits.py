@@ -97,7 +97,7 @@ def make_split(
     path = shards.path / "splits" / f"{name}.parquet"
     if _stands(shards, name, drawn) == folds:
         return path, False
-    settings = {"kind": kind, "seed": seed, "folds": folds, "group": group}
+    settings: dict[str, str | int] = {"kind": kind, "seed": seed, "folds": folds, "group": group}
     write_split(shards, name, drawn, settings)
     return path, True
 
