@@ -136,7 +136,7 @@ def open_arrays(path: Path) -> Hdf5Groups | NpzGroups:
     return NpzGroups(path) if path.suffix.lower() in NPZ_SUFFIXES else Hdf5Groups(path)
 
 
-def words(values: Any) -> list[str]:
+def array_texts(values: Any) -> list[str]:
     """Return an array of strings or bytes as text."""
     items = np.asarray(values).ravel().tolist()
     return [item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item) for item in items]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mmgnn_dist.chem.readers.tables.array_files import Arrays, StoredArray, words
+from mmgnn_dist.chem.readers.tables.array_files import Arrays, StoredArray, array_texts
 from mmgnn_dist.chem.readers.tables.geometry import NUMBER_NAMES, POSITION_NAMES
 from mmgnn_dist.chem.targets import BOHR_ANGSTROM
 
@@ -118,9 +118,9 @@ def stored_unit(arrays: Arrays, name: str) -> str:
     attributes: Any = getattr(arrays[name], "attrs", {})
     for key in ("units", "unit"):
         if key in attributes:
-            return words(attributes[key])[0].strip()
+            return array_texts(attributes[key])[0].strip()
     key = {"R": "r_unit", "E": "e_unit"}.get(name, "")
-    return words(arrays[key][()])[0].strip() if key in arrays else ""
+    return array_texts(arrays[key][()])[0].strip() if key in arrays else ""
 
 
 def is_scalar_column(array: StoredArray, rows: int) -> bool:

@@ -18,7 +18,7 @@ from mmgnn_dist.chem.checks import DAMAGED, REASONS
 from mmgnn_dist.chem.elements import element_number
 from mmgnn_dist.chem.readers.source import Found, one_line, printable, resolve_targets
 from mmgnn_dist.chem.readers.table import FAULT, WHY, TableSource
-from mmgnn_dist.chem.readers.tables.array_files import Arrays, Hdf5Groups, NpzGroups, open_arrays, words
+from mmgnn_dist.chem.readers.tables.array_files import Arrays, Hdf5Groups, NpzGroups, array_texts, open_arrays
 from mmgnn_dist.chem.readers.tables.array_layouts import (
     LENGTHS,
     ArrayLayout,
@@ -261,12 +261,12 @@ def _elements(values: Any) -> np.ndarray:
     array = np.asarray(values)
     if array.dtype.kind in "iuf":
         return array.astype(np.int64)
-    return np.array([element_number(word) for word in words(array)], np.int64).reshape(array.shape)
+    return np.array([element_number(word) for word in array_texts(array)], np.int64).reshape(array.shape)
 
 
 def _texts(array: Any, rows: int, start: int, stop: int) -> list[str | None]:
     """Return the text of each row: one for each, or one for all, perhaps letter by letter as in ANI-1."""
-    values = words(array[()] if not array.shape else array[:])
+    values = array_texts(array[()] if not array.shape else array[:])
     return list(values[start:stop]) if len(values) == rows else ["".join(values)] * (stop - start)
 
 
