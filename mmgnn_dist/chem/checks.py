@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from mmgnn_dist.chem.elements import MAX_Z, NUMBERS, SYMBOLS
+from mmgnn_dist.chem.flat import flat_drawings
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.states.electronic_state import (
     BAD_CHARGE,
@@ -118,6 +119,13 @@ def check_molecules(
     sound = verdict == 0
     sound_pos = coordinates[np.repeat(sound, molecules.pos_count)].reshape(-1, 3)
     flag(_overlaps(sound_pos, np.repeat(np.flatnonzero(sound), counts[sound]), n), "overlapping atoms")
+    sound = verdict == 0
+    drawn = flat_drawings(
+        molecules.z[np.repeat(sound, counts)],
+        counts[sound],
+        coordinates[np.repeat(sound, molecules.pos_count)].reshape(-1, 3),
+    )
+    flag(np.isin(np.arange(n), np.flatnonzero(sound)[drawn]), FLAT)
     flag(np.isinf(molecules.y).any(axis=1), "infinite target")
     states = settle(molecules.stated, molecules.z, molecules.z_count, molecules.smiles)
     for reason, where in states.faults.items():
@@ -155,6 +163,8 @@ def detail(molecules: Molecules, index: int, reason: str) -> str:
         return f"atom {np.flatnonzero(~np.isfinite(pos))[0] // 3 + 1}"
     if reason == "huge coordinates":
         return f"{np.abs(pos).max():.4g} Å"
+    if reason == FLAT:
+        return "all z are 0, with bonds as in a drawing: give SMILES to have a conformer made"
     if reason == "overlapping atoms":
         return f"two atoms less than {OVERLAP} Å apart"
     return ""

@@ -28,7 +28,7 @@ def _add_prepare(kinds: Verbs) -> None:
         "sources",
         nargs="+",
         metavar="SOURCE",
-        help="file, archive or folder of Parquet, XYZ, SD, CSV or ASE database files; "
+        help="file, archive or folder of Parquet, XYZ, SD, CSV, HDF5, npz or ASE database files; "
         "'sample': bundled data; or key=value",
     )
     prepare.add_argument(
@@ -63,7 +63,7 @@ def _add_enrich(kinds: Verbs) -> None:
 
 def _add_fetch(kinds: Verbs) -> None:
     fetch = kinds.add_parser("fetch", help="download a published data set, or continue a download")
-    fetch.add_argument("what", choices=("qm9",))
+    fetch.add_argument("what", choices=("qm9", "pcqm4mv2"))
     fetch.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to put its files in")
     fetch.add_argument(
         "--url", action="append", default=[], metavar="URL", help="a mirror that has the files under URL/NAME"
@@ -170,11 +170,12 @@ def _enrich(arguments: argparse.Namespace) -> int:
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
-    from mmgnn_dist.data.prepare.download import QM9, fetch
+    from mmgnn_dist.data.prepare.download import PCQM4MV2, QM9, fetch
     from mmgnn_dist.progress import Progress
 
     with Progress("fetch", quiet=arguments.json) as progress:
-        paths = fetch(QM9, arguments.to, arguments.url, progress)
+        files = {"qm9": QM9, "pcqm4mv2": PCQM4MV2}[arguments.what]
+        paths = fetch(files, arguments.to, arguments.url, progress)
     print_result(arguments.json, {"files": paths}, [f"next: mmgnn data prepare {paths[0]} --to SHARDS"])
     return EXIT_DONE
 

@@ -108,6 +108,7 @@ class Source:
         notes: lines that tell the user about it.
         formats: names of the formats of its raw records, empty if it has none (see `formats`).
         spin_is_2s: its column `spin` is the number of unpaired electrons, not the multiplicity.
+        part: part of a published split that it is: `train` or `val`, "" for none.
     """
 
     path: Path
@@ -121,6 +122,7 @@ class Source:
     notes: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
     spin_is_2s: bool = False
+    part: str = ""
 
     sequential = False  # whether reading from the middle costs as much as reading from the start
 
@@ -133,6 +135,11 @@ class Source:
     def makes_ids(self) -> bool:
         """Whether ids are made from the file's name and the row."""
         raise NotImplementedError
+
+    @property
+    def numbers_conformers(self) -> bool:
+        """Whether ids name the conformers of one molecule or formula, `GROUP#NUMBER`."""
+        return False
 
     @property
     def bytes(self) -> int:

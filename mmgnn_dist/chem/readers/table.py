@@ -15,18 +15,28 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmgnn_dist.chem.checks import BAD_TARGET, REASONS, BadRecord
+from mmgnn_dist.chem.checks import BAD_TARGET, REASONS, UNREADABLE, BadRecord
 from mmgnn_dist.chem.conformers import Embedded, embed_smiles
-from mmgnn_dist.chem.elements import NUMBERS
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.rdkit_tools import rdkit_version
 from mmgnn_dist.chem.readers.record import MISSING, to_float
-from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, Found, Source, Spread
+from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, Found, Source, Spread, one_line
+from mmgnn_dist.chem.readers.tables.arrow_types import flat, is_text_type, plain_table
+from mmgnn_dist.chem.readers.tables.geometry_values import (
+    cut_padding,
+    flat_numbers,
+    flat_positions,
+    float_values,
+    symbols_of_text,
+    triples_of_text,
+)
 from mmgnn_dist.chem.states.charge_spin import Values, smiles_states, state_columns, stated_states
 from mmgnn_dist.config import ConformerConfig
 
 FAULT, WHY = "*fault", "*why"  # no file has columns with these names
 PORTION = 64  # conformers made in one call
+
+Counted = tuple[np.ndarray, np.ndarray]  # flat values, number of values of each molecule
 
 
 @dataclass(frozen=True)
@@ -34,9 +44,15 @@ class TableSource(Source):
     """A source of tables with columns of atomic numbers and positions, or of SMILES.
 
     Attributes:
+        renamed: (name in the file, known name) of the columns that have another name there.
+        axes_first: whether positions are [3][n] instead of [n][3].
+        padded: whether zeros behind the atoms are cut.
         conformers: how many geometries are made for a SMILES, and which are kept.
     """
 
+    renamed: tuple[tuple[str, str], ...] = ()
+    axes_first: bool = False
+    padded: bool = False
     conformers: ConformerConfig = field(default_factory=ConformerConfig)
 
     @property
@@ -50,12 +66,13 @@ class TableSource(Source):
 
     def convert(self, table: pa.Table, start: int, order: list[str], spread: Spread = map) -> Molecules:
         """Convert rows to molecules."""
+        table = self.known(table)
         n = table.num_rows
         row = np.arange(start, start + n)
         fault, why = _verdicts(table)
         y = np.full((n, len(order)), np.nan)
         for column, target, factor in self.targets:
-            values = numbers(_parsed(column, table[column], fault, why)) * factor
+            values = float_values(_parsed(column, table[column], fault, why)) * factor
             y[:, order.index(target.name)] = values
         inchikey = optional(table, "inchikey")
         embeds = "positions" not in table.column_names
@@ -65,8 +82,7 @@ class TableSource(Source):
         )
         ids, notes = self.ids(table, start), [""] * n
         if not embeds:
-            z, z_count = _atomic_numbers(table["atomic_numbers"])
-            pos, pos_count, ragged = _positions(table["positions"])
+            (z, z_count), (pos, pos_count), ragged = self._geometry(table, fault, why)
         else:
             make = partial(make_conformers, wanted=self.conformers)
             made = _conformers(smiles, fault, why, make, spread)
@@ -82,7 +98,7 @@ class TableSource(Source):
             ragged = np.zeros(len(origin), bool)
             notes = [": ".join(filter(None, (made[k].note, made[k].why))) for k in origin.tolist()]
         if self.qm9 and "uncharacterized" in self.columns:
-            excluded = np.asarray(_flat(table["uncharacterized"]).fill_null(False), dtype=bool)
+            excluded = np.asarray(flat(table["uncharacterized"]).fill_null(False), dtype=bool)
         else:
             excluded = self.is_excluded(ids)
         text = table.select([name for name in TEXT_COLUMNS if name in self.columns])
@@ -105,6 +121,26 @@ class TableSource(Source):
             stated=stated,
             note=pa.array([note or None for note in notes], pa.large_string()),
         )
+
+    def known(self, table: pa.Table) -> pa.Table:
+        """Return a table of the file with known names and plain types."""
+        names = dict(self.renamed)
+        return plain_table(table.rename_columns([names.get(name, name) for name in table.column_names]))
+
+    def _geometry(
+        self, table: pa.Table, fault: np.ndarray, why: list[str | None]
+    ) -> tuple[Counted, Counted, np.ndarray]:
+        """Return atomic numbers, coordinates, and which molecules have positions that are no triples."""
+        elements, places = table["atomic_numbers"], table["positions"]
+        if is_text_type(elements.type):
+            elements = _lists_of_text(elements, symbols_of_text, "atomic_numbers", fault, why)
+        if is_text_type(places.type):
+            places = _lists_of_text(places, triples_of_text, "positions", fault, why)
+        numbers = flat_numbers(elements)
+        pos, pos_count, ragged = flat_positions(places, self.axes_first)
+        if not self.padded:
+            return numbers, (pos, pos_count), ragged
+        return *cut_padding(numbers, (pos, pos_count)), ragged
 
     def ids(self, table: pa.Table, start: int) -> pa.Array:
         """Return the id of each row."""
@@ -135,18 +171,14 @@ def strings(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
     Whole numbers are written without a fraction, also if a null in the column has turned them into floats.
     """
-    values = _flat(column)
+    values = flat(column)
     if pa.types.is_floating(values.type):
-        raw = numbers(values)
+        raw = float_values(values)
         whole = np.isfinite(raw) & (raw == np.round(raw)) & (np.abs(raw) < 2**53)
         digits = pa.array(np.where(whole, raw, 0).astype(np.int64)).cast(pa.large_string())
         text = pc.if_else(pa.array(whole), digits, pc.cast(values, pa.large_string()))
         return pc.if_else(pa.array(np.isnan(raw)), None, text)
     return pc.utf8_trim_whitespace(pc.cast(values, pa.large_string()))
-
-
-def _flat(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
 def optional(table: pa.Table, name: str) -> pa.Array:
@@ -155,48 +187,6 @@ def optional(table: pa.Table, name: str) -> pa.Array:
         return pa.nulls(table.num_rows, pa.large_string())
     values = strings(table[name])
     return pc.if_else(pc.equal(values, ""), None, values)
-
-
-def numbers(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    """Convert a column to float64, NaN for null; whole numbers beyond 2^53 are rounded."""
-    return np.asarray(pc.cast(_flat(column), pa.float64(), safe=False).fill_null(np.nan))
-
-
-def _atomic_numbers(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """Return (flat atomic numbers, 0 where there is no element; count per molecule)."""
-    lists = _flat(column)
-    count = np.asarray(pc.list_value_length(lists).fill_null(0), dtype=np.int64)
-    values = lists.flatten()
-    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-        table = pa.array(list(NUMBERS), values.type)
-        index = pc.index_in(values, value_set=table)  # symbols are in the order of atomic numbers, from 1
-        return np.asarray(pc.add(index, 1).fill_null(0), dtype=np.int64), count
-    if pa.types.is_floating(values.type):
-        raw = numbers(values)
-        whole = np.isfinite(raw) & (raw == np.round(raw)) & (np.abs(raw) < 2**31)
-        return np.where(whole, raw, 0).astype(np.int64), count
-    return np.asarray(values.fill_null(0)).astype(np.int64), count
-
-
-def _positions(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (flat coordinates; count per molecule; whether some position is not a triple)."""
-    lists = _flat(column)
-    count = np.asarray(pc.list_value_length(lists).fill_null(0), dtype=np.int64)
-    ragged = np.zeros(len(count), bool)
-    values = lists.flatten()
-    if (
-        pa.types.is_list(values.type)
-        or pa.types.is_large_list(values.type)
-        or (pa.types.is_fixed_size_list(values.type))
-    ):
-        inner = np.asarray(pc.list_value_length(values).fill_null(0), dtype=np.int64)
-        atom_of = np.repeat(np.arange(len(count)), count)
-        count = np.bincount(atom_of, weights=inner, minlength=len(count)).astype(np.int64)
-        ragged[atom_of[inner != 3]] = True
-        values = values.flatten()
-    if values.type != pa.float32():
-        values = pc.cast(values, pa.float64(), safe=False)
-    return np.asarray(values.fill_null(np.nan)), count, ragged
 
 
 def make_conformers(smiles: tuple[str, ...], wanted: ConformerConfig) -> list[Embedded | BadRecord]:
@@ -260,17 +250,38 @@ def _state_values(table: pa.Table, targets: Found) -> dict[str, Values]:
     for name in state_columns(table.column_names, targets):
         kind = table.schema.field(name).type
         if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-            columns[name] = numbers(table[name])
+            columns[name] = float_values(table[name])
         elif not pa.types.is_nested(kind):
             columns[name] = strings(table[name]).to_pylist()
     return columns
+
+
+def _lists_of_text(
+    column: pa.ChunkedArray,
+    read: Callable[[str], list[Any]],
+    name: str,
+    fault: np.ndarray,
+    why: list[str | None],
+) -> pa.Array:
+    """Return lists that stand as text; text that is no list is recorded as a fault, and an empty list."""
+    lists: list[list[Any]] = []
+    for row, text in enumerate(strings(column).to_pylist()):
+        items: list[Any] = []
+        if text and not fault[row]:
+            try:
+                items = read(text)
+            except ValueError as error:
+                fault[row], why[row] = REASONS.index(UNREADABLE), f"{name}: {one_line(error)}"
+        lists.append(items)
+    text_items = read is symbols_of_text
+    return pa.array(lists, pa.large_list(pa.large_string() if text_items else pa.large_list(pa.float64())))
 
 
 def _parsed(
     name: str, column: pa.ChunkedArray, fault: np.ndarray, why: list[str | None]
 ) -> pa.Array | pa.ChunkedArray:
     """Return a column of numbers; text that is no number is recorded as a fault."""
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+    if not is_text_type(column.type):
         return column
     values: list[float | None] = []
     for row, text in enumerate(strings(column).to_pylist()):

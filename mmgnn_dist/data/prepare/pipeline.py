@@ -36,6 +36,7 @@ from mmgnn_dist.data.prepare.duplicates import drop_duplicates
 from mmgnn_dist.data.prepare.in_process import is_small, run_in_process
 from mmgnn_dist.data.prepare.join import JOINS, stage_text
 from mmgnn_dist.data.prepare.notes import note_lines, write_notes
+from mmgnn_dist.data.prepare.own_split import store_own_split
 from mmgnn_dist.data.prepare.plan import PreparePlan, TrainedModelSpec, make_prepare_plan
 from mmgnn_dist.data.prepare.ray_run import run_chunks
 from mmgnn_dist.data.prepare.state_counts import combine_states, state_lines
@@ -267,11 +268,14 @@ def _finish(
         manifest["prepare"]["plugins"] = list(plan.plugins)
     if notes := write_notes(staging.final, records):
         manifest["notes"] = notes
+    if any(source.numbers_conformers for source in plan.sources):
+        manifest["conformers"] = True
     shards = ShardSet(staging.final, manifest)
     manifest["identities"] = count_identities(shards)
     write_json(staging.final / MANIFEST, manifest)
     if split and manifest["identities"]["distinct"] >= len(PARTS):
         make_split(shards)
+        store_own_split(plan, records, shards)
 
 
 def _assumed(record: dict[str, Any]) -> int:
@@ -310,7 +314,13 @@ def _result(
         joins = ", ".join(f"{number} by {kind}" for kind, number in table["joined"].items())
         lines.append(f"{table['name']}: text found for {sum(table['joined'].values())} molecules ({joins})")
     identities = manifest["identities"]
-    if identities["id"]:
+    if manifest.get("conformers"):
+        lines.append(
+            "conformers of one molecule, or of one formula where a file says no more, stay together in "
+            "splits; "
+            "'mmgnn data split SHARDS --group none' deals them out one by one"
+        )
+    elif identities["id"]:
         lines.append(
             f"{identities['id']} molecules have neither InChIKey nor SMILES: splits tell them apart by id "
             "alone, so conformers of one of them may be in several parts"

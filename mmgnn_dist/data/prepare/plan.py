@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from mmgnn_dist import __version__
 from mmgnn_dist.chem.identity import key_maker
-from mmgnn_dist.chem.readers.find import check_readable, find_sources
+from mmgnn_dist.chem.readers.find import check_name, check_readable, find_sources
 from mmgnn_dist.chem.readers.formats import format_plugins
 from mmgnn_dist.chem.readers.source import Source, file_content
 from mmgnn_dist.chem.readers.table import TableSource
@@ -136,6 +136,7 @@ def make_prepare_plan(
     found_sources = find_sources(sources, data.units, labelled=learned is None)
     found_sources = [_with_conformers(source, data.conformers) for source in found_sources]
     for path in text:
+        check_name(path)
         text_columns(path)
     if text and "table" not in data.providers:
         raise UserError(

@@ -122,6 +122,7 @@ class ShardManifest(TypedDict):
         unstated: molecules that cannot be the neutral singlets that they are stored as.
         assumed_multiplicity: number of molecules with the lowest possible multiplicity, for want of another.
         notes: number of molecules per note of `notes.parquet`; absent without notes.
+        conformers: ids name the conformers of one molecule or formula, `GROUP#NUMBER`; absent otherwise.
     """
 
     kind: str
@@ -143,3 +144,4 @@ class ShardManifest(TypedDict):
     unstated: NotRequired[UnstatedCounts]
     assumed_multiplicity: NotRequired[int]
     notes: NotRequired[dict[str, int]]
+    conformers: NotRequired[bool]
