@@ -31,6 +31,7 @@ NO_CONFORMER = "no conformer"
 BAD_TARGET = "unreadable target"
 UNSEEN = "element not trained on"
 NO_HYDROGENS = "missing hydrogens"
+ABSURD = "absurd label"
 REASONS = (
     "",
     "no id",
@@ -53,6 +54,7 @@ REASONS = (
     BAD_TARGET,
     UNSEEN,
     NO_HYDROGENS,
+    ABSURD,
 )
 
 

@@ -15,7 +15,7 @@ from mmgnn_dist.config.backbones import (
     SchNetConfig,
 )
 from mmgnn_dist.config.choices import Backbone, backbone_configs
-from mmgnn_dist.config.data import DataConfig, PubChemConfig
+from mmgnn_dist.config.data import DataConfig, Declared, PubChemConfig, TargetConfig
 from mmgnn_dist.config.load import load_recipe
 from mmgnn_dist.config.model import ModelConfig
 from mmgnn_dist.config.recipe import Recipe
@@ -34,6 +34,7 @@ __all__ = [
     "BackboneConfig",
     "Control",
     "DataConfig",
+    "Declared",
     "DimeNetPPConfig",
     "Dimension",
     "EquiformerConfig",
@@ -46,6 +47,7 @@ __all__ = [
     "SchNetConfig",
     "StudyConfig",
     "SweepConfig",
+    "TargetConfig",
     "TextConfig",
     "TextField",
     "TrackConfig",

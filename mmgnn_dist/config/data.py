@@ -3,14 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mmgnn_dist.config.section import ConfigSection
+from mmgnn_dist.config.section import ADDED_LATER, ConfigSection
 from mmgnn_dist.errors import nearest
 from mmgnn_dist.plugins import plugins
 
 PROVIDERS = ("table", "file", "rdkit")
+
+TargetKind = Literal["extensive", "intensive", "dipole", "r2"]
+
+
+class TargetConfig(ConfigSection):
+    """One target of your data: where its values stand, in which unit, and how it scales."""
+
+    column: str | None = Field(
+        None, min_length=1, description="column or field of its values, in any case; null: its name"
+    )
+    unit: str | None = Field(
+        None,
+        description="unit of the column: a known target is converted to its own unit, another one keeps it; "
+        "a unit in double quotes inside the string is not checked",
+    )
+    kind: TargetKind | None = Field(
+        None,
+        description="extensive (a sum over atoms), intensive, dipole (a norm), r2 (a spatial extent); null: "
+        "that of a known target, for another one the one that a fit on composition shows",
+    )
+
+
+Declared = dict[str, str | TargetConfig]  # target -> what is declared of it, or only its unit
 
 
 class PubChemConfig(ConfigSection):
@@ -51,7 +75,19 @@ class DataConfig(ConfigSection):
     workers: int = Field(0, ge=0, description="CPUs that prepare and enrich use; 0: all of this machine")
     units: dict[str, str] = Field(
         {},
-        description="unit in which your file gives each target column, e.g. {gap: eV, energy: Hartree}",
+        description="unit in which your file gives each target column, e.g. {gap: eV, energy: Hartree}: the "
+        "short form of data.targets",
+    )
+    targets: Annotated[dict[str, TargetConfig], ADDED_LATER] = Field(
+        {},
+        description="targets of your data with column, unit and kind, e.g. {energy: {column: REF_energy, "
+        "unit: Hartree}, solubility: {column: logS, unit: log(mol/L), kind: intensive}}",
+    )
+    max_label_deviation: Annotated[float | None, ADDED_LATER] = Field(
+        100.0,
+        gt=0,
+        description="prepare sets a molecule aside whose label is farther than this from the median, in "
+        "robust standard deviations (after a fit on composition for extensive targets); null: keep all",
     )
     pubchem: PubChemConfig = PubChemConfig()
     providers: list[str] = Field(
@@ -60,6 +96,18 @@ class DataConfig(ConfigSection):
         description="sources of text fields, the most trusted first: table (--text), file (the molecules' "
         "own), rdkit, or a text provider of an installed package",
     )
+
+    @property
+    def declared(self) -> Declared:
+        """Everything that is declared of targets, by the name of the target."""
+        return {**self.units, **self.targets}
+
+    @model_validator(mode="after")
+    def _targets(self) -> DataConfig:
+        for name in self.targets:
+            if name in self.units:
+                raise ValueError(f"data.targets.{name} and data.units.{name}: give its unit in one of them")
+        return self
 
     @model_validator(mode="after")
     def _providers(self) -> DataConfig:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mmgnn_dist.chem.checks import UNSEEN
-from mmgnn_dist.chem.targets import target_for
+from mmgnn_dist.chem.targets import TARGETS, Target
 from mmgnn_dist.data.prepare.pipeline import prepare
 from mmgnn_dist.data.prepare.plan import TrainedModelSpec
 from mmgnn_dist.data.shardset.manifest import MoleculeCounts
@@ -83,7 +83,10 @@ def predict_molecules(
     if trained_on.get("providers") and not any(word.startswith("data.providers=") for word in overrides):
         update["providers"] = trained_on["providers"]
     data = recipe.data.model_copy(update=update)
-    targets = tuple(target_for(name, unit)[0] for name, unit in units.items())
+    kinds = export.get("kinds", {})
+    targets = tuple(
+        TARGETS.get(name) or Target(name, unit, kinds.get(name, "intensive")) for name, unit in units.items()
+    )
     with TemporaryDirectory(prefix=".predict-", dir=_writable(out)) as temporary:
         shard_folder = Path(temporary) / "shards"
         with Progress("predict", quiet) as progress:

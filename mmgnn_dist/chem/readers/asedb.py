@@ -16,9 +16,13 @@ import numpy as np
 import pyarrow as pa
 
 from mmgnn_dist.chem.checks import DAMAGED, PERIODIC, REASONS, UNREADABLE, BadRecord
-from mmgnn_dist.chem.readers.source import IDENTIFIERS, TEXT_COLUMNS, one_line, resolve_targets
+from mmgnn_dist.chem.readers.source import IDENTIFIERS, TEXT_COLUMNS, one_line
 from mmgnn_dist.chem.readers.table import FAULT, WHY, TableSource
-from mmgnn_dist.chem.targets import BOHR_ANGSTROM, target_for
+from mmgnn_dist.chem.target_columns import resolve_targets
+from mmgnn_dist.chem.target_names import known_name
+from mmgnn_dist.chem.targets import target_for
+from mmgnn_dist.chem.units import BOHR_ANGSTROM
+from mmgnn_dist.config import Declared
 from mmgnn_dist.errors import UserError, need
 
 SIGN = b"SQLite format 3\0"
@@ -97,7 +101,7 @@ class AseStream:
             return BadRecord(UNREADABLE, f"row {key}: {one_line(error)}")
 
 
-def inspect_asedb(path: Path, name: str, units: dict[str, str]) -> AseSource:
+def inspect_asedb(path: Path, name: str, declared: Declared) -> AseSource:
     """Recognise an ASE database.
 
     Raises:
@@ -130,7 +134,7 @@ def inspect_asedb(path: Path, name: str, units: dict[str, str]) -> AseSource:
         key: str(unit) for key, unit in metadata_units.items() if key in numbers and _is_unit(key, str(unit))
     }
     kinds = [(key, "" if key in numbers else "text") for key in names]
-    targets, ignored = resolve_targets(path, kinds, metadata_units | units, non_targets)
+    targets, ignored = resolve_targets(path, kinds, metadata_units | declared, non_targets)
     return AseSource(
         path,
         name,
@@ -159,7 +163,7 @@ def _first(database: Any, ids: list[int]) -> Iterator[Any]:
 def _is_unit(name: str, unit: str) -> bool:
     """Whether a unit of the metadata can be read; the recipe may name another unit."""
     try:
-        target_for(name, unit)
+        target_for(known_name(name) or name, unit)
     except UserError:
         return False
     return True

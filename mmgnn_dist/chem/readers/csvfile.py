@@ -30,9 +30,10 @@ from mmgnn_dist.chem.readers.source import (
     is_qm9_table,
     qm9_list,
     qm9_notes,
-    resolve_targets,
 )
 from mmgnn_dist.chem.readers.table import FAULT, WHY, TableSource
+from mmgnn_dist.chem.target_columns import resolve_targets
+from mmgnn_dist.config import Declared
 from mmgnn_dist.errors import UserError
 
 SUFFIXES = (".csv", ".tsv")
@@ -53,6 +54,11 @@ class CsvSource(TableSource):
     digest: str = ""
 
     sequential = True
+
+    @property
+    def embeds(self) -> bool:
+        """Its geometries are made from SMILES."""
+        return True
 
     def content(self) -> list[Any]:
         """Return the values that identify the content."""
@@ -87,7 +93,7 @@ class CsvStream(SequentialStream[Fields]):
         return pa.table(columns)
 
 
-def inspect_csv(path: Path, name: str, units: dict[str, str]) -> CsvSource:
+def inspect_csv(path: Path, name: str, declared: Declared) -> CsvSource:
     """Count the rows of a CSV file and learn its columns.
 
     Raises:
@@ -109,10 +115,10 @@ def inspect_csv(path: Path, name: str, units: dict[str, str]) -> CsvSource:
         digest.update(repr(row).encode("utf-8", "replace"))
         if _verdict(row, len(columns)) is None and isinstance(row, list):
             census.add(dict(zip(columns, row, strict=True)))
-    kinds = census.columns(units)
+    kinds = census.columns(declared)
     qm9 = is_qm9_table(columns)
     non_targets = {*IDENTIFIERS, *TEXT_COLUMNS, *(QM9_EXTRA if qm9 else ())}
-    targets, ignored = resolve_targets(path, kinds, (QM9_UNITS if qm9 else {}) | units, non_targets)
+    targets, ignored = resolve_targets(path, kinds, (QM9_UNITS if qm9 else {}) | declared, non_targets)
     excluded = qm9_list(path.parent) if qm9 else frozenset[int]()
     return CsvSource(
         path,

@@ -26,9 +26,10 @@ from mmgnn_dist.chem.readers.source import (
     one_line,
     qm9_list,
     qm9_notes,
-    resolve_targets,
 )
 from mmgnn_dist.chem.readers.table import TableSource
+from mmgnn_dist.chem.target_columns import resolve_targets
+from mmgnn_dist.config import Declared
 from mmgnn_dist.errors import UserError
 
 STREAM_ROWS = 4096
@@ -99,7 +100,7 @@ class RowStream:
             raise UserError(f"{self.path} is damaged ({one_line(error)}): get it anew") from None
 
 
-def inspect_parquet(path: Path, name: str, units: dict[str, str]) -> Source:
+def inspect_parquet(path: Path, name: str, declared: Declared) -> Source:
     """Recognise one Parquet file by its columns (see `readers.find_sources` for the errors)."""
     schema, rows = open_parquet(path)
     columns = tuple(schema.names)
@@ -110,7 +111,7 @@ def inspect_parquet(path: Path, name: str, units: dict[str, str]) -> Source:
             "and positions (list, Å), or smiles"
         )
     qm9 = set(columns) >= QM9_SIGN or is_qm9_table(columns)
-    default_units = QM9_UNITS if qm9 else {}
+    default_units: Declared = QM9_UNITS if qm9 else {}
     metadata = (schema.metadata or {}).get(b"mmgnn.units")
     if metadata:
         try:
@@ -119,7 +120,7 @@ def inspect_parquet(path: Path, name: str, units: dict[str, str]) -> Source:
             raise UserError(f"{path}: its metadata mmgnn.units is not a JSON object") from None
     non_targets = {"uncharacterized", *GEOMETRY, *IDENTIFIERS, *TEXT_COLUMNS, *(QM9_EXTRA if qm9 else ())}
     column_types = [(field.name, "" if _is_number(field.type) else str(field.type)) for field in schema]
-    targets, ignored = resolve_targets(path, column_types, default_units | units, non_targets)
+    targets, ignored = resolve_targets(path, column_types, default_units | declared, non_targets)
     excluded = qm9_list(path.parent) if qm9 and "uncharacterized" not in columns else frozenset[int]()
     notes = qm9_notes(path, excluded) if qm9 and "uncharacterized" not in columns else ()
     source = ParquetSource(path, name, rows, columns, qm9, targets, ignored, excluded, notes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +11,9 @@ import pyarrow as pa
 
 from mmgnn_dist.chem.checks import BAD_TARGET, REASONS, BadRecord
 from mmgnn_dist.chem.molecules import Molecules
-from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, Found
+from mmgnn_dist.chem.readers.source import TEXT_COLUMNS
+from mmgnn_dist.chem.target_columns import Found, declared_columns
+from mmgnn_dist.config import Declared
 
 MISSING = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>"})
 
@@ -42,22 +44,27 @@ class Census:
 
     def __init__(self) -> None:
         self.seen: dict[str, list[int]] = {}
+        self.numbers: dict[str, str] = {}  # the first number of each column, as it is written
 
     def add(self, values: dict[str, str]) -> None:
         """Count the columns of one record."""
         for name, text in values.items():
             if text.strip().lower() not in MISSING:
-                self.seen.setdefault(name, [0, 0])[is_number(text)] += 1
+                number = is_number(text)
+                self.seen.setdefault(name, [0, 0])[number] += 1
+                if number:
+                    self.numbers.setdefault(name, text.strip())
             else:
                 self.seen.setdefault(name, [0, 0])
 
-    def columns(self, declared: Container[str]) -> list[tuple[str, str]]:
+    def columns(self, declared: Declared) -> list[tuple[str, str]]:
         """Return (name, "" if most of its values are numbers, else "text") of each column, sorted by name.
 
-        Columns in `declared` count as numbers; a record with another value there is set aside on its own.
+        Declared columns count as numbers; a record with another value there is set aside on its own.
         """
+        wanted = declared_columns(declared)
         return [
-            (name, "" if good >= bad or name in declared else "text")
+            (name, "" if good >= bad or name.lower() in wanted else "text")
             for name, (bad, good) in sorted(self.seen.items())
         ]
 

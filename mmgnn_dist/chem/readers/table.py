@@ -32,11 +32,6 @@ class TableSource(Source):
     """A source of tables with columns of atomic numbers and positions, or of SMILES."""
 
     @property
-    def embeds(self) -> bool:
-        """Whether its geometries are made from SMILES."""
-        return False
-
-    @property
     def makes_ids(self) -> bool:
         """Whether ids are made from the file's name and the row."""
         return not self.qm9 and "id" not in self.columns

@@ -15,7 +15,7 @@ import platform
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -29,12 +29,14 @@ import pyarrow.parquet as pq
 
 from mmgnn_dist import __version__
 from mmgnn_dist.chem.checks import EXCLUDED
+from mmgnn_dist.chem.targets import Target
 from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.prepare.chunks import Staging
 from mmgnn_dist.data.prepare.duplicates import drop_duplicates
 from mmgnn_dist.data.prepare.join import JOINS, stage_text
 from mmgnn_dist.data.prepare.plan import PreparePlan, TrainedModelSpec, make_prepare_plan
 from mmgnn_dist.data.prepare.ray_run import run_chunks
+from mmgnn_dist.data.prepare.staged_labels import decided_kinds, set_deviating_aside, target_lines
 from mmgnn_dist.data.prepare.statistics import combine
 from mmgnn_dist.data.shardset.groups import count_identities
 from mmgnn_dist.data.shardset.manifest import MoleculeCounts, ShardManifest
@@ -119,11 +121,15 @@ def prepare(
             run_chunks(plan, staging, data.workers, report)
         report(plan.rows, plan.rows, "duplicate ids")
         drop_duplicates(plan, staging)
+        if learned is None:
+            report(plan.rows, plan.rows, "labels")
+            set_deviating_aside(plan, staging)
+        targets, kinds = decided_kinds(plan, staging)
         records = [read_json(staging.record(chunk)) for chunk in range(len(plan.chunks))]
         counts = _count(records)
         _judge(counts, data.max_bad_fraction)
         report(plan.rows, plan.rows, "manifest")
-        _finish(plan, staging, records, counts, split=learned is None)
+        _finish(plan, staging, records, counts, targets, kinds, split=learned is None)
         staging.final.rename(to)
     return _result(to, read_manifest(to), plan, time.monotonic() - began, up_to_date=False)
 
@@ -204,7 +210,13 @@ def _judge(counts: MoleculeCounts, most: float) -> None:
 
 
 def _finish(
-    plan: PreparePlan, staging: Staging, records: list[dict[str, Any]], counts: MoleculeCounts, split: bool
+    plan: PreparePlan,
+    staging: Staging,
+    records: list[dict[str, Any]],
+    counts: MoleculeCounts,
+    targets: Sequence[Target],
+    kinds: dict[str, str],
+    split: bool,
 ) -> None:
     """Write quarantine, manifest and, if there are enough molecules, the default split."""
     entries = []
@@ -227,9 +239,7 @@ def _finish(
         "schema": SCHEMA_VERSION,
         "shards": entries,
         "rows": counts["kept"],
-        "targets": [
-            {"name": target.name, "unit": target.unit, "kind": target.kind} for target in plan.targets
-        ],
+        "targets": [{"name": target.name, "unit": target.unit, "kind": target.kind} for target in targets],
         **combine([record["summary"] for record in records]),
         "counts": counts,
         "sources": [
@@ -248,6 +258,8 @@ def _finish(
     }
     if plan.plugins:
         manifest["prepare"]["plugins"] = list(plan.plugins)
+    if kinds:
+        manifest["prepare"]["kinds"] = kinds
     shards = ShardSet(staging.final, manifest)
     manifest["identities"] = count_identities(shards)
     write_json(staging.final / MANIFEST, manifest)
@@ -278,10 +290,7 @@ def _result(
     counts = manifest["counts"]
     notes = [note for source in plan.sources for note in source.notes]
     lines = list(notes)
-    for source in plan.sources:
-        if source.ignored:
-            names = ", ".join(source.ignored)
-            lines.append(f"{source.path.name}: columns {names} are not read (no data.units for them)")
+    lines += target_lines(plan.sources, manifest["prepare"].get("kinds", {}))
     for table in manifest["text"]:
         joins = ", ".join(f"{number} by {kind}" for kind, number in table["joined"].items())
         lines.append(f"{table['name']}: text found for {sum(table['joined'].values())} molecules ({joins})")

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from mmgnn_dist import __version__
+from mmgnn_dist.chem.checks import check_molecules
 from mmgnn_dist.chem.identity import key_maker
+from mmgnn_dist.chem.label_ranges import out_of_range
 from mmgnn_dist.chem.readers.find import check_readable, find_sources
 from mmgnn_dist.chem.readers.formats import format_plugins
 from mmgnn_dist.chem.readers.source import Source, file_content
@@ -26,6 +28,8 @@ from mmgnn_dist.errors import UserError
 
 TASKS = 8  # about the smallest number of runs of chunks; longer runs decode a file fewer times
 RUN = 16  # most chunks in a run
+FIRST = 64  # molecules whose labels are looked at before anything is prepared
+FEW = 8  # the same where a geometry has to be made for each
 
 Segment = tuple[int, int, int]  # source, first row, rows
 
@@ -59,6 +63,7 @@ class PreparePlan:
         sources: the sources of molecules.
         text: tables of text fields, the most important first.
         targets: all targets of the sources, those of `chem.targets.TARGETS` first.
+        max_label_deviation: largest deviation of a label in robust standard deviations; None: any.
         chunks: the segments that make each shard.
         rows_per_shard: the setting behind `chunks`.
         providers: names of the text providers, the most trusted first.
@@ -70,6 +75,7 @@ class PreparePlan:
     sources: tuple[Source, ...]
     text: tuple[Path, ...]
     targets: tuple[Target, ...]
+    max_label_deviation: float | None
     chunks: tuple[tuple[Segment, ...], ...]
     rows_per_shard: int
     providers: tuple[str, ...]
@@ -127,22 +133,27 @@ def make_prepare_plan(
     Raises:
         UserError: see `find_sources` and `text_columns`; also no target in any source.
     """
-    found_sources = find_sources(sources, data.units, labelled=learned is None)
+    found_sources = find_sources(sources, data.declared, labelled=learned is None)
+    for source in found_sources if learned is None else ():
+        check_first_labels(source)
     for path in text:
         text_columns(path)
     if text and "table" not in data.providers:
         raise UserError(
             f"--text {text[0]} is given, but data.providers={data.providers} has no 'table': add it"
         )
-    by_name = {target.name: target for target in learned.targets} if learned else {}
-    by_name |= {target.name: target for source in found_sources for _, target, _ in source.targets}
+    by_name = {target.name: target for source in found_sources for _, target, _ in source.targets}
+    if learned:  # labels are not used
+        by_name = {name: replace(target, kind=target.kind or "intensive") for name, target in by_name.items()}
+        by_name |= {target.name: target for target in learned.targets}
     if not by_name:
         check_readable(found_sources)
         ignored = sorted({column for source in found_sources for column in source.ignored})
-        hint = f" (columns without a unit: {', '.join(ignored)})" if ignored else ""
+        hint = f" (columns: {', '.join(ignored)})" if ignored else ""
         notes = "".join(f"; {note}" for source in found_sources for note in source.notes)
         raise UserError(
-            f"no target in {', '.join(sources)}{hint}{notes}: declare one with data.units.NAME=UNIT"
+            f"no target in {', '.join(sources)}{hint}{notes}: declare one with data.units.NAME=UNIT, or "
+            "data.targets.NAME={column: COLUMN, unit: UNIT}"
         )
     targets = [by_name[name] for name in TARGETS if name in by_name]
     targets += [by_name[name] for name in sorted(by_name) if name not in TARGETS]
@@ -161,10 +172,11 @@ def make_prepare_plan(
         ],
         "keys": key_maker(),
         "targets": [
-            [column, target.name, target.unit, factor]
+            [column, target.name, target.unit, factor, *([] if target.name in TARGETS else [target.kind])]
             for source in found_sources
             for column, target, factor in source.targets
         ],
+        **deviation_rule(data),
         **({"plugins": added_plugins} if added_plugins else {}),
         **({"learned": [[target.name for target in learned.targets], learned.elements]} if learned else {}),
     }
@@ -174,6 +186,7 @@ def make_prepare_plan(
         tuple(found_sources),
         tuple(text),
         tuple(targets),
+        data.max_label_deviation if learned is None else None,
         chunks,
         data.rows_per_shard,
         tuple(data.providers),
@@ -181,6 +194,32 @@ def make_prepare_plan(
         tuple(added_plugins),
         fingerprint,
     )
+
+
+def check_first_labels(source: Source) -> None:
+    """Refuse a source whose first labels of a known target are outside its physical range.
+
+    Raises:
+        UserError: the unit of a column is wrong.
+    """
+    known = [found for found in source.targets if found[1].name in TARGETS]
+    count = min(source.rows, FEW if source.embeds else FIRST)
+    if not known or not count:
+        return
+    order = [target.name for _, target, _ in source.targets]
+    block = source.convert(source.stream(0).read(count), 0, order)
+    sound = block.keep(check_molecules(block) == 0)
+    for column, target, factor in known:
+        y = sound.y[:, order.index(target.name)]
+        if wrong := out_of_range(column, target, factor, y, sound.z, sound.z_count):
+            raise UserError(f"{source.path}: {wrong}")
+
+
+def deviation_rule(data: DataConfig) -> dict[str, float | None]:
+    """Return `data.max_label_deviation` if it is not the default, as a part of the fingerprint."""
+    default = type(data).model_fields["max_label_deviation"].default
+    given = data.max_label_deviation
+    return {} if given == default else {"max_label_deviation": given}
 
 
 def _chunks(rows: list[int], most: int) -> tuple[tuple[Segment, ...], ...]:

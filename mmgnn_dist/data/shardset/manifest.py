@@ -68,11 +68,12 @@ class TextTableEntry(TypedDict):
 
 
 class PrepareEntry(TypedDict):
-    """The settings of the preparation, the fingerprint of its plan, and the plugins that took part."""
+    """Settings and fingerprint of the preparation, why targets have the kind they have, and its plugins."""
 
     rows_per_shard: int
     providers: list[str]
     plan: str
+    kinds: NotRequired[dict[str, str]]
     plugins: NotRequired[list[dict[str, str]]]
 
 
