@@ -59,6 +59,6 @@ def out_of_range(
     given = next((unit for unit, other in units.items() if other == factor), "its unit")
     return (
         f"column '{column}', read in {given}, gives {target.name} a median of {shown:.4g} {target.unit}, "
-        f"which no molecules have: they look like {likely}: give data.units.{column}={likely}, or declare it under "
-        "another name with a kind to take it as it is"
+        f"which no molecules have: they look like {likely}: give data.units.{column}={likely}, or declare it "
+        "under another name with a kind to take it as it is"
     )

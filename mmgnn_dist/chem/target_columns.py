@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from mmgnn_dist.chem.classes import sorted_classes
 from mmgnn_dist.chem.target_names import known_name
-from mmgnn_dist.chem.targets import TARGETS, Target, accepted_units, target_for
+from mmgnn_dist.chem.targets import CLASS, TARGETS, Target, accepted_units, target_for
 from mmgnn_dist.config import Declared, TargetConfig
 from mmgnn_dist.errors import UserError
 
@@ -14,7 +15,11 @@ Found = tuple[tuple[str, Target, float], ...]  # (column, target, factor to its 
 
 
 def resolve_targets(
-    path: Path, columns: Iterable[tuple[str, str]], declared: Declared, known: set[str]
+    path: Path,
+    columns: Iterable[tuple[str, str]],
+    declared: Declared,
+    known: set[str],
+    classes_of: Callable[[str], Iterable[str]] | None = None,
 ) -> tuple[Found, tuple[str, ...]]:
     """Decide which columns are targets, in which unit, and which columns are not read.
 
@@ -26,6 +31,7 @@ def resolve_targets(
         columns: (name, kind of its values) of each column; the kind is "" for numbers.
         declared: what the recipe and the file itself declare, by target.
         known: columns that are not targets.
+        classes_of: function that returns the class names in a column; None if the reader has none.
 
     Raises:
         UserError: a target has no unit, has a wrong unit, or is not a number; or two columns are one target,
@@ -41,7 +47,12 @@ def resolve_targets(
             continue
         meant = known_name(key, kinds)
         name = meant if meant and config.kind is None else key
-        _check_column(path, column, kinds[column], name, found, column_of)
+        is_class = config.kind == CLASS
+        _check_column(path, column, "" if is_class else kinds[column], name, found, column_of)
+        if is_class:
+            target = _class_target(path, name, column, kinds[column], classes_of)
+            found[column], column_of[name] = (column, target, 1.0), column
+            continue
         if config.unit is None:
             raise UserError(f"{path}: {unit_is_missing(name, column)}")
         like = TARGETS[meant] if meant and name not in TARGETS else None
@@ -54,6 +65,20 @@ def resolve_targets(
             raise UserError(f"{path}: {unit_is_missing(column, column)}")
     ignored = tuple(column for column in kinds if column not in found and column not in known)
     return tuple(found[column] for column in kinds if column in found), ignored
+
+
+def _class_target(
+    path: Path,
+    name: str,
+    column: str,
+    kind: str,
+    classes_of: Callable[[str], Iterable[str]] | None,
+) -> Target:
+    if name in TARGETS:
+        raise UserError(f"data.targets.{name}.kind=class: {name} is a known number; give it another name")
+    if classes_of is None or "list" in kind or "struct" in kind:
+        raise UserError(f"{path}: column '{column}' ({kind or 'numbers'}) cannot be read as classes")
+    return Target(name, "", CLASS, classes=sorted_classes(classes_of(column)))
 
 
 def find_column(path: Path, wanted: str, columns: Mapping[str, str]) -> str | None:
@@ -76,6 +101,17 @@ def declared_columns(declared: Declared) -> set[str]:
         ((value.column if isinstance(value, TargetConfig) else None) or name).lower()
         for name, value in declared.items()
     }
+
+
+def class_columns(declared: Declared) -> set[str]:
+    """Return the columns that are declared as classes, in lower case."""
+    return declared_columns(
+        {
+            name: value
+            for name, value in declared.items()
+            if not isinstance(value, str) and value.kind == CLASS
+        }
+    )
 
 
 def unit_is_missing(name: str, column: str) -> str:

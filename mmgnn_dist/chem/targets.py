@@ -13,17 +13,27 @@ from dataclasses import dataclass
 from mmgnn_dist.chem.units import DIMENSIONS, known_factor, own_unit, per_atom_cure
 from mmgnn_dist.errors import UserError
 
+CLASS = "class"
 UNDECIDED = ""  # kind of a target until `prepare` has looked at its labels
 
 
 @dataclass(frozen=True)
 class Target:
-    """One target: its name, unit and kind, and its dimension in `units.DIMENSIONS` ("" for any other)."""
+    """One target.
+
+    Attributes:
+        name: its name.
+        unit: its unit; "" for classes.
+        kind: a key of `READOUTS`, or `UNDECIDED`.
+        dimension: its dimension in `units.DIMENSIONS`, "" for any other.
+        classes: names of the classes of a target of kind class.
+    """
 
     name: str
     unit: str
     kind: str
     dimension: str = ""
+    classes: tuple[str, ...] = ()
 
 
 def _energy(name: str, kind: str = "extensive") -> Target:
@@ -56,6 +66,7 @@ READOUTS: dict[str, tuple[str, ...]] = {
     "intensive": ("mean", "attention"),
     "dipole": ("dipole", "dipole_vectors", "mean", "attention"),
     "r2": ("r2", "sum"),
+    CLASS: ("mean", "attention", "sum"),  # of the logit of each class
 }
 
 

@@ -13,7 +13,7 @@ from mmgnn_dist.plugins import plugins
 
 PROVIDERS = ("table", "file", "rdkit")
 
-TargetKind = Literal["extensive", "intensive", "dipole", "r2"]
+TargetKind = Literal["extensive", "intensive", "dipole", "r2", "class"]
 
 
 class TargetConfig(ConfigSection):
@@ -29,9 +29,16 @@ class TargetConfig(ConfigSection):
     )
     kind: TargetKind | None = Field(
         None,
-        description="extensive (a sum over atoms), intensive, dipole (a norm), r2 (a spatial extent); null: "
-        "that of a known target, for another one the one that a fit on composition shows",
+        description="extensive (a sum over atoms), intensive, dipole (a norm), r2 (a spatial extent), or "
+        "class (labels are numbers, words, true or false; no unit); null: that of a known target, for "
+        "another one the one that a fit on composition shows",
     )
+
+    @model_validator(mode="after")
+    def _class(self) -> TargetConfig:
+        if self.kind == "class" and self.unit is not None:
+            raise ValueError(f"data.targets: a target of kind class has no unit, leave out unit={self.unit}")
+        return self
 
 
 Declared = dict[str, str | TargetConfig]  # target -> what is declared of it, or only its unit

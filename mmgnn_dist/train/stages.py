@@ -42,6 +42,7 @@ from mmgnn_dist.train.checkpoint import store as checkpoint
 from mmgnn_dist.train.checkpoint.export import (
     encoder_identity,
     export_model,
+    exported_classes,
     fingerprint,
     learned_from,
     load_export,
@@ -244,6 +245,7 @@ def _exporter(setting: Setting, built: Built) -> Callable[[TrainState], None]:
     """Make the function that exports the model with its current weights."""
     inputs, targets = setting.inputs, setting.inputs.recipe.targets
     learned = learned_from(inputs.shards, inputs.split["train"])
+    classes = exported_classes(inputs.shards, targets)
 
     def export(best: TrainState) -> None:
         about: ExportRecord = {
@@ -254,6 +256,7 @@ def _exporter(setting: Setting, built: Built) -> Callable[[TrainState], None]:
             "encoder": built.encoder,
             "units": dict(zip(targets, inputs.units, strict=True)),
             "kinds": dict(zip(targets, inputs.kinds, strict=True)),
+            **classes,
             "learned_from": learned,
         }
         export_model(setting.run, built.model, built.scaler, about, setting.ranks.is_rank0)

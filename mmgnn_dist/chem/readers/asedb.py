@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmgnn_dist.chem.checks import DAMAGED, PERIODIC, REASONS, UNREADABLE, BadRecord
+from mmgnn_dist.chem.classes import class_name
 from mmgnn_dist.chem.readers.source import IDENTIFIERS, TEXT_COLUMNS, one_line
 from mmgnn_dist.chem.readers.table import FAULT, WHY, TableSource
 from mmgnn_dist.chem.target_columns import resolve_targets
@@ -133,8 +134,13 @@ def inspect_asedb(path: Path, name: str, declared: Declared) -> AseSource:
     metadata_units = {
         key: str(unit) for key, unit in metadata_units.items() if key in numbers and _is_unit(key, str(unit))
     }
+
+    def classes(column: str) -> set[str]:
+        rows = (database.get(id=key) for key in ids)
+        return {name for row in rows if (name := class_name(_values(row).get(column)))}
+
     kinds = [(key, "" if key in numbers else "text") for key in names]
-    targets, ignored = resolve_targets(path, kinds, metadata_units | declared, non_targets)
+    targets, ignored = resolve_targets(path, kinds, metadata_units | declared, non_targets, classes)
     return AseSource(
         path,
         name,

@@ -109,7 +109,7 @@ def inspect_csv(path: Path, name: str, declared: Declared) -> CsvSource:
         raise UserError(f"{path} has no column smiles: its columns are {shown}")
     if len(set(columns)) < len(columns):
         raise UserError(f"{path} has two columns of the same name: rename one")
-    census, digest, count = Census(), hashlib.sha256(repr(columns).encode()), 0
+    census, digest, count = Census(declared), hashlib.sha256(repr(columns).encode()), 0
     for row in rows:
         count += 1
         digest.update(repr(row).encode("utf-8", "replace"))
@@ -118,7 +118,13 @@ def inspect_csv(path: Path, name: str, declared: Declared) -> CsvSource:
     kinds = census.columns(declared)
     qm9 = is_qm9_table(columns)
     non_targets = {*IDENTIFIERS, *TEXT_COLUMNS, *(QM9_EXTRA if qm9 else ())}
-    targets, ignored = resolve_targets(path, kinds, (QM9_UNITS if qm9 else {}) | declared, non_targets)
+    targets, ignored = resolve_targets(
+        path,
+        kinds,
+        (QM9_UNITS if qm9 else {}) | declared,
+        non_targets,
+        census.classes_of,
+    )
     excluded = qm9_list(path.parent) if qm9 else frozenset[int]()
     return CsvSource(
         path,

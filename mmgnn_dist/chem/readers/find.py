@@ -13,12 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmgnn_dist.chem.checks import REASONS
+from mmgnn_dist.chem.classes import check_classes, sorted_classes
 from mmgnn_dist.chem.readers import asedb, containers, csvfile, records
 from mmgnn_dist.chem.readers.formats import faulty_formats, record_formats, record_suffixes
 from mmgnn_dist.chem.readers.parquet import inspect_parquet
 from mmgnn_dist.chem.readers.source import QM9_LISTS, Source, printable
 from mmgnn_dist.chem.readers.xyz import COMMENT
-from mmgnn_dist.chem.targets import Target
+from mmgnn_dist.chem.targets import CLASS, Target
 from mmgnn_dist.config import Declared, TargetConfig
 from mmgnn_dist.errors import UserError, nearest
 
@@ -74,6 +75,7 @@ def find_sources(names: list[str], declared: Declared, labelled: bool = True) ->
     for name in made_names:
         if made_names.count(name) > 1:
             raise UserError(f"several sources are called {name} and have no column 'id': add one")
+    sources = with_common_classes(sources, labelled)
     first_of: dict[str, Target] = {}
     for source in sources:
         for _, target, _ in source.targets:
@@ -84,6 +86,35 @@ def find_sources(names: list[str], declared: Declared, labelled: bool = True) ->
                     f"{first.unit}: declare it once for all by data.targets.{target.name}"
                 )
     return sources
+
+
+def with_common_classes(sources: list[Source], labelled: bool) -> list[Source]:
+    """Return the sources with the classes of all of them for each target of kind class.
+
+    Raises:
+        UserError: a target has too few or too many classes, and labels are needed.
+    """
+    names: dict[str, set[str]] = {}
+    for source in sources:
+        for _, target, _ in source.targets:
+            if target.kind == CLASS:
+                names.setdefault(target.name, set()).update(target.classes)
+    if not names:
+        return sources
+    classes = {name: sorted_classes(found) for name, found in names.items()}
+    for name, found in classes.items():
+        if labelled:
+            check_classes(name, found)
+    return [
+        replace(
+            source,
+            targets=tuple(
+                (column, replace(target, classes=classes.get(target.name, ())), factor)
+                for column, target, factor in source.targets
+            ),
+        )
+        for source in sources
+    ]
 
 
 def check_readable(sources: list[Source]) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mmgnn_dist.chem.classes import MOST, class_name
 from mmgnn_dist.chem.readers.columns import check_columns
 from mmgnn_dist.chem.readers.source import (
     GEOMETRY,
@@ -120,13 +122,26 @@ def inspect_parquet(path: Path, name: str, declared: Declared) -> Source:
             raise UserError(f"{path}: its metadata mmgnn.units is not a JSON object") from None
     non_targets = {"uncharacterized", *GEOMETRY, *IDENTIFIERS, *TEXT_COLUMNS, *(QM9_EXTRA if qm9 else ())}
     column_types = [(field.name, "" if _is_number(field.type) else str(field.type)) for field in schema]
-    targets, ignored = resolve_targets(path, column_types, default_units | declared, non_targets)
+    targets, ignored = resolve_targets(
+        path, column_types, default_units | declared, non_targets, partial(_classes, path)
+    )
     excluded = qm9_list(path.parent) if qm9 and "uncharacterized" not in columns else frozenset[int]()
     notes = qm9_notes(path, excluded) if qm9 and "uncharacterized" not in columns else ()
     source = ParquetSource(path, name, rows, columns, qm9, targets, ignored, excluded, notes)
     target_columns = {column for column, _, _ in targets}
     check_columns(path, schema, [column for column in source.wanted() if column not in target_columns])
     return source
+
+
+def _classes(path: Path, column: str) -> set[str]:
+    """Return the class names in a column, at most one more than there may be."""
+    names = set[str]()
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(columns=[column]):
+            names |= {name for value in batch.column(0).unique().to_pylist() if (name := class_name(value))}
+            if len(names) > MOST:
+                break
+    return names
 
 
 def open_parquet(path: Path) -> tuple[pa.Schema, int]:

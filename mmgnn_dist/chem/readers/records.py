@@ -174,7 +174,7 @@ def inspect_records(path: Path, name: str, declared: Declared) -> RecordSource:
     Raises:
         UserError: see `find_sources`.
     """
-    census, digest, faults = Census(), hashlib.sha256(), Counter[str]()
+    census, digest, faults = Census(declared), hashlib.sha256(), Counter[str]()
     rows = qm9 = 0
     first_fault, passed, used_formats = "", list[str](), set[str]()
     for row in raw_records(path, passed):
@@ -202,15 +202,21 @@ def inspect_records(path: Path, name: str, declared: Declared) -> RecordSource:
         side_table(side)
     original = qm9 > 0 and {name for name, _ in columns} >= set(QM9_UNITS)
     non_targets = {*EXTXYZ_WORDS, *TEXT_COLUMNS, *(QM9_EXTRA if original else ())}
-    targets, ignored = resolve_targets(path, columns, (QM9_UNITS if original else {}) | declared, non_targets)
+    targets, ignored = resolve_targets(
+        path,
+        columns,
+        (QM9_UNITS if original else {}) | declared,
+        non_targets,
+        census.classes_of,
+    )
     files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
     excluded = qm9_list(path if path.is_dir() else path.parent) if original else frozenset[int]()
     notes = _notes(path, rows, faults, first_fault, original)
     notes += qm9_notes(path, excluded) if original else ()
     if COMMENT in ignored and COMMENT in census.numbers:
         notes += (
-            f"{path.name}: comments such as '{census.numbers[COMMENT][:40]}' are not read: a target in them is "
-            "declared as data.targets.NAME={column: comment, unit: UNIT}",
+            f"{path.name}: comments such as '{census.numbers[COMMENT][:40]}' are not read: a target in them "
+            "is declared as data.targets.NAME={column: comment, unit: UNIT}",
         )
     if unread := passed_over(path.name, passed):
         notes += (f"{unread[0]}: archives are read for {' and '.join(record_formats())} files",)

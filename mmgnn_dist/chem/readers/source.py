@@ -42,9 +42,7 @@ QM9_UNITS: Declared = {
     "g298": "Hartree",
     "cv": "cal/mol/K",
 }
-QM9_EXTRA = frozenset(
-    {"gdb_idx", "mol_id", "A", "B", "C", "u0_atom", "u298_atom", "h298_atom", "g298_atom"}
-)  # columns of QM9 files that are neither targets nor reported as ignored
+QM9_EXTRA = frozenset({"gdb_idx", "mol_id"})  # columns of QM9 files that give the ids
 QM9_ID = re.compile(r"(?:gdb_|dsgdb9nsd_)0*(\d{1,6})")
 QM9_LISTS = ("uncharacterized.txt", "qm9_uncharacterized_idx.txt", "3195404")  # the last is figshare's name
 WHOLE = 1 << 26  # bytes; files up to this size are identified by their whole content

@@ -14,12 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmgnn_dist.chem.checks import BAD_TARGET, REASONS, BadRecord
+from mmgnn_dist.chem.classes import MISSING, class_index
 from mmgnn_dist.chem.conformers import conformer
 from mmgnn_dist.chem.elements import NUMBERS
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.rdkit_tools import rdkit_version
-from mmgnn_dist.chem.readers.record import MISSING, to_float
+from mmgnn_dist.chem.readers.record import to_float
 from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, Source, Spread
+from mmgnn_dist.chem.targets import CLASS, Target
 
 FAULT, WHY = "*fault", "*why"  # no file has columns with these names
 PORTION = 64  # conformers made in one call
@@ -47,6 +49,9 @@ class TableSource(Source):
         fault, why = _verdicts(table)
         y = np.full((n, len(order)), np.nan)
         for column, target, factor in self.targets:
+            if target.kind == CLASS:
+                y[:, order.index(target.name)] = _classes(column, table[column], target, fault, why)
+                continue
             values = numbers(_parsed(column, table[column], fault, why)) * factor
             y[:, order.index(target.name)] = values
         inchikey = optional(table, "inchikey")
@@ -217,6 +222,19 @@ def _verdicts(table: pa.Table) -> tuple[np.ndarray, list[str | None]]:
     if FAULT not in table.column_names:
         return np.zeros(table.num_rows, np.int8), [None] * table.num_rows
     return np.array(table[FAULT].to_pylist(), np.int8), table[WHY].to_pylist()
+
+
+def _classes(
+    name: str, column: pa.ChunkedArray, target: Target, fault: np.ndarray, why: list[str | None]
+) -> np.ndarray:
+    """Return the number of each label's class; a label that is none of the classes is recorded as a fault."""
+    values = np.full(len(column), np.nan)
+    for row, label in enumerate(column.to_pylist()):
+        try:
+            values[row] = class_index(label, target.classes) if not fault[row] else np.nan
+        except ValueError:
+            fault[row], why[row] = REASONS.index(BAD_TARGET), f"{name}: '{str(label)[:60]}'"
+    return values
 
 
 def _parsed(

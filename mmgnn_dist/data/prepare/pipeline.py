@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 
 from mmgnn_dist import __version__
 from mmgnn_dist.chem.checks import EXCLUDED
-from mmgnn_dist.chem.targets import Target
+from mmgnn_dist.chem.targets import CLASS, Target
 from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.prepare.chunks import Staging
 from mmgnn_dist.data.prepare.duplicates import drop_duplicates
@@ -39,8 +39,8 @@ from mmgnn_dist.data.prepare.ray_run import run_chunks
 from mmgnn_dist.data.prepare.staged_labels import decided_kinds, set_deviating_aside, target_lines
 from mmgnn_dist.data.prepare.statistics import combine
 from mmgnn_dist.data.shardset.groups import count_identities
-from mmgnn_dist.data.shardset.manifest import MoleculeCounts, ShardManifest
-from mmgnn_dist.data.shardset.shards import KIND, MANIFEST, SCHEMA_VERSION, ShardSet, read_manifest
+from mmgnn_dist.data.shardset.manifest import MoleculeCounts, ShardManifest, TargetEntry
+from mmgnn_dist.data.shardset.shards import KIND, MANIFEST, ShardSet, read_manifest, schema_version
 from mmgnn_dist.data.shardset.splits import PARTS, make_split
 from mmgnn_dist.errors import UserError, WrongInput
 from mmgnn_dist.files import atomic_path, read_json, write_json
@@ -236,10 +236,10 @@ def _finish(
     joined = np.sum([record["joined"] for record in records], axis=0) if plan.text else []
     manifest: ShardManifest = {
         "kind": KIND,
-        "schema": SCHEMA_VERSION,
+        "schema": schema_version(targets),
         "shards": entries,
         "rows": counts["kept"],
-        "targets": [{"name": target.name, "unit": target.unit, "kind": target.kind} for target in targets],
+        "targets": [target_entry(target) for target in targets],
         **combine([record["summary"] for record in records]),
         "counts": counts,
         "sources": [
@@ -265,6 +265,14 @@ def _finish(
     write_json(staging.final / MANIFEST, manifest)
     if split and manifest["identities"]["distinct"] >= len(PARTS):
         make_split(shards)
+
+
+def target_entry(target: Target) -> TargetEntry:
+    """A target as the manifest has it."""
+    entry: TargetEntry = {"name": target.name, "unit": target.unit, "kind": target.kind}
+    if target.kind == CLASS:
+        entry["classes"] = list(target.classes)
+    return entry
 
 
 def _versions() -> dict[str, str]:
@@ -306,7 +314,10 @@ def _result(
         )
     if identities["distinct"] < len(PARTS):
         lines.append(f"no split: {identities['distinct']} distinct molecules, a split takes {len(PARTS)}")
-    targets = ", ".join(f"{target['name']} [{target['unit']}]" for target in manifest["targets"])
+    targets = ", ".join(
+        f"{target['name']} [{target['unit'] or ' | '.join(target['classes'])}]"
+        for target in manifest["targets"]
+    )
     lines.append(f"targets: {targets}")
     shards = len(manifest["shards"])
     if up_to_date:

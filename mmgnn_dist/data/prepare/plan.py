@@ -23,7 +23,7 @@ from mmgnn_dist.chem.targets import TARGETS, Target
 from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.prepare.join import text_columns
 from mmgnn_dist.data.prepare.providers import make_providers, provider_plugins
-from mmgnn_dist.data.shardset.shards import SCHEMA_VERSION
+from mmgnn_dist.data.shardset.shards import schema_version
 from mmgnn_dist.errors import UserError
 
 TASKS = 8  # about the smallest number of runs of chunks; longer runs decode a file fewer times
@@ -163,7 +163,7 @@ def make_prepare_plan(
     ]
     determinants = {
         "program": __version__,
-        "schema": SCHEMA_VERSION,
+        "schema": schema_version(targets),
         "sources": [[source.name, *source.content()] for source in found_sources],
         "text": [[path.name, *file_content(path)] for path in text],
         "rows_per_shard": data.rows_per_shard,
@@ -172,7 +172,7 @@ def make_prepare_plan(
         ],
         "keys": key_maker(),
         "targets": [
-            [column, target.name, target.unit, factor, *([] if target.name in TARGETS else [target.kind])]
+            [column, target.name, target.unit, factor, *own_identity(target)]
             for source in found_sources
             for column, target, factor in source.targets
         ],
@@ -213,6 +213,13 @@ def check_first_labels(source: Source) -> None:
         y = sound.y[:, order.index(target.name)]
         if wrong := out_of_range(column, target, factor, y, sound.z, sound.z_count):
             raise UserError(f"{source.path}: {wrong}")
+
+
+def own_identity(target: Target) -> list[object]:
+    """Return what the fingerprint has of a target that is not in the table."""
+    if target.name in TARGETS:
+        return []
+    return [target.kind, *([list(target.classes)] if target.classes else [])]
 
 
 def deviation_rule(data: DataConfig) -> dict[str, float | None]:

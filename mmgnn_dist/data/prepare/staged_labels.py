@@ -11,7 +11,7 @@ import numpy as np
 from mmgnn_dist.chem.checks import ABSURD
 from mmgnn_dist.chem.readers.source import Source
 from mmgnn_dist.chem.target_names import known_name
-from mmgnn_dist.chem.targets import UNDECIDED, Target
+from mmgnn_dist.chem.targets import CLASS, UNDECIDED, Target
 from mmgnn_dist.data.prepare.chunks import Staging
 from mmgnn_dist.data.prepare.duplicates import kept_positions, set_rows_aside
 from mmgnn_dist.data.prepare.labels import StagedLabels, decide_kind, deviating
@@ -43,6 +43,8 @@ def _verdicts(plan: PreparePlan, staging: Staging, limit: float) -> dict[str, di
     staged = StagedLabels.open([staging.shard(chunk) for chunk in range(len(plan.chunks))])
     found: dict[int, str] = {}
     for column, target in enumerate(plan.targets):
+        if target.kind == CLASS:
+            continue
         y = staged.labels(column)
         kind = target.kind if target.kind != UNDECIDED else _robust_kind(target, y, staged.counts, limit)
         for row, by in zip(*deviating(kind, y, staged.counts, limit), strict=True):

@@ -20,11 +20,12 @@ class ShardEntry(TypedDict):
 
 
 class TargetEntry(TypedDict):
-    """One target: canonical name and unit, and its kind (see `chem.targets`)."""
+    """One target: name, unit and kind (see `chem.targets`); of kind class, also the names of its classes."""
 
     name: str
     unit: str
     kind: str
+    classes: NotRequired[list[str]]
 
 
 class TargetStatistics(TypedDict):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,12 +19,14 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 
+from mmgnn_dist.chem.targets import CLASS, Target
 from mmgnn_dist.data.shardset.manifest import ShardEntry, ShardManifest
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json, sha256
 
 KIND = "mmgnn-shards"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # the newest that this program reads
+FIRST_SCHEMA = 1  # of a set that has nothing but what the first program wrote
 ESSENTIAL = ("shards", "rows", "targets")  # entries that every manifest has
 MANIFEST = "manifest.json"
 CONTEXT_FIELDS = (
@@ -37,6 +39,11 @@ CONTEXT_FIELDS = (
 )
 STRING_FIELDS = ("iupac_name", "title", "molecular_formula")  # text fields stored as they are written
 REDO = "prepare the molecules again with 'mmgnn data prepare'"
+
+
+def schema_version(targets: Iterable[Target]) -> int:
+    """The schema of a set: the oldest one that has all of its kinds of columns and targets."""
+    return SCHEMA_VERSION if any(target.kind == CLASS for target in targets) else FIRST_SCHEMA
 
 
 def shard_schema(n_targets: int) -> pa.Schema:
@@ -177,6 +184,11 @@ class ShardSet:
     def kinds(self) -> dict[str, str]:
         """Kind of each target (see `chem.targets`)."""
         return {target["name"]: target["kind"] for target in self.manifest["targets"]}
+
+    @property
+    def classes(self) -> dict[str, list[str]]:
+        """Names of the classes of each target of kind class; `Shard.y` holds their numbers."""
+        return {t["name"]: t["classes"] for t in self.manifest["targets"] if t["kind"] == CLASS}
 
     @property
     def sha256(self) -> str:

@@ -8,7 +8,9 @@ from typing import Any
 
 from mmgnn_dist.files import write_text
 from mmgnn_dist.run_dir import RunDir
-from mmgnn_dist.train.report.plots import TITLES, share
+from mmgnn_dist.train.metrics import metric_unit
+from mmgnn_dist.train.report.class_metrics import CLASS_TITLES
+from mmgnn_dist.train.report.plots import TITLES, loss, share
 from mmgnn_dist.train.report.results import read_results
 
 
@@ -17,20 +19,30 @@ def comparison_rows(run: Path, twins: list[Path]) -> list[dict[str, Any]]:
     results = [read_results(folder) for folder in (*twins, run)]
     run_results = results[-1]
     rows = []
-    for (target, unit), name in zip(run_results["units"].items(), run_results["metrics"], strict=True):
-        metric = name.removeprefix("test/mae/")
+    for name in run_results["metrics"]:
+        metric = name.removeprefix("test/")
+        target, unit = _target_of(metric, run_results["units"])
         mean, linear = (
-            _number(run_results["baselines"][f"{kind}/mae/{metric}"]) for kind in ("mean", "composition")
+            _number(run_results["baselines"][f"{kind}/{metric}"]) for kind in ("mean", "composition")
         )
         row: dict[str, Any] = {"target": target, "unit": unit, "mean": mean, "composition": linear}
         for result in results:
             row[result["modality"]] = _number(result["metrics"][name])
-        row["of_baseline"] = share(row[run_results["modality"]], min(mean, linear))
+        own = loss(row, row[run_results["modality"]])
+        row["of_baseline"] = share(own, min(loss(row, mean), loss(row, linear)))
         if twins:
-            twin = row[results[0]["modality"]]
-            row["gain_percent"] = 100.0 * share(twin - row[run_results["modality"]], twin)
+            twin = loss(row, row[results[0]["modality"]])
+            row["gain_percent"] = 100.0 * share(twin - own, twin)
         rows.append(row)
     return rows
+
+
+def _target_of(metric: str, units: dict[str, str]) -> tuple[str, str]:
+    """Return the target of a metric such as `mae/homo_eV`, and its unit or the title of the metric."""
+    kind, _, name = metric.partition("/")
+    if kind in CLASS_TITLES:
+        return name, CLASS_TITLES[kind]
+    return next((t, u) for t, u in units.items() if name == f"{t}_{metric_unit(u)}")
 
 
 def _number(value: float | None) -> float:
@@ -57,6 +69,11 @@ def legend(run: Path, twins: list[Path]) -> str:
         "mean, linear fit: the training part's mean, and a linear fit on atom counts. "
         f"of best: {run_title} as a share of the better of the two."
     )
+    if any(name.startswith("test/auroc/") for name in results[0]["metrics"]):
+        text += (
+            " Of classes, mean is the prevalence and linear fit a logistic one; their errors are what is "
+            "missing to 1, of best and gain compare these."
+        )
     if twins:
         text += f" gain: how much lower the error of {run_title} is than that of {titles[1]}, one run each."
         sizes = ", ".join(f"{t} {r['parameters']:,}" for t, r in zip(titles, results, strict=True))
