@@ -1,9 +1,9 @@
 """Metrics of classes: AUROC, AUPRC, balanced accuracy, and cross entropy with every class weighted equally.
 
-AUROC is the share of pairs of one molecule of the class and one of another in which the first has the larger
-probability, ties half (Mann and Whitney). AUPRC is the average precision: the sum over thresholds of
-precision times the rise in recall. With two classes both are those of the second one; with more, the mean over classes
-that occur (one against the rest). Balanced accuracy is the mean recall over the classes.
+AUROC is the share of pairs of one molecule of the class and one of another in which the first has the
+larger probability, ties half (Mann and Whitney). AUPRC is the average precision: the sum over thresholds of
+precision times the rise in recall. With two classes both are those of the second one; with more, the mean
+over the classes that occur (one against the rest). Balanced accuracy is the mean recall over the classes.
 """
 
 from __future__ import annotations
