@@ -27,7 +27,7 @@ from mmgnn_dist.run_records import GateCounts
 from mmgnn_dist.train.checkpoint.host_copies import save_safetensors
 from mmgnn_dist.train.metrics import MeanAbsoluteError, named_values
 from mmgnn_dist.train.ranks import Ranks
-from mmgnn_dist.train.report.class_metrics import balanced_cross_entropy, chosen_classes, class_metrics
+from mmgnn_dist.train.report.class_metrics import balanced_cross_entropy, class_metrics
 
 GATE_BINS = 20  # bins of the histogram in the journal
 
@@ -38,7 +38,8 @@ class Predictions:
 
     Attributes:
         rows: global rows of the shard set [n].
-        true, predicted: float64 [n, T] in units; `true` is NaN without a label. Classes have their numbers.
+        true, predicted: float64 [n, T] in units; `true` is NaN without a label. Classes have their
+            numbers, the predicted one being the most probable.
         gate: gate of each molecule [n], or None for a model without a gate.
         vectors: float32 [n, H] by name, if requested: `graph` (output of the backbone) and `fused` (input of
             the read-out), each the mean over the atoms of a molecule.
@@ -188,7 +189,7 @@ def _with_classes(
         logits = torch.from_numpy(outputs[:, own])
         found.probabilities[place] = torch.softmax(logits, dim=1).numpy()
         found.priors[place] = torch.softmax(scaler.mean[own].cpu(), dim=0).numpy()
-        predicted[:, place] = chosen_classes(found.probabilities[place], found.priors[place])
+        predicted[:, place] = found.probabilities[place].argmax(axis=1)
     return found
 
 

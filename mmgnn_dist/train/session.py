@@ -57,7 +57,9 @@ def train_with_twins(recipe: Recipe, folder: Path, nproc: int, as_json: bool) ->
     modalities = [recipe.model.modality, *recipe.twins]
     draw_comparison(paths.plot("comparison"), rows, modalities)
     draw_curves(folder, twins)
-    title = f"MAE on {read_json(paths.metrics)['molecules']['test']} test molecules"
+    found = read_json(paths.metrics)
+    errors = "MAE" if all(found["units"].values()) else "Errors"
+    title = f"{errors} on {found['molecules']['test']} test molecules"
     note = legend(folder, twins)
     report = write_run_report(folder, rows, title, note)
     if as_json:

@@ -245,7 +245,6 @@ def _exporter(setting: Setting, built: Built) -> Callable[[TrainState], None]:
     """Make the function that exports the model with its current weights."""
     inputs, targets = setting.inputs, setting.inputs.recipe.targets
     learned = learned_from(inputs.shards, inputs.split["train"])
-    classes = exported_classes(inputs.shards, targets)
 
     def export(best: TrainState) -> None:
         about: ExportRecord = {
@@ -256,7 +255,7 @@ def _exporter(setting: Setting, built: Built) -> Callable[[TrainState], None]:
             "encoder": built.encoder,
             "units": dict(zip(targets, inputs.units, strict=True)),
             "kinds": dict(zip(targets, inputs.kinds, strict=True)),
-            **classes,
+            **exported_classes(inputs.shards, targets),
             "learned_from": learned,
         }
         export_model(setting.run, built.model, built.scaler, about, setting.ranks.is_rank0)

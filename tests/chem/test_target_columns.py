@@ -24,7 +24,7 @@ def frames(tmp_path):
 
 def targets(path, **declared):
     """(the source, its labels by target), as `prepare` reads them."""
-    [source] = find_sources([str(path)], {name: value for name, value in declared.items()})
+    [source] = find_sources([str(path)], dict(declared))
     names = [target.name for _, target, _ in source.targets]
     block = source.convert(source.stream(0).read(source.rows), 0, names)
     return source, dict(zip(names, block.y.T, strict=True))
@@ -50,7 +50,7 @@ def test_another_name_of_a_known_target_is_that_target_and_said(frames):
 
 
 def test_columns_in_any_case_and_the_comment_itself(frames):
-    source, y = targets(frames("-5.07", "-5.08"), energy=TargetConfig(column="Comment", unit="Hartree"))
+    _, y = targets(frames("-5.07", "-5.08"), energy=TargetConfig(column="Comment", unit="Hartree"))
     assert y["energy"] == pytest.approx(np.array([-5.07, -5.08]) * 27.211386245988)
     bare = find_sources([str(frames("  -5.07  "))], {})[0]
     assert any("comments such as '-5.07' are not read" in note for note in bare.notes)
@@ -65,7 +65,7 @@ def test_columns_in_any_case_and_the_comment_itself(frames):
         ({"energy": TargetConfig(unit="eV", kind="intensive")}, "energy is extensive"),
         ({"energy": "eV/atom"}, "value per atom"),
         (
-            {"energy": TargetConfig(column="nothing", unit="eV")},
+            {"energy": "eV", "own": TargetConfig(column="nothing", unit="eV")},
             "data.targets names 'nothing', no source has it",
         ),
     ],

@@ -3,7 +3,8 @@
 AUROC is the share of pairs of one molecule of the class and one of another in which the first has the
 larger probability, ties half (Mann and Whitney). AUPRC is the average precision: the sum over thresholds of
 precision times the rise in recall. With two classes both are those of the second one; with more, the mean
-over the classes that occur (one against the rest). Balanced accuracy is the mean recall over the classes.
+over the classes that occur (one against the rest). Balanced accuracy is the mean recall
+over the classes, if each molecule is given the class whose probability exceeds its prevalence most.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def class_metrics(true: np.ndarray, probabilities: np.ndarray, prior: np.ndarray
     """
     labelled = np.isfinite(true)
     classes, chances = true[labelled].astype(int), probabilities[labelled]
-    chosen = chosen_classes(chances, prior)
+    chosen = np.argmax(chances / prior, axis=1)  # the class that exceeds its prevalence most
     present = np.unique(classes)
     recalls = [float((chosen[classes == k] == k).mean()) for k in present]
     return {
@@ -34,11 +35,6 @@ def class_metrics(true: np.ndarray, probabilities: np.ndarray, prior: np.ndarray
         "auprc": _over_classes(classes, chances, average_precision),
         "balanced_accuracy": float(np.mean(recalls)) if len(present) > 1 else np.nan,
     }
-
-
-def chosen_classes(probabilities: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """The class that a molecule is given: the one whose probability exceeds its prevalence most [n]."""
-    return np.argmax(probabilities / prior, axis=1)
 
 
 def balanced_cross_entropy(true: np.ndarray, probabilities: np.ndarray, prior: np.ndarray) -> float:
