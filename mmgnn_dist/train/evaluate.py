@@ -59,6 +59,8 @@ class Predictions:
 
     def numbers(self) -> tuple[np.ndarray, np.ndarray]:
         """True and predicted values of the targets that are numbers, each [n, T']."""
+        if not self.heads.classed:  # a copy may be summed in another order
+            return self.true, self.predicted
         places = self.heads.numbers
         return self.true[:, places], self.predicted[:, places]
 

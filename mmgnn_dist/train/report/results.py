@@ -36,7 +36,7 @@ def baseline_errors(inputs: Inputs, rows: np.ndarray, true: np.ndarray) -> dict[
     errors: dict[str, float | None] = {}
     heads, targets = inputs.heads, inputs.recipe.targets
     for name, values in baselines(inputs.shards, inputs.split["train"], rows, targets).items():
-        mae = mean_absolute_error(true[:, heads.numbers], values[:, heads.numbers])
+        mae = mean_absolute_error(true, values)[heads.numbers]
         errors |= named_errors(name, inputs.metrics, mae)
     for place in heads.classed:
         errors |= class_baselines(inputs, rows, true[:, place], place)
