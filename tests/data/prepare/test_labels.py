@@ -53,3 +53,10 @@ def test_skewed_and_constant_labels_stay(counts):
     assert len(deviating("intensive", skewed, counts, 100.0)[0]) == 0
     assert len(deviating("intensive", np.zeros(300), counts, 100.0)[0]) == 0
     assert len(deviating("extensive", counts @ ELEMENTS, counts, 100.0)[0]) == 0
+
+
+def test_one_absurd_label_among_a_few_does_not_pass_for_a_tail():
+    y = 11 + noise(20)
+    y[4] = 1e6
+    rows, by = deviating("intensive", y, np.ones((20, 1), np.uint16), 100.0)
+    assert rows.tolist() == [4] and by[0] > 1e5
