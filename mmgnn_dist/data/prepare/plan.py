@@ -21,7 +21,7 @@ from mmgnn_dist.chem.readers.formats import format_plugins
 from mmgnn_dist.chem.readers.source import Source, file_content
 from mmgnn_dist.chem.targets import TARGETS, Target
 from mmgnn_dist.config import DataConfig
-from mmgnn_dist.data.prepare.join import text_columns
+from mmgnn_dist.data.prepare.join import MISFITS, text_columns
 from mmgnn_dist.data.prepare.providers import make_providers, provider_plugins
 from mmgnn_dist.data.shardset.shards import schema_version
 from mmgnn_dist.errors import UserError
@@ -207,7 +207,10 @@ def check_first_labels(source: Source) -> None:
     if not known or not count:
         return
     order = [target.name for _, target, _ in source.targets]
-    block = source.convert(source.stream(0).read(count), 0, order)
+    try:
+        block = source.convert(source.stream(0).read(count), 0, order)
+    except MISFITS:  # told with its rows when they are prepared
+        return
     sound = block.keep(check_molecules(block) == 0)
     for column, target, factor in known:
         y = sound.y[:, order.index(target.name)]
