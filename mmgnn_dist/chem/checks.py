@@ -42,6 +42,7 @@ UNSEEN = "element not trained on"
 NO_HYDROGENS = "missing hydrogens"
 UNSEEN_STATE = "charge or multiplicity not trained on"
 NO_CHARGE = "charge not given"
+ABSURD = "absurd label"
 REASONS = (
     "",
     "no id",
@@ -69,6 +70,7 @@ REASONS = (
     BAD_MULTIPLICITY,
     UNSEEN_STATE,
     NO_CHARGE,
+    ABSURD,
 )
 OF_STATE = frozenset({BAD_CHARGE, CONTRADICTION, BAD_MULTIPLICITY, UNSEEN_STATE, NO_CHARGE})
 

@@ -1,102 +1,39 @@
 """The table of targets: canonical names, units, and how each scales with the molecule.
 
-All data after the readers is in the units of this table, so a unit is converted once and in one place.
-Constants are CODATA 2018; the calorie is the thermochemical one. `kind` tells read-outs and references how
-to treat a target: `extensive` (a sum over atoms) or `intensive`; `dipole` (mu) and `r2` have physics of
-their own. `READOUTS` lists the read-outs (`models/readout.py`) that each kind may take.
+All data after the readers is in the units of this table, so a unit is converted once and in one place (see
+`units`). `kind` tells read-outs and references how to treat a target: `extensive` (a sum over atoms) or
+`intensive`; `dipole` (mu) and `r2` have physics of their own; a `class` is one of some names. `READOUTS`
+lists the read-outs (`models/readout.py`) that each kind may take.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
 
-from mmgnn_dist.errors import UserError, nearest
+from mmgnn_dist.chem.units import DIMENSIONS, known_factor, own_unit, per_atom_cure
+from mmgnn_dist.errors import UserError
 
-HARTREE_EV = 27.211386245988
-BOHR_ANGSTROM = 0.529177210903
-AVOGADRO = 6.02214076e23
-EV_JOULE = 1.602176634e-19
-CALORIE_JOULE = 4.184
-EV_KJ_MOL = EV_JOULE * AVOGADRO / 1000
-DEBYE_EA0 = 2.541746473  # one atomic unit of dipole moment in D
-DEBYE_EANGSTROM = DEBYE_EA0 / BOHR_ANGSTROM
-
-# dimension -> {unit: factor to the first unit of the dimension, which is the canonical one}
-DIMENSIONS: dict[str, dict[str, float]] = {
-    "energy": {
-        "eV": 1.0,
-        "meV": 1e-3,
-        "Hartree": HARTREE_EV,
-        "Rydberg": HARTREE_EV / 2,
-        "kJ/mol": 1 / EV_KJ_MOL,
-        "kcal/mol": CALORIE_JOULE / EV_KJ_MOL,
-    },
-    "dipole": {"D": 1.0, "e*a0": DEBYE_EA0, "e*Å": DEBYE_EANGSTROM},
-    "volume": {"a0^3": 1.0, "Å^3": BOHR_ANGSTROM**-3},
-    "area": {"a0^2": 1.0, "Å^2": BOHR_ANGSTROM**-2},
-    "heat capacity": {
-        "cal/mol/K": 1.0,
-        "J/mol/K": 1 / CALORIE_JOULE,
-        "kcal/mol/K": 1000.0,
-        "kJ/mol/K": 1000 / CALORIE_JOULE,
-        "eV/K": EV_KJ_MOL * 1000 / CALORIE_JOULE,
-    },
-    "none": {"1": 1.0},
-}
-
-# Other ways of writing a unit, in lower case; "a.u." depends on the target's dimension and is below.
-ALIASES = {
-    "ha": "Hartree",
-    "eh": "Hartree",
-    "hartrees": "Hartree",
-    "ry": "Rydberg",
-    "debye": "D",
-    "e*bohr": "e*a0",
-    "ea0": "e*a0",
-    "e*angstrom": "e*Å",
-    "e*a": "e*Å",
-    "eå": "e*Å",
-    "eangstrom": "e*Å",
-    "bohr^3": "a0^3",
-    "bohr3": "a0^3",
-    "bohr**3": "a0^3",
-    "a0**3": "a0^3",
-    "a0³": "a0^3",
-    "angstrom^3": "Å^3",
-    "angstrom**3": "Å^3",
-    "a^3": "Å^3",
-    "ang^3": "Å^3",
-    "å³": "Å^3",
-    "bohr^2": "a0^2",
-    "bohr2": "a0^2",
-    "bohr**2": "a0^2",
-    "a0**2": "a0^2",
-    "a0²": "a0^2",
-    "angstrom^2": "Å^2",
-    "angstrom**2": "Å^2",
-    "a^2": "Å^2",
-    "ang^2": "Å^2",
-    "å²": "Å^2",
-    "cal/(mol*k)": "cal/mol/K",
-    "cal/(mol k)": "cal/mol/K",
-    "j/(mol*k)": "J/mol/K",
-    "j/(mol k)": "J/mol/K",
-    "dimensionless": "1",
-    "none": "1",
-}
-ATOMIC_UNITS = {"energy": "Hartree", "dipole": "e*a0", "volume": "a0^3", "area": "a0^2"}
-CASED = {"mev": "meV"}  # the case changes the meaning of this prefix; mega is not accepted
+CLASS = "class"
+UNDECIDED = ""  # kind of a target until `prepare` has looked at its labels
 
 
 @dataclass(frozen=True)
 class Target:
-    """One target: its name, canonical unit, kind and dimension."""
+    """One target.
+
+    Attributes:
+        name: its name.
+        unit: its unit; "" for classes.
+        kind: a key of `READOUTS`, or `UNDECIDED`.
+        dimension: its dimension in `units.DIMENSIONS`, "" for any other.
+        classes: names of the classes of a target of kind class.
+    """
 
     name: str
     unit: str
     kind: str
-    dimension: str
+    dimension: str = ""
+    classes: tuple[str, ...] = ()
 
 
 def _energy(name: str, kind: str = "extensive") -> Target:
@@ -129,13 +66,14 @@ READOUTS: dict[str, tuple[str, ...]] = {
     "intensive": ("mean", "attention"),
     "dipole": ("dipole", "dipole_vectors", "mean", "attention"),
     "r2": ("r2", "sum"),
+    CLASS: ("mean", "attention", "sum"),  # of the logit of each class
 }
 
 
 def readout_for(name: str, kind: str, wanted: str | None = None) -> str:
     """Return the read-out of a target: the wanted one, or the default of its kind.
 
-    A target outside the table counts as intensive, since its kind is not known; it may also be a sum.
+    A target outside the table may also be a sum, since sets of earlier versions call all of them intensive.
 
     Raises:
         UserError: a read-out that makes no physical sense for the target.
@@ -149,45 +87,43 @@ def readout_for(name: str, kind: str, wanted: str | None = None) -> str:
     return wanted or allowed[0]
 
 
-def target_for(name: str, unit: str) -> tuple[Target, float]:
-    """Return the target of a column with values in `unit`, and the factor to its canonical unit.
+def target_for(
+    name: str, unit: str, kind: str | None = None, like: Target | None = None
+) -> tuple[Target, float]:
+    """Return the target of a column with values in `unit`, and the factor to the target's unit.
 
-    A name outside the table is allowed: it takes the canonical unit of its dimension and is intensive.
+    A name outside the table is allowed: it keeps its unit, and without a kind it is `UNDECIDED`.
+
+    Args:
+        name: name of the target.
+        unit: unit of the column.
+        kind: kind that the user declares; None for the one of the table.
+        like: a target of the table whose unit one outside the table takes, if it has the same dimension.
 
     Raises:
-        UserError: an unknown unit, or a unit of another dimension than the target's.
+        UserError: an unknown unit, a unit of another dimension than the target's, or a kind that is not the
+            target's.
     """
     listed = TARGETS.get(name)
-    dimension, spelled = _find_unit(name, str(unit), listed.dimension if listed else None)
-    target = listed or Target(name, next(iter(DIMENSIONS[dimension])), "intensive", dimension)
-    return target, DIMENSIONS[dimension][spelled]
+    if listed:
+        if kind not in (None, listed.kind):
+            raise UserError(
+                f"data.targets.{name}.kind={kind}: {name} is {listed.kind}; leave it out, or declare a "
+                f"target of another name with column: {name}"
+            )
+        return listed, known_factor(name, str(unit), listed.dimension)
+    own = own_unit(name, str(unit))
+    if own.per_atom and kind == "extensive":
+        raise UserError(per_atom_cure(name, str(unit)))
+    if like and own.dimension == like.dimension:
+        factor = DIMENSIONS[own.dimension][own.spelled]
+        return Target(name, like.unit, kind or UNDECIDED, own.dimension), factor
+    kind = kind or ("intensive" if own.per_atom else UNDECIDED)
+    return Target(name, own.spelled, kind, own.dimension), 1.0
 
 
 def accepted_units(name: str) -> list[str]:
-    """Return the units allowed for the target `name` (any known unit for a name outside the table)."""
+    """Return the common units of the target `name` (of all dimensions for a name outside the table)."""
     if name in TARGETS:
         return list(DIMENSIONS[TARGETS[name].dimension])
     return [unit for units in DIMENSIONS.values() for unit in units]
-
-
-def _find_unit(name: str, unit: str, wanted: str | None) -> tuple[str, str]:
-    """Return (dimension, canonical spelling) of a unit as the user wrote it."""
-    text = unit.strip()
-    lowered = unicodedata.normalize("NFC", text).lower().replace("·", "*")  # Å has two code points
-    if lowered in ("a.u.", "au", "atomic units"):
-        if wanted not in ATOMIC_UNITS:
-            raise UserError(f"unit '{unit}' of {name} is ambiguous: name it, for example Hartree")
-        return wanted, ATOMIC_UNITS[wanted]
-    for dimension, units in DIMENSIONS.items():
-        folded = {spelled.lower(): spelled for spelled in units}
-        spelled = folded.get(lowered) or ALIASES.get(lowered, "")
-        if lowered in CASED and text != CASED[lowered]:
-            spelled = ""
-        if spelled in units:
-            if wanted not in (None, dimension):
-                break
-            return dimension, spelled
-    allowed = accepted_units(name)
-    raise UserError(
-        f"unit '{unit}' does not fit {name}{nearest(text, allowed)}: use one of {', '.join(allowed)}"
-    )

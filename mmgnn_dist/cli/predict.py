@@ -38,7 +38,11 @@ def _predict(arguments: argparse.Namespace) -> int:
     predicted = predict_molecules(
         arguments.run, sources, arguments.out, arguments.text, overrides, arguments.json
     )
-    counts, units = predicted.counts, ", ".join(f"{name} in {unit}" for name, unit in predicted.units.items())
+    counts = predicted.counts
+    units = ", ".join(
+        f"{name} in {unit}" if unit else f"{name} with probabilities"
+        for name, unit in predicted.units.items()
+    )
     result = {
         "out": predicted.out,
         "units": predicted.units,

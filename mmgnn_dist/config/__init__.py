@@ -15,7 +15,7 @@ from mmgnn_dist.config.backbones import (
     SchNetConfig,
 )
 from mmgnn_dist.config.choices import Backbone, backbone_configs
-from mmgnn_dist.config.data import ConformerConfig, DataConfig, PubChemConfig
+from mmgnn_dist.config.data import ConformerConfig, DataConfig, Declared, PubChemConfig, TargetConfig
 from mmgnn_dist.config.load import load_recipe
 from mmgnn_dist.config.model import ModelConfig
 from mmgnn_dist.config.recipe import Recipe
@@ -35,6 +35,7 @@ __all__ = [
     "ConformerConfig",
     "Control",
     "DataConfig",
+    "Declared",
     "DimeNetPPConfig",
     "Dimension",
     "EquiformerConfig",
@@ -47,6 +48,7 @@ __all__ = [
     "SchNetConfig",
     "StudyConfig",
     "SweepConfig",
+    "TargetConfig",
     "TextConfig",
     "TextField",
     "TrackConfig",

@@ -13,6 +13,36 @@ from mmgnn_dist.plugins import plugins
 
 PROVIDERS = ("table", "file", "rdkit")
 
+TargetKind = Literal["extensive", "intensive", "dipole", "r2", "class"]
+
+
+class TargetConfig(ConfigSection):
+    """One target of your data: where its values stand, in which unit, and how it scales."""
+
+    column: str | None = Field(
+        None, min_length=1, description="column or field of its values, in any case; null: its name"
+    )
+    unit: str | None = Field(
+        None,
+        description="unit of the column: a known target is converted to its own unit, another one keeps it; "
+        "a unit in double quotes inside the string is not checked",
+    )
+    kind: TargetKind | None = Field(
+        None,
+        description="extensive (a sum over atoms), intensive, dipole (a norm), r2 (a spatial extent), or "
+        "class (labels are numbers, words, true or false; no unit); null: that of a known target, for "
+        "another one the one that a fit on composition shows",
+    )
+
+    @model_validator(mode="after")
+    def _class(self) -> TargetConfig:
+        if self.kind == "class" and self.unit is not None:
+            raise ValueError(f"data.targets: a target of kind class has no unit, leave out unit={self.unit}")
+        return self
+
+
+Declared = dict[str, str | TargetConfig]  # target -> what is declared of it, or only its unit
+
 
 class PubChemConfig(ConfigSection):
     """PubChem's web service, for `mmgnn data enrich`."""
@@ -74,7 +104,19 @@ class DataConfig(ConfigSection):
     )
     units: dict[str, str] = Field(
         {},
-        description="unit in which your file gives each target column, e.g. {gap: eV, energy: Hartree}",
+        description="unit in which your file gives each target column, e.g. {gap: eV, energy: Hartree}: the "
+        "short form of data.targets",
+    )
+    targets: Annotated[dict[str, TargetConfig], ADDED_LATER] = Field(
+        {},
+        description="targets of your data with column, unit and kind, e.g. {energy: {column: REF_energy, "
+        "unit: Hartree}, solubility: {column: logS, unit: log(mol/L), kind: intensive}}",
+    )
+    max_label_deviation: Annotated[float | None, ADDED_LATER] = Field(
+        100.0,
+        gt=0,
+        description="prepare sets a molecule aside whose label is farther than this from the median, in "
+        "robust standard deviations (after a fit on composition for extensive targets); null: keep all",
     )
     pubchem: PubChemConfig = PubChemConfig()
     conformers: Annotated[ConformerConfig, ADDED_LATER] = ConformerConfig()
@@ -84,6 +126,18 @@ class DataConfig(ConfigSection):
         description="sources of text fields, the most trusted first: table (--text), file (the molecules' "
         "own), rdkit, or a text provider of an installed package",
     )
+
+    @property
+    def declared(self) -> Declared:
+        """Everything that is declared of targets, by the name of the target."""
+        return {**self.units, **self.targets}
+
+    @model_validator(mode="after")
+    def _targets(self) -> DataConfig:
+        for name in self.targets:
+            if name in self.units:
+                raise ValueError(f"data.targets.{name} and data.units.{name}: give its unit in one of them")
+        return self
 
     @model_validator(mode="after")
     def _providers(self) -> DataConfig:

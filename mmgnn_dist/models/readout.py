@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from mmgnn_dist.chem.elements import MASSES
 from mmgnn_dist.models.graph import Graph, sum_molecules
+from mmgnn_dist.models.heads import Heads
 from mmgnn_dist.models.readout_forms import attention_weights, dipole_norms, squared_distances
 
 FORMS = frozenset({"sum", "mean", "attention", "dipole", "dipole_vectors", "r2"})
@@ -147,6 +148,14 @@ class Scaler:
     def to(self, device: torch.device) -> Scaler:
         """Copy the scaler to a device."""
         return Scaler(*(value.to(device) for value in vars(self).values()))
+
+    def of_targets(self, heads: Heads) -> Scaler:
+        """Scaler of T targets, with the labels of classes left as they are."""
+        places = [heads.outputs(place).start for place in range(len(heads.classes))]
+        scaler = Scaler(*(value[..., places].clone() for value in vars(self).values()))
+        for place in heads.classed:
+            scaler.mean[place] = 0.0
+        return scaler
 
     def offset(self, graph: Graph) -> Tensor:
         """Offset of the prediction: mean and summed references, float64 [B, T]."""

@@ -18,7 +18,7 @@ import numpy as np
 
 from mmgnn_dist.chem.checks import NO_CHARGE, UNSEEN, UNSEEN_STATE
 from mmgnn_dist.chem.states.electronic_state import TrainedStates
-from mmgnn_dist.chem.targets import target_for
+from mmgnn_dist.chem.targets import TARGETS, Target
 from mmgnn_dist.data.prepare.pipeline import prepare
 from mmgnn_dist.data.prepare.plan import TrainedModelSpec
 from mmgnn_dist.data.shardset.manifest import MoleculeCounts
@@ -65,7 +65,8 @@ def predict_molecules(
         run: run directory, or a folder made by `mmgnn export`.
         sources: sources as for `mmgnn data prepare`.
         text: tables of text fields to join.
-        out: table to write, `.parquet` or `.csv`: `id`, the targets in their units, `gate` if there is one.
+        out: table to write, `.parquet` or `.csv`: `id`, the targets in their units (of classes the
+            name, and the probability of each), `gate` if there is one.
         overrides: overrides of the recipe, such as data.units or data.workers.
         quiet: show no progress.
 
@@ -86,7 +87,12 @@ def predict_molecules(
     if trained_on.get("providers") and not any(word.startswith("data.providers=") for word in overrides):
         update["providers"] = trained_on["providers"]
     data = recipe.data.model_copy(update=update)
-    targets = tuple(target_for(name, unit)[0] for name, unit in units.items())
+    kinds, classes = export.get("kinds", {}), export.get("classes", {})
+    targets = tuple(
+        TARGETS.get(name)
+        or Target(name, unit, kinds.get(name, "intensive"), classes=tuple(classes.get(name, ())))
+        for name, unit in units.items()
+    )
     with TemporaryDirectory(prefix=".predict-", dir=_writable(out)) as temporary:
         shard_folder = Path(temporary) / "shards"
         with Progress("predict", quiet) as progress:
@@ -166,7 +172,13 @@ def _write(out: Path, ids: np.ndarray, targets: list[str], predictions: Predicti
     import pyarrow.csv
     import pyarrow.parquet as pq
 
-    columns = {"id": ids, **dict(zip(targets, predictions.predicted.T, strict=True))}
+    columns: dict[str, Any] = {"id": ids}
+    for place, name in enumerate(targets):
+        names = predictions.heads.classes[place]
+        values = predictions.predicted[:, place]
+        columns[name] = [names[int(k)] for k in values] if names else values
+        for k, label in enumerate(names):
+            columns[f"{name}_p_{label}"] = predictions.probabilities[place][:, k]
     if predictions.gate is not None:
         columns["gate"] = predictions.gate
     with atomic_path(out) as part:

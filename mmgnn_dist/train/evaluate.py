@@ -6,7 +6,7 @@ divided once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +20,14 @@ from mmgnn_dist.data.loading.loader import Loader
 from mmgnn_dist.files import atomic_path
 from mmgnn_dist.models.fused import FusedModel
 from mmgnn_dist.models.graph import Graph, sum_molecules
+from mmgnn_dist.models.heads import Heads
 from mmgnn_dist.models.readout import Scaler
 from mmgnn_dist.models.text_encoder.frozen_cache import Embeddings
 from mmgnn_dist.run_records import GateCounts
 from mmgnn_dist.train.checkpoint.host_copies import save_safetensors
 from mmgnn_dist.train.metrics import MeanAbsoluteError, named_values
 from mmgnn_dist.train.ranks import Ranks
+from mmgnn_dist.train.report.class_metrics import balanced_cross_entropy, class_metrics
 
 GATE_BINS = 20  # bins of the histogram in the journal
 
@@ -36,10 +38,14 @@ class Predictions:
 
     Attributes:
         rows: global rows of the shard set [n].
-        true, predicted: float64 [n, T] in units; `true` is NaN without a label.
+        true, predicted: float64 [n, T] in units; `true` is NaN without a label. Classes have their
+            numbers, the predicted one being the most probable.
         gate: gate of each molecule [n], or None for a model without a gate.
         vectors: float32 [n, H] by name, if requested: `graph` (output of the backbone) and `fused` (input of
             the read-out), each the mean over the atoms of a molecule.
+        heads: which targets are classes.
+        probabilities: probability of each class [n, K], by place of the target.
+        priors: share of each class in the training part [K], by place of the target.
     """
 
     rows: np.ndarray
@@ -47,10 +53,39 @@ class Predictions:
     predicted: np.ndarray
     gate: np.ndarray | None
     vectors: dict[str, np.ndarray] = field(default_factory=dict)
+    heads: Heads = field(default_factory=lambda: Heads(()))
+    probabilities: dict[int, np.ndarray] = field(default_factory=dict)
+    priors: dict[int, np.ndarray] = field(default_factory=dict)
+
+    def numbers(self) -> tuple[np.ndarray, np.ndarray]:
+        """True and predicted values of the targets that are numbers, each [n, T']."""
+        if not self.heads.classed:  # a copy may be summed in another order
+            return self.true, self.predicted
+        places = self.heads.numbers
+        return self.true[:, places], self.predicted[:, places]
 
     def mae(self) -> np.ndarray:
-        """Return the mean absolute error of each target over labelled molecules [T]; NaN without labels."""
-        return mean_absolute_error(self.true, self.predicted)
+        """Return the mean absolute error of each number over labelled molecules [T']; NaN without labels."""
+        return mean_absolute_error(*self.numbers())
+
+    def class_loss(self, place: int) -> float:
+        """Return the balanced cross entropy of a target that is a class, as a share of log K."""
+        if not np.isfinite(self.true[:, place]).any():
+            return np.nan
+        return balanced_cross_entropy(self.true[:, place], self.probabilities[place], self.priors[place])
+
+    def named_class_metrics(self, part: str, targets: Sequence[str]) -> dict[str, float | None]:
+        """Return the metrics of the classes by name, `test/auroc/toxic`; None where they are not defined."""
+        named: dict[str, float | None] = {}
+        for place in self.heads.classed:
+            values = class_metrics(self.true[:, place], self.probabilities[place], self.priors[place])
+            for metric, value in values.items():
+                named[f"{part}/{metric}/{targets[place]}"] = value if np.isfinite(value) else None
+        return named
+
+    def named_metrics(self, part: str, names: list[str], targets: Sequence[str]) -> dict[str, float | None]:
+        """Return all test metrics by name: errors of numbers (`names` with units), then those of classes."""
+        return named_errors(part, names, self.mae()) | self.named_class_metrics(part, targets)
 
     def gates(self) -> GateCounts:
         """Return the mean of the gate and its histogram over molecules, GATE_BINS bins from 0 to 1."""
@@ -61,6 +96,7 @@ class Predictions:
     def save(self, path: Path, ids: np.ndarray, targets: list[str]) -> None:
         """Write Parquet columns `id`, `<target>_true`, `<target>_pred`, and `<target>_gate` with a gate.
 
+        A class has its number in them, and a column `<target>_p_<class>` for the probability of each class.
         A model has one gate for all its targets, so the gate columns of one file are equal.
         """
         import pyarrow as pa
@@ -70,6 +106,8 @@ class Predictions:
         for t, name in enumerate(targets):
             columns[f"{name}_true"] = self.true[:, t]
             columns[f"{name}_pred"] = self.predicted[:, t]
+            for k, label in enumerate(self.heads.classes[t]):
+                columns[f"{name}_p_{label}"] = self.probabilities[t][:, k]
             if self.gate is not None:
                 columns[f"{name}_gate"] = self.gate
         with atomic_path(path) as part:
@@ -128,7 +166,33 @@ def predict(
     rows, order = np.unique(rows, return_index=True)  # a molecule repeated to fill a step counts once
     has_gate = bool(np.isfinite(gates).all())
     named = {name: values[order] for name, values in zip(batch_vectors, vector_columns, strict=True)}
-    return Predictions(rows, true[order], units[order], gates[order] if has_gate else None, named)
+    heads = Heads.of(loader.shards, loader.targets)
+    gate_of = gates[order] if has_gate else None
+    if not heads.classed:
+        return Predictions(rows, true[order], units[order], gate_of, named, heads)
+    return _with_classes(rows, true[order], units[order], gate_of, named, heads, scaler)
+
+
+def _with_classes(
+    rows: np.ndarray,
+    true: np.ndarray,
+    outputs: np.ndarray,
+    gate: np.ndarray | None,
+    named: dict[str, np.ndarray],
+    heads: Heads,
+    scaler: Scaler,
+) -> Predictions:
+    """Turn outputs [n, O] into values of the targets: numbers as they are, logits into probabilities."""
+    predicted = np.empty((len(rows), len(heads.classes)))
+    predicted[:, heads.numbers] = outputs[:, heads.number_outputs]
+    found = Predictions(rows, true, predicted, gate, named, heads)
+    for place in heads.classed:
+        own = heads.outputs(place)
+        logits = torch.from_numpy(outputs[:, own])
+        found.probabilities[place] = torch.softmax(logits, dim=1).numpy()
+        found.priors[place] = torch.softmax(scaler.mean[own].cpu(), dim=0).numpy()
+        predicted[:, place] = found.probabilities[place].argmax(axis=1)
+    return found
 
 
 def _batches(loader: Loader, ranks: Ranks) -> Iterator[Batch]:

@@ -26,9 +26,11 @@ from mmgnn_dist.data.text.token_cache import TokenSet
 from mmgnn_dist.errors import UserError, nearest
 from mmgnn_dist.models.balance import predict_costs
 from mmgnn_dist.models.fused import FusedModel, TextSource
+from mmgnn_dist.models.heads import Heads
 from mmgnn_dist.models.matched import Matched, match_width
 from mmgnn_dist.models.readout import Scaler
 from mmgnn_dist.run_records import Origin
+from mmgnn_dist.train.metrics import metric_unit
 from mmgnn_dist.train.provenance import origin
 from mmgnn_dist.train.ranks import Ranks
 from mmgnn_dist.train.tracking.wandb_sink import check_tracking
@@ -70,22 +72,28 @@ class Inputs:
 
     @property
     def metrics(self) -> list[str]:
-        """The name of each target with its unit, as in names of metrics: `homo_eV`."""
-        units = [unit.replace("/", "_per_") for unit in self.units]
-        return [f"{name}_{unit}" for name, unit in zip(self.recipe.targets, units, strict=True)]
+        """The name of each target that is a number with its unit, as in names of metrics: `homo_eV`."""
+        chosen = [(self.recipe.targets[place], self.units[place]) for place in self.heads.numbers]
+        return [f"{name}_{metric_unit(unit)}" for name, unit in chosen]
+
+    @cached_property
+    def heads(self) -> Heads:
+        """The outputs of the model by target."""
+        return Heads.of(self.shards, self.recipe.targets)
 
     @property
     def kinds(self) -> list[str]:
-        """The kind of each target: extensive, intensive, dipole, r2."""
+        """The kind of each target: extensive, intensive, dipole, r2, class."""
         return [self.shards.kinds[name] for name in self.recipe.targets]
 
     @property
     def forms(self) -> list[str]:
-        """The read-out of each target: the default of its kind, or the choice of the recipe."""
+        """The read-out of each output: the default of its target's kind, or the choice of the recipe."""
         wanted = self.recipe.model.readout
         return [
             readout_for(name, kind, wanted.get(name))
-            for name, kind in zip(self.recipe.targets, self.kinds, strict=True)
+            for name, kind, repeats in zip(self.recipe.targets, self.kinds, self.heads.repeats, strict=True)
+            for _ in range(repeats)
         ]
 
     def tokens(self, progress: Callable[[int, int, str], None]) -> TokenSet | None:
@@ -217,7 +225,13 @@ def open_inputs(
             f"of {recipe.data.shards}: lower it, or use another split"
         )
     if not whole:
-        check_labels(shards, split["train"], recipe.targets)
+        y = check_labels(shards, split["train"], recipe.targets)
+        for place in Heads.of(shards, recipe.targets).classed:
+            if len(np.unique(y[np.isfinite(y[:, place]), place])) < 2:
+                raise UserError(
+                    f"target {recipe.targets[place]} has one class in the training part of {shards.path}: "
+                    "leave it out of targets, or take another split"
+                )
         if np.isnan(labels(shards, split["val"], recipe.targets)).all():
             raise UserError(
                 f"no molecule of the validation part of {recipe.data.shards} has a label of "
@@ -248,16 +262,35 @@ def open_inputs(
 
 def fit_scaler(inputs: Inputs) -> Scaler:
     """Fit the scaler on the training part: a target has references or a mean; raw scaling has neither."""
+    scaler = _fitted_scaler(inputs)
+    for place in inputs.heads.classed:  # prevalence is added to learned logits
+        outputs = inputs.heads.outputs(place)
+        scaler.std[outputs] = 1.0
+        scaler.reference[:, outputs] = scaler.extent[:, outputs] = 0.0
+        scaler.mean[outputs] = torch.from_numpy(np.log(class_shares(inputs, place)))
+    return scaler
+
+
+def class_shares(inputs: Inputs, place: int) -> np.ndarray:
+    """Share of each class among the labels of the training part, each class counted once more, [K]."""
+    y = labels(inputs.shards, inputs.split["train"], [inputs.recipe.targets[place]])[:, 0]
+    count = len(inputs.heads.classes[place])
+    found = np.bincount(y[np.isfinite(y)].astype(int), minlength=count) + 1.0
+    return found / found.sum()
+
+
+def _fitted_scaler(inputs: Inputs) -> Scaler:
     if inputs.recipe.train.scaling == "raw":
-        count = len(inputs.recipe.targets)
+        count = len(inputs.forms)
         zeros = torch.zeros(MAX_Z + 1, count, dtype=torch.float64)
         ones = torch.ones(count, dtype=torch.float64)
         return Scaler(std=ones, mean=torch.zeros_like(ones), reference=zeros, extent=zeros.clone())
     references = fit_references(inputs.shards, inputs.split["train"], inputs.recipe.targets)
     referenced = np.array([kind in REFERENCED for kind in inputs.kinds])
+    repeats = inputs.heads.repeats
     return Scaler(
-        std=torch.from_numpy(references.std),
-        mean=torch.from_numpy(np.where(referenced, 0.0, references.mean)),
-        reference=torch.from_numpy(np.ascontiguousarray(references.atom_ref.T)),
-        extent=torch.from_numpy(np.ascontiguousarray(references.extent_ref.T)),
+        std=torch.from_numpy(np.repeat(references.std, repeats)),
+        mean=torch.from_numpy(np.repeat(np.where(referenced, 0.0, references.mean), repeats)),
+        reference=torch.from_numpy(np.ascontiguousarray(np.repeat(references.atom_ref.T, repeats, axis=1))),
+        extent=torch.from_numpy(np.ascontiguousarray(np.repeat(references.extent_ref.T, repeats, axis=1))),
     )

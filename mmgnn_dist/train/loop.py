@@ -22,6 +22,7 @@ from mmgnn_dist.data.loading.loader import Loader, Step
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import write_json
 from mmgnn_dist.models.graph import Graph
+from mmgnn_dist.models.heads import Heads
 from mmgnn_dist.models.readout import Scaler
 from mmgnn_dist.models.text_encoder.frozen_cache import Embeddings
 from mmgnn_dist.progress import Progress
@@ -126,6 +127,8 @@ class Trainer:
         self.total = total_steps(train, parts.train.steps_per_epoch)
         self.weights = target_weights(parts.recipe.targets, train)
         self.metrics = journal_metrics(parts.recipe)
+        self.heads = Heads.of(parts.train.shards, parts.recipe.targets)
+        self.label_scaler = parts.scaler.of_targets(self.heads)
         self.guard = StepGuard(parts.engine)
         self._ids: Journal | None = None
         if train.log_ids:
@@ -204,9 +207,11 @@ class Trainer:
         vectors = parts.embeddings.of(batch.rows).to(parts.ranks.device) if parts.embeddings else None
         on_device = batch.to(parts.ranks.device)
         scaled, _ = parts.engine(on_device, vectors)
-        target = parts.scaler.scaled(on_device.y, Graph.make(on_device.z, on_device.pos, on_device.ptr))
-        kind = parts.recipe.train.loss
-        return scaled_loss(kind, scaled, target, on_device.y_mask, labels, self.weights.to(scaled.device))
+        graph = Graph.make(on_device.z, on_device.pos, on_device.ptr)
+        target = self.label_scaler.scaled(on_device.y, graph)
+        kind, weights = parts.recipe.train.loss, self.weights.to(scaled.device)
+        prior = parts.scaler.mean
+        return scaled_loss(kind, scaled, target, on_device.y_mask, labels, weights, self.heads, prior)
 
     def _skipped(self, epoch: int, loss: float, step: Step) -> None:
         """Count a skipped step, write the ids of its molecules, and fail after too many of them.
@@ -286,26 +291,40 @@ class Trainer:
             return state.stale == 0
 
     def _record(self, epoch: int, predictions: Predictions) -> float:
-        """Record a validation; return the score, the weighted mean of MAE in standard deviations."""
+        """Record a validation; return the score, a weighted mean over the targets.
+
+        A number has its MAE in standard deviations, a class its balanced cross entropy as a share of log K; a
+        model that knows nothing has about one in both.
+        """
         parts, step = self.parts, self.state.step
-        values = [metric.values(predictions.true, predictions.predicted) for metric in self.metrics]
-        mae = values[0]
+        true, predicted = predictions.numbers()
+        values = [metric.values(true, predicted) for metric in self.metrics]
+        errors = np.full(len(self.heads.classes), np.nan)
+        errors[self.heads.numbers] = values[0] / parts.scaler.std.cpu().numpy()[self.heads.number_outputs]
+        for place in self.heads.classed:
+            errors[place] = predictions.class_loss(place)
         labelled = np.isfinite(predictions.true).any(0)  # a target may have no label in the validation part
-        errors = mae / parts.scaler.std.cpu().numpy()
         score = float(np.average(errors[labelled], weights=self.weights.numpy()[labelled]))
         if not np.isfinite(score):
             return score
-        targets = dict(zip(parts.recipe.targets, parts.units, strict=True))
+        targets = {parts.recipe.targets[place]: parts.units[place] for place in self.heads.numbers}
         named: dict[str, float | None] = {}
         for metric, of_targets in zip(self.metrics, values, strict=True):
             named |= metric.named("val", targets, of_targets)
+        of_classes = predictions.named_class_metrics("val", parts.recipe.targets)
         gate = {} if predictions.gate is None else {"gate": predictions.gates()}
-        parts.write("validation", step=step, epoch=epoch, **named, **{"val/score": score}, **gate)
-        summaries = [
-            f"{t} {v:.3g} {u}" for t, v, u in zip(parts.recipe.targets, mae, parts.units, strict=True)
+        fields = named | of_classes | {"val/score": score}
+        parts.write("validation", step=step, epoch=epoch, **fields, **gate)
+        summaries = [f"{t} {v:.3g} {u}" for (t, u), v in zip(targets.items(), values[0], strict=True)]
+        areas = [
+            f"{name.removeprefix('val/auroc/')} {'no' if value is None else f'{value:.3g}'}"
+            for name, value in of_classes.items()
+            if name.startswith("val/auroc/")
         ]
-        self._note = "MAE " + ", ".join(summaries[:2])
-        parts.progress.say(f"epoch {epoch + 1}, validation MAE: {', '.join(summaries)}")
+        titled = (("MAE", summaries), ("AUROC", areas))
+        found = [f"{title}: {', '.join(words)}" for title, words in titled if words]
+        self._note = "MAE " + ", ".join(summaries[:2]) if summaries else found[0]
+        parts.progress.say(f"epoch {epoch + 1}, validation {'; '.join(found)}")
         return score
 
     def _save(self) -> None:

@@ -63,9 +63,14 @@ class Metric(ABC):
             targets: unit of each target by name.
             values: value of each target [T].
         """
-        units = [self.unit(unit).replace("/", "_per_") for unit in targets.values()]
+        units = [metric_unit(self.unit(unit)) for unit in targets.values()]
         names = [f"{name}_{unit}" if unit else name for name, unit in zip(targets, units, strict=True)]
         return named_values(f"{part}/{self.name}", names, values)
+
+
+def metric_unit(unit: str) -> str:
+    """A unit as it stands in names of metrics: `cal_per_mol_per_K`."""
+    return unit.replace("/", "_per_").replace(" ", "_")
 
 
 def named_values(above: str, names: list[str], values: np.ndarray) -> dict[str, float | None]:

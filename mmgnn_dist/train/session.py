@@ -12,13 +12,14 @@ from mmgnn_dist.errors import EXIT_DONE, UserError
 from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.run_records import ExportRecord
 from mmgnn_dist.train.checkpoint.export import load_export, unseen
-from mmgnn_dist.train.evaluate import Predictions, named_errors, predict
+from mmgnn_dist.train.evaluate import Predictions, predict
 from mmgnn_dist.train.inputs import Inputs, open_inputs
 from mmgnn_dist.train.launch import launch
 from mmgnn_dist.train.provenance import refuse_changed
 from mmgnn_dist.train.ranks import check_gpus, init_distributed
-from mmgnn_dist.train.report.plots import draw_comparison, share
+from mmgnn_dist.train.report.plots import draw_comparison, loss, share
 from mmgnn_dist.train.report.results import draw_curves
 from mmgnn_dist.train.report.table import (
     ComparisonRow,
@@ -95,13 +96,21 @@ def _compare(recipe: Recipe, folder: Path, twins: list[Path]) -> TrainedTable:
     """Draw the pictures of a run beside its twins and write its report."""
     paths, rows = RunDir(folder), comparison_rows(folder, twins)
     shares: dict[str, list[float]] = {
-        modality: [share(row.errors[modality], min(row.mean, row.composition)) for row in rows]
+        modality: [
+            share(
+                loss(row.unit, row.errors[modality]),
+                min(loss(row.unit, row.mean), loss(row.unit, row.composition)),
+            )
+            for row in rows
+        ]
         for modality in (recipe.model.modality, *recipe.twins)
     }
     draw_comparison(paths.plot("comparison"), [row.target for row in rows], shares)
     if twins or not paths.plot("learning_curve").is_file():  # a run draws its own curve as it ends
         draw_curves(folder, twins)
-    title = f"MAE on {read_json(paths.metrics)['molecules']['test']} test molecules"
+    found = read_json(paths.metrics)
+    errors = "MAE" if all(found["units"].values()) else "Errors"
+    title = f"{errors} on {found['molecules']['test']} test molecules"
     note = legend(folder, twins)
     return TrainedTable(
         run=folder, rows=rows, title=title, note=note, report=write_run_report(folder, rows, title, note)
@@ -185,7 +194,7 @@ def evaluate_run(folder: Path, data: Path | None, quiet: bool) -> Evaluated:
         predictions = apply_export(folder, inputs, progress)
         for warning in unseen(read_json(paths.export_about), inputs.shards, predictions.rows):
             progress.say(warning)
-    metrics = named_errors("test", inputs.metrics, predictions.mae())
+    metrics = predictions.named_metrics("test", inputs.metrics, recipe.targets)
     if data is not None:
         evaluation = paths.evaluation(data.name)
         predictions.save(evaluation.predictions, inputs.shards.ids(predictions.rows), recipe.targets)
@@ -203,11 +212,27 @@ def apply_export(folder: Path, inputs: Inputs, progress: Progress) -> Prediction
     """
     ranks = init_distributed(inputs.recipe.train.threads)
     text = open_text_data(inputs, ranks, progress)
+    refuse_other_classes(read_json(RunDir(folder).export_about), inputs)
     model, scaler, _ = load_export(RunDir(folder), inputs.recipe, inputs.forms, text.source)
     loader = inputs.ordered("test", text.tokens, ranks)
     predictions = predict(model.to(ranks.device), loader, scaler.to(ranks.device), ranks, text.embeddings)
     assert predictions is not None  # there is one rank
     return predictions
+
+
+def refuse_other_classes(about: ExportRecord, inputs: Inputs) -> None:
+    """Refuse molecules whose classes are not those of the model.
+
+    Raises:
+        UserError: a target has other classes in the shard set than in training.
+    """
+    for name, classes in about.get("classes", {}).items():
+        found = inputs.shards.classes.get(name)
+        if found != classes:
+            raise UserError(
+                f"target {name} of {inputs.shards.path} has the classes {', '.join(found or ['none'])}, and "
+                f"the model was trained on {', '.join(classes)}: prepare a set that has all of these"
+            )
 
 
 def refuse_other(runs: dict[Path, Recipe]) -> None:

@@ -16,15 +16,19 @@ import numpy as np
 import pyarrow as pa
 
 from mmgnn_dist.chem.checks import DAMAGED, PERIODIC, REASONS, UNREADABLE, BadRecord
+from mmgnn_dist.chem.classes import class_name
 from mmgnn_dist.chem.readers.columns import known_names
-from mmgnn_dist.chem.readers.source import IDENTIFIERS, TEXT_COLUMNS, one_line, resolve_targets
+from mmgnn_dist.chem.readers.source import IDENTIFIERS, TEXT_COLUMNS, one_line
 from mmgnn_dist.chem.readers.table import FAULT, WHY, TableSource
 from mmgnn_dist.chem.readers.tables.array_layouts import LENGTHS
 from mmgnn_dist.chem.readers.tables.lmdb_rows import LmdbRows
 from mmgnn_dist.chem.readers.tables.sqlite_rows import SqliteRows
 from mmgnn_dist.chem.states.charge_spin import state_columns, sum_of_atoms
 from mmgnn_dist.chem.states.electronic_state import CHARGE_COLUMNS, MULTIPLICITY_COLUMNS, SPIN_COLUMN
+from mmgnn_dist.chem.target_columns import declared_columns, resolve_targets
+from mmgnn_dist.chem.target_names import known_name
 from mmgnn_dist.chem.targets import target_for
+from mmgnn_dist.config import Declared
 from mmgnn_dist.errors import UserError
 
 CHARGE, MULTIPLICITY = "charge", "multiplicity"
@@ -124,7 +128,7 @@ class AseStream:
             return BadRecord(UNREADABLE, f"row {key}: {one_line(error)}")
 
 
-def inspect_asedb(path: Path, name: str, units: dict[str, str]) -> AseSource:
+def inspect_asedb(path: Path, name: str, declared: Declared) -> AseSource:
     """Recognise an ASE database.
 
     Raises:
@@ -146,7 +150,7 @@ def inspect_asedb(path: Path, name: str, units: dict[str, str]) -> AseSource:
         numbers |= {key for key, value in values.items() if isinstance(value, int | float)}
         texts |= {key for key, value in values.items() if isinstance(value, str)}
     in_file = sorted(str(key) for key in numbers | texts)
-    known = known_names(path, in_file, units)
+    known = known_names(path, in_file, declared_columns(declared))
     names = sorted(known.get(name, name) for name in in_file)
     non_targets = {*IDENTIFIERS, *TEXT_COLUMNS}
     if "energy" in numbers:
@@ -154,8 +158,14 @@ def inspect_asedb(path: Path, name: str, units: dict[str, str]) -> AseSource:
     metadata_units = {
         key: str(unit) for key, unit in metadata_units.items() if key in numbers and _is_unit(key, str(unit))
     }
+
+    def classes(column: str) -> set[str]:
+        rows = (_values(database.row(key)) for key in database.keys.tolist())
+        renamed_rows = ({known.get(name, name): value for name, value in row.items()} for row in rows)
+        return {name for row in renamed_rows if (name := class_name(row.get(column)))}
+
     kinds = [(known.get(key, key), "" if key in numbers else "text") for key in in_file]
-    targets, ignored = resolve_targets(path, kinds, metadata_units | units, non_targets)
+    targets, ignored = resolve_targets(path, kinds, metadata_units | declared, non_targets, classes)
     return AseSource(
         path,
         name,
@@ -186,7 +196,7 @@ def _first_values(database: RowStore, count: int) -> Iterator[dict[str, Any]]:
 def _is_unit(name: str, unit: str) -> bool:
     """Whether a unit of the metadata can be read; the recipe may name another unit."""
     try:
-        target_for(name, unit)
+        target_for(known_name(name) or name, unit)
     except UserError:
         return False
     return True

@@ -27,7 +27,7 @@ def known_names(path: Path, names: Collection[str], declared: Collection[str]) -
     Args:
         path: path of the file, for messages.
         names: all columns of the file.
-        declared: columns that the recipe names; they keep their names.
+        declared: columns that the recipe names, in lower case; they keep their names.
 
     Raises:
         UserError: a name stands twice, or two names are the same known name in another case.
@@ -38,7 +38,7 @@ def known_names(path: Path, names: Collection[str], declared: Collection[str]) -
     found: dict[str, str] = {}
     for name in names:
         known = name.lower()
-        if known in KNOWN and known not in names and name not in declared:
+        if known in KNOWN and known not in names and known not in declared:
             if known in found.values():
                 other = next(old for old, new in found.items() if new == known)
                 raise UserError(f"{path}: columns '{other}' and '{name}' are both {known}: rename one")

@@ -31,10 +31,11 @@ from mmgnn_dist.chem.readers.source import (
     is_qm9_table,
     qm9_list,
     qm9_notes,
-    resolve_targets,
 )
 from mmgnn_dist.chem.readers.table import FAULT, WHY, TableSource
 from mmgnn_dist.chem.readers.tables.text_geometry import find_text_geometry
+from mmgnn_dist.chem.target_columns import declared_columns, resolve_targets
+from mmgnn_dist.config import Declared
 from mmgnn_dist.errors import UserError
 
 SUFFIXES = (".csv", ".tsv")
@@ -95,7 +96,7 @@ class CsvStream(SequentialStream[Fields]):
         return pa.table(columns)
 
 
-def inspect_csv(path: Path, name: str, units: dict[str, str]) -> CsvSource:
+def inspect_csv(path: Path, name: str, declared: Declared) -> CsvSource:
     """Count the rows of a CSV file and learn its columns.
 
     Raises:
@@ -106,10 +107,10 @@ def inspect_csv(path: Path, name: str, units: dict[str, str]) -> CsvSource:
     if isinstance(header, BadRecord):
         raise UserError(f"{path} cannot be read ({header}): get it anew")
     in_file = tuple(word.strip() for word in header or [])
-    known = known_names(path, in_file, units)
+    known = known_names(path, in_file, declared_columns(declared))
     columns = tuple(known.get(name, name) for name in in_file)
     head: list[dict[str, str]] = []
-    census, digest, count = Census(), hashlib.sha256(repr(columns).encode()), 0
+    census, digest, count = Census(declared), hashlib.sha256(repr(columns).encode()), 0
     for row in rows:
         count += 1
         digest.update(repr(row).encode("utf-8", "replace"))
@@ -120,10 +121,11 @@ def inspect_csv(path: Path, name: str, units: dict[str, str]) -> CsvSource:
                 head.append(values)
     layout = find_text_geometry(path, columns, head)
     renamed = layout.known_columns()
-    kinds = census.columns(units)
+    kinds = census.columns(declared)
     qm9 = is_qm9_table(columns)
     non_targets = {*IDENTIFIERS, *TEXT_COLUMNS, *renamed, *(QM9_EXTRA if qm9 else ())}
-    targets, ignored = resolve_targets(path, kinds, (QM9_UNITS if qm9 else {}) | units, non_targets)
+    given = (QM9_UNITS if qm9 else {}) | declared
+    targets, ignored = resolve_targets(path, kinds, given, non_targets, census.classes_of)
     excluded = qm9_list(path.parent) if qm9 else frozenset[int]()
     return CsvSource(
         path,

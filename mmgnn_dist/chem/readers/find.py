@@ -3,7 +3,7 @@
 `parquet` reads Parquet files with geometry or SMILES, `csvfile` reads tables of SMILES, `asedb` reads ASE
 databases, `tables.arrays` reads HDF5 and npz files, and `records` reads XYZ and SD files and the formats of
 plugins (alone, in folders and in archives). Every reader recognises QM9 by its content and takes the units
-of other targets from the recipe (`data.units`).
+of other targets from the recipe (`data.targets`, `data.units`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmgnn_dist.chem.checks import REASONS
+from mmgnn_dist.chem.classes import check_classes, sorted_classes
 from mmgnn_dist.chem.readers import asedb, containers, csvfile, records
 from mmgnn_dist.chem.readers.formats import faulty_formats, record_formats, record_suffixes
 from mmgnn_dist.chem.readers.parquet import inspect_parquet
@@ -21,7 +22,10 @@ from mmgnn_dist.chem.readers.source import QM9_LISTS, Source, printable
 from mmgnn_dist.chem.readers.tables.array_files import HDF5_SUFFIXES, NPZ_SUFFIXES
 from mmgnn_dist.chem.readers.tables.arrays import inspect_arrays
 from mmgnn_dist.chem.readers.tables.pcqm4mv2 import inspect_pcqm4mv2, pcqm_labels
+from mmgnn_dist.chem.readers.xyz import COMMENT
 from mmgnn_dist.chem.states.charge_spin import with_spin_meaning
+from mmgnn_dist.chem.targets import CLASS, Target
+from mmgnn_dist.config import Declared, TargetConfig
 from mmgnn_dist.errors import UserError, nearest
 
 LOOK = 10  # records to try if no record has a column
@@ -44,13 +48,13 @@ def readable() -> str:
     return f"{files}, archives of them, folders, or '{SAMPLE}'{notes}"
 
 
-def find_sources(names: list[str], units: dict[str, str], labelled: bool = True) -> list[Source]:
+def find_sources(names: list[str], declared: Declared, labelled: bool = True) -> list[Source]:
     """Return the readable files that the SOURCE words mean, in a fixed order.
 
     Args:
         names: files, archives, folders, or the word `sample`.
-        units: unit of each target column, from the recipe.
-        labelled: whether every column of `units` must be in some source.
+        declared: what the recipe declares of targets (`data.targets`, `data.units`).
+        labelled: whether every declared column must be in some source.
 
     Raises:
         UserError: missing or unreadable file, unknown format, target without a unit, unit without a column.
@@ -60,7 +64,9 @@ def find_sources(names: list[str], units: dict[str, str], labelled: bool = True)
     for name in names:
         check_name(name)
     sources = [
-        with_spin_meaning(source) for path, name in _files(names) for source in _inspected(path, name, units)
+        with_spin_meaning(source)
+        for path, name in _files(names)
+        for source in _inspected(path, name, declared)
     ]
     folders = [Path(name) for name in names if Path(name).is_dir()]
     if unread := [note for folder in folders for note in containers.passed_over(*_unread(folder))]:
@@ -69,20 +75,58 @@ def find_sources(names: list[str], units: dict[str, str], labelled: bool = True)
     if not sum(source.rows for source in sources):
         notes = "".join(f"; {note}" for source in sources for note in source.notes)
         raise UserError(f"no molecule in {', '.join(names)}{notes}")
-    for column in units:
-        if labelled and column not in columns:
+    lowered = {column.lower() for column in columns}
+    for name, value in declared.items():
+        config = value if isinstance(value, TargetConfig) else None
+        column = (config.column if config else None) or name
+        if labelled and column.lower() not in lowered:
             check_readable(sources)
-            raise UserError(f"data.units names '{column}', no source has it{nearest(column, columns)}")
+            key = "data.targets" if config else "data.units"
+            raise UserError(f"{key} names '{column}', no source has it{nearest(column, columns)}")
     made_names = [source.name for source in sources if source.makes_ids]
     for name in made_names:
         if made_names.count(name) > 1:
             raise UserError(f"several sources are called {name} and have no column 'id': add one")
-    unit_of_target: dict[str, str] = {}
+    sources = with_common_classes(sources, labelled)
+    first_of: dict[str, Target] = {}
     for source in sources:
         for _, target, _ in source.targets:
-            if unit_of_target.setdefault(target.name, target.unit) != target.unit:
-                raise UserError(f"{source.path}: target {target.name} is of another unit in another source")
+            first = first_of.setdefault(target.name, target)
+            if (first.unit, first.kind) != (target.unit, target.kind):
+                raise UserError(
+                    f"{source.path}: target {target.name} is in {target.unit}, in another source it is in "
+                    f"{first.unit}: declare it once for all by data.targets.{target.name}"
+                )
     return sources
+
+
+def with_common_classes(sources: list[Source], labelled: bool) -> list[Source]:
+    """Return the sources with the classes of all of them for each target of kind class.
+
+    Raises:
+        UserError: a target has too few or too many classes, and labels are needed.
+    """
+    names: dict[str, set[str]] = {}
+    for source in sources:
+        for _, target, _ in source.targets:
+            if target.kind == CLASS:
+                names.setdefault(target.name, set()).update(target.classes)
+    if not names:
+        return sources
+    classes = {name: sorted_classes(found) for name, found in names.items()}
+    for name, found in classes.items():
+        if labelled:
+            check_classes(name, found)
+    return [
+        replace(
+            source,
+            targets=tuple(
+                (column, replace(target, classes=classes.get(target.name, ())), factor)
+                for column, target, factor in source.targets
+            ),
+        )
+        for source in sources
+    ]
 
 
 def check_readable(sources: list[Source]) -> None:
@@ -92,7 +136,7 @@ def check_readable(sources: list[Source]) -> None:
         UserError: there is such a source; the message describes the fault of its first record.
     """
     for source in sources:
-        if source.rows and not source.columns:
+        if source.rows and set(source.columns) <= {COMMENT}:
             count = min(source.rows, LOOK)
             block = source.convert(source.stream(0).read(count), 0, [])
             if block.fault.all():
@@ -116,27 +160,27 @@ def check_name(name: str | Path) -> None:
         raise UserError(f"{shown}: the name of this file is not UTF-8: rename it") from None
 
 
-def _inspected(path: Path, name: str, units: dict[str, str]) -> list[Source]:
+def _inspected(path: Path, name: str, declared: Declared) -> list[Source]:
     """Recognise one file; PCQM4Mv2 is two sources, one for each of its parts."""
     check_name(path)
     if labels := pcqm_labels(path):
-        return inspect_pcqm4mv2(path, labels, name, units)
-    return [inspect(path, name, units)]
+        return inspect_pcqm4mv2(path, labels, name, declared)
+    return [inspect(path, name, declared)]
 
 
-def inspect(path: Path, name: str, units: dict[str, str]) -> Source:
+def inspect(path: Path, name: str, declared: Declared) -> Source:
     """Recognise one file, or the records of one folder (see `find_sources` for the errors)."""
     kind = form(path)
     if kind == "parquet":
-        return inspect_parquet(path, name, units)
+        return inspect_parquet(path, name, declared)
     if kind == "csv":
-        return csvfile.inspect_csv(path, name, units)
+        return csvfile.inspect_csv(path, name, declared)
     if kind == "database":
-        return asedb.inspect_asedb(path, name, units)
+        return asedb.inspect_asedb(path, name, declared)
     if kind == "arrays":
-        return inspect_arrays(path, name, units)
+        return inspect_arrays(path, name, declared)
     if kind == "records":
-        return records.inspect_records(path, name, units)
+        return records.inspect_records(path, name, declared)
     raise UserError(f"{path}: molecules are read from {readable()}, not from '{path.suffix}'")
 
 

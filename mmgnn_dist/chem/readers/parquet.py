@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
 
+from mmgnn_dist.chem.classes import MISSING, MOST, class_name
 from mmgnn_dist.chem.readers.columns import check_columns, known_names
-from mmgnn_dist.chem.readers.record import MISSING, is_number
+from mmgnn_dist.chem.readers.record import is_number
 from mmgnn_dist.chem.readers.source import (
     GEOMETRY,
     IDENTIFIERS,
@@ -29,13 +30,14 @@ from mmgnn_dist.chem.readers.source import (
     one_line,
     qm9_list,
     qm9_notes,
-    resolve_targets,
 )
 from mmgnn_dist.chem.readers.table import TableSource, strings
 from mmgnn_dist.chem.readers.tables.arrow_types import is_number_type, is_text_type, plain_table
 from mmgnn_dist.chem.readers.tables.geometry import find_geometry
 from mmgnn_dist.chem.states.charge_spin import state_columns
-from mmgnn_dist.chem.targets import TARGETS
+from mmgnn_dist.chem.target_columns import declared_columns, resolve_targets
+from mmgnn_dist.chem.target_names import known_name
+from mmgnn_dist.config import Declared
 from mmgnn_dist.errors import UserError
 
 STREAM_ROWS = 4096
@@ -110,10 +112,10 @@ class RowStream:
             raise UserError(f"{self.path} is damaged ({one_line(error)}): get it anew") from None
 
 
-def inspect_parquet(path: Path, name: str, units: dict[str, str]) -> Source:
+def inspect_parquet(path: Path, name: str, declared: Declared) -> Source:
     """Recognise one Parquet file by its columns (see `readers.find_sources` for the errors)."""
     schema, rows = open_parquet(path)
-    known = known_names(path, schema.names, units)
+    known = known_names(path, schema.names, declared_columns(declared))
     smiles = next((name for name in schema.names if known.get(name, name) == "smiles"), None)
     layout = find_geometry(path, schema, smiles, partial(_portions, path))
     known |= layout.known_columns()
@@ -121,7 +123,7 @@ def inspect_parquet(path: Path, name: str, units: dict[str, str]) -> Source:
     if layout.positions is None:
         columns = tuple(name for name in columns if name not in GEOMETRY)
     qm9 = set(columns) >= QM9_SIGN or is_qm9_table(columns)
-    default_units = QM9_UNITS if qm9 else {}
+    default_units: Declared = QM9_UNITS if qm9 else {}
     metadata = (schema.metadata or {}).get(b"mmgnn.units")
     if metadata:
         try:
@@ -129,12 +131,21 @@ def inspect_parquet(path: Path, name: str, units: dict[str, str]) -> Source:
         except ValueError:
             raise UserError(f"{path}: its metadata mmgnn.units is not a JSON object") from None
     non_targets = {"uncharacterized", *GEOMETRY, *IDENTIFIERS, *TEXT_COLUMNS, *(QM9_EXTRA if qm9 else ())}
-    given = default_units | units
+    given = default_units | declared
+    wanted = declared_columns(given)
     column_types = [
-        (known.get(field.name, field.name), _kind(path, field, field.name in given or field.name in TARGETS))
+        (
+            known.get(field.name, field.name),
+            _kind(
+                path, field, field.name.lower() in wanted or known_name(field.name, schema.names) is not None
+            ),
+        )
         for field in schema
     ]
-    targets, ignored = resolve_targets(path, column_types, given, non_targets)
+    in_file = {new: old for old, new in known.items()}
+    targets, ignored = resolve_targets(
+        path, column_types, given, non_targets, partial(_classes, path, in_file)
+    )
     excluded = qm9_list(path.parent) if qm9 and "uncharacterized" not in columns else frozenset[int]()
     notes = qm9_notes(path, excluded) if qm9 and "uncharacterized" not in columns else ()
     source = ParquetSource(
@@ -181,6 +192,17 @@ def _kind(path: Path, field: pa.Field, wanted: bool) -> str:
         if all(word.lower() in MISSING for word in words) or any(map(is_number, words)):
             return ""
     return str(field.type)
+
+
+def _classes(path: Path, in_file: dict[str, str], column: str) -> set[str]:
+    """Return the class names in a column, at most some more than there may be."""
+    names, name_there = set[str](), in_file.get(column, column)
+    for table in _portions(path, [name_there]):
+        values = table[name_there].unique().to_pylist()
+        names |= {name for value in values if (name := class_name(value))}
+        if len(names) > MOST:
+            break
+    return names
 
 
 def open_parquet(path: Path) -> tuple[pa.Schema, int]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 
 from mmgnn_dist.chem.checks import BAD_TARGET, REASONS, BadRecord
+from mmgnn_dist.chem.classes import MISSING, MOST, class_index, class_name
 from mmgnn_dist.chem.molecules import Molecules
-from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, Found
+from mmgnn_dist.chem.readers.source import TEXT_COLUMNS
 from mmgnn_dist.chem.states.electronic_state import NO_STATEMENT, StatedStates, StructureState
-
-MISSING = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>"})
+from mmgnn_dist.chem.target_columns import Found, class_columns, declared_columns
+from mmgnn_dist.chem.targets import CLASS
+from mmgnn_dist.config import Declared
 
 
 @dataclass
@@ -43,24 +45,42 @@ class Record:
 class Census:
     """Which columns the records of a source have, and whether they hold numbers."""
 
-    def __init__(self) -> None:
+    def __init__(self, declared: Declared) -> None:
+        self._class_columns = class_columns(declared)
+        self.classes: dict[str, set[str]] = {}  # names in the columns that are declared as classes
         self.seen: dict[str, list[int]] = {}
+        self.numbers: dict[str, str] = {}  # the first number of each column, as it is written
 
     def add(self, values: dict[str, str]) -> None:
         """Count the columns of one record."""
         for name, text in values.items():
+            if self._class_columns and name.lower() in self._class_columns:
+                self._add_class(name, text)
             if text.strip().lower() not in MISSING:
-                self.seen.setdefault(name, [0, 0])[is_number(text)] += 1
+                number = is_number(text)
+                self.seen.setdefault(name, [0, 0])[number] += 1
+                if number:
+                    self.numbers.setdefault(name, text.strip())
             else:
                 self.seen.setdefault(name, [0, 0])
 
-    def columns(self, declared: Container[str]) -> list[tuple[str, str]]:
+    def classes_of(self, column: str) -> set[str]:
+        """Return the class names in a column that is declared as classes."""
+        return self.classes.get(column, set())
+
+    def _add_class(self, name: str, text: str) -> None:
+        names, label = self.classes.setdefault(name, set()), class_name(text)
+        if label is not None and len(names) <= MOST:
+            names.add(label)
+
+    def columns(self, declared: Declared) -> list[tuple[str, str]]:
         """Return (name, "" if most of its values are numbers, else "text") of each column, sorted by name.
 
-        Columns in `declared` count as numbers; a record with another value there is set aside on its own.
+        Declared columns count as numbers; a record with another value there is set aside on its own.
         """
+        wanted = declared_columns(declared)
         return [
-            (name, "" if good >= bad or name in declared else "text")
+            (name, "" if good >= bad or name.lower() in wanted else "text")
             for name, (bad, good) in sorted(self.seen.items())
         ]
 
@@ -97,7 +117,9 @@ def target_values(values: dict[str, str], targets: Found, order: list[str]) -> l
         text = values.get(column, "").strip()
         if text.lower() not in MISSING:
             try:
-                row[order.index(target.name)] = to_float(text) * factor
+                row[order.index(target.name)] = (
+                    class_index(text, target.classes) if target.kind == CLASS else to_float(text) * factor
+                )
             except ValueError:
                 raise BadRecord(BAD_TARGET, f"{column}: '{text[:60]}'") from None
     return row

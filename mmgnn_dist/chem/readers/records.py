@@ -38,9 +38,11 @@ from mmgnn_dist.chem.readers.source import (
     one_line,
     qm9_list,
     qm9_notes,
-    resolve_targets,
 )
+from mmgnn_dist.chem.readers.xyz import COMMENT
 from mmgnn_dist.chem.states.charge_spin import with_record_states
+from mmgnn_dist.chem.target_columns import resolve_targets
+from mmgnn_dist.config import Declared
 from mmgnn_dist.errors import UserError
 
 QM9_TOTAL = 133885
@@ -167,13 +169,13 @@ def _cut(kind: RecordFormat, stream: IO[bytes]) -> Iterator[bytes | BadRecord]:
         yield error
 
 
-def inspect_records(path: Path, name: str, units: dict[str, str]) -> RecordSource:
+def inspect_records(path: Path, name: str, declared: Declared) -> RecordSource:
     """Count the records of a source and learn its columns.
 
     Raises:
         UserError: see `find_sources`.
     """
-    census, digest, faults = Census(), hashlib.sha256(), Counter[str]()
+    census, digest, faults = Census(declared), hashlib.sha256(), Counter[str]()
     rows = qm9 = 0
     first_fault, passed, used_formats = "", list[str](), set[str]()
     for row in raw_records(path, passed):
@@ -189,7 +191,7 @@ def inspect_records(path: Path, name: str, units: dict[str, str]) -> RecordSourc
         qm9 += kind.is_qm9(row["raw"])
         with suppress(BadRecord, *PARSE_ERRORS):  # such a record is set aside when it is parsed
             census.add(kind.columns(row["raw"]))
-    columns = census.columns(units)
+    columns = census.columns(declared)
     side: Path | None = path.with_name(path.name + ".csv")
     if not path.is_file() or side is None or not side.is_file():
         side = None
@@ -201,11 +203,22 @@ def inspect_records(path: Path, name: str, units: dict[str, str]) -> RecordSourc
         side_table(side)
     original = qm9 > 0 and {name for name, _ in columns} >= set(QM9_UNITS)
     non_targets = {*EXTXYZ_WORDS, *TEXT_COLUMNS, *(QM9_EXTRA if original else ())}
-    targets, ignored = resolve_targets(path, columns, (QM9_UNITS if original else {}) | units, non_targets)
+    targets, ignored = resolve_targets(
+        path,
+        columns,
+        (QM9_UNITS if original else {}) | declared,
+        non_targets,
+        census.classes_of,
+    )
     files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
     excluded = qm9_list(path if path.is_dir() else path.parent) if original else frozenset[int]()
     notes = _notes(path, rows, faults, first_fault, original)
     notes += qm9_notes(path, excluded) if original else ()
+    if COMMENT in ignored and COMMENT in census.numbers:
+        notes += (
+            f"{path.name}: comments such as '{census.numbers[COMMENT][:40]}' are not read: a target in them "
+            "is declared as data.targets.NAME={column: comment, unit: UNIT}",
+        )
     if unread := passed_over(path.name, passed):
         notes += (f"{unread[0]}: archives are read for {' and '.join(record_formats())} files",)
     return RecordSource(

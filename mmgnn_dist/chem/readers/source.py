@@ -20,16 +20,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmgnn_dist.chem.molecules import Molecules
-from mmgnn_dist.chem.states.electronic_state import is_state_column
-from mmgnn_dist.chem.targets import TARGETS, Target, accepted_units, target_for
-from mmgnn_dist.config import TEXT_FIELDS
+from mmgnn_dist.chem.target_columns import Found
+from mmgnn_dist.config import TEXT_FIELDS, Declared
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import sha256
 
 GEOMETRY = ("atomic_numbers", "positions")
 TEXT_COLUMNS = (*TEXT_FIELDS, "cid", "field_sources")
 IDENTIFIERS = ("id", "smiles", "inchikey")
-QM9_UNITS = {
+QM9_UNITS: Declared = {
     "mu": "D",
     "alpha": "a0^3",
     "homo": "Hartree",
@@ -43,9 +42,7 @@ QM9_UNITS = {
     "g298": "Hartree",
     "cv": "cal/mol/K",
 }
-QM9_EXTRA = frozenset(
-    {"gdb_idx", "mol_id", "A", "B", "C", "u0_atom", "u298_atom", "h298_atom", "g298_atom"}
-)  # columns of QM9 files that are neither targets nor reported as ignored
+QM9_EXTRA = frozenset({"gdb_idx", "mol_id"})  # columns of QM9 files that give the ids
 QM9_ID = re.compile(r"(?:gdb_|dsgdb9nsd_)0*(\d{1,6})")
 QM9_LISTS = ("uncharacterized.txt", "qm9_uncharacterized_idx.txt", "3195404")  # the last is figshare's name
 WHOLE = 1 << 26  # bytes; files up to this size are identified by their whole content
@@ -53,7 +50,6 @@ END = 1 << 20  # bytes; larger files by size, time and this much of their end, w
 
 Spread = Callable[[Callable[[Any], Any], list[Any]], Iterable[Any]]  # like `map`, perhaps in parallel
 Row = TypeVar("Row")
-Found = tuple[tuple[str, Target, float], ...]  # (column, canonical target, factor to its unit)
 
 
 class Stream(Protocol):
@@ -102,8 +98,8 @@ class Source:
         rows: number of molecules in it.
         columns: names of its columns.
         qm9: whether it is QM9 in its original form.
-        targets: (column, canonical target, factor to the canonical unit).
-        ignored: numeric columns that are neither known nor declared.
+        targets: (column, target, factor to its unit).
+        ignored: columns that are not read.
         excluded: 1-based QM9 indices that a list next to the file advises against.
         notes: lines that tell the user about it.
         formats: names of the formats of its raw records, empty if it has none (see `formats`).
@@ -167,37 +163,6 @@ class Source:
             return np.zeros(len(ids), bool)
         names = pa.array([f"dsgdb9nsd_{number:06d}" for number in self.excluded], ids.type)
         return np.asarray(pc.is_in(ids, value_set=names), dtype=bool)
-
-
-def resolve_targets(
-    path: Path, columns: Iterable[tuple[str, str]], given: dict[str, str], known: set[str]
-) -> tuple[Found, tuple[str, ...]]:
-    """Decide which columns are targets, in which unit, and which columns of numbers are not read.
-
-    Args:
-        path: for messages.
-        columns: (name, kind of its values) of each column; the kind is "" for numbers.
-        given: unit of each target column.
-        known: columns that are not targets.
-
-    Raises:
-        UserError: a target has no unit, has a wrong unit, or is not a number.
-    """
-    targets, ignored = [], []
-    for name, kind in columns:
-        if name in given:
-            if kind:
-                raise UserError(f"{path}: target column '{name}' is {kind}, not a number")
-            target, factor = target_for(name, given[name])
-            targets.append((name, target, factor))
-        elif name in TARGETS:
-            raise UserError(
-                f"{path}: the unit of column '{name}' is not given: add data.units.{name}=UNIT, "
-                f"UNIT one of {', '.join(accepted_units(name))}"
-            )
-        elif not kind and name not in known and not is_state_column(name):
-            ignored.append(name)
-    return tuple(targets), tuple(ignored)
 
 
 def is_qm9_table(columns: Iterable[str]) -> bool:

@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmgnn_dist.chem.checks import BAD_TARGET, REASONS, UNREADABLE, BadRecord
+from mmgnn_dist.chem.classes import MISSING, class_index
 from mmgnn_dist.chem.conformers import Embedded, embed_smiles
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.rdkit_tools import rdkit_version
-from mmgnn_dist.chem.readers.record import MISSING, to_float
-from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, Found, Source, Spread, one_line
+from mmgnn_dist.chem.readers.record import to_float
+from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, Source, Spread, one_line
 from mmgnn_dist.chem.readers.tables.arrow_types import flat, is_text_type, plain_table
 from mmgnn_dist.chem.readers.tables.geometry_values import (
     cut_padding,
@@ -31,6 +32,8 @@ from mmgnn_dist.chem.readers.tables.geometry_values import (
     triples_of_text,
 )
 from mmgnn_dist.chem.states.charge_spin import Values, smiles_states, state_columns, stated_states
+from mmgnn_dist.chem.target_columns import Found
+from mmgnn_dist.chem.targets import CLASS, Target
 from mmgnn_dist.config import ConformerConfig
 
 FAULT, WHY = "*fault", "*why"  # no file has columns with these names
@@ -72,6 +75,9 @@ class TableSource(Source):
         fault, why = _verdicts(table)
         y = np.full((n, len(order)), np.nan)
         for column, target, factor in self.targets:
+            if target.kind == CLASS:
+                y[:, order.index(target.name)] = _classes(column, table[column], target, fault, why)
+                continue
             values = float_values(_parsed(column, table[column], fault, why)) * factor
             y[:, order.index(target.name)] = values
         inchikey = optional(table, "inchikey")
@@ -275,6 +281,19 @@ def _lists_of_text(
         lists.append(items)
     text_items = read is symbols_of_text
     return pa.array(lists, pa.large_list(pa.large_string() if text_items else pa.large_list(pa.float64())))
+
+
+def _classes(
+    name: str, column: pa.ChunkedArray, target: Target, fault: np.ndarray, why: list[str | None]
+) -> np.ndarray:
+    """Return the number of each label's class; a label that is none of the classes is recorded as a fault."""
+    values = np.full(len(column), np.nan)
+    for row, label in enumerate(column.to_pylist()):
+        try:
+            values[row] = class_index(label, target.classes) if not fault[row] else np.nan
+        except ValueError:
+            fault[row], why[row] = REASONS.index(BAD_TARGET), f"{name}: '{str(label)[:60]}'"
+    return values
 
 
 def _parsed(

@@ -45,6 +45,7 @@ PAIR = re.compile(
 )
 PLAIN = "species:S:1:pos:R:3"
 FLAGS = {"T", "TRUE", "1"}
+COMMENT = "comment"  # column of a second line without `key=value` pairs
 
 
 class XyzFormat(RecordFormat):
@@ -59,7 +60,7 @@ class XyzFormat(RecordFormat):
     def columns(self, raw: bytes) -> dict[str, str]:
         """Return the `key=value` pairs of the comment, or for QM9 its targets, which are always present."""
         comment = second_line(raw)
-        return pairs(comment) if qm9_index(comment) is None else dict.fromkeys(QM9_UNITS, "0")
+        return comment_values(comment) if qm9_index(comment) is None else dict.fromkeys(QM9_UNITS, "0")
 
     def parse(self, raw: bytes, name: str) -> Record:
         """See `parse_xyz`."""
@@ -79,6 +80,12 @@ def second_line(raw: bytes) -> str:
 def pairs(comment: str) -> dict[str, str]:
     """Return the `key=value` pairs of a comment, without quotes."""
     return {key: value[1:-1] if value[0] in "\"'" else value for key, value in PAIR.findall(comment)}
+
+
+def comment_values(comment: str) -> dict[str, str]:
+    """Return the `key=value` pairs of a comment; a comment without any is the value of `COMMENT`."""
+    text = comment.strip()
+    return pairs(comment) or ({COMMENT: text} if text else {})
 
 
 def qm9_index(comment: str) -> int | None:
@@ -116,7 +123,7 @@ def parse_xyz(raw: bytes, name: str) -> Record:
         )
     if index is not None:
         return _qm9(lines, count, index, comment)
-    values = pairs(comment)
+    values = comment_values(comment)
     _refuse_periodic(values)
     z, pos = _atoms(lines[2 : 2 + count], values.get("Properties", PLAIN))
     return Record(

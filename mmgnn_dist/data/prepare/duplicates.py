@@ -50,26 +50,46 @@ def drop_duplicates(plan: PreparePlan, staging: Staging) -> None:
     """Set later occurrences of an id aside: rewrite the affected shards and records."""
     paths = [staging.shard(chunk) for chunk in range(len(plan.chunks))]
     for chunk, local in enumerate(later_occurrences(paths)):
-        if not len(local):
-            continue
-        batch = Shard(paths[chunk]).table.to_batches()[0]
-        record: dict[str, Any] = read_json(staging.record(chunk))
-        removed = [entry["at"] for entry in record["quarantine"]]
-        positions = np.delete(np.arange(record["in"]), removed)[local]
-        names = batch.column("id").take(pa.array(local)).to_pylist()
-        for name, position in zip(names, positions.tolist(), strict=True):
-            source, row = record["origins"][position] if record["origins"] else _origin(plan, chunk, position)
-            record["quarantine"].append(
-                {"at": position, "id": name, "source": source, "row": row, "reason": DUPLICATE, "detail": ""}
-            )
-        aside = {entry["at"] for entry in record["quarantine"]}
-        record["notes"] = [entry for entry in record["notes"] if entry["at"] not in aside]
-        keep = np.ones(len(batch), bool)
-        keep[local] = False
-        unique = without_plain_states(batch.filter(pa.array(keep)))
-        record["entry"] = write_shard(paths[chunk], unique)
-        record["summary"] = shard_statistics(unique, plan.names)
-        write_json(staging.record(chunk), record)
+        set_rows_aside(plan, staging, chunk, local, DUPLICATE, [""] * len(local))
+
+
+def set_rows_aside(
+    plan: PreparePlan, staging: Staging, chunk: int, local: np.ndarray, reason: str, details: list[str]
+) -> None:
+    """Set rows of a staged shard aside: rewrite the shard, then its record.
+
+    Args:
+        plan: the plan of the preparation.
+        staging: its staging folder.
+        chunk: number of the chunk.
+        local: rows of its shard, sorted.
+        reason: one of `checks.REASONS`.
+        details: detail of each row.
+    """
+    if not len(local):
+        return
+    batch = Shard(staging.shard(chunk)).table.to_batches()[0]
+    record: dict[str, Any] = read_json(staging.record(chunk))
+    positions = kept_positions(record)[local]
+    names = batch.column("id").take(pa.array(local)).to_pylist()
+    for name, position, detail in zip(names, positions.tolist(), details, strict=True):
+        source, row = record["origins"][position] if record["origins"] else _origin(plan, chunk, position)
+        record["quarantine"].append(
+            {"at": position, "id": name, "source": source, "row": row, "reason": reason, "detail": detail}
+        )
+    aside = {entry["at"] for entry in record["quarantine"]}
+    record["notes"] = [entry for entry in record["notes"] if entry["at"] not in aside]
+    keep = np.ones(len(batch), bool)
+    keep[local] = False
+    rest = without_plain_states(batch.filter(pa.array(keep)))
+    record["entry"] = write_shard(staging.shard(chunk), rest)
+    record["summary"] = shard_statistics(rest, plan.names)
+    write_json(staging.record(chunk), record)
+
+
+def kept_positions(record: dict[str, Any]) -> np.ndarray:
+    """Positions, among the rows that were read into a chunk, of those that its shard has."""
+    return np.delete(np.arange(record["in"]), [entry["at"] for entry in record["quarantine"]])
 
 
 def _origin(plan: PreparePlan, chunk: int, place: int) -> tuple[str, int]:

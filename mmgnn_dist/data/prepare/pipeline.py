@@ -16,7 +16,7 @@ import platform
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 
 from mmgnn_dist import __version__
 from mmgnn_dist.chem.checks import EXCLUDED
+from mmgnn_dist.chem.targets import CLASS, Target
 from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.prepare.chunks import Staging
 from mmgnn_dist.data.prepare.duplicates import drop_duplicates
@@ -39,18 +40,12 @@ from mmgnn_dist.data.prepare.notes import note_lines, write_notes
 from mmgnn_dist.data.prepare.own_split import store_own_split
 from mmgnn_dist.data.prepare.plan import PreparePlan, TrainedModelSpec, make_prepare_plan
 from mmgnn_dist.data.prepare.ray_run import run_chunks
+from mmgnn_dist.data.prepare.staged_labels import decided_kinds, set_deviating_aside, target_lines
 from mmgnn_dist.data.prepare.state_counts import combine_states, state_lines
 from mmgnn_dist.data.prepare.statistics import combine
 from mmgnn_dist.data.shardset.groups import count_identities
-from mmgnn_dist.data.shardset.manifest import MoleculeCounts, ShardManifest
-from mmgnn_dist.data.shardset.shards import (
-    FIRST_SCHEMA,
-    KIND,
-    MANIFEST,
-    SCHEMA_VERSION,
-    ShardSet,
-    read_manifest,
-)
+from mmgnn_dist.data.shardset.manifest import MoleculeCounts, ShardManifest, TargetEntry
+from mmgnn_dist.data.shardset.shards import KIND, MANIFEST, ShardSet, read_manifest, schema_version
 from mmgnn_dist.data.shardset.splits import PARTS, make_split
 from mmgnn_dist.errors import UserError, WrongInput
 from mmgnn_dist.files import atomic_path, read_json, write_json
@@ -135,11 +130,15 @@ def prepare(
                 run_chunks(plan, staging, data.workers, report)
         report(plan.rows, plan.rows, "duplicate ids")
         drop_duplicates(plan, staging)
+        if learned is None:
+            report(plan.rows, plan.rows, "labels")
+            set_deviating_aside(plan, staging)
+        targets, kinds = decided_kinds(plan, staging)
         records = [read_json(staging.record(chunk)) for chunk in range(len(plan.chunks))]
         counts = _count(records)
         _judge(counts, data.max_bad_fraction)
         report(plan.rows, plan.rows, "manifest")
-        _finish(plan, staging, records, counts, split=learned is None)
+        _finish(plan, staging, records, counts, targets, kinds, split=learned is None)
         staging.final.rename(to)
     return _result(to, read_manifest(to), plan, time.monotonic() - began, up_to_date=False)
 
@@ -220,7 +219,13 @@ def _judge(counts: MoleculeCounts, most: float) -> None:
 
 
 def _finish(
-    plan: PreparePlan, staging: Staging, records: list[dict[str, Any]], counts: MoleculeCounts, split: bool
+    plan: PreparePlan,
+    staging: Staging,
+    records: list[dict[str, Any]],
+    counts: MoleculeCounts,
+    targets: Sequence[Target],
+    kinds: dict[str, str],
+    split: bool,
 ) -> None:
     """Write quarantine, manifest and, if there are enough molecules, the default split."""
     entries = []
@@ -241,12 +246,10 @@ def _finish(
     states = combine_states([record["summary"] for record in records], sum(map(_assumed, records)))
     manifest: ShardManifest = {
         "kind": KIND,
-        "schema": SCHEMA_VERSION if "states" in states else FIRST_SCHEMA,
+        "schema": schema_version(targets, states="states" in states),
         "shards": entries,
         "rows": counts["kept"],
-        "targets": [
-            {"name": target.name, "unit": target.unit, "kind": target.kind} for target in plan.targets
-        ],
+        "targets": [target_entry(target) for target in targets],
         **combine([record["summary"] for record in records]),
         **states,
         "counts": counts,
@@ -270,6 +273,8 @@ def _finish(
         manifest["notes"] = notes
     if any(source.numbers_conformers for source in plan.sources):
         manifest["conformers"] = True
+    if kinds:
+        manifest["prepare"]["kinds"] = kinds
     shards = ShardSet(staging.final, manifest)
     manifest["identities"] = count_identities(shards)
     write_json(staging.final / MANIFEST, manifest)
@@ -281,6 +286,14 @@ def _finish(
 def _assumed(record: dict[str, Any]) -> int:
     """Number of molecules of a chunk that are kept and have an assumed multiplicity."""
     return len(set(record["assumed"]) - {entry["at"] for entry in record["quarantine"]})
+
+
+def target_entry(target: Target) -> TargetEntry:
+    """A target as the manifest has it."""
+    entry: TargetEntry = {"name": target.name, "unit": target.unit, "kind": target.kind}
+    if target.kind == CLASS:
+        entry["classes"] = list(target.classes)
+    return entry
 
 
 def _versions() -> dict[str, str]:
@@ -303,10 +316,7 @@ def _result(
     counts = manifest["counts"]
     notes = [note for source in plan.sources for note in source.notes]
     lines = list(notes)
-    for source in plan.sources:
-        if source.ignored:
-            names = ", ".join(source.ignored)
-            lines.append(f"{source.path.name}: columns {names} are not read (no data.units for them)")
+    lines += target_lines(plan.sources, manifest["prepare"].get("kinds", {}))
     if counts["in"] != plan.rows:
         lines.append(f"{plan.rows} SMILES and geometries gave {counts['in']} molecules (data.conformers)")
     lines += note_lines(manifest.get("notes", {}))
@@ -332,7 +342,10 @@ def _result(
     if identities["distinct"] < len(PARTS):
         lines.append(f"no split: {identities['distinct']} distinct molecules, a split takes {len(PARTS)}")
     lines += state_lines(manifest)
-    targets = ", ".join(f"{target['name']} [{target['unit']}]" for target in manifest["targets"])
+    targets = ", ".join(
+        f"{target['name']} [{target['unit'] or ' | '.join(target['classes'])}]"
+        for target in manifest["targets"]
+    )
     lines.append(f"targets: {targets}")
     shards = len(manifest["shards"])
     if up_to_date:

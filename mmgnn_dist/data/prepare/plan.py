@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmgnn_dist import __version__
+from mmgnn_dist.chem.checks import check_molecules
 from mmgnn_dist.chem.identity import key_maker
+from mmgnn_dist.chem.label_ranges import out_of_range
 from mmgnn_dist.chem.readers.find import check_name, check_readable, find_sources
 from mmgnn_dist.chem.readers.formats import format_plugins
 from mmgnn_dist.chem.readers.source import Source, file_content
@@ -21,13 +23,15 @@ from mmgnn_dist.chem.readers.table import TableSource
 from mmgnn_dist.chem.states.electronic_state import TrainedStates
 from mmgnn_dist.chem.targets import TARGETS, Target
 from mmgnn_dist.config import ConformerConfig, DataConfig
-from mmgnn_dist.data.prepare.join import text_columns
+from mmgnn_dist.data.prepare.join import MISFITS, text_columns
 from mmgnn_dist.data.prepare.providers import make_providers, provider_plugins
 from mmgnn_dist.data.shardset.shards import FIRST_SCHEMA
 from mmgnn_dist.errors import UserError
 
 TASKS = 8  # about the smallest number of runs of chunks; longer runs decode a file fewer times
 RUN = 16  # most chunks in a run
+FIRST = 64  # molecules whose labels are looked at before anything is prepared
+FEW = 8  # the same where a geometry has to be made for each
 
 Segment = tuple[int, int, int]  # source, first row, rows
 
@@ -63,6 +67,7 @@ class PreparePlan:
         sources: the sources of molecules.
         text: tables of text fields, the most important first.
         targets: all targets of the sources, those of `chem.targets.TARGETS` first.
+        max_label_deviation: largest deviation of a label in robust standard deviations; None: any.
         chunks: the segments that make each shard.
         rows_per_shard: the setting behind `chunks`.
         providers: names of the text providers, the most trusted first.
@@ -75,6 +80,7 @@ class PreparePlan:
     sources: tuple[Source, ...]
     text: tuple[Path, ...]
     targets: tuple[Target, ...]
+    max_label_deviation: float | None
     chunks: tuple[tuple[Segment, ...], ...]
     rows_per_shard: int
     providers: tuple[str, ...]
@@ -133,7 +139,9 @@ def make_prepare_plan(
     Raises:
         UserError: see `find_sources` and `text_columns`; also no target in any source.
     """
-    found_sources = find_sources(sources, data.units, labelled=learned is None)
+    found_sources = find_sources(sources, data.declared, labelled=learned is None)
+    for source in found_sources if learned is None else ():
+        check_first_labels(source)
     found_sources = [_with_conformers(source, data.conformers) for source in found_sources]
     for path in text:
         check_name(path)
@@ -142,15 +150,18 @@ def make_prepare_plan(
         raise UserError(
             f"--text {text[0]} is given, but data.providers={data.providers} has no 'table': add it"
         )
-    by_name = {target.name: target for target in learned.targets} if learned else {}
-    by_name |= {target.name: target for source in found_sources for _, target, _ in source.targets}
+    by_name = {target.name: target for source in found_sources for _, target, _ in source.targets}
+    if learned:  # labels are not used
+        by_name = {name: replace(target, kind=target.kind or "intensive") for name, target in by_name.items()}
+        by_name |= {target.name: target for target in learned.targets}
     if not by_name:
         check_readable(found_sources)
         ignored = sorted({column for source in found_sources for column in source.ignored})
-        hint = f" (columns without a unit: {', '.join(ignored)})" if ignored else ""
+        hint = f" (columns: {', '.join(ignored)})" if ignored else ""
         notes = "".join(f"; {note}" for source in found_sources for note in source.notes)
         raise UserError(
-            f"no target in {', '.join(sources)}{hint}{notes}: declare one with data.units.NAME=UNIT"
+            f"no target in {', '.join(sources)}{hint}{notes}: declare one with data.units.NAME=UNIT, or "
+            "data.targets.NAME={column: COLUMN, unit: UNIT}"
         )
     targets = [by_name[name] for name in TARGETS if name in by_name]
     targets += [by_name[name] for name in sorted(by_name) if name not in TARGETS]
@@ -169,13 +180,14 @@ def make_prepare_plan(
         ],
         "keys": key_maker(),
         "targets": [
-            [column, target.name, target.unit, factor]
+            [column, target.name, target.unit, factor, *own_identity(target)]
             for source in found_sources
             for column, target, factor in source.targets
         ],
         **(
             {"conformers": [data.conformers.count, data.conformers.keep]} if data.conformers.count > 1 else {}
         ),
+        **deviation_rule(data),
         **({"plugins": added_plugins} if added_plugins else {}),
         **({"learned": [[target.name for target in learned.targets], learned.elements]} if learned else {}),
         **({"trained_states": vars(learned.states)} if learned and learned.states else {}),
@@ -186,6 +198,7 @@ def make_prepare_plan(
         tuple(found_sources),
         tuple(text),
         tuple(targets),
+        data.max_label_deviation if learned is None else None,
         chunks,
         data.rows_per_shard,
         tuple(data.providers),
@@ -199,6 +212,42 @@ def make_prepare_plan(
 def _with_conformers(source: Source, wanted: ConformerConfig) -> Source:
     """Return a source that makes this many conformers, if it makes any."""
     return replace(source, conformers=wanted) if isinstance(source, TableSource) and source.embeds else source
+
+
+def check_first_labels(source: Source) -> None:
+    """Refuse a source whose first labels of a known target are outside its physical range.
+
+    Raises:
+        UserError: the unit of a column is wrong.
+    """
+    known = [found for found in source.targets if found[1].name in TARGETS]
+    count = min(source.rows, FEW if source.embeds else FIRST)
+    if not known or not count:
+        return
+    order = [target.name for _, target, _ in source.targets]
+    try:
+        block = source.convert(source.stream(0).read(count), 0, order)
+    except MISFITS:  # told with its rows when they are prepared
+        return
+    sound = block.keep(check_molecules(block) == 0)
+    for column, target, factor in known:
+        y = sound.y[:, order.index(target.name)]
+        if wrong := out_of_range(column, target, factor, y, sound.z, sound.z_count):
+            raise UserError(f"{source.path}: {wrong}")
+
+
+def own_identity(target: Target) -> list[object]:
+    """Return what the fingerprint has of a target that is not in the table."""
+    if target.name in TARGETS:
+        return []
+    return [target.kind, *([list(target.classes)] if target.classes else [])]
+
+
+def deviation_rule(data: DataConfig) -> dict[str, float | None]:
+    """Return `data.max_label_deviation` if it is not the default, as a part of the fingerprint."""
+    default = type(data).model_fields["max_label_deviation"].default
+    given = data.max_label_deviation
+    return {} if given == default else {"max_label_deviation": given}
 
 
 def _chunks(rows: list[int], most: int) -> tuple[tuple[Segment, ...], ...]:

@@ -20,11 +20,12 @@ class ShardEntry(TypedDict):
 
 
 class TargetEntry(TypedDict):
-    """One target: canonical name and unit, and its kind (see `chem.targets`)."""
+    """One target: name, unit and kind (see `chem.targets`); of kind class, also the names of its classes."""
 
     name: str
     unit: str
     kind: str
+    classes: NotRequired[list[str]]
 
 
 class TargetStatistics(TypedDict):
@@ -68,11 +69,12 @@ class TextTableEntry(TypedDict):
 
 
 class PrepareEntry(TypedDict):
-    """The settings of the preparation, the fingerprint of its plan, and the plugins that took part."""
+    """Settings and fingerprint of the preparation, why targets have the kind they have, and its plugins."""
 
     rows_per_shard: int
     providers: list[str]
     plan: str
+    kinds: NotRequired[dict[str, str]]
     plugins: NotRequired[list[dict[str, str]]]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 
+from mmgnn_dist.chem.targets import CLASS, Target
 from mmgnn_dist.data.shardset.manifest import ShardEntry, ShardManifest
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json, sha256
@@ -39,6 +40,12 @@ CONTEXT_FIELDS = (
 STRING_FIELDS = ("iupac_name", "title", "molecular_formula")  # text fields stored as they are written
 STATE_FIELDS = ("charge", "multiplicity")  # in shards with a molecule that is not a neutral singlet
 REDO = "prepare the molecules again with 'mmgnn data prepare'"
+
+
+def schema_version(targets: Iterable[Target], *, states: bool = False) -> int:
+    """The schema of a set: the oldest one that has all of its kinds of columns and targets."""
+    classes = any(target.kind == CLASS for target in targets)
+    return SCHEMA_VERSION if classes or states else FIRST_SCHEMA
 
 
 def shard_schema(n_targets: int, *, states: bool = False) -> pa.Schema:
@@ -206,6 +213,11 @@ class ShardSet:
     def has_states(self) -> bool:
         """Whether any molecule is no neutral singlet."""
         return "states" in self.manifest
+
+    @property
+    def classes(self) -> dict[str, list[str]]:
+        """Names of the classes of each target of kind class; `Shard.y` holds their numbers."""
+        return {t["name"]: t["classes"] for t in self.manifest["targets"] if t["kind"] == CLASS}
 
     @property
     def sha256(self) -> str:

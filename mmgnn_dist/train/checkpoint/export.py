@@ -10,7 +10,7 @@ Frozen weights of the language model are named (encoder, revision, checksum), no
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from mmgnn_dist.models.fused import FusedModel, TextSource
 from mmgnn_dist.models.readout import Scaler
 from mmgnn_dist.models.zero3 import gathered, local_shard, repartition, shard_of
 from mmgnn_dist.run_dir import RunDir
-from mmgnn_dist.run_records import EncoderIdentity, ExportRecord, LearnedFrom
+from mmgnn_dist.run_records import EncoderIdentity, ExportedClasses, ExportRecord, LearnedFrom
 from mmgnn_dist.train.checkpoint.host_copies import save_safetensors
 
 OLD_EXPORT = "the model was exported by an older version: it does not say on which elements it was trained"
@@ -74,6 +74,12 @@ def learned_from(shards: ShardSet, rows: np.ndarray) -> LearnedFrom:
         "charges": list(seen.charges),
         "multiplicities": list(seen.multiplicities),
     }
+
+
+def exported_classes(shards: ShardSet, targets: Sequence[str]) -> ExportedClasses:
+    """The entry of an export on the classes of its targets; empty without any."""
+    classes = {name: names for name, names in shards.classes.items() if name in targets}
+    return {"classes": classes} if classes else {}
 
 
 def states_of(about: ExportRecord) -> TrainedStates | None:

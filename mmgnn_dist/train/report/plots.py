@@ -12,6 +12,7 @@ import numpy as np
 from mmgnn_dist.files import atomic_path
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.run_records import JournalLine, journal_metric
+from mmgnn_dist.train.report.class_metrics import CLASS_TITLES, auroc, roc_curve
 
 BLUE, ORANGE, GREY = "#1f5fa8", "#d9741a", "#8a8f98"
 COLOURS = {"both": BLUE, "graph": ORANGE, "width_matched": "#a8481f", "text": "#3b8f4e"}
@@ -26,6 +27,11 @@ TITLES = {
 def share(part: float, whole: float) -> float:
     """Return `part / whole`, or NaN for a whole of zero, as with a baseline error of a constant target."""
     return part / whole if whole else math.nan
+
+
+def loss(unit: str, value: float) -> float:
+    """Return an error of which less is better: an MAE itself, of a metric of classes what is missing to 1."""
+    return 1.0 - value if unit in CLASS_TITLES.values() else value
 
 
 def pyplot() -> Any:
@@ -65,13 +71,13 @@ def _grid(plt: Any, count: int) -> tuple[Any, list[Any]]:
     return figure, flat[:count]
 
 
-def draw_run(folder: Path, targets: list[str], units: list[str]) -> None:
-    """Draw the predictions of a run into `plots/`: parity.png, and gate.png with a gate."""
+def draw_run(folder: Path, targets: list[str], units: list[str], classes: Sequence[Sequence[str]]) -> None:
+    """Draw predictions into `plots/`: parity.png (ROC curves of classes), and gate.png with a gate."""
     import pyarrow.parquet as pq
 
     run = RunDir(folder)
     table = pq.read_table(run.predictions)
-    _parity(run.plot("parity"), targets, units, table)
+    _parity(run.plot("parity"), targets, units, classes, table)
     if f"{targets[0]}_gate" in table.column_names:
         _gate(run.plot("gate"), table[f"{targets[0]}_gate"].to_numpy())
 
@@ -82,7 +88,7 @@ def draw_learning(path: Path, runs: dict[str, list[JournalLine]], metrics: dict[
     Args:
         path: PNG file to write.
         runs: journal lines by modality.
-        metrics: title of each metric, `homo (eV)`.
+        metrics: title of each metric, by its name without its part: `mae/homo_eV`.
     """
     plt = pyplot()
     figure, axes = _grid(plt, len(metrics) + 1)
@@ -96,20 +102,37 @@ def draw_learning(path: Path, runs: dict[str, list[JournalLine]], metrics: dict[
         validations = [line for line in journal if line["kind"] == "validation"]
         validation_steps = [line["step"] for line in validations]
         for axis, metric in zip(axes[1:], metrics, strict=True):
-            values = [journal_metric(line, f"val/mae/{metric}") for line in validations]
+            values = [journal_metric(line, f"val/{metric}") for line in validations]
             errors = np.array(values, float)  # None becomes NaN
             axis.plot(validation_steps, errors, "o-", ms=3, color=colour)
     axes[0].set(title="training loss (scaled)", xlabel="step")
     axes[0].legend(frameon=False)
     for axis, title in zip(axes[1:], metrics.values(), strict=True):
-        axis.set(title=f"validation MAE, {title}", xlabel="step", ylim=(0, None))
+        axis.set(title=f"validation {title}", xlabel="step", ylim=(0, None))
     save(figure, path)
 
 
-def _parity(path: Path, targets: list[str], units: list[str], table: Any) -> None:
+def _roc(axis: Any, target: str, classes: Sequence[str], table: Any) -> None:
+    """Draw the ROC curve of each class; of two classes, that of the second."""
+    true = table[f"{target}_true"].to_numpy()
+    labelled = np.isfinite(true)
+    for k, label in list(enumerate(classes))[1 if len(classes) == 2 else 0 :]:
+        positive, score = true[labelled] == k, table[f"{target}_p_{label}"].to_numpy()[labelled]
+        axis.plot(*roc_curve(positive, score), lw=1.5, label=f"{label}: {auroc(positive, score):.3g}")
+    axis.plot([0, 1], [0, 1], color=GREY, lw=1, zorder=1)
+    axis.set(title=f"{target}: AUROC", xlabel="false positive rate", ylabel="true positive rate")
+    axis.legend(frameon=False)
+
+
+def _parity(
+    path: Path, targets: list[str], units: list[str], classes: Sequence[Sequence[str]], table: Any
+) -> None:
     plt = pyplot()
     figure, axes = _grid(plt, len(targets))
-    for axis, target, unit in zip(axes, targets, units, strict=True):
+    for axis, target, unit, names in zip(axes, targets, units, classes, strict=True):
+        if names:
+            _roc(axis, target, names, table)
+            continue
         true, predicted = table[f"{target}_true"].to_numpy(), table[f"{target}_pred"].to_numpy()
         labelled = np.isfinite(true)
         true, predicted = true[labelled], predicted[labelled]
@@ -140,7 +163,7 @@ def _gate(path: Path, gate: np.ndarray) -> None:
 
 
 def draw_comparison(path: Path, targets: Sequence[str], shares: Mapping[str, Sequence[float]]) -> None:
-    """Draw bars of test MAE as a share of the better baseline's.
+    """Draw bars of test errors as a share of the better baseline's.
 
     Args:
         path: PNG file to write.
@@ -156,6 +179,6 @@ def draw_comparison(path: Path, targets: Sequence[str], shares: Mapping[str, Seq
         axis.bar(positions + offset, heights, width, label=TITLES[modality], color=COLOURS[modality])
     axis.axhline(1.0, color=GREY, lw=1, ls="--")
     axis.set_xticks(positions, targets)
-    axis.set(title="test MAE as a share of the better baseline (lower is better)")
+    axis.set(title="test error as a share of the better baseline (lower is better)")
     axis.legend(frameon=False)
     save(figure, path)

@@ -9,17 +9,19 @@ from pathlib import Path
 from mmgnn_dist.files import write_text
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.run_records import NamedMetrics
-from mmgnn_dist.train.report.plots import TITLES, share
+from mmgnn_dist.train.metrics import metric_unit
+from mmgnn_dist.train.report.class_metrics import CLASS_TITLES
+from mmgnn_dist.train.report.plots import TITLES, loss, share
 from mmgnn_dist.train.report.results import read_results
 
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """Errors of one target; NaN where no test molecule has a label.
+    """Errors of one target, or one metric of a class; NaN where no test molecule has a label.
 
     Attributes:
         target: name of the target.
-        unit: its unit, that of all errors.
+        unit: its unit, that of all errors; for a class the title of the metric.
         mean: MAE of the mean of the training part.
         composition: MAE of a linear fit on atom counts.
         errors: MAE of each run by modality: the twins in their order, then the run itself.
@@ -45,27 +47,33 @@ class ComparisonRow:
 def comparison_rows(run: Path, twins: list[Path]) -> list[ComparisonRow]:
     """Make one row a target: unit, MAE of baselines and of each run, and the run over the better baseline."""
     results = [read_results(folder) for folder in (*twins, run)]
-    return [
-        _row(results, target, unit, name)
-        for (target, unit), name in zip(results[-1]["units"].items(), results[-1]["metrics"], strict=True)
-    ]
+    return [_row(results, name) for name in results[-1]["metrics"]]
 
 
-def _row(results: list[NamedMetrics], target: str, unit: str, name: str) -> ComparisonRow:
-    """Make the row of a target from the results of all runs, twins first; `name` is that of its metric."""
-    baselines, metric = results[-1]["baselines"], name.removeprefix("test/mae/")
-    mean, linear = (_number(baselines[f"{kind}/mae/{metric}"]) for kind in ("mean", "composition"))
+def _row(results: list[NamedMetrics], name: str) -> ComparisonRow:
+    """Make the row of a test metric from the results of all runs, twins first."""
+    baselines, metric = results[-1]["baselines"], name.removeprefix("test/")
+    target, unit = _target_of(metric, results[-1]["units"])
+    mean, linear = (_number(baselines[f"{kind}/{metric}"]) for kind in ("mean", "composition"))
     errors = {result["modality"]: _number(result["metrics"][name]) for result in results}
-    own, first = errors[results[-1]["modality"]], errors[results[0]["modality"]]
+    own, first = (loss(unit, errors[results[place]["modality"]]) for place in (-1, 0))
     return ComparisonRow(
         target=target,
         unit=unit,
         mean=mean,
         composition=linear,
         errors=errors,
-        of_baseline=share(own, min(mean, linear)),
+        of_baseline=share(own, min(loss(unit, mean), loss(unit, linear))),
         gain_percent=100.0 * share(first - own, first) if len(results) > 1 else None,
     )
+
+
+def _target_of(metric: str, units: dict[str, str]) -> tuple[str, str]:
+    """Return the target of a metric such as `mae/homo_eV`, and its unit or the title of the metric."""
+    kind, _, name = metric.partition("/")
+    if kind in CLASS_TITLES:
+        return name, CLASS_TITLES[kind]
+    return next((t, u) for t, u in units.items() if name == f"{t}_{metric_unit(u)}")
 
 
 def _number(value: float | None) -> float:
@@ -92,6 +100,11 @@ def legend(run: Path, twins: list[Path]) -> str:
         "mean, linear fit: the training part's mean, and a linear fit on atom counts. "
         f"of best: {run_title} as a share of the better of the two."
     )
+    if any(name.startswith("test/auroc/") for name in results[0]["metrics"]):
+        text += (
+            " Of classes, mean is the prevalence and linear fit a logistic one; their errors are what is "
+            "missing to 1, of best and gain compare these."
+        )
     if twins:
         text += f" gain: how much lower the error of {run_title} is than that of {titles[1]}, one run each."
         sizes = ", ".join(f"{t} {r['parameters']:,}" for t, r in zip(titles, results, strict=True))

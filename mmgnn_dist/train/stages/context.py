@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mmgnn_dist.run_records import CheckpointAbout, ExportRecord
-from mmgnn_dist.train.checkpoint.export import export_model, learned_from
+from mmgnn_dist.train.checkpoint.export import export_model, exported_classes, learned_from
 from mmgnn_dist.train.checkpoint.writer import Saver
 from mmgnn_dist.train.loop import TrainContext, TrainState
 from mmgnn_dist.train.optim.optimizers import optimizer_of
@@ -68,6 +68,7 @@ def _exporter(setting: Setting, built: Built) -> Callable[[TrainState], None]:
             "encoder": built.encoder,
             "units": dict(zip(targets, inputs.units, strict=True)),
             "kinds": dict(zip(targets, inputs.kinds, strict=True)),
+            **exported_classes(inputs.shards, targets),
             "learned_from": learned,
             "reads_states": inputs.shards.has_states,
         }

@@ -14,7 +14,7 @@ from typing import Any
 
 from mmgnn_dist.chem.readers.tables.array_files import Arrays, StoredArray, array_texts
 from mmgnn_dist.chem.readers.tables.geometry import NUMBER_NAMES, POSITION_NAMES
-from mmgnn_dist.chem.targets import BOHR_ANGSTROM
+from mmgnn_dist.chem.units import BOHR_ANGSTROM
 
 LENGTHS = {"ang": 1.0, "angstrom": 1.0, "å": 1.0, "bohr": BOHR_ANGSTROM, "a0": BOHR_ANGSTROM, "nm": 10.0}  # Å
 ARRAY_POSITIONS = (*POSITION_NAMES, "conformations", "atxyz")

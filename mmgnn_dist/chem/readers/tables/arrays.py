@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from mmgnn_dist.chem.checks import DAMAGED, REASONS
 from mmgnn_dist.chem.elements import element_number
-from mmgnn_dist.chem.readers.source import Found, one_line, printable, resolve_targets
+from mmgnn_dist.chem.readers.source import one_line, printable
 from mmgnn_dist.chem.readers.table import FAULT, WHY, TableSource
 from mmgnn_dist.chem.readers.tables.array_files import Arrays, Hdf5Groups, NpzGroups, array_texts, open_arrays
 from mmgnn_dist.chem.readers.tables.array_layouts import (
@@ -28,7 +28,9 @@ from mmgnn_dist.chem.readers.tables.array_layouts import (
     published_layout,
     stored_unit,
 )
+from mmgnn_dist.chem.target_columns import Found, declared_columns, resolve_targets
 from mmgnn_dist.chem.targets import target_for
+from mmgnn_dist.config import Declared
 from mmgnn_dist.errors import UserError
 
 BROKEN_ARRAYS = (OSError, ValueError, KeyError, RuntimeError, TypeError, IndexError)
@@ -141,7 +143,7 @@ class ArrayStream:
         return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
 
 
-def inspect_arrays(path: Path, name: str, units: dict[str, str]) -> ArraySource:
+def inspect_arrays(path: Path, name: str, declared: Declared) -> ArraySource:
     """Recognise a file of arrays.
 
     Raises:
@@ -161,8 +163,8 @@ def inspect_arrays(path: Path, name: str, units: dict[str, str]) -> ArraySource:
         published, layout = published_layout(arrays), layouts[0]
         length = _length(path, arrays, layout, published)
         kinds = _columns(file, groups, layouts)
-        found = _energy(arrays, published, units)
-        targets, ignored = resolve_targets(path, kinds, units, {column for column, _, _ in found})
+        found = _energy(arrays, published, declared)
+        targets, ignored = resolve_targets(path, kinds, declared, {column for column, _, _ in found})
     except BROKEN_ARRAYS as error:
         raise UserError(f"{path} is no readable file of arrays ({one_line(error)}): get it anew") from None
     notes = _notes(path, published, layout, found, unread)
@@ -227,9 +229,9 @@ def _length(path: Path, arrays: Arrays, layout: ArrayLayout, published: Publishe
     return LENGTHS[unit.lower()] if unit else published.length if published else 1.0
 
 
-def _energy(arrays: Arrays, published: PublishedLayout | None, units: dict[str, str]) -> Found:
+def _energy(arrays: Arrays, published: PublishedLayout | None, declared: Declared) -> Found:
     """Return the energy of a published layout as the target `energy`, unless the recipe gives its unit."""
-    if published is None or published.energy in units:
+    if published is None or published.energy.lower() in declared_columns(declared):
         return ()
     unit = stored_unit(arrays, published.energy) or published.unit
     return ((published.energy, *target_for("energy", unit)),)

@@ -27,6 +27,7 @@ from mmgnn_dist.chem.readers.records import RecordSource, RecordStream, inspect_
 from mmgnn_dist.chem.readers.source import SequentialStream, Source, Spread, file_content
 from mmgnn_dist.chem.readers.table import TableSource
 from mmgnn_dist.chem.targets import target_for
+from mmgnn_dist.config import Declared
 from mmgnn_dist.errors import UserError
 
 HEADER = ["idx", "smiles", "homolumogap"]
@@ -75,13 +76,13 @@ def labelled_rows(path: Path) -> Iterator[Labelled]:
         raise UserError(f"{path} is damaged ({error}): get it anew") from None
 
 
-def inspect_pcqm4mv2(path: Path, labels: Path, name: str, units: dict[str, str]) -> list[Source]:
+def inspect_pcqm4mv2(path: Path, labels: Path, name: str, declared: Declared) -> list[Source]:
     """Recognise an SD archive with its labels as two sources: the published training and validation parts.
 
     Raises:
         UserError: the CSV has fewer molecules than the archive; also see `inspect_records`.
     """
-    own_units = {column: unit for column, unit in units.items() if column != HEADER[2]}
+    own_units: Declared = {column: unit for column, unit in declared.items() if column != HEADER[2]}
     records = inspect_records(path, name, own_units)
     valid = unlabelled = total = 0
     for row in labelled_rows(labels):

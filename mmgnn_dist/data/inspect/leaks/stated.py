@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mmgnn_dist.chem.targets import DIMENSIONS
+from mmgnn_dist.chem.units import DIMENSIONS
 from mmgnn_dist.data.inspect.leaks.content import Content
 from mmgnn_dist.data.inspect.leaks.finding import AuditFinding, first_examples
 from mmgnn_dist.data.inspect.leaks.numbers_in_text import WrittenNumbers, written_numbers
