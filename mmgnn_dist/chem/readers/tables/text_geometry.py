@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from mmgnn_dist.chem.readers.record import MISSING, is_number, to_float
+from mmgnn_dist.chem.readers.source import IDENTIFIERS
 from mmgnn_dist.chem.readers.tables.geometry import GeometryLayout, find_geometry
 from mmgnn_dist.chem.readers.tables.geometry_values import list_of_text, triples_of_text
 
@@ -24,7 +25,14 @@ def find_text_geometry(path: Path, columns: tuple[str, ...], head: list[dict[str
     Raises:
         UserError: see `find_geometry`.
     """
-    table = pa.table({name: _typed([row.get(name, "") for row in head]) for name in columns})
+    texts = {name: [row.get(name, "") for row in head] for name in columns}
+    # identifiers are text, though a SMILES such as [NH4+] reads like a list
+    table = pa.table(
+        {
+            name: pa.array(values, pa.large_string()) if name in IDENTIFIERS else _typed(values)
+            for name, values in texts.items()
+        }
+    )
     smiles = "smiles" if "smiles" in columns else None
     return find_geometry(path, table.schema, smiles, lambda names: iter([table.select(names)]))
 
