@@ -113,7 +113,7 @@ class DataConfig(ConfigSection):
         "unit: Hartree}, solubility: {column: logS, unit: log(mol/L), kind: intensive}}",
     )
     max_label_deviation: Annotated[float | None, ADDED_LATER] = Field(
-        100.0,
+        1000.0,
         gt=0,
         description="prepare sets a molecule aside whose label is farther than this from the median, in "
         "robust standard deviations (after a fit on composition for extensive targets); null: keep all",

@@ -20,6 +20,8 @@ SAMPLE = 20_000  # labels on which the kind of a target is decided
 SPARE = 10  # labels beyond the number of elements that the decision needs
 EXPLAINED = 0.65  # least share of the variance that numbers of atoms explain for an extensive target
 BETTER = 0.6  # most of what shares of the elements leave unexplained that numbers of atoms may leave
+SUPPORT = 10  # molecules from which the fit knows an element
+LENIENCE = 1000.0  # by which labels of molecules with rarer elements may deviate more
 ROUNDS = 4  # fits, each without the labels that deviated in the last one
 QUANTILES = (0.5, 0.75, 0.9, 0.95, 0.99)  # of the deviations; the first that is not zero gives the scale
 NORMAL = (0.6744897502, 1.1503493804, 1.6448536270, 1.9599639845, 2.5758293035)  # the same of a normal one
@@ -96,7 +98,8 @@ def decide_kind(target: Target, y: np.ndarray, counts: np.ndarray) -> tuple[str,
 def deviating(kind: str, y: np.ndarray, counts: np.ndarray, limit: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows whose label deviates by more than `limit` robust standard deviations, and by how many.
 
-    Extensive labels and those of r2 are judged after a fit on composition, which leaves out what deviates.
+    Extensive labels and those of r2 are judged after a fit on composition, which leaves out what deviates;
+    molecules of elements that are too rare for the fit are judged by the bare labels, far more leniently.
     Positive labels with a long upper tail are judged by their logarithm.
 
     Args:
@@ -118,6 +121,10 @@ def deviating(kind: str, y: np.ndarray, counts: np.ndarray, limit: float) -> tup
             deviation = _deviation(values - atoms @ weights, float(np.median(np.abs(values))))
             if np.array_equal(deviation <= limit, sound):
                 break
+        # a fit says nothing of an element that few molecules have: iodine among organic molecules is no fault
+        rare = (atoms[sound] > 0).sum(axis=0) < SUPPORT
+        alone = (atoms[:, rare] > 0).any(axis=1)
+        deviation[alone] = _deviation(values)[alone] / LENIENCE
     elif _is_skewed(values):
         positive = values > 0
         deviation[positive] = _deviation(np.log(values[positive]))

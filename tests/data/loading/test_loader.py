@@ -29,7 +29,8 @@ def make(shards, tokens=None, rows=None, targets=TARGETS, **options):
 
 
 def same(one: Batch, two: Batch) -> bool:
-    return all(torch.equal(getattr(one, f.name), getattr(two, f.name)) for f in fields(Batch))
+    pairs = [(getattr(one, f.name), getattr(two, f.name)) for f in fields(Batch)]
+    return all(a is b if a is None or b is None else torch.equal(a, b) for a, b in pairs)
 
 
 def assert_same_steps(one, two):
