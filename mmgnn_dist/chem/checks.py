@@ -31,12 +31,14 @@ NO_CONFORMER = "no conformer"
 BAD_TARGET = "unreadable target"
 UNSEEN = "element not trained on"
 NO_HYDROGENS = "missing hydrogens"
+NO_ELEMENT = "unknown element"
+CONTRADICTION = "contradictory identity"  # its SMILES, formula or InChI has other atoms than its geometry
 REASONS = (
     "",
     "no id",
     "zero atoms",
     "lengths differ",
-    "unknown element",
+    NO_ELEMENT,
     "non-finite coordinates",
     "huge coordinates",
     "overlapping atoms",
@@ -53,6 +55,7 @@ REASONS = (
     BAD_TARGET,
     UNSEEN,
     NO_HYDROGENS,
+    CONTRADICTION,
 )
 
 
@@ -90,7 +93,7 @@ def check_molecules(molecules: Molecules, elements: Collection[str] | None = Non
     flag(_flags(pc.equal(molecules.id, "").fill_null(True)), "no id")
     flag(counts == 0, "zero atoms")
     flag((molecules.pos_count != 3 * counts) | molecules.ragged, "lengths differ")
-    flag(_any(atom_of, (molecules.z < 1) | (molecules.z > MAX_Z), n), "unknown element")
+    flag(_any(atom_of, (molecules.z < 1) | (molecules.z > MAX_Z), n), NO_ELEMENT)
     flag(_any(axis_of, ~finite, n), "non-finite coordinates")
     flag(_any(axis_of, finite & (np.abs(coordinates) > HUGE), n), "huge coordinates")
     sound = verdict == 0
@@ -116,7 +119,7 @@ def detail(molecules: Molecules, index: int, reason: str) -> str:
         return f"{len(pos)} coordinates{uneven} for {len(z)} atoms"
     if reason == UNSEEN:
         return "atoms of " + ", ".join(SYMBOLS[number] for number in np.unique(z))
-    if reason == "unknown element":
+    if reason == NO_ELEMENT:
         wrong = np.flatnonzero((z < 1) | (z > MAX_Z))[0]
         return f"atom {wrong + 1}: atomic number {z[wrong]}"
     if reason == "non-finite coordinates":

@@ -53,6 +53,11 @@ class DataConfig(ConfigSection):
         {},
         description="unit in which your file gives each target column, e.g. {gap: eV, energy: Hartree}",
     )
+    add_hydrogens: bool = Field(
+        False,
+        description="prepare adds the hydrogens that the bonds of an SD record require and that it lacks, at "
+        "RDKit's positions; false: such records are set aside",
+    )
     pubchem: PubChemConfig = PubChemConfig()
     providers: list[str] = Field(
         ["table", "file"],

@@ -13,17 +13,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmgnn_dist.chem.checks import REASONS
-from mmgnn_dist.chem.readers import asedb, containers, csvfile, records
+from mmgnn_dist.chem.labels import TABLES, Beside, LabelTable, label_tables
+from mmgnn_dist.chem.readers import asedb, csvfile, records
 from mmgnn_dist.chem.readers.formats import faulty_formats, record_formats, record_suffixes
 from mmgnn_dist.chem.readers.parquet import inspect_parquet
 from mmgnn_dist.chem.readers.source import QM9_LISTS, Source, printable
+from mmgnn_dist.chem.streams.members import TARS, Passed, is_wanted, strip_packing
 from mmgnn_dist.errors import UserError, nearest
 
 LOOK = 10  # records to try if no record has a column
 SAMPLE = "sample"  # the word that names the bundled molecules
 PARQUET = (".parquet", ".pq")
 DATABASES = (".db",)
-ARCHIVES = (".tar", ".tgz", ".tbz2", ".tbz", ".zip")
+ARCHIVES = (*TARS, ".zip")
 
 
 def sample_path() -> Path:
@@ -35,25 +37,31 @@ def readable() -> str:
     """Describe the possible sources, for messages."""
     formats = ", ".join(record_formats())
     notes = "".join(f" ({fault})" for fault in faulty_formats())
-    return f"Parquet, {formats}, CSV and ASE database files, archives of them, folders, or '{SAMPLE}'{notes}"
+    return (
+        f"Parquet, {formats}, CSV, SMILES and ASE database files, archives of them, folders, "
+        f"or '{SAMPLE}'{notes}"
+    )
 
 
-def find_sources(names: list[str], units: dict[str, str], labelled: bool = True) -> list[Source]:
+def find_sources(
+    names: list[str], units: dict[str, str], labelled: bool = True, add_hydrogens: bool = False
+) -> list[Source]:
     """Return the readable files that the SOURCE words mean, in a fixed order.
 
     Args:
         names: files, archives, folders, or the word `sample`.
         units: unit of each target column, from the recipe.
         labelled: whether every column of `units` must be in some source.
+        add_hydrogens: add the hydrogens that bonds require where a record lacks them.
 
     Raises:
         UserError: missing or unreadable file, unknown format, target without a unit, unit without a column.
     """
     if not names:
         raise UserError(f"no source given: name {readable()}")
-    sources = [inspect(path, name, units) for path, name in _files(names)]
+    sources = _inspect_all(list(_files(names)), units, add_hydrogens)
     folders = [Path(name) for name in names if Path(name).is_dir()]
-    if unread := [note for folder in folders for note in containers.passed_over(*_unread(folder))]:
+    if unread := [note for folder in folders for note in _unread(folder)]:
         sources[0] = replace(sources[0], notes=(*sources[0].notes, *unread))
     columns = {column for source in sources for column in source.columns}
     if not sum(source.rows for source in sources):
@@ -93,23 +101,52 @@ def check_readable(sources: list[Source]) -> None:
                 )
 
 
-def inspect(path: Path, name: str, units: dict[str, str]) -> Source:
+def _inspect_all(files: list[tuple[Path, str]], units: dict[str, str], add_hydrogens: bool) -> list[Source]:
+    """Recognise all files: molecules, and what is read together with them (tables of labels, QM9's lists)."""
+    labels: list[LabelTable] = []
+    lists = tuple(path for path, _ in files if path.name in QM9_LISTS)
+    molecules = []
+    for path, name in files:
+        tables = label_tables(path) if _suffix(path) in TABLES and path.is_file() else []
+        labels += tables
+        if not tables and path not in lists:
+            molecules.append((path, name))
+    if (labels or lists) and not any(form(path) in ("records", "csv") for path, _ in molecules):
+        if not labels:
+            raise UserError(f"{lists[0]} is a list for QM9, whose molecules are not named: name them, too")
+        names = ", ".join(labels[0].columns)[:200]
+        raise UserError(
+            f"{labels[0].path} has no column smiles: its columns are {names} and ids; labels by id need their "
+            "molecules: name the XYZ, SD or SMILES files, too"
+        )
+    sources = []
+    for path, name in molecules:
+        side = path.with_name(path.name + ".csv")
+        own = [table for table in labels if table.path == side]
+        others = [table for table in labels if not _is_side_table(table.path)]
+        # QM9's table belongs to its SD file, wherever it is
+        beside = Beside(tuple(own or others), lists, add_hydrogens)
+        sources.append(inspect(path, name, units, beside))
+    return sources
+
+
+def inspect(path: Path, name: str, units: dict[str, str], beside: Beside) -> Source:
     """Recognise one file, or the records of one folder (see `find_sources` for the errors)."""
     kind = form(path)
     if kind == "parquet":
         return inspect_parquet(path, name, units)
     if kind == "csv":
-        return csvfile.inspect_csv(path, name, units)
+        return csvfile.inspect_csv(path, name, units, beside)
     if kind == "database":
         return asedb.inspect_asedb(path, name, units)
     if kind == "records":
-        return records.inspect_records(path, name, units)
+        return records.inspect_records(path, name, units, beside)
     raise UserError(f"{path}: molecules are read from {readable()}, not from '{path.suffix}'")
 
 
 def form(path: Path) -> str:
     """Return the reader that a file needs, or "" if there is none; a folder counts as records."""
-    suffix = Path(containers.strip_packing(path.name)).suffix.lower()
+    suffix = _suffix(path)
     if path.is_dir() or suffix in ARCHIVES:
         return "records"
     if path.suffix.lower() in PARQUET:
@@ -119,6 +156,11 @@ def form(path: Path) -> str:
     if suffix in csvfile.SUFFIXES:
         return "csv"
     return "records" if suffix in record_suffixes() else ""
+
+
+def _suffix(path: Path) -> str:
+    """Return the suffix of a file without that of its compression, in lower case."""
+    return Path(strip_packing(path.name)).suffix.lower()
 
 
 def _files(names: list[str]) -> Iterator[tuple[Path, str]]:
@@ -138,7 +180,7 @@ def _folder(path: Path) -> Iterator[tuple[Path, str]]:
         raise UserError(f"{path} is a shard set already: name the files it was made from")
     files = sorted(file for file in path.rglob("*") if file.is_file() and form(file))
     tables = [file for file in files if _is_side_table(file)]
-    loose = [file for file in files if containers.is_wanted(file.name, record_suffixes())]
+    loose = [file for file in files if is_wanted(file.name, record_suffixes())]
     alone = [file for file in loose if file.with_name(file.name + ".csv") in tables]
     if not files:
         raise UserError(f"{path} is a folder without any of {readable()}")
@@ -154,10 +196,13 @@ def _folder(path: Path) -> Iterator[tuple[Path, str]]:
             yield file, _stem(file.relative_to(path).as_posix())
 
 
-def _unread(path: Path) -> tuple[str, list[str]]:
-    """Return (name of a folder, names of its files that no reader reads)."""
-    files = (file for file in path.rglob("*") if file.is_file() and not form(file))
-    return path.resolve().name, [file.name for file in files if file.name not in QM9_LISTS]
+def _unread(path: Path) -> list[str]:
+    """Return a line on the files of a folder that no reader reads, if there are any."""
+    passed = Passed()
+    for file in path.rglob("*"):
+        if file.is_file() and not form(file) and file.name not in QM9_LISTS:
+            passed.add(file.name)
+    return passed.note(path.resolve().name)
 
 
 def _is_side_table(path: Path) -> bool:
@@ -171,5 +216,5 @@ def _is_side_table(path: Path) -> bool:
 
 def _stem(name: str) -> str:
     """Return the name of a file without its suffixes."""
-    path = Path(containers.strip_packing(name))
+    path = Path(strip_packing(name))
     return path.with_suffix("").as_posix().removesuffix(".tar")

@@ -50,7 +50,7 @@ class ParquetSource(TableSource):
 
     def wanted(self) -> list[str]:
         """Return the columns to read."""
-        names = [*GEOMETRY, "id", "gdb_idx", "mol_id", "smiles", "inchikey", *TEXT_COLUMNS]
+        names = [*GEOMETRY, "id", "gdb_idx", "mol_id", "smiles", "inchikey", "inchi", *TEXT_COLUMNS]
         names += [column for column, _, _ in self.targets] + (["uncharacterized"] if self.qm9 else [])
         return [name for name in names if name in self.columns]
 
@@ -117,7 +117,14 @@ def inspect_parquet(path: Path, name: str, units: dict[str, str]) -> Source:
             default_units = default_units | dict(json.loads(metadata))
         except ValueError:
             raise UserError(f"{path}: its metadata mmgnn.units is not a JSON object") from None
-    non_targets = {"uncharacterized", *GEOMETRY, *IDENTIFIERS, *TEXT_COLUMNS, *(QM9_EXTRA if qm9 else ())}
+    non_targets = {
+        "uncharacterized",
+        "inchi",
+        *GEOMETRY,
+        *IDENTIFIERS,
+        *TEXT_COLUMNS,
+        *(QM9_EXTRA if qm9 else ()),
+    }
     column_types = [(field.name, "" if _is_number(field.type) else str(field.type)) for field in schema]
     targets, ignored = resolve_targets(path, column_types, default_units | units, non_targets)
     excluded = qm9_list(path.parent) if qm9 and "uncharacterized" not in columns else frozenset[int]()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 
@@ -10,10 +12,60 @@ import numpy as np
 import pyarrow as pa
 
 from mmgnn_dist.chem.checks import BAD_TARGET, REASONS, BadRecord
+from mmgnn_dist.chem.composition import contradictions
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, Found
+from mmgnn_dist.chem.targets import Target
 
-MISSING = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>"})
+# words for a value that is not there, in lower case: programs', those of tables made by hand, Excel's faults
+MISSING = frozenset(
+    [
+        "nan",
+        "+nan",
+        "-nan",
+        "nan(ind)",
+        "-nan(ind)",
+        "1.#qnan",
+        "-1.#ind",
+        "1.#ind",
+        "none",
+        "null",
+        "nil",
+        "na",
+        "n/a",
+        "n.a.",
+        "n.a",
+        "<na>",
+        "#n/a",
+        "#na",
+        "#n/a!",
+        "nd",
+        "n.d.",
+        "n.d",
+        "nd.",
+        "not_available",
+        "unavailable",
+        "missing",
+        "empty",
+        "unknown",
+        "undefined",
+        "-",
+        "--",
+        "---",
+        "?",
+        "??",
+        ".",
+        "*",
+        "#value!",
+        "#div/0!",
+        "#ref!",
+        "#name?",
+        "#num!",
+        "#null!",
+    ]
+) | {"", "\u2013", "\u2014", "not available", "not determined", "no data", "(empty)", "(blank)"}
+BRACKETS = str.maketrans("[]{}(),;", "        ")
+JSON_SIGN = "_JSON"  # what ASE writes before a value in JSON
 
 
 @dataclass
@@ -27,6 +79,8 @@ class Record:
         smiles: SMILES, if known.
         inchikey: InChIKey, if known.
         values: all other values in its file as text, including targets and text fields.
+        conflicts: names of values that the file gives twice, each with both values for a message.
+        derived: whether the reader made the SMILES from the bonds; it is then no statement of the file.
     """
 
     id: str
@@ -35,21 +89,36 @@ class Record:
     smiles: str | None = None
     inchikey: str | None = None
     values: dict[str, str] = field(default_factory=dict)
+    conflicts: dict[str, str] = field(default_factory=dict)
+    derived: bool = False
 
 
 class Census:
-    """Which columns the records of a source have, and whether they hold numbers."""
+    """Which columns records have, whether they hold numbers, and which words stand for missing ones."""
 
     def __init__(self) -> None:
         self.seen: dict[str, list[int]] = {}
+        self.missing: dict[str, Counter[str]] = {}
 
     def add(self, values: dict[str, str]) -> None:
         """Count the columns of one record."""
         for name, text in values.items():
-            if text.strip().lower() not in MISSING:
-                self.seen.setdefault(name, [0, 0])[is_number(text)] += 1
-            else:
-                self.seen.setdefault(name, [0, 0])
+            counts = self.seen.get(name)
+            if counts is None:
+                counts = self.seen[name] = [0, 0]
+            if not is_missing(text):
+                counts[is_number(text) or len(number_list(text)) == 1] += 1
+            elif word := text.strip()[:20]:
+                self.missing.setdefault(name, Counter())[word] += 1
+
+    def missing_notes(self, targets: Found) -> list[str]:
+        """Return a line on each target some of whose values are words for a missing one."""
+        lines = []
+        for column, _, _ in targets:
+            if words := self.missing.get(column):
+                shown = ", ".join(f"'{word}'" for word, _ in words.most_common(4))
+                lines.append(f"{column}: {words.total()} values are missing ({shown})")
+        return lines
 
     def columns(self, declared: Container[str]) -> list[tuple[str, str]]:
         """Return (name, "" if most of its values are numbers, else "text") of each column, sorted by name.
@@ -60,6 +129,11 @@ class Census:
             (name, "" if good >= bad or name in declared else "text")
             for name, (bad, good) in sorted(self.seen.items())
         ]
+
+
+def is_missing(text: str) -> bool:
+    """Whether a text stands for a value that is not there."""
+    return text.strip().lower() in MISSING
 
 
 def is_number(text: str) -> bool:
@@ -77,26 +151,56 @@ def to_float(text: str) -> float:
     Raises:
         ValueError: the text is no number.
     """
+    if "_" in text:  # Python alone takes 1_000 for a number
+        raise ValueError(text)
     try:
         return float(text)
     except ValueError:
         return float(text.replace("*^", "e").replace("D", "e").replace("d", "e"))
 
 
-def target_values(values: dict[str, str], targets: Found, order: list[str]) -> list[float]:
-    """Return the targets in canonical units, NaN where missing.
+def number_list(text: str) -> list[float]:
+    """Return the numbers of `[1, 2]`, `1 2` or ASE's `_JSON [1, 2]`; no number for any other text."""
+    words = text.strip().removeprefix(JSON_SIGN).translate(BRACKETS).split()
+    try:
+        return [to_float(word) for word in words] if len(words) < 100 else []
+    except ValueError:
+        return []
+
+
+def target_value(column: str, text: str, target: Target) -> float:
+    """Read a target: a number, a list of one number, or the vector of a dipole, of which it is the norm.
 
     Raises:
-        BadRecord: a value is present but no number.
+        BadRecord: it is none of these.
+    """
+    try:
+        return to_float(text)
+    except ValueError:
+        numbers = number_list(text)
+    if len(numbers) == 1:
+        return numbers[0]
+    if len(numbers) == 3 and "dipole" in (target.kind, target.dimension):
+        return math.hypot(*numbers)
+    what = f" are {len(numbers)} numbers" if numbers else ""
+    if re.fullmatch(r"[-+]?\d+,\d+", text.strip()):
+        what = " has a decimal comma: write a point"
+    raise BadRecord(BAD_TARGET, f"{column}: '{text[:60]}'{what}") from None
+
+
+def target_values(record: Record, targets: Found, order: list[str]) -> list[float]:
+    """Return the targets of a record in canonical units, NaN where missing.
+
+    Raises:
+        BadRecord: a value is present but no number, or stands twice.
     """
     row = [math.nan] * len(order)
     for column, target, factor in targets:
-        text = values.get(column, "").strip()
-        if text.lower() not in MISSING:
-            try:
-                row[order.index(target.name)] = to_float(text) * factor
-            except ValueError:
-                raise BadRecord(BAD_TARGET, f"{column}: '{text[:60]}'") from None
+        text = record.values.get(column, "").strip()
+        if column in record.conflicts:
+            raise BadRecord(BAD_TARGET, f"{column} stands twice: {record.conflicts[column]}")
+        if not is_missing(text):
+            row[order.index(target.name)] = target_value(column, text, target) * factor
     return row
 
 
@@ -129,6 +233,18 @@ def assemble(
             targets[index] = row
     z = [np.asarray(record.z if record else (), np.int64) for record in good]
     pos = [np.asarray(record.pos if record else (), np.float64).ravel() for record in good]
+    fault = np.array([REASONS.index(fault.reason) if fault else 0 for fault in bad], np.int8)
+    why = [fault.detail[:200] if fault else None for fault in bad]
+    stated = {
+        "SMILES": _strings([record.smiles if record and not record.derived else None for record in good]),
+        "formula": _strings([_said(record, "molecular_formula") for record in good]),
+        "InChI": _strings([_said(record, "inchi") for record in good]),
+    }
+    flat_z, z_count = (
+        np.concatenate([np.zeros(0, np.int64), *z]),
+        np.array([len(part) for part in z], np.int64),
+    )
+    contradictions(flat_z, z_count, stated, fault, why)
     text = {
         column: pa.array([_said(record, column) for record in good], pa.large_string())
         for column in TEXT_COLUMNS
@@ -140,15 +256,15 @@ def assemble(
         id=_strings([record.id if record else name for record, name in zip(good, names, strict=True)]),
         smiles=_strings([record.smiles if record else None for record in good]),
         inchikey=_strings([record.inchikey if record else None for record in good]),
-        z=np.concatenate([np.zeros(0, np.int64), *z]),
-        z_count=np.array([len(part) for part in z], np.int64),
+        z=flat_z,
+        z_count=z_count,
         pos=np.concatenate([np.zeros(0), *pos]),
         pos_count=np.array([len(part) for part in pos], np.int64),
         ragged=np.zeros(n, bool),
         y=targets,
         excluded=np.zeros(n, bool),
-        fault=np.array([REASONS.index(fault.reason) if fault else 0 for fault in bad], np.int8),
-        why=pa.array([fault.detail[:200] if fault else None for fault in bad], pa.large_string()),
+        fault=fault,
+        why=pa.array(why, pa.large_string()),
         text=pa.table(text) if text else pa.table({"": pa.nulls(n)}).select([]),
     )
 

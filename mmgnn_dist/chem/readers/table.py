@@ -13,13 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmgnn_dist.chem.checks import BAD_TARGET, REASONS, BadRecord
+from mmgnn_dist.chem.checks import REASONS, BadRecord
+from mmgnn_dist.chem.composition import contradictions
 from mmgnn_dist.chem.conformers import conformer
 from mmgnn_dist.chem.elements import NUMBERS
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.rdkit_tools import rdkit_version
-from mmgnn_dist.chem.readers.record import MISSING, to_float
+from mmgnn_dist.chem.readers.record import is_missing, target_value
 from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, Source, Spread
+from mmgnn_dist.chem.targets import Target
 
 FAULT, WHY = "*fault", "*why"  # no file has columns with these names
 PORTION = 64  # conformers made in one call
@@ -52,12 +54,17 @@ class TableSource(Source):
         fault, why = _verdicts(table)
         y = np.full((n, len(order)), np.nan)
         for column, target, factor in self.targets:
-            values = numbers(_parsed(column, table[column], fault, why)) * factor
+            values = numbers(_parsed(column, target, table[column], fault, why)) * factor
             y[:, order.index(target.name)] = values
         inchikey = optional(table, "inchikey")
         if "positions" in table.column_names:
             z, z_count = _atomic_numbers(table["atomic_numbers"])
             pos, pos_count, ragged = _positions(table["positions"])
+            stated = {"SMILES": "smiles", "formula": "molecular_formula", "InChI": "inchi"}
+            texts = {
+                kind: optional(table, name) for kind, name in stated.items() if name in table.column_names
+            }
+            contradictions(z, z_count, texts, fault, why)
         else:
             geometries = _conformers(strings(table["smiles"]).to_pylist(), fault, why, spread)
             z, z_count = _joined([geometry[0] for geometry in geometries], np.int64)
@@ -225,7 +232,7 @@ def _verdicts(table: pa.Table) -> tuple[np.ndarray, list[str | None]]:
 
 
 def _parsed(
-    name: str, column: pa.ChunkedArray, fault: np.ndarray, why: list[str | None]
+    name: str, target: Target, column: pa.ChunkedArray, fault: np.ndarray, why: list[str | None]
 ) -> pa.Array | pa.ChunkedArray:
     """Return a column of numbers; text that is no number is recorded as a fault."""
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
@@ -233,10 +240,10 @@ def _parsed(
     values: list[float | None] = []
     for row, text in enumerate(strings(column).to_pylist()):
         value = None
-        if text is not None and text.lower() not in MISSING and not fault[row]:
+        if text is not None and not is_missing(text) and not fault[row]:
             try:
-                value = to_float(text)
-            except ValueError:
-                fault[row], why[row] = REASONS.index(BAD_TARGET), f"{name}: '{text[:60]}'"
+                value = target_value(name, text, target)
+            except BadRecord as error:
+                fault[row], why[row] = REASONS.index(error.reason), error.detail
         values.append(value)
     return pa.array(values, pa.float64())

@@ -28,7 +28,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmgnn_dist import __version__
-from mmgnn_dist.chem.checks import EXCLUDED
+from mmgnn_dist.chem.checks import DUPLICATE, EXCLUDED
+from mmgnn_dist.chem.readers.source import printable
 from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.prepare.chunks import Staging
 from mmgnn_dist.data.prepare.duplicates import drop_duplicates
@@ -197,9 +198,11 @@ def _judge(counts: MoleculeCounts, most: float) -> None:
     if not counts["kept"]:
         raise WrongInput(f"no molecule is left of {counts['in']}: {reasons}")
     if bad > most * counts["in"]:
+        again = counts["reasons"].get(DUPLICATE, 0)
+        cure = "; make the ids differ, or leave them out" if 2 * again > bad else ""
         raise WrongInput(
             f"{bad} of {counts['in']} molecules are bad, more than data.max_bad_fraction={most:g} allows: "
-            f"{reasons}"
+            f"{reasons}{cure}"
         )
 
 
@@ -233,10 +236,11 @@ def _finish(
         **combine([record["summary"] for record in records]),
         "counts": counts,
         "sources": [
-            {"name": source.path.name, "bytes": source.bytes, "rows": source.rows} for source in plan.sources
+            {"name": printable(source.path.name), "bytes": source.bytes, "rows": source.rows}
+            for source in plan.sources
         ],
         "text": [
-            {"name": path.name, "joined": dict(zip(JOINS, map(int, counts_by_join), strict=True))}
+            {"name": printable(path.name), "joined": dict(zip(JOINS, map(int, counts_by_join), strict=True))}
             for path, counts_by_join in zip(plan.text, joined, strict=True)
         ],
         "versions": _versions(),
@@ -281,7 +285,9 @@ def _result(
     for source in plan.sources:
         if source.ignored:
             names = ", ".join(source.ignored)
-            lines.append(f"{source.path.name}: columns {names} are not read (no data.units for them)")
+            lines.append(
+                f"{printable(source.path.name)}: columns {names} are not read (no data.units for them)"
+            )
     for table in manifest["text"]:
         joins = ", ".join(f"{number} by {kind}" for kind, number in table["joined"].items())
         lines.append(f"{table['name']}: text found for {sum(table['joined'].values())} molecules ({joins})")

@@ -127,7 +127,9 @@ def make_prepare_plan(
     Raises:
         UserError: see `find_sources` and `text_columns`; also no target in any source.
     """
-    found_sources = find_sources(sources, data.units, labelled=learned is None)
+    found_sources = find_sources(
+        sources, data.units, labelled=learned is None, add_hydrogens=data.add_hydrogens
+    )
     for path in text:
         text_columns(path)
     if text and "table" not in data.providers:
