@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from mmgnn_dist.config.section import ConfigSection
+from mmgnn_dist.config.section import ADDED_LATER, ConfigSection
 from mmgnn_dist.errors import nearest
 from mmgnn_dist.plugins import plugins
 
@@ -53,7 +54,7 @@ class DataConfig(ConfigSection):
         {},
         description="unit in which your file gives each target column, e.g. {gap: eV, energy: Hartree}",
     )
-    add_hydrogens: bool = Field(
+    add_hydrogens: Annotated[bool, ADDED_LATER] = Field(
         False,
         description="prepare adds the hydrogens that the bonds of an SD record require and that it lacks, at "
         "RDKit's positions; false: such records are set aside",

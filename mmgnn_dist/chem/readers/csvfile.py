@@ -42,7 +42,7 @@ from mmgnn_dist.chem.streams.csv_rows import (
     Fields,
     csv_table,
 )
-from mmgnn_dist.chem.streams.members import members, strip_packing
+from mmgnn_dist.chem.streams.members import Member, members
 from mmgnn_dist.errors import UserError
 
 TABLES = (".csv", ".tsv")
@@ -173,18 +173,24 @@ def inspect_csv(path: Path, name: str, units: dict[str, str], beside: Beside = N
 
 def read_rows(path: Path) -> tuple[CsvHead | BadRecord, Iterator[Fields]]:
     """Return the header of a file and an iterator over its rows."""
-    for member in members(path, SUFFIXES):
-        if isinstance(member.content, BadRecord):
-            return member.content, iter(())
-        if member.suffix in SMILES_FILES:
-            return SMILES_HEAD, _smiles_rows(member.content)
-        return csv_table(member.content)
-    return CsvHead((), ","), iter(())
+    files = members(path, SUFFIXES)
+    member = next(files, None)
+    if member is None:
+        return CsvHead((), ","), iter(())
+    if isinstance(member.content, BadRecord):
+        return member.content, iter(())
+    head: CsvHead | BadRecord
+    if member.suffix in SMILES_FILES:
+        head, rows = SMILES_HEAD, _smiles_rows(member.content)
+    else:
+        head, rows = csv_table(member.content)
+    return head, _rows_of(files, rows)
 
 
-def is_smiles_file(path: Path) -> bool:
-    """Whether a file has SMILES and names, by its suffix."""
-    return Path(strip_packing(path.name)).suffix.lower() in SMILES_FILES
+def _rows_of(files: Iterator[Member], rows: Iterator[Fields]) -> Iterator[Fields]:
+    """Yield rows; their file is open as long as there is a reference to `files`."""
+    yield from rows
+    del files
 
 
 def _smiles_rows(stream: Any) -> Iterator[Fields]:
