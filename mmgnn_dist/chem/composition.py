@@ -26,10 +26,13 @@ DIGITS = frozenset("0123456789%")
 VALENCES = {"B": (3,), "C": (4,), "N": (3,), "O": (2,), "P": (3,), "S": (2,)} | dict.fromkeys(
     ("F", "Cl", "Br", "I"), (1,)
 )
+# SMILES of usual atoms and bonds alone: their hydrogens follow from the numbers of letters
+SIMPLE = re.compile(r"[CNOF()=#1-9]+")
+SIMPLE_ELEMENTS = (1, 6, 7, 8, 9)
 ORDERS = {"-": 1, "=": 2, "#": 3, "/": 1, "\\": 1}
 FORMULA_PART = re.compile(r"([A-Z][a-z]?)(\d*)")
 FORMULA = re.compile(r"(?:[A-Z][a-z]?\d*)+")
-CHARGE = re.compile(r"\^?\d*[-+]+\d*$|\([-+]?\d*[-+]?\)$")
+CHARGE = re.compile(r"[-+]+\d*$")
 INCHI = re.compile(r"InChI=1S?/([^/]+)")
 PROTONS = re.compile(r"/p([-+]\d+)")
 MAX_TEXT = 2000  # characters of a SMILES or formula that is looked at
@@ -39,6 +42,8 @@ HYDROGEN = 1
 def formula_counts(text: str) -> Composition | None:
     """Return the composition of a formula such as `C2H6O`, `NH4+` or `C6H6.H2O`; None for any other text."""
     counts: Counter[int] = Counter()
+    if re.fullmatch(r"[A-Z][a-z]?\d+[-+]", text.strip()):  # in Ca2+, 2 is the charge; in O2-, perhaps not
+        return None
     for part in CHARGE.sub("", text.strip()).replace("·", ".").split("."):
         times = re.match(r"\d*", part)
         unit = part[times.end() :] if times else part
@@ -60,6 +65,15 @@ def inchi_counts(text: str) -> Composition | None:
     if counts and protons:
         counts[HYDROGEN] = counts.get(HYDROGEN, 0) + protons
     return {z: n for z, n in counts.items() if n} if counts else None
+
+
+def _simple_counts(smiles: str) -> list[int]:
+    """Return the numbers of H, C, N, O and F of a SMILES that is `SIMPLE` and has no unusual valence."""
+    count = smiles.count
+    c, n, o, f = count("C"), count("N"), count("O"), count("F")
+    rings = sum(map(count, "123456789")) // 2
+    pairs = c + n + o + f - 1 + rings + count("=") + 2 * count("#")
+    return [4 * c + 3 * n + 2 * o + f - 2 * pairs, c, n, o, f]
 
 
 def quick_counts(smiles: str) -> Composition | None:
@@ -180,6 +194,16 @@ def contradictions(
     if not given:
         return
     known = (z >= 1) & (z <= MAX_Z)
+    atom_of = np.repeat(np.arange(len(z_count)), z_count)
+    simple = np.zeros((len(z_count), len(SIMPLE_ELEMENTS)), np.int64)
+    for place, element in enumerate(SIMPLE_ELEMENTS):
+        simple[:, place] = np.bincount(atom_of[z == element], minlength=len(z_count))
+    smiles = given.get("SMILES")
+    if smiles is not None:  # most molecules are done here
+        alone = simple.sum(axis=1) == z_count
+        for row, (text, own) in enumerate(zip(smiles, simple.tolist(), strict=True)):
+            if text and alone[row] and SIMPLE.fullmatch(text) and _simple_counts(text) == own:
+                smiles[row] = None
     for row in np.flatnonzero((fault == 0) & (z_count > 0)).tolist():
         part = slice(ends[row] - z_count[row], ends[row])
         texts = [(kind, values[row]) for kind, values in given.items() if values[row]]

@@ -9,7 +9,7 @@ import hashlib
 import re
 from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -46,7 +46,7 @@ class LabelTable:
     key: int
     columns: tuple[str, ...]
     qm9: bool
-    digest: str = field(default="", compare=False)
+    digest: str = ""
 
     @property
     def name(self) -> str:
@@ -93,7 +93,7 @@ def label_tables(path: Path) -> list[LabelTable]:
             qm9 = is_qm9_table([*lowered, *names])
             columns = tuple(name for place, name in enumerate(names) if _is_label(name, place, key, qm9))
             table = LabelTable(path, "" if own else member.name, key, columns, qm9)
-            digest = hashlib.sha256(repr(sorted(label_rows(table).items())).encode("utf-8", "replace"))
+            digest = hashlib.sha256(repr(sorted(_read_rows(table).items())).encode("utf-8", "replace"))
             found.append(replace(table, digest=digest.hexdigest()))
     return found
 
@@ -105,6 +105,10 @@ def label_rows(table: LabelTable) -> dict[str, tuple[str, ...]]:
     Raises:
         UserError: an id has two rows with different values.
     """
+    return _read_rows(table)
+
+
+def _read_rows(table: LabelTable) -> dict[str, tuple[str, ...]]:
     rows: dict[str, tuple[str, ...]] = {}
     for member in members(table.path, TABLES):
         if isinstance(member.content, BadRecord) or (table.member and member.name != table.member):

@@ -29,6 +29,7 @@ from mmgnn_dist.chem.readers.source import (
     Spread,
     column_name,
     is_qm9_table,
+    printable,
     qm9_list,
     qm9_notes,
     resolve_targets,
@@ -150,6 +151,8 @@ def inspect_csv(path: Path, name: str, units: dict[str, str], beside: Beside = N
     excluded = qm9_list(path.parent, beside.lists) if qm9 else frozenset[int]()
     notes = [f"{path.name}: column {place + 1} has no name and is not read" for place in sorted(nameless)]
     notes += [f"{path.name}: {line}" for line in census.missing_notes(targets)]
+    if not targets and head is SMILES_HEAD:
+        notes.append(f"{path.name} has no labels of its own: name a CSV table of labels by id, too")
     if replaced:
         notes.append(
             f"{path.name}: {replaced} rows are not in UTF-8, some of their letters are lost: save it as UTF-8"
@@ -164,7 +167,7 @@ def inspect_csv(path: Path, name: str, units: dict[str, str], beside: Beside = N
         targets,
         ignored,
         excluded,
-        (*(qm9_notes(path, excluded) if qm9 else ()), *notes),
+        tuple(map(printable, (*(qm9_notes(path, excluded) if qm9 else ()), *notes))),
         digest="".join([digest.hexdigest(), *(labels.digest for labels in beside.labels)]),
         commas=commas,
         labels=beside.labels,

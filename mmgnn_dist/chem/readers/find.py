@@ -116,8 +116,8 @@ def _inspect_all(files: list[tuple[Path, str]], units: dict[str, str], add_hydro
             raise UserError(f"{lists[0]} is a list for QM9, whose molecules are not named: name them, too")
         names = ", ".join(labels[0].columns)[:200]
         raise UserError(
-            f"{labels[0].path} has no column smiles: its columns are {names} and ids; labels by id need their "
-            "molecules: name the XYZ, SD or SMILES files, too"
+            f"{labels[0].path} has no column smiles: its columns are {names} and ids; labels by id need "
+            "their molecules: name the XYZ, SD or SMILES files, too"
         )
     sources = []
     for path, name in molecules:
@@ -172,7 +172,7 @@ def _files(names: list[str]) -> Iterator[tuple[Path, str]]:
         elif not path.exists():
             raise UserError(f"no file {path}: name {readable()}")
         else:
-            yield path, _stem(path.name)
+            yield path, printable(_stem(path.name))
 
 
 def _folder(path: Path) -> Iterator[tuple[Path, str]]:
@@ -189,11 +189,11 @@ def _folder(path: Path) -> Iterator[tuple[Path, str]]:
             f"{path} holds {alone[0].name} with its CSV and other files: name the files one by one"
         )
     if len(loose) > len(alone):
-        yield path, path.resolve().name
+        yield path, printable(path.resolve().name)
     apart = {*tables, *(file for file in loose if file not in alone)}
     for file in files:
         if file not in apart:
-            yield file, _stem(file.relative_to(path).as_posix())
+            yield file, printable(_stem(file.relative_to(path).as_posix()))
 
 
 def _unread(path: Path) -> list[str]:

@@ -185,7 +185,7 @@ def target_value(column: str, text: str, target: Target) -> float:
     what = f" are {len(numbers)} numbers" if numbers else ""
     if re.fullmatch(r"[-+]?\d+,\d+", text.strip()):
         what = " has a decimal comma: write a point"
-    raise BadRecord(BAD_TARGET, f"{column}: '{text[:60]}'{what}") from None
+    raise BadRecord(BAD_TARGET, f"{column}: '{' '.join(text.split())[:60]}'{what}") from None
 
 
 def target_values(record: Record, targets: Found, order: list[str]) -> list[float]:

@@ -43,6 +43,7 @@ from mmgnn_dist.chem.readers.source import (
     Source,
     Spread,
     one_line,
+    printable,
     qm9_indices,
     qm9_list,
     qm9_notes,
@@ -213,8 +214,8 @@ class Inspection:
             )
         if self.replaced:
             lines.append(
-                f"{path.name}: {self.replaced} records are not in UTF-8, some of their letters are lost: save "
-                "it as UTF-8"
+                f"{path.name}: {self.replaced} records are not in UTF-8, some of their letters are lost: "
+                "save it as UTF-8"
             )
         lines += [
             f"{path.name}: {self.examples[text]}: {count} records" for text, count in self.remarks.items()
@@ -266,8 +267,8 @@ def inspect_records(path: Path, name: str, units: dict[str, str], beside: Beside
     notes += [f"{path.name}: {line}" for line in seen.census.missing_notes(targets)]
     if repeated:
         notes.append(
-            f"{path.name}: {many} records have an id that others have, too: they are numbered (ID-1, ID-2, …), "
-            "and InChIKeys tell which are of one molecule"
+            f"{path.name}: {many} records have an id that others have, too: they are numbered (ID-1, "
+            "ID-2, …), and InChIKeys tell which are of one molecule"
         )
     if not targets and seen.first:
         notes.append(f"{path.name}: {seen.first}")
@@ -284,7 +285,7 @@ def inspect_records(path: Path, name: str, units: dict[str, str], beside: Beside
         targets=targets,
         ignored=ignored,
         excluded=excluded,
-        notes=tuple(notes),
+        notes=tuple(map(printable, notes)),
         formats=tuple(sorted(seen.formats)),
         digest=seen.digest.hexdigest(),
         size=sum(file.stat().st_size for file in files),

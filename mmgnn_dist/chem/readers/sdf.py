@@ -40,6 +40,7 @@ PUBCHEM_FIELDS = {
     "PUBCHEM_SMILES": "smiles",
     "PUBCHEM_OPENEYE_ISO_SMILES": "smiles",
 }
+WORD = re.compile(r"[A-Za-z]{1,3}:?|[A-Za-z]{1,2}\d[\da-z]?|-")  # what stands for an element, right or wrong
 PLANAR = 3  # atoms that always lie in a plane
 V3000_WORDS = 8  # of the line of an atom: M V30, index, symbol, position, atom map
 
@@ -106,8 +107,9 @@ def read_fields(raw: bytes) -> tuple[dict[str, str], dict[str, str]]:
             values.append(line.strip())
     fields, conflicts = dict[str, str](), dict[str, str]()
     own_names: dict[str, str] = {}
-    for own_name, parts in found:
-        name, value = PUBCHEM_FIELDS.get(own_name) or column_name(own_name), "\n".join(parts)
+    for header_name, parts in found:
+        name, value = PUBCHEM_FIELDS.get(header_name) or column_name(header_name), "\n".join(parts)
+        own_name = header_name if header_name in PUBCHEM_FIELDS else name
         # of two of PubChem's fields for one, such as two SMILES, the last is read
         if own_names.get(name) == own_name and fields[name] != value:
             conflicts.setdefault(name, f"'{fields[name][:40]}' and '{value[:40]}'")
@@ -221,7 +223,9 @@ def _with_symbols(text: str) -> str:
         spots = [(k, line[31:34].strip()) for k, line in enumerate(atoms, 4)]
     for number, (k, symbol) in enumerate(spots, 1):
         z = element_number(symbol)
-        if not z or symbol.isdecimal():
+        if (not z or symbol.isdecimal()) and not WORD.fullmatch(symbol):
+            return text  # the line is no line of an atom, which RDKit says better
+        if not z:
             raise BadRecord(NO_ELEMENT, f"atom {number}: {no_element(symbol)}")
         known = symbol.upper() if symbol.upper() in ("D", "T") else SYMBOLS[z]
         if known != symbol and first:

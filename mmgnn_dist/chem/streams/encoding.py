@@ -21,6 +21,7 @@ MARKS = (  # the longer marks first, since one begins with the other
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+HEAD = 64  # bytes in which to look for the encoding
 LEAST = 4  # bytes that tell UTF-16 without a mark
 RETURNS = re.compile(rb"\r+(\n?)")
 
@@ -37,6 +38,7 @@ class PlainText(io.RawIOBase):
         self.inner = inner
         self._decoder: codecs.IncrementalDecoder | None = None
         self._begun = False
+        self._pushed = b""  # what was read to find the encoding
         self._held = b""  # carriage returns at the end of the last chunk
         self._ready = memoryview(b"")
         self._failure: BadRecord | None = None
@@ -62,7 +64,7 @@ class PlainText(io.RawIOBase):
         try:
             if not self._begun:
                 self._begin()
-            chunk = self.inner.read1(CHUNK)
+            chunk, self._pushed = self._pushed or self.inner.read1(CHUNK), b""
         except BadRecord as error:
             chunk, self._failure = b"", error
         self._ended = not chunk
@@ -78,9 +80,9 @@ class PlainText(io.RawIOBase):
     def _begin(self) -> None:
         """Find the encoding, and pass over the byte order mark."""
         self._begun = True
-        head = self.inner.peek(2 * LEAST)[:CHUNK]
+        head = self.inner.read(HEAD)
         mark, name = next(((mark, name) for mark, name in MARKS if head.startswith(mark)), (b"", ""))
-        self.inner.read(len(mark))
+        self._pushed = head[len(mark) :]
         name = name or _by_zeros(head)
         if name != "utf-8":
             self._decoder = codecs.getincrementaldecoder(name)("replace")
@@ -93,7 +95,7 @@ def plain_text(stream: io.BufferedReader[Any]) -> io.BufferedReader[Any]:
 
 def _by_zeros(head: bytes) -> str:
     """Return the encoding of text without a mark: in UTF-16, every second byte of ASCII letters is zero."""
-    part = head[: len(head[:64]) // 2 * 2]
+    part = head[: len(head) // 2 * 2]
     if len(part) >= LEAST:
         low, high = part[::2], part[1::2]
         if not any(high) and all(low):

@@ -122,7 +122,7 @@ def prepare(
         drop_duplicates(plan, staging)
         records = [read_json(staging.record(chunk)) for chunk in range(len(plan.chunks))]
         counts = _count(records)
-        _judge(counts, data.max_bad_fraction)
+        _judge(counts, data.max_bad_fraction, records)
         report(plan.rows, plan.rows, "manifest")
         _finish(plan, staging, records, counts, split=learned is None)
         staging.final.rename(to)
@@ -191,10 +191,10 @@ def _count(records: list[dict[str, Any]]) -> MoleculeCounts:
     return counts
 
 
-def _judge(counts: MoleculeCounts, most: float) -> None:
+def _judge(counts: MoleculeCounts, most: float, records: list[dict[str, Any]]) -> None:
     """Refuse a set with no molecule left or too many bad ones."""
     bad = counts["set_aside"] - counts["reasons"].get(EXCLUDED, 0)
-    reasons = _reasons(counts)
+    reasons = _reasons(counts) + _example(records)
     if not counts["kept"]:
         raise WrongInput(f"no molecule is left of {counts['in']}: {reasons}")
     if bad > most * counts["in"]:
@@ -204,6 +204,12 @@ def _judge(counts: MoleculeCounts, most: float) -> None:
             f"{bad} of {counts['in']} molecules are bad, more than data.max_bad_fraction={most:g} allows: "
             f"{reasons}{cure}"
         )
+
+
+def _example(records: list[dict[str, Any]]) -> str:
+    """Show the first molecule that was set aside and of which there is something to say, else nothing."""
+    rows = [row for record in records for row in record["quarantine"] if row["detail"]]
+    return f" (the first, {rows[0]['id']}: {printable(rows[0]['detail'])})" if rows else ""
 
 
 def _finish(

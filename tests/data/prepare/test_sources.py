@@ -582,7 +582,11 @@ def test_what_is_passed_over_is_told(tmp_path):
     folder = tmp_path / "mine"
     folder.mkdir()
     with tarfile.open(folder / "a.tar", "w") as tar:
-        for name, content in {"one.xyz": xyz_text(*WATER, "energy=1"), "b.csv": "x", "c.xyz.xz": "y"}.items():
+        for name, content in {
+            "one.xyz": xyz_text(*WATER, "energy=1"),
+            "b.csv": "x",
+            "c.xyz.zst": "y",
+        }.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content.encode()))
@@ -590,16 +594,16 @@ def test_what_is_passed_over_is_told(tmp_path):
             info = tarfile.TarInfo(name)
             info.type, info.linkname = kind, "one.xyz"
             tar.addfile(info)
-    for name in ("d.xyz.xz", "e.mol2", "f.cif", ".hidden"):
+    for name in ("d.xyz.zst", "e.mol2", "f.cif", ".hidden"):
         (folder / name).write_text("z")
     _, result = made(folder, tmp_path / "set", {"energy": "eV"})
     assert result.counts["in"] == 3 and result.counts["kept"] == 1
     link = ("unreadable record", "a link, which is not followed")
     assert quarantine(tmp_path / "set") == {"hard": link, "soft": link}
     assert (
-        "a.tar: 2 of its files not read (.csv, .xz): archives are read for XYZ and SD files" in result.lines
+        "a.tar: 2 of its files not read (.csv, .zst): archives are read for XYZ and SD files" in result.lines
     )
-    assert "mine: 3 of its files not read (.cif, .mol2, .xz)" in result.lines
+    assert "mine: 3 of its files not read (.cif, .mol2, .zst)" in result.lines
     archive(tmp_path / "table.zip", {"table.csv": b"smiles,gap\nCC,1\n"})
     with pytest.raises(
         UserError, match=r"no molecule in .*table.zip; .*\(.csv\): archives are read for XYZ and SD"
