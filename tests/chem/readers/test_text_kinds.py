@@ -354,7 +354,7 @@ QM9_HEAD = "mol_id,A,B,C,mu,alpha,homo,lumo,gap,r2,zpve,u0,u298,h298,g298,cv,u0_
 
 @pytest.mark.parametrize("way", ["tar.gz", "zip", "named", "apart"])
 def test_qm9_as_libraries_fetch_it(tmp_path, way):
-    """The SD file, its table and the list of uncharacterised molecules: in an archive, or named one by one."""
+    """SD file, table and list of uncharacterised molecules: in an archive, or named one by one."""
     sdf = "$$$$\n".join(molblock(f"gdb_{k}", fields=()) for k in (1, 2, 3))
     table = QM9_HEAD + "".join(f"gdb_{k},1,1,1,{k},{',1' * 11}\n".replace(",,", ",") for k in (1, 2, 3))
     files = {"gdb9.sdf": sdf, "gdb9.sdf.csv": table, "uncharacterized.txt": "Index\n=====\n 2 CO CO 0.1\n"}
