@@ -204,11 +204,12 @@ def contradictions(
         for row, (text, own) in enumerate(zip(smiles, simple.tolist(), strict=True)):
             if text and alone[row] and SIMPLE.fullmatch(text) and _simple_counts(text) == own:
                 smiles[row] = None
-    for row in np.flatnonzero((fault == 0) & (z_count > 0)).tolist():
+    waiting = {row for values in given.values() for row, text in enumerate(values) if text}
+    for row in sorted(waiting):
         part = slice(ends[row] - z_count[row], ends[row])
-        texts = [(kind, values[row]) for kind, values in given.items() if values[row]]
-        if not texts or not known[part].all():
+        if fault[row] or not z_count[row] or not known[part].all():
             continue
+        texts = [(kind, values[row]) for kind, values in given.items() if values[row]]
         atoms = dict(Counter(z[part].tolist()))
         for kind, text in texts:
             counts = _stated(kind, text.strip(), atoms.get(HYDROGEN, 0))

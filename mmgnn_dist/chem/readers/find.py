@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from mmgnn_dist.chem.checks import REASONS
+from mmgnn_dist.chem.checks import REASONS, UNREADABLE
 from mmgnn_dist.chem.labels import TABLES, Beside, LabelTable, label_tables
 from mmgnn_dist.chem.readers import asedb, csvfile, records
 from mmgnn_dist.chem.readers.formats import faulty_formats, record_formats, record_suffixes
@@ -96,9 +96,8 @@ def check_readable(sources: list[Source]) -> None:
             if block.fault.all():
                 why = f"{REASONS[block.fault[0]]}: {printable(block.why[0].as_py())}"
                 many = f"first {count} records are" if source.rows > 1 else "record is"
-                raise UserError(
-                    f"{source.path}: its {many} no molecule ({why}): check that its suffix is right"
-                )
+                hint = ": check that its suffix is right" if REASONS[block.fault[0]] == UNREADABLE else ""
+                raise UserError(f"{source.path}: its {many} no molecule ({why}){hint}")
 
 
 def _inspect_all(files: list[tuple[Path, str]], units: dict[str, str], add_hydrogens: bool) -> list[Source]:

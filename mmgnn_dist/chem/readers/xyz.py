@@ -101,7 +101,8 @@ class XyzFormat(RecordFormat):
         if words := count.split(None, 1)[1:]:
             shown = words[0].decode("utf-8", "replace").strip()[:40]
             yield f"words behind the number of atoms are not read ('{shown}')"
-        for name, values in repeated(second_line(raw)).items():
+        comment = second_line(raw)
+        for name, values in repeated(comment).items() if "=" in comment else ():
             yield f"{name} stands twice in the comment ({values})"
 
     def describe(self, raw: bytes) -> str:
@@ -118,6 +119,7 @@ class XyzFormat(RecordFormat):
         return shown if pairs(comment) else f"{shown}: write key=value there, such as energy=-76.4"
 
 
+@lru_cache(maxsize=4)  # a record is looked at several times in a row
 def second_line(raw: bytes) -> str:
     """Return the comment of a frame, cut to `MAX_COMMENT` bytes."""
     parts = raw.split(b"\n", 2)
@@ -129,6 +131,7 @@ def qm9_name(index: int) -> str:
     return f"dsgdb9nsd_{index:06d}"
 
 
+@lru_cache(maxsize=4)
 def qm9_index(comment: str) -> int | None:
     """Return the 1-based QM9 index from a second line in QM9's form, None for any other line."""
     match = QM9_SECOND_LINE.match(comment)
