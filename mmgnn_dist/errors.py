@@ -14,6 +14,7 @@ EXIT_DONE = 0
 EXIT_FAULT = 1
 EXIT_USER = 2
 EXIT_STOPPED = 3  # stopped cleanly (signal, deadline); the same command continues
+EXIT_HUNG = 4  # a rank waited too long for another one; the same command continues from the newest checkpoint
 
 
 class UserError(Exception):

@@ -125,6 +125,11 @@ class Inputs:
         """The recipe with the final width, from which the model is built."""
         return self.matched.recipe if self.matched else self.recipe
 
+    @property
+    def backbone_values(self) -> dict[str, Any]:
+        """The section of the backbone as built, with the width of `width_matched`, as plain values."""
+        return self.built.model.backbone.model_dump(mode="json")
+
     def training(self, tokens: TokenSet | None, ranks: Ranks) -> Loader:
         """Make the loader of the training part: this rank's share of each shuffled global batch."""
         train = self.recipe.train

@@ -16,9 +16,9 @@ from mmgnn_dist.cli.main import main
 
 
 @pytest.fixture(scope="module")
-def run(sample_shards, tiny_bert, tmp_path_factory):
+def run(few_shards, tiny_bert, tmp_path_factory):
     folder = tmp_path_factory.mktemp("predict")
-    recipe = write_recipe(folder, sample_shards.path, encoder=tiny_bert)
+    recipe = write_recipe(folder, few_shards.path, encoder=tiny_bert)
     mmgnn("train", recipe, "--run", folder / "run")
     return folder / "run"
 

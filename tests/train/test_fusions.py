@@ -88,7 +88,7 @@ def test_a_fusion_trains_resumes_and_is_evaluated(words, tmp_path, monkeypatch, 
     assert journal(tmp_path / "stopped", "resume") and whole["weights"] == stopped["weights"]
     assert whole["metrics"] == stopped["metrics"]
 
-    found = evaluate_run(tmp_path / "stopped", None, as_json=True)
+    found = evaluate_run(tmp_path / "stopped", None, quiet=True).metrics
     for name, value in stopped["metrics"].items():
         assert math.isclose(found[name], value, rel_tol=1e-6)
 
@@ -130,7 +130,7 @@ def test_the_table_has_the_control_as_large_as_the_fused_model(words, tmp_path, 
     assert exported["model.fusion.norm_graph.weight"].shape == (control["backbone"]["hidden"],)
     assert metrics(twin)["modality"] == "width_matched"
     assert metrics(twin)["parameters"] == control["parameters"]
-    found = evaluate_run(twin, None, as_json=True)
+    found = evaluate_run(twin, None, quiet=True).metrics
     for name, value in metrics(twin)["metrics"].items():
         assert math.isclose(found[name], value, rel_tol=1e-6)
     assert main(arguments) == 0  # finished: the same command trains nothing again

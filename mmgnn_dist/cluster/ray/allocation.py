@@ -51,7 +51,8 @@ def ray_around() -> Iterator[None]:
             "container?): call it outside, or 'unset SLURM_JOB_ID' for Ray on this node alone"
         )
     nodes = int(os.environ["SLURM_JOB_NUM_NODES"])
-    address = f"{_own_ip()}:{free_of(int(os.environ['SLURM_JOB_ID']))}"
+    ip = _own_ip()
+    address = f"{ip}:{free_of(int(os.environ['SLURM_JOB_ID']), ip)}"
     os.environ.update(
         RAY_AUTH_MODE="token",
         RAY_AUTH_TOKEN=secrets.token_hex(32),
@@ -68,10 +69,11 @@ def ray_around() -> Iterator[None]:
 
 
 def ray_temp_dir() -> Path:
-    """Return the folder of Ray's sockets and logs on each node: short and unique to this start of the job."""
+    """Return a new name for the folder of Ray's sockets and logs on each node: short, not to be guessed."""
     temp_dir = os.environ.get("TMPDIR", "/tmp")
     temp_dir = temp_dir if len(temp_dir) <= LONGEST else "/tmp"
-    return Path(temp_dir) / f"r{os.environ['SLURM_JOB_ID']}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+    start = f"{os.environ['SLURM_JOB_ID']}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+    return Path(temp_dir) / f"r{start}.{secrets.token_hex(2)}"
 
 
 def ports_of(job: int) -> range:
@@ -80,8 +82,8 @@ def ports_of(job: int) -> range:
     return range(first, first + EACH)
 
 
-def free_of(job: int) -> int:
-    """Return the first port of a job that is free on this node.
+def free_of(job: int, address: str = "") -> int:
+    """Return the first port of a job that is free on this node, at one of its addresses.
 
     Raises:
         UserError: if none is free.
@@ -89,7 +91,7 @@ def free_of(job: int) -> int:
     for port in ports_of(job):
         with socket.socket() as probe:
             try:
-                probe.bind(("", port))
+                probe.bind((address, port))
             except OSError:
                 continue
             return port

@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +31,15 @@ KINDS = ("random", "kfold", "scaffold", "size")
 GROUPS = ("identity", "none")
 TENTH = 0.1  # random: 80/10/10; kfold: of the molecules not tested, a tenth validates
 METADATA = b"mmgnn.split"
+
+
+class SplitInfo(TypedDict, total=False):
+    """How a stored split was made: see `make_split`."""
+
+    kind: str
+    seed: int
+    folds: int
+    group: str
 
 
 def make_split(
@@ -186,14 +195,15 @@ def split_folds(shards: ShardSet, name: str) -> int:
     return max(sum(column.startswith("fold_") for column in _schema(path).names), 1)
 
 
-def split_info(shards: ShardSet, name: str) -> dict[str, Any]:
-    """How a stored split was made: kind, seed, folds, group; empty for a split made by hand.
+def split_info(shards: ShardSet, name: str) -> SplitInfo:
+    """How a stored split was made; empty for a split made by hand.
 
     Raises:
         UserError: its file cannot be read.
     """
     metadata = _schema(shards.path / "splits" / f"{name}.parquet").metadata or {}
-    return dict(json.loads(metadata.get(METADATA, b"{}")))
+    info: SplitInfo = json.loads(metadata.get(METADATA, b"{}"))
+    return info
 
 
 def _stands(shards: ShardSet, name: str, drawn: list[np.ndarray]) -> int:
