@@ -15,7 +15,7 @@ from importlib.util import find_spec
 import numpy as np
 import pyarrow as pa
 
-from mmgnn_dist.chem.checks import CONTRADICTION, REASONS
+from mmgnn_dist.chem.checks import OTHER_ATOMS, REASONS
 from mmgnn_dist.chem.elements import MAX_Z, NUMBERS, SYMBOLS, element_number
 
 Composition = dict[int, int]  # atoms by atomic number
@@ -214,6 +214,6 @@ def contradictions(
         for kind, text in texts:
             counts = _stated(kind, text.strip(), atoms.get(HYDROGEN, 0))
             if counts is not None and counts != atoms:
-                fault[row] = REASONS.index(CONTRADICTION)
+                fault[row] = REASONS.index(OTHER_ATOMS)
                 why[row] = f"{formula_of(counts)} by its {kind}, {formula_of(atoms)} by its atoms"
                 break

@@ -16,6 +16,7 @@ from pathlib import Path
 from mmgnn_dist.chem.checks import BadRecord
 from mmgnn_dist.chem.readers.record import Census
 from mmgnn_dist.chem.readers.source import QM9_ID, QM9_UNITS, column_name, is_qm9_table
+from mmgnn_dist.chem.readers.tables.text_geometry import has_text_geometry
 from mmgnn_dist.chem.streams.csv_rows import CsvHead, csv_table, has_smiles
 from mmgnn_dist.chem.streams.members import members, strip_packing
 from mmgnn_dist.errors import UserError
@@ -83,8 +84,8 @@ def label_tables(path: Path) -> list[LabelTable]:
     for member in members(path, TABLES):
         if isinstance(member.content, BadRecord):
             continue
-        head, _ = csv_table(member.content)
-        if isinstance(head, BadRecord) or has_smiles(head.names):
+        head, rows = csv_table(member.content)
+        if isinstance(head, BadRecord) or has_smiles(head.names) or has_text_geometry(head.names, rows):
             continue
         names = [column_name(name) for name in head.names]
         lowered = [name.lower() for name in names]

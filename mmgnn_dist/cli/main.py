@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
         return int(arguments.action(arguments))
     except UserError as error:
         print(f"mmgnn: {error}", file=sys.stderr)
-        return EXIT_USER
+        return error.exit_code
     except ModuleNotFoundError as error:
         name = (error.name or "").split(".")[0]
         if name not in EXTRAS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -28,6 +28,23 @@ class PubChemConfig(ConfigSection):
     )
 
 
+class ConformerConfig(ConfigSection):
+    """Geometries of molecules that come as SMILES."""
+
+    count: int = Field(1, ge=1, le=1000, description="conformers that are made for each SMILES")
+    keep: Literal["lowest", "all"] = Field(
+        "lowest",
+        description="which of them are kept: the one of lowest energy, or all distinct ones, as id-1, id-2, "
+        "..., which stay together in every split",
+        json_schema_extra={"with": ["data.conformers.count"]},
+    )
+
+    @property
+    def several(self) -> bool:
+        """Whether a SMILES may become several molecules of the set."""
+        return self.count > 1 and self.keep == "all"
+
+
 class DataConfig(ConfigSection):
     """Where the molecules come from and which part of them trains."""
 
@@ -49,7 +66,12 @@ class DataConfig(ConfigSection):
         0.1, ge=0, le=1, description="prepare fails if a larger share of the molecules is bad"
     )
     rows_per_shard: int = Field(4096, ge=1, description="molecules that are read into one shard")
-    workers: int = Field(0, ge=0, description="CPUs that prepare and enrich use; 0: all of this machine")
+    workers: int = Field(
+        0,
+        ge=0,
+        description="CPUs that prepare and enrich use; 0: all of this machine, or, for small sources, this "
+        "process without Ray",
+    )
     units: dict[str, str] = Field(
         {},
         description="unit in which your file gives each target column, e.g. {gap: eV, energy: Hartree}",
@@ -60,6 +82,7 @@ class DataConfig(ConfigSection):
         "RDKit's positions; false: such records are set aside",
     )
     pubchem: PubChemConfig = PubChemConfig()
+    conformers: Annotated[ConformerConfig, ADDED_LATER] = ConformerConfig()
     providers: list[str] = Field(
         ["table", "file"],
         min_length=1,

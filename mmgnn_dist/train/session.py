@@ -12,7 +12,7 @@ from mmgnn_dist.errors import EXIT_DONE, UserError
 from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
-from mmgnn_dist.train.checkpoint.export import load_export, unseen_elements
+from mmgnn_dist.train.checkpoint.export import load_export, unseen
 from mmgnn_dist.train.evaluate import Predictions, named_errors, predict
 from mmgnn_dist.train.inputs import Inputs, open_inputs
 from mmgnn_dist.train.launch import launch
@@ -183,7 +183,7 @@ def evaluate_run(folder: Path, data: Path | None, quiet: bool) -> Evaluated:
     inputs = open_inputs(recipe, whole=data is not None)
     with Progress("evaluate", quiet=quiet) as progress:
         predictions = apply_export(folder, inputs, progress)
-        if warning := unseen_elements(read_json(paths.export_about), inputs.shards, predictions.rows):
+        for warning in unseen(read_json(paths.export_about), inputs.shards, predictions.rows):
             progress.say(warning)
     metrics = named_errors("test", inputs.metrics, predictions.mae())
     if data is not None:

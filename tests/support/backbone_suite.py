@@ -169,6 +169,39 @@ class BackboneSuite:
         moved = model(Graph.make(z, pos.detach() @ turn(torch.float64).T - 3.0, ptr))
         assert_near(moved, h, 1e-10)
 
+    def test_charge_and_multiplicity(self):
+        """Ions of one geometry start alike and are told apart after some steps; the symmetries hold."""
+        one = self.graph(1)
+        atoms = len(one.z)
+        z, pos, ptr = one.z.repeat(3), one.pos.repeat(3, 1), atoms * torch.arange(4)
+        charge, multiplicity = torch.tensor([0, 1, -1]), torch.tensor([1, 2, 2])
+        plain = self.make()
+        with default_dtype(torch.float64):
+            model = make_backbone(self.config, states=True).eval()
+        model.load_state_dict({**model.state_dict(), **plain.state_dict()})
+        ions = Graph.make(z, pos, ptr, charge, multiplicity)
+        for part in model(ions).split(atoms):
+            assert_near(part, plain(one), 1e-10)
+        weight = torch.randn(model.width, dtype=torch.float64) / model.width
+        wanted = torch.tensor([0.0, 1.0, -1.0]).double()
+        optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+        for _ in range(25):
+            energy = torch.stack([part.sum(0) @ weight for part in model(ions).split(atoms)])
+            error = (energy - energy.mean() - wanted).square().mean()
+            optimizer.zero_grad()
+            error.backward()
+            optimizer.step()
+        assert float(error.detach()) < 0.5 * float(wanted.square().mean())
+        found = model(ions)
+        moved = pos @ turn(torch.float64).T + 1.0
+        assert_near(model(Graph.make(z, moved, ptr, charge, multiplicity)), found, 1e-9)
+        order = torch.cat([k * atoms + torch.randperm(atoms) for k in range(3)])
+        shuffled = Graph.make(z[order], pos[order], ptr, charge, multiplicity)
+        assert_near(model(shuffled), found[order], 1e-9)
+        # a neutral singlet is read as if nothing were said of charges
+        neutral = Graph.make(one.z, one.pos, one.ptr, torch.zeros(1).long(), torch.ones(1).long())
+        assert torch.equal(model(neutral), model(one))
+
     def test_straight_and_flat_molecules(self):
         """Acetylene on the axis and at an angle, and a flat ring: nothing divides by a vanishing sine."""
         model = self.make()

@@ -156,7 +156,7 @@ def test_a_control_out_of_reach_is_found_before_training(words, tmp_path, capsys
     assert "width_matched reaches" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
-def test_context_of_a_set_without_numbers_is_refused(columns, save, tmp_path, capsys, ray_once):
+def test_context_of_a_set_without_numbers_is_refused(columns, save, tmp_path, capsys):
     from mmgnn_dist.data.prepare.pipeline import prepare
 
     made = {k: v for k, v in columns(40).items() if k != "tpsa"}

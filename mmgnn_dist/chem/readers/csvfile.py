@@ -1,4 +1,4 @@
-"""CSV and TSV tables of SMILES with targets, and files of SMILES and names (.smi), also compressed.
+"""CSV and TSV tables of SMILES, or of geometries as lists, and files of SMILES and names (.smi).
 
 Each row is one record. A row with too many or too few fields is set aside. Columns without a name are not
 read.
@@ -19,6 +19,7 @@ from mmgnn_dist.chem.checks import OVERSIZED, REASONS, UNREADABLE, BadRecord
 from mmgnn_dist.chem.labels import NO_LABELS, Beside, LabelTable, LabelUse, census_of, join_labels
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.rdkit_tools import rdkit_version
+from mmgnn_dist.chem.readers.columns import known_names
 from mmgnn_dist.chem.readers.record import Census
 from mmgnn_dist.chem.readers.source import (
     IDENTIFIERS,
@@ -27,7 +28,6 @@ from mmgnn_dist.chem.readers.source import (
     TEXT_COLUMNS,
     SequentialStream,
     Spread,
-    column_name,
     is_qm9_table,
     printable,
     qm9_list,
@@ -35,6 +35,7 @@ from mmgnn_dist.chem.readers.source import (
     resolve_targets,
 )
 from mmgnn_dist.chem.readers.table import FAULT, WHY, TableSource
+from mmgnn_dist.chem.readers.tables.text_geometry import find_text_geometry
 from mmgnn_dist.chem.streams.csv_rows import (
     DECIMAL_COMMA,
     DECIMAL_POINT,
@@ -50,6 +51,7 @@ TABLES = (".csv", ".tsv")
 SMILES_FILES = (".smi", ".smiles", ".ism", ".can")
 SUFFIXES = (*TABLES, *SMILES_FILES)
 SMILES_HEAD = CsvHead(("smiles", "id"), " ")
+LOOKED_AT_ROWS = 1000  # rows that show where the geometry is
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,18 @@ class CsvSource(TableSource):
 
     sequential = True
 
+    @property
+    def embeds(self) -> bool:
+        """Whether its geometries are made from SMILES."""
+        return "positions" not in self.columns
+
     def content(self) -> list[Any]:
         """Return the values that identify the content."""
         return [self.digest, sorted(self.excluded), rdkit_version()]
 
     def stream(self, start: int) -> CsvStream:
         """Open a stream at row `start`."""
-        return CsvStream(self.path, start, self.commas)
+        return CsvStream(self.path, start, dict(self.renamed), self.commas)
 
     def convert(self, table: pa.Table, start: int, order: list[str], spread: Spread = map) -> Molecules:
         """Convert rows to molecules, with their labels."""
@@ -91,12 +98,13 @@ class CsvSource(TableSource):
 class CsvStream(SequentialStream[Fields]):
     """Rows of a CSV file as a table of text."""
 
-    def __init__(self, path: Path, start: int, commas: frozenset[str]):
+    def __init__(self, path: Path, start: int, known: dict[str, str], commas: frozenset[str]):
         head, rows = read_rows(path)
         super().__init__(path, rows, start)
         names = head.names if isinstance(head, CsvHead) else ()
         self.width = len(names)
-        self.places = [(column_name(name), place) for place, name in enumerate(names) if name]
+        in_file = [(name.strip(), place) for place, name in enumerate(names) if name]
+        self.places = [(known.get(name, name), place) for name, place in in_file]
         self.commas = commas
 
     def table(self, rows: list[Fields]) -> pa.Table:
@@ -118,13 +126,15 @@ def inspect_csv(path: Path, name: str, units: dict[str, str], beside: Beside = N
     """Count the rows of a CSV file and learn its columns.
 
     Raises:
-        UserError: there is no column of SMILES; also see `readers.find_sources`.
+        UserError: there are no SMILES and no geometries; also see `readers.find_sources`.
     """
     head, rows = read_rows(path)
     if isinstance(head, BadRecord):
         raise UserError(f"{path} cannot be read ({head}): get it anew")
-    columns = tuple(column_name(word) for word in head.names)
-    _check_names(path, columns)
+    in_file = tuple(word.strip() for word in head.names)
+    known = known_names(path, [word for word in in_file if word], units)
+    columns = tuple(known.get(word, word) for word in in_file)
+    first_rows: list[dict[str, str]] = []
     census, digest, count = Census(), hashlib.sha256(repr(columns).encode()), 0
     nameless, replaced, use = Counter[int](), 0, LabelUse(beside.labels)
     forms: dict[str, list[bool]] = {column: [False, False] for column in columns}
@@ -140,13 +150,17 @@ def inspect_csv(path: Path, name: str, units: dict[str, str], beside: Beside = N
         if head.delimiter == ";":
             values = _decimals(values, forms)
         census.add(values)
+        if len(first_rows) < LOOKED_AT_ROWS:
+            first_rows.append(values)
         use.add((values.get("id", "").strip(),))
     commas = frozenset(column for column, (comma, point) in forms.items() if comma and not point)
     named = tuple(column for column in columns if column)
+    layout = find_text_geometry(path, named, first_rows)
+    renamed = layout.known_columns()
     qm9 = is_qm9_table(named)
     kinds = census.columns(units)
     kinds += census_of(path, beside.labels, named, units)
-    non_targets = {*IDENTIFIERS, *TEXT_COLUMNS, "inchi", *(QM9_EXTRA if qm9 else ())}
+    non_targets = {*IDENTIFIERS, *TEXT_COLUMNS, "inchi", *renamed, *(QM9_EXTRA if qm9 else ())}
     targets, ignored = resolve_targets(path, kinds, (QM9_UNITS if qm9 else {}) | units, non_targets)
     excluded = qm9_list(path.parent, beside.lists) if qm9 else frozenset[int]()
     notes = [f"{path.name}: column {place + 1} has no name and is not read" for place in sorted(nameless)]
@@ -162,12 +176,15 @@ def inspect_csv(path: Path, name: str, units: dict[str, str], beside: Beside = N
         path,
         name,
         count,
-        (*named, *(column for labels in beside.labels for column in labels.columns)),
+        (*(renamed.get(name, name) for name in named), *_columns_beside(beside)),
         qm9,
         targets,
         ignored,
         excluded,
-        tuple(map(printable, (*(qm9_notes(path, excluded) if qm9 else ()), *notes))),
+        tuple(map(printable, (*layout.notes, *(qm9_notes(path, excluded) if qm9 else ()), *notes))),
+        renamed=tuple((known | renamed).items()),
+        axes_first=layout.axes_first,
+        padded=layout.padded,
         digest="".join([digest.hexdigest(), *(labels.digest for labels in beside.labels)]),
         commas=commas,
         labels=beside.labels,
@@ -213,14 +230,8 @@ def _smiles_rows(stream: Any) -> Iterator[Fields]:
         yield error
 
 
-def _check_names(path: Path, columns: tuple[str, ...]) -> None:
-    """Refuse a header without SMILES, or with a name that stands twice."""
-    if "smiles" not in columns:
-        shown = "".join(letter for letter in ", ".join(columns)[:200] if letter.isprintable()) or "none"
-        raise UserError(f"{path} has no column smiles: its columns are {shown}")
-    twice = [column for column, times in Counter(columns).items() if column and times > 1]
-    if twice:
-        raise UserError(f"{path} has two columns of the same name, '{twice[0]}': rename one")
+def _columns_beside(beside: Beside) -> list[str]:
+    return [column for labels in beside.labels for column in labels.columns]
 
 
 def _cut(row: Fields, width: int) -> Fields:

@@ -32,7 +32,7 @@ def raw_records(path: Path, passed: Passed | None = None) -> Iterator[dict[str, 
 
     Args:
         path: the file, folder or archive.
-        passed: as in `containers.members`.
+        passed: as in `streams.members.members`.
     """
     formats = record_formats()
     for member in members(path, record_suffixes(), passed):

@@ -15,6 +15,7 @@ from mmgnn_dist.chem.checks import BAD_TARGET, REASONS, BadRecord
 from mmgnn_dist.chem.composition import contradictions
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, Found
+from mmgnn_dist.chem.states.electronic_state import NO_STATEMENT, StatedStates, StructureState
 from mmgnn_dist.chem.targets import Target
 
 # words for a value that is not there, in lower case: programs', those of tables made by hand, Excel's faults
@@ -81,6 +82,7 @@ class Record:
         values: all other values in its file as text, including targets and text fields.
         conflicts: names of values that the file gives twice, each with both values for a message.
         derived: whether the reader made the SMILES from the bonds; it is then no statement of the file.
+        structure: charge and multiplicity of the structure in its file.
     """
 
     id: str
@@ -91,6 +93,7 @@ class Record:
     values: dict[str, str] = field(default_factory=dict)
     conflicts: dict[str, str] = field(default_factory=dict)
     derived: bool = False
+    structure: StructureState = NO_STATEMENT
 
 
 class Census:
@@ -266,6 +269,7 @@ def assemble(
         fault=fault,
         why=pa.array(why, pa.large_string()),
         text=pa.table(text) if text else pa.table({"": pa.nulls(n)}).select([]),
+        stated=StatedStates.nothing(n),
     )
 
 

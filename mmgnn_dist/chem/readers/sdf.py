@@ -3,8 +3,8 @@
 The geometry is used as it is, including hydrogens. SMILES and InChIKey come from the bonds, unless data
 fields give them; a record whose valences RDKit refuses keeps its geometry and has neither. If the bonds
 require hydrogens that are missing, the record is refused. QM9 is exempt from this check, because its bonds
-were guessed from its geometries; others get them on request. PubChem's data fields are read as the
-corresponding text fields.
+were guessed from its geometries; others get them on request. QM9's charges are not read either. PubChem's
+data fields are read as the corresponding text fields.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from mmgnn_dist.chem.rdkit_tools import chem, logged
 from mmgnn_dist.chem.readers.record import Record, to_float
 from mmgnn_dist.chem.readers.record_format import RecordFormat
 from mmgnn_dist.chem.readers.source import QM9_ID, column_name
+from mmgnn_dist.chem.states.charge_spin import block_state
+from mmgnn_dist.chem.states.electronic_state import NO_STATEMENT
 from mmgnn_dist.chem.streams.frames import sdf_records
 
 V3000_ATOMS = re.compile(r"M  V30 BEGIN ATOM\s*$")
@@ -168,6 +170,7 @@ def parse_sdf(raw: bytes, name: str, add_hydrogens: bool = False) -> Record:
         own_id = fields.get("id") or title(raw)
         qm9_name = qm9_id(own_id)
         derived = False
+        structure = NO_STATEMENT if qm9_name else block_state(mol, text[:end])
         if z and _is_sound(rdkit, mol):
             missing = sum(atom.GetNumImplicitHs() for atom in mol.GetAtoms())
             if missing and mol.GetNumBonds() and not qm9_name:
@@ -192,6 +195,7 @@ def parse_sdf(raw: bytes, name: str, add_hydrogens: bool = False) -> Record:
         values=fields,
         conflicts=conflicts,
         derived=derived,
+        structure=structure,
     )
 
 

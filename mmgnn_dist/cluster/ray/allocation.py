@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mmgnn_dist.cluster.slurm.supervisor import own_address
-from mmgnn_dist.errors import UserError
+from mmgnn_dist.errors import TryAgain, UserError
 
 FIRST, SPAN, EACH = 20000, 1200, 10  # SPAN blocks of EACH ports, from FIRST on; a job has one block
 PATIENCE = 180.0  # seconds in which all nodes must join
@@ -35,7 +35,8 @@ def ray_around() -> Iterator[None]:
     """Start Ray on all nodes of this allocation and join it; do nothing outside of an allocation.
 
     Raises:
-        UserError: if this is not the first node, srun is missing, or not all nodes join.
+        UserError: if this is not the first node, or srun is missing.
+        TryAgain: if not all nodes join.
     """
     if "SLURM_JOB_ID" not in os.environ:
         yield
@@ -86,7 +87,7 @@ def free_of(job: int, address: str = "") -> int:
     """Return the first port of a job that is free on this node, at one of its addresses.
 
     Raises:
-        UserError: if none is free.
+        TryAgain: if none is free.
     """
     for port in ports_of(job):
         with socket.socket() as probe:
@@ -96,7 +97,7 @@ def free_of(job: int, address: str = "") -> int:
                 continue
             return port
     ports = ports_of(job)
-    raise UserError(f"ports {ports[0]} to {ports[-1]} are all in use on this node: submit the job again")
+    raise TryAgain(f"ports {ports[0]} to {ports[-1]} are all in use on this node: submit the job again")
 
 
 def _own_ip() -> str:
@@ -124,7 +125,7 @@ def _join(nodes: int, address: str, step: subprocess.Popen[bytes], log: IO[str])
     end = time.monotonic() + PATIENCE
     while True:
         if step.poll() is not None or time.monotonic() > end:
-            raise UserError(f"Ray did not start on the nodes of this job: {_last(log)}")
+            raise TryAgain(f"Ray did not start on the nodes of this job: {_last(log)}")
         with socket.socket() as probe:
             if probe.connect_ex((host, int(port))) == 0:
                 break
@@ -141,11 +142,11 @@ def _join(nodes: int, address: str, step: subprocess.Popen[bytes], log: IO[str])
             TimeoutError,
         ) as error:  # its raylet has not started yet
             if step.poll() is not None or time.monotonic() > end:
-                raise UserError(f"Ray cannot be joined at {address} ({error}): {_last(log)}") from None
+                raise TryAgain(f"Ray cannot be joined at {address} ({error}): {_last(log)}") from None
             time.sleep(0.5)
     while (joined := sum(_alive(ray.nodes()))) < nodes:
         if step.poll() is not None or time.monotonic() > end:
-            raise UserError(f"Ray has {joined} of {nodes} nodes after {PATIENCE:.0f} s: {_last(log)}")
+            raise TryAgain(f"Ray has {joined} of {nodes} nodes after {PATIENCE:.0f} s: {_last(log)}")
         time.sleep(0.2)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from mmgnn_dist.config import TEXT_FIELDS, TextConfig
 from mmgnn_dist.data.inspect.audit import Overlap
+from mmgnn_dist.data.inspect.leaks.finding import AuditFinding
 from mmgnn_dist.data.inspect.overview_records import (
     Histogram,
     Overview,
@@ -22,6 +23,7 @@ from mmgnn_dist.data.inspect.overview_records import (
     TokensMissing,
     TokenSpread,
 )
+from mmgnn_dist.data.shardset.manifest import StateCounts
 from mmgnn_dist.data.shardset.references import visits
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.shardset.splits import split_info, split_names
@@ -62,6 +64,7 @@ def look(shards: ShardSet, text: TextConfig) -> Overview:
         },
         "sizes": histogram(atoms),
         "coverage": manifest["coverage"],
+        "states": manifest.get("states", StateCounts(charge={}, multiplicity={})),
         "tokens": _token_lengths(shards, text),
     }
 
@@ -174,10 +177,25 @@ def tables(overview: Overview) -> list[OverviewTable]:
         columns=["reason", "molecules"],
         rows=[([reason, f"{n:,}"], None) for reason, n in overview["counts"]["reasons"].items()],
     )
+    found = [targets, coverage]
+    rows_of_states = [
+        ([name, value, f"{count:,}"], None)
+        for name, counts in (
+            ("charge", overview["states"]["charge"]),
+            ("multiplicity", overview["states"]["multiplicity"]),
+        )
+        for value, count in counts.items()
+    ]
+    if rows_of_states:
+        found.append(
+            OverviewTable(
+                title="Charge and multiplicity",
+                columns=["kind", "value", "molecules"],
+                rows=list(rows_of_states),
+            )
+        )
     tokens = overview["tokens"]
-    if "missing" in tokens:
-        return [targets, coverage, set_aside]
-    return [targets, coverage, _token_table(tokens), set_aside]
+    return [*found, *([] if "missing" in tokens else [_token_table(tokens)]), set_aside]
 
 
 def _target_cells(name: str, target: TargetOverview) -> list[str]:
@@ -220,8 +238,8 @@ def print_overview(overview: Overview) -> None:
         console.print(_table(table.title, [*table.columns, "plot"] if plotted else table.columns, body))
 
 
-def print_audit(overlaps: Sequence[Overlap], by_id: int) -> None:
-    """Print overlaps as a table, and the number of molecules that have only an id."""
+def print_audit(overlaps: Sequence[Overlap], findings: Sequence[AuditFinding], by_id: int) -> None:
+    """Print overlaps as a table, findings as lines, and the number of molecules that have only an id."""
     from rich.console import Console
 
     columns = ["split", "fold", "by", "in", "also in", "groups", "molecules", "share"]
@@ -239,6 +257,10 @@ def print_audit(overlaps: Sequence[Overlap], by_id: int) -> None:
         for o in overlaps
     ]
     Console().print(_table("Overlaps between parts", columns, body))
+    for finding in findings:
+        print(f"{finding.severity}: {finding.sentence}")
+    if not findings:
+        print("no leak found")
     if by_id:
         print(f"{by_id} molecules have neither InChIKey nor SMILES: whether parts share them cannot be told")
 

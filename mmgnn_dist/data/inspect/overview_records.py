@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NotRequired, TypedDict, final
 
-from mmgnn_dist.data.shardset.manifest import MoleculeCounts, SourceEntry, TargetStatistics
+from mmgnn_dist.data.shardset.manifest import MoleculeCounts, SourceEntry, StateCounts, TargetStatistics
 from mmgnn_dist.data.shardset.splits import SplitInfo
 
 
@@ -73,6 +73,7 @@ class Overview(TypedDict):
     targets: dict[str, TargetOverview]
     sizes: Histogram
     coverage: dict[str, int]
+    states: StateCounts
     tokens: TokenLengths | TokensMissing
 
 

@@ -106,13 +106,26 @@ def make_split(
     path = shards.path / "splits" / f"{name}.parquet"
     if _stands(shards, name, drawn) == folds:
         return path, False
+    settings: dict[str, str | int] = {"kind": kind, "seed": seed, "folds": folds, "group": group}
+    write_split(shards, name, drawn, settings)
+    return path, True
+
+
+def write_split(shards: ShardSet, name: str, drawn: list[np.ndarray], settings: dict[str, str | int]) -> None:
+    """Store a split.
+
+    Args:
+        shards: the molecules.
+        name: name of the split.
+        drawn: index into PARTS of each molecule, for each fold.
+        settings: how it was made.
+    """
     columns = {"id": shards.column("id").cast(pa.string())}
     for fold, parts in enumerate(drawn):
         columns[f"fold_{fold}"] = pa.array(np.array(PARTS, dtype=object)[parts], pa.string())
-    settings = json.dumps({"kind": kind, "seed": seed, "folds": folds, "group": group})
-    with atomic_path(path) as part:
-        pq.write_table(pa.table(columns).replace_schema_metadata({METADATA: settings.encode()}), part)
-    return path, True
+    metadata = {METADATA: json.dumps(settings).encode()}
+    with atomic_path(shards.path / "splits" / f"{name}.parquet") as part:
+        pq.write_table(pa.table(columns).replace_schema_metadata(metadata), part)
 
 
 def load_split(shards: ShardSet, name: str, fold: int = 0) -> dict[str, np.ndarray]:

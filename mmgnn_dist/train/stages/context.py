@@ -69,6 +69,7 @@ def _exporter(setting: Setting, built: Built) -> Callable[[TrainState], None]:
             "units": dict(zip(targets, inputs.units, strict=True)),
             "kinds": dict(zip(targets, inputs.kinds, strict=True)),
             "learned_from": learned,
+            "reads_states": inputs.shards.has_states,
         }
         export_model(setting.run, built.model, built.scaler, about, setting.ranks.is_rank0)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from mmgnn_dist.data.shardset.shards import MANIFEST
 from mmgnn_dist.files import read_json, sha256, write_json
 from mmgnn_dist.run_records import DataRecord, RunFacts, SizeRecord
-from mmgnn_dist.train.checkpoint.export import unseen_elements
+from mmgnn_dist.train.checkpoint.export import unseen
 from mmgnn_dist.train.checkpoint.store import CHECKPOINT_MANIFEST
 from mmgnn_dist.train.engine import deepspeed_config
 from mmgnn_dist.train.loop import TrainContext, TrainState
@@ -75,6 +75,6 @@ def record_end(
         "averaged_weights": tested.averaged_weights,
     }
     write_results(setting.run.path, setting.inputs, tested.predictions, facts)
-    if warning := unseen_elements(tested.about, setting.inputs.shards, tested.predictions.rows):
+    for warning in unseen(tested.about, setting.inputs.shards, tested.predictions.rows):
         setting.progress.say(warning)
     context.write("end", step=state.step, **read_json(setting.run.metrics)["metrics"])
