@@ -29,7 +29,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmgnn_dist import __version__
-from mmgnn_dist.chem.checks import DUPLICATE, EXCLUDED
 from mmgnn_dist.chem.readers.source import printable
 from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.prepare.chunks import Staging
@@ -44,6 +43,7 @@ from mmgnn_dist.data.prepare.state_counts import combine_states, state_lines
 from mmgnn_dist.data.prepare.statistics import combine
 from mmgnn_dist.data.shardset.groups import count_identities
 from mmgnn_dist.data.shardset.manifest import MoleculeCounts, ShardManifest
+from mmgnn_dist.data.shardset.set_aside import reasons_in_words, refuse_bad
 from mmgnn_dist.data.shardset.shards import (
     FIRST_SCHEMA,
     KIND,
@@ -138,7 +138,7 @@ def prepare(
         drop_duplicates(plan, staging)
         records = [read_json(staging.record(chunk)) for chunk in range(len(plan.chunks))]
         counts = _count(records)
-        _judge(counts, data.max_bad_fraction, records)
+        refuse_bad(counts, data.max_bad_fraction, records)
         report(plan.rows, plan.rows, "manifest")
         _finish(plan, staging, records, counts, split=learned is None)
         staging.final.rename(to)
@@ -205,27 +205,6 @@ def _count(records: list[dict[str, Any]]) -> MoleculeCounts:
     if counts["in"] != counts["kept"] + counts["set_aside"]:
         raise AssertionError(f"molecules do not add up: {counts}")
     return counts
-
-
-def _judge(counts: MoleculeCounts, most: float, records: list[dict[str, Any]]) -> None:
-    """Refuse a set with no molecule left or too many bad ones."""
-    bad = counts["set_aside"] - counts["reasons"].get(EXCLUDED, 0)
-    reasons = _reasons(counts) + _example(records)
-    if not counts["kept"]:
-        raise WrongInput(f"no molecule is left of {counts['in']}: {reasons}")
-    if bad > most * counts["in"]:
-        again = counts["reasons"].get(DUPLICATE, 0)
-        cure = "; make the ids differ, or leave them out" if 2 * again > bad else ""
-        raise WrongInput(
-            f"{bad} of {counts['in']} molecules are bad, more than data.max_bad_fraction={most:g} allows: "
-            f"{reasons}{cure}"
-        )
-
-
-def _example(records: list[dict[str, Any]]) -> str:
-    """Show the first molecule that was set aside and of which there is something to say, else nothing."""
-    rows = [row for record in records for row in record["quarantine"] if row["detail"]]
-    return f" (the first, {rows[0]['id']}: {printable(rows[0]['detail'])})" if rows else ""
 
 
 def _finish(
@@ -303,10 +282,6 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _reasons(counts: MoleculeCounts) -> str:
-    return ", ".join(f"{number} {reason}" for reason, number in counts["reasons"].items())
-
-
 def _result(
     to: Path, manifest: ShardManifest, plan: PreparePlan, seconds: float, up_to_date: bool
 ) -> PrepareResult:
@@ -353,6 +328,6 @@ def _result(
         rate = counts["in"] / seconds
         size = f"{manifest['rows']} molecules in {shards} shards"
         lines.append(f"{to}: {size}, {seconds:.1f} s ({rate:,.0f} molecules/s)")
-    aside = f" ({_reasons(counts)}), see quarantine.parquet" if counts["set_aside"] else ""
+    aside = f" ({reasons_in_words(counts)}), see quarantine.parquet" if counts["set_aside"] else ""
     lines.append(f"{counts['in']} in, {counts['kept']} kept, {counts['set_aside']} set aside{aside}")
     return PrepareResult(to, counts, shards, seconds, up_to_date, notes, lines)

@@ -26,7 +26,14 @@ def find_text_geometry(path: Path, columns: tuple[str, ...], head: list[dict[str
     Raises:
         UserError: see `find_geometry`.
     """
-    table = pa.table({name: _typed([row.get(name, "") for row in head]) for name in columns})
+    texts = {name: [row.get(name, "") for row in head] for name in columns}
+    # [NH4+] is no list
+    table = pa.table(
+        {
+            name: pa.array(values, pa.large_string()) if name == "smiles" else _typed(values)
+            for name, values in texts.items()
+        }
+    )
     smiles = "smiles" if "smiles" in columns else None
     return find_geometry(path, table.schema, smiles, lambda names: iter([table.select(names)]))
 
