@@ -385,3 +385,11 @@ def test_frames_without_odd_lines_are_cut_as_ever(tmp_path):
     text += xyz_text(["H", "H"], [[0, 0, 0], [0, 0, 0.7]], "energy=2")
     block, outcomes, notes = one(tmp_path, "a.xyz", text)
     assert outcomes == [("", "")] * 2 and not notes and block.id.to_pylist() == ["a-0", "a-1"]
+
+
+def test_a_table_of_ids_and_geometries_is_no_table_of_labels(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('ID;z;pos;energy\na;"[8, 1]";"[[0, 0, 0.1], [0, 0.7, -0.4]]";1,5\n', encoding="utf-8")
+    [source] = find_sources([str(path)], ENERGY)
+    block = source.convert(source.stream(0).read(1), 0, ["energy"])
+    assert (block.id.to_pylist(), block.z.tolist(), block.y.tolist()) == (["a"], [8, 1], [[1.5]])
