@@ -40,6 +40,8 @@ NO_CONFORMER = "no conformer"
 BAD_TARGET = "unreadable target"
 UNSEEN = "element not trained on"
 NO_HYDROGENS = "missing hydrogens"
+NO_ELEMENT = "unknown element"
+OTHER_ATOMS = "contradictory identity"  # its SMILES, formula or InChI has other atoms than its geometry
 UNSEEN_STATE = "charge or multiplicity not trained on"
 NO_CHARGE = "charge not given"
 ABSURD = "absurd label"
@@ -48,7 +50,7 @@ REASONS = (
     "no id",
     "zero atoms",
     "lengths differ",
-    "unknown element",
+    NO_ELEMENT,
     "non-finite coordinates",
     "huge coordinates",
     "overlapping atoms",
@@ -71,6 +73,7 @@ REASONS = (
     UNSEEN_STATE,
     NO_CHARGE,
     ABSURD,
+    OTHER_ATOMS,
 )
 OF_STATE = frozenset({BAD_CHARGE, CONTRADICTION, BAD_MULTIPLICITY, UNSEEN_STATE, NO_CHARGE})
 
@@ -115,7 +118,7 @@ def check_molecules(
     flag(_flags(pc.equal(molecules.id, "").fill_null(True)), "no id")
     flag(counts == 0, "zero atoms")
     flag((molecules.pos_count != 3 * counts) | molecules.ragged, "lengths differ")
-    flag(_any(atom_of, (molecules.z < 1) | (molecules.z > MAX_Z), n), "unknown element")
+    flag(_any(atom_of, (molecules.z < 1) | (molecules.z > MAX_Z), n), NO_ELEMENT)
     flag(_any(axis_of, ~finite, n), "non-finite coordinates")
     flag(_any(axis_of, finite & (np.abs(coordinates) > HUGE), n), "huge coordinates")
     sound = verdict == 0
@@ -158,7 +161,7 @@ def detail(molecules: Molecules, index: int, reason: str) -> str:
     if reason in OF_STATE:
         stated = molecules.stated.keep(slice(index, index + 1))
         return describe_state(reason, stated, z, molecules.smiles.slice(index, 1))
-    if reason == "unknown element":
+    if reason == NO_ELEMENT:
         wrong = np.flatnonzero((z < 1) | (z > MAX_Z))[0]
         return f"atom {wrong + 1}: atomic number {z[wrong]}"
     if reason == "non-finite coordinates":

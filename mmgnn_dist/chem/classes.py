@@ -13,7 +13,7 @@ import numpy as np
 
 from mmgnn_dist.errors import UserError
 
-MISSING = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>"})
+NO_LABEL = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>", "#n/a", "-", "?"})
 MOST = 100  # classes; more are a sign of a target that is a number
 
 
@@ -27,7 +27,7 @@ def class_name(value: Any) -> str | None:
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
     text = str(value).strip()
-    if text.lower() in MISSING:
+    if text.lower() in NO_LABEL:
         return None
     if text.lower() in ("true", "false"):
         return text.lower()

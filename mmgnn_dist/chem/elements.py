@@ -1,6 +1,12 @@
-"""Chemical elements: symbols, atomic numbers, and masses (standard atomic weights, IUPAC 2016)."""
+"""Chemical elements: symbols, atomic numbers, and masses (standard atomic weights, IUPAC 2016).
+
+How a file may write an element is told here, for all readers.
+"""
 
 from __future__ import annotations
+
+import re
+from functools import lru_cache
 
 MAX_Z = 118
 _SYMBOLS = """
@@ -12,6 +18,9 @@ SYMBOLS: tuple[str, ...] = tuple(
     _SYMBOLS.split()
 )  # the symbol of atomic number Z is at index Z; X, at 0, is no element
 NUMBERS: dict[str, int] = {symbol: z for z, symbol in enumerate(SYMBOLS) if z}
+HYDROGENS = ("D", "T")  # symbols of its isotopes
+GHOSTS = ("X", "XX", "GH", "BQ", "Q", "DA", "DU", "-")  # what programs call an atom without a nucleus
+LABEL = re.compile(r"([A-Za-z]{1,2})[-_:]?\d+[A-Za-z\d'*]*")  # O1, H_12, Cl2a
 _MASSES = """
     0 1.008 4.002602 6.94 9.0121831 10.81 12.011 14.007 15.999 18.9984032 20.1797 22.9897693 24.305
     26.9815385 28.085 30.973762 32.06 35.45 39.948 39.0983 40.078 44.955908 47.867 50.9415 51.9961
@@ -25,13 +34,29 @@ _MASSES = """
     269.1338 278.156 281.165 281.166 285.177 286.182 289.19 289.194 293.204 293.208 294.214"""
 # in u, by atomic number; for elements without a standard weight, that of the longest-lived isotope
 MASSES: tuple[float, ...] = tuple(map(float, _MASSES.split()))
-ISOTOPES = {"D": 1, "T": 1}
 
 
+@lru_cache(maxsize=4096)
 def element_number(text: str) -> int:
-    """Return the atomic number of a symbol in any case or of a number as text; 0 if it is no element."""
+    """Return the atomic number of a symbol in any case or of a number, 0 if it is neither.
+
+    D and T are hydrogen.
+    """
     word = text.strip()
-    if word.isascii() and word.isdigit() and len(word) <= 3:
-        return int(word)
+    if word.isdecimal():
+        return int(word) if len(word) <= 3 else 0
     symbol = word.capitalize()
-    return NUMBERS.get(symbol) or ISOTOPES.get(symbol, 0)
+    return 1 if symbol in HYDROGENS else NUMBERS.get(symbol, 0)
+
+
+def no_element(text: str) -> str:
+    """Say of a word that `element_number` does not know what it may be, and what to write."""
+    word = "".join(letter for letter in text.strip() if letter.isprintable())[:20]
+    label = LABEL.fullmatch(word)
+    if word.rstrip(":").upper() in GHOSTS or (word.endswith(":") and element_number(word[:-1])):
+        hint = " (a ghost atom? leave it out)"
+    elif label and (symbol := next((s for s in (label[1], label[1][0]) if element_number(s)), "")):
+        hint = f" (a label? write {symbol.capitalize()})"
+    else:
+        hint = ""
+    return f"'{word}' is no element{hint}"

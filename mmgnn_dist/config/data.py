@@ -118,6 +118,11 @@ class DataConfig(ConfigSection):
         description="prepare sets a molecule aside whose label is farther than this from the median, in "
         "robust standard deviations (after a fit on composition for extensive targets); null: keep all",
     )
+    add_hydrogens: Annotated[bool, ADDED_LATER] = Field(
+        False,
+        description="prepare adds the hydrogens that the bonds of an SD record require and that it lacks, at "
+        "RDKit's positions; false: such records are set aside",
+    )
     pubchem: PubChemConfig = PubChemConfig()
     conformers: Annotated[ConformerConfig, ADDED_LATER] = ConformerConfig()
     providers: list[str] = Field(

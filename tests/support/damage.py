@@ -51,6 +51,14 @@ CONTAINER = ("cut", "flip", "bomb", "traversal", "nothing", "other suffix", "str
 SUFFIX = {"V2000": ".sdf", "V3000": ".sdf", "qm9": ".xyz"}
 SYMBOLS = {1: "H", 6: "C", 7: "N", 8: "O", 99999: "Qq"}
 SMILES = ("C", "O", "N", "CC", "C=O")
+METHANE = ("C", "InChI=1S/CH4/h1H4")
+IDENTITIES = {  # SMILES and InChI by first symbol and number of atoms
+    ("C", 5): METHANE,
+    ("O", 3): ("O", "InChI=1S/H2O/h1H2"),
+    ("N", 4): ("N", "InChI=1S/H3N/h1H3"),
+    ("C", 3): ("O=C=O", "InChI=1S/CO2/c2-1-3"),
+    ("C", 8): ("CC", "InChI=1S/C2H6/c1-2/h1-2H3"),
+}
 
 
 @dataclass(frozen=True)
@@ -150,9 +158,10 @@ def _text(form: str, one: str, count: int, rng: np.random.Generator) -> tuple[by
             text = _sd(symbols, pos, form, number)
         elif form == "qm9":
             values = {name: 1e-6 * number for name in QM9_ORDER}
-            text = qm9_text(number + 1, [], np.zeros(0), values, "C", f"InChI=1S/C{number + 1}H4/h1H4")
+            identity = IDENTITIES.get((*symbols[:1], len(symbols)), METHANE)
+            text = qm9_text(number + 1, [], np.zeros(0), values, *identity)
             head, _, tail = text.partition("100.5")
-            atoms = xyz_text(symbols, pos).split("\n", 2)[2]
+            atoms = "".join(f"{line} -0.1\n" for line in xyz_text(symbols, pos).splitlines()[2:])
             text = f"{len(z)}{head[1:]}{atoms}100.5{tail}"
         else:
             comment = f"energy={-number}.5 id=m{number}" if form == "extxyz" else f"energy={-number}.5"

@@ -13,11 +13,10 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import types
 
-from mmgnn_dist.chem.readers.source import IDENTIFIERS, TEXT_COLUMNS
+from mmgnn_dist.chem.readers.source import KNOWN_COLUMNS
 from mmgnn_dist.chem.readers.tables.arrow_types import is_list_type, is_number_type, is_text_type, plain_type
 from mmgnn_dist.errors import UserError
 
-KNOWN = frozenset((*IDENTIFIERS, *TEXT_COLUMNS))
 Kind = Callable[[pa.DataType], bool]
 
 
@@ -38,7 +37,7 @@ def known_names(path: Path, names: Collection[str], declared: Collection[str]) -
     found: dict[str, str] = {}
     for name in names:
         known = name.lower()
-        if known in KNOWN and known not in names and known not in declared:
+        if known in KNOWN_COLUMNS and known not in names and known not in declared:
             if known in found.values():
                 other = next(old for old, new in found.items() if new == known)
                 raise UserError(f"{path}: columns '{other}' and '{name}' are both {known}: rename one")

@@ -1,26 +1,25 @@
-"""CSV and TSV tables of SMILES, or of geometries as lists, with targets, also compressed.
+"""CSV and TSV tables of SMILES, or of geometries as lists, and files of SMILES and names (.smi).
 
-Each row is one record. A row with too many or too few fields is set aside; a quote that is never closed
-costs only its own line.
+Each row is one record. A row with too many or too few fields is set aside. Columns without a name are not
+read.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 
 from mmgnn_dist.chem.checks import OVERSIZED, REASONS, UNREADABLE, BadRecord
+from mmgnn_dist.chem.labels import NO_LABELS, Beside, LabelTable, LabelUse, join_labels, labels_of
+from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.rdkit_tools import rdkit_version
 from mmgnn_dist.chem.readers.columns import known_names
-from mmgnn_dist.chem.readers.containers import members
-from mmgnn_dist.chem.readers.frames import MAX_LINE
 from mmgnn_dist.chem.readers.record import Census
 from mmgnn_dist.chem.readers.source import (
     IDENTIFIERS,
@@ -28,33 +27,47 @@ from mmgnn_dist.chem.readers.source import (
     QM9_UNITS,
     TEXT_COLUMNS,
     SequentialStream,
+    Spread,
     is_qm9_table,
+    printable,
     qm9_list,
     qm9_notes,
 )
 from mmgnn_dist.chem.readers.table import FAULT, WHY, TableSource
 from mmgnn_dist.chem.readers.tables.text_geometry import find_text_geometry
+from mmgnn_dist.chem.streams.csv_rows import (
+    DECIMAL_COMMA,
+    DECIMAL_POINT,
+    MAX_LINE,
+    CsvHead,
+    Fields,
+    csv_table,
+)
+from mmgnn_dist.chem.streams.members import Member, members
 from mmgnn_dist.chem.target_columns import declared_columns, resolve_targets
 from mmgnn_dist.config import Declared
 from mmgnn_dist.errors import UserError
 
-SUFFIXES = (".csv", ".tsv")
-DELIMITERS = ",;\t|"
+TABLES = (".csv", ".tsv")
+SMILES_FILES = (".smi", ".smiles", ".ism", ".can")
+SUFFIXES = (*TABLES, *SMILES_FILES)
+SMILES_HEAD = CsvHead(("smiles", "id"), " ")
 LOOKED_AT_ROWS = 1000  # rows that show where the geometry is
-QUOTED_LINES = 50  # most lines of one quoted field
-
-Fields = list[str] | BadRecord
 
 
 @dataclass(frozen=True)
 class CsvSource(TableSource):
-    """A CSV file.
+    """A CSV file, or a file of SMILES and names.
 
     Attributes:
         digest: SHA-256 of its content.
+        commas: columns whose numbers have a decimal comma.
+        labels: tables of labels by id.
     """
 
     digest: str = ""
+    commas: frozenset[str] = frozenset()
+    labels: tuple[LabelTable, ...] = ()
 
     sequential = True
 
@@ -69,153 +82,178 @@ class CsvSource(TableSource):
 
     def stream(self, start: int) -> CsvStream:
         """Open a stream at row `start`."""
-        return CsvStream(self.path, self.columns, start)
+        return CsvStream(self.path, start, dict(self.renamed), self.commas)
+
+    def convert(self, table: pa.Table, start: int, order: list[str], spread: Spread = map) -> Molecules:
+        """Convert rows to molecules, with their labels."""
+        if self.labels:
+            ids = self.ids(table, start).to_pylist()
+            rows = [join_labels(self.labels, (name or "",)) for name in ids]
+            for column in sorted({column for labels in self.labels for column in labels.columns}):
+                table = table.append_column(
+                    column, pa.array([row.get(column) for row in rows], pa.large_string())
+                )
+        return super().convert(table, start, order, spread)
 
 
 class CsvStream(SequentialStream[Fields]):
     """Rows of a CSV file as a table of text."""
 
-    def __init__(self, path: Path, columns: tuple[str, ...], start: int):
-        rows = csv_rows(path)
-        next(rows, None)  # the header
+    def __init__(self, path: Path, start: int, known: dict[str, str], commas: frozenset[str]):
+        head, rows = read_rows(path)
         super().__init__(path, rows, start)
-        self.columns = columns
+        names = head.names if isinstance(head, CsvHead) else ()
+        self.width = len(names)
+        in_file = [(name.strip(), place) for place, name in enumerate(names) if name]
+        self.places = [(known.get(name, name), place) for name, place in in_file]
+        self.commas = commas
 
     def table(self, rows: list[Fields]) -> pa.Table:
         """Return rows as columns of text, with the verdict on each row."""
-        verdicts = [_verdict(row, len(self.columns)) for row in rows]
+        cut = [_cut(row, self.width) for row in rows]
         columns: dict[str, Any] = {}
-        for index, name in enumerate(self.columns):
-            values = [
-                row[index] if verdict is None and isinstance(row, list) else None
-                for row, verdict in zip(rows, verdicts, strict=True)
-            ]
+        for name, place in self.places:
+            values = [row[place] if isinstance(row, list) else None for row in cut]
+            if name in self.commas:
+                values = [_with_point(value) for value in values]
             columns[name] = pa.array(values, pa.large_string())
-        columns[FAULT] = pa.array([REASONS.index(bad.reason) if bad else 0 for bad in verdicts], pa.int8())
-        columns[WHY] = pa.array([bad.detail if bad else None for bad in verdicts], pa.large_string())
+        bad = [row if isinstance(row, BadRecord) else None for row in cut]
+        columns[FAULT] = pa.array([REASONS.index(fault.reason) if fault else 0 for fault in bad], pa.int8())
+        columns[WHY] = pa.array([fault.detail if fault else None for fault in bad], pa.large_string())
         return pa.table(columns)
 
 
-def inspect_csv(path: Path, name: str, declared: Declared) -> CsvSource:
+def inspect_csv(path: Path, name: str, declared: Declared, beside: Beside = NO_LABELS) -> CsvSource:
     """Count the rows of a CSV file and learn its columns.
 
     Raises:
         UserError: there are no SMILES and no geometries; also see `readers.find_sources`.
     """
-    rows = csv_rows(path)
-    header = next(rows, None)
-    if isinstance(header, BadRecord):
-        raise UserError(f"{path} cannot be read ({header}): get it anew")
-    in_file = tuple(word.strip() for word in header or [])
-    known = known_names(path, in_file, declared_columns(declared))
-    columns = tuple(known.get(name, name) for name in in_file)
-    head: list[dict[str, str]] = []
+    head, rows = read_rows(path)
+    if isinstance(head, BadRecord):
+        raise UserError(f"{path} cannot be read ({head}): get it anew")
+    in_file = tuple(word.strip() for word in head.names)
+    known = known_names(path, [word for word in in_file if word], declared_columns(declared))
+    columns = tuple(known.get(word, word) for word in in_file)
+    first_rows: list[dict[str, str]] = []
     census, digest, count = Census(declared), hashlib.sha256(repr(columns).encode()), 0
+    nameless, replaced, use = Counter[int](), 0, LabelUse(beside.labels)
+    forms: dict[str, list[bool]] = {column: [False, False] for column in columns}
     for row in rows:
         count += 1
         digest.update(repr(row).encode("utf-8", "replace"))
-        if _verdict(row, len(columns)) is None and isinstance(row, list):
-            values = dict(zip(columns, row, strict=True))
-            census.add(values)
-            if len(head) < LOOKED_AT_ROWS:
-                head.append(values)
-    layout = find_text_geometry(path, columns, head)
+        fields = _cut(row, len(columns))
+        if isinstance(fields, BadRecord):
+            continue
+        replaced += any("\ufffd" in field for field in fields)
+        nameless.update(place for place, column in enumerate(columns) if not column and fields[place].strip())
+        values = {column: field for column, field in zip(columns, fields, strict=True) if column}
+        if head.delimiter == ";":
+            values = _decimals(values, forms)
+        census.add(values)
+        if len(first_rows) < LOOKED_AT_ROWS:
+            first_rows.append(values)
+        use.add((values.get("id", "").strip(),))
+    commas = frozenset(column for column, (comma, point) in forms.items() if comma and not point)
+    named = tuple(column for column in columns if column)
+    layout = find_text_geometry(path, named, first_rows)
     renamed = layout.known_columns()
+    qm9 = is_qm9_table(named)
     kinds = census.columns(declared)
-    qm9 = is_qm9_table(columns)
-    non_targets = {*IDENTIFIERS, *TEXT_COLUMNS, *renamed, *(QM9_EXTRA if qm9 else ())}
+    kinds += labels_of(path, beside.labels, named, census, declared)
+    non_targets = {*IDENTIFIERS, *TEXT_COLUMNS, "inchi", *renamed, *(QM9_EXTRA if qm9 else ())}
     given = (QM9_UNITS if qm9 else {}) | declared
     targets, ignored = resolve_targets(path, kinds, given, non_targets, census.classes_of)
-    excluded = qm9_list(path.parent) if qm9 else frozenset[int]()
+    excluded = qm9_list(path.parent, beside.lists) if qm9 else frozenset[int]()
+    notes = [f"{path.name}: column {place + 1} has no name and is not read" for place in sorted(nameless)]
+    notes += [f"{path.name}: {line}" for line in census.missing_notes(targets)]
+    if not targets and head is SMILES_HEAD:
+        notes.append(f"{path.name} has no labels of its own: name a CSV table of labels by id, too")
+    if replaced:
+        notes.append(
+            f"{path.name}: {replaced} rows are not in UTF-8, some of their letters are lost: save it as UTF-8"
+        )
+    notes += use.notes(path)
     return CsvSource(
         path,
         name,
         count,
-        tuple(renamed.get(name, name) for name in columns),
+        (*(renamed.get(name, name) for name in named), *_columns_beside(beside)),
         qm9,
         targets,
         ignored,
         excluded,
-        (*layout.notes, *(qm9_notes(path, excluded) if qm9 else ())),
-        renamed=tuple(renamed.items()),
+        tuple(map(printable, (*layout.notes, *(qm9_notes(path, excluded) if qm9 else ()), *notes))),
+        renamed=tuple((known | renamed).items()),
         axes_first=layout.axes_first,
         padded=layout.padded,
-        digest=digest.hexdigest(),
+        digest="".join([digest.hexdigest(), *(labels.digest for labels in beside.labels)]),
+        commas=commas,
+        labels=beside.labels,
     )
 
 
-def csv_rows(path: Path) -> Iterator[Fields]:
-    """Yield the records of a CSV file, the header first; skip blank lines."""
-    for member in members(path, SUFFIXES):
-        if isinstance(member.content, BadRecord):
-            yield member.content
-            continue
-        delimiter = ""
-        try:
-            for record in _records(member.content):
-                if isinstance(record, BadRecord):
-                    yield record
-                    continue
-                delimiter = delimiter or _delimiter(record)
-                try:
-                    yield next(csv.reader(io.StringIO(record), delimiter=delimiter), [])
-                except csv.Error as error:
-                    yield BadRecord(UNREADABLE, str(error))
-        except BadRecord as error:
-            yield error
+def read_rows(path: Path) -> tuple[CsvHead | BadRecord, Iterator[Fields]]:
+    """Return the header of a file and an iterator over its rows."""
+    files = members(path, SUFFIXES)
+    member = next(files, None)
+    if member is None:
+        return CsvHead((), ","), iter(())
+    if isinstance(member.content, BadRecord):
+        return member.content, iter(())
+    head: CsvHead | BadRecord
+    if member.suffix in SMILES_FILES:
+        head, rows = SMILES_HEAD, _smiles_rows(member.content)
+    else:
+        head, rows = csv_table(member.content)
+    return head, _rows_of(files, rows)
 
 
-def _records(stream: IO[bytes]) -> Iterator[str | BadRecord]:
-    """Yield logical lines: physical lines joined while a quote is open."""
-    lines = _lines(stream)
-    pending: list[str] = []  # lines to read again after a quote that was never closed
-    while True:
-        line = pending.pop(0) if pending else next(lines, None)
-        if line is None:
-            return
-        if isinstance(line, BadRecord) or not line.strip():
-            if isinstance(line, BadRecord):
-                yield line
-            continue
-        parts = [line]
-        quotes = line.count('"')
-        while quotes % 2 and len(parts) < QUOTED_LINES:
-            next_line = pending.pop(0) if pending else next(lines, None)
-            if next_line is None or isinstance(next_line, BadRecord):
-                if isinstance(next_line, BadRecord):
-                    yield next_line
-                break
-            parts.append(next_line)
-            quotes += next_line.count('"')
-        if quotes % 2:
-            pending = parts[1:] + pending
-            yield BadRecord(UNREADABLE, f"a quote is never closed: {line.strip()[:60]}")
-        else:
-            yield "".join(parts)
+def _rows_of(files: Iterator[Member], rows: Iterator[Fields]) -> Iterator[Fields]:
+    """Yield rows; their file is open as long as there is a reference to `files`."""
+    yield from rows
+    del files
 
 
-def _lines(stream: IO[bytes]) -> Iterator[str | BadRecord]:
+def _smiles_rows(stream: Any) -> Iterator[Fields]:
+    """Yield SMILES and name of each line; the name is what follows the first blank. Pass over a header."""
     first = True
-    while line := stream.readline(MAX_LINE):
-        if len(line) == MAX_LINE:
-            size = len(line)
-            while line and not line.endswith(b"\n"):
-                line = stream.readline(MAX_LINE)
-                size += len(line)
-            yield BadRecord(OVERSIZED, f"a line of {size} bytes")
-            continue
-        text = line.decode("utf-8", "replace").replace("\0", "")
-        yield text.removeprefix("\ufeff") if first else text
-        first = False
+    try:
+        while line := stream.readline(MAX_LINE):
+            words = line.decode("utf-8", "replace").replace("\0", "").split(None, 1)
+            if len(line) == MAX_LINE:
+                yield BadRecord(OVERSIZED, f"a line of more than {MAX_LINE} bytes")
+                while line and not line.endswith(b"\n"):
+                    line = stream.readline(MAX_LINE)
+            elif words and not words[0].startswith("#") and not (first and words[0].lower() == "smiles"):
+                yield [words[0], words[1].strip() if len(words) > 1 else ""]
+            first = first and not words
+    except BadRecord as error:
+        yield error
 
 
-def _delimiter(header: str) -> str:
-    return max(DELIMITERS, key=header.count)
+def _columns_beside(beside: Beside) -> list[str]:
+    return [column for labels in beside.labels for column in labels.columns]
 
 
-def _verdict(row: Fields, columns: int) -> BadRecord | None:
+def _cut(row: Fields, width: int) -> Fields:
+    """Return the fields of a row; empty ones behind the last column are cut, as Excel writes them."""
     if isinstance(row, BadRecord):
         return row
-    if len(row) != columns:
-        return BadRecord(UNREADABLE, f"{len(row)} fields where the header has {columns}")
-    return None
+    if len(row) > width and not any(field.strip() for field in row[width:]):
+        row = row[:width]
+    if len(row) != width:
+        return BadRecord(UNREADABLE, f"{len(row)} fields where the header has {width}")
+    return row
+
+
+def _decimals(values: dict[str, str], forms: dict[str, list[bool]]) -> dict[str, str]:
+    """Note which columns have decimal commas and points; return the values with points."""
+    for column, value in values.items():
+        forms[column][0] |= DECIMAL_COMMA.fullmatch(value) is not None
+        forms[column][1] |= DECIMAL_POINT.fullmatch(value) is not None
+    return {column: _with_point(value) or "" for column, value in values.items()}
+
+
+def _with_point(value: str | None) -> str | None:
+    return value.replace(",", ".") if value and DECIMAL_COMMA.fullmatch(value) else value

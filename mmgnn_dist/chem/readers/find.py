@@ -13,17 +13,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from mmgnn_dist.chem.checks import REASONS
+from mmgnn_dist.chem.checks import REASONS, UNREADABLE
 from mmgnn_dist.chem.classes import check_classes, sorted_classes
-from mmgnn_dist.chem.readers import asedb, containers, csvfile, records
+from mmgnn_dist.chem.labels import TABLES, Beside, LabelTable, label_tables
+from mmgnn_dist.chem.readers import asedb, csvfile, records
+from mmgnn_dist.chem.readers.comment import COMMENT
 from mmgnn_dist.chem.readers.formats import faulty_formats, record_formats, record_suffixes
 from mmgnn_dist.chem.readers.parquet import inspect_parquet
 from mmgnn_dist.chem.readers.source import QM9_LISTS, Source, printable
 from mmgnn_dist.chem.readers.tables.array_files import HDF5_SUFFIXES, NPZ_SUFFIXES
 from mmgnn_dist.chem.readers.tables.arrays import inspect_arrays
 from mmgnn_dist.chem.readers.tables.pcqm4mv2 import inspect_pcqm4mv2, pcqm_labels
-from mmgnn_dist.chem.readers.xyz import COMMENT
 from mmgnn_dist.chem.states.charge_spin import with_spin_meaning
+from mmgnn_dist.chem.streams.members import TARS, Passed, is_wanted, strip_packing
 from mmgnn_dist.chem.targets import CLASS, Target
 from mmgnn_dist.config import Declared, TargetConfig
 from mmgnn_dist.errors import UserError, nearest
@@ -32,7 +34,8 @@ LOOK = 10  # records to try if no record has a column
 SAMPLE = "sample"  # the word that names the bundled molecules
 PARQUET = (".parquet", ".pq")
 DATABASES = (".db", asedb.LMDB_SUFFIX)
-ARCHIVES = (".tar", ".tgz", ".tbz2", ".tbz", ".zip")
+ARCHIVES = (*TARS, ".zip")
+ANY_NAME = ("records", "csv")  # readers that open a file whose name is not UTF-8
 
 
 def sample_path() -> Path:
@@ -44,32 +47,31 @@ def readable() -> str:
     """Describe the possible sources, for messages."""
     formats = ", ".join(record_formats())
     notes = "".join(f" ({fault})" for fault in faulty_formats())
-    files = f"Parquet, {formats}, CSV, HDF5, npz and ASE database files"
+    files = f"Parquet, {formats}, CSV, SMILES, HDF5, npz and ASE database files"
     return f"{files}, archives of them, folders, or '{SAMPLE}'{notes}"
 
 
-def find_sources(names: list[str], declared: Declared, labelled: bool = True) -> list[Source]:
+def find_sources(
+    names: list[str], declared: Declared, labelled: bool = True, add_hydrogens: bool = False
+) -> list[Source]:
     """Return the readable files that the SOURCE words mean, in a fixed order.
 
     Args:
         names: files, archives, folders, or the word `sample`.
         declared: what the recipe declares of targets (`data.targets`, `data.units`).
         labelled: whether every declared column must be in some source.
+        add_hydrogens: add the hydrogens that bonds require where a record lacks them.
 
     Raises:
         UserError: missing or unreadable file, unknown format, target without a unit, unit without a column.
     """
     if not names:
         raise UserError(f"no source given: name {readable()}")
-    for name in names:
-        check_name(name)
     sources = [
-        with_spin_meaning(source)
-        for path, name in _files(names)
-        for source in _inspected(path, name, declared)
+        with_spin_meaning(source) for source in _inspect_all(list(_files(names)), declared, add_hydrogens)
     ]
     folders = [Path(name) for name in names if Path(name).is_dir()]
-    if unread := [note for folder in folders for note in containers.passed_over(*_unread(folder))]:
+    if unread := [note for folder in folders for note in _unread(folder)]:
         sources[0] = replace(sources[0], notes=(*sources[0].notes, *unread))
     columns = {column for source in sources for column in source.columns}
     if not sum(source.rows for source in sources):
@@ -142,9 +144,36 @@ def check_readable(sources: list[Source]) -> None:
             if block.fault.all():
                 why = f"{REASONS[block.fault[0]]}: {printable(block.why[0].as_py())}"
                 many = f"first {count} records are" if source.rows > 1 else "record is"
-                raise UserError(
-                    f"{source.path}: its {many} no molecule ({why}): check that its suffix is right"
-                )
+                hint = ": check that its suffix is right" if REASONS[block.fault[0]] == UNREADABLE else ""
+                raise UserError(f"{source.path}: its {many} no molecule ({why}){hint}")
+
+
+def _inspect_all(files: list[tuple[Path, str]], declared: Declared, add_hydrogens: bool) -> list[Source]:
+    """Recognise all files: molecules, and what is read together with them (tables of labels, QM9's lists)."""
+    labels: list[LabelTable] = []
+    lists = tuple(path for path, _ in files if path.name in QM9_LISTS)
+    molecules = []
+    for path, name in files:
+        tables = label_tables(path) if _suffix(path) in TABLES and path.is_file() else []
+        labels += tables
+        if not tables and path not in lists:
+            molecules.append((path, name))
+    if (labels or lists) and not any(form(path) in ("records", "csv") for path, _ in molecules):
+        if not labels:
+            raise UserError(f"{lists[0]} is a list for QM9, whose molecules are not named: name them, too")
+        names = ", ".join(labels[0].columns)[:200]
+        raise UserError(
+            f"{labels[0].path} has no column smiles: its columns are {names} and ids; labels by id need "
+            "their molecules: name the XYZ, SD or SMILES files, too"
+        )
+    sources: list[Source] = []
+    for path, name in molecules:
+        side = path.with_name(path.name + ".csv")
+        own = [table for table in labels if table.path == side]
+        others = [table for table in labels if not _is_side_table(table.path)]
+        # QM9's table belongs to its SD file, wherever it is
+        sources += _inspected(path, name, declared, Beside(tuple(own or others), lists, add_hydrogens))
+    return sources
 
 
 def check_name(name: str | Path) -> None:
@@ -160,33 +189,35 @@ def check_name(name: str | Path) -> None:
         raise UserError(f"{shown}: the name of this file is not UTF-8: rename it") from None
 
 
-def _inspected(path: Path, name: str, declared: Declared) -> list[Source]:
+def _inspected(path: Path, name: str, declared: Declared, beside: Beside) -> list[Source]:
     """Recognise one file; PCQM4Mv2 is two sources, one for each of its parts."""
-    check_name(path)
-    if labels := pcqm_labels(path):
-        return inspect_pcqm4mv2(path, labels, name, declared)
-    return [inspect(path, name, declared)]
+    if gaps := pcqm_labels(path):
+        check_name(path)
+        return inspect_pcqm4mv2(path, gaps, name, declared, beside)
+    if form(path) not in ANY_NAME:
+        check_name(path)
+    return [inspect(path, name, declared, beside)]
 
 
-def inspect(path: Path, name: str, declared: Declared) -> Source:
+def inspect(path: Path, name: str, declared: Declared, beside: Beside) -> Source:
     """Recognise one file, or the records of one folder (see `find_sources` for the errors)."""
     kind = form(path)
     if kind == "parquet":
         return inspect_parquet(path, name, declared)
     if kind == "csv":
-        return csvfile.inspect_csv(path, name, declared)
+        return csvfile.inspect_csv(path, name, declared, beside)
     if kind == "database":
         return asedb.inspect_asedb(path, name, declared)
     if kind == "arrays":
         return inspect_arrays(path, name, declared)
     if kind == "records":
-        return records.inspect_records(path, name, declared)
+        return records.inspect_records(path, name, declared, beside)
     raise UserError(f"{path}: molecules are read from {readable()}, not from '{path.suffix}'")
 
 
 def form(path: Path) -> str:
     """Return the reader that a file needs, or "" if there is none; a folder counts as records."""
-    suffix = Path(containers.strip_packing(path.name)).suffix.lower()
+    suffix = _suffix(path)
     if path.is_dir() or suffix in ARCHIVES:
         return "records"
     if path.suffix.lower() in PARQUET:
@@ -198,6 +229,11 @@ def form(path: Path) -> str:
     if suffix in csvfile.SUFFIXES:
         return "csv"
     return "records" if suffix in record_suffixes() else ""
+
+
+def _suffix(path: Path) -> str:
+    """Return the suffix of a file without that of its compression, in lower case."""
+    return Path(strip_packing(path.name)).suffix.lower()
 
 
 def _files(names: list[str]) -> Iterator[tuple[Path, str]]:
@@ -212,7 +248,7 @@ def _files(names: list[str]) -> Iterator[tuple[Path, str]]:
         elif not path.exists():
             raise UserError(f"no file {path}: name {readable()}")
         else:
-            yield path, _stem(path.name)
+            yield path, printable(_stem(path.name))
 
 
 def _folder(path: Path) -> Iterator[tuple[Path, str]]:
@@ -221,13 +257,11 @@ def _folder(path: Path) -> Iterator[tuple[Path, str]]:
     files = sorted(file for file in path.rglob("*") if file.is_file() and form(file))
     for file in [file for file in files if pcqm_labels(file)]:
         files = [other for other in files if other not in (file, pcqm_labels(file))]
-        yield file, _stem(file.relative_to(path).as_posix())
+        yield file, printable(_stem(file.relative_to(path).as_posix()))
         if not files:
             return
-    for file in files:
-        check_name(file)
     tables = [file for file in files if _is_side_table(file)]
-    loose = [file for file in files if containers.is_wanted(file.name, record_suffixes())]
+    loose = [file for file in files if is_wanted(file.name, record_suffixes())]
     alone = [file for file in loose if file.with_name(file.name + ".csv") in tables]
     if not files:
         raise UserError(f"{path} is a folder without any of {readable()}")
@@ -236,17 +270,20 @@ def _folder(path: Path) -> Iterator[tuple[Path, str]]:
             f"{path} holds {alone[0].name} with its CSV and other files: name the files one by one"
         )
     if len(loose) > len(alone):
-        yield path, path.resolve().name
+        yield path, printable(path.resolve().name)
     apart = {*tables, *(file for file in loose if file not in alone)}
     for file in files:
         if file not in apart:
-            yield file, _stem(file.relative_to(path).as_posix())
+            yield file, printable(_stem(file.relative_to(path).as_posix()))
 
 
-def _unread(path: Path) -> tuple[str, list[str]]:
-    """Return (name of a folder, names of its files that no reader reads)."""
-    files = (file for file in path.rglob("*") if file.is_file() and not form(file))
-    return path.resolve().name, [file.name for file in files if file.name not in QM9_LISTS]
+def _unread(path: Path) -> list[str]:
+    """Return a line on the files of a folder that no reader reads, if there are any."""
+    passed = Passed()
+    for file in path.rglob("*"):
+        if file.is_file() and not form(file) and file.name not in QM9_LISTS:
+            passed.add(file.name)
+    return passed.note(path.resolve().name)
 
 
 def _is_side_table(path: Path) -> bool:
@@ -260,5 +297,5 @@ def _is_side_table(path: Path) -> bool:
 
 def _stem(name: str) -> str:
     """Return the name of a file without its suffixes."""
-    path = Path(containers.strip_packing(name))
+    path = Path(strip_packing(name))
     return path.with_suffix("").as_posix().removesuffix(".tar")

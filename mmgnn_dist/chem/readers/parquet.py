@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
 
-from mmgnn_dist.chem.classes import MISSING, MOST, class_name
+from mmgnn_dist.chem.classes import MOST, class_name
 from mmgnn_dist.chem.readers.columns import check_columns, known_names
-from mmgnn_dist.chem.readers.record import is_number
+from mmgnn_dist.chem.readers.record import is_missing, is_number
 from mmgnn_dist.chem.readers.source import (
     GEOMETRY,
     IDENTIFIERS,
@@ -59,7 +59,7 @@ class ParquetSource(TableSource):
 
     def wanted(self) -> list[str]:
         """Return the columns to read, by their names in the file."""
-        names = [*GEOMETRY, "id", "gdb_idx", "mol_id", "smiles", "inchikey", *TEXT_COLUMNS]
+        names = [*GEOMETRY, "id", "gdb_idx", "mol_id", "smiles", "inchikey", "inchi", *TEXT_COLUMNS]
         names += [column for column, _, _ in self.targets] + (["uncharacterized"] if self.qm9 else [])
         names += state_columns(self.columns, self.targets)
         in_file = {known: name for name, known in self.renamed}
@@ -130,7 +130,8 @@ def inspect_parquet(path: Path, name: str, declared: Declared) -> Source:
             default_units = default_units | dict(json.loads(metadata))
         except ValueError:
             raise UserError(f"{path}: its metadata mmgnn.units is not a JSON object") from None
-    non_targets = {"uncharacterized", *GEOMETRY, *IDENTIFIERS, *TEXT_COLUMNS, *(QM9_EXTRA if qm9 else ())}
+    non_targets = {"uncharacterized", "inchi", *GEOMETRY, *IDENTIFIERS, *TEXT_COLUMNS}
+    non_targets |= QM9_EXTRA if qm9 else frozenset()
     given = default_units | declared
     wanted = declared_columns(given)
     column_types = [
@@ -189,7 +190,7 @@ def _kind(path: Path, field: pa.Field, wanted: bool) -> str:
     if wanted and is_text_type(field.type):
         table = next(_portions(path, [field.name]), None)
         words = strings(table[field.name]).drop_null().to_pylist() if table is not None else []
-        if all(word.lower() in MISSING for word in words) or any(map(is_number, words)):
+        if all(map(is_missing, words)) or any(map(is_number, words)):
             return ""
     return str(field.type)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -10,13 +12,64 @@ import numpy as np
 import pyarrow as pa
 
 from mmgnn_dist.chem.checks import BAD_TARGET, REASONS, BadRecord
-from mmgnn_dist.chem.classes import MISSING, MOST, class_index, class_name
+from mmgnn_dist.chem.classes import MOST, class_index, class_name
+from mmgnn_dist.chem.composition import contradictions
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.readers.source import TEXT_COLUMNS
 from mmgnn_dist.chem.states.electronic_state import NO_STATEMENT, StatedStates, StructureState
 from mmgnn_dist.chem.target_columns import Found, class_columns, declared_columns
-from mmgnn_dist.chem.targets import CLASS
+from mmgnn_dist.chem.targets import CLASS, Target
 from mmgnn_dist.config import Declared
+
+# words for a value that is not there, in lower case: programs', those of tables made by hand, Excel's faults
+MISSING = frozenset(
+    [
+        "nan",
+        "+nan",
+        "-nan",
+        "nan(ind)",
+        "-nan(ind)",
+        "1.#qnan",
+        "-1.#ind",
+        "1.#ind",
+        "none",
+        "null",
+        "nil",
+        "na",
+        "n/a",
+        "n.a.",
+        "n.a",
+        "<na>",
+        "#n/a",
+        "#na",
+        "#n/a!",
+        "nd",
+        "n.d.",
+        "n.d",
+        "nd.",
+        "not_available",
+        "unavailable",
+        "missing",
+        "empty",
+        "unknown",
+        "undefined",
+        "-",
+        "--",
+        "---",
+        "?",
+        "??",
+        ".",
+        "*",
+        "#value!",
+        "#div/0!",
+        "#ref!",
+        "#name?",
+        "#num!",
+        "#null!",
+    ]
+) | {"", "\u2013", "\u2014", "not available", "not determined", "no data", "(empty)", "(blank)"}
+BRACKETS = str.maketrans("[]{}(),;", "        ")
+JSON_SIGN = "_JSON"  # what ASE writes before a value in JSON
 
 
 @dataclass
@@ -30,6 +83,8 @@ class Record:
         smiles: SMILES, if known.
         inchikey: InChIKey, if known.
         values: all other values in its file as text, including targets and text fields.
+        conflicts: names of values that the file gives twice, each with both values for a message.
+        derived: whether the reader made the SMILES from the bonds; it is then no statement of the file.
         structure: charge and multiplicity of the structure in its file.
     """
 
@@ -39,30 +94,45 @@ class Record:
     smiles: str | None = None
     inchikey: str | None = None
     values: dict[str, str] = field(default_factory=dict)
+    conflicts: dict[str, str] = field(default_factory=dict)
+    derived: bool = False
     structure: StructureState = NO_STATEMENT
 
 
 class Census:
-    """Which columns the records of a source have, and whether they hold numbers."""
+    """Which columns records have, whether they hold numbers, and which words stand for missing ones."""
 
     def __init__(self, declared: Declared) -> None:
         self._class_columns = class_columns(declared)
         self.classes: dict[str, set[str]] = {}  # names in the columns that are declared as classes
         self.seen: dict[str, list[int]] = {}
         self.numbers: dict[str, str] = {}  # the first number of each column, as it is written
+        self.missing: dict[str, Counter[str]] = {}
 
     def add(self, values: dict[str, str]) -> None:
         """Count the columns of one record."""
         for name, text in values.items():
             if self._class_columns and name.lower() in self._class_columns:
                 self._add_class(name, text)
-            if text.strip().lower() not in MISSING:
-                number = is_number(text)
-                self.seen.setdefault(name, [0, 0])[number] += 1
-                if number:
-                    self.numbers.setdefault(name, text.strip())
-            else:
-                self.seen.setdefault(name, [0, 0])
+            counts = self.seen.get(name)
+            if counts is None:
+                counts = self.seen[name] = [0, 0]
+            if not is_missing(text):
+                number = is_number(text) or len(number_list(text)) == 1
+                counts[number] += 1
+                if number and name not in self.numbers:
+                    self.numbers[name] = text.strip()
+            elif word := text.strip()[:20]:
+                self.missing.setdefault(name, Counter())[word] += 1
+
+    def missing_notes(self, targets: Found) -> list[str]:
+        """Return a line on each target some of whose values are words for a missing one."""
+        lines = []
+        for column, _, _ in targets:
+            if words := self.missing.get(column):
+                shown = ", ".join(f"'{word}'" for word, _ in words.most_common(4))
+                lines.append(f"{column}: {words.total()} values are missing ({shown})")
+        return lines
 
     def classes_of(self, column: str) -> set[str]:
         """Return the class names in a column that is declared as classes."""
@@ -85,6 +155,11 @@ class Census:
         ]
 
 
+def is_missing(text: str) -> bool:
+    """Whether a text stands for a value that is not there."""
+    return text.strip().lower() in MISSING
+
+
 def is_number(text: str) -> bool:
     """Whether a text is one number."""
     try:
@@ -100,28 +175,61 @@ def to_float(text: str) -> float:
     Raises:
         ValueError: the text is no number.
     """
+    if "_" in text:  # Python alone takes 1_000 for a number
+        raise ValueError(text)
     try:
         return float(text)
     except ValueError:
         return float(text.replace("*^", "e").replace("D", "e").replace("d", "e"))
 
 
-def target_values(values: dict[str, str], targets: Found, order: list[str]) -> list[float]:
-    """Return the targets in canonical units, NaN where missing.
+def number_list(text: str) -> list[float]:
+    """Return the numbers of `[1, 2]`, `1 2` or ASE's `_JSON [1, 2]`; no number for any other text."""
+    words = text.strip().removeprefix(JSON_SIGN).translate(BRACKETS).split()
+    try:
+        return [to_float(word) for word in words] if len(words) < 100 else []
+    except ValueError:
+        return []
+
+
+def target_value(column: str, text: str, target: Target) -> float:
+    """Read a target: a number, a list of one number, or the vector of a dipole, of which it is the norm.
 
     Raises:
-        BadRecord: a value is present but no number.
+        BadRecord: it is none of these.
+    """
+    try:
+        return to_float(text)
+    except ValueError:
+        numbers = number_list(text)
+    if len(numbers) == 1:
+        return numbers[0]
+    if len(numbers) == 3 and "dipole" in (target.kind, target.dimension):
+        return math.hypot(*numbers)
+    what = f" are {len(numbers)} numbers" if numbers else ""
+    if re.fullmatch(r"[-+]?\d+,\d+", text.strip()):
+        what = " has a decimal comma: write a point"
+    raise BadRecord(BAD_TARGET, f"{column}: '{' '.join(text.split())[:60]}'{what}") from None
+
+
+def target_values(record: Record, targets: Found, order: list[str]) -> list[float]:
+    """Return the targets of a record in canonical units, NaN where missing.
+
+    Raises:
+        BadRecord: a value is present but no number, or stands twice.
     """
     row = [math.nan] * len(order)
     for column, target, factor in targets:
-        text = values.get(column, "").strip()
-        if text.lower() not in MISSING:
+        text = record.values.get(column, "").strip()
+        if column in record.conflicts:
+            raise BadRecord(BAD_TARGET, f"{column} stands twice: {record.conflicts[column]}")
+        if target.kind == CLASS:
             try:
-                row[order.index(target.name)] = (
-                    class_index(text, target.classes) if target.kind == CLASS else to_float(text) * factor
-                )
+                row[order.index(target.name)] = class_index(text, target.classes)
             except ValueError:
                 raise BadRecord(BAD_TARGET, f"{column}: '{text[:60]}'") from None
+        elif not is_missing(text):
+            row[order.index(target.name)] = target_value(column, text, target) * factor
     return row
 
 
@@ -154,6 +262,18 @@ def assemble(
             targets[index] = row
     z = [np.asarray(record.z if record else (), np.int64) for record in good]
     pos = [np.asarray(record.pos if record else (), np.float64).ravel() for record in good]
+    fault = np.array([REASONS.index(fault.reason) if fault else 0 for fault in bad], np.int8)
+    why = [fault.detail[:200] if fault else None for fault in bad]
+    stated = {
+        "SMILES": _strings([record.smiles if record and not record.derived else None for record in good]),
+        "formula": _strings([_said(record, "molecular_formula") for record in good]),
+        "InChI": _strings([_said(record, "inchi") for record in good]),
+    }
+    flat_z, z_count = (
+        np.concatenate([np.zeros(0, np.int64), *z]),
+        np.array([len(part) for part in z], np.int64),
+    )
+    contradictions(flat_z, z_count, stated, fault, why)
     text = {
         column: pa.array([_said(record, column) for record in good], pa.large_string())
         for column in TEXT_COLUMNS
@@ -165,15 +285,15 @@ def assemble(
         id=_strings([record.id if record else name for record, name in zip(good, names, strict=True)]),
         smiles=_strings([record.smiles if record else None for record in good]),
         inchikey=_strings([record.inchikey if record else None for record in good]),
-        z=np.concatenate([np.zeros(0, np.int64), *z]),
-        z_count=np.array([len(part) for part in z], np.int64),
+        z=flat_z,
+        z_count=z_count,
         pos=np.concatenate([np.zeros(0), *pos]),
         pos_count=np.array([len(part) for part in pos], np.int64),
         ragged=np.zeros(n, bool),
         y=targets,
         excluded=np.zeros(n, bool),
-        fault=np.array([REASONS.index(fault.reason) if fault else 0 for fault in bad], np.int8),
-        why=pa.array([fault.detail[:200] if fault else None for fault in bad], pa.large_string()),
+        fault=fault,
+        why=pa.array(why, pa.large_string()),
         text=pa.table(text) if text else pa.table({"": pa.nulls(n)}).select([]),
         stated=StatedStates.nothing(n),
     )

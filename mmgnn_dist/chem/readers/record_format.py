@@ -8,7 +8,7 @@ the archives, folders and compressed files around the records.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, ClassVar
 
 from mmgnn_dist.chem.checks import BadRecord
@@ -53,3 +53,30 @@ class RecordFormat(ABC):
     def is_qm9(self, raw: bytes) -> bool:
         """Whether a raw record is one of QM9 as published in this format."""
         return False
+
+    def own_id(self, raw: bytes, values: Mapping[str, str]) -> str | None:
+        """Return the id that a raw record gives itself, without parsing it; None if it has none.
+
+        Records of one source with the same id are told apart by a number.
+
+        Args:
+            raw: one record, as `cut` yields it.
+            values: what `columns` returns for it.
+        """
+        return None
+
+    def remarks(self, raw: bytes) -> Iterable[str]:
+        """Return what the user should know about a raw record that can be read; equal remarks are counted."""
+        return ()
+
+    def describe(self, raw: bytes) -> str:
+        """Say what a raw record gives beside its geometry, for a message on a source without targets."""
+        return ""
+
+    def parse_with_hydrogens(self, raw: bytes, name: str) -> Record:
+        """Parse a record that `parse` refuses because its hydrogens are missing, and add them.
+
+        Raises:
+            BadRecord: see `parse`; or this format does not tell where hydrogens are missing.
+        """
+        return self.parse(raw, name)

@@ -7,56 +7,58 @@ equals the number of records read.
 
 from __future__ import annotations
 
-import csv
 import hashlib
+from array import array
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from mmgnn_dist.chem.checks import BOMB, DAMAGED, REASONS, UNREADABLE, BadRecord
+from mmgnn_dist.chem.checks import BOMB, DAMAGED, NO_HYDROGENS, REASONS, UNREADABLE, BadRecord
+from mmgnn_dist.chem.labels import (
+    NO_LABELS,
+    Beside,
+    LabelTable,
+    LabelUse,
+    join_labels,
+    label_tables,
+    labels_of,
+)
 from mmgnn_dist.chem.molecules import Molecules
-from mmgnn_dist.chem.readers.containers import members, passed_over
-from mmgnn_dist.chem.readers.formats import format_name, record_formats, record_suffixes
+from mmgnn_dist.chem.rdkit_tools import rdkit_version
+from mmgnn_dist.chem.readers.comment import COMMENT
+from mmgnn_dist.chem.readers.formats import record_formats
+from mmgnn_dist.chem.readers.raw_records import PARSE_ERRORS, RAW, id_hash, numbered, own_id, raw_records
 from mmgnn_dist.chem.readers.record import Census, Record, assemble, target_values
-from mmgnn_dist.chem.readers.record_format import RecordFormat
-from mmgnn_dist.chem.readers.sdf import qm9_id
 from mmgnn_dist.chem.readers.source import (
     IDENTIFIERS,
     QM9_EXTRA,
+    QM9_LISTS,
     QM9_UNITS,
     TEXT_COLUMNS,
     SequentialStream,
     Source,
     Spread,
-    is_qm9_table,
     one_line,
+    printable,
+    qm9_indices,
     qm9_list,
     qm9_notes,
 )
-from mmgnn_dist.chem.readers.xyz import COMMENT
 from mmgnn_dist.chem.states.charge_spin import with_record_states
+from mmgnn_dist.chem.streams.members import Passed, members
 from mmgnn_dist.chem.target_columns import resolve_targets
 from mmgnn_dist.config import Declared
 from mmgnn_dist.errors import UserError
 
 QM9_TOTAL = 133885
-PARSE_ERRORS = (ValueError, LookupError, RuntimeError, OverflowError)  # RDKit's among them
-EXTXYZ_WORDS = frozenset({"Properties", "Lattice", "pbc", *IDENTIFIERS})
-RAW = pa.schema(
-    [
-        ("name", pa.large_string()),
-        ("format", pa.large_string()),
-        ("raw", pa.large_binary()),
-        ("fault", pa.int8()),
-        ("why", pa.large_string()),
-    ]
-)
+MOST_REMARKS = 20  # kinds of remarks on the records of a source
+MOST_LIST = 1 << 20  # bytes of a list of molecules
+EXTXYZ_WORDS = frozenset({"Properties", "Lattice", "pbc", "properties", "lattice", "inchi", *IDENTIFIERS})
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,16 @@ class RecordSource(Source):
     Attributes:
         digest: SHA-256 of all raw records.
         size: bytes on disk.
-        side: a CSV with the values of the molecules, such as PyG's gdb9.sdf.csv; None if there is none.
+        labels: tables of labels by id, such as PyG's gdb9.sdf.csv.
+        repeated: hashes of the ids that several records have, see `id_hash`.
+        add_hydrogens: whether hydrogens that bonds require are added.
     """
 
     digest: str = ""
     size: int = 0
-    side: Path | None = None
+    labels: tuple[LabelTable, ...] = ()
+    repeated: frozenset[int] = frozenset()
+    add_hydrogens: bool = False
 
     sequential = True
 
@@ -87,11 +93,12 @@ class RecordSource(Source):
 
     def content(self) -> list[Any]:
         """Return the values that identify the content."""
-        return [self.digest, sorted(self.excluded)]
+        added = [f"hydrogens by rdkit {rdkit_version()}"] if self.add_hydrogens else []
+        return [self.digest, sorted(self.excluded), *added]
 
     def stream(self, start: int) -> RecordStream:
         """Open a stream at record `start`."""
-        return RecordStream(self.path, start)
+        return RecordStream(self.path, start, self.repeated)
 
     def convert(self, table: pa.Table, start: int, order: list[str], spread: Spread = map) -> Molecules:
         """Parse raw records."""
@@ -101,7 +108,7 @@ class RecordSource(Source):
         for row in table.to_pylist():
             try:
                 record = self._parse(row)
-                values = target_values(record.values, self.targets, order)
+                values = target_values(record, self.targets, order)
             except BadRecord as error:
                 records.append(error)
                 y.append([])
@@ -115,159 +122,223 @@ class RecordSource(Source):
     def _parse(self, row: dict[str, Any]) -> Record:
         if row["fault"]:
             raise BadRecord(REASONS[row["fault"]], row["why"])
+        kind = record_formats()[row["format"]]
         try:
-            record = record_formats()[row["format"]].parse(row["raw"], row["name"])
+            try:
+                record = kind.parse(row["raw"], row["name"])
+            except BadRecord as error:
+                if error.reason != NO_HYDROGENS or not self.add_hydrogens:
+                    raise
+                record = kind.parse_with_hydrogens(row["raw"], row["name"])
         except PARSE_ERRORS as error:
             raise BadRecord(UNREADABLE, one_line(error)) from None
-        if self.side:
-            side_values = side_table(self.side).get(record.id)
-            if side_values is None:
-                raise BadRecord(UNREADABLE, f"{record.id} has no row in {self.side.name}")
-            record.values |= side_values
+        for name in IDENTIFIERS:
+            if name in record.conflicts:
+                raise BadRecord(UNREADABLE, f"{name} stands twice: {record.conflicts[name]}")
+        if self.labels:
+            found = join_labels(self.labels, (record.id, row["name"]))
+            if not found and self.qm9:
+                raise BadRecord(UNREADABLE, f"{record.id} has no row in {self.labels[0].name}")
+            record.values |= found
+            record.inchikey = record.inchikey or found.get("inchikey")
+        if row["number"]:
+            record.id = f"{record.id}-{row['number']}"
         return record
 
 
 class RecordStream(SequentialStream[dict[str, Any]]):
     """The raw records of a source in order."""
 
-    def __init__(self, path: Path, start: int):
-        super().__init__(path, raw_records(path), start)
+    def __init__(self, path: Path, start: int, repeated: frozenset[int] = frozenset()):
+        rows = raw_records(path)
+        super().__init__(path, numbered(rows, repeated) if repeated else rows, start)
 
     def table(self, rows: list[dict[str, Any]]) -> pa.Table:
         """Return records in the form of `RAW`."""
         return pa.Table.from_pylist(rows, schema=RAW)
 
 
-def raw_records(path: Path, passed: list[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Yield every record of a file, folder or archive as a row of `RAW`, including broken ones.
+class Inspection:
+    """What the first pass over the records of a source finds."""
 
-    Args:
-        path: the file, folder or archive.
-        passed: as in `containers.members`.
-    """
-    formats = record_formats()
-    for member in members(path, record_suffixes(), passed):
-        kind = format_name(member.suffix)
-        if isinstance(member.content, BadRecord):
-            yield _row(member.name, kind, member.content)
-            continue
-        pending = None
-        for number, record in enumerate(_cut(formats[kind], member.content)):
-            if pending is not None:
-                yield _row(f"{member.name}-{number - 1}", kind, pending)
-            pending = record
-            last = number
-        if pending is not None:
-            yield _row(f"{member.name}-{last}" if last else member.name, kind, pending)
+    def __init__(self, declared: Declared) -> None:
+        self.census = Census(declared)
+        self.digest = hashlib.sha256()
+        self.faults = Counter[str]()
+        self.formats = set[str]()
+        self.remarks = Counter[str]()  # by their words before the example
+        self.examples: dict[str, str] = {}
+        self.rows = self.qm9 = self.replaced = 0
+        self.first_fault = self.first = ""
+        self.ids = array("Q")
+
+    def add(self, row: dict[str, Any], use: LabelUse) -> None:
+        """Look at one record, a row of `RAW`."""
+        self.rows += 1
+        raw = row["raw"]
+        self.digest.update(raw)
+        self.digest.update(b"%d" % row["fault"])
+        if row["fault"]:
+            self.faults[REASONS[row["fault"]]] += 1
+            self.first_fault = self.first_fault or row["why"]
+            return
+        kind = record_formats()[row["format"]]
+        self.formats.add(row["format"])
+        self.qm9 += kind.is_qm9(raw)
+        self.replaced += not raw.isascii() and "\ufffd" in raw.decode("utf-8", "replace")
+        own = None
+        with suppress(BadRecord, *PARSE_ERRORS):  # such a record is set aside when it is parsed
+            values = kind.columns(raw)
+            self.census.add(values)
+            own = kind.own_id(raw, values)
+            for remark in kind.remarks(raw):
+                text = remark.partition("(")[0]
+                if text in self.remarks or len(self.remarks) < MOST_REMARKS:
+                    self.remarks[text] += 1
+                    self.examples.setdefault(text, remark)
+            if not self.first:
+                self.first = kind.describe(raw)
+        if own:
+            self.ids.append(id_hash(own))
+        use.add(tuple(name for name in (own, row["name"]) if name))
+
+    def repeated(self) -> tuple[frozenset[int], int]:
+        """Return the hashes of ids that several records have, and the number of these records."""
+        codes, counts = np.unique(np.frombuffer(self.ids, np.uint64), return_counts=True)
+        return frozenset(codes[counts > 1].tolist()), int(counts[counts > 1].sum())
+
+    def notes(self, path: Path) -> list[str]:
+        """Return lines on faults of the file and remarks on its records."""
+        lines = []
+        if broken := self.faults[DAMAGED] + self.faults[BOMB]:
+            lines.append(
+                f"{path.name} is damaged in {broken} places, and their content is missing "
+                f"({self.first_fault}): get it anew"
+            )
+        if self.replaced:
+            lines.append(
+                f"{path.name}: {self.replaced} records are not in UTF-8, some of their letters are lost: "
+                "save it as UTF-8"
+            )
+        lines += [
+            f"{path.name}: {self.examples[text]}: {count} records" for text, count in self.remarks.items()
+        ]
+        return lines
 
 
-def _cut(kind: RecordFormat, stream: IO[bytes]) -> Iterator[bytes | BadRecord]:
-    """Yield the records of a stream; a fault of the stream becomes the last record."""
-    try:
-        yield from kind.cut(stream)
-    except BadRecord as error:
-        yield error
-
-
-def inspect_records(path: Path, name: str, declared: Declared) -> RecordSource:
+def inspect_records(path: Path, name: str, declared: Declared, beside: Beside = NO_LABELS) -> RecordSource:
     """Count the records of a source and learn its columns.
 
     Raises:
         UserError: see `find_sources`.
     """
-    census, digest, faults = Census(declared), hashlib.sha256(), Counter[str]()
-    rows = qm9 = 0
-    first_fault, passed, used_formats = "", list[str](), set[str]()
+    seen, passed = Inspection(declared), Passed()
+    labels = (*_side_table(path, beside), *beside.labels)
+    use = LabelUse(labels)
     for row in raw_records(path, passed):
-        rows += 1
-        digest.update(row["raw"])
-        digest.update(b"%d" % row["fault"])
-        if row["fault"]:
-            faults[REASONS[row["fault"]]] += 1
-            first_fault = first_fault or row["why"]
-            continue
-        used_formats.add(row["format"])
-        kind = record_formats()[row["format"]]
-        qm9 += kind.is_qm9(row["raw"])
-        with suppress(BadRecord, *PARSE_ERRORS):  # such a record is set aside when it is parsed
-            census.add(kind.columns(row["raw"]))
-    columns = census.columns(declared)
-    side: Path | None = path.with_name(path.name + ".csv")
-    if not path.is_file() or side is None or not side.is_file():
-        side = None
-    elif not qm9:
-        raise UserError(f"{side} is next to {path.name}, whose titles are not those of QM9: move it away")
-    if side:
+        seen.add(row, use)
+    inner_lists = _inner_lists(path) if passed.count and not path.is_dir() else ()
+    if inner := _inner_tables(path, passed) if not path.is_dir() else []:
+        labels = (*labels, *inner)
+        use = LabelUse(labels)
+        for row in raw_records(path):
+            if not row["fault"]:
+                use.add(tuple(name for name in (own_id(row), row["name"]) if name))
+    if seen.qm9 and any(table.qm9 for table in labels):
+        labels = use.tables = tuple(table for table in labels if table.qm9)
         columns = [(column, "") for column in QM9_UNITS]
-        digest.update(side.read_bytes())
-        side_table(side)
-    original = qm9 > 0 and {name for name, _ in columns} >= set(QM9_UNITS)
+    else:
+        columns = seen.census.columns(declared)
+        columns += labels_of(path, labels, {column for column, _ in columns}, seen.census, declared)
+    for table in labels:
+        seen.digest.update(table.path.read_bytes() if not table.member else table.digest.encode())
+    original = seen.qm9 > 0 and {name for name, _ in columns} >= set(QM9_UNITS)
     non_targets = {*EXTXYZ_WORDS, *TEXT_COLUMNS, *(QM9_EXTRA if original else ())}
     targets, ignored = resolve_targets(
         path,
         columns,
         (QM9_UNITS if original else {}) | declared,
         non_targets,
-        census.classes_of,
+        seen.census.classes_of,
     )
     files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
-    excluded = qm9_list(path if path.is_dir() else path.parent) if original else frozenset[int]()
-    notes = _notes(path, rows, faults, first_fault, original)
+    excluded = frozenset[int]()
+    if original:
+        excluded = qm9_list(path if path.is_dir() else path.parent, beside.lists)
+        for text in inner_lists:
+            excluded = excluded or qm9_indices(text, f"the list in {path.name}")
+    repeated, many = (frozenset[int](), 0) if original else seen.repeated()
+    notes = seen.notes(path)
+    if original and seen.rows < QM9_TOTAL:
+        notes.append(f"{path.name} is a part of QM9: {seen.rows} of {QM9_TOTAL} molecules")
     notes += qm9_notes(path, excluded) if original else ()
+    notes += use.notes(path)
+    census = seen.census
     if COMMENT in ignored and COMMENT in census.numbers:
-        notes += (
+        notes.append(
             f"{path.name}: comments such as '{census.numbers[COMMENT][:40]}' are not read: a target in them "
-            "is declared as data.targets.NAME={column: comment, unit: UNIT}",
+            "is declared as data.targets.NAME={column: comment, unit: UNIT}"
         )
-    if unread := passed_over(path.name, passed):
-        notes += (f"{unread[0]}: archives are read for {' and '.join(record_formats())} files",)
+    notes += [f"{path.name}: {line}" for line in census.missing_notes(targets)]
+    if repeated:
+        notes.append(
+            f"{path.name}: {many} records have an id that others have, too: they are numbered (ID-1, "
+            "ID-2, …), and InChIKeys tell which are of one molecule"
+        )
+    if not targets and seen.first:
+        notes.append(f"{path.name}: {seen.first}")
+    if beside.add_hydrogens:
+        notes.append(f"{path.name}: hydrogens that bonds require are added by RDKit where they lack")
+    if passed.count > len(inner) + len(inner_lists) and (unread := passed.note(path.name)):
+        notes.append(f"{unread[0]}: archives are read for {' and '.join(record_formats())} files")
     return RecordSource(
         path=path,
         name=name,
-        rows=rows,
+        rows=seen.rows,
         columns=tuple(column for column, _ in columns),
         qm9=original,
         targets=targets,
         ignored=ignored,
         excluded=excluded,
-        notes=notes,
-        formats=tuple(sorted(used_formats)),
-        digest=digest.hexdigest(),
+        notes=tuple(map(printable, notes)),
+        formats=tuple(sorted(seen.formats)),
+        digest=seen.digest.hexdigest(),
         size=sum(file.stat().st_size for file in files),
-        side=side,
+        labels=labels,
+        repeated=repeated,
+        add_hydrogens=beside.add_hydrogens,
     )
 
 
-@lru_cache(maxsize=2)
-def side_table(path: Path) -> dict[str, dict[str, str]]:
-    """Return QM9's values by id, from a CSV with its columns.
+def _side_table(path: Path, beside: Beside) -> list[LabelTable]:
+    """Return the table of QM9's values beside its SD file, such as gdb9.sdf.csv.
 
     Raises:
-        UserError: the CSV lacks columns of QM9.
+        UserError: there is such a file, and it is not that of QM9.
     """
-    with open(path, encoding="utf-8", errors="replace", newline="") as content:
-        reader = csv.DictReader(line.replace("\0", "") for line in content)
-        if not is_qm9_table(reader.fieldnames or []):
-            raise UserError(f"{path} lacks columns of QM9: it needs mol_id, A, B, C, {', '.join(QM9_UNITS)}")
-        return {
-            qm9_id(row["mol_id"] or "") or "": {column: row[column] or "" for column in QM9_UNITS}
-            for row in reader
-        }
-
-
-def _row(name: str, kind: str, record: bytes | BadRecord) -> dict[str, Any]:
-    row = {"name": name, "format": kind, "raw": b"", "fault": 0, "why": None}
-    if isinstance(record, BadRecord):
-        return row | {"fault": REASONS.index(record.reason), "why": record.detail}
-    return row | {"raw": record}
-
-
-def _notes(path: Path, rows: int, faults: Counter[str], first: str, qm9: bool) -> tuple[str, ...]:
-    notes = []
-    if broken := faults[DAMAGED] + faults[BOMB]:
-        notes.append(
-            f"{path.name} is damaged in {broken} places, and their content is missing ({first}): get it anew"
+    side = path.with_name(path.name + ".csv")
+    if not path.is_file() or not side.is_file() or side in [table.path for table in beside.labels]:
+        return []
+    tables = label_tables(side)
+    if not tables or not tables[0].qm9:
+        raise UserError(
+            f"{side} is next to {path.name} and lacks columns of QM9 (mol_id, A, B, C, "
+            f"{', '.join(QM9_UNITS)}): name it on the command line, too, if its rows are labels by id, else "
+            "move it away"
         )
-    if qm9 and rows < QM9_TOTAL:
-        notes.append(f"{path.name} is a part of QM9: {rows} of {QM9_TOTAL} molecules")
-    return tuple(notes)
+    return tables
+
+
+def _inner_tables(path: Path, passed: Passed) -> list[LabelTable]:
+    """Return the tables of labels in an archive."""
+    return label_tables(path) if passed.kinds[".csv"] or passed.kinds[".tsv"] else []
+
+
+def _inner_lists(path: Path) -> tuple[str, ...]:
+    """Return the texts of QM9's lists of uncharacterised molecules in an archive."""
+    texts = []
+    for member in members(path, QM9_LISTS):
+        if not isinstance(member.content, BadRecord):
+            with suppress(BadRecord):
+                texts.append(member.content.read(MOST_LIST).decode("utf-8", "replace"))
+    return tuple(texts)

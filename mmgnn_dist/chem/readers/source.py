@@ -28,6 +28,7 @@ from mmgnn_dist.files import sha256
 GEOMETRY = ("atomic_numbers", "positions")
 TEXT_COLUMNS = (*TEXT_FIELDS, "cid", "field_sources")
 IDENTIFIERS = ("id", "smiles", "inchikey")
+KNOWN_COLUMNS = frozenset({*IDENTIFIERS, *TEXT_COLUMNS, "inchi"})
 QM9_UNITS: Declared = {
     "mu": "D",
     "alpha": "a0^3",
@@ -171,25 +172,34 @@ def is_qm9_table(columns: Iterable[str]) -> bool:
     return have >= {"A", "B", "C", *QM9_UNITS} and bool(have & {"gdb_idx", "mol_id"})
 
 
-def qm9_list(folder: Path) -> frozenset[int]:
-    """Return the indices in the list of uncharacterised molecules in `folder`; empty without such a list.
+def qm9_list(folder: Path, named: Iterable[Path] = ()) -> frozenset[int]:
+    """Return the indices in the list of uncharacterised molecules; empty without such a list.
 
-    The figshare file has the index at the start of each line of its table; a plain list is read the same way.
+    Args:
+        folder: where the list is if it is not named.
+        named: lists that the user named.
 
     Raises:
         UserError: the list has no index.
     """
-    for name in QM9_LISTS:
-        path = folder / name
+    for path in (*named, *(folder / name for name in QM9_LISTS)):
         if path.is_file():
-            text = path.read_text(encoding="utf-8", errors="replace")
-            indices = frozenset(
-                int(word) for word in re.findall(r"^\s*(\d{1,6})(?=\s|$)", text, re.MULTILINE)
-            )
-            if not indices:
-                raise UserError(f"{path} lists no molecule: get it anew or move it away")
-            return indices
+            return qm9_indices(path.read_text(encoding="utf-8", errors="replace"), str(path))
     return frozenset()
+
+
+def qm9_indices(text: str, name: str) -> frozenset[int]:
+    """Return the indices in a list of uncharacterised molecules.
+
+    The figshare file has the index at the start of each line of its table; a plain list is read the same way.
+
+    Raises:
+        UserError: the list, which is called `name`, has no index.
+    """
+    indices = frozenset(int(word) for word in re.findall(r"^\s*(\d{1,6})(?=\s|$)", text, re.MULTILINE))
+    if not indices:
+        raise UserError(f"{name} lists no molecule: get it anew or move it away")
+    return indices
 
 
 def file_content(path: Path) -> list[Any]:
@@ -215,6 +225,16 @@ def qm9_notes(path: Path, excluded: frozenset[int]) -> tuple[str, ...]:
 def printable(text: str) -> str:
     """Return a text without characters that control a terminal."""
     return "".join(letter for letter in text if letter.isprintable())
+
+
+def column_name(word: str) -> str:
+    """Return the name of a column without blanks around it, in lower case if it is a known one.
+
+    Known are `IDENTIFIERS` and `TEXT_COLUMNS`; files of all forms may write them in any case.
+    """
+    name = word.strip()
+    lowered = name.lower()
+    return lowered if lowered in KNOWN_COLUMNS else name
 
 
 def one_line(error: BaseException) -> str:

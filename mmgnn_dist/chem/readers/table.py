@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmgnn_dist.chem.checks import BAD_TARGET, REASONS, UNREADABLE, BadRecord
-from mmgnn_dist.chem.classes import MISSING, class_index
+from mmgnn_dist.chem.classes import class_index
+from mmgnn_dist.chem.composition import contradictions
 from mmgnn_dist.chem.conformers import Embedded, embed_smiles
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.rdkit_tools import rdkit_version
-from mmgnn_dist.chem.readers.record import to_float
+from mmgnn_dist.chem.readers.record import is_missing, target_value
 from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, Source, Spread, one_line
 from mmgnn_dist.chem.readers.tables.arrow_types import flat, is_text_type, plain_table
 from mmgnn_dist.chem.readers.tables.geometry_values import (
@@ -78,7 +79,7 @@ class TableSource(Source):
             if target.kind == CLASS:
                 y[:, order.index(target.name)] = _classes(column, table[column], target, fault, why)
                 continue
-            values = float_values(_parsed(column, table[column], fault, why)) * factor
+            values = float_values(_parsed(column, target, table[column], fault, why)) * factor
             y[:, order.index(target.name)] = values
         inchikey = optional(table, "inchikey")
         embeds = "positions" not in table.column_names
@@ -89,6 +90,7 @@ class TableSource(Source):
         ids, notes = self.ids(table, start), [""] * n
         if not embeds:
             (z, z_count), (pos, pos_count), ragged = self._geometry(table, fault, why)
+            contradictions(z, z_count, _identities(table), fault, why)
         else:
             make = partial(make_conformers, wanted=self.conformers)
             made = _conformers(smiles, fault, why, make, spread)
@@ -250,6 +252,12 @@ def _verdicts(table: pa.Table) -> tuple[np.ndarray, list[str | None]]:
     return np.array(table[FAULT].to_pylist(), np.int8), table[WHY].to_pylist()
 
 
+def _identities(table: pa.Table) -> dict[str, pa.Array]:
+    """Return the columns that state which atoms a molecule has, by the names of `contradictions`."""
+    names = {"SMILES": "smiles", "formula": "molecular_formula", "InChI": "inchi"}
+    return {kind: optional(table, name) for kind, name in names.items() if name in table.column_names}
+
+
 def _state_values(table: pa.Table, targets: Found) -> dict[str, Values]:
     """Return the columns of charge and multiplicity; lists are left out, for they are values of atoms."""
     columns: dict[str, Values] = {}
@@ -297,7 +305,7 @@ def _classes(
 
 
 def _parsed(
-    name: str, column: pa.ChunkedArray, fault: np.ndarray, why: list[str | None]
+    name: str, target: Target, column: pa.ChunkedArray, fault: np.ndarray, why: list[str | None]
 ) -> pa.Array | pa.ChunkedArray:
     """Return a column of numbers; text that is no number is recorded as a fault."""
     if not is_text_type(column.type):
@@ -305,10 +313,10 @@ def _parsed(
     values: list[float | None] = []
     for row, text in enumerate(strings(column).to_pylist()):
         value = None
-        if text is not None and text.lower() not in MISSING and not fault[row]:
+        if text is not None and not is_missing(text) and not fault[row]:
             try:
-                value = to_float(text)
-            except ValueError:
-                fault[row], why[row] = REASONS.index(BAD_TARGET), f"{name}: '{text[:60]}'"
+                value = target_value(name, text, target)
+            except BadRecord as error:
+                fault[row], why[row] = REASONS.index(error.reason), error.detail
         values.append(value)
     return pa.array(values, pa.float64())

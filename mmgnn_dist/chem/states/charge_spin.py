@@ -21,8 +21,8 @@ from mmgnn_dist.chem.checks import REASONS, BadRecord
 from mmgnn_dist.chem.conformers import MAX_SMILES
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.rdkit_tools import chem, logged
-from mmgnn_dist.chem.readers.record import MISSING, Record, to_float
-from mmgnn_dist.chem.readers.source import Found, Source
+from mmgnn_dist.chem.readers.record import Record, is_missing, to_float
+from mmgnn_dist.chem.readers.source import Found, Source, printable
 from mmgnn_dist.chem.states.electronic_state import (
     BAD_CHARGE,
     BAD_MULTIPLICITY,
@@ -115,7 +115,8 @@ def with_spin_meaning(source: Source) -> Source:
         meaning, source = "2S, the number of unpaired electrons", other
     else:
         meaning = "the multiplicity, 2S + 1"
-    note = f"{source.path.name}: '{SPIN_COLUMN}' is taken as {meaning}, as its numbers of electrons ask for"
+    name = printable(source.path.name)
+    note = f"{name}: '{SPIN_COLUMN}' is taken as {meaning}, as its numbers of electrons ask for"
     return replace(source, notes=(*source.notes, note))
 
 
@@ -177,7 +178,7 @@ def _numbers(name: str, values: Values, fault: np.ndarray, why: list[str | None]
     result = np.full(len(values), np.nan)
     reason = BAD_CHARGE if name.lower() in CHARGE_COLUMNS else BAD_MULTIPLICITY
     for row, text in enumerate(values):
-        if text is not None and text.strip().lower() not in MISSING and not fault[row]:
+        if text is not None and not is_missing(text) and not fault[row]:
             try:
                 result[row] = to_float(text)
             except ValueError:

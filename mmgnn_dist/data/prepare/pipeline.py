@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmgnn_dist import __version__
-from mmgnn_dist.chem.checks import EXCLUDED
+from mmgnn_dist.chem.readers.source import printable
 from mmgnn_dist.chem.targets import CLASS, Target
 from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.prepare.chunks import Staging
@@ -45,6 +45,7 @@ from mmgnn_dist.data.prepare.state_counts import combine_states, state_lines
 from mmgnn_dist.data.prepare.statistics import combine
 from mmgnn_dist.data.shardset.groups import count_identities
 from mmgnn_dist.data.shardset.manifest import MoleculeCounts, ShardManifest, TargetEntry
+from mmgnn_dist.data.shardset.set_aside import reasons_in_words, refuse_bad
 from mmgnn_dist.data.shardset.shards import KIND, MANIFEST, ShardSet, read_manifest, schema_version
 from mmgnn_dist.data.shardset.splits import PARTS, make_split
 from mmgnn_dist.errors import UserError, WrongInput
@@ -136,7 +137,7 @@ def prepare(
         targets, kinds = decided_kinds(plan, staging)
         records = [read_json(staging.record(chunk)) for chunk in range(len(plan.chunks))]
         counts = _count(records)
-        _judge(counts, data.max_bad_fraction)
+        refuse_bad(counts, data.max_bad_fraction, records)
         report(plan.rows, plan.rows, "manifest")
         _finish(plan, staging, records, counts, targets, kinds, split=learned is None)
         staging.final.rename(to)
@@ -205,19 +206,6 @@ def _count(records: list[dict[str, Any]]) -> MoleculeCounts:
     return counts
 
 
-def _judge(counts: MoleculeCounts, most: float) -> None:
-    """Refuse a set with no molecule left or too many bad ones."""
-    bad = counts["set_aside"] - counts["reasons"].get(EXCLUDED, 0)
-    reasons = _reasons(counts)
-    if not counts["kept"]:
-        raise WrongInput(f"no molecule is left of {counts['in']}: {reasons}")
-    if bad > most * counts["in"]:
-        raise WrongInput(
-            f"{bad} of {counts['in']} molecules are bad, more than data.max_bad_fraction={most:g} allows: "
-            f"{reasons}"
-        )
-
-
 def _finish(
     plan: PreparePlan,
     staging: Staging,
@@ -254,10 +242,11 @@ def _finish(
         **states,
         "counts": counts,
         "sources": [
-            {"name": source.path.name, "bytes": source.bytes, "rows": source.rows} for source in plan.sources
+            {"name": printable(source.path.name), "bytes": source.bytes, "rows": source.rows}
+            for source in plan.sources
         ],
         "text": [
-            {"name": path.name, "joined": dict(zip(JOINS, map(int, counts_by_join), strict=True))}
+            {"name": printable(path.name), "joined": dict(zip(JOINS, map(int, counts_by_join), strict=True))}
             for path, counts_by_join in zip(plan.text, joined, strict=True)
         ],
         "versions": _versions(),
@@ -306,10 +295,6 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _reasons(counts: MoleculeCounts) -> str:
-    return ", ".join(f"{number} {reason}" for reason, number in counts["reasons"].items())
-
-
 def _result(
     to: Path, manifest: ShardManifest, plan: PreparePlan, seconds: float, up_to_date: bool
 ) -> PrepareResult:
@@ -354,6 +339,6 @@ def _result(
         rate = counts["in"] / seconds
         size = f"{manifest['rows']} molecules in {shards} shards"
         lines.append(f"{to}: {size}, {seconds:.1f} s ({rate:,.0f} molecules/s)")
-    aside = f" ({_reasons(counts)}), see quarantine.parquet" if counts["set_aside"] else ""
+    aside = f" ({reasons_in_words(counts)}), see quarantine.parquet" if counts["set_aside"] else ""
     lines.append(f"{counts['in']} in, {counts['kept']} kept, {counts['set_aside']} set aside{aside}")
     return PrepareResult(to, counts, shards, seconds, up_to_date, notes, lines)

@@ -139,7 +139,9 @@ def make_prepare_plan(
     Raises:
         UserError: see `find_sources` and `text_columns`; also no target in any source.
     """
-    found_sources = find_sources(sources, data.declared, labelled=learned is None)
+    found_sources = find_sources(
+        sources, data.declared, labelled=learned is None, add_hydrogens=data.add_hydrogens
+    )
     for source in found_sources if learned is None else ():
         check_first_labels(source)
     found_sources = [_with_conformers(source, data.conformers) for source in found_sources]

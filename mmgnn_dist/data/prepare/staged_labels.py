@@ -9,7 +9,7 @@ from itertools import groupby
 import numpy as np
 
 from mmgnn_dist.chem.checks import ABSURD
-from mmgnn_dist.chem.readers.source import Source
+from mmgnn_dist.chem.readers.source import Source, printable
 from mmgnn_dist.chem.target_names import known_name
 from mmgnn_dist.chem.targets import CLASS, UNDECIDED, Target
 from mmgnn_dist.data.prepare.chunks import Staging
@@ -99,7 +99,9 @@ def target_lines(sources: Sequence[Source], kinds: dict[str, str]) -> list[str]:
     for source in sources:
         for column, target, _ in source.targets:
             if column != target.name:
-                lines.append(f"{source.path.name}: column {column} is read as target {target.name}")
+                lines.append(
+                    f"{printable(source.path.name)}: column {column} is read as target {target.name}"
+                )
     for ignored, group in groupby(sources, key=lambda source: source.ignored):
         if ignored:
             files = list(group)
@@ -109,7 +111,7 @@ def target_lines(sources: Sequence[Source], kinds: dict[str, str]) -> list[str]:
                 for column in ignored
             )
             lines.append(
-                f"{files[0].path.name}{more}: columns {named} are not read (a target needs "
+                f"{printable(files[0].path.name)}{more}: columns {named} are not read (a target needs "
                 "data.units.NAME=UNIT)"
             )
     return lines + [f"{name} is {reason}" for name, reason in kinds.items()]

@@ -205,7 +205,7 @@ def test_fairchems_lmdb(tmp_path):
     names = [target.name for _, target, _ in source.targets]
     y = dict(zip(names, block.y.T, strict=True))
     assert y["energy"][:3].tolist() == [-2081.0, -3150.0, -2081.5]
-    assert y["homo_lumo_gap"][:2].tolist() == [12.5, 10.5]
+    assert y["gap"][:2].tolist() == [12.5, 10.5]
     assert block.smiles[0].as_py() == "O" and "pickled rows are not read" in block.why[4].as_py()
     assert np.array_equal(block.pos[27:36].reshape(3, 3), WATER.positions)
 

@@ -1,5 +1,10 @@
-"""Damaged files: nothing crashes or hangs, and every molecule is kept or set aside with a reason."""
+"""Damaged files: nothing crashes or hangs, and every molecule is kept or set aside with a reason.
 
+Nothing is made beside a file, the file stays as it is, and what is kept has the geometry that ASE reads.
+"""
+
+import io
+import resource
 import time
 from collections import Counter
 
@@ -23,6 +28,7 @@ UNITS = {
     "db": "e",
 }
 SECONDS = 20  # for one file, on a busy machine
+MEMORY = 1 << 30  # bytes that the process may take at most, with all libraries
 
 
 def account(made):
@@ -34,7 +40,7 @@ def account(made):
         return str(error)
     order = [target.name for _, target, _ in source.targets]
     stream = source.stream(0)
-    reasons = []
+    reasons, kept = [], []
     try:
         for start in range(0, source.rows, 2):
             rows = min(2, source.rows - start)
@@ -44,17 +50,49 @@ def account(made):
             for place in np.flatnonzero(verdict).tolist():
                 assert isinstance(detail(block, place, REASONS[verdict[place]]), str)
             reasons += [REASONS[code] for code in verdict]
+            kept.append(block.keep(verdict == 0))
             assert all(name and ".." not in name and name[0] != "/" for name in block.id.to_pylist())
     except UserError as error:
         return str(error)
     assert len(reasons) == source.rows
+    compare_with_ase(made, reasons, kept)
     return reasons
+
+
+def compare_with_ase(made, reasons, kept):
+    """Compare the atoms of what is kept with those that ASE reads in the undamaged molecules of the file."""
+    form = made.how.split(":")[0]
+    if form not in ("xyz", "extxyz", "V2000") or made.kept is None:
+        return
+    import ase.io
+
+    texts = made.path.read_text().split("$$$$\n")[:-1] if form == "V2000" else frames(made.path.read_text())
+    good = [text for text, reason in zip(texts, reasons, strict=True) if not reason]
+    name = "sdf" if form == "V2000" else "xyz"
+    atoms = [ase.io.read(io.StringIO(text), format=name) for text in good]
+    z = np.concatenate([np.zeros(0, int), *(block.z for block in kept)])
+    pos = np.concatenate([np.zeros(0), *(block.pos for block in kept)])
+    assert z.tolist() == [number for molecule in atoms for number in molecule.numbers]
+    assert pos.reshape(-1, 3) == pytest.approx(
+        np.concatenate([np.zeros((0, 3)), *(molecule.positions for molecule in atoms)]), abs=1e-9
+    )
+
+
+def frames(text):
+    """The frames of an XYZ file: each begins with a line that is a number alone."""
+    cut = []
+    for line in text.splitlines(keepends=True):
+        if line.strip().isdecimal():
+            cut.append("")
+        cut[-1] += line
+    return cut
 
 
 def judge(seeds, folder):
     seen = Counter()
     for seed in seeds:
         made = make(seed, folder)
+        before = made.path.read_bytes(), made.path.stat().st_mtime_ns
         began = time.monotonic()
         outcome = account(made)
         assert time.monotonic() - began < SECONDS, made
@@ -66,6 +104,8 @@ def judge(seeds, folder):
             if made.kept is not None:
                 assert outcome.count("") == made.kept, (made, outcome)
                 assert set(outcome) - {""} <= set(made.reasons), (made, outcome)
+        assert (made.path.read_bytes(), made.path.stat().st_mtime_ns) == before, made
+        assert list(folder.iterdir()) == [made.path], made
         made.path.unlink()
     return seen
 
@@ -81,6 +121,7 @@ def test_five_thousand_damaged_files(tmp_path):
     seen = judge(range(5000), tmp_path)
     print(dict(seen))
     assert len(seen) > 12
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10 < MEMORY
 
 
 @pytest.mark.parametrize("count", [120, pytest.param(5000, marks=pytest.mark.slow)])

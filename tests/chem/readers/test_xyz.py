@@ -35,9 +35,7 @@ def test_columns_stand_where_properties_says():
     assert (record.id, list(record.z), list(record.pos)) == ("h2", [1, 1], [0, 0, 0, 0, 0, 0.74])
 
 
-@pytest.mark.parametrize(
-    ("symbol", "z"), [("CL", 17), ("cl", 17), ("17", 17), ("Xx", 0), ("1234567890", 0), ("C1", 0)]
-)
+@pytest.mark.parametrize(("symbol", "z"), [("CL", 17), ("cl", 17), ("17", 17), ("d", 1)])
 def test_elements(symbol, z):
     assert list(parse_xyz(f"1\n\n{symbol} 0 0 0\n".encode(), "a").z) == [z]
 
@@ -55,7 +53,7 @@ def test_numbers(number):
         (b"1\nProperties=pos:R:3\n0 0 0\n", "names no species"),
         (b"1\npbc=[F, T, F]\nH 0 0 0\n", "periodic structure"),
         (b"9" * 5000 + b"\n\n", "unreadable record|digits"),
-        (b"1\ngdb 1 " + b"0 " * 15 + b"\nH 0 0 0\n1.0\nC C\nno InChI\n", "no InChI"),
+        (b"1\ngdb 1 " + b"0 " * 15 + b"\nH 0 0 0 0.1\n1.0\nC C\nno InChI\n", "no InChI"),
     ],
 )
 def test_what_is_no_molecule_says_why(raw, message):

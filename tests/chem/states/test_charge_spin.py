@@ -52,7 +52,8 @@ def test_extended_xyz(tmp_path):
     )
     faults = ["invalid charge"] * 3 + ["invalid multiplicity"]
     assert found == [(0, 1), (1, 2), (-1, 2), (1, 2), (0, 3), *faults]
-    assert source.ignored == () and source.notes == ()
+    assert source.ignored == ()
+    assert source.notes == ("mine.extxyz: the comment of its first frame is 'id=a'",)  # no unit is declared
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_the_published_parts_are_a_split(tmp_path):
     result = prepare([str(archive)], tmp_path / "set", data=DATA)
     assert result.counts["in"] == TRAIN + VALID and result.counts["reasons"].popitem()[1] == 1
     [aside] = pq.read_table(tmp_path / "set/quarantine.parquet").to_pylist()
-    assert (aside["id"], aside["row"]) == ("pcqm4mv2-0000007", 7) and "other atoms" in aside["detail"]
+    assert (aside["id"], aside["row"]) == ("pcqm4mv2-0000007", 7) and "CH4 by its SMILES" in aside["detail"]
     shards = ShardSet.open(tmp_path / "set")
     ids = shards.column("id").to_pylist()
     rows = [int(name.removeprefix("pcqm4mv2-")) for name in ids]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -20,9 +19,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from mmgnn_dist.chem.checks import REASONS, UNREADABLE
+from mmgnn_dist.chem.composition import contradictions
+from mmgnn_dist.chem.labels import NO_LABELS, Beside
 from mmgnn_dist.chem.molecules import Molecules
-from mmgnn_dist.chem.rdkit_tools import chem, logged, rdkit_version
+from mmgnn_dist.chem.rdkit_tools import rdkit_version
 from mmgnn_dist.chem.readers.records import RecordSource, RecordStream, inspect_records
 from mmgnn_dist.chem.readers.source import SequentialStream, Source, Spread, file_content
 from mmgnn_dist.chem.readers.table import TableSource
@@ -76,14 +76,16 @@ def labelled_rows(path: Path) -> Iterator[Labelled]:
         raise UserError(f"{path} is damaged ({error}): get it anew") from None
 
 
-def inspect_pcqm4mv2(path: Path, labels: Path, name: str, declared: Declared) -> list[Source]:
+def inspect_pcqm4mv2(
+    path: Path, labels: Path, name: str, declared: Declared, beside: Beside = NO_LABELS
+) -> list[Source]:
     """Recognise an SD archive with its labels as two sources: the published training and validation parts.
 
     Raises:
         UserError: the CSV has fewer molecules than the archive; also see `inspect_records`.
     """
     own_units: Declared = {column: unit for column, unit in declared.items() if column != HEADER[2]}
-    records = inspect_records(path, name, own_units)
+    records = inspect_records(path, name, own_units, beside)
     valid = unlabelled = total = 0
     for row in labelled_rows(labels):
         total += 1
@@ -100,7 +102,7 @@ def inspect_pcqm4mv2(path: Path, labels: Path, name: str, declared: Declared) ->
     ]
     fields: dict[str, Any] = {**vars(records), "columns": (*records.columns, *HEADER)}
     fields |= {"targets": (*records.targets, *GAP), "notes": (*records.notes, *notes), "part": "train"}
-    train = PcqmTrain(**fields, labels=labels)
+    train = PcqmTrain(**fields, gaps=labels)
     found: list[Source] = [train]
     if valid:
         found.append(
@@ -124,36 +126,31 @@ class PcqmTrain(RecordSource):
     """The SD archive of the training part, with the labels beside it.
 
     Attributes:
-        labels: the CSV.
+        gaps: the CSV of SMILES and gaps.
     """
 
-    labels: Path = Path()
+    gaps: Path = Path()
 
     def content(self) -> list[Any]:
         """Return the values that identify the content."""
-        return [*super().content(), *file_content(self.labels)]
+        return [*super().content(), *file_content(self.gaps)]
 
     def stream(self, start: int) -> PcqmStream:
         """Open a stream at record `start`."""
-        return PcqmStream(self.path, self.labels, start)
+        return PcqmStream(self.path, self.gaps, start)
 
     def convert(self, table: pa.Table, start: int, order: list[str], spread: Spread = map) -> Molecules:
         """Parse raw records, and set aside those with other atoms than their SMILES in the CSV."""
         molecules = super().convert(table, start, order, spread)
-        smiles = table["smiles"].to_pylist()
+        smiles = table["smiles"].combine_chunks()
         fault, why = molecules.fault.copy(), molecules.why.to_pylist()
-        ends = np.cumsum(molecules.z_count)
-        for row, text in enumerate(smiles):
-            z = molecules.z[ends[row] - molecules.z_count[row] : ends[row]]
-            if not fault[row] and _composition(text) != Counter(z.tolist()):
-                fault[row] = REASONS.index(UNREADABLE)
-                why[row] = f"other atoms than its SMILES in {self.labels.name}: {text[:60]}"
+        contradictions(molecules.z, molecules.z_count, {"SMILES": smiles}, fault, why)
         y = molecules.y.copy()
         y[:, order.index(GAP[0][1].name)] = np.asarray(table[HEADER[2]], np.float64)
         return replace(
             molecules,
             id=_ids(molecules.row.tolist()),
-            smiles=pa.array(smiles, pa.large_string()),
+            smiles=smiles,
             y=y,
             fault=fault,
             why=pa.array(why, pa.large_string()),
@@ -216,18 +213,6 @@ def _with_labels(table: pa.Table, rows: list[Labelled]) -> pa.Table:
 
 def _ids(indices: list[int]) -> pa.Array:
     return pa.array([f"pcqm4mv2-{idx:07d}" for idx in indices], pa.large_string())
-
-
-def _composition(smiles: str) -> Counter[int]:
-    """Return the number of atoms of each element in a SMILES, with hydrogens; empty if it cannot be read."""
-    rdkit = chem()
-    with logged():
-        mol = rdkit.MolFromSmiles(smiles)
-    counts: Counter[int] = Counter()
-    for atom in mol.GetAtoms() if mol is not None else ():
-        counts[atom.GetAtomicNum()] += 1
-        counts[1] += atom.GetTotalNumHs()
-    return +counts
 
 
 def _header(path: Path) -> list[str]:

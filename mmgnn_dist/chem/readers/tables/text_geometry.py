@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from mmgnn_dist.chem.readers.record import MISSING, is_number, to_float
+from mmgnn_dist.chem.checks import BadRecord
+from mmgnn_dist.chem.readers.record import is_missing, is_number, to_float
 from mmgnn_dist.chem.readers.source import IDENTIFIERS
-from mmgnn_dist.chem.readers.tables.geometry import GeometryLayout, find_geometry
+from mmgnn_dist.chem.readers.tables.geometry import LOOKED_AT, POSITION_NAMES, GeometryLayout, find_geometry
 from mmgnn_dist.chem.readers.tables.geometry_values import list_of_text, triples_of_text
 
 
@@ -37,9 +39,21 @@ def find_text_geometry(path: Path, columns: tuple[str, ...], head: list[dict[str
     return find_geometry(path, table.schema, smiles, lambda names: iter([table.select(names)]))
 
 
+def has_text_geometry(columns: Iterable[str], rows: Iterable[list[str] | BadRecord]) -> bool:
+    """Whether a column that is named as positions are holds a list in one of the first rows."""
+    places = [place for place, name in enumerate(columns) if name.strip().lower() in POSITION_NAMES]
+    return bool(places) and any(
+        _read(list_of_text, row[place])
+        for row in islice(rows, LOOKED_AT)
+        if not isinstance(row, BadRecord)
+        for place in places
+        if place < len(row)
+    )
+
+
 def _typed(texts: list[str]) -> pa.Array:
     """Return a column as lists where most of its values are lists, as numbers where all are, else as text."""
-    values = [None if text.strip().lower() in MISSING else text for text in texts]
+    values = [None if is_missing(text) else text for text in texts]
     present = [text for text in values if text is not None]
     lists = [_read(list_of_text, text) for text in values]
     if 2 * sum(items is not None for items in lists) > len(present):

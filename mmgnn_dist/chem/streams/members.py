@@ -1,47 +1,32 @@
-"""The text files inside a file, archive or folder, as byte streams, without unpacking anything to disk.
+"""The text files inside a file, archive or folder, as streams, without unpacking anything to disk.
 
-tar (plain, gz, bz2), zip, single compressed files and folders are recognised by their content. A damaged
+tar (plain, gz, bz2, xz), zip, single compressed files and folders are recognised by their content. A damaged
 archive yields the content before the damage (in a plain tar, also that after it) and one `BadRecord` for
-each damaged place. Names of members only serve as ids. Content that decompresses far beyond its compressed
-size is cut off as an archive bomb.
+each damaged place. Names of members only serve as ids.
 """
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import io
 import re
-import struct
 import tarfile
 import zipfile
-import zlib
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from mmgnn_dist.chem.checks import BOMB, DAMAGED, UNREADABLE, BadRecord
+from mmgnn_dist.chem.checks import DAMAGED, UNREADABLE, BadRecord
 from mmgnn_dist.chem.readers.source import one_line, printable
+from mmgnn_dist.chem.streams.encoding import plain_text
+from mmgnn_dist.chem.streams.unpack import BROKEN, BUFFER, Guard, open_zipped, unpacked
 
-RATIO = 200  # highest ratio of decompressed to compressed bytes; text of molecules reaches about 10
-RATIO_FROM = 4 << 20  # decompressed bytes up to which any ratio is accepted
-MOST = 1 << 40  # most bytes of one member
+MOST_KINDS, SHOWN_KINDS = 50, 5  # suffixes of files that are not read
 TAR_BLOCK = 512
-BUFFER = 1 << 17
 LONGEST_NAME = 1 << 16  # most bytes of an extended tar header
-
-BROKEN = (
-    OSError,
-    EOFError,
-    ValueError,
-    RuntimeError,
-    NotImplementedError,
-    zlib.error,
-    struct.error,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-)
+PACKED = r"\.(gz|bz2|xz)$"
+TARS = (".tar", ".tgz", ".tbz2", ".tbz", ".txz")
 
 
 @dataclass(frozen=True)
@@ -53,42 +38,43 @@ class Member:
     content: IO[bytes] | BadRecord
 
 
-class Guard(io.RawIOBase):
-    """A stream that raises every fault as a `BadRecord` and stops at an archive bomb."""
+@dataclass
+class Passed:
+    """Files that no reader reads.
 
-    def __init__(self, inner: IO[bytes], size: int | None = None, packed: IO[bytes] | None = None):
-        super().__init__()
-        self.inner, self.size, self.packed = inner, size, packed
-        self.count = 0
-        self.failure: BadRecord | None = None
+    Attributes:
+        count: how many, hidden ones left out.
+        kinds: their suffixes; of very many only the first.
+    """
 
-    def readable(self) -> bool:
-        """Return True."""
-        return True
+    count: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Read on; after a fault, every call raises it again."""
-        if self.failure is None:
-            try:
-                part = self.inner.read(len(buffer))
-            except BROKEN as error:
-                self.failure = BadRecord(DAMAGED, one_line(error))
-            else:
-                self.count += len(part)
-                self._judge()
-        if self.failure is not None:
-            raise self.failure
-        buffer[: len(part)] = part
-        return len(part)
+    def add(self, name: str) -> None:
+        """Count a file; ignore a hidden one."""
+        file = re.split(r"[/\\]", name)[-1]
+        if file.startswith("."):
+            return
+        self.count += 1
+        kind = printable(Path(file).suffix)[:10] or "no suffix"
+        if len(self.kinds) < MOST_KINDS:
+            self.kinds[kind] += 1
 
-    def _judge(self) -> None:
-        size = self.packed.tell() if self.packed is not None else self.size
-        if self.count > MOST or (size is not None and self.count > max(RATIO_FROM, RATIO * size)):
-            self.failure = BadRecord(BOMB, f"more than {self.count >> 20} MiB out of {size} bytes")
+    def note(self, name: str) -> list[str]:
+        """Return a line on these files, or no line without such files.
+
+        Args:
+            name: what holds them.
+        """
+        if not self.count:
+            return []
+        more = ", …" if len(self.kinds) > SHOWN_KINDS else ""
+        kinds = ", ".join(sorted(self.kinds)[:SHOWN_KINDS])
+        return [f"{name}: {self.count} of its files not read ({kinds}{more})"]
 
 
 class _Window(io.RawIOBase):
-    """The next `size` bytes of a stream."""
+    """The next `size` bytes of a stream, which are not fewer than none."""
 
     def __init__(self, outer: IO[bytes], size: int):
         super().__init__()
@@ -113,15 +99,15 @@ class _Window(io.RawIOBase):
         return len(part)
 
 
-def members(path: Path, wanted: tuple[str, ...], passed: list[str] | None = None) -> Iterator[Member]:
+def members(path: Path, wanted: tuple[str, ...], passed: Passed | None = None) -> Iterator[Member]:
     """Yield the text files in `path`, in a fixed order.
 
     Args:
         path: file, archive or folder.
         wanted: suffixes of the files to read; other files are skipped.
-        passed: list that receives the names of the skipped members of an archive, if given.
+        passed: counts the skipped members of an archive, if given.
     """
-    passed = [] if passed is None else passed
+    passed = Passed() if passed is None else passed
     if path.is_dir():
         for file in sorted(
             file for file in path.rglob("*") if file.is_file() and is_wanted(file.name, wanted)
@@ -132,23 +118,13 @@ def members(path: Path, wanted: tuple[str, ...], passed: list[str] | None = None
 
 
 def is_wanted(name: str, wanted: tuple[str, ...]) -> bool:
-    """Whether a file name ends in a wanted suffix, leaving out .gz and .bz2; never for a hidden file."""
+    """Whether a file name ends in a wanted suffix, leaving out .gz, .bz2 and .xz; never for a hidden file."""
     return not re.split(r"[/\\]", name)[-1].startswith(".") and strip_packing(name).lower().endswith(wanted)
-
-
-def passed_over(name: str, files: list[str]) -> list[str]:
-    """Return a line on files that were not read, or no line without such files; ignore hidden files."""
-    shown = [file for file in (re.split(r"[/\\]", name)[-1] for name in files) if not file.startswith(".")]
-    if not shown:
-        return []
-    kinds = sorted({printable(Path(file).suffix)[:10] or "no suffix" for file in shown})
-    more = ", …" if len(kinds) > 5 else ""
-    return [f"{name}: {len(shown)} of its files not read ({', '.join(kinds[:5])}{more})"]
 
 
 def strip_packing(name: str) -> str:
     """Remove the suffix of a compressed file: `a.xyz.gz` becomes `a.xyz`."""
-    return re.sub(r"\.(gz|bz2)$", "", name, flags=re.IGNORECASE)
+    return re.sub(PACKED, "", name, flags=re.IGNORECASE)
 
 
 def safe_name(name: str, wanted: tuple[str, ...]) -> str:
@@ -161,8 +137,9 @@ def safe_name(name: str, wanted: tuple[str, ...]) -> str:
     return re.sub(f"({suffix})$", "", unpacked, flags=re.IGNORECASE)[:200] or "unnamed"
 
 
-def _member(name: str, content: IO[bytes] | BadRecord, wanted: tuple[str, ...]) -> Member:
-    return Member(safe_name(name, wanted), Path(strip_packing(name)).suffix.lower(), content)
+def _member(name: str, content: io.BufferedReader[Any] | BadRecord, wanted: tuple[str, ...]) -> Member:
+    text = content if isinstance(content, BadRecord) else plain_text(content)
+    return Member(safe_name(name, wanted), Path(strip_packing(name)).suffix.lower(), text)
 
 
 def is_zip(head: bytes) -> bool:
@@ -170,9 +147,7 @@ def is_zip(head: bytes) -> bool:
     return head[:4] in (b"PK\x03\x04", b"PK\x05\x06")
 
 
-def _file(
-    path: Path, name: str, wanted: tuple[str, ...], passed: list[str], single: bool
-) -> Iterator[Member]:
+def _file(path: Path, name: str, wanted: tuple[str, ...], passed: Passed, single: bool) -> Iterator[Member]:
     """Yield the members of one file on disk; with `single`, it is not opened as an archive."""
     try:
         with open(path, "rb") as raw:
@@ -181,8 +156,7 @@ def _file(
             if not single and is_zip(head):
                 yield from _zip(raw, name, wanted, passed)
                 return
-            guard = _unpacked(raw, head)
-            stream = io.BufferedReader(guard, BUFFER)
+            stream = io.BufferedReader(unpacked(raw, head) or Guard(raw), BUFFER)
             if not single and _is_tar(name, stream):
                 yield from _tar(stream, name, wanted, passed)
             else:
@@ -191,18 +165,9 @@ def _file(
         yield _member(name, BadRecord(DAMAGED, error.strerror or one_line(error)), wanted)
 
 
-def _unpacked(raw: IO[bytes], head: bytes) -> Guard:
-    """Return the decompressed content of a file that may be compressed."""
-    if head[:2] == b"\x1f\x8b":
-        return Guard(gzip.GzipFile(fileobj=raw), packed=raw)  # type: ignore[arg-type]
-    if head[:3] == b"BZh":
-        return Guard(bz2.BZ2File(raw), packed=raw)
-    return Guard(raw)
-
-
 def _is_tar(name: str, stream: io.BufferedReader[Any]) -> bool:
     lowered = strip_packing(name).lower()
-    if lowered.endswith((".tar", ".tgz", ".tbz2", ".tbz")):
+    if lowered.endswith(TARS):
         return True
     try:
         return stream.peek(TAR_BLOCK)[257:262] == b"ustar"
@@ -210,7 +175,7 @@ def _is_tar(name: str, stream: io.BufferedReader[Any]) -> bool:
         return False
 
 
-def _zip(raw: IO[bytes], name: str, wanted: tuple[str, ...], passed: list[str]) -> Iterator[Member]:
+def _zip(raw: IO[bytes], name: str, wanted: tuple[str, ...], passed: Passed) -> Iterator[Member]:
     try:
         archive = zipfile.ZipFile(raw)
     except BROKEN as error:
@@ -218,35 +183,33 @@ def _zip(raw: IO[bytes], name: str, wanted: tuple[str, ...], passed: list[str]) 
         return
     with archive:
         for info in archive.infolist():
-            if info.is_dir():
+            if info.filename.endswith("/"):
                 continue
             if not is_wanted(info.filename, wanted):
-                passed.append(info.filename)
+                passed.add(info.filename)
                 continue
             try:
-                content = archive.open(info)
+                guard = open_zipped(archive, info)
             except BROKEN as error:
                 yield _member(info.filename, BadRecord(DAMAGED, one_line(error)), wanted)
                 continue
-            with content:
-                stream = io.BufferedReader(Guard(content, size=info.compress_size), BUFFER)
+            with guard.inner:
+                stream = io.BufferedReader(guard, BUFFER)
                 yield _member(info.filename, _plain(stream, info.compress_size), wanted)
 
 
-def _plain(stream: io.BufferedReader[Any], size: int) -> IO[bytes] | BadRecord:
+def _plain(stream: io.BufferedReader[Any], size: int) -> io.BufferedReader[Any] | BadRecord:
     """Unpack a member if it is itself compressed, such as a.xyz.gz in a tar."""
     try:
         head = stream.peek(8)[:8]
     except BadRecord as error:
         return error
-    packed = _unpacked(stream, head)
-    if packed.inner is stream:
-        return stream
-    return io.BufferedReader(Guard(packed.inner, size=size), BUFFER)
+    guard = unpacked(stream, head, size)
+    return stream if guard is None else io.BufferedReader(guard, BUFFER)
 
 
 def _tar(
-    stream: io.BufferedReader[Any], name: str, wanted: tuple[str, ...], passed: list[str]
+    stream: io.BufferedReader[Any], name: str, wanted: tuple[str, ...], passed: Passed
 ) -> Iterator[Member]:
     """Yield the members of a tar archive; after a broken header, skip to the next valid one."""
     long_name = ""
@@ -260,6 +223,8 @@ def _tar(
                 return
             try:
                 header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+                if header.size < 0:
+                    raise ValueError(f"a size of {header.size} bytes")
             except (tarfile.HeaderError, ValueError) as error:
                 if not lost:
                     fault = BadRecord(DAMAGED, f"no valid header where one is expected ({one_line(error)})")
@@ -273,7 +238,8 @@ def _tar(
             elif header.type not in (tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK):
                 title, long_name = long_name or header.name, ""
                 if not is_wanted(title, wanted):
-                    passed += [] if header.isdir() else [title]
+                    if not header.isdir():
+                        passed.add(title)
                 elif header.islnk() or header.issym():
                     yield _member(title, BadRecord(UNREADABLE, "a link, which is not followed"), wanted)
                 elif header.isreg():
