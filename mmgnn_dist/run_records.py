@@ -118,11 +118,12 @@ class NamedMetrics(RunMetrics):
 
 
 class LearnedFrom(TypedDict):
-    """Training data of a model: elements, text providers, and the share of molecules with each field."""
+    """Training data of a model: elements, text providers, share of molecules with each field, own fields."""
 
     elements: list[str]
     providers: list[str] | None
     coverage: dict[str, float]
+    text_columns: NotRequired[dict[str, str]]
 
 
 class ExportRecord(TypedDict):

@@ -191,14 +191,13 @@ def _split(arguments: argparse.Namespace) -> int:
 
 
 def _audit(arguments: argparse.Namespace) -> int:
-    from mmgnn_dist.config import TEXT_FIELDS
     from mmgnn_dist.data.inspect.audit import WAYS, above_limits, audit
     from mmgnn_dist.data.inspect.overview import print_audit
     from mmgnn_dist.data.shardset.groups import count_identities
     from mmgnn_dist.data.shardset.shards import ShardSet
 
     shards = ShardSet.open(arguments.shards)
-    overlaps = audit(shards, arguments.split, arguments.fields or TEXT_FIELDS)
+    overlaps = audit(shards, arguments.split, arguments.fields)
     limits = {way: getattr(arguments, f"max_{way}") for way in WAYS}
     above = above_limits(shards, overlaps, limits)
     by_id = count_identities(shards)["id"]

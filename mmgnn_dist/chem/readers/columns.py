@@ -71,6 +71,10 @@ FORMS: dict[str, tuple[Kind, str]] = {
     "atomic_numbers": (_list_of(_is_text_or_number), "lists of atomic numbers or symbols"),
     "positions": (_list_of(lambda kind: _is_number(kind) or _numbers(kind)), "lists of coordinates, Å"),
     "synonyms": (lambda kind: _is_text(kind) or _list_of(_is_text)(kind), "lists of strings, or JSON lists"),
+    "selected_fields": (
+        lambda kind: _is_text(kind) or _list_of(_is_text)(kind),
+        "lists of names of text fields",
+    ),
     "uncharacterized": (_is_flag, "true or false"),
     **dict.fromkeys(
         (

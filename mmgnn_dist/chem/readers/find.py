@@ -38,20 +38,26 @@ def readable() -> str:
     return f"Parquet, {formats}, CSV and ASE database files, archives of them, folders, or '{SAMPLE}'{notes}"
 
 
-def find_sources(names: list[str], units: dict[str, str], labelled: bool = True) -> list[Source]:
+def find_sources(
+    names: list[str],
+    units: dict[str, str],
+    labelled: bool = True,
+    text_columns: dict[str, str] | None = None,
+) -> list[Source]:
     """Return the readable files that the SOURCE words mean, in a fixed order.
 
     Args:
         names: files, archives, folders, or the word `sample`.
         units: unit of each target column, from the recipe.
         labelled: whether every column of `units` must be in some source.
+        text_columns: column of each text field of the user, from the recipe.
 
     Raises:
         UserError: missing or unreadable file, unknown format, target without a unit, unit without a column.
     """
     if not names:
         raise UserError(f"no source given: name {readable()}")
-    sources = [inspect(path, name, units) for path, name in _files(names)]
+    sources = [inspect(path, name, units).reading_text(text_columns or {}) for path, name in _files(names)]
     folders = [Path(name) for name in names if Path(name).is_dir()]
     if unread := [note for folder in folders for note in containers.passed_over(*_unread(folder))]:
         sources[0] = replace(sources[0], notes=(*sources[0].notes, *unread))

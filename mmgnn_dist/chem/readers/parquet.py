@@ -52,7 +52,14 @@ class ParquetSource(TableSource):
         """Return the columns to read."""
         names = [*GEOMETRY, "id", "gdb_idx", "mol_id", "smiles", "inchikey", *TEXT_COLUMNS]
         names += [column for column, _, _ in self.targets] + (["uncharacterized"] if self.qm9 else [])
-        return [name for name in names if name in self.columns]
+        names += [column for _, column in self.own_text]
+        return [name for name in dict.fromkeys(names) if name in self.columns]
+
+    def reading_text(self, text_columns: dict[str, str]) -> Source:
+        """Return this source with the user's own text fields that it has; see `Source.reading_text`."""
+        source = super().reading_text(text_columns)
+        check_columns(self.path, open_parquet(self.path)[0], [column for _, column in source.own_text])
+        return source
 
 
 class RowStream:

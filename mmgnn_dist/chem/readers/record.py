@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from mmgnn_dist.chem.checks import BAD_TARGET, REASONS, BadRecord
 from mmgnn_dist.chem.molecules import Molecules
-from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, Found
+from mmgnn_dist.chem.readers.source import Found
 
 MISSING = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>"})
 
@@ -107,7 +107,7 @@ def assemble(
     records: Sequence[Record | BadRecord],
     y: Sequence[Sequence[float]],
     n_targets: int,
-    text_columns: Sequence[str],
+    text_columns: Sequence[tuple[str, str]],
 ) -> Molecules:
     """Make a block of molecules; records that could not be read become faults in it.
 
@@ -118,7 +118,7 @@ def assemble(
         records: the molecules, or their faults.
         y: targets of each record.
         n_targets: number of targets.
-        text_columns: columns of the source; those in `TEXT_COLUMNS` are kept.
+        text_columns: (text field, name of its value in the records).
     """
     good = [record if isinstance(record, Record) else None for record in records]
     bad = [record if isinstance(record, BadRecord) else None for record in records]
@@ -130,9 +130,8 @@ def assemble(
     z = [np.asarray(record.z if record else (), np.int64) for record in good]
     pos = [np.asarray(record.pos if record else (), np.float64).ravel() for record in good]
     text = {
-        column: pa.array([_said(record, column) for record in good], pa.large_string())
-        for column in TEXT_COLUMNS
-        if column in text_columns
+        field: pa.array([_said(record, column) for record in good], pa.large_string())
+        for field, column in text_columns
     }
     return Molecules(
         source=source,

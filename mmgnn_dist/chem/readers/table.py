@@ -71,7 +71,8 @@ class TableSource(Source):
             excluded = np.asarray(_flat(table["uncharacterized"]).fill_null(False), dtype=bool)
         else:
             excluded = self.is_excluded(ids)
-        text = table.select([name for name in TEXT_COLUMNS if name in self.columns])
+        columns = {name: table[name] for name in TEXT_COLUMNS if name in self.columns}
+        columns |= {field: table[column] for field, column in self.own_text}
         return Molecules(
             source=self.name,
             row=row,
@@ -87,7 +88,7 @@ class TableSource(Source):
             excluded=excluded,
             fault=fault,
             why=pa.array(why, pa.large_string()),
-            text=text,
+            text=pa.table(columns) if columns else table.select([]),
         )
 
     def ids(self, table: pa.Table, start: int) -> pa.Array:

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from mmgnn_dist.config import TEXT_FIELDS, TextConfig
+from mmgnn_dist.config import TextConfig
 from mmgnn_dist.data.inspect.audit import Overlap
 from mmgnn_dist.data.shardset.references import visits
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.shardset.splits import split_info, split_names
 from mmgnn_dist.data.text.encoder_files import resolve_encoder
-from mmgnn_dist.data.text.sentences import render
-from mmgnn_dist.data.text.token_cache import encode, load_tokenizer, special_tokens
+from mmgnn_dist.data.text.sentences import own_sentences, render
+from mmgnn_dist.data.text.tokenizer import encode, load_tokenizer, special_tokens
 from mmgnn_dist.errors import UserError
 
 BINS = 40
@@ -53,6 +53,9 @@ def look(shards: ShardSet, text: TextConfig) -> dict[str, Any]:
         },
         "sizes": histogram(atoms),
         "coverage": manifest["coverage"],
+        "text_columns": shards.text_columns,
+        "selection": manifest.get("selection"),
+        "without_text": manifest.get("without_text", {}),
         "tokens": _token_lengths(shards, text),
     }
 
@@ -95,17 +98,16 @@ def _token_lengths(shards: ShardSet, text: TextConfig) -> dict[str, Any]:
     rows = np.sort(rng.choice(shards.rows, min(SAMPLE, shards.rows), replace=False))
     fields, whole = {}, np.zeros(len(rows), np.int64)
     tables = [shard.table.take(local) for _, shard, local in visits(shards, rows)]
-    template = {str(name): sentence for name, sentence in text.template.items()}
-    budgets = {str(name): budget for name, budget in text.budgets.items()}
-    for field in TEXT_FIELDS:
-        lengths = np.concatenate(
-            [np.diff(encode(render(table, field, template), tokenizer)[1]) for table in tables]
-        )
-        budget = budgets.get(field, text.field_tokens)
+    template = own_sentences(shards.text_columns) | text.template
+    for field in shards.text_fields:
+        encoded = [encode(render(table, field, template), tokenizer) for table in tables]
+        lengths = np.concatenate([np.diff(ptr) for _, ptr in encoded])
+        budget = text.budgets.get(field, text.field_tokens)
         fields[field] = _spread(lengths[lengths > 0]) | {
             "budget": budget,
             "cut_molecules": int((lengths > budget).sum()),
             "cut_tokens": int(np.maximum(lengths - budget, 0).sum()),
+            "unknown": sum(int((ids == tokenizer.unk_token_id).sum()) for ids, _ in encoded),
         }
         whole += np.minimum(lengths, budget)
     everything = _spread(whole[whole > 0] + special)
@@ -174,7 +176,7 @@ def tables(
         result.append(
             (
                 f"Tokens of {tokens['encoder']} in {tokens['sample']:,} molecules; cut: tokens, of molecules",
-                ["field", "present", "mean", "95 %", "max", "budget", "cut"],
+                ["field", "present", "mean", "95 %", "max", "budget", "cut", "unknown"],
                 [(_token_cells(name, spread), spread["histogram"]) for name, spread in spreads.items()],
             )
         )
@@ -188,9 +190,9 @@ def tables(
 def _token_cells(name: str, spread: dict[str, Any]) -> list[str]:
     cells = [name, f"{spread['present']:,}", f"{spread['mean']:.1f}", str(spread["p95"]), str(spread["max"])]
     if "budget" not in spread:
-        return [*cells, "", ""]
+        return [*cells, "", "", ""]
     cut = f"{spread['cut_tokens']:,} of {spread['cut_molecules']:,}" if spread["cut_tokens"] else "0"
-    return [*cells, str(spread["budget"]), cut]
+    return [*cells, str(spread["budget"]), cut, f"{spread['unknown']:,}"]
 
 
 def print_overview(overview: dict[str, Any]) -> None:

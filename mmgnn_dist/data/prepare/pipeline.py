@@ -36,9 +36,10 @@ from mmgnn_dist.data.prepare.join import JOINS, stage_text
 from mmgnn_dist.data.prepare.plan import PreparePlan, TrainedModelSpec, make_prepare_plan
 from mmgnn_dist.data.prepare.ray_run import run_chunks
 from mmgnn_dist.data.prepare.statistics import combine
+from mmgnn_dist.data.prepare.text_report import text_lines, total_selection, total_without_text
 from mmgnn_dist.data.shardset.groups import count_identities
 from mmgnn_dist.data.shardset.manifest import MoleculeCounts, ShardManifest
-from mmgnn_dist.data.shardset.shards import KIND, MANIFEST, SCHEMA_VERSION, ShardSet, read_manifest
+from mmgnn_dist.data.shardset.shards import KIND, MANIFEST, ShardSet, read_manifest
 from mmgnn_dist.data.shardset.splits import PARTS, make_split
 from mmgnn_dist.errors import UserError, WrongInput
 from mmgnn_dist.files import atomic_path, read_json, write_json
@@ -114,7 +115,7 @@ def prepare(
     with _staging(to, plan) as staging:
         for number, table in enumerate(plan.text):
             if not staging.text(number).is_file():
-                stage_text(table, staging.text(number))
+                stage_text(table, staging.text(number), plan.text_columns)
         with around():
             run_chunks(plan, staging, data.workers, report)
         report(plan.rows, plan.rows, "duplicate ids")
@@ -224,7 +225,7 @@ def _finish(
     joined = np.sum([record["joined"] for record in records], axis=0) if plan.text else []
     manifest: ShardManifest = {
         "kind": KIND,
-        "schema": SCHEMA_VERSION,
+        "schema": plan.schema,
         "shards": entries,
         "rows": counts["kept"],
         "targets": [
@@ -246,6 +247,12 @@ def _finish(
             "plan": plan.fingerprint,
         },
     }
+    if plan.text_columns:
+        manifest["text_columns"] = {field: plan.text_columns[field] for field in plan.own_fields}
+    if plan.selects:
+        manifest["selection"] = total_selection(records)
+    if without_text := total_without_text(records):
+        manifest["without_text"] = without_text
     if plan.plugins:
         manifest["prepare"]["plugins"] = list(plan.plugins)
     shards = ShardSet(staging.final, manifest)
@@ -285,6 +292,7 @@ def _result(
     for table in manifest["text"]:
         joins = ", ".join(f"{number} by {kind}" for kind, number in table["joined"].items())
         lines.append(f"{table['name']}: text found for {sum(table['joined'].values())} molecules ({joins})")
+    lines += text_lines(manifest)
     identities = manifest["identities"]
     if identities["id"]:
         lines.append(

@@ -16,13 +16,14 @@ from mmgnn_dist import __version__
 from mmgnn_dist.chem.identity import key_maker
 from mmgnn_dist.chem.readers.find import check_readable, find_sources
 from mmgnn_dist.chem.readers.formats import format_plugins
+from mmgnn_dist.chem.readers.parquet import open_parquet
 from mmgnn_dist.chem.readers.source import Source, file_content
 from mmgnn_dist.chem.targets import TARGETS, Target
 from mmgnn_dist.config import DataConfig
-from mmgnn_dist.data.prepare.join import text_columns
+from mmgnn_dist.data.prepare.join import own_fields, text_columns
 from mmgnn_dist.data.prepare.providers import make_providers, provider_plugins
-from mmgnn_dist.data.shardset.shards import SCHEMA_VERSION
-from mmgnn_dist.errors import UserError
+from mmgnn_dist.data.shardset.shards import PLAIN_SCHEMA, SCHEMA_VERSION, SELECTED
+from mmgnn_dist.errors import UserError, nearest
 
 TASKS = 8  # about the smallest number of runs of chunks; longer runs decode a file fewer times
 RUN = 16  # most chunks in a run
@@ -62,6 +63,9 @@ class PreparePlan:
         chunks: the segments that make each shard.
         rows_per_shard: the setting behind `chunks`.
         providers: names of the text providers, the most trusted first.
+        text_columns: column of each text field of the user.
+        selects: whether a source or text table says for each molecule which fields it reads.
+        check_names: `data.check_names`.
         elements: symbols that a molecule may have; None: any.
         plugins: identity of every provider and format that another package adds (see `Plugin.identity`).
         fingerprint: SHA-256 of everything that determines the shards.
@@ -73,6 +77,9 @@ class PreparePlan:
     chunks: tuple[tuple[Segment, ...], ...]
     rows_per_shard: int
     providers: tuple[str, ...]
+    text_columns: dict[str, str]
+    selects: bool
+    check_names: str
     elements: tuple[str, ...] | None
     plugins: tuple[dict[str, str], ...]
     fingerprint: str
@@ -86,6 +93,16 @@ class PreparePlan:
     def names(self) -> list[str]:
         """Canonical names of the targets."""
         return [target.name for target in self.targets]
+
+    @property
+    def own_fields(self) -> tuple[str, ...]:
+        """Text fields of the user that are not built in."""
+        return own_fields(self.text_columns)
+
+    @property
+    def schema(self) -> int:
+        """The oldest schema that describes the set."""
+        return SCHEMA_VERSION if self.own_fields or self.selects else PLAIN_SCHEMA
 
     def chunk_rows(self, chunk: int) -> int:
         """Molecules read into one chunk."""
@@ -127,9 +144,14 @@ def make_prepare_plan(
     Raises:
         UserError: see `find_sources` and `text_columns`; also no target in any source.
     """
-    found_sources = find_sources(sources, data.units, labelled=learned is None)
-    for path in text:
-        text_columns(path)
+    found_sources = find_sources(sources, data.units, learned is None, data.text_columns)
+    in_tables = [text_columns(path, data.text_columns)[1] for path in text]
+    if learned is None:
+        _check_text_columns(data.text_columns, found_sources, text)
+    selects = any(SELECTED in fields for fields in in_tables) or any(
+        SELECTED in source.columns for source in found_sources
+    )
+    own = own_fields(data.text_columns)
     if text and "table" not in data.providers:
         raise UserError(
             f"--text {text[0]} is given, but data.providers={data.providers} has no 'table': add it"
@@ -152,12 +174,13 @@ def make_prepare_plan(
     ]
     determinants = {
         "program": __version__,
-        "schema": SCHEMA_VERSION,
+        "schema": SCHEMA_VERSION if own or selects else PLAIN_SCHEMA,
         "sources": [[source.name, *source.content()] for source in found_sources],
         "text": [[path.name, *file_content(path)] for path in text],
         "rows_per_shard": data.rows_per_shard,
         "providers": [
-            f"{provider.name} {provider.version}".strip() for provider in make_providers(data.providers, [])
+            f"{provider.name} {provider.version}".strip()
+            for provider in make_providers(data.providers, [], own, data.check_names)
         ],
         "keys": key_maker(),
         "targets": [
@@ -165,6 +188,7 @@ def make_prepare_plan(
             for source in found_sources
             for column, target, factor in source.targets
         ],
+        **({"text_columns": data.text_columns} if data.text_columns else {}),
         **({"plugins": added_plugins} if added_plugins else {}),
         **({"learned": [[target.name for target in learned.targets], learned.elements]} if learned else {}),
     }
@@ -177,10 +201,25 @@ def make_prepare_plan(
         chunks,
         data.rows_per_shard,
         tuple(data.providers),
+        dict(data.text_columns),
+        selects,
+        data.check_names,
         learned.elements if learned else None,
         tuple(added_plugins),
         fingerprint,
     )
+
+
+def _check_text_columns(wanted: dict[str, str], sources: list[Source], text: list[Path]) -> None:
+    """Refuse a text field of the user that no source and no table of text has."""
+    columns = {column for source in sources for column in source.columns}
+    columns |= {column for path in text for column in open_parquet(path)[0].names}
+    for field, column in wanted.items():
+        if column not in columns:
+            raise UserError(
+                f"data.text_columns.{field}: no source and no table of --text has '{column}'"
+                f"{nearest(column, columns)}; columns: {', '.join(sorted(columns))[:200]}"
+            )
 
 
 def _chunks(rows: list[int], most: int) -> tuple[tuple[Segment, ...], ...]:

@@ -67,6 +67,13 @@ class TextTableEntry(TypedDict):
     joined: dict[str, int]
 
 
+class SelectionEntry(TypedDict):
+    """How many molecules choose their text fields, and how often each name occurs that is no field."""
+
+    molecules: int
+    unknown: dict[str, int]
+
+
 class PrepareEntry(TypedDict):
     """The settings of the preparation, the fingerprint of its plan, and the plugins that took part."""
 
@@ -90,7 +97,7 @@ class ShardManifest(TypedDict):
 
     Attributes:
         kind: `shards.KIND`.
-        schema: `shards.SCHEMA_VERSION` of the program that wrote the file.
+        schema: the oldest schema that describes the set, `shards.PLAIN_SCHEMA` or `shards.SCHEMA_VERSION`.
         shards: the shards in the order of their rows.
         rows: molecules in all shards.
         targets: the targets in the order of `Shard.y`.
@@ -104,6 +111,9 @@ class ShardManifest(TypedDict):
         versions: versions of the software that took part.
         prepare: settings and fingerprint of the preparation.
         identities: number of molecules per kind of identity.
+        text_columns: the own text fields, and the column that each was read from.
+        selection: the choice of fields by molecule, if a source makes it.
+        without_text: for a provider, how many molecules got no text of it, by reason.
     """
 
     kind: str
@@ -121,3 +131,6 @@ class ShardManifest(TypedDict):
     versions: NotRequired[dict[str, str]]
     prepare: NotRequired[PrepareEntry]
     identities: NotRequired[IdentityCounts]
+    text_columns: NotRequired[dict[str, str]]
+    selection: NotRequired[SelectionEntry]
+    without_text: NotRequired[dict[str, dict[str, int]]]

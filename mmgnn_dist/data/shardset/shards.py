@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,12 +19,14 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 
+from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.data.shardset.manifest import ShardEntry, ShardManifest
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json, sha256
 
 KIND = "mmgnn-shards"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # the newest that is read
+PLAIN_SCHEMA = 1  # of a set without own text fields: older programs read it
 ESSENTIAL = ("shards", "rows", "targets")  # entries that every manifest has
 MANIFEST = "manifest.json"
 CONTEXT_FIELDS = (
@@ -36,11 +38,18 @@ CONTEXT_FIELDS = (
     "tpsa",
 )
 STRING_FIELDS = ("iupac_name", "title", "molecular_formula")  # text fields stored as they are written
+SELECTED = "selected_fields"  # which fields a molecule reads, where a source says so
 REDO = "prepare the molecules again with 'mmgnn data prepare'"
 
 
-def shard_schema(n_targets: int) -> pa.Schema:
-    """The Arrow schema of every shard of a set with `n_targets` targets."""
+def shard_schema(n_targets: int, own_text: Sequence[str] = (), selected: bool = False) -> pa.Schema:
+    """The Arrow schema of every shard of a set.
+
+    Args:
+        n_targets: number of targets.
+        own_text: text fields beside the built-in ones.
+        selected: whether the set says for each molecule which fields it reads.
+    """
     text = pa.large_string()
     return pa.schema(
         [
@@ -54,6 +63,8 @@ def shard_schema(n_targets: int) -> pa.Schema:
             *(pa.field(name, text) for name in STRING_FIELDS),
             pa.field("synonyms", pa.large_list(text)),
             pa.field("field_sources", text),
+            *(pa.field(name, text) for name in own_text),
+            *([pa.field(SELECTED, pa.large_list(text))] if selected else []),
         ]
     )
 
@@ -179,11 +190,22 @@ class ShardSet:
         return {target["name"]: target["kind"] for target in self.manifest["targets"]}
 
     @property
+    def text_columns(self) -> dict[str, str]:
+        """The own text fields, beside the built-in ones, and the column that each was read from."""
+        return self.manifest.get("text_columns", {})
+
+    @property
+    def text_fields(self) -> list[str]:
+        """Names of all text fields, the built-in ones first."""
+        return [*TEXT_FIELDS, *self.text_columns]
+
+    @property
     def sha256(self) -> str:
         """SHA-256 of the content of the shards, independent of the time and versions of their preparation."""
         content = {
             "shards": [entry["sha256"] for entry in self.manifest["shards"]],
             "targets": self.manifest["targets"],
+            **({"text_columns": self.text_columns} if self.text_columns else {}),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

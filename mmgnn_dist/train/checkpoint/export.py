@@ -59,18 +59,21 @@ def export_model(
 
 
 def learned_from(shards: ShardSet, rows: np.ndarray) -> LearnedFrom:
-    """Describe the training data of a model: its elements, the text providers, and coverage of each field.
+    """Describe the training data of a model: elements, text providers, coverage and column of each field.
 
     Args:
         shards: the shard set.
         rows: global rows of the training part.
     """
     manifest = shards.manifest
-    return {
+    learned: LearnedFrom = {
         "elements": elements(shards, rows),
         "providers": manifest.get("prepare", {}).get("providers"),
         "coverage": {name: count / shards.rows for name, count in manifest.get("coverage", {}).items()},
     }
+    if shards.text_columns:
+        learned["text_columns"] = shards.text_columns
+    return learned
 
 
 def unseen_elements(about: ExportRecord, shards: ShardSet, rows: np.ndarray) -> str | None:

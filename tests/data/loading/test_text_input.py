@@ -10,7 +10,8 @@ from mmgnn_dist.data.loading.loader import Loader
 from mmgnn_dist.data.loading.text_input import TextChoice, partners
 from mmgnn_dist.data.shardset.hashing import uniform
 from mmgnn_dist.data.text.sentences import render, render_synonyms
-from mmgnn_dist.data.text.token_cache import TokenSet, load_tokenizer
+from mmgnn_dist.data.text.token_cache import TokenSet
+from mmgnn_dist.data.text.tokenizer import load_tokenizer
 from mmgnn_dist.errors import UserError
 
 FIELDS = ["molecular_formula", "iupac_name", "synonyms", "xlogp"]

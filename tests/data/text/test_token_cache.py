@@ -15,7 +15,8 @@ from transformers import PreTrainedTokenizerFast
 
 from mmgnn_dist.data.text.encoder_files import EncoderFiles, resolve_encoder
 from mmgnn_dist.data.text.sentences import render
-from mmgnn_dist.data.text.token_cache import TokenSet, encode, load_tokenizer, special_tokens
+from mmgnn_dist.data.text.token_cache import TokenSet
+from mmgnn_dist.data.text.tokenizer import encode, load_tokenizer, special_tokens
 from mmgnn_dist.errors import UserError
 
 FIELDS = ["iupac_name", "molecular_formula"]

@@ -9,7 +9,7 @@ from transformers import AutoModel, T5EncoderModel
 
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.data.text.encoder_files import resolve_encoder
-from mmgnn_dist.data.text.token_cache import load_tokenizer, special_tokens
+from mmgnn_dist.data.text.tokenizer import load_tokenizer, special_tokens
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.models.text_encoder.encoder import TextEncoder
 from mmgnn_dist.models.text_encoder.hf_model import lora_targets
