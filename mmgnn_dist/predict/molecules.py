@@ -21,13 +21,12 @@ from mmgnn_dist.chem.targets import target_for
 from mmgnn_dist.data.prepare.pipeline import prepare
 from mmgnn_dist.data.prepare.plan import TrainedModelSpec
 from mmgnn_dist.data.shardset.manifest import MoleculeCounts
-from mmgnn_dist.data.text.sentences import own_sentences
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json
 from mmgnn_dist.predict.bundle import open_bundle
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
-from mmgnn_dist.train.checkpoint.export import OLD_EXPORT
+from mmgnn_dist.train.checkpoint.export import OLD_EXPORT, in_trained_words
 from mmgnn_dist.train.evaluate import Predictions
 from mmgnn_dist.train.inputs import Inputs, open_inputs
 from mmgnn_dist.train.session import apply_export
@@ -83,8 +82,7 @@ def predict_molecules(
     update: dict[str, Any] = {"max_bad_fraction": 1.0}  # the result reports all molecules set aside
     if trained_on.get("providers") and not any(word.startswith("data.providers=") for word in overrides):
         update["providers"] = trained_on["providers"]
-    own = trained_on.get("text_columns", {})
-    update["text_columns"] = own | recipe.data.text_columns
+    update["text_columns"] = trained_on.get("text_columns", {}) | recipe.data.text_columns
     data = recipe.data.model_copy(update=update)
     targets = tuple(target_for(name, unit)[0] for name, unit in units.items())
     with TemporaryDirectory(prefix=".predict-", dir=_writable(out)) as temporary:
@@ -98,12 +96,8 @@ def predict_molecules(
                 progress,
                 TrainedModelSpec(targets, trained_on.get("elements")),
             )
-            sentences = own_sentences(own) | recipe.text.template  # those of training, whatever the column
-            local_recipe = recipe.model_copy(
-                update={
-                    "data": data.model_copy(update={"shards": shard_folder}),
-                    "text": recipe.text.model_copy(update={"template": sentences}),
-                }
+            local_recipe = in_trained_words(recipe, export).model_copy(
+                update={"data": data.model_copy(update={"shards": shard_folder})}
             )
             inputs = open_inputs(local_recipe, whole=True)
             predictions = apply_export(run, inputs, progress)

@@ -17,20 +17,21 @@ from mmgnn_dist.errors import UserError
 Kind = Callable[[pa.DataType], bool]
 
 
-def check_columns(path: Path, schema: pa.Schema, names: Iterable[str]) -> None:
+def check_columns(path: Path, schema: pa.Schema, names: Iterable[str], words: Iterable[str] = ()) -> None:
     """Refuse columns of a type that cannot be read.
 
     Args:
         path: path of the file, for the message.
         schema: schema of the file.
         names: columns to read; the schema has all of them.
+        words: columns to read as text, whatever their names mean elsewhere.
 
     Raises:
         UserError: a column has a wrong type; the message gives its name, its type and what is allowed.
     """
-    for name in names:
+    forms = [(name, FORMS.get(name, WORDS)) for name in names] + [(name, WORDS) for name in words]
+    for name, (fits, allowed) in forms:
         kind = schema.field(name).type
-        fits, allowed = FORMS.get(name, WORDS)
         if not types.is_null(kind) and not fits(kind):
             raise UserError(f"{path}: column '{name}' is {str(kind)[:80]}, and has to be {allowed}")
 

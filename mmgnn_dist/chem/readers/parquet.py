@@ -58,7 +58,7 @@ class ParquetSource(TableSource):
     def reading_text(self, text_columns: dict[str, str]) -> Source:
         """Return this source with the user's own text fields that it has; see `Source.reading_text`."""
         source = super().reading_text(text_columns)
-        check_columns(self.path, open_parquet(self.path)[0], [column for _, column in source.own_text])
+        check_columns(self.path, open_parquet(self.path)[0], (), [column for _, column in source.own_text])
         return source
 
 

@@ -98,13 +98,14 @@ def text_columns(path: Path, own: Mapping[str, str]) -> tuple[list[str], dict[st
     if not keys:
         raise UserError(f"{path} has no column to join by: {', '.join(KEYS)}")
     fields = {name: name for name in TEXT_COLUMNS if name in schema.names}
-    fields |= {field: column for field, column in own.items() if column in schema.names}
+    own_columns = {field: column for field, column in own.items() if column in schema.names}
+    check_columns(path, schema, [*keys, *fields], own_columns.values())
+    fields |= own_columns
     if not set(fields) & {*TEXT_FIELDS, *own, SELECTED}:
         raise UserError(
             f"{path} has no text field: use PubChem's names, {', '.join(TEXT_FIELDS)}, or name its columns "
             "by data.text_columns"
         )
-    check_columns(path, schema, [*keys, *fields.values()])
     return keys, fields
 
 

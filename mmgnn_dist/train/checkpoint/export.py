@@ -19,6 +19,7 @@ from mmgnn_dist.config import ModelConfig, Recipe
 from mmgnn_dist.data.shardset.references import elements, with_other_elements
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.text.encoder_files import EncoderFiles
+from mmgnn_dist.data.text.sentences import own_sentences
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json, sha256, write_json
 from mmgnn_dist.models.fused import FusedModel, TextSource
@@ -74,6 +75,22 @@ def learned_from(shards: ShardSet, rows: np.ndarray) -> LearnedFrom:
     if shards.text_columns:
         learned["text_columns"] = shards.text_columns
     return learned
+
+
+def in_trained_words(recipe: Recipe, about: ExportRecord) -> Recipe:
+    """Return the recipe of a trained model with the sentences of its own text fields, for any other set.
+
+    The label of an own field is the name of its column, which is another one in another file.
+
+    Args:
+        recipe: the recipe of the model.
+        about: description of its export.
+    """
+    own = about.get("learned_from", {}).get("text_columns", {})
+    if not own:
+        return recipe
+    text = recipe.text.model_copy(update={"template": own_sentences(own) | recipe.text.template})
+    return recipe.model_copy(update={"text": text})
 
 
 def unseen_elements(about: ExportRecord, shards: ShardSet, rows: np.ndarray) -> str | None:
