@@ -13,6 +13,7 @@ import numpy as np
 
 from mmgnn_dist.config import TextConfig
 from mmgnn_dist.data.inspect.audit import Overlap
+from mmgnn_dist.data.prepare.text_report import text_lines
 from mmgnn_dist.data.shardset.references import visits
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.shardset.splits import split_info, split_names
@@ -140,7 +141,7 @@ def summary(overview: dict[str, Any]) -> list[str]:
             f"{split['kind']}, {split['folds']} folds, seed {split['seed']}" if split else "made by hand"
         )
         lines.append(f"split {name}: {description}")
-    return lines
+    return lines + text_lines(overview)
 
 
 def tables(

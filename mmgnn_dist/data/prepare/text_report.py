@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mmgnn_dist.data.shardset.manifest import SelectionEntry, ShardManifest
+from mmgnn_dist.data.shardset.manifest import SelectionEntry
 
 SHOWN = 5  # reasons and names that are listed, the commonest first
 
@@ -30,8 +30,12 @@ def total_without_text(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[s
     return {provider: dict(sorted(reasons.items())) for provider, reasons in sorted(totals.items())}
 
 
-def text_lines(manifest: ShardManifest) -> list[str]:
-    """Lines for the terminal."""
+def text_lines(manifest: Mapping[str, Any]) -> list[str]:
+    """Lines for the terminal.
+
+    Args:
+        manifest: the manifest of a shard set, or what has its entries on text.
+    """
     lines = []
     coverage = manifest.get("coverage", {})
     for field, column in manifest.get("text_columns", {}).items():

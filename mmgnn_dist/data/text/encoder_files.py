@@ -90,6 +90,14 @@ class EncoderFiles:
         return int(positions) - self.first_position
 
     @property
+    def vocabulary(self) -> int | None:
+        """Number of rows of the model's embedding of tokens; None: unknown, or chosen by `random`."""
+        if self.random is not None or not (self.folder / "config.json").is_file():
+            return None
+        rows = (self.config | self.config.get("text_config", {})).get("vocab_size")
+        return int(rows) if rows else None
+
+    @property
     def first_position(self) -> int:
         """Number of the first position of the model."""
         if self.config.get("model_type") in _OFFSET_POSITIONS:

@@ -18,6 +18,7 @@ from mmgnn_dist.data.text.encoder_files import EncoderFiles
 from mmgnn_dist.errors import UserError, need
 
 PROBE = "water"
+FEWEST = 0.5  # smallest share of the rows of a model's embedding that have a token; some are padding
 BLOCK = 256  # long texts that are tokenised at a time with the places of their tokens
 
 
@@ -39,7 +40,18 @@ def load_tokenizer(encoder: EncoderFiles) -> Any:
         raise UserError(
             f"the tokenizer of {encoder.name} has no fast form (tokenizer.json): take another encoder"
         )
+    _check_vocabulary(encoder, len(tokenizer))
     return tokenizer
+
+
+def _check_vocabulary(encoder: EncoderFiles, words: int) -> None:
+    """Refuse a tokenizer with far fewer tokens than its model: a vocabulary that was cut, or another's."""
+    rows = encoder.vocabulary
+    if rows is not None and words < FEWEST * rows:
+        raise UserError(
+            f"the tokenizer in {encoder.folder} knows {words} tokens, its model {rows}: they do not belong "
+            "together, or a file is cut; copy or fetch the whole model again"
+        )
 
 
 def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:

@@ -229,7 +229,7 @@ def own_set(folder, texts):
 
 
 def test_own_text_is_labelled_and_cut_between_words(tmp_path, minilm):
-    shards = own_set(tmp_path / "own", [LONG, "Short text.", None, "unbreakable" * 40])
+    shards = own_set(tmp_path / "own", [LONG, "Short text.", None, "unbreakable" * 9])
     tokens = TokenSet.ensure(shards, ["story"], minilm, 14)
     tokenizer = load_tokenizer(minilm)
     words = f"Its story {{x}}: {LONG}".split()
@@ -289,6 +289,9 @@ def harmed(folder, harm):
         (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     elif harm == "of its weights":
         weights.rename(folder / "model-00001-of-00002.safetensors")
+    elif harm == "knows":
+        (folder / "tokenizer.json").unlink()
+        (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nwater\n")
     elif harm == "cannot be read":
         (folder / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes()[:-20])
 
@@ -314,3 +317,11 @@ def test_half_an_encoder_is_refused(tmp_path, tiny_bert, harm):
     with pytest.raises(UserError, match=f"{says}.*copy the whole folder again") as told:
         resolve_encoder(str(folder))
     assert "\n" not in str(told.value)
+
+
+def test_a_cut_vocabulary_is_refused(tmp_path, tiny_bert):
+    folder = tmp_path / "encoder"
+    shutil.copytree(tiny_bert, folder)
+    harmed(folder, "knows")
+    with pytest.raises(UserError, match=r"knows \d+ tokens, its model 120"):
+        load_tokenizer(resolve_encoder(str(folder)))
