@@ -124,6 +124,7 @@ class LearnedFrom(TypedDict):
     providers: list[str] | None
     coverage: dict[str, float]
     text_columns: NotRequired[dict[str, str]]
+    check_names: NotRequired[str]
 
 
 class ExportRecord(TypedDict):

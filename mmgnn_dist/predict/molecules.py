@@ -82,6 +82,7 @@ def predict_molecules(
     update: dict[str, Any] = {"max_bad_fraction": 1.0}  # the result reports all molecules set aside
     if trained_on.get("providers") and not any(word.startswith("data.providers=") for word in overrides):
         update["providers"] = trained_on["providers"]
+        update["check_names"] = trained_on.get("check_names", recipe.data.check_names)
     update["text_columns"] = trained_on.get("text_columns", {}) | recipe.data.text_columns
     data = recipe.data.model_copy(update=update)
     targets = tuple(target_for(name, unit)[0] for name, unit in units.items())

@@ -253,6 +253,8 @@ def _finish(
         manifest["selection"] = total_selection(records)
     if without_text := total_without_text(records):
         manifest["without_text"] = without_text
+    if "names" in plan.providers:
+        manifest["prepare"]["check_names"] = plan.check_names
     if plan.plugins:
         manifest["prepare"]["plugins"] = list(plan.plugins)
     shards = ShardSet(staging.final, manifest)

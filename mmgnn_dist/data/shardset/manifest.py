@@ -80,6 +80,7 @@ class PrepareEntry(TypedDict):
     rows_per_shard: int
     providers: list[str]
     plan: str
+    check_names: NotRequired[str]
     plugins: NotRequired[list[dict[str, str]]]
 
 

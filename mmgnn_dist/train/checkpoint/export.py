@@ -74,6 +74,8 @@ def learned_from(shards: ShardSet, rows: np.ndarray) -> LearnedFrom:
     }
     if shards.text_columns:
         learned["text_columns"] = shards.text_columns
+    if check := manifest.get("prepare", {}).get("check_names"):
+        learned["check_names"] = check
     return learned
 
 
