@@ -145,12 +145,7 @@ def make_prepare_plan(
         UserError: see `find_sources` and `text_columns`; also no target in any source.
     """
     found_sources = find_sources(sources, data.units, learned is None, data.text_columns)
-    in_tables = [text_columns(path, data.text_columns)[1] for path in text]
-    if learned is None:
-        _check_text_columns(data.text_columns, found_sources, text)
-    selects = any(SELECTED in fields for fields in in_tables) or any(
-        SELECTED in source.columns for source in found_sources
-    )
+    selects = _inspect_text(text, data.text_columns, found_sources, labelled=learned is None)
     own = own_fields(data.text_columns)
     if text and "table" not in data.providers:
         raise UserError(
@@ -210,16 +205,22 @@ def make_prepare_plan(
     )
 
 
-def _check_text_columns(wanted: dict[str, str], sources: list[Source], text: list[Path]) -> None:
-    """Refuse a text field of the user that no source and no table of text has."""
+def _inspect_text(text: list[Path], wanted: dict[str, str], sources: list[Source], labelled: bool) -> bool:
+    """Check the tables of text; returns whether they or the sources choose fields for single molecules.
+
+    A text field of the user that no source and no table has is refused, unless a model is applied.
+    """
+    for path in text:
+        text_columns(path, wanted)
     columns = {column for source in sources for column in source.columns}
     columns |= {column for path in text for column in open_parquet(path)[0].names}
     for field, column in wanted.items():
-        if column not in columns:
+        if labelled and column not in columns:
             raise UserError(
                 f"data.text_columns.{field}: no source and no table of --text has '{column}'"
                 f"{nearest(column, columns)}; columns: {', '.join(sorted(columns))[:200]}"
             )
+    return SELECTED in columns
 
 
 def _chunks(rows: list[int], most: int) -> tuple[tuple[Segment, ...], ...]:
