@@ -291,6 +291,7 @@ def harmed(folder, harm):
         weights.rename(folder / "model-00001-of-00002.safetensors")
     elif harm == "knows":
         (folder / "tokenizer.json").unlink()
+        (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
         (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nwater\n")
     elif harm == "cannot be read":
         (folder / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes()[:-20])
@@ -323,5 +324,5 @@ def test_a_cut_vocabulary_is_refused(tmp_path, tiny_bert):
     folder = tmp_path / "encoder"
     shutil.copytree(tiny_bert, folder)
     harmed(folder, "knows")
-    with pytest.raises(UserError, match=r"knows \d+ tokens, its model 120"):
+    with pytest.raises(UserError, match=r"knows \d+ tokens, its model \d+"):
         load_tokenizer(resolve_encoder(str(folder)))
