@@ -141,6 +141,11 @@ def summary(overview: dict[str, Any]) -> list[str]:
             f"{split['kind']}, {split['folds']} folds, seed {split['seed']}" if split else "made by hand"
         )
         lines.append(f"split {name}: {description}")
+    fields = overview["tokens"].get("fields", {})
+    if unknown := [
+        f"{spread['unknown']:,} of {name}" for name, spread in fields.items() if spread["unknown"]
+    ]:
+        lines.append(f"tokens that {overview['tokens']['encoder']} does not know: {', '.join(unknown)}")
     return lines + text_lines(overview)
 
 
@@ -177,7 +182,7 @@ def tables(
         result.append(
             (
                 f"Tokens of {tokens['encoder']} in {tokens['sample']:,} molecules; cut: tokens, of molecules",
-                ["field", "present", "mean", "95 %", "max", "budget", "cut", "unknown"],
+                ["field", "present", "mean", "95 %", "max", "budget", "cut"],
                 [(_token_cells(name, spread), spread["histogram"]) for name, spread in spreads.items()],
             )
         )
@@ -191,9 +196,9 @@ def tables(
 def _token_cells(name: str, spread: dict[str, Any]) -> list[str]:
     cells = [name, f"{spread['present']:,}", f"{spread['mean']:.1f}", str(spread["p95"]), str(spread["max"])]
     if "budget" not in spread:
-        return [*cells, "", "", ""]
+        return [*cells, "", ""]
     cut = f"{spread['cut_tokens']:,} of {spread['cut_molecules']:,}" if spread["cut_tokens"] else "0"
-    return [*cells, str(spread["budget"]), cut, f"{spread['unknown']:,}"]
+    return [*cells, str(spread["budget"]), cut]
 
 
 def print_overview(overview: dict[str, Any]) -> None:
