@@ -8,15 +8,11 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from mmgnn_dist.config.section import ADDED_LATER, ConfigSection
-from mmgnn_dist.config.text import FieldName
+from mmgnn_dist.config.text import RESERVED, FieldName
 from mmgnn_dist.errors import nearest
 from mmgnn_dist.plugins import plugins
 
 PROVIDERS = ("table", "file", "rdkit", "names")
-# names of columns of the shards, and of columns with a meaning of their own
-RESERVED = frozenset(
-    ("id", "smiles", "inchikey", "z", "pos", "y", "context", "cid", "field_sources", "selected_fields")
-)
 
 
 class PubChemConfig(ConfigSection):

@@ -22,6 +22,10 @@ TEXT_FIELDS: tuple[str, ...] = (
     "synonyms",
 )
 NUMBER_FIELDS = frozenset(TEXT_FIELDS) - {"iupac_name", "title", "molecular_formula", "synonyms"}
+# names of columns of the shards, and of columns with a meaning of their own
+RESERVED = frozenset(
+    ("id", "smiles", "inchikey", "z", "pos", "y", "context", "cid", "field_sources", "selected_fields")
+)
 # the name of a text field, built-in or the user's own; it becomes the name of a column and of a folder
 FieldName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
 Control = Literal["none", "zero", "shuffled", "random"]
@@ -138,6 +142,10 @@ class TextConfig(ConfigSection):
     def _once(self) -> TextConfig:
         if len(set(self.fields)) != len(self.fields):
             raise ValueError("fields: each text field may stand once")
+        for name in (*self.fields, *self.budgets, *self.template):
+            if name in RESERVED:
+                allowed = ", ".join(map(repr, TEXT_FIELDS))
+                raise ValueError(f"text: '{name}' is no text field; there are {allowed}, and own ones")
         return self
 
     @model_validator(mode="after")
