@@ -118,13 +118,19 @@ class NamedMetrics(RunMetrics):
 
 
 class LearnedFrom(TypedDict):
-    """Training data of a model: elements, text providers, share of molecules with each field, own fields."""
+    """Training data of a model.
+
+    Elements, text providers, the share of molecules with each field, own text fields; charges and
+    multiplicities, which files of earlier versions lack.
+    """
 
     elements: list[str]
     providers: list[str] | None
     coverage: dict[str, float]
     text_columns: NotRequired[dict[str, str]]
     check_names: NotRequired[str]
+    charges: NotRequired[list[int]]
+    multiplicities: NotRequired[list[int]]
 
 
 class ExportRecord(TypedDict):
@@ -138,6 +144,7 @@ class ExportRecord(TypedDict):
     units: dict[str, str]
     kinds: dict[str, str]
     learned_from: NotRequired[LearnedFrom]
+    reads_states: NotRequired[bool]  # charge and multiplicity; earlier versions read none
     sha256: NotRequired[str]
 
 

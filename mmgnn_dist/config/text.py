@@ -24,7 +24,20 @@ TEXT_FIELDS: tuple[str, ...] = (
 NUMBER_FIELDS = frozenset(TEXT_FIELDS) - {"iupac_name", "title", "molecular_formula", "synonyms"}
 # names of columns of the shards, and of columns with a meaning of their own
 RESERVED = frozenset(
-    ("id", "smiles", "inchikey", "z", "pos", "y", "context", "cid", "field_sources", "selected_fields")
+    (
+        "id",
+        "smiles",
+        "inchikey",
+        "z",
+        "pos",
+        "y",
+        "context",
+        "cid",
+        "field_sources",
+        "selected_fields",
+        "charge",
+        "multiplicity",
+    )
 )
 # the name of a text field, built-in or the user's own; it becomes the name of a column and of a folder
 FieldName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]

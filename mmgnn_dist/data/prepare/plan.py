@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from mmgnn_dist import __version__
 from mmgnn_dist.chem.identity import key_maker
-from mmgnn_dist.chem.readers.find import check_readable, find_sources
+from mmgnn_dist.chem.readers.find import check_name, check_readable, find_sources
 from mmgnn_dist.chem.readers.formats import format_plugins
 from mmgnn_dist.chem.readers.parquet import open_parquet
 from mmgnn_dist.chem.readers.source import Source, file_content
+from mmgnn_dist.chem.readers.table import TableSource
+from mmgnn_dist.chem.states.electronic_state import TrainedStates
 from mmgnn_dist.chem.targets import TARGETS, Target
-from mmgnn_dist.config import DataConfig
-from mmgnn_dist.data.prepare.join import own_fields, text_columns
-from mmgnn_dist.data.prepare.providers import make_providers, provider_plugins
-from mmgnn_dist.data.shardset.shards import PLAIN_SCHEMA, SCHEMA_VERSION, SELECTED
+from mmgnn_dist.config import ConformerConfig, DataConfig
+from mmgnn_dist.data.prepare.text.join import own_fields, text_columns
+from mmgnn_dist.data.prepare.text.providers import make_providers, provider_plugins
+from mmgnn_dist.data.shardset.shards import FIRST_SCHEMA, SELECTED
 from mmgnn_dist.errors import UserError, nearest
 
 TASKS = 8  # about the smallest number of runs of chunks; longer runs decode a file fewer times
@@ -38,10 +40,12 @@ class TrainedModelSpec:
     Attributes:
         targets: targets that it predicts; the set has them even if no source has labels.
         elements: symbols of its training part, the only ones a molecule may have; None: unknown, so any.
+        states: charges and multiplicities of its training part, as `elements`.
     """
 
     targets: tuple[Target, ...]
     elements: tuple[str, ...] | None
+    states: TrainedStates | None = None
 
 
 class Run(NamedTuple):
@@ -67,6 +71,7 @@ class PreparePlan:
         selects: whether a source or text table says for each molecule which fields it reads.
         check_names: `data.check_names`.
         elements: symbols that a molecule may have; None: any.
+        trained_states: charges and multiplicities that a molecule may have; None: any.
         plugins: identity of every provider and format that another package adds (see `Plugin.identity`).
         fingerprint: SHA-256 of everything that determines the shards.
     """
@@ -81,6 +86,7 @@ class PreparePlan:
     selects: bool
     check_names: str
     elements: tuple[str, ...] | None
+    trained_states: TrainedStates | None
     plugins: tuple[dict[str, str], ...]
     fingerprint: str
 
@@ -100,9 +106,9 @@ class PreparePlan:
         return own_fields(self.text_columns)
 
     @property
-    def schema(self) -> int:
-        """The oldest schema that describes the set."""
-        return SCHEMA_VERSION if self.own_fields or self.selects else PLAIN_SCHEMA
+    def extends_text(self) -> bool:
+        """Whether the shards have more columns of text than the built-in ones."""
+        return bool(self.own_fields) or self.selects
 
     def chunk_rows(self, chunk: int) -> int:
         """Molecules read into one chunk."""
@@ -145,6 +151,7 @@ def make_prepare_plan(
         UserError: see `find_sources` and `text_columns`; also no target in any source.
     """
     found_sources = find_sources(sources, data.units, learned is None, data.text_columns)
+    found_sources = [_with_conformers(source, data.conformers) for source in found_sources]
     selects = _inspect_text(text, data.text_columns, found_sources, labelled=learned is None)
     own = own_fields(data.text_columns)
     if text and "table" not in data.providers:
@@ -169,7 +176,7 @@ def make_prepare_plan(
     ]
     determinants = {
         "program": __version__,
-        "schema": SCHEMA_VERSION if own or selects else PLAIN_SCHEMA,
+        "schema": FIRST_SCHEMA,
         "sources": [[source.name, *source.content()] for source in found_sources],
         "text": [[path.name, *file_content(path)] for path in text],
         "rows_per_shard": data.rows_per_shard,
@@ -184,8 +191,12 @@ def make_prepare_plan(
             for column, target, factor in source.targets
         ],
         **({"text_columns": data.text_columns} if data.text_columns else {}),
+        **(
+            {"conformers": [data.conformers.count, data.conformers.keep]} if data.conformers.count > 1 else {}
+        ),
         **({"plugins": added_plugins} if added_plugins else {}),
         **({"learned": [[target.name for target in learned.targets], learned.elements]} if learned else {}),
+        **({"trained_states": vars(learned.states)} if learned and learned.states else {}),
     }
     fingerprint = hashlib.sha256(json.dumps(determinants).encode()).hexdigest()
     chunks = _chunks([source.rows for source in found_sources], data.rows_per_shard)
@@ -200,6 +211,7 @@ def make_prepare_plan(
         selects,
         data.check_names,
         learned.elements if learned else None,
+        learned.states if learned else None,
         tuple(added_plugins),
         fingerprint,
     )
@@ -211,16 +223,23 @@ def _inspect_text(text: list[Path], wanted: dict[str, str], sources: list[Source
     A text field of the user that no source and no table has is refused, unless a model is applied.
     """
     for path in text:
+        check_name(path)
         text_columns(path, wanted)
+    given = {field for source in sources for field, _ in source.own_text}
     columns = {column for source in sources for column in source.columns}
     columns |= {column for path in text for column in open_parquet(path)[0].names}
     for field, column in wanted.items():
-        if labelled and column not in columns:
+        if labelled and field not in given and column not in columns:
             raise UserError(
                 f"data.text_columns.{field}: no source and no table of --text has '{column}'"
                 f"{nearest(column, columns)}; columns: {', '.join(sorted(columns))[:200]}"
             )
     return SELECTED in columns
+
+
+def _with_conformers(source: Source, wanted: ConformerConfig) -> Source:
+    """Return a source that makes this many conformers, if it makes any."""
+    return replace(source, conformers=wanted) if isinstance(source, TableSource) and source.embeds else source
 
 
 def _chunks(rows: list[int], most: int) -> tuple[tuple[Segment, ...], ...]:

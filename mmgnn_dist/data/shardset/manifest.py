@@ -93,12 +93,26 @@ class IdentityCounts(TypedDict):
     distinct: int
 
 
+class StateCounts(TypedDict):
+    """Numbers of molecules by charge, such as `-1`, and by multiplicity, in ascending order."""
+
+    charge: dict[str, int]
+    multiplicity: dict[str, int]
+
+
+class UnstatedCounts(TypedDict):
+    """Neutral singlets that are ions by SMILES, formula or name; others with an odd number of electrons."""
+
+    ions: int
+    odd: int
+
+
 class ShardManifest(TypedDict):
     """The content of `manifest.json`.
 
     Attributes:
         kind: `shards.KIND`.
-        schema: the oldest schema that describes the set, `shards.PLAIN_SCHEMA` or `shards.SCHEMA_VERSION`.
+        schema: the oldest version of the schema that has all columns of the set.
         shards: the shards in the order of their rows.
         rows: molecules in all shards.
         targets: the targets in the order of `Shard.y`.
@@ -115,6 +129,11 @@ class ShardManifest(TypedDict):
         text_columns: the own text fields, and the column that each was read from.
         selection: the choice of fields by molecule, if a source makes it.
         without_text: for a provider, how many molecules got no text of it, by reason.
+        states: charges and multiplicities, if any molecule is no neutral singlet.
+        unstated: molecules that cannot be the neutral singlets that they are stored as.
+        assumed_multiplicity: number of molecules with the lowest possible multiplicity, for want of another.
+        notes: number of molecules per note of `notes.parquet`; absent without notes.
+        conformers: ids name the conformers of one molecule or formula, `GROUP#NUMBER`; absent otherwise.
     """
 
     kind: str
@@ -135,3 +154,8 @@ class ShardManifest(TypedDict):
     text_columns: NotRequired[dict[str, str]]
     selection: NotRequired[SelectionEntry]
     without_text: NotRequired[dict[str, dict[str, int]]]
+    states: NotRequired[StateCounts]
+    unstated: NotRequired[UnstatedCounts]
+    assumed_multiplicity: NotRequired[int]
+    notes: NotRequired[dict[str, int]]
+    conformers: NotRequired[bool]

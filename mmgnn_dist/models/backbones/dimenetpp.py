@@ -105,7 +105,7 @@ class Residual(nn.Module):
 
 
 class Embedding(nn.Module):
-    """Embedding block: elements and distance of an edge -> its first message [E, H]."""
+    """Embedding block: vectors of the elements and distance of an edge -> its first message [E, H]."""
 
     def __init__(self, config: DimeNetPPConfig) -> None:
         super().__init__()
@@ -115,9 +115,8 @@ class Embedding(nn.Module):
         self.radial = nn.Linear(config.radial, config.hidden)
         self.join = nn.Linear(3 * config.hidden, config.hidden)
 
-    def forward(self, z: Tensor, rbf: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        """Compute the messages of the edges j -> i; the receiver comes first."""
-        h = self.element(z)
+    def forward(self, h: Tensor, rbf: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        """Compute the messages of the edges j -> i from vectors h [N, H]; the receiver comes first."""
         parts = [h.index_select(0, i), h.index_select(0, j), silu(self.radial(rbf))]
         return silu(self.join(torch.cat(parts, -1)))
 
@@ -176,7 +175,7 @@ class DimeNetPP(Backbone):
     def __init__(self, config: DimeNetPPConfig) -> None:
         super().__init__()
         self.config = config
-        self.width = config.output
+        self.width, self.start_width = config.output, config.hidden
         self.rbf = RadialBasis(config.radial)
         self.sbf = SphericalBasis(config.spherical, config.radial)
         self.embedding = Embedding(config)
@@ -196,7 +195,7 @@ class DimeNetPP(Backbone):
         cosine = cosines(vector / distance.unsqueeze(-1), kj, ji)
         x = distance / self.config.cutoff
         rbf, sbf = self.rbf(x), self.sbf(x, cosine, kj)
-        m = self.embedding(graph.z, rbf, i, j)
+        m = self.embedding(self.with_state(self.embedding.element(graph.z), graph), rbf, i, j)
         out = [self.outputs[0](m, rbf, i, len(graph.z))]
         for interaction, output in zip(self.interactions, self.outputs[1:], strict=True):
             m = interaction(m, rbf, sbf, kj, ji)

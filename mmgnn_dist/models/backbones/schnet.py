@@ -61,7 +61,7 @@ class SchNet(Backbone):
     def __init__(self, config: SchNetConfig) -> None:
         super().__init__()
         self.config = config
-        self.width = config.hidden
+        self.width = self.start_width = config.hidden
         self.embedding = nn.Embedding(ELEMENTS, config.hidden)
         self.smearing = GaussianSmearing(0.0, config.cutoff, config.gaussians)
         self.interactions = nn.ModuleList(SchNetInteraction(config) for _ in range(config.interactions))
@@ -71,7 +71,7 @@ class SchNet(Backbone):
         i, j, distance = pairs_within(graph, self.config.cutoff)
         basis = self.smearing(distance).to(distance.dtype)
         envelope = cosine_cutoff(distance, self.config.cutoff)
-        x = self.embedding(graph.z)
+        x = self.with_state(self.embedding(graph.z), graph)
         for interaction in self.interactions:
             x = x + interaction(x, i, j, basis, envelope)
         return AtomFeatures(x)

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from mmgnn_dist.chem.molecules import Molecules
-from mmgnn_dist.data.prepare import names_provider
-from mmgnn_dist.data.prepare.providers import gather_text, make_providers
+from mmgnn_dist.data.prepare.text import names_provider
+from mmgnn_dist.data.prepare.text.providers import gather_text, make_providers
 from mmgnn_dist.errors import UserError
 
 pytest.importorskip("openclatura")
@@ -48,7 +48,7 @@ def molecules(smiles, names=None):
 def named(smiles, check="audit", names=None, providers=("file", "names")):
     made = make_providers(providers, [], (), check)
     found = molecules(smiles, names)
-    from mmgnn_dist.data.prepare.join import clean_text
+    from mmgnn_dist.data.prepare.text.join import clean_text
 
     found = Molecules(**{**vars(found), "text": clean_text(found.text, "own.csv")})
     table = gather_text(found, made)

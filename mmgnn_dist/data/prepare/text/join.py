@@ -23,9 +23,10 @@ from mmgnn_dist.chem.readers.columns import check_columns
 from mmgnn_dist.chem.readers.parquet import open_parquet
 from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, one_line
 from mmgnn_dist.chem.readers.table import qm9_ids, strings
+from mmgnn_dist.chem.readers.tables.arrow_types import plain_table
 from mmgnn_dist.config import TEXT_FIELDS
-from mmgnn_dist.data.prepare.chosen_fields import NAMES, listed_names
-from mmgnn_dist.data.prepare.string_index import find_strings, index_strings
+from mmgnn_dist.data.prepare.text.chosen_fields import NAMES, listed_names
+from mmgnn_dist.data.prepare.text.string_index import find_strings, index_strings
 from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS, SELECTED, STRING_FIELDS
 from mmgnn_dist.errors import UserError, WrongInput
 from mmgnn_dist.files import atomic_path
@@ -99,7 +100,7 @@ def text_columns(path: Path, own: Mapping[str, str]) -> tuple[list[str], dict[st
         raise UserError(f"{path} has no column to join by: {', '.join(KEYS)}")
     fields = {name: name for name in TEXT_COLUMNS if name in schema.names}
     own_columns = {field: column for field, column in own.items() if column in schema.names}
-    check_columns(path, schema, [*keys, *fields], own_columns.values())
+    check_columns(path, schema, [*keys, *fields], words=own_columns.values())
     fields |= own_columns
     if not set(fields) & {*TEXT_FIELDS, *own, SELECTED}:
         raise UserError(
@@ -122,7 +123,7 @@ def stage_text(path: Path, to: Path, own: Mapping[str, str]) -> None:
     """
     keys, fields = text_columns(path, own)
     try:
-        table = pq.read_table(path, columns=list(dict.fromkeys((*keys, *fields.values()))))
+        table = plain_table(pq.read_table(path, columns=list(dict.fromkeys((*keys, *fields.values())))))
     except (pa.ArrowException, OSError) as error:
         raise WrongInput(f"{path} is damaged ({one_line(error)}): get it anew") from None
     absent = pa.nulls(table.num_rows, pa.large_string())

@@ -22,8 +22,8 @@ from mmgnn_dist.chem.rdkit_tools import rdkit_version
 from mmgnn_dist.chem.readers.source import Spread
 from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.config.data import PROVIDERS
-from mmgnn_dist.data.prepare.join import JOINS, MISFITS, clean_text, join_tables, overlay
-from mmgnn_dist.data.prepare.names_provider import NamesText
+from mmgnn_dist.data.prepare.text.join import JOINS, MISFITS, clean_text, join_tables, overlay
+from mmgnn_dist.data.prepare.text.names_provider import NamesText
 from mmgnn_dist.data.prepare.text_provider import TextProvider
 from mmgnn_dist.errors import UserError, nearest
 from mmgnn_dist.plugins import Plugin, plugins
