@@ -120,8 +120,8 @@ class NamedMetrics(RunMetrics):
 class LearnedFrom(TypedDict):
     """Training data of a model.
 
-    Elements, text providers, the share of molecules with each field, own text fields; charges and
-    multiplicities, which files of earlier versions lack.
+    Elements, text providers, the share of molecules with each field, own text fields, whether molecules
+    choose their fields; charges and multiplicities, which files of earlier versions lack.
     """
 
     elements: list[str]
@@ -129,6 +129,7 @@ class LearnedFrom(TypedDict):
     coverage: dict[str, float]
     text_columns: NotRequired[dict[str, str]]
     check_names: NotRequired[str]
+    selected_fields: NotRequired[bool]
     charges: NotRequired[list[int]]
     multiplicities: NotRequired[list[int]]
 

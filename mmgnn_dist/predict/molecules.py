@@ -115,6 +115,7 @@ def predict_molecules(
         notes.append(f"elements that the model was trained on: {', '.join(trained_on['elements'])}")
     notes += _state_notes(states, result.counts, inputs.shards)
     notes += _missing_text(inputs, trained_on.get("coverage", {}))
+    notes += _missing_choice(inputs, trained_on.get("selected_fields", False))
     return Outcome(out, units, result.counts, aside, notes)
 
 
@@ -161,6 +162,19 @@ def _missing_text(inputs: Inputs, trained: dict[str, float]) -> list[str]:
     if not scarce:
         return []
     return [f"molecules with text: {', '.join(scarce)}; join tables of text with --text"]
+
+
+def _missing_choice(inputs: Inputs, trained: bool) -> list[str]:
+    """A line on molecules that read all fields, where those of the training chose some."""
+    selection = inputs.shards.manifest.get("selection")
+    if not trained or inputs.files is None or not inputs.recipe.text.selected_fields:
+        return []
+    if selection and selection["molecules"]:
+        return []
+    return [
+        "the model was trained on molecules that choose their text fields, and these have no column "
+        "selected_fields: each reads all fields of the model"
+    ]
 
 
 def _write(out: Path, ids: np.ndarray, targets: list[str], predictions: Predictions) -> None:

@@ -41,7 +41,7 @@ from mmgnn_dist.data.prepare.ray_run import run_chunks
 from mmgnn_dist.data.prepare.state_counts import combine_states, state_lines
 from mmgnn_dist.data.prepare.statistics import combine
 from mmgnn_dist.data.prepare.text.join import JOINS, stage_text
-from mmgnn_dist.data.prepare.text.text_report import text_lines, total_selection, total_without_text
+from mmgnn_dist.data.prepare.text.text_report import text_entries, text_lines
 from mmgnn_dist.data.shardset.groups import count_identities
 from mmgnn_dist.data.shardset.manifest import MoleculeCounts, ShardManifest
 from mmgnn_dist.data.shardset.shards import (
@@ -250,6 +250,7 @@ def _finish(
         ],
         **combine([record["summary"] for record in records]),
         **states,
+        **text_entries(plan, records),
         "counts": counts,
         "sources": [
             {"name": source.path.name, "bytes": source.bytes, "rows": source.rows} for source in plan.sources
@@ -265,12 +266,6 @@ def _finish(
             "plan": plan.fingerprint,
         },
     }
-    if plan.text_columns:
-        manifest["text_columns"] = {field: plan.text_columns[field] for field in plan.own_fields}
-    if plan.selects:
-        manifest["selection"] = total_selection(records)
-    if without_text := total_without_text(records):
-        manifest["without_text"] = without_text
     if "names" in plan.providers:
         manifest["prepare"]["check_names"] = plan.check_names
     if plan.plugins:
@@ -327,8 +322,7 @@ def _result(
     if manifest.get("conformers"):
         lines.append(
             "conformers of one molecule, or of one formula where a file says no more, stay together in "
-            "splits; "
-            "'mmgnn data split SHARDS --group none' deals them out one by one"
+            "splits; 'mmgnn data split SHARDS --group none' deals them out one by one"
         )
     elif identities["id"]:
         lines.append(

@@ -79,6 +79,8 @@ def learned_from(shards: ShardSet, rows: np.ndarray) -> LearnedFrom:
         learned["text_columns"] = shards.text_columns
     if check := manifest.get("prepare", {}).get("check_names"):
         learned["check_names"] = check
+    if "selection" in manifest:
+        learned["selected_fields"] = manifest["selection"]["molecules"] > 0
     return learned
 
 

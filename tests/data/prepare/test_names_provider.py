@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from mmgnn_dist.chem.molecules import Molecules
+from mmgnn_dist.chem.states.electronic_state import StatedStates
 from mmgnn_dist.data.prepare.text import names_provider
 from mmgnn_dist.data.prepare.text.providers import gather_text, make_providers
 from mmgnn_dist.errors import UserError
@@ -42,6 +43,7 @@ def molecules(smiles, names=None):
         zero,
         none,
         text,
+        StatedStates.nothing(n),
     )
 
 
@@ -70,6 +72,7 @@ def test_a_name_that_is_there_stays():
     assert names == ["acetone", "ethanol"] and origins[0]["iupac_name"] == "own.csv"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("java"), reason="OPSIN needs Java")
 def test_opsin_reads_the_same_molecules(monkeypatch):
     """OPSIN starts once: it reads the names of all molecules, also of those that need no second opinion."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 from without_ray import run_here
@@ -87,7 +89,14 @@ def ase(folder, words, uses):
     return folder / "m.db"
 
 
-@pytest.mark.parametrize("reader", [parquet, csv, xyz, sdf, ase])
+def npz(folder, words, uses):
+    z, pos = zip(*((number, place) for number, *place in ATOMS["N"]), strict=True)
+    text = dict(zip(OWN.values(), (words, [use or "" for use in uses]), strict=True))
+    np.savez(folder / "m.npz", z=z, pos=np.array([pos] * 3), gap=np.ones(3), **text)
+    return folder / "m.npz"
+
+
+@pytest.mark.parametrize("reader", [parquet, csv, xyz, sdf, ase, npz])
 def test_every_reader_brings_own_text(reader, tmp_path):
     own = dict(OWN)
     if reader is ase:  # keys have no blanks there
@@ -131,6 +140,34 @@ def test_a_text_table_brings_own_text_and_chosen_fields(tmp_path):
     ]
     assert shards.manifest["selection"] == {"molecules": 2, "unknown": {"colour": 1}}
     assert any("selected_fields: chosen for 2 of 3" in line and "1 colour" in line for line in result.lines)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "npz"])
+def test_names_in_another_case_and_numbers_are_own_text_too(suffix, tmp_path):
+    """Readers call the column `Title` by its known name; the recipe may use the name in the file."""
+    path = tmp_path / f"m.{suffix}"
+    if suffix == "npz":
+        z, *pos = zip(*ATOMS["N"], strict=True)
+        np.savez(path, z=z, pos=[np.transpose(pos)] * 3, gap=np.ones(3), Title=list("abc"), batch=[1, 2, 3])
+    else:
+        rows = {"SMILES": SMILES, "gap": [1.0, 2, 3], "Title": list("abc"), "batch": [1, 2, 3]}
+        (pa_csv.write_csv if suffix == "csv" else pq.write_table)(pa.table(rows), path)
+    own = {"label": "Title", "batch": "batch"}
+    result = run([path], tmp_path / "set", text_columns=own, units={"gap": "eV"})
+    shards = ShardSet.open(tmp_path / "set")
+    assert shards.column("label").to_pylist() == list("abc")
+    assert shards.column("batch").to_pylist() == ["1", "2", "3"]
+    assert shards.text_columns == own and "text field label from 'Title': 3 of 3 molecules" in result.lines
+
+
+def test_ions_have_own_text_and_states_in_one_schema(tmp_path):
+    path = tmp_path / "m.csv"
+    path.write_text("smiles,gap,Description\nCC(=O)[O-],1,anion\nC,1,gas\n")
+    run([path], tmp_path / "set", text_columns={"d": "Description"}, units={"gap": "eV"})
+    shards = ShardSet.open(tmp_path / "set")
+    assert shards.manifest["schema"] == 2 and shards.has_states
+    assert shards.shards[0].table.column_names[-3:] == ["d", "charge", "multiplicity"]
+    assert shards.column("d").to_pylist() == ["anion", "gas"] and shards.shards[0].charge.tolist() == [-1, 0]
 
 
 def test_what_is_refused(tmp_path):

@@ -4,14 +4,40 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
+from mmgnn_dist.data.prepare.plan import PreparePlan
 from mmgnn_dist.data.shardset.manifest import SelectionEntry
 
 SHOWN = 5  # reasons and names that are listed, the commonest first
 
 
-def total_selection(records: Iterable[Mapping[str, Any]]) -> SelectionEntry:
+class TextEntries(TypedDict, total=False):
+    """The entries of a manifest on own text; see `ShardManifest`."""
+
+    text_columns: dict[str, str]
+    selection: SelectionEntry
+    without_text: dict[str, dict[str, int]]
+
+
+def text_entries(plan: PreparePlan, records: list[dict[str, Any]]) -> TextEntries:
+    """Return the entries of the manifest on own text, none of them for a set without it.
+
+    Args:
+        plan: the plan of the preparation.
+        records: the records of the chunks.
+    """
+    entries: TextEntries = {}
+    if plan.text_columns:
+        entries["text_columns"] = {field: plan.text_columns[field] for field in plan.own_fields}
+    if plan.selects:
+        entries["selection"] = _total_selection(records)
+    if without_text := _total_without_text(records):
+        entries["without_text"] = without_text
+    return entries
+
+
+def _total_selection(records: Iterable[Mapping[str, Any]]) -> SelectionEntry:
     """Add up the entries `selection` of the records of all chunks."""
     unknown: Counter[str] = Counter()
     molecules = 0
@@ -21,7 +47,7 @@ def total_selection(records: Iterable[Mapping[str, Any]]) -> SelectionEntry:
     return {"molecules": molecules, "unknown": dict(sorted(unknown.items()))}
 
 
-def total_without_text(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+def _total_without_text(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
     """Add up the entries `without_text` of the records of all chunks, by provider and reason."""
     totals: dict[str, Counter[str]] = {}
     for record in records:
