@@ -120,7 +120,7 @@ def test_the_overview_shows_the_states():
         "counts": {"reasons": {}},
     }
     overview["states"] = {"charge": {"-1": 1, "0": 2}, "multiplicity": {"1": 3}}
-    rows = {title: rows for title, _, rows in tables(overview)}["Charge and multiplicity"]
+    rows = {table.title: table.rows for table in tables(overview)}["Charge and multiplicity"]
     assert [cells for cells, _ in rows] == [
         ["charge", "-1", "1"],
         ["charge", "0", "2"],
