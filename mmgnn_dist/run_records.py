@@ -120,13 +120,16 @@ class NamedMetrics(RunMetrics):
 class LearnedFrom(TypedDict):
     """Training data of a model.
 
-    Elements, text providers, the share of molecules with each field; charges and multiplicities, which files
-    of earlier versions lack.
+    Elements, text providers, the share of molecules with each field, own text fields, whether molecules
+    choose their fields; charges and multiplicities, which files of earlier versions lack.
     """
 
     elements: list[str]
     providers: list[str] | None
     coverage: dict[str, float]
+    text_columns: NotRequired[dict[str, str]]
+    check_names: NotRequired[str]
+    selected_fields: NotRequired[bool]
     charges: NotRequired[list[int]]
     multiplicities: NotRequired[list[int]]
 

@@ -193,7 +193,6 @@ def _split(arguments: argparse.Namespace) -> int:
 
 
 def _audit(arguments: argparse.Namespace) -> int:
-    from mmgnn_dist.config import TEXT_FIELDS
     from mmgnn_dist.data.inspect.audit import WAYS, above_limits, audit
     from mmgnn_dist.data.inspect.leaks.search import KINDS, search_leaks
     from mmgnn_dist.data.inspect.overview import print_audit
@@ -207,7 +206,7 @@ def _audit(arguments: argparse.Namespace) -> int:
                 f"--allow: no kind of leak '{kind}'{nearest(kind, KINDS)}; there are: {', '.join(KINDS)}"
             )
     shards = ShardSet.open(arguments.shards)
-    overlaps = audit(shards, arguments.split, arguments.fields or TEXT_FIELDS)
+    overlaps = audit(shards, arguments.split, arguments.fields)
     limits = {way: getattr(arguments, f"max_{way}") for way in WAYS}
     above = above_limits(shards, overlaps, limits)
     by_id = count_identities(shards)["id"]

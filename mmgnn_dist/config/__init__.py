@@ -21,14 +21,13 @@ from mmgnn_dist.config.model import ModelConfig
 from mmgnn_dist.config.recipe import Recipe
 from mmgnn_dist.config.study import CONTROLS, Arm, StudyConfig
 from mmgnn_dist.config.sweep import Dimension, SweepConfig
-from mmgnn_dist.config.text import TEXT_FIELDS, WORD_FIELDS, Control, TextConfig, TextField
+from mmgnn_dist.config.text import TEXT_FIELDS, Control, TextConfig
 from mmgnn_dist.config.train import OptimConfig, TrackConfig, TrainConfig
 
 __all__ = [
     "CONTROLS",
     "ELEMENT_PROPERTIES",
     "TEXT_FIELDS",
-    "WORD_FIELDS",
     "Arm",
     "Backbone",
     "BackboneConfig",
@@ -50,7 +49,6 @@ __all__ = [
     "SweepConfig",
     "TargetConfig",
     "TextConfig",
-    "TextField",
     "TrackConfig",
     "TrainConfig",
     "backbone_configs",

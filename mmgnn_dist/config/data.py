@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from mmgnn_dist.config.section import ADDED_LATER, ConfigSection
+from mmgnn_dist.config.text import RESERVED, FieldName
 from mmgnn_dist.errors import nearest
 from mmgnn_dist.plugins import plugins
 
-PROVIDERS = ("table", "file", "rdkit")
+PROVIDERS = ("table", "file", "rdkit", "names")
 
 TargetKind = Literal["extensive", "intensive", "dipole", "r2", "class"]
 
@@ -123,13 +124,25 @@ class DataConfig(ConfigSection):
         description="prepare adds the hydrogens that the bonds of an SD record require and that it lacks, at "
         "RDKit's positions; false: such records are set aside",
     )
+    text_columns: Annotated[dict[FieldName, str], ADDED_LATER] = Field(
+        {},
+        description="own text fields and the column, SD field or key that each is read from, for example "
+        "{description: Description, use: 'Pharmacology and use'}; the words of the column are its label",
+        json_schema_extra={"with": ["text.fields", "text.template"]},
+    )
+    check_names: Annotated[Literal["audit", "opsin"], ADDED_LATER] = Field(
+        "audit",
+        description="what decides whether the provider names keeps a name: audit (openclatura's own), or "
+        "opsin (where that abstains, OPSIN reads the name back to the same structure; needs Java)",
+        json_schema_extra={"with": ["data.providers"]},
+    )
     pubchem: PubChemConfig = PubChemConfig()
     conformers: Annotated[ConformerConfig, ADDED_LATER] = ConformerConfig()
     providers: list[str] = Field(
         ["table", "file"],
         min_length=1,
         description="sources of text fields, the most trusted first: table (--text), file (the molecules' "
-        "own), rdkit, or a text provider of an installed package",
+        "own), rdkit, names (IUPAC names by openclatura), or a text provider of an installed package",
     )
 
     @property
@@ -145,9 +158,20 @@ class DataConfig(ConfigSection):
         return self
 
     @model_validator(mode="after")
+    def _text_columns(self) -> DataConfig:
+        for field, column in self.text_columns.items():
+            if field in RESERVED:
+                raise ValueError(
+                    f"data.text_columns.{field}: the name has a meaning of its own; take another"
+                )
+            if not column.strip():
+                raise ValueError(f"data.text_columns.{field}: name the column that holds it")
+        return self
+
+    @model_validator(mode="after")
     def _providers(self) -> DataConfig:
         if len(set(self.providers)) != len(self.providers):
-            raise ValueError("data.providers: each of table, file and rdkit may stand once")
+            raise ValueError("data.providers: each provider may stand once")
         for name in self.providers:
             if name not in PROVIDERS and name not in plugins("text_providers"):
                 names = [*PROVIDERS, *plugins("text_providers")]

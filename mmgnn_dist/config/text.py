@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import string
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mmgnn_dist.config.section import ConfigSection
+from mmgnn_dist.config.section import ADDED_LATER, ConfigSection
 
-TextField = Literal[
+TEXT_FIELDS: tuple[str, ...] = (
     "iupac_name",
     "title",
     "molecular_formula",
@@ -20,9 +20,27 @@ TextField = Literal[
     "rotatable_bond_count",
     "tpsa",
     "synonyms",
-]
-TEXT_FIELDS: tuple[str, ...] = get_args(TextField)
-WORD_FIELDS = frozenset({"iupac_name", "title", "molecular_formula", "synonyms"})  # the others are numbers
+)
+NUMBER_FIELDS = frozenset(TEXT_FIELDS) - {"iupac_name", "title", "molecular_formula", "synonyms"}
+# names of columns of the shards, and of columns with a meaning of their own
+RESERVED = frozenset(
+    (
+        "id",
+        "smiles",
+        "inchikey",
+        "z",
+        "pos",
+        "y",
+        "context",
+        "cid",
+        "field_sources",
+        "selected_fields",
+        "charge",
+        "multiplicity",
+    )
+)
+# the name of a text field, built-in or the user's own; it becomes the name of a column and of a folder
+FieldName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
 Control = Literal["none", "zero", "shuffled", "random"]
 
 
@@ -49,8 +67,19 @@ class TextConfig(ConfigSection):
         description="how the language model is trained: frozen (vectors are computed once), lora (adapters "
         "alone), full (all its weights)",
     )
-    fields: list[TextField] = Field(
-        ["iupac_name"], min_length=1, description="text fields that the language model reads, in this order"
+    fields: list[FieldName] = Field(
+        ["iupac_name"],
+        min_length=1,
+        description="text fields that the language model reads, in this order: "
+        + ", ".join(TEXT_FIELDS)
+        + ", and own ones of data.text_columns",
+        json_schema_extra={"with": ["data.text_columns"]},
+    )
+    selected_fields: Annotated[bool, ADDED_LATER] = Field(
+        True,
+        description="where the shard set has a column selected_fields, a molecule reads only those of "
+        "text.fields that it names; false: all of them",
+        json_schema_extra={"with": ["text.fields"]},
     )
     field_tokens: int = Field(
         64,
@@ -58,10 +87,18 @@ class TextConfig(ConfigSection):
         description="tokens that one field may have; what is cut is counted",
         json_schema_extra={"with": ["text.budgets"]},
     )
-    budgets: dict[TextField, Annotated[int, Field(ge=1)]] = Field(
+    budgets: dict[FieldName, Annotated[int, Field(ge=1)]] = Field(
         {}, description="tokens that single fields may have, instead of text.field_tokens"
     )
-    template: dict[TextField, str] = Field(
+    max_unknown: Annotated[float, ADDED_LATER] = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="largest share of a field's tokens that the tokenizer may not know: above it a run is "
+        "refused, since the model would read nothing there",
+        json_schema_extra={"with": ["text.encoder", "text.fields"]},
+    )
+    template: dict[FieldName, str] = Field(
         {},
         description="sentence of a field instead of the built-in one: {xlogp: 'XLogP: {value:.2f}.'}",
     )
@@ -118,6 +155,10 @@ class TextConfig(ConfigSection):
     def _once(self) -> TextConfig:
         if len(set(self.fields)) != len(self.fields):
             raise ValueError("fields: each text field may stand once")
+        for name in (*self.fields, *self.budgets, *self.template):
+            if name in RESERVED:
+                allowed = ", ".join(map(repr, TEXT_FIELDS))
+                raise ValueError(f"text: '{name}' is no text field; there are {allowed}, and own ones")
         return self
 
     @model_validator(mode="after")
@@ -164,6 +205,6 @@ def _check_sentence(field: str, sentence: str) -> None:
         raise ValueError(f"{where}: write {{value}} once, and doubled braces for braces")
     spec = placeholders[0][1] or ""
     try:
-        format("name" if field in WORD_FIELDS else 1.5, spec)
+        format(1.5 if field in NUMBER_FIELDS else "name", spec)
     except ValueError:
         raise ValueError(f"{where}: '{spec}' is no format for this field; for a number write .2f") from None

@@ -28,7 +28,7 @@ from mmgnn_dist.files import atomic_path, read_json
 from mmgnn_dist.predict.bundle import open_bundle
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
-from mmgnn_dist.train.checkpoint.export import OLD_EXPORT, states_of
+from mmgnn_dist.train.checkpoint.export import OLD_EXPORT, in_trained_words, states_of
 from mmgnn_dist.train.evaluate import Predictions
 from mmgnn_dist.train.inputs import Inputs, open_inputs
 from mmgnn_dist.train.session import apply_export
@@ -86,6 +86,8 @@ def predict_molecules(
     update: dict[str, Any] = {"max_bad_fraction": 1.0}  # the result reports all molecules set aside
     if trained_on.get("providers") and not any(word.startswith("data.providers=") for word in overrides):
         update["providers"] = trained_on["providers"]
+        update["check_names"] = trained_on.get("check_names", recipe.data.check_names)
+    update["text_columns"] = trained_on.get("text_columns", {}) | recipe.data.text_columns
     data = recipe.data.model_copy(update=update)
     kinds, classes = export.get("kinds", {}), export.get("classes", {})
     targets = tuple(
@@ -104,7 +106,7 @@ def predict_molecules(
                 progress,
                 TrainedModelSpec(targets, trained_on.get("elements"), states),
             )
-            local_recipe = recipe.model_copy(
+            local_recipe = in_trained_words(recipe, export).model_copy(
                 update={"data": data.model_copy(update={"shards": shard_folder})}
             )
             inputs = open_inputs(local_recipe, whole=True)
@@ -119,6 +121,7 @@ def predict_molecules(
         notes.append(f"elements that the model was trained on: {', '.join(trained_on['elements'])}")
     notes += _state_notes(states, result.counts, inputs.shards)
     notes += _missing_text(inputs, trained_on.get("coverage", {}))
+    notes += _missing_choice(inputs, trained_on.get("selected_fields", False))
     return Outcome(out, units, result.counts, aside, notes)
 
 
@@ -165,6 +168,19 @@ def _missing_text(inputs: Inputs, trained: dict[str, float]) -> list[str]:
     if not scarce:
         return []
     return [f"molecules with text: {', '.join(scarce)}; join tables of text with --text"]
+
+
+def _missing_choice(inputs: Inputs, trained: bool) -> list[str]:
+    """A line on molecules that read all fields, where those of the training chose some."""
+    selection = inputs.shards.manifest.get("selection")
+    if not trained or inputs.files is None or not inputs.recipe.text.selected_fields:
+        return []
+    if selection and selection["molecules"]:
+        return []
+    return [
+        "the model was trained on molecules that choose their text fields, and these have no column "
+        "selected_fields: each reads all fields of the model"
+    ]
 
 
 def _write(out: Path, ids: np.ndarray, targets: list[str], predictions: Predictions) -> None:

@@ -111,8 +111,10 @@ class Inputs:
             config.template,
             config.sample_synonyms,
             self.verified.sha256,
+            config.selected_fields,
         )
         tokens.check_length()
+        tokens.check_unknown(config.max_unknown)
         return tokens
 
     def model(self, text: TextSource | None, autocast: torch.dtype | None) -> FusedModel:
@@ -250,6 +252,8 @@ def open_inputs(
         )
     reads = not {recipe.model.modality, *recipe.twins}.isdisjoint(("text", "both"))
     text = recipe.text
+    if reads:
+        _check_fields(list(text.fields), shards)
     files = resolve_encoder(text.encoder, text.revision, text.random) if reads else None
     if files is not None:
         files = replace(files, digest=verified.sha256)
@@ -258,6 +262,17 @@ def open_inputs(
     inputs = Inputs(recipe, shards, split, files, digest, verified)
     _ = inputs.forms  # refuses read-outs that make no physical sense
     return inputs
+
+
+def _check_fields(fields: list[str], shards: ShardSet) -> None:
+    """Refuse a text field that the shard set does not have."""
+    for field in fields:
+        if field not in shards.text_fields:
+            raise UserError(
+                f"text.fields: '{field}' is no text field of {shards.path}"
+                f"{nearest(field, shards.text_fields)}: it has {', '.join(shards.text_fields)}; own ones are "
+                "declared by data.text_columns when it is prepared"
+            )
 
 
 def fit_scaler(inputs: Inputs) -> Scaler:

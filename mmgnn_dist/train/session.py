@@ -13,7 +13,7 @@ from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.run_records import ExportRecord
-from mmgnn_dist.train.checkpoint.export import load_export, unseen
+from mmgnn_dist.train.checkpoint.export import in_trained_words, load_export, unseen
 from mmgnn_dist.train.evaluate import Predictions, predict
 from mmgnn_dist.train.inputs import Inputs, open_inputs
 from mmgnn_dist.train.launch import launch
@@ -187,6 +187,8 @@ def evaluate_run(folder: Path, data: Path | None, quiet: bool) -> Evaluated:
     recipe = load_recipe(paths.recipe)
     if data is not None:
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"shards": data})})
+        if paths.export_about.is_file():
+            recipe = in_trained_words(recipe, read_json(paths.export_about))
     else:
         refuse_changed({folder: recipe})
     inputs = open_inputs(recipe, whole=data is not None)

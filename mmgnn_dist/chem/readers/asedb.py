@@ -94,7 +94,8 @@ class AseStream:
         bad = [row if isinstance(row, BadRecord) else None for row in entries]
         good = [row if isinstance(row, dict) else {} for row in entries]
         target_names = [column for column, _, _ in self.source.targets]
-        text_names = [name for name in (*IDENTIFIERS, *TEXT_COLUMNS) if name in self.source.columns]
+        wanted = dict.fromkeys((*IDENTIFIERS, *TEXT_COLUMNS, *(column for _, column in self.source.own_text)))
+        text_names = [name for name in wanted if name in self.source.columns]
         columns: dict[str, Any] = {
             "atomic_numbers": pa.array([row.get("numbers", []) for row in good], pa.large_list(pa.int64())),
             "positions": pa.array([row.get("positions", []) for row in good], pa.large_list(pa.float64())),

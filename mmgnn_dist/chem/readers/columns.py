@@ -46,7 +46,11 @@ def known_names(path: Path, names: Collection[str], declared: Collection[str]) -
 
 
 def check_columns(
-    path: Path, schema: pa.Schema, names: Iterable[str], known: dict[str, str] | None = None
+    path: Path,
+    schema: pa.Schema,
+    names: Iterable[str],
+    known: dict[str, str] | None = None,
+    words: Iterable[str] = (),
 ) -> None:
     """Refuse columns of a type that cannot be read.
 
@@ -55,13 +59,15 @@ def check_columns(
         schema: schema of the file.
         names: columns to read; the schema has all of them.
         known: known names of the columns that have another name in the file.
+        words: columns to read as text, whatever their names mean elsewhere.
 
     Raises:
         UserError: a column has a wrong type; the message gives its name, its type and what is allowed.
     """
-    for name in names:
+    forms = [(name, FORMS.get((known or {}).get(name, name), WORDS)) for name in names]
+    forms += [(name, WORDS) for name in words]
+    for name, (fits, allowed) in forms:
         kind = schema.field(name).type
-        fits, allowed = FORMS.get((known or {}).get(name, name), WORDS)
         if not types.is_null(kind) and not fits(plain_type(kind)):
             raise UserError(f"{path}: column '{name}' is {str(kind)[:80]}, and has to be {allowed}")
 
@@ -94,6 +100,10 @@ FORMS: dict[str, tuple[Kind, str]] = {
     "synonyms": (
         lambda kind: is_text_type(kind) or _list_of(is_text_type)(kind),
         "lists of strings, or JSON lists",
+    ),
+    "selected_fields": (
+        lambda kind: is_text_type(kind) or _list_of(is_text_type)(kind),
+        "lists of names of text fields",
     ),
     "uncharacterized": (_is_flag, "true or false"),
     **dict.fromkeys(

@@ -184,7 +184,7 @@ def inspect_csv(path: Path, name: str, declared: Declared, beside: Beside = NO_L
         ignored,
         excluded,
         tuple(map(printable, (*layout.notes, *(qm9_notes(path, excluded) if qm9 else ()), *notes))),
-        renamed=tuple((known | renamed).items()),
+        renamed=tuple(({old: renamed.get(new, new) for old, new in known.items()} | renamed).items()),
         axes_first=layout.axes_first,
         padded=layout.padded,
         digest="".join([digest.hexdigest(), *(labels.digest for labels in beside.labels)]),

@@ -52,7 +52,11 @@ def readable() -> str:
 
 
 def find_sources(
-    names: list[str], declared: Declared, labelled: bool = True, add_hydrogens: bool = False
+    names: list[str],
+    declared: Declared,
+    labelled: bool = True,
+    add_hydrogens: bool = False,
+    text_columns: dict[str, str] | None = None,
 ) -> list[Source]:
     """Return the readable files that the SOURCE words mean, in a fixed order.
 
@@ -61,6 +65,7 @@ def find_sources(
         declared: what the recipe declares of targets (`data.targets`, `data.units`).
         labelled: whether every declared column must be in some source.
         add_hydrogens: add the hydrogens that bonds require where a record lacks them.
+        text_columns: column of each text field of the user, from the recipe.
 
     Raises:
         UserError: missing or unreadable file, unknown format, target without a unit, unit without a column.
@@ -68,7 +73,8 @@ def find_sources(
     if not names:
         raise UserError(f"no source given: name {readable()}")
     sources = [
-        with_spin_meaning(source) for source in _inspect_all(list(_files(names)), declared, add_hydrogens)
+        with_spin_meaning(source).reading_text(text_columns or {})
+        for source in _inspect_all(list(_files(names)), declared, add_hydrogens)
     ]
     folders = [Path(name) for name in names if Path(name).is_dir()]
     if unread := [note for folder in folders for note in _unread(folder)]:

@@ -6,7 +6,7 @@ A row range is decoded from its start, so several tasks can read one file.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -62,10 +62,22 @@ class ParquetSource(TableSource):
         names = [*GEOMETRY, "id", "gdb_idx", "mol_id", "smiles", "inchikey", "inchi", *TEXT_COLUMNS]
         names += [column for column, _, _ in self.targets] + (["uncharacterized"] if self.qm9 else [])
         names += state_columns(self.columns, self.targets)
-        in_file = {known: name for name, known in self.renamed}
+        names += [column for _, column in self.own_text]
         if self.embeds:
             names = names[len(GEOMETRY) :]
-        return [in_file.get(name, name) for name in dict.fromkeys(names) if name in self.columns]
+        return self._in_file(name for name in dict.fromkeys(names) if name in self.columns)
+
+    def reading_text(self, text_columns: dict[str, str]) -> Source:
+        """Return this source with the user's own text fields that it has; see `Source.reading_text`."""
+        source = super().reading_text(text_columns)
+        own_columns = self._in_file(column for _, column in source.own_text)
+        check_columns(self.path, open_parquet(self.path)[0], (), words=own_columns)
+        return source
+
+    def _in_file(self, columns: Iterable[str]) -> list[str]:
+        """Return the names that columns have in the file."""
+        in_file = {known: name for name, known in self.renamed}
+        return [in_file.get(column, column) for column in columns]
 
 
 class RowStream:

@@ -15,7 +15,6 @@ from mmgnn_dist.chem.checks import BAD_TARGET, REASONS, BadRecord
 from mmgnn_dist.chem.classes import MOST, class_index, class_name
 from mmgnn_dist.chem.composition import contradictions
 from mmgnn_dist.chem.molecules import Molecules
-from mmgnn_dist.chem.readers.source import TEXT_COLUMNS
 from mmgnn_dist.chem.states.electronic_state import NO_STATEMENT, StatedStates, StructureState
 from mmgnn_dist.chem.target_columns import Found, class_columns, declared_columns
 from mmgnn_dist.chem.targets import CLASS, Target
@@ -240,7 +239,7 @@ def assemble(
     records: Sequence[Record | BadRecord],
     y: Sequence[Sequence[float]],
     n_targets: int,
-    text_columns: Sequence[str],
+    text_columns: Sequence[tuple[str, str]],
 ) -> Molecules:
     """Make a block of molecules; records that could not be read become faults in it.
 
@@ -251,7 +250,7 @@ def assemble(
         records: the molecules, or their faults.
         y: targets of each record.
         n_targets: number of targets.
-        text_columns: columns of the source; those in `TEXT_COLUMNS` are kept.
+        text_columns: (text field, name of its value in the records).
     """
     good = [record if isinstance(record, Record) else None for record in records]
     bad = [record if isinstance(record, BadRecord) else None for record in records]
@@ -275,9 +274,8 @@ def assemble(
     )
     contradictions(flat_z, z_count, stated, fault, why)
     text = {
-        column: pa.array([_said(record, column) for record in good], pa.large_string())
-        for column in TEXT_COLUMNS
-        if column in text_columns
+        field: pa.array([_said(record, column) for record in good], pa.large_string())
+        for field, column in text_columns
     }
     return Molecules(
         source=source,

@@ -115,7 +115,8 @@ class RecordSource(Source):
             else:
                 records.append(record)
                 y.append(values)
-        molecules = assemble(self.name, start, names, records, y, len(order), self.columns)
+        text = {column: column for column in TEXT_COLUMNS if column in self.columns} | dict(self.own_text)
+        molecules = assemble(self.name, start, names, records, y, len(order), list(text.items()))
         molecules.excluded[:] = self.is_excluded(molecules.id)
         return with_record_states(molecules, records, self.targets, self.spin_is_2s)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -26,7 +26,7 @@ from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import sha256
 
 GEOMETRY = ("atomic_numbers", "positions")
-TEXT_COLUMNS = (*TEXT_FIELDS, "cid", "field_sources")
+TEXT_COLUMNS = (*TEXT_FIELDS, "cid", "field_sources", "selected_fields")
 IDENTIFIERS = ("id", "smiles", "inchikey")
 KNOWN_COLUMNS = frozenset({*IDENTIFIERS, *TEXT_COLUMNS, "inchi"})
 QM9_UNITS: Declared = {
@@ -106,6 +106,7 @@ class Source:
         formats: names of the formats of its raw records, empty if it has none (see `formats`).
         spin_is_2s: its column `spin` is the number of unpaired electrons, not the multiplicity.
         part: part of a published split that it is: `train` or `val`, "" for none.
+        own_text: (text field of the user, column that it is read from).
     """
 
     path: Path
@@ -120,6 +121,7 @@ class Source:
     formats: tuple[str, ...] = ()
     spin_is_2s: bool = False
     part: str = ""
+    own_text: tuple[tuple[str, str], ...] = ()
 
     sequential = False  # whether reading from the middle costs as much as reading from the start
 
@@ -142,6 +144,26 @@ class Source:
     def bytes(self) -> int:
         """Size on disk."""
         return self.path.stat().st_size
+
+    def reading_text(self, text_columns: dict[str, str]) -> Source:
+        """Return this source with the user's own text fields that it has.
+
+        Args:
+            text_columns: column of each field, `data.text_columns`.
+
+        Raises:
+            UserError: such a column is a target, or of a type that is no text.
+        """
+        found = tuple((field, column) for field, column in text_columns.items() if column in self.columns)
+        columns = {column for _, column in found}
+        for column, target, _ in self.targets:
+            if column in columns:
+                raise UserError(
+                    f"{self.path}: column '{column}' is the target {target.name} and a field of "
+                    "data.text_columns: a model would read what it has to learn; leave it out of one of both"
+                )
+        ignored = tuple(name for name in self.ignored if name not in columns)
+        return replace(self, own_text=found, ignored=ignored)
 
     def content(self) -> list[Any]:
         """Return the values that identify the content."""

@@ -59,6 +59,19 @@ class TableSource(Source):
     padded: bool = False
     conformers: ConformerConfig = field(default_factory=ConformerConfig)
 
+    def reading_text(self, text_columns: dict[str, str]) -> Source:
+        """Return this source with the user's own text fields that it has; see `Source.reading_text`.
+
+        A column may be given by its name in the file, also where it has a known name of its own here.
+        """
+        known = dict(self.renamed)
+        return super().reading_text(
+            {
+                field: column if column in self.columns else known.get(column, column)
+                for field, column in text_columns.items()
+            }
+        )
+
     @property
     def makes_ids(self) -> bool:
         """Whether ids are made from the file's name and the row."""
@@ -109,7 +122,8 @@ class TableSource(Source):
             excluded = np.asarray(flat(table["uncharacterized"]).fill_null(False), dtype=bool)
         else:
             excluded = self.is_excluded(ids)
-        text = table.select([name for name in TEXT_COLUMNS if name in self.columns])
+        columns = {name: table[name] for name in TEXT_COLUMNS if name in self.columns}
+        columns |= {field: table[column] for field, column in self.own_text}
         return Molecules(
             source=self.name,
             row=row,
@@ -125,7 +139,7 @@ class TableSource(Source):
             excluded=excluded,
             fault=fault,
             why=pa.array(why, pa.large_string()),
-            text=text,
+            text=pa.table(columns) if columns else table.select([]),
             stated=stated,
             note=pa.array([note or None for note in notes], pa.large_string()),
         )

@@ -14,7 +14,6 @@ from itertools import combinations
 
 import numpy as np
 
-from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.data.shardset.groups import NONE, scaffold_names, string_hashes, structures, text_hashes
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.shardset.splits import PARTS, load_split, split_folds, split_info, split_names
@@ -52,22 +51,25 @@ class Overlap:
 
 
 def audit(
-    shards: ShardSet, splits: Sequence[str] | None = None, fields: Sequence[str] = TEXT_FIELDS
+    shards: ShardSet, splits: Sequence[str] | None = None, fields: Sequence[str] | None = None
 ) -> list[Overlap]:
     """All overlaps of some splits.
 
     Args:
         shards: the shard set.
         splits: names of stored splits; None for all of them.
-        fields: text fields whose combination is the text of a molecule.
+        fields: text fields whose combination is the text of a molecule; None: all that the set has.
 
     Raises:
         UserError: no such split or field, no stored split, or a split that does not fit the shard set.
     """
+    fields = fields or shards.text_fields
     for field in fields:
-        if field not in TEXT_FIELDS:
-            allowed = ", ".join(TEXT_FIELDS)
-            raise UserError(f"no text field '{field}'{nearest(field, TEXT_FIELDS)}; there are: {allowed}")
+        if field not in shards.text_fields:
+            allowed = ", ".join(shards.text_fields)
+            raise UserError(
+                f"no text field '{field}'{nearest(field, shards.text_fields)}; there are: {allowed}"
+            )
     names = list(splits or split_names(shards))
     if not names:
         raise UserError(f"{shards.path} has no split: make one with 'mmgnn data split'")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mmgnn_dist.config import TEXT_FIELDS, TextConfig
+from mmgnn_dist.config import TextConfig
 from mmgnn_dist.data.inspect.audit import Overlap
 from mmgnn_dist.data.inspect.leaks.finding import AuditFinding
 from mmgnn_dist.data.inspect.overview_records import (
@@ -23,13 +23,14 @@ from mmgnn_dist.data.inspect.overview_records import (
     TokensMissing,
     TokenSpread,
 )
+from mmgnn_dist.data.prepare.text.text_report import text_lines
 from mmgnn_dist.data.shardset.manifest import StateCounts
 from mmgnn_dist.data.shardset.references import visits
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.shardset.splits import split_info, split_names
 from mmgnn_dist.data.text.encoder_files import resolve_encoder
-from mmgnn_dist.data.text.sentences import render
-from mmgnn_dist.data.text.token_cache import encode, load_tokenizer, special_tokens
+from mmgnn_dist.data.text.sentences import own_sentences, render
+from mmgnn_dist.data.text.tokenizer import encode, load_tokenizer, special_tokens
 from mmgnn_dist.errors import UserError
 
 BINS = 40
@@ -64,6 +65,9 @@ def look(shards: ShardSet, text: TextConfig) -> Overview:
         },
         "sizes": histogram(atoms),
         "coverage": manifest["coverage"],
+        "text_columns": shards.text_columns,
+        "selection": manifest.get("selection"),
+        "without_text": manifest.get("without_text", {}),
         "states": manifest.get("states", StateCounts(charge={}, multiplicity={})),
         "tokens": _token_lengths(shards, text),
     }
@@ -108,18 +112,17 @@ def _token_lengths(shards: ShardSet, text: TextConfig) -> TokenLengths | TokensM
     fields: dict[str, TokenSpread] = {}
     whole = np.zeros(len(rows), np.int64)
     tables = [shard.table.take(local) for _, shard, local in visits(shards, rows)]
-    template = {str(name): sentence for name, sentence in text.template.items()}
-    budgets = {str(name): budget for name, budget in text.budgets.items()}
-    for field in TEXT_FIELDS:
-        lengths = np.concatenate(
-            [np.diff(encode(render(table, field, template), tokenizer)[1]) for table in tables]
-        )
-        budget = budgets.get(field, text.field_tokens)
+    template = own_sentences(shards.text_columns) | text.template
+    for field in shards.text_fields:
+        encoded = [encode(render(table, field, template), tokenizer) for table in tables]
+        lengths = np.concatenate([np.diff(ptr) for _, ptr in encoded])
+        budget = text.budgets.get(field, text.field_tokens)
         fields[field] = {
             **_spread(lengths[lengths > 0]),
             "budget": budget,
             "cut_molecules": int((lengths > budget).sum()),
             "cut_tokens": int(np.maximum(lengths - budget, 0).sum()),
+            "unknown": sum(int((ids == tokenizer.unk_token_id).sum()) for ids, _ in encoded),
         }
         whole += np.minimum(lengths, budget)
     everything = _spread(whole[whole > 0] + special)
@@ -152,7 +155,15 @@ def summary(overview: Overview) -> list[str]:
             f"{split['kind']}, {split['folds']} folds, seed {split['seed']}" if split else "made by hand"
         )
         lines.append(f"split {name}: {description}")
-    return lines
+    tokens = overview["tokens"]
+    if "missing" not in tokens and (unknown := _unknown_tokens(tokens)):
+        lines.append(f"tokens that {tokens['encoder']} does not know: {', '.join(unknown)}")
+    return lines + text_lines(overview)
+
+
+def _unknown_tokens(tokens: TokenLengths) -> list[str]:
+    counts = {name: spread.get("unknown", 0) for name, spread in tokens["fields"].items()}
+    return [f"{count:,} of {name}" for name, count in counts.items() if count]
 
 
 def tables(overview: Overview) -> list[OverviewTable]:

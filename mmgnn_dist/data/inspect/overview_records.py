@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NotRequired, TypedDict, final
 
-from mmgnn_dist.data.shardset.manifest import MoleculeCounts, SourceEntry, StateCounts, TargetStatistics
+from mmgnn_dist.data.shardset.manifest import (
+    MoleculeCounts,
+    SelectionEntry,
+    SourceEntry,
+    StateCounts,
+    TargetStatistics,
+)
 from mmgnn_dist.data.shardset.splits import SplitInfo
 
 
@@ -27,7 +33,8 @@ class TargetOverview(TargetStatistics):
 class TokenSpread(TypedDict):
     """Number, mean, 95th percentile, maximum and histogram of token lengths.
 
-    A field also has its budget, and the molecules and tokens that the budget cuts.
+    A field also has its budget, the molecules and tokens that the budget cuts, and the tokens that the
+    tokenizer does not know.
     """
 
     present: int
@@ -38,6 +45,7 @@ class TokenSpread(TypedDict):
     budget: NotRequired[int]
     cut_molecules: NotRequired[int]
     cut_tokens: NotRequired[int]
+    unknown: NotRequired[int]
 
 
 @final
@@ -73,6 +81,9 @@ class Overview(TypedDict):
     targets: dict[str, TargetOverview]
     sizes: Histogram
     coverage: dict[str, int]
+    text_columns: dict[str, str]
+    selection: SelectionEntry | None
+    without_text: dict[str, dict[str, int]]
     states: StateCounts
     tokens: TokenLengths | TokensMissing
 

@@ -13,6 +13,7 @@ Controls do not change which molecules have a text:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -128,7 +129,7 @@ class TextInput:
             length = self._runs(field, rows, plan, epoch).lengths(
                 [run.ptr for run in self.tokens.runs[field]]
             )
-            length[self._dropped(field, rows, epoch)] = 0
+            self._leave_out(length, field, rows, epoch)
             total += length
         special = (total > 0) * (len(self._prefix) + len(self._suffix))
         return special if self.choice.control == "zero" else total + special
@@ -139,7 +140,7 @@ class TextInput:
         """(where each molecule's run begins in the stage, its length, the stage) for one field."""
         runs, plan = self.tokens.runs[field], self._runs(field, rows, plan, epoch)
         begin, length, (stage,) = plan.ragged([run.ptr for run in runs], [run.values for run in runs])
-        length[self._dropped(field, rows, epoch)] = 0
+        self._leave_out(length, field, rows, epoch)
         return begin, length, stage
 
     def _runs(self, field: str, rows: np.ndarray, plan: GatherPlan, epoch: int) -> GatherPlan:
@@ -150,12 +151,14 @@ class TextInput:
         seed, sample = self.choice.seed, self.choice.sample
         return plan.one_of(items, uniform((SYNONYM, seed, epoch), rows) if sample else np.zeros(len(rows)))
 
-    def _dropped(self, field: str, rows: np.ndarray, epoch: int) -> np.ndarray | slice:
-        """Which molecules lose a field in this epoch."""
-        if not self.choice.dropout:
-            return slice(0)
-        key = (DROPOUT, self.choice.seed, epoch, TEXT_FIELDS.index(field))
-        return uniform(key, rows) < self.choice.dropout
+    def _leave_out(self, length: np.ndarray, field: str, rows: np.ndarray, epoch: int) -> None:
+        """Set the length of a field to 0 for molecules that do not read it, or lose it in this epoch."""
+        if self.tokens.selected is not None:
+            sources = rows if self._partners is None else self._partners[rows]
+            length[~self.tokens.selected[field][sources]] = 0
+        if self.choice.dropout:
+            key = (DROPOUT, self.choice.seed, epoch, _number(field))
+            length[uniform(key, rows) < self.choice.dropout] = 0
 
     def _random(self, rows: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Texts of the same lengths (`count`, as in `read`) with random tokens between the special ones."""
@@ -171,6 +174,13 @@ class TextInput:
         for i, token in enumerate(self._suffix[::-1].tolist(), start=1):
             result[ptr[1:][present] - i] = token
         return result, ptr
+
+
+def _number(field: str) -> int:
+    """The number by which a field has random numbers of its own, whatever other fields there are."""
+    if field in TEXT_FIELDS:
+        return TEXT_FIELDS.index(field)
+    return int.from_bytes(hashlib.sha256(field.encode()).digest()[:6], "big")
 
 
 def no_text(rows: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,15 @@ from mmgnn_dist.chem.identity import complete_keys
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.readers.source import Stream, one_line
 from mmgnn_dist.chem.states.electronic_state import States, settle
-from mmgnn_dist.data.prepare.join import MISFITS, clean_text
+from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.data.prepare.plan import PreparePlan
-from mmgnn_dist.data.prepare.providers import TableText, gather_text, make_providers
 from mmgnn_dist.data.prepare.statistics import shard_statistics
+from mmgnn_dist.data.prepare.text.chosen_fields import known_fields
+from mmgnn_dist.data.prepare.text.join import MISFITS, clean_text
+from mmgnn_dist.data.prepare.text.providers import TableText, gather_text, make_providers
 from mmgnn_dist.data.shardset.shards import (
     CONTEXT_FIELDS,
+    SELECTED,
     STRING_FIELDS,
     shard_schema,
     without_plain_states,
@@ -129,7 +133,7 @@ class ChunkRunner:
             source = self.plan.sources[index]
             try:
                 molecules = source.convert(table, start, self.plan.names, spread)
-                text = clean_text(molecules.text, source.path.name)
+                text = clean_text(molecules.text, source.path.name, self.plan.own_fields)
             except MISFITS as error:
                 raise UserError(
                     f"{source.path}, rows {start} to {start + table.num_rows - 1} (chunk {chunk}), give no "
@@ -142,12 +146,13 @@ class ChunkRunner:
     def _finish(self, chunk: int, parts: list[Molecules]) -> None:
         """Join, check and write: the shard first, its record last."""
         tables = [self.staging.text(number) for number in range(len(self.plan.text))]
-        providers = make_providers(self.plan.providers, tables)
+        own = self.plan.own_fields
+        providers = make_providers(self.plan.providers, tables, own, self.plan.check_names, spread)
         quarantine: list[dict[str, Any]] = []
         notes: list[dict[str, Any]] = []
         kept_parts, kept_texts, assumed, offset = [], [], list[int](), 0
         for molecules in parts:
-            text = gather_text(molecules, providers)
+            text = gather_text(molecules, providers, own)
             verdict = check_molecules(molecules, self.plan.elements, self.plan.trained_states)
             quarantine += _set_aside(molecules, verdict, offset)
             guesses = _states(molecules).assumed & (verdict == 0)
@@ -158,13 +163,23 @@ class ChunkRunner:
             kept_texts.append(text.filter(pa.array(verdict == 0)))
         # several conformers of a row: the place in the chunk does not tell the row
         several = sum(len(part) for part in parts) != self.plan.chunk_rows(chunk)
-        batch = to_batch(kept_parts, pa.concat_tables(kept_texts), len(self.plan.targets))
+        text = pa.concat_tables(kept_texts)
+        unknown: Counter[str] = Counter()
+        if self.plan.selects:
+            selected, unknown = known_fields(text[SELECTED].combine_chunks(), self.plan.text_columns)
+            text = text.set_column(text.column_names.index(SELECTED), SELECTED, selected)
+        batch = to_batch(kept_parts, text, len(self.plan.targets), own, self.plan.selects)
         entry = write_shard(self.staging.shard(chunk), batch)
         record = {
             "in": sum(len(part) for part in parts),
             "entry": entry,
             "joined": next((p.joined.tolist() for p in providers if isinstance(p, TableText)), []),
-            "summary": shard_statistics(batch, self.plan.names),
+            "without_text": {p.name: dict(p.without_text) for p in providers if p.without_text},
+            "selection": {
+                "molecules": len(text) - text[SELECTED].null_count if self.plan.selects else 0,
+                "unknown": dict(unknown),
+            },
+            "summary": shard_statistics(batch, self.plan.names, (*TEXT_FIELDS, *own)),
             "quarantine": quarantine,
             "assumed": assumed,
             "notes": notes,
@@ -188,8 +203,18 @@ def _call(function: Callable[[Any], Any], portion: Any) -> Any:
     return function(portion)
 
 
-def to_batch(parts: list[Molecules], text: pa.Table, n_targets: int) -> pa.RecordBatch:
-    """Combine molecules that passed the checks and their text in clean form to the batch of a shard."""
+def to_batch(
+    parts: list[Molecules], text: pa.Table, n_targets: int, own: Sequence[str] = (), selects: bool = False
+) -> pa.RecordBatch:
+    """Combine molecules that passed the checks and their text in clean form to the batch of a shard.
+
+    Args:
+        parts: the molecules.
+        text: their text.
+        n_targets: number of targets.
+        own: text fields of the user (see `join.own_fields`).
+        selects: whether the shard says for each molecule which fields it reads.
+    """
     z = np.concatenate([part.z for part in parts]).astype(np.uint8)
     pos = np.concatenate([part.pos.astype(np.float32, copy=False) for part in parts])
     counts = np.concatenate([part.z_count for part in parts])
@@ -202,7 +227,7 @@ def to_batch(parts: list[Molecules], text: pa.Table, n_targets: int) -> pa.Recor
         name: pa.concat_arrays([getattr(part, name) for part in parts])
         for name in ("id", "smiles", "inchikey")
     }
-    strings |= {name: text[name].combine_chunks() for name in (*STRING_FIELDS, "field_sources")}
+    strings |= {name: text[name].combine_chunks() for name in (*STRING_FIELDS, "field_sources", *own)}
     states = [_states(part) for part in parts]
     columns = {
         **strings,
@@ -211,10 +236,11 @@ def to_batch(parts: list[Molecules], text: pa.Table, n_targets: int) -> pa.Recor
         "y": pa.FixedSizeListArray.from_arrays(pa.array(y.ravel()), n_targets),
         "context": pa.FixedSizeListArray.from_arrays(pa.array(context.ravel()), len(CONTEXT_FIELDS)),
         "synonyms": text["synonyms"].combine_chunks(),
+        SELECTED: text[SELECTED].combine_chunks(),
         "charge": pa.array(np.concatenate([part.charge for part in states])),
         "multiplicity": pa.array(np.concatenate([part.multiplicity for part in states])),
     }
-    schema = shard_schema(n_targets, states=True)
+    schema = shard_schema(n_targets, own, selects, states=True)
     batch = pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
     return without_plain_states(batch)
 

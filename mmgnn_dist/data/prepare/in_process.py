@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from mmgnn_dist.chem.readers.table import TableSource
 from mmgnn_dist.data.prepare.chunks import ChunkRunner, Staging
-from mmgnn_dist.data.prepare.join import open_text_table
 from mmgnn_dist.data.prepare.plan import PreparePlan
 from mmgnn_dist.data.prepare.ray_run import WORK, interruptible, staged_rows, watch
+from mmgnn_dist.data.prepare.text.join import open_text_table
 from mmgnn_dist.errors import WrongInput
 
 # processor time in s on one core of a server; only its order of magnitude matters: the bundled sample takes
@@ -21,16 +21,15 @@ RAY_START = 8.0
 ROW = 4e-4  # reading, checking and writing a molecule
 SMILES_KEY = 1e-3  # InChIKey from a SMILES, RDKit's descriptors
 CONFORMER = 2.5e-2  # a geometry from a SMILES of 9 heavy atoms
+NAME = 1.6e-2  # a name by openclatura
 OTHER_PROVIDER = 2.5e-2  # text of a provider whose cost is not known
-CHEAP_PROVIDERS = ("table", "file")
+PROVIDER_COSTS = {"table": 0.0, "file": 0.0, "rdkit": SMILES_KEY, "names": NAME}
 
 
 def is_small(plan: PreparePlan) -> bool:
     """Whether a preparation takes less time in this process than the start of Ray."""
     row = ROW + SMILES_KEY
-    for provider in plan.providers:
-        if provider not in CHEAP_PROVIDERS:
-            row += SMILES_KEY if provider == "rdkit" else OTHER_PROVIDER
+    row += sum(PROVIDER_COSTS.get(provider, OTHER_PROVIDER) for provider in plan.providers)
     seconds = 0.0
     for source in plan.sources:
         conformers = source.conformers.count if isinstance(source, TableSource) and source.embeds else 0

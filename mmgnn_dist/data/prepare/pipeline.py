@@ -35,7 +35,6 @@ from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.prepare.chunks import Staging
 from mmgnn_dist.data.prepare.duplicates import drop_duplicates
 from mmgnn_dist.data.prepare.in_process import is_small, run_in_process
-from mmgnn_dist.data.prepare.join import JOINS, stage_text
 from mmgnn_dist.data.prepare.notes import note_lines, write_notes
 from mmgnn_dist.data.prepare.own_split import store_own_split
 from mmgnn_dist.data.prepare.plan import PreparePlan, TrainedModelSpec, make_prepare_plan
@@ -43,6 +42,8 @@ from mmgnn_dist.data.prepare.ray_run import run_chunks
 from mmgnn_dist.data.prepare.staged_labels import decided_kinds, set_deviating_aside, target_lines
 from mmgnn_dist.data.prepare.state_counts import combine_states, state_lines
 from mmgnn_dist.data.prepare.statistics import combine
+from mmgnn_dist.data.prepare.text.join import JOINS, stage_text
+from mmgnn_dist.data.prepare.text.text_report import text_entries, text_lines
 from mmgnn_dist.data.shardset.groups import count_identities
 from mmgnn_dist.data.shardset.manifest import MoleculeCounts, ShardManifest, TargetEntry
 from mmgnn_dist.data.shardset.set_aside import reasons_in_words, refuse_bad
@@ -123,7 +124,7 @@ def prepare(
     with _staging(to, plan) as staging:
         for number, table in enumerate(plan.text):
             if not staging.text(number).is_file():
-                stage_text(table, staging.text(number))
+                stage_text(table, staging.text(number), plan.text_columns)
         if data.workers == 0 and is_small(plan):
             run_in_process(plan, staging, report)
         else:
@@ -234,12 +235,13 @@ def _finish(
     states = combine_states([record["summary"] for record in records], sum(map(_assumed, records)))
     manifest: ShardManifest = {
         "kind": KIND,
-        "schema": schema_version(targets, states="states" in states),
+        "schema": schema_version(targets, more=plan.extends_text or "states" in states),
         "shards": entries,
         "rows": counts["kept"],
         "targets": [target_entry(target) for target in targets],
         **combine([record["summary"] for record in records]),
         **states,
+        **text_entries(plan, records),
         "counts": counts,
         "sources": [
             {"name": printable(source.path.name), "bytes": source.bytes, "rows": source.rows}
@@ -256,6 +258,8 @@ def _finish(
             "plan": plan.fingerprint,
         },
     }
+    if "names" in plan.providers:
+        manifest["prepare"]["check_names"] = plan.check_names
     if plan.plugins:
         manifest["prepare"]["plugins"] = list(plan.plugins)
     if notes := write_notes(staging.final, records):
@@ -308,12 +312,12 @@ def _result(
     for table in manifest["text"]:
         joins = ", ".join(f"{number} by {kind}" for kind, number in table["joined"].items())
         lines.append(f"{table['name']}: text found for {sum(table['joined'].values())} molecules ({joins})")
+    lines += text_lines(manifest)
     identities = manifest["identities"]
     if manifest.get("conformers"):
         lines.append(
             "conformers of one molecule, or of one formula where a file says no more, stay together in "
-            "splits; "
-            "'mmgnn data split SHARDS --group none' deals them out one by one"
+            "splits; 'mmgnn data split SHARDS --group none' deals them out one by one"
         )
     elif identities["id"]:
         lines.append(

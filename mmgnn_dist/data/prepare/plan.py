@@ -18,15 +18,16 @@ from mmgnn_dist.chem.identity import key_maker
 from mmgnn_dist.chem.label_ranges import out_of_range
 from mmgnn_dist.chem.readers.find import check_name, check_readable, find_sources
 from mmgnn_dist.chem.readers.formats import format_plugins
+from mmgnn_dist.chem.readers.parquet import open_parquet
 from mmgnn_dist.chem.readers.source import Source, file_content
 from mmgnn_dist.chem.readers.table import TableSource
 from mmgnn_dist.chem.states.electronic_state import TrainedStates
 from mmgnn_dist.chem.targets import TARGETS, Target
 from mmgnn_dist.config import ConformerConfig, DataConfig
-from mmgnn_dist.data.prepare.join import MISFITS, text_columns
-from mmgnn_dist.data.prepare.providers import make_providers, provider_plugins
-from mmgnn_dist.data.shardset.shards import FIRST_SCHEMA
-from mmgnn_dist.errors import UserError
+from mmgnn_dist.data.prepare.text.join import MISFITS, own_fields, text_columns
+from mmgnn_dist.data.prepare.text.providers import make_providers, provider_plugins
+from mmgnn_dist.data.shardset.shards import FIRST_SCHEMA, SELECTED
+from mmgnn_dist.errors import UserError, nearest
 
 TASKS = 8  # about the smallest number of runs of chunks; longer runs decode a file fewer times
 RUN = 16  # most chunks in a run
@@ -71,6 +72,9 @@ class PreparePlan:
         chunks: the segments that make each shard.
         rows_per_shard: the setting behind `chunks`.
         providers: names of the text providers, the most trusted first.
+        text_columns: column of each text field of the user.
+        selects: whether a source or text table says for each molecule which fields it reads.
+        check_names: `data.check_names`.
         elements: symbols that a molecule may have; None: any.
         trained_states: charges and multiplicities that a molecule may have; None: any.
         plugins: identity of every provider and format that another package adds (see `Plugin.identity`).
@@ -84,6 +88,9 @@ class PreparePlan:
     chunks: tuple[tuple[Segment, ...], ...]
     rows_per_shard: int
     providers: tuple[str, ...]
+    text_columns: dict[str, str]
+    selects: bool
+    check_names: str
     elements: tuple[str, ...] | None
     trained_states: TrainedStates | None
     plugins: tuple[dict[str, str], ...]
@@ -98,6 +105,16 @@ class PreparePlan:
     def names(self) -> list[str]:
         """Canonical names of the targets."""
         return [target.name for target in self.targets]
+
+    @property
+    def own_fields(self) -> tuple[str, ...]:
+        """Text fields of the user that are not built in."""
+        return own_fields(self.text_columns)
+
+    @property
+    def extends_text(self) -> bool:
+        """Whether the shards have more columns of text than the built-in ones."""
+        return bool(self.own_fields) or self.selects
 
     def chunk_rows(self, chunk: int) -> int:
         """Molecules read into one chunk."""
@@ -140,14 +157,13 @@ def make_prepare_plan(
         UserError: see `find_sources` and `text_columns`; also no target in any source.
     """
     found_sources = find_sources(
-        sources, data.declared, labelled=learned is None, add_hydrogens=data.add_hydrogens
+        sources, data.declared, learned is None, data.add_hydrogens, data.text_columns
     )
     for source in found_sources if learned is None else ():
         check_first_labels(source)
     found_sources = [_with_conformers(source, data.conformers) for source in found_sources]
-    for path in text:
-        check_name(path)
-        text_columns(path)
+    selects = _inspect_text(text, data.text_columns, found_sources, labelled=learned is None)
+    own = own_fields(data.text_columns)
     if text and "table" not in data.providers:
         raise UserError(
             f"--text {text[0]} is given, but data.providers={data.providers} has no 'table': add it"
@@ -178,7 +194,8 @@ def make_prepare_plan(
         "text": [[path.name, *file_content(path)] for path in text],
         "rows_per_shard": data.rows_per_shard,
         "providers": [
-            f"{provider.name} {provider.version}".strip() for provider in make_providers(data.providers, [])
+            f"{provider.name} {provider.version}".strip()
+            for provider in make_providers(data.providers, [], own, data.check_names)
         ],
         "keys": key_maker(),
         "targets": [
@@ -186,6 +203,7 @@ def make_prepare_plan(
             for source in found_sources
             for column, target, factor in source.targets
         ],
+        **({"text_columns": data.text_columns} if data.text_columns else {}),
         **(
             {"conformers": [data.conformers.count, data.conformers.keep]} if data.conformers.count > 1 else {}
         ),
@@ -204,11 +222,34 @@ def make_prepare_plan(
         chunks,
         data.rows_per_shard,
         tuple(data.providers),
+        dict(data.text_columns),
+        selects,
+        data.check_names,
         learned.elements if learned else None,
         learned.states if learned else None,
         tuple(added_plugins),
         fingerprint,
     )
+
+
+def _inspect_text(text: list[Path], wanted: dict[str, str], sources: list[Source], labelled: bool) -> bool:
+    """Check the tables of text; returns whether they or the sources choose fields for single molecules.
+
+    A text field of the user that no source and no table has is refused, unless a model is applied.
+    """
+    for path in text:
+        check_name(path)
+        text_columns(path, wanted)
+    given = {field for source in sources for field, _ in source.own_text}
+    columns = {column for source in sources for column in source.columns}
+    columns |= {column for path in text for column in open_parquet(path)[0].names}
+    for field, column in wanted.items():
+        if labelled and field not in given and column not in columns:
+            raise UserError(
+                f"data.text_columns.{field}: no source and no table of --text has '{column}'"
+                f"{nearest(column, columns)}; columns: {', '.join(sorted(columns))[:200]}"
+            )
+    return SELECTED in columns
 
 
 def _with_conformers(source: Source, wanted: ConformerConfig) -> Source:

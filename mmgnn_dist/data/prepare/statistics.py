@@ -7,6 +7,7 @@ shards, so they do not depend on which worker computed which shard.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,14 @@ from mmgnn_dist.data.shardset.manifest import MoleculeStatistics, TargetStatisti
 from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS
 
 
-def shard_statistics(batch: pa.RecordBatch, targets: list[str]) -> dict[str, Any]:
+def shard_statistics(
+    batch: pa.RecordBatch, targets: list[str], fields: Sequence[str] = TEXT_FIELDS
+) -> dict[str, Any]:
     """Target moments, coverage of text fields, elements, largest molecule and states of one shard."""
     y = batch.column("y").flatten().to_numpy().reshape(len(batch), len(targets))
     z = batch.column("z")
     sizes = np.diff(z.offsets.to_numpy())
-    coverage = {name: int(presence(batch, name).sum()) for name in TEXT_FIELDS}
+    coverage = {name: int(presence(batch, name).sum()) for name in fields}
     return {
         "targets": {name: _moments(y[:, column]) for column, name in enumerate(targets)},
         "coverage": coverage,
@@ -60,7 +63,9 @@ def combine(summaries: list[dict[str, Any]]) -> MoleculeStatistics:
     elements = np.sum([summary["elements"] for summary in summaries], axis=0)
     return {
         "target_stats": stats,
-        "coverage": {name: sum(summary["coverage"][name] for summary in summaries) for name in TEXT_FIELDS},
+        "coverage": {
+            name: sum(summary["coverage"][name] for summary in summaries) for name in summaries[0]["coverage"]
+        },
         "elements": [SYMBOLS[z] for z in np.flatnonzero(elements)],
         "max_atoms": max(summary["max_atoms"] for summary in summaries),
     }

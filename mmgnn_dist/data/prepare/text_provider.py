@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
+from functools import cached_property
 from typing import ClassVar
 
 import pyarrow as pa
@@ -27,6 +29,11 @@ class TextProvider(ABC):
     version: str
     fields: tuple[str, ...]
     asks_all: ClassVar[bool] = False
+
+    @cached_property
+    def without_text(self) -> Counter[str]:
+        """How many molecules it gave no text, by reason, if it counts them."""
+        return Counter()
 
     @abstractmethod
     def texts(self, molecules: Molecules) -> pa.Table:

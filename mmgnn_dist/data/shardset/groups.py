@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 
 from mmgnn_dist.chem.descriptors import scaffolds
 from mmgnn_dist.chem.readers.table import prefixed
-from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.data.shardset.hashing import draw, hash_strings
 from mmgnn_dist.data.shardset.manifest import IdentityCounts
 from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS, ShardSet
@@ -105,7 +104,7 @@ def sizes(shards: ShardSet) -> np.ndarray:
     return np.concatenate([np.diff(shard.ptr) for shard in shards.shards])
 
 
-def text_hashes(shards: ShardSet, fields: Sequence[str] = TEXT_FIELDS) -> np.ndarray:
+def text_hashes(shards: ShardSet, fields: Sequence[str]) -> np.ndarray:
     """64-bit hash of the text of each molecule over some fields, uint64 [rows]; `NONE` without text."""
     result = np.zeros(shards.rows, np.uint64)
     present = np.zeros(shards.rows, bool)

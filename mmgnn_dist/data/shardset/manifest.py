@@ -68,6 +68,13 @@ class TextTableEntry(TypedDict):
     joined: dict[str, int]
 
 
+class SelectionEntry(TypedDict):
+    """How many molecules choose their text fields, and how often each name occurs that is no field."""
+
+    molecules: int
+    unknown: dict[str, int]
+
+
 class PrepareEntry(TypedDict):
     """Settings and fingerprint of the preparation, why targets have the kind they have, and its plugins."""
 
@@ -75,6 +82,7 @@ class PrepareEntry(TypedDict):
     providers: list[str]
     plan: str
     kinds: NotRequired[dict[str, str]]
+    check_names: NotRequired[str]
     plugins: NotRequired[list[dict[str, str]]]
 
 
@@ -120,6 +128,9 @@ class ShardManifest(TypedDict):
         versions: versions of the software that took part.
         prepare: settings and fingerprint of the preparation.
         identities: number of molecules per kind of identity.
+        text_columns: the own text fields, and the column that each was read from.
+        selection: the choice of fields by molecule, if a source makes it.
+        without_text: for a provider, how many molecules got no text of it, by reason.
         states: charges and multiplicities, if any molecule is no neutral singlet.
         unstated: molecules that cannot be the neutral singlets that they are stored as.
         assumed_multiplicity: number of molecules with the lowest possible multiplicity, for want of another.
@@ -142,6 +153,9 @@ class ShardManifest(TypedDict):
     versions: NotRequired[dict[str, str]]
     prepare: NotRequired[PrepareEntry]
     identities: NotRequired[IdentityCounts]
+    text_columns: NotRequired[dict[str, str]]
+    selection: NotRequired[SelectionEntry]
+    without_text: NotRequired[dict[str, dict[str, int]]]
     states: NotRequired[StateCounts]
     unstated: NotRequired[UnstatedCounts]
     assumed_multiplicity: NotRequired[int]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmgnn_dist.chem.targets import CLASS, Target
+from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.data.shardset.manifest import ShardEntry, ShardManifest
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json, sha256
@@ -39,20 +40,30 @@ CONTEXT_FIELDS = (
 )
 STRING_FIELDS = ("iupac_name", "title", "molecular_formula")  # text fields stored as they are written
 STATE_FIELDS = ("charge", "multiplicity")  # in shards with a molecule that is not a neutral singlet
+SELECTED = "selected_fields"  # which fields a molecule reads, where a source says so
 REDO = "prepare the molecules again with 'mmgnn data prepare'"
 
 
-def schema_version(targets: Iterable[Target], *, states: bool = False) -> int:
-    """The schema of a set: the oldest one that has all of its kinds of columns and targets."""
+def schema_version(targets: Iterable[Target], *, more: bool = False) -> int:
+    """The schema of a set: the oldest one that has all of its kinds of columns and targets.
+
+    Args:
+        targets: the targets of the set.
+        more: whether it has charges and multiplicities, or text fields of the user.
+    """
     classes = any(target.kind == CLASS for target in targets)
-    return SCHEMA_VERSION if classes or states else FIRST_SCHEMA
+    return SCHEMA_VERSION if classes or more else FIRST_SCHEMA
 
 
-def shard_schema(n_targets: int, *, states: bool = False) -> pa.Schema:
+def shard_schema(
+    n_targets: int, own_text: Sequence[str] = (), selected: bool = False, *, states: bool = False
+) -> pa.Schema:
     """The Arrow schema of every shard of a set.
 
     Args:
         n_targets: number of targets.
+        own_text: text fields beside the built-in ones.
+        selected: whether the set says for each molecule which fields it reads.
         states: whether a molecule of the shard is no neutral singlet; the shard then has `STATE_FIELDS`.
     """
     text = pa.large_string()
@@ -68,6 +79,8 @@ def shard_schema(n_targets: int, *, states: bool = False) -> pa.Schema:
             *(pa.field(name, text) for name in STRING_FIELDS),
             pa.field("synonyms", pa.large_list(text)),
             pa.field("field_sources", text),
+            *(pa.field(name, text) for name in own_text),
+            *([pa.field(SELECTED, pa.large_list(text))] if selected else []),
             *(pa.field(name, pa.int8(), nullable=False) for name in STATE_FIELDS if states),
         ]
     )
@@ -210,6 +223,16 @@ class ShardSet:
         return {target["name"]: target["kind"] for target in self.manifest["targets"]}
 
     @property
+    def text_columns(self) -> dict[str, str]:
+        """The own text fields, beside the built-in ones, and the column that each was read from."""
+        return self.manifest.get("text_columns", {})
+
+    @property
+    def text_fields(self) -> list[str]:
+        """Names of all text fields, the built-in ones first."""
+        return [*TEXT_FIELDS, *self.text_columns]
+
+    @property
     def has_states(self) -> bool:
         """Whether any molecule is no neutral singlet."""
         return "states" in self.manifest
@@ -225,6 +248,7 @@ class ShardSet:
         content = {
             "shards": [entry["sha256"] for entry in self.manifest["shards"]],
             "targets": self.manifest["targets"],
+            **({"text_columns": self.text_columns} if self.text_columns else {}),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

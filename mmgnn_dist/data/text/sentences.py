@@ -2,7 +2,7 @@
 
 A sentence never contains a placeholder: an absent, empty or NaN value gives None. Database identifiers (CAS,
 UNII, ChEBI ...) are left out of the synonyms. The recipe may replace a sentence (`text.template`). `TEMPLATE`
-is part of the key of token sidecars: raise it whenever a change here alters any sentence.
+is part of the key of token sidecars: raise it whenever a change alters any sentence, or its tokens.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pyarrow as pa
 from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS
 from mmgnn_dist.errors import UserError, nearest
 
-TEMPLATE = 2
+TEMPLATE = 3
 LABELS: dict[str, str] = {
     "iupac_name": "IUPAC name",
     "title": "Name",
@@ -71,17 +71,19 @@ class Wording:
         sentence: sentence with a placeholder for the value.
         budget: most tokens of a run.
         each: make one run per synonym.
+        whole_words: cut a long text between two words.
     """
 
     field: str
     sentence: str
     budget: int
     each: bool = False
+    whole_words: bool = False
 
     @property
     def place(self) -> str:
         """Name of the folder of the sidecar."""
-        parts = json.dumps([self.sentence, self.budget, self.each])
+        parts = json.dumps([self.sentence, self.budget, self.each, self.whole_words])
         return f"{self.field}-{hashlib.sha256(parts.encode()).hexdigest()[:8]}"
 
 
@@ -110,15 +112,31 @@ def format_number(value: float, decimals: int) -> str:
     return "0" if text == "-0" else text
 
 
+def own_sentences(text_columns: Mapping[str, str]) -> dict[str, str]:
+    """The sentences of the own text fields of a shard set: the words of the column are the label.
+
+    Args:
+        text_columns: the column of each field, `ShardSet.text_columns`.
+    """
+    labels = {field: " ".join(column.replace("_", " ").split()) for field, column in text_columns.items()}
+    return {
+        field: (label[:1].upper() + label[1:]).replace("{", "{{").replace("}", "}}") + ": {value}."
+        for field, label in labels.items()
+    }
+
+
 def sentence_of(field: str, template: Mapping[str, str]) -> str:
-    """The sentence of a field with a placeholder for its value: the recipe's, or the built-in one.
+    """The sentence of a field with a placeholder for its value: the given one, or the built-in one.
 
     Raises:
         UserError: no such field.
     """
+    if field in template:
+        return template[field]
     if field not in LABELS:
-        raise UserError(f"no text field '{field}'{nearest(field, LABELS)}; there are: {', '.join(LABELS)}")
-    return template.get(field) or LABELS[field] + ": {value}."
+        names = [*LABELS, *template]
+        raise UserError(f"no text field '{field}'{nearest(field, names)}; there are: {', '.join(names)}")
+    return LABELS[field] + ": {value}."
 
 
 def render(table: pa.Table, field: str, template: Mapping[str, str] | None = None) -> list[str | None]:
@@ -126,7 +144,7 @@ def render(table: pa.Table, field: str, template: Mapping[str, str] | None = Non
 
     Args:
         table: `Shard.table`.
-        field: one of `LABELS`.
+        field: one of `LABELS`, or an own field that has a sentence in `template`.
         template: sentences instead of the built-in ones, by field: "XLogP: {value:.2f}.". Numbers get
             the decimals of `DECIMALS` if the sentence has no format.
 
@@ -149,6 +167,8 @@ def render(table: pa.Table, field: str, template: Mapping[str, str] | None = Non
         values = ["; ".join(names) or None for names in _names(table)]
     else:
         values = _words(table, field)
+        if field not in LABELS and sentence.endswith("{value}."):  # free text has its own full stop
+            values = [value and (value.rstrip(".").rstrip() or None) for value in values]
     return [None if value is None else sentence.format(value=value) for value in values]
 
 

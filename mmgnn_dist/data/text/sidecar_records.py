@@ -15,6 +15,7 @@ class SidecarCounts(TypedDict):
     tokens: int
     cut_molecules: int
     cut_tokens: int
+    unknown: int
 
 
 class SidecarEntry(SidecarCounts):
@@ -46,4 +47,5 @@ def total_counts(files: list[SidecarEntry]) -> dict[str, int]:
         "tokens": sum(file["tokens"] for file in files),
         "cut_molecules": sum(file["cut_molecules"] for file in files),
         "cut_tokens": sum(file["cut_tokens"] for file in files),
+        "unknown": sum(file["unknown"] for file in files),
     }

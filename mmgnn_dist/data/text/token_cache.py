@@ -13,10 +13,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,13 +25,22 @@ import pyarrow as pa
 from mmgnn_dist.data.shardset.ragged import ragged_index
 from mmgnn_dist.data.shardset.shards import Shard, ShardSet
 from mmgnn_dist.data.text.encoder_files import EncoderFiles
-from mmgnn_dist.data.text.sentences import TEMPLATE, Wording, render, render_synonyms, sentence_of
+from mmgnn_dist.data.text.selection import read_selection
+from mmgnn_dist.data.text.sentences import (
+    LABELS,
+    TEMPLATE,
+    Wording,
+    own_sentences,
+    render,
+    render_synonyms,
+    sentence_of,
+)
 from mmgnn_dist.data.text.sidecar_records import SidecarCounts, SidecarEntry, SidecarManifest, total_counts
-from mmgnn_dist.errors import UserError, need
+from mmgnn_dist.data.text.tokenizer import encode, load_tokenizer, special_tokens, whole_words
+from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json, sha256, write_json
 
 META = b"mmgnn.tokens"
-PROBE = "water"
 Progress = Callable[[int, int, str], None]  # (sentences done, sentences in all, field)
 
 
@@ -74,7 +82,8 @@ class TokenSet:
         max_positions: most tokens the encoder can read, special ones included; None: no limit.
         budgets: most tokens of each field.
         counts: for each field: rows, present (molecules), runs (not empty), tokens, cut_molecules,
-            cut_tokens.
+            cut_tokens, unknown (tokens that stand for a word that the tokenizer does not know).
+        selected: which molecules read each field, bool [rows]; None: all molecules read all fields.
     """
 
     def __init__(
@@ -84,6 +93,7 @@ class TokenSet:
         encoder: EncoderFiles,
         tokenizer: Any,
         manifests: dict[str, SidecarManifest],
+        selected: dict[str, np.ndarray] | None = None,
     ):
         self.folder = folder
         self.places = places
@@ -102,6 +112,7 @@ class TokenSet:
             for field, sidecar in places.items()
         }
         self.counts: dict[str, dict[str, int]] = {field: manifests[field]["counts"] for field in places}
+        self.selected = selected
 
     @classmethod
     def ensure(
@@ -115,6 +126,7 @@ class TokenSet:
         template: Mapping[Any, str] | None = None,
         sample_synonyms: bool = False,
         digest: Callable[[Path], str] = sha256,
+        selected_fields: bool = True,
     ) -> TokenSet:
         """Open the sidecars of `fields`; make those that are missing, damaged or of another shard.
 
@@ -128,6 +140,7 @@ class TokenSet:
             template: sentences instead of the built-in ones (see `text.render`).
             sample_synonyms: make one run per synonym, instead of one for all.
             digest: function that computes the SHA-256 of a file.
+            selected_fields: a molecule reads only the fields that the set chooses for it, if it chooses any.
 
         Raises:
             UserError: no such field, no fast tokenizer, transformers not installed, folder not writable.
@@ -135,14 +148,16 @@ class TokenSet:
         tokenizer = load_tokenizer(encoder)
         folder = shards.path / "tokens" / token_key(encoder)
         total, done = shards.rows * len(fields), 0
+        sentences = {**own_sentences(shards.text_columns), **(template or {})}
         manifests: dict[str, SidecarManifest] = {}
         places: dict[str, str] = {}
         for field in fields:
             wording = Wording(
                 field,
-                sentence_of(field, template or {}),
+                sentence_of(field, sentences),
                 (budgets or {}).get(field, budget),
                 each=sample_synonyms and field == "synonyms",
+                whole_words=field not in LABELS,
             )
             places[field] = wording.place
             manifest_file = folder / f"{wording.place}.json"
@@ -165,15 +180,18 @@ class TokenSet:
                     write_json(manifest_file, manifests[field])
             except OSError as error:
                 raise UserError(f"cannot write tokens to {folder}: {error.strerror or error}") from None
-        return cls(folder, places, encoder, tokenizer, manifests)
+        selected = read_selection(shards, fields) if selected_fields else None
+        return cls(folder, places, encoder, tokenizer, manifests, selected)
 
     def lengths(self, fields: Sequence[str] | None = None) -> np.ndarray:
         """Number of tokens of each molecule, special ones included, 0 without text, int64 [rows].
 
         Of sampled synonyms the longest counts.
         """
-        runs = [self.runs[field] for field in (self.fields if fields is None else fields)]
-        length = sum(np.concatenate([run.longest() for run in field]) for field in runs)
+        length = np.zeros(self.rows, np.int64)
+        for field in self.fields if fields is None else fields:
+            longest = np.concatenate([run.longest() for run in self.runs[field]])
+            length += longest if self.selected is None else longest * self.selected[field]
         return np.where(length > 0, length + len(self.prefix) + len(self.suffix), 0)
 
     @property
@@ -199,8 +217,26 @@ class TokenSet:
                 f"{len(self.fields)} fields"
             )
 
+    def check_unknown(self, most: float) -> None:
+        """Refuse a tokenizer that does not know the words of a field.
+
+        Args:
+            most: largest share of the tokens of a field that may be unknown.
+
+        Raises:
+            UserError: the share is larger; the message names the field, the share and what to change.
+        """
+        for field, count in self.counts.items():
+            share = count["unknown"] / max(count["tokens"], 1)
+            if share > most:
+                raise UserError(
+                    f"{share:.1%} of the tokens of {field} are unknown to {self.encoder}, more than "
+                    f"text.max_unknown={most:g} allows: take an encoder of this language and alphabet, leave "
+                    "the field out of text.fields, or raise text.max_unknown"
+                )
+
     def summary(self) -> str:
-        """One line with coverage, mean tokens of a run, and cut tokens, per field."""
+        """One line with coverage, mean tokens of a run, cut and unknown tokens, per field."""
         parts = []
         for field, count in self.counts.items():
             mean = count["tokens"] / max(count["runs"], 1)
@@ -210,6 +246,10 @@ class TokenSet:
                     f", {count['cut_tokens']} cut from {count['cut_molecules']} molecules at "
                     f"{self.budgets[field]}"
                 )
+            if count["unknown"]:
+                part += f", {count['unknown']} unknown ({count['unknown'] / count['tokens']:.2%})"
+            if self.selected is not None:
+                part += f", selected for {int(self.selected[field].sum())}"
             parts.append(part)
         return f"tokens of {self.encoder}: " + "; ".join(parts)
 
@@ -219,58 +259,6 @@ def token_key(encoder: EncoderFiles) -> str:
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", encoder.name.rstrip("/").rsplit("/", 1)[-1])[:48]
     parts = json.dumps([encoder.fingerprint, TEMPLATE])
     return f"{slug}-{hashlib.sha256(parts.encode()).hexdigest()[:12]}"
-
-
-def load_tokenizer(encoder: EncoderFiles) -> Any:
-    """Load the fast tokenizer of an encoder from its folder, without running code from that folder."""
-    try:
-        from transformers import AutoTokenizer
-    except ImportError:
-        raise need("transformers", "train") from None
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            encoder.folder, local_files_only=True, trust_remote_code=False
-        )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise UserError(
-            f"{encoder.folder} has no readable tokenizer: {' '.join(str(error).split())[:160]}"
-        ) from None
-    if not tokenizer.is_fast:
-        raise UserError(
-            f"the tokenizer of {encoder.name} has no fast form (tokenizer.json): take another encoder"
-        )
-    return tokenizer
-
-
-def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Ids that the tokenizer puts before and after a text, from a probe with and without them."""
-    bare = tokenizer(PROBE, add_special_tokens=False)["input_ids"]
-    whole = tokenizer(PROBE, add_special_tokens=True)["input_ids"]
-    for first in range(len(whole) - len(bare) + 1):
-        if whole[first : first + len(bare)] == bare:
-            return whole[:first], whole[first + len(bare) :]
-    raise UserError(
-        f"the special tokens of {tokenizer.name_or_path} do not enclose the text: take another encoder"
-    )
-
-
-def encode(texts: Iterable[str | None], tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Tokenise texts without special tokens: values int64 [tokens], ptr int64 [texts + 1]; None gives none.
-
-    Equal sentences are tokenised once (counts and formulas repeat). With the leading space, byte-level
-    tokenizers read each run as the continuation of the run before; other tokenizers ignore it.
-    """
-    column = pa.array(texts, pa.large_string()).dictionary_encode()
-    if len(column.dictionary) == 0:
-        return np.empty(0, np.int64), np.zeros(len(column) + 1, np.int64)
-    words = [" " + text for text in column.dictionary.to_pylist()]
-    ids = tokenizer(words, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
-    bounds = np.cumsum([0, *map(len, ids)], dtype=np.int64)
-    flat = np.fromiter(chain.from_iterable(ids), np.int64, count=int(bounds[-1]))
-    present = column.is_valid().to_numpy(zero_copy_only=False)
-    codes = column.indices.fill_null(0).to_numpy()
-    index, ptr = ragged_index(bounds[codes], np.where(present, np.diff(bounds)[codes], 0))
-    return flat[index], ptr
 
 
 def _dtype(tokenizer: Any) -> type[np.generic]:
@@ -286,6 +274,7 @@ def _write(
     digest: Callable[[Path], str],
 ) -> SidecarEntry:
     template = {wording.field: wording.sentence}
+    texts: list[str | None]
     if wording.each:
         texts, entries = render_synonyms(shard.table, template)
     else:
@@ -293,7 +282,10 @@ def _write(
     values, offsets = encode(texts, tokenizer)
     length = np.diff(offsets)
     kept = np.minimum(length, wording.budget)
+    if wording.whole_words and len(long := np.flatnonzero(length > wording.budget)):
+        kept[long] = whole_words([texts[row] or "" for row in long], tokenizer, wording.budget)
     index, ptr = ragged_index(offsets[:-1], kept)
+    ids = values[index]
     molecule = np.repeat(np.arange(shard.rows), entries)
     counts: SidecarCounts = {
         "shard_sha256": shard_sha,
@@ -303,8 +295,9 @@ def _write(
         "tokens": int(kept.sum()),
         "cut_molecules": len(np.unique(molecule[length > kept])),
         "cut_tokens": int((length - kept).sum()),
+        "unknown": 0 if tokenizer.unk_token_id is None else int((ids == tokenizer.unk_token_id).sum()),
     }
-    run = pa.LargeListArray.from_arrays(pa.array(ptr), pa.array(values[index].astype(_dtype(tokenizer))))
+    run = pa.LargeListArray.from_arrays(pa.array(ptr), pa.array(ids.astype(_dtype(tokenizer))))
     if wording.each:
         run = pa.LargeListArray.from_arrays(pa.array(np.cumsum([0, *entries])), run)
     batch = pa.record_batch({"run": run}).replace_schema_metadata({META: json.dumps(counts).encode()})

@@ -105,6 +105,8 @@ def embeddings_folder(
         config.pooling,
         molecules,
     ]
+    if tokens.selected is not None:
+        key_parts.append("selected_fields")
     if config.control == "random":
         key_parts += [config.control, seed]
     key = hashlib.sha256(json.dumps(key_parts).encode()).hexdigest()[:16]

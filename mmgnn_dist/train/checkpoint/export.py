@@ -20,6 +20,7 @@ from mmgnn_dist.config import ModelConfig, Recipe
 from mmgnn_dist.data.shardset.references import elements, row_states, trained_states, with_other_elements
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.text.encoder_files import EncoderFiles
+from mmgnn_dist.data.text.sentences import own_sentences
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json, sha256, write_json
 from mmgnn_dist.models.fused import FusedModel, TextSource
@@ -60,20 +61,43 @@ def export_model(
 
 
 def learned_from(shards: ShardSet, rows: np.ndarray) -> LearnedFrom:
-    """Describe the training data of a model: elements, text providers, coverage of each field, states.
+    """Describe the training data of a model: elements, text providers, coverage and column of fields, states.
 
     Args:
         shards: the shard set.
         rows: global rows of the training part.
     """
     manifest, seen = shards.manifest, trained_states(shards, rows)
-    return {
+    learned: LearnedFrom = {
         "elements": elements(shards, rows),
         "providers": manifest.get("prepare", {}).get("providers"),
         "coverage": {name: count / shards.rows for name, count in manifest.get("coverage", {}).items()},
         "charges": list(seen.charges),
         "multiplicities": list(seen.multiplicities),
     }
+    if shards.text_columns:
+        learned["text_columns"] = shards.text_columns
+    if check := manifest.get("prepare", {}).get("check_names"):
+        learned["check_names"] = check
+    if "selection" in manifest:
+        learned["selected_fields"] = manifest["selection"]["molecules"] > 0
+    return learned
+
+
+def in_trained_words(recipe: Recipe, about: ExportRecord) -> Recipe:
+    """Return the recipe of a trained model with the sentences of its own text fields, for any other set.
+
+    The label of an own field is the name of its column, which is another one in another file.
+
+    Args:
+        recipe: the recipe of the model.
+        about: description of its export.
+    """
+    own = about.get("learned_from", {}).get("text_columns", {})
+    if not own:
+        return recipe
+    text = recipe.text.model_copy(update={"template": own_sentences(own) | recipe.text.template})
+    return recipe.model_copy(update={"text": text})
 
 
 def exported_classes(shards: ShardSet, targets: Sequence[str]) -> ExportedClasses:

@@ -12,7 +12,8 @@ from small_set import TARGETS
 from mmgnn_dist.data.loading.batch import Batch
 from mmgnn_dist.data.loading.loader import Loader, batch_bounds
 from mmgnn_dist.data.text.sentences import render
-from mmgnn_dist.data.text.token_cache import TokenSet, load_tokenizer
+from mmgnn_dist.data.text.token_cache import TokenSet
+from mmgnn_dist.data.text.tokenizer import load_tokenizer
 from mmgnn_dist.errors import UserError
 
 FIELDS = ["molecular_formula", "iupac_name", "xlogp"]

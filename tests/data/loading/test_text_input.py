@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from small_set import TARGETS, make_set
@@ -10,7 +12,8 @@ from mmgnn_dist.data.loading.loader import Loader
 from mmgnn_dist.data.loading.text_input import TextChoice, partners
 from mmgnn_dist.data.shardset.hashing import uniform
 from mmgnn_dist.data.text.sentences import render, render_synonyms
-from mmgnn_dist.data.text.token_cache import TokenSet, load_tokenizer
+from mmgnn_dist.data.text.token_cache import TokenSet
+from mmgnn_dist.data.text.tokenizer import load_tokenizer
 from mmgnn_dist.errors import UserError
 
 FIELDS = ["molecular_formula", "iupac_name", "synonyms", "xlogp"]
@@ -184,3 +187,24 @@ def test_wording_is_part_of_the_sidecar(shards, minilm, joined):
         assert run.values[run.ptr[row] : run.ptr[row + 1]].tolist() == said
     assert max(len(r) for r in np.split(other.runs["xlogp"][0].values, other.runs["xlogp"][0].ptr[1:-1])) == 3
     assert other.counts["xlogp"]["cut_tokens"] > 0 and "cut from" in other.summary()
+
+
+def test_selected_fields_are_read_alone(shards, joined):
+    """The choice goes with the text: where texts are shuffled, it is that of the other molecule."""
+    rng = np.random.default_rng(5)
+    selected = {field: rng.random(shards.rows) < 0.6 for field in FIELDS}
+    joined.selected = selected
+    try:
+        plain = texts(shards, joined, TextChoice(seed=3), shuffle=False)
+        lengths = joined.lengths()
+        shuffled = texts(shards, joined, TextChoice(seed=3, control="shuffled"), shuffle=False)
+        other = partners(joined, FIELDS, 3)
+    finally:
+        joined.selected = None
+    runs = {
+        f: [run.values[a:b].tolist() for run in joined.runs[f] for a, b in pairwise(run.ptr)] for f in FIELDS
+    }
+    for row in range(shards.rows):
+        chosen = [token for f in FIELDS if selected[f][row] for token in runs[f][row]]
+        assert plain[row] == ([*joined.prefix, *chosen, *joined.suffix] if chosen else [])
+        assert lengths[row] == len(plain[row]) and shuffled[row] == plain[other[row]]

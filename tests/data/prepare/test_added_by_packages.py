@@ -19,8 +19,8 @@ from mmgnn_dist import plugins
 from mmgnn_dist.chem.readers import formats
 from mmgnn_dist.chem.readers.find import find_sources
 from mmgnn_dist.config import DataConfig, load_recipe
-from mmgnn_dist.data.prepare import providers
 from mmgnn_dist.data.prepare.plan import make_prepare_plan
+from mmgnn_dist.data.prepare.text import providers
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.errors import UserError
 

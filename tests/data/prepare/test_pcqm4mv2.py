@@ -55,6 +55,17 @@ def test_folder_and_words_mean_the_same_two_sources(tmp_path):
         assert [(source.part, source.rows) for source in sources] == [("train", 6), ("val", 2)]
 
 
+def test_columns_of_the_labels_are_own_text_in_both_parts(tmp_path):
+    archive = write_pcqm4mv2(tmp_path / "raw", 3, 2)
+    sources = find_sources([str(archive)], {}, text_columns={"number": "idx", "line": "smiles"})
+    numbers = []
+    for source in sources:
+        molecules = source.convert(source.stream(0).read(source.rows), 0, ["gap"])
+        assert molecules.text["line"].to_pylist() == molecules.smiles.to_pylist()
+        numbers += molecules.text["number"].to_pylist()
+    assert numbers == list("01234")
+
+
 def test_labels_that_do_not_fit_are_refused(tmp_path):
     archive = write_pcqm4mv2(tmp_path, 4)
     content = gzip.decompress((tmp_path / "data.csv.gz").read_bytes()).decode().splitlines()

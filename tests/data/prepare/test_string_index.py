@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from mmgnn_dist.data.prepare import string_index as stringindex
-from mmgnn_dist.data.prepare.string_index import find_strings, index_strings
+from mmgnn_dist.data.prepare.text import string_index as stringindex
+from mmgnn_dist.data.prepare.text.string_index import find_strings, index_strings
 
 
 @pytest.mark.parametrize("collide", [False, True])

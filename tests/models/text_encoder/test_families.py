@@ -9,7 +9,7 @@ from transformers import AutoModel, T5EncoderModel
 
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.data.text.encoder_files import resolve_encoder
-from mmgnn_dist.data.text.token_cache import load_tokenizer, special_tokens
+from mmgnn_dist.data.text.tokenizer import load_tokenizer, special_tokens
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.models.text_encoder.encoder import TextEncoder
 from mmgnn_dist.models.text_encoder.hf_model import lora_targets
@@ -203,8 +203,8 @@ def test_missing_weights_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"lacks 4 weights of its BertModel, encoder.layer.1.output"):
         make(resolve_encoder(str(tmp_path)))
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(UserError, match="no text encoder can be read"):
-        make(resolve_encoder(str(tmp_path)))
+    with pytest.raises(UserError, match="is cut or damaged"):
+        resolve_encoder(str(tmp_path))
 
 
 def test_pickled_weights_alone_are_refused(tmp_path):

@@ -130,6 +130,17 @@ def is_scalar_column(array: StoredArray, rows: int) -> bool:
     return one and array.dtype.kind in "iuf"
 
 
+def is_text_column(array: StoredArray, rows: int) -> bool:
+    """Whether an array has one text for each of the rows, or one for all."""
+    metadata: Any = array.dtype.metadata or {}  # h5py's strings of any length
+    return (array.dtype.kind in "SU" or metadata.get("vlen") in (str, bytes)) and array.shape in (
+        (rows,),
+        (rows, 1),
+        (1,),
+        (),
+    )
+
+
 def _named(arrays: Arrays, names: tuple[str, ...]) -> str | None:
     by_name = {key.lower(): key for key in arrays}
     return next((by_name[name] for name in names if name in by_name), None)

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from mmgnn_dist.chem.checks import DAMAGED, REASONS
 from mmgnn_dist.chem.elements import element_number
-from mmgnn_dist.chem.readers.source import one_line, printable
+from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, one_line, printable
 from mmgnn_dist.chem.readers.table import FAULT, WHY, TableSource
 from mmgnn_dist.chem.readers.tables.array_files import Arrays, Hdf5Groups, NpzGroups, array_texts, open_arrays
 from mmgnn_dist.chem.readers.tables.array_layouts import (
@@ -25,6 +25,7 @@ from mmgnn_dist.chem.readers.tables.array_layouts import (
     PublishedLayout,
     array_layout,
     is_scalar_column,
+    is_text_column,
     published_layout,
     stored_unit,
 )
@@ -55,6 +56,12 @@ class ArraySource(TableSource):
     def numbers_conformers(self) -> bool:
         """Whether ids name the conformers of one molecule or formula, `GROUP#NUMBER`."""
         return "smiles" not in self.columns and len(self.groups) < self.rows
+
+    @property
+    def text_names(self) -> list[str]:
+        """Arrays that are read as text, beside the SMILES."""
+        wanted = dict.fromkeys((*TEXT_COLUMNS, *(column for _, column in self.own_text)))
+        return [name for name in wanted if name in self.columns and name != "smiles"]
 
     def stream(self, start: int) -> ArrayStream:
         """Open a stream at row `start`."""
@@ -94,6 +101,7 @@ class ArrayStream:
             "smiles": pa.nulls(count, pa.large_string()),
             FAULT: pa.array(np.zeros(count, np.int8)),
             WHY: pa.nulls(count, pa.large_string()),
+            **{name: pa.nulls(count, pa.large_string()) for name in self.source.text_names},
             **{column: pa.nulls(count, pa.float64()) for column, _, _ in self.source.targets},
         }
         try:
@@ -129,10 +137,14 @@ class ArrayStream:
         if "smiles" in arrays:
             texts = _texts(arrays["smiles"], layout.rows(arrays), start, stop)
             columns["smiles"] = pa.array(texts, pa.large_string())
+        for name in self.source.text_names:
+            if name in arrays:
+                texts = _value_texts(arrays[name], layout.rows(arrays), start, stop)
+                columns[name] = pa.array(texts, pa.large_string())
         for column, _, _ in self.source.targets:
             if column in arrays and is_scalar_column(arrays[column], layout.rows(arrays)):
-                values = arrays[column][start:stop] if arrays[column].shape else [arrays[column][()]]
-                columns[column] = pa.array(np.asarray(values, np.float64).ravel())
+                values = np.asarray(_scalars(arrays[column], start, stop), np.float64)
+                columns[column] = pa.array(values)
         return columns
 
     def _atoms_before(self, group: str) -> np.ndarray:
@@ -204,14 +216,21 @@ def _groups(
 def _columns(
     file: Hdf5Groups | NpzGroups, groups: list[str], layouts: list[ArrayLayout]
 ) -> list[tuple[str, str]]:
-    """Return (name, "" for numbers) of the arrays with one value a molecule, in the first groups."""
-    names = set()
+    """Return (name, "" for numbers) of the arrays with one value a molecule, in the first groups.
+
+    SMILES are not among them.
+    """
+    kinds: dict[str, str] = {}
     for group, layout in zip(groups, layouts, strict=False):
         arrays = file.arrays(group)
         rows = layout.rows(arrays)
         own = {layout.positions, layout.numbers, layout.counts}
-        names |= {key for key, array in arrays.items() if key not in own and is_scalar_column(array, rows)}
-    return [(name, "") for name in sorted(names)]
+        others = {key: array for key, array in arrays.items() if key not in own}
+        kinds |= {key: "" for key, array in others.items() if is_scalar_column(array, rows)}
+        for key, array in others.items():
+            if key != "smiles" and is_text_column(array, rows):
+                kinds.setdefault(key, "text")
+    return sorted(kinds.items())
 
 
 def _length(path: Path, arrays: Arrays, layout: ArrayLayout, published: PublishedLayout | None) -> float:
@@ -270,6 +289,18 @@ def _texts(array: Any, rows: int, start: int, stop: int) -> list[str | None]:
     """Return the text of each row: one for each, or one for all, perhaps letter by letter as in ANI-1."""
     values = array_texts(array[()] if not array.shape else array[:])
     return list(values[start:stop]) if len(values) == rows else ["".join(values)] * (stop - start)
+
+
+def _scalars(array: Any, start: int, stop: int) -> np.ndarray:
+    """Return the numbers of some rows."""
+    return np.asarray(array[start:stop] if array.shape else [array[()]]).ravel()
+
+
+def _value_texts(array: Any, rows: int, start: int, stop: int) -> list[str | None]:
+    """Return what an array says of some rows, as text; None if it has no value for each row."""
+    if is_scalar_column(array, rows):
+        return [str(value) for value in _scalars(array, start, stop).tolist()]
+    return _texts(array, rows, start, stop) if is_text_column(array, rows) else [None] * (stop - start)
 
 
 def _lists(values: np.ndarray, sizes: np.ndarray) -> pa.Array:

@@ -145,12 +145,17 @@ class PcqmTrain(RecordSource):
         smiles = table["smiles"].combine_chunks()
         fault, why = molecules.fault.copy(), molecules.why.to_pylist()
         contradictions(molecules.z, molecules.z_count, {"SMILES": smiles}, fault, why)
+        text, own = molecules.text, dict(self.own_text)
+        for field in own.keys() & set(text.column_names):
+            if own[field] in HEADER:
+                text = text.set_column(text.column_names.index(field), field, table[own[field]])
         y = molecules.y.copy()
         y[:, order.index(GAP[0][1].name)] = np.asarray(table[HEADER[2]], np.float64)
         return replace(
             molecules,
             id=_ids(molecules.row.tolist()),
             smiles=smiles,
+            text=text,
             y=y,
             fault=fault,
             why=pa.array(why, pa.large_string()),
@@ -206,6 +211,7 @@ class PcqmValidStream(SequentialStream[Labelled]):
 
 
 def _with_labels(table: pa.Table, rows: list[Labelled]) -> pa.Table:
+    table = table.append_column("idx", pa.array([str(row.idx) for row in rows], pa.large_string()))
     table = table.append_column("smiles", pa.array([row.smiles for row in rows], pa.large_string()))
     gaps = [np.nan if row.gap is None else row.gap for row in rows]
     return table.append_column(HEADER[2], pa.array(gaps, pa.float64()))

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.data.inspect.leaks.content import SYNONYM_SEPARATOR, Content
 from mmgnn_dist.data.inspect.leaks.copies import geometry_copies
 from mmgnn_dist.data.inspect.leaks.finding import AuditFinding, Severity, first_examples
@@ -130,7 +129,7 @@ def _traits(content: Content) -> Iterator[tuple[str, np.ndarray]]:
     sources = [
         json.loads(entry) if entry else {} for entry in content.shards.column("field_sources").to_pylist()
     ]
-    for field in TEXT_FIELDS:
+    for field in content.shards.text_fields:
         origins = [_MARKS.sub("#", str(entry.get(field, ""))) for entry in sources]
         for origin, _ in Counter(filter(None, origins)).most_common(3):
             yield f"{field} from '{origin[:60]}'", np.array([one == origin for one in origins])

@@ -9,6 +9,7 @@ Blank strings and the words None, nan, null count as missing.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,8 +25,9 @@ from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, one_line
 from mmgnn_dist.chem.readers.table import qm9_ids, strings
 from mmgnn_dist.chem.readers.tables.arrow_types import plain_table
 from mmgnn_dist.config import TEXT_FIELDS
-from mmgnn_dist.data.prepare.string_index import find_strings, index_strings
-from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS, STRING_FIELDS
+from mmgnn_dist.data.prepare.text.chosen_fields import NAMES, listed_names
+from mmgnn_dist.data.prepare.text.string_index import find_strings, index_strings
+from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS, SELECTED, STRING_FIELDS
 from mmgnn_dist.errors import UserError, WrongInput
 from mmgnn_dist.files import atomic_path
 
@@ -37,23 +39,30 @@ MISFITS = (pa.ArrowException, TypeError, ValueError, AttributeError)  # for valu
 KEYS = ("inchikey", "id", "gdb_idx")  # columns to join by
 JOINS = ("exact", "first block", "id")
 SEPARATOR = pa.scalar("\x1f", pa.large_string())
-CLEAN = frozenset((*TEXT_FIELDS, "field_sources"))  # columns of a text table in clean form
 SYNONYMS = pa.large_list(pa.large_string())
 
 
-def clean_text(table: pa.Table, origin: str) -> pa.Table:
+def own_fields(text_columns: Mapping[str, str]) -> tuple[str, ...]:
+    """The text fields of the user that are not built in, by which the shards have more columns."""
+    return tuple(field for field in text_columns if field not in TEXT_FIELDS)
+
+
+def clean_text(table: pa.Table, origin: str, own: Sequence[str] = ()) -> pa.Table:
     """Convert the text columns of a table to the form of the shards, with nulls where missing.
 
     Args:
-        table: any of `TEXT_COLUMNS`; numbers may be strings, synonyms a list or a JSON list.
+        table: any of `TEXT_COLUMNS` and `own`; numbers may be strings, synonyms a list or a JSON list.
         origin: provenance of fields whose origin the table does not give.
+        own: text fields of the user (see `own_fields`).
     """
     rows = table.num_rows
     input_columns = {
-        name: table[name].combine_chunks() for name in table.column_names if name in TEXT_COLUMNS
+        name: table[name].combine_chunks()
+        for name in table.column_names
+        if name in TEXT_COLUMNS or name in own
     }
     columns: dict[str, pa.Array] = {}
-    for name in STRING_FIELDS:
+    for name in (*STRING_FIELDS, *own):
         columns[name] = (
             _words(input_columns[name]) if name in input_columns else pa.nulls(rows, pa.large_string())
         )
@@ -64,14 +73,21 @@ def clean_text(table: pa.Table, origin: str) -> pa.Table:
     columns["synonyms"] = (
         _synonyms(input_columns["synonyms"]) if "synonyms" in input_columns else pa.nulls(rows, SYNONYMS)
     )
+    columns[SELECTED] = (
+        listed_names(input_columns[SELECTED]) if SELECTED in input_columns else pa.nulls(rows, NAMES)
+    )
     columns["field_sources"] = _origins(
-        columns, input_columns.get("field_sources"), input_columns.get("cid"), origin
+        columns, own, input_columns.get("field_sources"), input_columns.get("cid"), origin
     )
     return pa.table(columns)
 
 
-def text_columns(path: Path) -> tuple[list[str], list[str]]:
-    """The columns by which the table of text fields at `path` is joined, and those of its text.
+def text_columns(path: Path, own: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
+    """The columns by which the table of text fields at `path` is joined, and its text: column by field.
+
+    Args:
+        path: the table.
+        own: column of each text field of the user, `data.text_columns`.
 
     Raises:
         UserError: unreadable, without a key, without any text field, or with a column of a wrong type.
@@ -82,22 +98,32 @@ def text_columns(path: Path) -> tuple[list[str], list[str]]:
     keys = [name for name in KEYS if name in schema.names]
     if not keys:
         raise UserError(f"{path} has no column to join by: {', '.join(KEYS)}")
-    fields = [name for name in TEXT_COLUMNS if name in schema.names]
-    if not set(fields) & set(TEXT_FIELDS):
-        raise UserError(f"{path} has no text field: use PubChem's names, {', '.join(TEXT_FIELDS)}")
-    check_columns(path, schema, [*keys, *fields])
+    fields = {name: name for name in TEXT_COLUMNS if name in schema.names}
+    own_columns = {field: column for field, column in own.items() if column in schema.names}
+    check_columns(path, schema, [*keys, *fields], words=own_columns.values())
+    fields |= own_columns
+    if not set(fields) & {*TEXT_FIELDS, *own, SELECTED}:
+        raise UserError(
+            f"{path} has no text field: use PubChem's names, {', '.join(TEXT_FIELDS)}, or name its columns "
+            "by data.text_columns"
+        )
     return keys, fields
 
 
-def stage_text(path: Path, to: Path) -> None:
+def stage_text(path: Path, to: Path, own: Mapping[str, str]) -> None:
     """Write the table of text fields at `path` in clean form, with its keys, for the workers to map.
+
+    Args:
+        path: the table.
+        to: file to write.
+        own: column of each text field of the user, `data.text_columns`.
 
     Raises:
         UserError: see `text_columns`; or a damaged table.
     """
-    keys, fields = text_columns(path)
+    keys, fields = text_columns(path, own)
     try:
-        table = plain_table(pq.read_table(path, columns=[*keys, *fields]))
+        table = plain_table(pq.read_table(path, columns=list(dict.fromkeys((*keys, *fields.values())))))
     except (pa.ArrowException, OSError) as error:
         raise WrongInput(f"{path} is damaged ({one_line(error)}): get it anew") from None
     absent = pa.nulls(table.num_rows, pa.large_string())
@@ -107,7 +133,8 @@ def stage_text(path: Path, to: Path) -> None:
             ids = _words(table["id"].combine_chunks())
         elif "gdb_idx" in keys:
             ids = qm9_ids(table["gdb_idx"])
-        staged = clean_text(table.select(fields), path.name)
+        given = pa.table({field: table[column] for field, column in fields.items()})
+        staged = clean_text(given, path.name, own_fields(own))
         inchikey = _words(table["inchikey"].combine_chunks()) if "inchikey" in keys else absent
     except MISFITS as error:
         reason = f"{type(error).__name__}: {one_line(error)}"
@@ -138,7 +165,8 @@ class TextTable:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         columns = {name: table[name].combine_chunks() for name in table.column_names}
         self.key, self.id = columns["key"], columns["source_id"]
-        self.fields = table.select([name for name in table.column_names if name in CLEAN])
+        keys = {"key", "source_id", *(f"{name} {part}" for name in JOINS for part in ("hash", "row"))}
+        self.fields = table.select([name for name in table.column_names if name not in keys])
         self.index = {
             name: (columns[f"{name} hash"].to_numpy(), columns[f"{name} row"].to_numpy()) for name in JOINS
         }
@@ -242,7 +270,11 @@ def _synonyms(column: pa.Array) -> pa.Array:
 
 
 def _origins(
-    columns: dict[str, pa.Array], given: pa.Array | None, cid: pa.Array | None, origin: str
+    columns: dict[str, pa.Array],
+    own: Sequence[str],
+    given: pa.Array | None,
+    cid: pa.Array | None,
+    origin: str,
 ) -> pa.Array:
     """JSON object {field: origin} of each row; null for a row without text.
 
@@ -253,16 +285,16 @@ def _origins(
     stated = _words(given) if given is not None else nothing
     number = _words(cid) if cid is not None else nothing
     present = np.zeros(rows, np.int64)
-    for bit, name in enumerate(TEXT_FIELDS):
+    for bit, name in enumerate((*TEXT_FIELDS, *own)):
         present |= np.asarray(columns[name].is_valid(), dtype=np.int64) << bit
     pattern = pa.array(present).cast(pa.large_string())
     key = pc.binary_join_element_wise(pattern, number.fill_null(""), stated.fill_null(""), SEPARATOR)
     coded = key.dictionary_encode()
-    resolved = [_resolve(entry, origin) for entry in coded.dictionary.to_pylist()]
+    resolved = [_resolve(entry, own, origin) for entry in coded.dictionary.to_pylist()]
     return pa.array(resolved, pa.large_string()).take(coded.indices)
 
 
-def _resolve(entry: str, origin: str) -> str | None:
+def _resolve(entry: str, own: Sequence[str], origin: str) -> str | None:
     """The JSON object for one combination of present fields, CID and stated origins."""
     pattern, cid, stated = entry.split(SEPARATOR.as_py(), 2)
     try:
@@ -272,8 +304,8 @@ def _resolve(entry: str, origin: str) -> str | None:
     if not isinstance(origins, dict):
         origins = {}
     sources = {}
-    for bit, name in enumerate(TEXT_FIELDS):
+    for bit, name in enumerate((*TEXT_FIELDS, *own)):
         if int(pattern) >> bit & 1:
             source = str(origins.get(name) or origin)
-            sources[name] = f"PubChem CID {cid} ({source})" if cid else source
+            sources[name] = f"PubChem CID {cid} ({source})" if cid and name not in own else source
     return json.dumps(sources, ensure_ascii=False) if sources else None

@@ -1,9 +1,9 @@
 """Providers of the text of a molecule: an ordered list, joined field by field.
 
 The recipe's `data.providers` names them, the most trusted first: `table` (the tables of `--text`), `file`
-(the text in the molecule's own file), `rdkit` (see `chem.descriptors`), and those that installed packages
-add. A field comes from the first provider that has it; `field_sources` records which one. RDKit is asked
-only for molecules that still lack one of its fields.
+(the text in the molecule's own file), `rdkit` (see `chem.descriptors`), `names` (see `names_provider`), and
+those that installed packages add. A field comes from the first provider that has it; `field_sources` records
+which one. RDKit and openclatura are asked only for molecules that still lack one of their fields.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ import pyarrow.compute as pc
 from mmgnn_dist.chem.descriptors import DESCRIPTOR_FIELDS, FROM_ATOMS, describe
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.rdkit_tools import rdkit_version
+from mmgnn_dist.chem.readers.source import Spread
 from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.config.data import PROVIDERS
-from mmgnn_dist.data.prepare.join import JOINS, MISFITS, clean_text, join_tables, overlay
+from mmgnn_dist.data.prepare.text.join import JOINS, MISFITS, clean_text, join_tables, overlay
+from mmgnn_dist.data.prepare.text.names_provider import NamesText
 from mmgnn_dist.data.prepare.text_provider import TextProvider
 from mmgnn_dist.errors import UserError, nearest
 from mmgnn_dist.plugins import Plugin, plugins
@@ -39,13 +41,14 @@ class TableText(TextProvider):
     name, version, fields = "table", "", TEXT_FIELDS
     asks_all = True  # `joined` counts the molecules that the tables have, not those that need them
 
-    def __init__(self, tables: Sequence[Path]):
+    def __init__(self, tables: Sequence[Path], own: Sequence[str]):
+        self.own = own
         self.tables = list(tables)  # staged, the most important first
         self.joined = np.zeros((len(self.tables), len(JOINS)), np.int64)
 
     def texts(self, molecules: Molecules) -> pa.Table:
         """The fields of the first table that has them."""
-        text, counts = join_tables(molecules, blank_text(len(molecules)), self.tables)
+        text, counts = join_tables(molecules, blank_text(len(molecules), self.own), self.tables)
         self.joined += np.array(counts, np.int64).reshape(self.joined.shape)
         return text
 
@@ -79,17 +82,32 @@ class RdkitText(TextProvider):
         return fields.append_column("field_sources", origins.cast(pa.large_string()))
 
 
-def make_providers(names: Sequence[str], tables: Sequence[Path]) -> list[TextProvider]:
+def make_providers(
+    names: Sequence[str],
+    tables: Sequence[Path],
+    own: Sequence[str] = (),
+    check_names: str = "audit",
+    spread: Spread = map,
+) -> list[TextProvider]:
     """The providers of `data.providers`, in the same order.
 
     Args:
         names: names of the providers.
         tables: staged tables of `--text`, the most important first.
+        own: text fields of the user (see `join.own_fields`).
+        check_names: `data.check_names`.
+        spread: maps a function over portions of molecules, perhaps in parallel.
 
     Raises:
-        UserError: there is no such provider, or its plugin cannot be used.
+        UserError: there is no such provider, its plugin cannot be used, or its software is not installed.
     """
-    return [_make(name, tables) for name in names]
+    built_in = {
+        TableText.name: lambda: TableText(tables, own),
+        FileText.name: FileText,
+        RdkitText.name: RdkitText,
+        NamesText.name: lambda: NamesText(check_names, spread),
+    }
+    return [built_in[name]() if name in built_in else _added(name) for name in names]
 
 
 def provider_plugins(names: Sequence[str]) -> list[Plugin]:
@@ -101,42 +119,38 @@ def provider_plugins(names: Sequence[str]) -> list[Plugin]:
     ]
 
 
-def gather_text(molecules: Molecules, providers: Sequence[TextProvider]) -> pa.Table:
+def gather_text(molecules: Molecules, providers: Sequence[TextProvider], own: Sequence[str] = ()) -> pa.Table:
     """The text of some molecules by all providers, in clean form.
 
     Args:
         molecules: the molecules, with their own text in clean form.
         providers: the providers, the most trusted first.
+        own: text fields of the user (see `join.own_fields`).
 
     Raises:
         UserError: a provider of another package returns no valid text.
     """
-    text = blank_text(len(molecules))
+    text = blank_text(len(molecules), own)
     for provider in providers:
         if provider.asks_all:
-            provider_text = _clean(provider, molecules)
+            provider_text = _clean(provider, molecules, own)
         else:
             lacking = np.zeros(len(molecules), bool)
             for name in provider.fields:
                 lacking |= np.asarray(text[name].is_null(), dtype=bool)
             places = pa.array(np.cumsum(lacking) - 1, mask=~lacking)
-            provider_text = _clean(provider, molecules.keep(lacking)).take(places)
+            provider_text = _clean(provider, molecules.keep(lacking), own).take(places)
         text = overlay(provider_text, text)
     return text
 
 
-def blank_text(rows: int) -> pa.Table:
+def blank_text(rows: int, own: Sequence[str] = ()) -> pa.Table:
     """A text table in clean form in which every field is missing."""
-    return clean_text(pa.table({"cid": pa.nulls(rows, pa.large_string())}), "")
+    return clean_text(pa.table({"cid": pa.nulls(rows, pa.large_string())}), "", own)
 
 
-def _make(name: str, tables: Sequence[Path]) -> TextProvider:
-    if name == TableText.name:
-        return TableText(tables)
-    if name == FileText.name:
-        return FileText()
-    if name == RdkitText.name:
-        return RdkitText()
+def _added(name: str) -> TextProvider:
+    """The provider of a plugin."""
     added_plugins = plugins(GROUP, PROVIDERS)
     if name not in added_plugins:
         names = [*PROVIDERS, *added_plugins]
@@ -163,7 +177,7 @@ def _make(name: str, tables: Sequence[Path]) -> TextProvider:
     return provider
 
 
-def _clean(provider: TextProvider, molecules: Molecules) -> pa.Table:
+def _clean(provider: TextProvider, molecules: Molecules, own: Sequence[str]) -> pa.Table:
     """The text of one provider in clean form.
 
     Raises:
@@ -172,11 +186,11 @@ def _clean(provider: TextProvider, molecules: Molecules) -> pa.Table:
     text = provider.texts(molecules)
     origin = f"{provider.name} {provider.version}".strip()
     try:
-        if text.schema == blank_text(0).schema and len(text) == len(molecules):
+        if text.schema == blank_text(0, own).schema and len(text) == len(molecules):
             return text
         if len(text) != len(molecules) or not {*text.column_names} <= {*provider.fields, "field_sources"}:
             raise ValueError(f"{len(text)} rows for {len(molecules)} molecules, of {text.column_names}")
-        return clean_text(text, origin)
+        return clean_text(text, origin, own)
     except MISFITS as error:
         raise UserError(
             f"text provider {origin} gives no text ({type(error).__name__}: {error}): it must return a "
