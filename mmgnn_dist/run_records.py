@@ -176,6 +176,7 @@ class LoopValues(TypedDict):
     stale: int
     seconds: float
     skipped: int
+    tables: NotRequired[bool]  # older checkpoints lack it
 
 
 class FailureRecord(TypedDict):

@@ -25,6 +25,7 @@ from mmgnn_dist.files import read_json, sha256, write_json
 from mmgnn_dist.models.fused import FusedModel
 from mmgnn_dist.models.matched import trainable
 from mmgnn_dist.models.readout import Scaler
+from mmgnn_dist.models.table_watch import tables_allowed
 from mmgnn_dist.models.zero3 import gathered, is_sharded
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
@@ -200,7 +201,7 @@ def resume(setting: Setting, built: Built) -> tuple[TrainState, Path | None]:
     ranks.beat("looking for a checkpoint")
     checkpoint_dir = checkpoint.agreed_newest(setting.run.checkpoints, ranks)
     if checkpoint_dir is None:
-        return TrainState(), None
+        return TrainState(tables=tables_allowed(setting.inputs.recipe)), None
     ranks.beat("reading the checkpoint")
     # the weights are mapped from a file, and NFS cannot remove a mapped file: drop them after this call
     values, weights = checkpoint.load(checkpoint_dir, built.engine, ranks, built.encoder)

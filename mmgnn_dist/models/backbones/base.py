@@ -37,14 +37,20 @@ class Backbone(nn.Module, ABC):
     Attributes:
         width: H, the width of the atom vectors.
         vector_width: V, the number of equivariant vectors per atom.
+        tabulated: whether radial functions may be tabulated (`radial_table.py`); training turns it on.
     """
 
     width: int
     vector_width: int = 0
+    tabulated: bool = False
 
     @abstractmethod
     def features(self, graph: Graph) -> AtomFeatures:
         """Compute all features of the atoms; positions in Å."""
+
+    def table_error(self) -> float:
+        """Measure the largest relative error of tabulated radial functions; 0 if the backbone has none."""
+        return 0.0
 
     def forward(self, graph: Graph) -> Tensor:
         """Compute atom vectors [N, H]."""
