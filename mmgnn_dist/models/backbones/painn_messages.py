@@ -56,10 +56,8 @@ class _ExchangeVectors(torch.autograd.Function):
         of_context, of_v = torch.zeros_like(context), torch.zeros_like(v)
         of_weight = torch.empty_like(weight)
         of_unit = torch.zeros_like(unit) if save.needs_input_grad[3] else None
-        start = 0
-        for first, second, factor, along in pieces(i, j, weight, unit):
-            rows = slice(start, start + len(first))
-            start += len(first)
+        parts = [of_weight] if of_unit is None else [of_weight, of_unit]
+        for first, second, factor, along, part, *unit_part in pieces(i, j, weight, unit, *parts):
             for to, sender, sign in ((first, second, 1), (second, first, -1)):
                 own, slope = context.index_select(0, sender), vectors.index_select(0, to)
                 sent = own * factor
@@ -67,12 +65,12 @@ class _ExchangeVectors(torch.autograd.Function):
                 by_vectors = _dot(slope, v.index_select(0, sender))
                 gradient = torch.cat([scalars.index_select(0, to), by_unit, by_vectors], -1)
                 if sign > 0:
-                    torch.mul(own, gradient, out=of_weight[rows])
+                    torch.mul(own, gradient, out=part)
                 else:
-                    of_weight[rows].addcmul_(own, gradient)
+                    part.addcmul_(own, gradient)
                 _, unit_factor, vector_factor = sent.unsqueeze(1).chunk(3, -1)
-                if of_unit is not None:
-                    of_unit[rows] += sign * (slope * unit_factor).sum(-1, keepdim=True)
+                if unit_part:
+                    unit_part[0].add_((slope * unit_factor).sum(-1, keepdim=True), alpha=sign)
                 of_context.index_add_(0, sender, gradient.mul_(factor))
                 of_v.index_add_(0, sender, slope.mul_(vector_factor))
         return of_context, of_v, of_weight, of_unit, None, None

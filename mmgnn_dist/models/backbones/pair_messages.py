@@ -44,14 +44,14 @@ class _Exchange(torch.autograd.Function):
     @once_differentiable
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         source, weight, i, j = context.saved_tensors
-        of_source, parts = torch.zeros_like(source), []
-        for to, sender, factor in pieces(i, j, weight):
+        of_source, of_weight = torch.zeros_like(source), torch.empty_like(weight)
+        for to, sender, factor, part in pieces(i, j, weight, of_weight):
             at_first, at_second = gradient.index_select(0, to), gradient.index_select(0, sender)
-            part = source.index_select(0, sender).mul_(at_first)
-            parts.append(part.addcmul_(source.index_select(0, to), at_second))
+            torch.mul(source.index_select(0, sender), at_first, out=part)
+            part.addcmul_(source.index_select(0, to), at_second)
             of_source.index_add_(0, sender, at_first.mul_(factor))
             of_source.index_add_(0, to, at_second.mul_(factor))
-        return of_source, torch.cat(parts) if parts else torch.zeros_like(weight), None, None
+        return of_source, of_weight, None, None
 
 
 def pieces(i: Tensor, j: Tensor, weight: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:

@@ -21,6 +21,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -91,7 +92,7 @@ class RadialTable:
         )
         self.weight = weight
         flat = self.index.flatten()
-        order = torch.argsort(flat, stable=True)
+        order = _order(flat, grid.count)
         self.pair = torch.div(order, POINTS, rounding_mode="floor").int()
         self.pair_weight = weight.flatten().index_select(0, order)
         used = torch.bincount(flat, minlength=grid.count)
@@ -119,6 +120,14 @@ class _Interpolation(torch.autograd.Function):
             table.pair, gradient.contiguous(), table.start, mode="sum", per_sample_weights=table.pair_weight
         )
         return summed, None
+
+
+def _order(index: Tensor, count: int) -> Tensor:
+    """Stable order of integers below `count`, int64 [M]."""
+    if index.device.type == "cpu" and count < 2**15:
+        # numpy sorts 16 bits by digits, five times as fast
+        return torch.from_numpy(np.argsort(index.short().numpy(), kind="stable"))
+    return torch.argsort(index, stable=True)
 
 
 def _lagrange(u: Tensor) -> Tensor:
