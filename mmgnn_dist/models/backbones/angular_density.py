@@ -52,9 +52,10 @@ class NeighbourSlots:
         harmonics = o3.spherical_harmonics(degrees, unit, normalize=False, normalization="norm")
         self.harmonics = self._put(harmonics).view(atoms, self.most, self.orders**2)
         self.sizes = [2 * degree + 1 for degree in degrees]
-        signs = torch.tensor([(-1.0) ** degree for degree in degrees], dtype=unit.dtype, device=unit.device)
-        self.signs = signs.view(-1, 1, 1)
-        self.signed = self.harmonics * signs.repeat_interleave(torch.tensor(self.sizes, device=i.device))
+        signs = [(-1.0) ** degree for degree in degrees]
+        per_harmonic = [sign for sign, size in zip(signs, self.sizes, strict=True) for _ in range(size)]
+        self.signs = unit.new_tensor(signs)
+        self.signed = self.harmonics * unit.new_tensor(per_harmonic)
 
     def _put(self, values: Tensor) -> Tensor:
         """Put edge values [E, C] into the slots [N n, C]."""
@@ -77,4 +78,5 @@ class NeighbourSlots:
             for harmonics, values in zip(self.harmonics.split(self.sizes, -1), every.unbind(), strict=True)
         ]
         heard = torch.bmm(self.signed, torch.cat(densities, 1)).flatten(0, 1)
-        return (heard - (every * self.signs).sum(0)).index_select(0, self.answer)
+        own = (self.signs @ every.flatten(1)).view_as(of_slot)  # the chains that end where they began
+        return (heard - own).index_select(0, self.answer)
