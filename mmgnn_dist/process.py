@@ -30,6 +30,11 @@ def temporary_folders() -> Iterator[None]:
         tempfile.tempdir = previous
 
 
+def write_for_owner_only() -> None:
+    """Let only the owner write to what this process and its children make, whatever the umask is."""
+    os.umask(os.umask(0o077) | 0o022)
+
+
 def exit_now(code: int) -> NoReturn:
     """End this process at once: flush nothing and wait for no other thread."""
     for folder in _folders:

@@ -182,6 +182,16 @@ class RunDir:
         return self.path / "slurm" / "report.json"
 
     @property
+    def submission(self) -> Path:
+        """Name of the job that `mmgnn submit` is sending."""
+        return self.path / "slurm" / "submission.json"
+
+    @property
+    def submit_lock(self) -> Path:
+        """Lock file held by the process that submits."""
+        return self.path / "slurm" / "submit.lock"
+
+    @property
     def code(self) -> Path:
         """Folder of the copies of the code that jobs run."""
         return self.path / "slurm" / "code"

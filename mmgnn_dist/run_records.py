@@ -118,11 +118,17 @@ class NamedMetrics(RunMetrics):
 
 
 class LearnedFrom(TypedDict):
-    """Training data of a model: elements, text providers, and the share of molecules with each field."""
+    """Training data of a model.
+
+    Elements, text providers, the share of molecules with each field; charges and multiplicities, which files
+    of earlier versions lack.
+    """
 
     elements: list[str]
     providers: list[str] | None
     coverage: dict[str, float]
+    charges: NotRequired[list[int]]
+    multiplicities: NotRequired[list[int]]
 
 
 class ExportRecord(TypedDict):
@@ -136,6 +142,7 @@ class ExportRecord(TypedDict):
     units: dict[str, str]
     kinds: dict[str, str]
     learned_from: NotRequired[LearnedFrom]
+    reads_states: NotRequired[bool]  # charge and multiplicity; earlier versions read none
     sha256: NotRequired[str]
 
 

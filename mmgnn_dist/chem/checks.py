@@ -12,7 +12,16 @@ import numpy as np
 import pyarrow.compute as pc
 
 from mmgnn_dist.chem.elements import MAX_Z, NUMBERS, SYMBOLS
+from mmgnn_dist.chem.flat import flat_drawings
 from mmgnn_dist.chem.molecules import Molecules
+from mmgnn_dist.chem.states.electronic_state import (
+    BAD_CHARGE,
+    BAD_MULTIPLICITY,
+    CONTRADICTION,
+    TrainedStates,
+    describe_state,
+    settle,
+)
 
 HUGE = 1e4  # Å
 OVERLAP = 0.2  # Å; the shortest bond has 0.74 Å
@@ -31,6 +40,8 @@ NO_CONFORMER = "no conformer"
 BAD_TARGET = "unreadable target"
 UNSEEN = "element not trained on"
 NO_HYDROGENS = "missing hydrogens"
+UNSEEN_STATE = "charge or multiplicity not trained on"
+NO_CHARGE = "charge not given"
 REASONS = (
     "",
     "no id",
@@ -53,7 +64,13 @@ REASONS = (
     BAD_TARGET,
     UNSEEN,
     NO_HYDROGENS,
+    BAD_CHARGE,
+    CONTRADICTION,
+    BAD_MULTIPLICITY,
+    UNSEEN_STATE,
+    NO_CHARGE,
 )
+OF_STATE = frozenset({BAD_CHARGE, CONTRADICTION, BAD_MULTIPLICITY, UNSEEN_STATE, NO_CHARGE})
 
 
 class BadRecord(Exception):
@@ -68,13 +85,19 @@ class BadRecord(Exception):
         super().__init__(f"{reason}: {detail}")
         self.reason, self.detail = reason, detail
 
+    def __reduce__(self) -> tuple[type[BadRecord], tuple[str, str]]:
+        return BadRecord, (self.reason, self.detail)
 
-def check_molecules(molecules: Molecules, elements: Collection[str] | None = None) -> np.ndarray:
+
+def check_molecules(
+    molecules: Molecules, elements: Collection[str] | None = None, trained: TrainedStates | None = None
+) -> np.ndarray:
     """Return the index into `REASONS` of each molecule's fault, int8 [n]; 0 where there is none.
 
     Args:
         molecules: the block to check.
         elements: symbols of the allowed elements; None allows all.
+        trained: the allowed charges and multiplicities; None allows all.
     """
     n = len(molecules)
     verdict = molecules.fault.astype(np.int8)
@@ -96,11 +119,25 @@ def check_molecules(molecules: Molecules, elements: Collection[str] | None = Non
     sound = verdict == 0
     sound_pos = coordinates[np.repeat(sound, molecules.pos_count)].reshape(-1, 3)
     flag(_overlaps(sound_pos, np.repeat(np.flatnonzero(sound), counts[sound]), n), "overlapping atoms")
+    sound = verdict == 0
+    drawn = flat_drawings(
+        molecules.z[np.repeat(sound, counts)],
+        counts[sound],
+        coordinates[np.repeat(sound, molecules.pos_count)].reshape(-1, 3),
+    )
+    flag(np.isin(np.arange(n), np.flatnonzero(sound)[drawn]), FLAT)
     flag(np.isinf(molecules.y).any(axis=1), "infinite target")
+    states = settle(molecules.stated, molecules.z, molecules.z_count, molecules.smiles)
+    for reason, where in states.faults.items():
+        flag(where, reason)
     flag(molecules.excluded, EXCLUDED)
     if elements is not None:
         allowed = np.isin(molecules.z, [NUMBERS[symbol] for symbol in elements])
         flag(_any(atom_of, ~allowed, n), UNSEEN)
+    if trained is not None:
+        if not trained.neutral_singlets:  # else the model saw such molecules as neutral singlets too
+            flag(states.unstated, NO_CHARGE)
+        flag(~trained.has(states.charge, states.multiplicity), UNSEEN_STATE)
     return verdict
 
 
@@ -116,6 +153,9 @@ def detail(molecules: Molecules, index: int, reason: str) -> str:
         return f"{len(pos)} coordinates{uneven} for {len(z)} atoms"
     if reason == UNSEEN:
         return "atoms of " + ", ".join(SYMBOLS[number] for number in np.unique(z))
+    if reason in OF_STATE:
+        stated = molecules.stated.keep(slice(index, index + 1))
+        return describe_state(reason, stated, z, molecules.smiles.slice(index, 1))
     if reason == "unknown element":
         wrong = np.flatnonzero((z < 1) | (z > MAX_Z))[0]
         return f"atom {wrong + 1}: atomic number {z[wrong]}"
@@ -123,6 +163,8 @@ def detail(molecules: Molecules, index: int, reason: str) -> str:
         return f"atom {np.flatnonzero(~np.isfinite(pos))[0] // 3 + 1}"
     if reason == "huge coordinates":
         return f"{np.abs(pos).max():.4g} Å"
+    if reason == FLAT:
+        return "all z are 0, with bonds as in a drawing: give SMILES to have a conformer made"
     if reason == "overlapping atoms":
         return f"two atoms less than {OVERLAP} Å apart"
     return ""

@@ -1,53 +1,139 @@
-"""A conformer for a SMILES: RDKit's ETKDGv3, then MMFF94.
+"""Conformers for a SMILES: RDKit's ETKDGv3, then MMFF94, and what stands in where one of them cannot.
 
-The seed comes from the canonical SMILES. With one version of RDKit, a molecule therefore has the same
-geometry wherever it is in the data and however its SMILES is written.
+The seed comes from the canonical SMILES without atom-map numbers. With one version of RDKit, a molecule
+therefore has the same geometries wherever it is in the data and however its SMILES is written. Where MMFF94
+has no parameters (boron, selenium, radicals) or does not converge, UFF relaxes the geometry; where UFF
+cannot either, it stays as ETKDGv3 made it. Every such molecule carries a note.
 """
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from mmgnn_dist.chem.checks import NO_CONFORMER, NO_STRUCTURE, OVERSIZED, BadRecord
-from mmgnn_dist.chem.rdkit_tools import chem, logged
+from mmgnn_dist.chem.rdkit_tools import chem, logged, without_atom_maps
+from mmgnn_dist.config import ConformerConfig
 
 MAX_SMILES = 2000  # characters
 ATTEMPTS = 50
 SECONDS = 60  # most time for the embedding of one molecule
-STEPS = 5000  # most steps of MMFF94; drug-like molecules take a few hundred
+STEPS = 5000  # most steps of a force field; drug-like molecules take a few hundred of MMFF94's
+SAME = 0.05  # Å; conformers whose sorted distances differ by less are one
+ONE = ConformerConfig()
+UFF_NOTE, RAW_NOTE, RANDOM_NOTE = (
+    "geometry by UFF",
+    "geometry by ETKDGv3 alone",
+    "geometry from random coordinates",
+)
 
 
-def conformer(smiles: str) -> tuple[list[int], Any, str]:
-    """Make the geometry of one molecule, including hydrogens.
+@dataclass(frozen=True)
+class Embedded:
+    """The geometries made for one SMILES.
 
-    Returns:
-        Atomic numbers, coordinates (float64 [3 n], Å) and the InChIKey.
+    Attributes:
+        z: atomic numbers, hydrogens included.
+        positions: coordinates of each conformer, float64 [3 n], Å, the one of lowest energy first.
+        inchikey: InChIKey of the molecule.
+        note: what was done otherwise than for most molecules, "" for nothing.
+        why: the reason for the note.
+    """
+
+    z: list[int]
+    positions: list[np.ndarray]
+    inchikey: str
+    note: str = ""
+    why: str = ""
+
+
+def embed_smiles(smiles: str, wanted: ConformerConfig = ONE) -> Embedded:
+    """Make geometries of one molecule, including hydrogens.
+
+    Args:
+        smiles: the molecule.
+        wanted: how many conformers are made, and which are kept.
 
     Raises:
-        BadRecord: no structure, no embedding, no MMFF94 parameters, or no convergence.
+        BadRecord: no structure, or no embedding.
     """
     rdkit = chem()
-    from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
-
     if len(smiles) > MAX_SMILES:
         raise BadRecord(OVERSIZED, f"SMILES of {len(smiles)} characters, more than {MAX_SMILES}")
     with logged() as messages:
         mol = rdkit.MolFromSmiles(smiles) if smiles.isascii() and smiles else None
         if mol is None or not mol.GetNumAtoms():
             raise BadRecord(NO_STRUCTURE, messages[0] if messages else f"'{smiles[:60]}'")
-        canonical = rdkit.MolToSmiles(mol)
+        canonical = rdkit.MolToSmiles(without_atom_maps(mol))
         mol = rdkit.AddHs(rdkit.MolFromSmiles(canonical))
         inchikey = rdkit.MolToInchiKey(mol)
-        settings: Any = rdDistGeom.ETKDGv3()
-        settings.randomSeed = int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:4], "big") >> 1
-        settings.maxIterations = ATTEMPTS
-        settings.timeout = SECONDS
-        if rdDistGeom.EmbedMolecule(mol, settings) != 0:
-            raise BadRecord(NO_CONFORMER, "ETKDGv3 finds no geometry")
-        if not rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol):
-            raise BadRecord(NO_CONFORMER, "MMFF94 has no parameters for some of its atoms")
-        if rdForceFieldHelpers.MMFFOptimizeMolecule(mol, maxIters=STEPS) != 0:
-            raise BadRecord(NO_CONFORMER, f"MMFF94 does not converge in {STEPS} steps")
-    z = [atom.GetAtomicNum() for atom in mol.GetAtoms()]
-    return z, mol.GetConformer().GetPositions().ravel(), inchikey
+        at_random = _embed(mol, canonical, wanted.count)
+        energies, note, why = _relax(mol)
+    order = np.argsort(energies, kind="stable").tolist()
+    conformers = [mol.GetConformer(number) for number in order]
+    positions = [conformer.GetPositions().ravel() for conformer in conformers]
+    kept = _distinct(positions) if wanted.keep == "all" else positions[:1]
+    if at_random:
+        note, why = note or RANDOM_NOTE, "; ".join(filter(None, (why, at_random)))
+    return Embedded([atom.GetAtomicNum() for atom in mol.GetAtoms()], kept, inchikey, note, why)
+
+
+def _embed(mol: Any, canonical: str, count: int) -> str:
+    """Give a molecule conformers numbered from 0; return why they start at random coordinates, else "".
+
+    Raises:
+        BadRecord: no embedding.
+    """
+    from rdkit.Chem import rdDistGeom
+
+    settings: Any = rdDistGeom.ETKDGv3()
+    settings.randomSeed = int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:4], "big") >> 1
+    settings.maxIterations = ATTEMPTS
+    settings.timeout = SECONDS
+    for settings.useRandomCoords in (False, True):
+        if len(rdDistGeom.EmbedMultipleConfs(mol, count, settings)):
+            break
+    else:
+        raise BadRecord(NO_CONFORMER, "ETKDGv3 finds no geometry, from random coordinates neither")
+    for number, conformer in enumerate(mol.GetConformers()):
+        conformer.SetId(number)
+    return "ETKDGv3 finds no geometry from its own start" if settings.useRandomCoords else ""
+
+
+def _relax(mol: Any) -> tuple[list[float], str, str]:
+    """Relax all conformers of a molecule by one force field: their energies, and note and reason as above."""
+    from rdkit.Chem import rdForceFieldHelpers as fields
+
+    raw = [conformer.GetPositions() for conformer in mol.GetConformers()]
+    reasons = []
+    for name, has_parameters, optimize in (
+        ("MMFF94", fields.MMFFHasAllMoleculeParams, fields.MMFFOptimizeMoleculeConfs),
+        ("UFF", fields.UFFHasAllMoleculeParams, fields.UFFOptimizeMoleculeConfs),
+    ):
+        if not has_parameters(mol):
+            reasons.append(f"{name} has no parameters for some of its atoms")
+            continue
+        results = optimize(mol, maxIters=STEPS)
+        if not any(left for left, _ in results):
+            return [energy for _, energy in results], UFF_NOTE if reasons else "", "; ".join(reasons)
+        reasons.append(f"{name} does not converge in {STEPS} steps")
+        for conformer, positions in zip(mol.GetConformers(), raw, strict=True):
+            conformer.SetPositions(positions)
+    return [0.0] * len(raw), RAW_NOTE, "; ".join(reasons)
+
+
+def _distinct(positions: list[np.ndarray]) -> list[np.ndarray]:
+    """Leave out conformers that repeat an earlier one, turned, mirrored or with equal atoms exchanged."""
+    kept: list[np.ndarray] = []
+    shapes: list[np.ndarray] = []
+    for flat in positions:
+        pos = flat.reshape(-1, 3)
+        first, second = np.triu_indices(len(pos), 1)
+        shape = np.sort(np.linalg.norm(pos[first] - pos[second], axis=1))
+        if all(np.abs(shape - other).max(initial=0) > SAME for other in shapes):
+            kept.append(flat)
+            shapes.append(shape)
+    return kept

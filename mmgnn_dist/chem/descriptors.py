@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmgnn_dist.chem.elements import SYMBOLS
-from mmgnn_dist.chem.rdkit_tools import chem
+from mmgnn_dist.chem.rdkit_tools import chem, without_atom_maps
 
 NUMBERS = {
     "molecular_weight": "_CalcMolWt",
@@ -107,7 +107,7 @@ def read_molecules(smiles: pa.Array) -> Iterator[tuple[int, Any]]:
     for index, text in enumerate(smiles.to_pylist()):
         molecule = rdkit.MolFromSmiles(text) if text else None
         if molecule is not None and molecule.GetNumAtoms():
-            yield index, molecule
+            yield index, without_atom_maps(molecule)
 
 
 @lru_cache(maxsize=1)

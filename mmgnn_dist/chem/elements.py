@@ -25,3 +25,13 @@ _MASSES = """
     269.1338 278.156 281.165 281.166 285.177 286.182 289.19 289.194 293.204 293.208 294.214"""
 # in u, by atomic number; for elements without a standard weight, that of the longest-lived isotope
 MASSES: tuple[float, ...] = tuple(map(float, _MASSES.split()))
+ISOTOPES = {"D": 1, "T": 1}
+
+
+def element_number(text: str) -> int:
+    """Return the atomic number of a symbol in any case or of a number as text; 0 if it is no element."""
+    word = text.strip()
+    if word.isascii() and word.isdigit() and len(word) <= 3:
+        return int(word)
+    symbol = word.capitalize()
+    return NUMBERS.get(symbol) or ISOTOPES.get(symbol, 0)

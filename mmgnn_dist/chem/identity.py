@@ -39,11 +39,18 @@ def complete_keys(inchikey: pa.Array, smiles: pa.Array) -> pa.Array:
     missing = np.asarray(pc.and_(keys.is_null(), smiles.is_valid()), dtype=bool)
     if not missing.any() or not find_spec("rdkit"):
         return keys
-    return pc.coalesce(keys, _keys_of(pc.if_else(pa.array(missing), smiles, None)))
+    return pc.coalesce(keys, smiles_keys(pc.if_else(pa.array(missing), smiles, None)))
 
 
-def _keys_of(smiles: pa.Array) -> pa.Array:
-    """Return the InChIKey of each SMILES, computed once for all conformers of a molecule."""
+def smiles_keys(smiles: pa.Array) -> pa.Array:
+    """Return the InChIKey of each SMILES, computed once for all conformers of a molecule.
+
+    Args:
+        smiles: large_string [n], nullable.
+
+    Returns:
+        large_string [n]; null where RDKit reads no molecule.
+    """
     from rdkit import rdBase
 
     rdkit = chem()

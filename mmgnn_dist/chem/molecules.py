@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from mmgnn_dist.chem.states.electronic_state import StatedStates
+
 
 @dataclass(frozen=True)
 class Molecules:
@@ -32,6 +34,8 @@ class Molecules:
         fault: index into `checks.REASONS` of the fault that the reader found, int8 [n]; 0 for none.
         why: the reader's description of the fault, large_string [n], nullable.
         text: columns of text fields as the file has them, n rows.
+        stated: charges and multiplicities as the file states them.
+        note: what was done to a molecule otherwise than to most, large_string [n], nullable; None: nothing.
     """
 
     source: str
@@ -49,6 +53,8 @@ class Molecules:
     fault: np.ndarray
     why: pa.Array
     text: pa.Table
+    stated: StatedStates
+    note: pa.Array | None = None
 
     def __len__(self) -> int:
         return len(self.row)
@@ -72,4 +78,6 @@ class Molecules:
             fault=self.fault[mask],
             why=self.why.filter(arrow_mask),
             text=self.text.filter(arrow_mask),
+            stated=self.stated.keep(mask),
+            note=None if self.note is None else self.note.filter(arrow_mask),
         )

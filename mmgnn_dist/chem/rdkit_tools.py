@@ -35,6 +35,13 @@ def rdkit_version() -> str:
     return str(rdBase.rdkitVersion)
 
 
+def without_atom_maps(molecule: Any) -> Any:
+    """Return an RDKit molecule with its atom-map numbers set to 0: they name atoms, and are no part of it."""
+    for atom in molecule.GetAtoms():
+        atom.SetAtomMapNum(0)
+    return molecule
+
+
 class _Lines(logging.Handler):
     def __init__(self) -> None:
         super().__init__()

@@ -142,6 +142,7 @@ def _submit(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
+    from mmgnn_dist.cluster.slurm.states import UNKNOWN
     from mmgnn_dist.cluster.slurm.status import find_runs, print_status, status
     from mmgnn_dist.cluster.slurm.study_status import print_studies, study_status
 
@@ -154,6 +155,8 @@ def _status(arguments: argparse.Namespace) -> int:
         print_studies(studies)
 
     print_result(arguments.json, {"runs": states, "studies": studies}, print_text)
+    if any(run["state"] == UNKNOWN for run in states):
+        raise UserError("Slurm does not answer, so states are unknown; the rest is from the run directories")
     return EXIT_DONE
 
 

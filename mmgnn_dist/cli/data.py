@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from mmgnn_dist.cli.common import Verbs, add_json, add_overrides, print_result, read_recipe, split_sources
-from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, UserError
+from mmgnn_dist.errors import EXIT_DONE, UserError, nearest
 from mmgnn_dist.progress import quiet_libraries
 
 
@@ -29,7 +28,7 @@ def _add_prepare(kinds: Verbs) -> None:
         "sources",
         nargs="+",
         metavar="SOURCE",
-        help="file, archive or folder of Parquet, XYZ, SD, CSV or ASE database files; "
+        help="file, archive or folder of Parquet, XYZ, SD, CSV, HDF5, npz or ASE database files; "
         "'sample': bundled data; or key=value",
     )
     prepare.add_argument(
@@ -64,7 +63,7 @@ def _add_enrich(kinds: Verbs) -> None:
 
 def _add_fetch(kinds: Verbs) -> None:
     fetch = kinds.add_parser("fetch", help="download a published data set, or continue a download")
-    fetch.add_argument("what", choices=("qm9",))
+    fetch.add_argument("what", choices=("qm9", "pcqm4mv2"))
     fetch.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to put its files in")
     fetch.add_argument(
         "--url", action="append", default=[], metavar="URL", help="a mirror that has the files under URL/NAME"
@@ -97,7 +96,7 @@ def _add_split(kinds: Verbs) -> None:
 
 def _add_audit(kinds: Verbs) -> None:
     audit = kinds.add_parser(
-        "audit", help="measure what the parts of splits share; exit code 2 above a limit"
+        "audit", help="find leaks, and measure what the parts of splits share; exit code 2 above a limit"
     )
     audit.add_argument("shards", type=Path, metavar="SHARDS")
     audit.add_argument("--split", action="append", metavar="NAME", help="default: every stored split")
@@ -109,6 +108,13 @@ def _add_audit(kinds: Verbs) -> None:
             metavar="SHARE",
             help=f"largest share of a part whose {way} an earlier part has (default {default})",
         )
+    audit.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="KIND",
+        help="kind of leak that does not lead to exit code 2, such as 'labels in digits'",
+    )
     add_json(audit)
     audit.set_defaults(action=_audit)
 
@@ -142,7 +148,6 @@ def _prepare(arguments: argparse.Namespace) -> int:
 def _enrich(arguments: argparse.Namespace) -> int:
     from mmgnn_dist.config import load_recipe
     from mmgnn_dist.progress import Progress
-    from mmgnn_dist.pubchem.client import ServiceDown
 
     options = {"base_url": arguments.base_url, "max_age": arguments.max_age}
     from_options = [f"data.pubchem.{name}={value}" for name, value in options.items() if value is not None]
@@ -159,21 +164,18 @@ def _enrich(arguments: argparse.Namespace) -> int:
         else:
             from mmgnn_dist.pubchem.enrich import enrich
 
-            try:
-                result = enrich(arguments.source, arguments.to, data.pubchem, progress, progress.say)
-            except ServiceDown as error:
-                print(f"mmgnn: {error}", file=sys.stderr)
-                return EXIT_STOPPED
+            result = enrich(arguments.source, arguments.to, data.pubchem, progress, progress.say)
     print_result(arguments.json, result.counts, result.lines)
     return EXIT_DONE
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
-    from mmgnn_dist.data.prepare.download import QM9, fetch
+    from mmgnn_dist.data.prepare.download import PCQM4MV2, QM9, fetch
     from mmgnn_dist.progress import Progress
 
     with Progress("fetch", quiet=arguments.json) as progress:
-        paths = fetch(QM9, arguments.to, arguments.url, progress)
+        files = {"qm9": QM9, "pcqm4mv2": PCQM4MV2}[arguments.what]
+        paths = fetch(files, arguments.to, arguments.url, progress)
     print_result(arguments.json, {"files": paths}, [f"next: mmgnn data prepare {paths[0]} --to SHARDS"])
     return EXIT_DONE
 
@@ -193,21 +195,39 @@ def _split(arguments: argparse.Namespace) -> int:
 def _audit(arguments: argparse.Namespace) -> int:
     from mmgnn_dist.config import TEXT_FIELDS
     from mmgnn_dist.data.inspect.audit import WAYS, above_limits, audit
+    from mmgnn_dist.data.inspect.leaks.search import KINDS, search_leaks
     from mmgnn_dist.data.inspect.overview import print_audit
     from mmgnn_dist.data.shardset.groups import count_identities
     from mmgnn_dist.data.shardset.shards import ShardSet
+    from mmgnn_dist.data.shardset.splits import split_names
 
+    for kind in arguments.allow:
+        if kind not in KINDS:
+            raise UserError(
+                f"--allow: no kind of leak '{kind}'{nearest(kind, KINDS)}; there are: {', '.join(KINDS)}"
+            )
     shards = ShardSet.open(arguments.shards)
     overlaps = audit(shards, arguments.split, arguments.fields or TEXT_FIELDS)
     limits = {way: getattr(arguments, f"max_{way}") for way in WAYS}
     above = above_limits(shards, overlaps, limits)
     by_id = count_identities(shards)["id"]
+    findings = search_leaks(shards, arguments.split or split_names(shards))
+    above += [
+        finding.sentence
+        for finding in findings
+        if finding.severity != "doubt" and finding.kind not in arguments.allow
+    ]
     shares = [vars(overlap) | {"share": overlap.share} for overlap in overlaps]
-    result = {"overlaps": shares, "above": above, "by_id_alone": by_id}
-    print_result(arguments.json, result, lambda: print_audit(overlaps, by_id))
+    result = {
+        "overlaps": shares,
+        "findings": [vars(finding) for finding in findings],
+        "above": above,
+        "by_id_alone": by_id,
+    }
+    print_result(arguments.json, result, lambda: print_audit(overlaps, findings, by_id))
     if above:
         more = f", and {len(above) - 1} more" if len(above) > 1 else ""
-        options = ", ".join(f"--max-{way}" for way in WAYS)
+        options = ", ".join([*(f"--max-{way}" for way in WAYS), "--allow"])
         raise UserError(f"{above[0]}{more}: take another split, or allow more ({options})")
     return EXIT_DONE
 

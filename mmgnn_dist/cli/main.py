@@ -8,12 +8,14 @@ import sys
 from mmgnn_dist import __version__
 from mmgnn_dist.cli import bench, cluster, data, doctor, plan, predict, recipe, study, sweep, train
 from mmgnn_dist.errors import EXIT_STOPPED, EXIT_USER, EXTRAS, UserError, need
+from mmgnn_dist.process import write_for_owner_only
 
 GROUPS = (data, train, cluster, sweep, doctor, predict, plan, study, bench, recipe)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 2 wrong input, 3 stopped and can continue."""
+    write_for_owner_only()
     parser = make_parser()
     arguments, rest = parser.parse_known_args(argv)
     # argparse takes no positional words after an option, but overrides may stand anywhere
@@ -26,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
         return int(arguments.action(arguments))
     except UserError as error:
         print(f"mmgnn: {error}", file=sys.stderr)
-        return EXIT_USER
+        return error.exit_code
     except ModuleNotFoundError as error:
         name = (error.name or "").split(".")[0]
         if name not in EXTRAS:

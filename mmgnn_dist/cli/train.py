@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from contextlib import redirect_stdout
-from io import StringIO
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 from mmgnn_dist.cli.common import Verbs, add_json, add_recipe, print_result, read_recipe
@@ -58,16 +56,11 @@ def _train(arguments: argparse.Namespace) -> int:
         return EXIT_DONE
     from mmgnn_dist.train.session import train_with_twins
 
-    if not arguments.json:
-        return train_with_twins(recipe, folder, arguments.nproc, False)
-    # the session prints its own object, with NaN for a target without labels, and nothing if it is stopped
-    with redirect_stdout(StringIO()) as printed:
-        code = train_with_twins(recipe, folder, arguments.nproc, True)
-    *notes, last = printed.getvalue().splitlines() or [""]
-    if code != EXIT_DONE:
-        notes, last = [*notes, last], json.dumps({"run": str(folder), "table": None})
-    print("\n".join(filter(None, notes)), end="\n" if any(notes) else "", file=sys.stderr)
-    print_result(True, json.loads(last), [])
+    with redirect_stdout(sys.stderr) if arguments.json else nullcontext():  # libraries may print notes
+        code, table = train_with_twins(recipe, folder, arguments.nproc, quiet=arguments.json)
+    if table or arguments.json:
+        rows = [row.values() for row in table.rows] if table else None
+        print_result(arguments.json, {"run": str(folder), "table": rows}, table.show if table else [])
     return code
 
 
@@ -75,8 +68,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     quiet_libraries()
     from mmgnn_dist.train.session import evaluate_run
 
-    metrics = evaluate_run(arguments.run, arguments.data, arguments.json)
-    print_result(arguments.json, metrics, [])  # evaluate_run has printed the text already
+    evaluated = evaluate_run(arguments.run, arguments.data, quiet=arguments.json)
+    print_result(arguments.json, evaluated.metrics, evaluated.lines())
     return EXIT_DONE
 
 

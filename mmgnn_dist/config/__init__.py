@@ -15,7 +15,7 @@ from mmgnn_dist.config.backbones import (
     SchNetConfig,
 )
 from mmgnn_dist.config.choices import Backbone, backbone_configs
-from mmgnn_dist.config.data import DataConfig, PubChemConfig
+from mmgnn_dist.config.data import ConformerConfig, DataConfig, PubChemConfig
 from mmgnn_dist.config.load import load_recipe
 from mmgnn_dist.config.model import ModelConfig
 from mmgnn_dist.config.recipe import Recipe
@@ -32,6 +32,7 @@ __all__ = [
     "Arm",
     "Backbone",
     "BackboneConfig",
+    "ConformerConfig",
     "Control",
     "DataConfig",
     "DimeNetPPConfig",

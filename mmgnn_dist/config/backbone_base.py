@@ -21,6 +21,7 @@ class BackboneConfig(ConfigSection):
             only for models that read both.
         widths: keys of whole numbers, or of tuples of them, that `width_matched` multiplies.
         has_vectors: whether the atoms carry vectors that turn with the molecule.
+        reads_state: whether it reads charge and multiplicity, by `Backbone.with_state`.
         dropouts: keys of dropout probabilities, which `train.dropout=false` sets to zero.
     """
 
@@ -28,6 +29,7 @@ class BackboneConfig(ConfigSection):
     cost_rate: ClassVar[float]
     widths: ClassVar[tuple[str, ...]]
     has_vectors: ClassVar[bool] = False
+    reads_state: ClassVar[bool] = False
     dropouts: ClassVar[tuple[str, ...]] = ()
 
     name: str

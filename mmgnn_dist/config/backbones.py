@@ -17,6 +17,7 @@ class SchNetConfig(BackboneConfig):
     module: ClassVar[str] = "mmgnn_dist.models.backbones.schnet:SchNet"
     cost_rate: ClassVar[float] = 0.45
     widths: ClassVar[tuple[str, ...]] = ("hidden", "filters")
+    reads_state: ClassVar[bool] = True
 
     name: Literal["schnet"] = Field(
         "schnet", description="which backbone reads the graph; its other keys depend on it"
@@ -38,6 +39,7 @@ class PaiNNConfig(BackboneConfig):
     module: ClassVar[str] = "mmgnn_dist.models.backbones.painn:PaiNN"
     cost_rate: ClassVar[float] = 0.3
     widths: ClassVar[tuple[str, ...]] = ("hidden",)
+    reads_state: ClassVar[bool] = True
     has_vectors: ClassVar[bool] = True
 
     name: Literal["painn"] = Field(
@@ -62,6 +64,7 @@ class DimeNetPPConfig(BackboneConfig):
     module: ClassVar[str] = "mmgnn_dist.models.backbones.dimenetpp:DimeNetPP"
     cost_rate: ClassVar[float] = 0.4
     widths: ClassVar[tuple[str, ...]] = ("hidden", "triplet", "basis", "output")
+    reads_state: ClassVar[bool] = True
 
     name: Literal["dimenetpp"] = Field(
         "dimenetpp", description="which backbone reads the graph; its other keys depend on it"
@@ -89,6 +92,7 @@ class EquiformerConfig(BackboneConfig):
     module: ClassVar[str] = "mmgnn_dist.models.backbones.equiformer:Equiformer"
     cost_rate: ClassVar[float] = 0.55
     widths: ClassVar[tuple[str, ...]] = ("hidden", "head", "mlp", "features")
+    reads_state: ClassVar[bool] = True
     has_vectors: ClassVar[bool] = True
     dropouts: ClassVar[tuple[str, ...]] = ("attention_dropout",)
 
@@ -130,6 +134,7 @@ class FAENetConfig(BackboneConfig):
     module: ClassVar[str] = "mmgnn_dist.models.backbones.faenet:FAENet"
     cost_rate: ClassVar[float] = 0.8
     widths: ClassVar[tuple[str, ...]] = ("hidden", "filters")
+    reads_state: ClassVar[bool] = True
 
     name: Literal["faenet"] = Field(
         "faenet", description="which backbone reads the graph; its other keys depend on it"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mmgnn_dist.config.section import ConfigSection
+from mmgnn_dist.config.section import ADDED_LATER, ConfigSection
 from mmgnn_dist.errors import nearest
 from mmgnn_dist.plugins import plugins
 
@@ -25,6 +26,23 @@ class PubChemConfig(ConfigSection):
     max_age: float = Field(
         90, ge=0, description="days after which it is asked again for what it did not have"
     )
+
+
+class ConformerConfig(ConfigSection):
+    """Geometries of molecules that come as SMILES."""
+
+    count: int = Field(1, ge=1, le=1000, description="conformers that are made for each SMILES")
+    keep: Literal["lowest", "all"] = Field(
+        "lowest",
+        description="which of them are kept: the one of lowest energy, or all distinct ones, as id-1, id-2, "
+        "..., which stay together in every split",
+        json_schema_extra={"with": ["data.conformers.count"]},
+    )
+
+    @property
+    def several(self) -> bool:
+        """Whether a SMILES may become several molecules of the set."""
+        return self.count > 1 and self.keep == "all"
 
 
 class DataConfig(ConfigSection):
@@ -48,12 +66,18 @@ class DataConfig(ConfigSection):
         0.1, ge=0, le=1, description="prepare fails if a larger share of the molecules is bad"
     )
     rows_per_shard: int = Field(4096, ge=1, description="molecules that are read into one shard")
-    workers: int = Field(0, ge=0, description="CPUs that prepare and enrich use; 0: all of this machine")
+    workers: int = Field(
+        0,
+        ge=0,
+        description="CPUs that prepare and enrich use; 0: all of this machine, or, for small sources, this "
+        "process without Ray",
+    )
     units: dict[str, str] = Field(
         {},
         description="unit in which your file gives each target column, e.g. {gap: eV, energy: Hartree}",
     )
     pubchem: PubChemConfig = PubChemConfig()
+    conformers: Annotated[ConformerConfig, ADDED_LATER] = ConformerConfig()
     providers: list[str] = Field(
         ["table", "file"],
         min_length=1,

@@ -12,7 +12,12 @@ ADDED_LATER: Final = "added later"
 
 
 class ConfigSection(BaseModel):
-    """A section of a recipe: unknown keys are refused, values are not coerced silently."""
+    """A section of a recipe, which refuses unknown keys.
+
+    Values are converted in pydantic's lax way: `1e-3`, a string to YAML, becomes 0.001, `"5"` and 5.0 become
+    5, `"yes"` and 1 become true, and true becomes 1. A conversion that would lose something (5.5 to an
+    integer, a number to a string) is refused.
+    """
 
     model_config = ConfigDict(extra="forbid", validate_default=True)
 

@@ -116,9 +116,10 @@ class TrainConfig(ConfigSection):
     )
     checkpoint_every: int = Field(200, ge=1, description="steps between two checkpoints")
     keep_checkpoints: int = Field(
-        1,
+        2,
         ge=1,
-        description="how many of the newest checkpoints are kept, beside the best one",
+        description="how many of the newest checkpoints are kept, beside the best one; with one, a single "
+        "damaged file loses the run",
         json_schema_extra={"with": ["train.checkpoint_every"]},
     )
     deterministic: bool = Field(

@@ -59,6 +59,7 @@ class FusedModel(nn.Module):
         text: inputs of the text branch; None only for a modality that reads no text.
         autocast: type in which the language model computes, None for float32.
         context: statistics of the physical context; None if context is not read or is loaded afterwards.
+        states: read charge and multiplicity.
     """
 
     def __init__(
@@ -68,13 +69,14 @@ class FusedModel(nn.Module):
         text: TextSource | None,
         autocast: torch.dtype | None = None,
         context: ContextScaler | None = None,
+        states: bool = False,
     ) -> None:
         super().__init__()
         config = recipe.model
         seed, dropout = recipe.train.seed, config.dropout if recipe.train.dropout else 0.0
         # one seed per part: parts that modalities share start from the same weights
         torch.manual_seed(seed)
-        backbone = make_backbone(config.backbone, recipe.train.dropout)
+        backbone = make_backbone(config.backbone, recipe.train.dropout, states and config.reads_graph)
         width = backbone.width
         self.backbone = backbone if config.reads_graph else None
         torch.manual_seed(seed + 1)
@@ -121,7 +123,7 @@ class FusedModel(nn.Module):
         Returns:
             Scaled targets [B, T]; gate [B] (mean over atoms and channels), None for a fusion without a gate.
         """
-        graph = Graph.make(batch.z, batch.pos, batch.ptr)
+        graph = Graph.make(batch.z, batch.pos, batch.ptr, batch.charge, batch.multiplicity)
         features = self._graph_side(graph)
         fused, gate = self.fusion(features.scalars, self._text_side(batch, embeddings), graph)
         scaled = self.readout(fused, graph, features.vectors)

@@ -22,19 +22,31 @@ class Graph:
         pos: positions in Å, [N, 3].
         ptr: molecule b holds the atoms `ptr[b]:ptr[b + 1]`, int64 [B + 1].
         molecule: the molecule of each atom, int64 [N].
+        charge: total charge of each molecule in e, int64 [B]; None if all are neutral singlets.
+        multiplicity: spin multiplicity of each molecule, int64 [B]; None as `charge`.
     """
 
     z: Tensor
     pos: Tensor
     ptr: Tensor
     molecule: Tensor
+    charge: Tensor | None = None
+    multiplicity: Tensor | None = None
 
     @classmethod
-    def make(cls, z: Tensor, pos: Tensor, ptr: Tensor) -> Graph:
+    def make(
+        cls,
+        z: Tensor,
+        pos: Tensor,
+        ptr: Tensor,
+        charge: Tensor | None = None,
+        multiplicity: Tensor | None = None,
+    ) -> Graph:
         """Build a graph from the arrays of a batch; `molecule` follows from `ptr`."""
         counts = ptr[1:] - ptr[:-1]
         order = torch.arange(len(counts), device=ptr.device)
-        return cls(z.long(), pos, ptr, torch.repeat_interleave(order, counts, output_size=len(z)))
+        molecule = torch.repeat_interleave(order, counts, output_size=len(z))
+        return cls(z.long(), pos, ptr, molecule, charge, multiplicity)
 
     @property
     def size(self) -> int:

@@ -48,26 +48,28 @@ def trainable(model: nn.Module) -> int:
     return sum(count(p) for p in model.parameters() if p.requires_grad)
 
 
-def match_width(recipe: Recipe, forms: list[str]) -> Matched:
+def match_width(recipe: Recipe, forms: list[str], states: bool = False) -> Matched:
     """Widen the backbone of a recipe of modality `width_matched`.
 
     Args:
         recipe: the recipe; the model to match is the same recipe with modality `both`.
         forms: read-out of each target.
+        states: the models read charge and multiplicity.
 
     Raises:
         UserError: if there is no encoder, or no width gives a count within 2 % (for a narrow backbone one
             more channel is a large step).
     """
     files = resolve_encoder(recipe.text.encoder, recipe.text.revision, recipe.text.random)
-    wanted = trainable(FusedModel(_changed(recipe, modality="both"), forms, TextSource(files, blank=())))
+    both, text = _changed(recipe, modality="both"), TextSource(files, blank=())
+    wanted = trainable(FusedModel(both, forms, text, states=states))
     tried: dict[str, Matched] = {}
 
     def at(factor: float) -> Matched:
         wider = _changed(recipe, backbone=widen(recipe.model.backbone, factor))
         key = wider.model.backbone.model_dump_json()
         if key not in tried:
-            tried[key] = Matched(wider, trainable(FusedModel(wider, forms, None)), wanted)
+            tried[key] = Matched(wider, trainable(FusedModel(wider, forms, None, states=states)), wanted)
         return tried[key]
 
     def off(matched: Matched) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -158,7 +158,7 @@ def _measure(model: FusedModel, batch: Batch, width: int | None, timed: bool) ->
     """Run the model as in training; vectors of a frozen encoder (`width` numbers each) are zeros here."""
     model.train()
     vectors = torch.zeros(batch.size, width, device=batch.z.device) if width else None
-    existing = [*model.parameters(), *model.buffers(), *(getattr(batch, f.name) for f in fields(batch))]
+    existing = [*model.parameters(), *model.buffers(), *batch.tensors().values()]
 
     def forward() -> Tensor:
         return model(batch, vectors)[0]

@@ -16,17 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from mmgnn_dist.chem.checks import UNSEEN
+from mmgnn_dist.chem.checks import NO_CHARGE, UNSEEN, UNSEEN_STATE
+from mmgnn_dist.chem.states.electronic_state import TrainedStates
 from mmgnn_dist.chem.targets import target_for
 from mmgnn_dist.data.prepare.pipeline import prepare
 from mmgnn_dist.data.prepare.plan import TrainedModelSpec
 from mmgnn_dist.data.shardset.manifest import MoleculeCounts
+from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json
 from mmgnn_dist.predict.bundle import open_bundle
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
-from mmgnn_dist.train.checkpoint.export import OLD_EXPORT
+from mmgnn_dist.train.checkpoint.export import OLD_EXPORT, states_of
 from mmgnn_dist.train.evaluate import Predictions
 from mmgnn_dist.train.inputs import Inputs, open_inputs
 from mmgnn_dist.train.session import apply_export
@@ -68,7 +70,8 @@ def predict_molecules(
         quiet: show no progress.
 
     Text comes from the providers that the training set had, unless `overrides` names others. Molecules with
-    elements on which the model was not trained are set aside.
+    elements, charges or multiplicities on which the model was not trained are set aside; so are ions without
+    a charge, if the model was trained on charges.
 
     Raises:
         UserError: `run` has no trained model, sources cannot be read, no molecule is left, the suffix is
@@ -78,7 +81,7 @@ def predict_molecules(
         raise UserError(f"{out}: tables are written as {' or '.join(FORMATS)}")
     recipe = open_bundle(run, overrides)
     export = read_json(RunDir(run).export_about)
-    units, trained_on = export["units"], export.get("learned_from", {})
+    units, trained_on, states = export["units"], export.get("learned_from", {}), states_of(export)
     update: dict[str, Any] = {"max_bad_fraction": 1.0}  # the result reports all molecules set aside
     if trained_on.get("providers") and not any(word.startswith("data.providers=") for word in overrides):
         update["providers"] = trained_on["providers"]
@@ -93,7 +96,7 @@ def predict_molecules(
                 text,
                 data,
                 progress,
-                TrainedModelSpec(targets, trained_on.get("elements")),
+                TrainedModelSpec(targets, trained_on.get("elements"), states),
             )
             local_recipe = recipe.model_copy(
                 update={"data": data.model_copy(update={"shards": shard_folder})}
@@ -108,6 +111,7 @@ def predict_molecules(
     notes = [*result.notes, *([] if trained_on else [OLD_EXPORT])]
     if result.counts["reasons"].get(UNSEEN):
         notes.append(f"elements that the model was trained on: {', '.join(trained_on['elements'])}")
+    notes += _state_notes(states, result.counts, inputs.shards)
     notes += _missing_text(inputs, trained_on.get("coverage", {}))
     return Outcome(out, units, result.counts, aside, notes)
 
@@ -118,6 +122,25 @@ def _writable(out: Path) -> Path:
     if out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise UserError(f"{out} cannot be written: give another place for -o")
     return folder
+
+
+def _state_notes(trained: TrainedStates | None, counts: MoleculeCounts, shards: ShardSet) -> list[str]:
+    """Lines on charges and multiplicities that the model does not know, or that the sources do not give."""
+    if trained is None:
+        if not shards.has_states:
+            return []
+        return ["the model was exported by an older version: it does not read charge and multiplicity"]
+    charges = ", ".join(map(str, trained.charges))
+    multiplicities = ", ".join(map(str, trained.multiplicities))
+    known = f"the model was trained on charge {charges} and multiplicity {multiplicities}"
+    notes = []
+    if counts["reasons"].get(UNSEEN_STATE):
+        notes.append(known)
+    if counts["reasons"].get(NO_CHARGE):
+        notes.append(f"{known}: give columns charge and multiplicity, or a SMILES instead of a geometry")
+    elif not trained.neutral_singlets and not shards.has_states:
+        notes.append(f"{known}, and all molecules are taken as neutral singlets: give columns of other ones")
+    return notes
 
 
 def _missing_text(inputs: Inputs, trained: dict[str, float]) -> list[str]:

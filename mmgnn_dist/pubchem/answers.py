@@ -64,6 +64,7 @@ _FIELDS = {
 }
 _SMILES = ("smiles", "isomericsmiles", "connectivitysmiles", "canonicalsmiles")  # the most informative first
 _TABLES = (("PropertyTable", "Properties"), ("InformationList", "Information"))
+PORTAL = (200, 511)  # statuses with which the login page of a network answers for the service
 NOT_FOUND, BAD_REQUEST = "PUGREST.NotFound", "PUGREST.BadRequest"
 
 
@@ -72,7 +73,10 @@ def classify_answer(status: int, body: bytes) -> Verdict:
     try:
         value = json.loads(body)
     except ValueError:
-        return Verdict(Kind.FAULT, why=f"{status} with a body that is not JSON ({_start(body)})")
+        what = "a body that is not JSON"
+        if status in PORTAL and body.lstrip()[:1] == b"<":
+            what = "a web page instead of data: does the network ask for a login?"
+        return Verdict(Kind.FAULT, why=f"{status} with {what} ({_start(body)})")
     if not isinstance(value, dict):
         return Verdict(Kind.FAULT, why=f"{status} with a body that is not PUG REST's ({_start(body)})")
     if "Fault" in value:

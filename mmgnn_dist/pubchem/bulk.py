@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,11 +30,14 @@ from mmgnn_dist.data.shardset.hashing import hash_strings
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json, write_json
 from mmgnn_dist.pubchem.bulk_merge import PART, Part, choose_cids, member, merged
-from mmgnn_dist.pubchem.extras import FIELD_FILES, KEY_FILE, ExtrasFile, Lines, find_extras
+from mmgnn_dist.pubchem.extras import FIELD_FILES, KEY_FILE, ExtrasFile, Lines, ScanRecord, find_extras
 from mmgnn_dist.pubchem.lookup import Report
 from mmgnn_dist.pubchem.text_table import (
     TEXT_ABOUT,
+    EnrichCounts,
     EnrichResult,
+    FoundCounts,
+    KeyCounts,
     check_output,
     result_lines,
     source_keys,
@@ -89,7 +91,8 @@ class Scan:
                     os.truncate(self.meter, file.read)
         except UserError as error:
             return str(error)
-        write_json(self.record, {"stamp": self.stamp, **file.about()})
+        record: ScanRecord = {"stamp": self.stamp, **file.about()}
+        write_json(self.record, record)
         return ""
 
 
@@ -134,7 +137,7 @@ def enrich_bulk(
     missing = [f"{name} ({field})" for field, name in FIELD_FILES.items() if name not in files]
     if missing:
         say(f"not in {folder}, so left empty: {', '.join(missing)}")
-    counts, hashes = _hashes(source)
+    wanted, hashes = _hashes(source)
     stamps = _stamps(files, hashes)
     existing = _standing(to, stamps)
     if existing:
@@ -154,11 +157,11 @@ def enrich_bulk(
         }
         _scan(scans, workers or os.cpu_count() or 1, report or (lambda done, total, note: None))
         parts = {name: Part(scan.part) for name, scan in scans.items()}
-        records = {name: read_json(scan.record) for name, scan in scans.items()}
+        records: dict[str, ScanRecord] = {name: read_json(scan.record) for name, scan in scans.items()}
         cids, several = choose_cids(parts)
-        counts |= {"found": len(cids), "several": several}
-        about = {"files": records, **counts}
-        counts["coverage"] = write_text_table(to, merged(parts, cids, records), about)
+        found: FoundCounts = {**wanted, "found": len(cids), "several": several}
+        coverage = write_text_table(to, merged(parts, cids, records), {"files": records, **found})
+        counts: EnrichCounts = {**found, "coverage": coverage}
     lines = result_lines(to, counts)
     for name, record in records.items():
         if record["odd_lines"]:
@@ -189,7 +192,7 @@ def _staging(to: Path) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def _hashes(source: Path) -> tuple[dict[str, Any], np.ndarray]:
+def _hashes(source: Path) -> tuple[KeyCounts, np.ndarray]:
     """Return (counts of molecules, sorted distinct hashes of their InChIKeys)."""
     molecules, valid, parts = 0, 0, [np.zeros(0, np.uint64)]
     for keys in source_keys(source):
@@ -197,7 +200,8 @@ def _hashes(source: Path) -> tuple[dict[str, Any], np.ndarray]:
         parts.append(hash_strings(valid_keys(keys)))
         valid += len(parts[-1])
     hashes = np.unique(np.concatenate(parts))
-    return {"molecules": molecules, "without_key": molecules - valid, "keys": len(hashes)}, hashes
+    counts: KeyCounts = {"molecules": molecules, "without_key": molecules - valid, "keys": len(hashes)}
+    return counts, hashes
 
 
 def _stamps(files: dict[str, Path], hashes: np.ndarray) -> dict[str, str]:
@@ -213,7 +217,7 @@ def _stamps(files: dict[str, Path], hashes: np.ndarray) -> dict[str, str]:
     return stamps
 
 
-def _standing(to: Path, stamps: dict[str, str]) -> dict[str, Any] | None:
+def _standing(to: Path, stamps: dict[str, str]) -> EnrichCounts | None:
     """Return the counts of the table at `to` if it was made from the same keys and files, else None."""
     if not to.exists():
         return None
@@ -223,7 +227,8 @@ def _standing(to: Path, stamps: dict[str, str]) -> dict[str, Any] | None:
         if not same:
             return None
         table = file.read(columns=list(TEXT_FIELDS))
-    return about | {"coverage": {name: len(table) - table[name].null_count for name in TEXT_FIELDS}}
+    found: FoundCounts = about
+    return {**found, "coverage": {name: len(table) - table[name].null_count for name in TEXT_FIELDS}}
 
 
 def _save(path: Path, values: np.ndarray) -> None:
@@ -263,6 +268,6 @@ class BulkWorker:
 
     scans: list[Scan]
 
-    def work(self, row: dict[str, Any]) -> dict[str, Any]:
+    def work(self, row: dict[str, int]) -> dict[str, int | str]:
         """Run one scan."""
         return {"scan": row["scan"], "error": self.scans[row["scan"]].work()}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +12,7 @@ import pyarrow.compute as pc
 
 from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.data.shardset.hashing import hash_strings
-from mmgnn_dist.pubchem.extras import FIELD_FILES, KEY_FILE
+from mmgnn_dist.pubchem.extras import FIELD_FILES, KEY_FILE, ExtrasAbout
 from mmgnn_dist.pubchem.lookup import FIELD_NAMES
 from mmgnn_dist.pubchem.text_table import ROWS, TEXT_SCHEMA
 
@@ -74,7 +73,9 @@ def choose_cids(parts: dict[str, Part]) -> tuple[np.ndarray, int]:
     return np.sort(cid[order[first]]), int(np.sum(sizes > 1))
 
 
-def merged(parts: dict[str, Part], cids: np.ndarray, records: dict[str, Any]) -> Iterator[pa.Table]:
+def merged(
+    parts: dict[str, Part], cids: np.ndarray, records: Mapping[str, ExtrasAbout]
+) -> Iterator[pa.Table]:
     """Yield the output table, one window of CIDs at a time.
 
     Args:

@@ -22,16 +22,17 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPErrorProcessor, HTTPSHandler, OpenerDirector, build_opener
 
 from mmgnn_dist import __version__
-from mmgnn_dist.errors import UserError, need
+from mmgnn_dist.errors import TryAgain, UserError, need
 from mmgnn_dist.pubchem.answers import Kind, Verdict, classify_answer
 from mmgnn_dist.pubchem.limits import Limits
+from mmgnn_dist.pubchem.redirects import HOPS, redirect_target
 from mmgnn_dist.pubchem.throttle import Throttle, retry_after
 
 LARGEST = 64 << 20  # most bytes of one answer; a real one of 100 compounds has a few hundred kilobytes
 OVERTAXED = (500, 504)  # statuses that a too long list may cause
 
 
-class ServiceDown(Exception):
+class ServiceDown(TryAgain):
     """The circuit breaker is open: the service failed too often in a row. The message is one line."""
 
 
@@ -58,7 +59,8 @@ class Client:
         self.requests = 0  # sent by this client
         self._throttle = Throttle(limits)
         self._failures = 0  # in a row
-        self._pubchempy = _private_pubchempy(self.base_url, limits.timeout)
+        self._answered = False  # whether the service ever gave an answer of its own
+        self._pubchempy = _private_pubchempy(self.base_url, limits.timeout, self._redirected)
 
     def ask(self, namespace: str, identifiers: list[str], operation: str) -> tuple[Kind, bytes]:
         """Repeat a request until there is an answer.
@@ -100,7 +102,7 @@ class Client:
                     raise TooBroad(verdict.why)
                 self._failed(verdict.why, retry_after(headers))
                 continue
-            self._failures = 0
+            self._failures, self._answered = 0, True
             if verdict.kind is Kind.REFUSED:
                 raise Refused(verdict.why)
             return verdict.kind, body
@@ -116,18 +118,35 @@ class Client:
         try:
             with closing(self._pubchempy.request(identifiers, namespace, operation=operation)) as response:
                 headers = response.headers
-                if 300 <= response.status < 400:
-                    raise UserError(
-                        f"{self.base_url} redirects to {headers.get('Location', 'nowhere')}: "
-                        "give the address that answers itself with --base-url"
-                    )
                 body = _read(response, self.limits.longest)
             status = response.status
-            verdict = classify_answer(status, body)
+            if 300 <= status < 400:
+                verdict = self._unfollowed(headers.get("Location", "nowhere"))
+            else:
+                verdict = classify_answer(status, body)
         except (OSError, HTTPException) as error:
             status, verdict = 0, Verdict(Kind.FAULT, why=_reason(error))
         self._throttle.done(headers)
         return status, headers, body, verdict
+
+    def _redirected(self, headers: Message) -> None:
+        """Count the request that a redirect answered, and keep the pace before the next one."""
+        self._throttle.done(headers)
+        self._throttle.wait()
+        self.requests += 1
+
+    def _unfollowed(self, location: str) -> Verdict:
+        """Judge a redirect that is not followed: a fault that may pass, or a wrong address from the start.
+
+        Raises:
+            UserError: the service never answered before.
+        """
+        if not self._answered:
+            raise UserError(
+                f"{self.base_url} redirects to {location[:200]}: give the address that answers itself with "
+                "--base-url, or log in to the network first if that is its login page"
+            )
+        return Verdict(Kind.FAULT, why=f"a redirect to {location[:200]}, which is not followed")
 
     def _failed(self, why: str, retry_seconds: float | None) -> None:
         """Count a failure and set the pause after it."""
@@ -174,8 +193,11 @@ class _Unjudged(HTTPErrorProcessor):
     https_response = http_response
 
 
-def _private_pubchempy(base_url: str, timeout: float) -> ModuleType:
-    """Make an instance of the module pubchempy that asks `base_url` and waits at most `timeout` seconds."""
+def _private_pubchempy(base_url: str, timeout: float, redirected: Callable[[Message], None]) -> ModuleType:
+    """Make an instance of the module pubchempy that asks `base_url` and waits at most `timeout` seconds.
+
+    `redirected` is called with the headers of a redirect before it is followed.
+    """
     spec = importlib.util.find_spec("pubchempy")
     if spec is None or spec.loader is None:
         raise need("pubchempy", "pubchem")
@@ -189,7 +211,15 @@ def _private_pubchempy(base_url: str, timeout: float) -> ModuleType:
         return director
 
     def urlopen(url: str, data: bytes | None, context: ssl.SSLContext) -> HTTPResponse:
-        return opener(context).open(url, data, timeout=timeout)
+        for _ in range(HOPS):
+            response = opener(context).open(url, data, timeout=timeout)
+            target = redirect_target(url, response.status, response.headers.get("Location"))
+            if target is None:
+                return response
+            with closing(response):
+                redirected(response.headers)
+            url = target
+        raise HTTPException(f"more than {HOPS} redirects in a row, the last to {url[:200]}")
 
     # pubchempy reads all certificates for each request, and this takes longer than the request itself
     cached_context = functools.cache(ssl.create_default_context)

@@ -24,7 +24,10 @@ from mmgnn_dist.pubchem.lookup import BATCH, KEYS, Compound, Lookup, Report, cho
 from mmgnn_dist.pubchem.text_table import (
     ROWS,
     TEXT_SCHEMA,
+    EnrichCounts,
     EnrichResult,
+    FoundCounts,
+    KeyCounts,
     check_output,
     result_lines,
     source_keys,
@@ -63,10 +66,10 @@ def enrich(
     check_output(to)
     cache_path = config.cache or to.parent / CACHE_NAME
     client = Client(config.base_url, limits)
-    keys, counts = _wanted(source)
+    keys, wanted = _wanted(source)
     with Cache(cache_path, client.base_url) as cache:
         lookup = Lookup(client, cache, config.max_age, report or (lambda done, total, note: None))
-        for line in _cost(counts, len(cache.open_questions(KEYS.kind, keys, config.max_age)), limits):
+        for line in _cost(wanted, len(cache.open_questions(KEYS.kind, keys, config.max_age)), limits):
             say(line)
         try:
             cids_by_key = lookup.cids(keys)
@@ -79,17 +82,19 @@ def enrich(
         ((choose([compounds[cid] for cid in cids]), key) for key, cids in cids_by_key.items()),
         key=lambda pair: (pair[0].cid, pair[1]),
     )
-    counts |= {
+    found: FoundCounts = {
+        **wanted,
         "found": len(chosen),
         "several": sum(len(cids) > 1 for cids in cids_by_key.values()),
         "requests": client.requests,
     }
     tables = (_table(chosen[first : first + ROWS]) for first in range(0, len(chosen), ROWS))
-    counts["coverage"] = write_text_table(to, tables, {"service": client.base_url, **counts})
+    coverage = write_text_table(to, tables, {"service": client.base_url, **found})
+    counts: EnrichCounts = {**found, "coverage": coverage}
     return EnrichResult(to, counts, time.monotonic() - started, result_lines(to, counts))
 
 
-def _wanted(source: Path) -> tuple[list[str], dict[str, Any]]:
+def _wanted(source: Path) -> tuple[list[str], KeyCounts]:
     """Return (distinct valid InChIKeys, counts of molecules)."""
     molecules, without, distinct = 0, 0, set[str]()
     for keys in source_keys(source):
@@ -100,7 +105,7 @@ def _wanted(source: Path) -> tuple[list[str], dict[str, Any]]:
     return sorted(distinct), {"molecules": molecules, "without_key": without, "keys": len(distinct)}
 
 
-def _cost(counts: dict[str, Any], waiting: int, limits: Limits) -> list[str]:
+def _cost(counts: KeyCounts, waiting: int, limits: Limits) -> list[str]:
     """Describe the least and the most requests; text is requested only for the keys that are found."""
     lists = -(-waiting // BATCH)
     least, most = (limits.least_time(times * lists) / 60 for times in (1, 3))

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -63,6 +64,22 @@ class Lines:
         return rows, _strings(KEY_LETTERS * np.arange(len(rows) + 1, dtype=np.int64), letters.ravel())
 
 
+class ExtrasAbout(TypedDict):
+    """A bulk file that was read: compressed bytes, date, SHA-256, lines, and lines that were skipped."""
+
+    bytes: int
+    date: str
+    sha256: str
+    rows: int
+    odd_lines: int
+
+
+class ScanRecord(ExtrasAbout):
+    """A bulk file, and the stamp of the keys and files for which it was read."""
+
+    stamp: str
+
+
 class ExtrasFile:
     """One bulk file, read once.
 
@@ -80,7 +97,7 @@ class ExtrasFile:
         self._digest = hashlib.sha256()
         self._last = 0
 
-    def about(self) -> dict[str, str | int]:
+    def about(self) -> ExtrasAbout:
         """Return bytes, date, SHA-256, lines and skipped lines; call it after all lines have been read.
 
         The date is the file's modification time; `wget` and `rsync` copy it from PubChem's server.

@@ -7,10 +7,10 @@ One row per InChIKey, with the text fields by PubChem's names and the origin of 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -39,20 +39,41 @@ TEXT_SCHEMA = pa.schema(
 )
 
 
+class KeyCounts(TypedDict):
+    """Molecules, those without a valid InChIKey, and distinct InChIKeys of a source."""
+
+    molecules: int
+    without_key: int
+    keys: int
+
+
+class FoundCounts(KeyCounts):
+    """Also the keys that PubChem has, those with more than one CID, and requests (none with bulk files)."""
+
+    found: int
+    several: int
+    requests: NotRequired[int]
+
+
+class EnrichCounts(FoundCounts):
+    """Also the number of rows with each text field."""
+
+    coverage: dict[str, int]
+
+
 @dataclass
 class EnrichResult:
     """The result of an enrichment.
 
     Attributes:
         path: the table of text.
-        counts: molecules, without_key, keys, found, several (keys with more than one CID), requests, and
-            `coverage`: rows with each text field.
+        counts: what was looked up and found.
         seconds: wall time.
         lines: the result for the terminal.
     """
 
     path: Path
-    counts: dict[str, Any]
+    counts: EnrichCounts
     seconds: float
     lines: list[str] = field(default_factory=list)
 
@@ -99,7 +120,7 @@ def check_output(to: Path) -> None:
         raise UserError(f"{to} exists and was not made by 'mmgnn data enrich': choose another --to")
 
 
-def write_text_table(to: Path, tables: Iterator[pa.Table], about: dict[str, Any]) -> dict[str, int]:
+def write_text_table(to: Path, tables: Iterator[pa.Table], about: Mapping[str, object]) -> dict[str, int]:
     """Write tables of `TEXT_SCHEMA` with metadata `about`; return the number of rows with each text field."""
     coverage = dict.fromkeys(TEXT_FIELDS, 0)
     schema = TEXT_SCHEMA.with_metadata({TEXT_ABOUT: json.dumps(about)})
@@ -114,7 +135,7 @@ def write_text_table(to: Path, tables: Iterator[pa.Table], about: dict[str, Any]
     return coverage
 
 
-def result_lines(to: Path, counts: dict[str, Any]) -> list[str]:
+def result_lines(to: Path, counts: EnrichCounts) -> list[str]:
     """Describe what was found, for the terminal."""
     found_count, key_count = counts["found"], counts["keys"]
     share = f" ({found_count / key_count:.1%})" if key_count else ""

@@ -199,9 +199,13 @@ def _deepspeed(device: torch.device) -> Any:
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(deepspeed|torch)\.")
     import deepspeed
+    from deepspeed.runtime import compiler
     from deepspeed.utils import logger
 
     logger.setLevel(logging.ERROR)
+    # DeepSpeed would have its Muon compiled, which nobody uses here: every rank would import all of torch's
+    # compiler for it, 1.4 s of processor time
+    compiler.compile = lambda: compiler.dummy_decorator
     # DeepSpeed would compile this helper for CPU all-reduce for a minute at first use; gloo replaces it
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(torch.distributed.get_backend(), auto_mpi_discovery=False, verbose=False)

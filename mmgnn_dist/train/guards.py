@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from mmgnn_dist.errors import EXIT_FAULT
+from mmgnn_dist.errors import EXIT_HUNG
 from mmgnn_dist.files import read_json
 from mmgnn_dist.process import exit_now
 from mmgnn_dist.run_dir import RunDir
@@ -142,7 +142,7 @@ class HangWatchdog:
         )
         log.error(message)
         print(f"mmgnn: {message}", file=sys.stderr, flush=True)
-        exit_now(EXIT_FAULT)  # the thread that waits in a collective cannot be stopped
+        exit_now(EXIT_HUNG)  # the thread that waits in a collective cannot be stopped
 
     def late(self) -> str:
         """Describe the ranks with the fewest beats: the action of each, and the time since its last note."""

@@ -112,18 +112,23 @@ class Inputs:
         model = self.recipe.model
         reads = model.context and model.reads_text
         context = fit_context(self.shards, self.split["train"]) if reads else None
-        return FusedModel(self.built, self.forms, text, autocast, context)
+        return FusedModel(self.built, self.forms, text, autocast, context, self.shards.has_states)
 
     @cached_property
     def matched(self) -> Matched | None:
         """The widened recipe of modality `width_matched`; None for any other modality."""
         matches = self.recipe.model.modality == "width_matched"
-        return match_width(self.recipe, self.forms) if matches else None
+        return match_width(self.recipe, self.forms, self.shards.has_states) if matches else None
 
     @property
     def built(self) -> Recipe:
         """The recipe with the final width, from which the model is built."""
         return self.matched.recipe if self.matched else self.recipe
+
+    @property
+    def backbone_values(self) -> dict[str, Any]:
+        """The section of the backbone as built, with the width of `width_matched`, as plain values."""
+        return self.built.model.backbone.model_dump(mode="json")
 
     def training(self, tokens: TokenSet | None, ranks: Ranks) -> Loader:
         """Make the loader of the training part: this rank's share of each shuffled global batch."""
@@ -186,8 +191,8 @@ def open_inputs(
 
     Raises:
         UserError: a shard set, split or encoder is missing or damaged; a target is unknown, has no labels to
-            learn from or a read-out that makes no sense for it; or the recipe uses physical context and the
-            shard set has none.
+            learn from or a read-out that makes no sense for it; the shard set has charges that the backbone
+            does not read; or the recipe uses physical context and the shard set has none.
     """
     if recipe.data.shards is None:
         raise UserError("the recipe names no shard set: give data.shards=DIR (made by 'mmgnn data prepare')")
@@ -218,6 +223,12 @@ def open_inputs(
                 f"no molecule of the validation part of {recipe.data.shards} has a label of "
                 f"{', '.join(recipe.targets)}: take another split"
             )
+    backbone = recipe.model.backbone
+    if shards.has_states and not whole and not backbone.reads_state:
+        raise UserError(
+            f"{recipe.data.shards} has ions or unpaired electrons, and backbone '{backbone.name}' does not "
+            "read charge and multiplicity: take another model.backbone.name, or prepare a set without them"
+        )
     if recipe.model.context and not any(shards.manifest["coverage"][name] for name in CONTEXT_FIELDS):
         raise UserError(
             f"model.context=true, but no molecule of {recipe.data.shards} has one of "

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from mmgnn_dist.errors import EXIT_FAULT, EXIT_STOPPED
+from mmgnn_dist.errors import EXIT_FAULT, EXIT_HUNG, EXIT_STOPPED
 from mmgnn_dist.signals import STOP_SIGNALS
 
 LISTENING = "MMGNN_LISTENING"  # file descriptor of the socket on which the first rank's store listens
@@ -87,7 +87,7 @@ def launch(run: Path, nproc: int) -> int:
             signal.signal(number, handler)
     if code < 0:
         return EXIT_STOPPED if -code in forwarded else EXIT_FAULT
-    return code
+    return EXIT_FAULT if code == EXIT_HUNG else code
 
 
 def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:

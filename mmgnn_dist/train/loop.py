@@ -7,6 +7,7 @@ and number of ranks.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -39,6 +40,8 @@ from mmgnn_dist.train.optim.schedule import ema_decay, learning_rate, seed_step,
 from mmgnn_dist.train.ranks import Ranks
 from mmgnn_dist.train.tracking.journal import Journal
 from mmgnn_dist.train.tracking.meter import RateMeter
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -108,6 +111,14 @@ class TrainContext:
         """Write one line to the journal and to W&B; only the first rank does so."""
         if self.journal:
             self.sink(self.journal.write(kind, **fields))
+
+    def say_lost(self, fault: str) -> None:
+        """Record in the journal that a sink of it has failed, and tell the user; once for each sink."""
+        assert self.journal  # only the first rank has sinks
+        lines = self.journal.lines
+        self.journal.write("tracker", step=lines[-1]["step"] if lines else 0, why=fault)
+        log.warning(fault)
+        self.progress.say(f"{fault}: 'mmgnn sync' makes its record whole")
 
 
 class Trainer:

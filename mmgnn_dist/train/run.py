@@ -22,7 +22,7 @@ from mmgnn_dist.checksums import VerifiedFiles
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.errors import EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, EXIT_USER, UserError
 from mmgnn_dist.files import DISK_ERRORS, lock_file
-from mmgnn_dist.process import exit_now
+from mmgnn_dist.process import exit_now, write_for_owner_only
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.signals import Stopped, stop_flag
@@ -32,7 +32,8 @@ from mmgnn_dist.train.inputs import open_inputs
 from mmgnn_dist.train.provenance import refuse_changed
 from mmgnn_dist.train.ranks import init_distributed, set_deterministic
 from mmgnn_dist.train.report.results import done
-from mmgnn_dist.train.stages import Setting, train_stages
+from mmgnn_dist.train.stages.sequence import train_stages
+from mmgnn_dist.train.stages.setting import Setting
 
 LOCK_WAIT = 240.0  # seconds that a requeued job waits for the lock of the run directory
 
@@ -74,7 +75,15 @@ def run(folder: Path, quiet: bool = False, verified: VerifiedFiles | None = None
         with watch, Progress(folder.name, quiet or not ranks.is_rank0) as progress, stop_flag() as signals:
             ranks = replace(ranks, beat=watch.beat, alive=watch.alive, signals=signals)
             try:
-                return train_stages(Setting(paths, inputs, ranks, progress, deadline, watch))
+                setting = Setting(
+                    run=paths,
+                    inputs=inputs,
+                    ranks=ranks,
+                    progress=progress,
+                    deadline=deadline,
+                    watch=watch,
+                )
+                return train_stages(setting)
             except Stopped:
                 progress.say("stopped between two steps; the same command continues")
                 return EXIT_STOPPED
@@ -121,6 +130,7 @@ def _log_to(path: Path) -> logging.Handler:
 
 def main() -> int:
     """Run a launched rank; return its exit code even after a fault, so that no other rank waits for it."""
+    write_for_owner_only()
     try:
         return run(Path(sys.argv[1]))
     except UserError as error:

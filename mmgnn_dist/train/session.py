@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +12,69 @@ from mmgnn_dist.errors import EXIT_DONE, UserError
 from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
-from mmgnn_dist.train.checkpoint.export import load_export, unseen_elements
+from mmgnn_dist.train.checkpoint.export import load_export, unseen
 from mmgnn_dist.train.evaluate import Predictions, named_errors, predict
 from mmgnn_dist.train.inputs import Inputs, open_inputs
 from mmgnn_dist.train.launch import launch
 from mmgnn_dist.train.provenance import refuse_changed
 from mmgnn_dist.train.ranks import check_gpus, init_distributed
-from mmgnn_dist.train.report.plots import draw_comparison
+from mmgnn_dist.train.report.plots import draw_comparison, share
 from mmgnn_dist.train.report.results import draw_curves
-from mmgnn_dist.train.report.table import comparison_rows, legend, print_table, write_run_report
+from mmgnn_dist.train.report.table import (
+    ComparisonRow,
+    comparison_rows,
+    legend,
+    print_table,
+    write_run_report,
+)
 from mmgnn_dist.train.run import run
 from mmgnn_dist.train.text_data import open_text_data
 
 
-def train_with_twins(recipe: Recipe, folder: Path, nproc: int, as_json: bool) -> int:
-    """Train a recipe and its twins (each in its own run directory below `twins/`), then print the table.
+@dataclass(frozen=True)
+class TrainedTable:
+    """Errors of a finished run and its twins.
+
+    Attributes:
+        run: run directory.
+        rows: one row a target.
+        title: title of the table.
+        note: explanation of its columns.
+        report: the same table as Markdown.
+    """
+
+    run: Path
+    rows: list[ComparisonRow]
+    title: str
+    note: str
+    report: Path
+
+    def show(self) -> None:
+        """Print the table on the terminal, and where everything is."""
+        print_table(self.rows, self.title, self.note)
+        print(f"run directory {self.run}, report {self.report}, pictures {RunDir(self.run).plots}")
+
+
+def train_with_twins(
+    recipe: Recipe, folder: Path, nproc: int, quiet: bool
+) -> tuple[int, TrainedTable | None]:
+    """Train a recipe and its twins, each in its own run directory below `twins/`.
+
+    Args:
+        recipe: recipe with its twins.
+        folder: run directory of the recipe itself.
+        nproc: ranks on this machine.
+        quiet: show no progress on the terminal.
 
     Returns:
-        Exit code of the first run that did not finish, else 0.
+        Exit code of the first run that did not finish, else 0; and the table, None if a run did not finish.
 
     Raises:
         UserError: the input is wrong; nothing has been written yet.
     """
     check_gpus(nproc)
-    paths = RunDir(folder)
     verified = VerifiedFiles()
-    verified.load(paths.verified)
+    verified.load(RunDir(folder).verified)
     planned = plan_runs(recipe, folder, verified)
     for run_folder, run_recipe in planned.items():
         run_recipe.save(RunDir(run_folder).recipe)
@@ -48,23 +84,28 @@ def train_with_twins(recipe: Recipe, folder: Path, nproc: int, as_json: bool) ->
             code = launch(run_folder, nproc)
             verified.load(RunDir(run_folder).verified)
         else:
-            code = run(run_folder, as_json, verified)
+            code = run(run_folder, quiet, verified)
         if code != EXIT_DONE:
-            return code
+            return code, None
     twins = [run_folder for run_folder in planned if run_folder != folder]
-    rows = comparison_rows(folder, twins)
-    modalities = [recipe.model.modality, *recipe.twins]
-    draw_comparison(paths.plot("comparison"), rows, modalities)
-    draw_curves(folder, twins)
+    return EXIT_DONE, _compare(recipe, folder, twins)
+
+
+def _compare(recipe: Recipe, folder: Path, twins: list[Path]) -> TrainedTable:
+    """Draw the pictures of a run beside its twins and write its report."""
+    paths, rows = RunDir(folder), comparison_rows(folder, twins)
+    shares: dict[str, list[float]] = {
+        modality: [share(row.errors[modality], min(row.mean, row.composition)) for row in rows]
+        for modality in (recipe.model.modality, *recipe.twins)
+    }
+    draw_comparison(paths.plot("comparison"), [row.target for row in rows], shares)
+    if twins or not paths.plot("learning_curve").is_file():  # a run draws its own curve as it ends
+        draw_curves(folder, twins)
     title = f"MAE on {read_json(paths.metrics)['molecules']['test']} test molecules"
     note = legend(folder, twins)
-    report = write_run_report(folder, rows, title, note)
-    if as_json:
-        print(json.dumps({"run": str(folder), "table": rows}))
-    else:
-        print_table(rows, title, note)
-        print(f"run directory {folder}, report {report}, pictures {paths.plots}")
-    return EXIT_DONE
+    return TrainedTable(
+        run=folder, rows=rows, title=title, note=note, report=write_run_report(folder, rows, title, note)
+    )
 
 
 def plan_runs(recipe: Recipe, folder: Path, verified: VerifiedFiles | None = None) -> dict[Path, Recipe]:
@@ -94,13 +135,38 @@ def plan_runs(recipe: Recipe, folder: Path, verified: VerifiedFiles | None = Non
     return planned
 
 
-def evaluate_run(folder: Path, data: Path | None, as_json: bool) -> dict[str, float | None]:
+@dataclass(frozen=True)
+class Evaluated:
+    """Errors of an exported model.
+
+    Attributes:
+        metrics: MAE by metric name, `test/mae/homo_eV`; None without a label.
+        molecules: number of molecules.
+        shards: path of their shard set.
+    """
+
+    metrics: dict[str, float | None]
+    molecules: int
+    shards: Path
+
+    def lines(self) -> list[str]:
+        """Return the errors as lines of text."""
+        values = {name: "no label" if mae is None else f"{mae:.6g}" for name, mae in self.metrics.items()}
+        return [
+            f"{self.molecules} molecules of {self.shards}",
+            *(f"  {name:24s} {value}" for name, value in values.items()),
+        ]
+
+
+def evaluate_run(folder: Path, data: Path | None, quiet: bool) -> Evaluated:
     """Apply the exported model of a run to its test part, or to all molecules of another shard set.
 
     With `data`, predictions and metrics go to `evaluations/NAME/` of the run directory.
 
-    Returns:
-        MAE by metric name, `test/mae/homo_eV`.
+    Args:
+        folder: run directory.
+        data: another shard set; None for the test part of the run.
+        quiet: show no progress on the terminal.
 
     Raises:
         UserError: the run is missing or not finished, the shard set lacks targets of the run, or the data of
@@ -115,9 +181,9 @@ def evaluate_run(folder: Path, data: Path | None, as_json: bool) -> dict[str, fl
     else:
         refuse_changed({folder: recipe})
     inputs = open_inputs(recipe, whole=data is not None)
-    with Progress("evaluate", quiet=as_json) as progress:
+    with Progress("evaluate", quiet=quiet) as progress:
         predictions = apply_export(folder, inputs, progress)
-        if warning := unseen_elements(read_json(paths.export_about), inputs.shards, predictions.rows):
+        for warning in unseen(read_json(paths.export_about), inputs.shards, predictions.rows):
             progress.say(warning)
     metrics = named_errors("test", inputs.metrics, predictions.mae())
     if data is not None:
@@ -126,11 +192,7 @@ def evaluate_run(folder: Path, data: Path | None, as_json: bool) -> dict[str, fl
         write_json(
             evaluation.metrics, {"shards": str(data), "molecules": len(predictions.rows), "metrics": metrics}
         )
-    if not as_json:
-        print(f"{len(predictions.rows)} molecules of {inputs.shards.path}")
-        for name, value in metrics.items():
-            print(f"  {name:24s} {'no label' if value is None else f'{value:.6g}'}")
-    return metrics
+    return Evaluated(metrics, molecules=len(predictions.rows), shards=inputs.shards.path)
 
 
 def apply_export(folder: Path, inputs: Inputs, progress: Progress) -> Predictions:

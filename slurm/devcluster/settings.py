@@ -22,6 +22,7 @@ NODE = "CPUs=256 RealMemory=500000 Gres=gpu:a100:4 Feature=gpu,a100"
 PARTITIONS = {
     "main": "Default=YES MaxTime=2-00:00:00 PriorityTier=1 PreemptMode=REQUEUE",
     "gpu": "MaxTime=2-00:00:00 PriorityTier=1 PreemptMode=REQUEUE",
+    "graced": "MaxTime=2-00:00:00 PriorityTier=1 PreemptMode=REQUEUE GraceTime=60",
     "urgent": "MaxTime=04:00:00 PriorityTier=100 PreemptMode=OFF",
 }
 

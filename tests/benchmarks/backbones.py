@@ -171,7 +171,8 @@ def speed(recipe: Recipe) -> tuple[int, float]:
 def train(cell: Path, name: str, recipe: Recipe) -> None:
     """Train a cell to its end, unless it is there; a cell of another recipe is refused."""
     with backbone_of(name):
-        if train_with_twins(recipe, cell, nproc=1, as_json=True):
+        code, _ = train_with_twins(recipe, cell, nproc=1, quiet=True)
+        if code:
             sys.exit(f"{cell} was stopped; the same command continues")
 
 

@@ -32,7 +32,7 @@ def planted(columns, save):
 UNITS = ("data.units.energy=Hartree", "data.units.gap=eV")
 
 
-def test_bad_molecules_are_set_aside_and_counted(ray_once, planted, tmp_path, capsys):
+def test_bad_molecules_are_set_aside_and_counted(planted, tmp_path, capsys):
     assert main(["data", "prepare", str(planted), "--to", str(tmp_path / "set"), *UNITS]) == 0
     last = capsys.readouterr().out.strip().splitlines()[-1]
     assert last.startswith("200 in, 195 kept, 5 set aside")
@@ -42,7 +42,7 @@ def test_bad_molecules_are_set_aside_and_counted(ray_once, planted, tmp_path, ca
     assert ShardSet.open(tmp_path / "set").rows == 195
 
 
-def test_json_is_one_object(ray_once, planted, tmp_path, capsys):
+def test_json_is_one_object(planted, tmp_path, capsys):
     assert main(["data", "prepare", str(planted), "--to", str(tmp_path / "set"), "--json", *UNITS]) == 0
     captured = capsys.readouterr()
     counts = json.loads(captured.out)
@@ -59,11 +59,12 @@ def test_where_ray_does_not_start_one_line_says_so(planted, tmp_path):
         planted,
         "--to",
         tmp_path / "set",
+        "data.workers=1",
     ]
     words += UNITS
     nowhere = os.environ | {"RAY_TMPDIR": "/proc/nowhere"}
     done = subprocess.run(words, check=False, capture_output=True, text=True, env=nowhere, timeout=120)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.returncode == 3 and "Traceback" not in done.stderr
     said = done.stderr.splitlines()[-1]
     assert said.startswith("mmgnn: Ray does not start on this machine") and "RAY_TMPDIR" in said
     assert (
@@ -76,12 +77,13 @@ def test_in_an_allocation_without_srun_one_line_says_so(planted, tmp_path, monke
     for name, value in (("JOB_ID", "7"), ("JOB_NUM_NODES", "1"), ("NODEID", "0"), ("PROCID", "0")):
         monkeypatch.setenv(f"SLURM_{name}", value)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert main(["data", "prepare", str(planted), "--to", str(tmp_path / "shards"), *UNITS]) == 2
+    words = ["data", "prepare", str(planted), "--to", str(tmp_path / "shards"), "data.workers=1", *UNITS]
+    assert main(words) == 2
     told = capsys.readouterr().err
     assert "srun, which is not on PATH" in told.splitlines()[-1] and "Traceback" not in told
 
 
-def test_too_many_bad_molecules_leave_nothing(ray_once, planted, tmp_path, capsys):
+def test_too_many_bad_molecules_leave_nothing(planted, tmp_path, capsys):
     words = [
         "data",
         "prepare",
@@ -114,7 +116,7 @@ def test_wrong_input_is_one_line(planted, tmp_path, capsys, source, overrides, s
     assert not list(tmp_path.glob("set*"))
 
 
-def test_split_verb_and_an_empty_part(sample_shards, ray_once, columns, save, tmp_path, capsys):
+def test_split_verb_and_an_empty_part(sample_shards, columns, save, tmp_path, capsys):
     to = str(tmp_path / "set")
     assert main(["data", "prepare", str(save(columns(40))), "--to", to, *UNITS]) == 0
     assert main(["data", "split", to, "--kind", "kfold", "--folds", "4"]) == 0

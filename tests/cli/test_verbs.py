@@ -125,18 +125,35 @@ def test_logs_are_lines_of_one_object(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("code", "printed", "table"),
-    [(0, 'a note\n{"run": "x", "table": [NaN, 1.5]}', [None, 1.5]), (3, "a note", None), (3, "", None)],
+    ("code", "error", "printed"), [(0, float("nan"), None), (0, 1.5, 1.5), (3, None, None)]
 )
-def test_train_prints_one_object_whatever_its_end(tmp_path, capsys, monkeypatch, code, printed, table):
-    def session(*_):
-        print(printed)
-        return code
+def test_train_prints_one_object_whatever_its_end(tmp_path, capsys, monkeypatch, code, error, printed):
+    from mmgnn_dist.train.report.table import ComparisonRow
+    from mmgnn_dist.train.session import TrainedTable
+
+    row = ComparisonRow(
+        target="gap",
+        unit="eV",
+        mean=2.0,
+        composition=1.0,
+        errors={"both": error},
+        of_baseline=0.5,
+        gain_percent=None,
+    )
+    table = None if code else TrainedTable(tmp_path, [row], "title", "note", tmp_path / "report.md")
+
+    def session(*_, **__):
+        print("a note of a library")
+        return code, table
 
     monkeypatch.setattr("mmgnn_dist.train.session.train_with_twins", session)
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("name: x")
     assert main(["train", str(recipe), "--json"]) == code
     captured = capsys.readouterr()
-    assert json.loads(captured.out, parse_constant=pytest.fail)["table"] == table
-    assert ("a note" in captured.err) is ("a note" in printed)
+    told = json.loads(captured.out, parse_constant=pytest.fail)
+    rows = [
+        {"target": "gap", "unit": "eV", "mean": 2.0, "composition": 1.0, "both": printed, "of_baseline": 0.5}
+    ]
+    assert told == {"run": "runs/x", "table": None if code else rows}
+    assert "a note of a library" in captured.err

@@ -16,9 +16,9 @@ from mmgnn_dist.cli.main import main
 
 
 @pytest.fixture(scope="module")
-def run(sample_shards, tiny_bert, tmp_path_factory):
+def run(few_shards, tiny_bert, tmp_path_factory):
     folder = tmp_path_factory.mktemp("predict")
-    recipe = write_recipe(folder, sample_shards.path, encoder=tiny_bert)
+    recipe = write_recipe(folder, few_shards.path, encoder=tiny_bert)
     mmgnn("train", recipe, "--run", folder / "run")
     return folder / "run"
 
@@ -42,7 +42,7 @@ def molecules(run, tmp_path_factory):
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
-def test_predictions_are_those_of_the_test_part(run, molecules, tmp_path, capsys, ray_once, suffix):
+def test_predictions_are_those_of_the_test_part(run, molecules, tmp_path, capsys, suffix):
     """The exported folder alone, on molecules without labels, says what the run said of them."""
     source, bad = molecules
     out = tmp_path / f"new{suffix}"
@@ -65,7 +65,7 @@ def test_predictions_are_those_of_the_test_part(run, molecules, tmp_path, capsys
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", out.name, "new.set_aside.parquet"]
 
 
-def test_elements_that_the_model_has_not_seen_are_set_aside(run, tmp_path, capsys, ray_once):
+def test_elements_that_the_model_has_not_seen_are_set_aside(run, tmp_path, capsys):
     """HBr and HI are not of a model of H, C, N, O and F; ammonia is."""
     table = {
         "id": ["HBr", "HI", "NH3", "UF"],
@@ -85,7 +85,7 @@ def test_elements_that_the_model_has_not_seen_are_set_aside(run, tmp_path, capsy
     assert "Br" in aside[0]["detail"]
 
 
-def test_an_evaluation_tells_of_elements_that_the_model_has_not_seen(run, tmp_path, capsys, ray_once):
+def test_an_evaluation_tells_of_elements_that_the_model_has_not_seen(run, tmp_path, capsys):
     table = {
         "atomic_numbers": [[1, 35], [1, 9], [1, 53]],
         "positions": [[0.0, 0, 0, 0, 0, 1.4], [0.0, 0, 0, 0, 0, 0.9], [0.0, 0, 0, 0, 0, 1.6]],
@@ -100,7 +100,7 @@ def test_an_evaluation_tells_of_elements_that_the_model_has_not_seen(run, tmp_pa
     assert "2 of 3 molecules have Br, I, which the training part has not" in capsys.readouterr().err
 
 
-def test_labels_are_not_needed_and_text_is_that_of_training(run, tmp_path, capsys, ray_once):
+def test_labels_are_not_needed_and_text_is_that_of_training(run, tmp_path, capsys):
     """Units of columns that a file lacks are no matter; one molecule suffices; absent text is told."""
     made = tmp_path / "model"
     assert main(["export", str(run), str(made)]) == 0

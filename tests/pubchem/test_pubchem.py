@@ -25,6 +25,7 @@ from mmgnn_dist.pubchem.answers import Kind, classify_answer
 from mmgnn_dist.pubchem.client import Client, ServiceDown
 from mmgnn_dist.pubchem.enrich import EnrichResult, enrich
 from mmgnn_dist.pubchem.limits import Limits
+from mmgnn_dist.pubchem.redirects import redirect_target
 from mmgnn_dist.pubchem.text_table import TEXT_ABOUT
 from mmgnn_dist.pubchem.throttle import Throttle, retry_after
 
@@ -397,6 +398,54 @@ def test_redirects_and_caches_in_use(tmp_path, keys_file, monkeypatch):
         monkeypatch.setattr(PubChemServer, "answer", elsewhere)
         with pytest.raises(UserError, match=r"redirects to https://example\.org/"):
             run(server, source, to)
+
+
+def test_redirects_within_the_host_are_followed_and_a_login_page_is_waited_out(tmp_path, keys_file):
+    records, keys = made_records(40), keys_of(40, 0)
+    source, to = keys_file(keys), tmp_path / "text.parquet"
+    with PubChemServer(
+        records, 5 * SCALE, script=("moved", "moved", "", "portal", "html", "moved")
+    ) as server:
+        result = run(server, source, to)
+        assert result.counts["requests"] == len(server.stamps) == 3 + 5
+        server.assert_polite()
+    assert found(to) == expected(records, keys)
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (("", *["portal"] * 8), "8 times in a row.*redirect to http://login.example/, which is not followed"),
+        (("moved",) * 48, "8 times in a row.*more than 5 redirects in a row"),
+        (("html",) * 8, "200 with a web page instead of data: does the network ask for a login"),
+    ],
+)
+def test_a_network_that_asks_for_a_login_stops_the_run_and_says_so(tmp_path, keys_file, script, message):
+    source = keys_file(keys_of(1, 0))
+    server = PubChemServer(made_records(1), 100 * SCALE, script=script)
+    with server, pytest.raises(ServiceDown, match=message):
+        run(server, source, tmp_path / "text.parquet")
+
+
+@pytest.mark.parametrize(
+    ("url", "status", "location", "target"),
+    [
+        ("https://a.org/rest/x", 302, "/pug/x", "https://a.org/pug/x"),
+        ("https://a.org/rest/x", 308, "https://A.org:443/x", "https://A.org:443/x"),
+        ("http://a.org/x", 301, "https://a.org/x", "https://a.org/x"),
+        ("https://a.org/x", 301, "http://a.org/x", None),
+        ("http://a.org:8080/x", 301, "https://a.org/x", None),
+        ("http://a.org/x", 307, "http://b.org/x", None),
+        ("http://a.org/x", 307, "http://a.org:81/x", None),
+        ("http://a.org/x", 307, "http://a.org:port/x", None),
+        ("http://a.org/x", 307, "ftp://a.org/x", None),
+        ("http://a.org/x", 303, "/y", None),
+        ("http://a.org/x", 301, None, None),
+        ("http://a.org/x", 200, "/y", None),
+    ],
+)
+def test_which_redirects_are_followed(url, status, location, target):
+    assert redirect_target(url, status, location) == target
 
 
 def test_other_users_of_pubchempy_see_nothing():

@@ -39,22 +39,27 @@ def write_recipe(folder: Path, shards: Path, mode: str = "full", encoder: Path |
     return path
 
 
+ENVIRONMENT = dict(
+    os.environ
+)  # before any test adds a PYTHONPATH: what is forked imports the package from it
+
+
 @cache
-def zygote(packages: str) -> subprocess.Popen[str]:
-    """The process that forks itself; another one for each PYTHONPATH, `packages`."""
+def zygote() -> subprocess.Popen[str]:
+    """The process that forks itself."""
     started = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("zygote.py"))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=dict(os.environ) | ({"PYTHONPATH": packages} if packages else {}),
+        env=ENVIRONMENT,
     )
     atexit.register(started.kill)
     return started
 
 
-def ask(packages: str, **request: object) -> int | None:
-    process = zygote(packages)
+def ask(**request: object) -> int | None:
+    process = zygote()
     assert process.stdin and process.stdout
     process.stdin.write(json.dumps(request) + "\n")
     process.stdin.flush()
@@ -73,10 +78,8 @@ class Started:
     def __init__(self, module: str, words: tuple[object, ...], **environment: object) -> None:
         folder = Path(tempfile.mkdtemp(dir=outputs().name))
         self._out, self.returncode = [folder / name for name in ("stdout", "stderr")], None
-        self._packages = os.environ.get("PYTHONPATH", "")
         variables = dict(os.environ) | {key: str(value) for key, value in environment.items()}
         pid = ask(
-            self._packages,
             module=module,
             words=[str(word) for word in words],
             out=[str(path) for path in self._out],
@@ -88,7 +91,7 @@ class Started:
 
     def poll(self) -> int | None:
         if self.returncode is None:
-            self.returncode = ask(self._packages, wait=self.pid)
+            self.returncode = ask(wait=self.pid)
         return self.returncode
 
     def wait(self, timeout: float = 300) -> int:
@@ -135,9 +138,9 @@ def start_ranks(run: Path, world: int) -> list[Started]:
     return start_all("mmgnn_dist.train.run", world, run)
 
 
-def start_all(module: str, world: int, *words: object) -> list[Started]:
+def start_all(module: str, world: int, *words: object, **environment: object) -> list[Started]:
     """One process a rank, each running `main()` of a module."""
-    shared = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1"}
+    shared = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", **environment}
     port = free_port()
     return [
         Started(module, words, RANK=rank, LOCAL_RANK=rank, MASTER_PORT=port, **shared)
@@ -189,6 +192,19 @@ def interrupt(run: Path, step: int, number: signal.Signals, *words: object, limi
     else:
         process.send_signal(number)
     return process
+
+
+def signal_step(process: Started, number: signal.Signals) -> None:
+    """Send a signal to a process and all below it, as Slurm signals a step; W&B's own process dies first."""
+    import psutil
+
+    process.send_signal(signal.SIGSTOP)
+    for child in psutil.Process(process.pid).children(recursive=True):
+        child.send_signal(number)
+        while child.name() == "wandb-core" and child.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.02)
+    process.send_signal(number)
+    process.send_signal(signal.SIGCONT)
 
 
 def metrics(run: Path) -> dict:

@@ -42,6 +42,7 @@ FAULTS = (
     "reset",
     "list key",
     "not json",
+    "moved",
 )
 OLD_NAMES = {"SMILES": "IsomericSMILES", "ConnectivitySMILES": "CanonicalSMILES"}
 NUMBERS = {
@@ -315,6 +316,10 @@ class PubChemServer:
             self._raw(handler, 200, body[: len(body) // 2], "application/json")
         elif fault == "not json":
             self._raw(handler, 200, b"\xff\xfe" + body, "application/json")
+        elif fault in ("moved", "portal"):
+            here = f"{self.url.removesuffix('/rest/pug')}{handler.path}?moved"
+            to = here if fault == "moved" else "http://login.example/"
+            self._raw(handler, 307 if fault == "moved" else 302, b"", "text/html", headers={"Location": to})
         elif fault in ("short", "reset"):
             self._raw(handler, 200, body[: len(body) // 2], "application/json", len(body))
             if fault == "reset":

@@ -1,7 +1,8 @@
-"""A small shard set of made-up molecules with gaps in every column that may have gaps."""
+"""Small shard sets: made-up molecules with gaps in every column that may have gaps; a part of a large set."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmgnn_dist.data.shardset.shards import SCHEMA_VERSION, ShardSet, shard_schema, write_shard
+from mmgnn_dist.data.shardset.splits import make_split
 from mmgnn_dist.files import write_json
 
 TARGETS = ["mu", "gap", "energy"]
@@ -70,3 +72,17 @@ def make_set(
     }
     write_json(folder / "manifest.json", manifest)
     return ShardSet.open(folder)
+
+
+def part_of(whole: ShardSet, to: Path, count: int) -> ShardSet:
+    """The first `count` shards of a set in random order as a set of its own, with a random split."""
+    entries = whole.manifest["shards"][:count]
+    to.mkdir()
+    for entry in entries:
+        shutil.copyfile(whole.path / entry["name"], to / entry["name"])
+    rows = sum(entry["rows"] for entry in entries)
+    manifest = whole.manifest | {"shards": entries, "rows": rows}
+    covered = {name: round(number * rows / whole.rows) for name, number in whole.manifest["coverage"].items()}
+    write_json(to / "manifest.json", manifest | {"coverage": covered})
+    make_split(part := ShardSet.open(to))
+    return part

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from command_line import start_all
 from pictures import white_pictures
 
 from mmgnn_dist.config import load_recipe
@@ -58,8 +59,24 @@ def write(folder: Path, shards: Path, encoder: Path, *words: str) -> Path:
     return folder
 
 
-def together(world: int, folders: list[Path], limit: float = 300) -> str:
-    """Train run directories in a group of `world` processes; returns what they printed."""
+def together(world: int, folders: list[Path], limit: float = 300, fresh: bool = False) -> None:
+    """Train run directories in a group of `world` processes.
+
+    Args:
+        world: number of processes.
+        folders: the run directories.
+        limit: seconds that they may take.
+        fresh: start new interpreters, whose memory is their own, in place of forks of the zygote.
+    """
+    if not fresh:
+        ranks = start_all("worlds", world, *folders, OMP_NUM_THREADS=1, PYTHONWARNINGS="ignore")
+        try:
+            codes = [process.wait(limit) for process in ranks]
+        finally:
+            for process in ranks:
+                process.kill()
+        assert not any(codes), "\n".join(process.output() for process in ranks)
+        return
     command = ["env", "OMP_NUM_THREADS=1", "PYTHONWARNINGS=ignore", sys.executable, __file__]
     command += [str(folder) for folder in folders]
     ranks = start_here(command, world, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -69,10 +86,10 @@ def together(world: int, folders: list[Path], limit: float = 300) -> str:
         for process in ranks:
             process.kill()
     assert not any(process.returncode for process in ranks), "\n".join(said)
-    return "\n".join(said)
 
 
-def main(folders: list[str]) -> None:
+def main() -> int:
+    """Train the run directories of the command line."""
     from mmgnn_dist.train import run as entry
     from mmgnn_dist.train.checkpoint.export import fingerprint
     from mmgnn_dist.train.loop import Trainer
@@ -98,11 +115,12 @@ def main(folders: list[str]) -> None:
 
     Trainer._step, Trainer.run = step, run
     white_pictures()
-    for folder in folders:
+    for folder in sys.argv[1:]:
         entry.run(Path(folder), quiet=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
     sys.stdout.flush()
     os._exit(0)  # gloo's threads can abort an interpreter that ends

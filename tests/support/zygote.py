@@ -14,6 +14,7 @@ import tempfile
 import traceback
 from typing import Any
 
+from forked import NEW_INTERPRETERS, fork_what_it_starts
 from pictures import white_pictures
 
 from mmgnn_dist.process import exit_now
@@ -63,6 +64,8 @@ def child(request: dict[str, Any]) -> None:
         white_pictures()
         if (path := os.environ.get("PYTHONPATH", own_path)) != own_path:
             import_anew(path.split(os.pathsep))
+        if NEW_INTERPRETERS not in os.environ:
+            fork_what_it_starts()
         module = importlib.import_module(request["module"])
         sys.argv = ["mmgnn", *request["words"]]
         code = module.main()

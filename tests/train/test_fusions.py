@@ -88,7 +88,7 @@ def test_a_fusion_trains_resumes_and_is_evaluated(words, tmp_path, monkeypatch, 
     assert journal(tmp_path / "stopped", "resume") and whole["weights"] == stopped["weights"]
     assert whole["metrics"] == stopped["metrics"]
 
-    found = evaluate_run(tmp_path / "stopped", None, as_json=True)
+    found = evaluate_run(tmp_path / "stopped", None, quiet=True).metrics
     for name, value in stopped["metrics"].items():
         assert math.isclose(found[name], value, rel_tol=1e-6)
 
@@ -130,7 +130,7 @@ def test_the_table_has_the_control_as_large_as_the_fused_model(words, tmp_path, 
     assert exported["model.fusion.norm_graph.weight"].shape == (control["backbone"]["hidden"],)
     assert metrics(twin)["modality"] == "width_matched"
     assert metrics(twin)["parameters"] == control["parameters"]
-    found = evaluate_run(twin, None, as_json=True)
+    found = evaluate_run(twin, None, quiet=True).metrics
     for name, value in metrics(twin)["metrics"].items():
         assert math.isclose(found[name], value, rel_tol=1e-6)
     assert main(arguments) == 0  # finished: the same command trains nothing again
@@ -156,7 +156,7 @@ def test_a_control_out_of_reach_is_found_before_training(words, tmp_path, capsys
     assert "width_matched reaches" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
-def test_context_of_a_set_without_numbers_is_refused(columns, save, tmp_path, capsys, ray_once):
+def test_context_of_a_set_without_numbers_is_refused(columns, save, tmp_path, capsys):
     from mmgnn_dist.data.prepare.pipeline import prepare
 
     made = {k: v for k, v in columns(40).items() if k != "tpsa"}

@@ -17,13 +17,15 @@ from small_set import make_set
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.data.loading.loader import Loader
 from mmgnn_dist.data.shardset.splits import make_split
-from mmgnn_dist.errors import EXIT_STOPPED, UserError
+from mmgnn_dist.errors import EXIT_HUNG, EXIT_STOPPED, UserError
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train import run as run_module
-from mmgnn_dist.train import stages
+from mmgnn_dist.train.checkpoint.writer import Saver
 from mmgnn_dist.train.evaluate import _batches
 from mmgnn_dist.train.guards import HangWatchdog
+from mmgnn_dist.train.loop import Trainer
 from mmgnn_dist.train.ranks import Ranks
+from mmgnn_dist.train.stages import build
 
 GRAPH = ["model.modality=graph", "train.max_steps=8", "train.checkpoint_every=3", "train.log_ids=true"]
 LONG = ["model.modality=graph", "train.max_steps=5000", "train.epochs=999"]
@@ -59,10 +61,10 @@ def end(ranks: list[Started], code: int, limit: float = 240) -> list[str]:
         (1, 1, "norm", []),
     ],
 )
-def test_a_step_that_is_not_finite_is_left_out(sample_shards, tmp_path, world, stage, where, words):
+def test_a_step_that_is_not_finite_is_left_out(few_shards, tmp_path, world, stage, where, words):
     """Counted, written down, its molecules dumped; all later steps are finite; a killed run does the same."""
     words = [*GRAPH, f"train.zero_stage={stage}", *words]
-    run, again = (prepared(tmp_path / name, sample_shards, *words) for name in ("once", "again"))
+    run, again = (prepared(tmp_path / name, few_shards, *words) for name in ("once", "again"))
     end(faulty(run, world, "0,3,4", where), 0)
     left = journal(run, "skipped")
     assert [line["step"] for line in left] == [1, 4, 5] and left[-1]["skipped"] == 3
@@ -83,30 +85,30 @@ def test_a_step_that_is_not_finite_is_left_out(sample_shards, tmp_path, world, s
     assert metrics(again)["weights"] == metrics(run)["weights"]
 
 
-def test_too_many_such_steps_end_the_run(sample_shards, tmp_path):
-    run = prepared(tmp_path, sample_shards, *GRAPH, "train.max_skipped=1")
+def test_too_many_such_steps_end_the_run(few_shards, tmp_path):
+    run = prepared(tmp_path, few_shards, *GRAPH, "train.max_skipped=1")
     (error,) = end(faulty(run, 1, "1,2,3", "loss"), 2)
     assert error.count("mmgnn:") == 1 and "train.max_skipped=1" in error and "train.optim.lr" in error
     assert (run / "logs/not_finite_step_3.json").is_file() and journal(run)[-1]["step"] == 1
     # the same run with more patience, and in smaller passes
     words = [*GRAPH, "train.max_skipped=3", "train.checkpoint_every=2", "train.micro_batch=4"]
-    load_recipe(write_recipe(tmp_path, sample_shards.path), words).save(run / "recipe.yaml")
+    load_recipe(write_recipe(tmp_path, few_shards.path), words).save(run / "recipe.yaml")
     end(faulty(run, 1, "1,2,3", "loss"), 0)
     assert metrics(run)["skipped_steps"] == 3
 
 
-def test_a_rank_that_hangs_is_named(sample_shards, tmp_path):
-    run = prepared(tmp_path, sample_shards, *LONG, "train.timeout=8")
+def test_a_rank_that_hangs_is_named(few_shards, tmp_path):
+    run = prepared(tmp_path, few_shards, *LONG, "train.timeout=8")
     started = time.monotonic()
-    errors = end(faulty(run, 2, "4", "hang"), 1, limit=90)
+    errors = end(faulty(run, 2, "4", "hang"), EXIT_HUNG, limit=90)
     print(f"ended {time.monotonic() - started:.0f} s after the start")
     assert "rank 0: no progress for" in errors[0] and "waited for rank 1 (step 4, forward" in errors[0]
     assert "step 4, forward" in (run / "logs/rank_1.log").read_text()
 
 
-def test_a_rank_that_dies_ends_the_others_without_a_launcher(sample_shards, tmp_path):
+def test_a_rank_that_dies_ends_the_others_without_a_launcher(few_shards, tmp_path):
     """As on another node, where nobody sees it but the ranks themselves."""
-    run = prepared(tmp_path, sample_shards, *LONG)
+    run = prepared(tmp_path, few_shards, *LONG)
     ranks = start_ranks(run, 2)
     reach(run, 3, *ranks)
     started = time.monotonic()
@@ -152,13 +154,13 @@ def test_the_deadline_counts_from_the_start_and_a_bad_batch_is_told_before_any_w
     monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
     make_split(make_set(tmp_path / "shards"))
     words = ["targets=[gap]", "model.modality=graph", "train.max_steps=9", "train.deadline=3"]
-    recipe, text = write_recipe(tmp_path, tmp_path / "shards"), stages.open_text_data
+    recipe, text = write_recipe(tmp_path, tmp_path / "shards"), build.open_text_data
     load_recipe(recipe, words).save(tmp_path / "run" / "recipe.yaml")
     slow = lambda *arguments: (time.sleep(3), text(*arguments))[1]  # noqa: E731
-    monkeypatch.setattr(stages, "open_text_data", slow)
+    monkeypatch.setattr(build, "open_text_data", slow)
     assert run_module.run(tmp_path / "run", quiet=True) == EXIT_STOPPED
     assert [line["step"] for line in journal(tmp_path / "run")] == [1]
-    monkeypatch.setattr(stages, "open_text_data", None)
+    monkeypatch.setattr(build, "open_text_data", None)
     load_recipe(recipe, [*words, "train.micro_batch=1"]).save(tmp_path / "run" / "recipe.yaml")
     with pytest.raises(UserError, match=r"leave a process without molecules .* train.micro_batch=1"):
         run_module.run(tmp_path / "run", quiet=True)
@@ -172,19 +174,19 @@ def test_a_stop_in_set_up_or_before_the_test_is_one_in_order(tmp_path, monkeypat
     load_recipe(write_recipe(tmp_path, tmp_path / "shards"), words).save(tmp_path / "run" / "recipe.yaml")
     with monkeypatch.context() as patched:
         if phase == "open_text_data":
-            patched.setattr(stages, "open_text_data", _signalled(stages.open_text_data))
+            patched.setattr(build, "open_text_data", _signalled(build.open_text_data))
         else:
-            patched.setattr(stages.Saver, "wait", _signalled(stages.Saver.wait))
+            patched.setattr(Saver, "wait", _signalled(Saver.wait))
         assert run_module.run(tmp_path / "run", quiet=True) == EXIT_STOPPED
     assert not (tmp_path / "run" / "metrics.json").exists()
     assert len(list(tmp_path.glob("run/checkpoints/step_*"))) == (phase == "predict")
-    mapped, train = [], stages.Trainer.run
+    mapped, train = [], Trainer.run
 
     def noting(trainer):
         mapped.extend(line for line in Path("/proc/self/maps").read_text().splitlines() if "step_" in line)
         return train(trainer)
 
-    monkeypatch.setattr(stages.Trainer, "run", noting)
+    monkeypatch.setattr(Trainer, "run", noting)
     assert run_module.run(tmp_path / "run", quiet=True) == 0
     assert not mapped  # NFS could not prune what it continues from
     assert metrics(tmp_path / "run")["steps"] == 2

@@ -53,7 +53,7 @@ def test_weights_follow_the_targets_order():
 
 
 @pytest.fixture(scope="module")
-def patchy(ray_once, tmp_path_factory):
+def patchy(tmp_path_factory):
     """240 made molecules: half have no gap, none has a homo; r2 is that of charges."""
     rng = np.random.default_rng(1)
     z = [rng.choice([1, 6, 7, 8], rng.integers(3, 8)).tolist() for _ in range(240)]

@@ -8,6 +8,7 @@ import sys
 import outside
 import pytest
 from command_line import journal, metrics, mmgnn, write_recipe
+from forked import NEW_INTERPRETERS
 from installed import install
 from small_set import make_set
 
@@ -44,8 +45,9 @@ def train(recipe, name, *words, code=0):
     return run, done
 
 
-def test_a_backbone_with_two_ranks(recipe):
-    """Two ranks share batches by cost, which the backbone has to be known for; widened, it is a control."""
+def test_a_backbone_with_two_ranks(recipe, monkeypatch):
+    """Two ranks, which find the package themselves, share batches by cost; widened, it is a control."""
+    monkeypatch.setenv(NEW_INTERPRETERS, "1")
     words = ["model.backbone={name: sum_of_near, hidden: 6}", "--nproc", "2"]
     run, _ = train(recipe, "backbone", *words)
     assert [line["step"] for line in journal(run)] == [1, 2, 3, 4]

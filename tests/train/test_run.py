@@ -20,10 +20,10 @@ from mmgnn_dist.data.shardset.splits import load_split, make_split
 
 
 @pytest.fixture(scope="module")
-def trained(sample_shards, tiny_bert, tmp_path_factory):
+def trained(few_shards, tiny_bert, tmp_path_factory):
     """A fused run with its graph-only twin, and what the command printed."""
     folder = tmp_path_factory.mktemp("trained")
-    recipe = write_recipe(folder, sample_shards.path, encoder=tiny_bert)
+    recipe = write_recipe(folder, few_shards.path, encoder=tiny_bert)
     words = [
         "train",
         recipe,
@@ -67,15 +67,15 @@ def test_run_directory_is_complete(trained):
     assert list(run.glob("wandb/offline-run-*/*.wandb"))
 
 
-def test_metrics_follow_from_the_predictions(trained, sample_shards):
+def test_metrics_follow_from_the_predictions(trained, few_shards):
     """The errors are recomputed from the files, with the truth from the shards."""
     run, _, _ = trained
     table = pq.read_table(run / "predictions.parquet")
-    split = load_split(sample_shards, "random", 0)
-    assert table["id"].to_pylist() == sample_shards.ids(split["test"]).tolist()
-    y = np.concatenate([shard.y for shard in sample_shards.shards])[split["test"]]
+    split = load_split(few_shards, "random", 0)
+    assert table["id"].to_pylist() == few_shards.ids(split["test"]).tolist()
+    y = np.concatenate([shard.y for shard in few_shards.shards])[split["test"]]
     for target in ("homo", "gap", "energy"):
-        true = y[:, sample_shards.targets.index(target)]
+        true = y[:, few_shards.targets.index(target)]
         assert np.array_equal(table[f"{target}_true"].to_numpy(), true)
         mae = np.abs(table[f"{target}_pred"].to_numpy() - true).mean()
         assert math.isclose(metrics(run)["metrics"][f"test/mae/{target}_eV"], mae, rel_tol=1e-12)
@@ -113,21 +113,21 @@ def test_another_recipe_is_refused(trained):
     assert "(train.seed differ)" in done.stderr  # a timeout may
 
 
-def test_a_directory_whose_checkpoints_would_not_be_found_is_refused(sample_shards, tmp_path):
-    recipe = write_recipe(tmp_path, sample_shards.path)
+def test_a_directory_whose_checkpoints_would_not_be_found_is_refused(few_shards, tmp_path):
+    recipe = write_recipe(tmp_path, few_shards.path)
     done = mmgnn("train", recipe, "--run", tmp_path / "hidden[128]", code=2)
     assert "DeepSpeed takes [ ] for patterns" in done.stderr and not (tmp_path / "hidden[128]").exists()
 
 
-def test_evaluate_gives_the_metrics_of_the_run(trained, sample_shards):
+def test_evaluate_gives_the_metrics_of_the_run(trained, few_shards):
     run, _, _ = trained
     found = json.loads(mmgnn("evaluate", run, "--json").stdout)
     for name, value in metrics(run)["metrics"].items():
         assert math.isclose(found[name], value, rel_tol=1e-6)
-    everything = json.loads(mmgnn("evaluate", run, "--data", sample_shards.path, "--json").stdout)
+    everything = json.loads(mmgnn("evaluate", run, "--data", few_shards.path, "--json").stdout)
     assert everything.keys() == found.keys() and everything != found
-    written = pq.read_table(run / "evaluations" / sample_shards.path.name / "predictions.parquet")
-    assert len(written) == sample_shards.rows
+    written = pq.read_table(run / "evaluations" / few_shards.path.name / "predictions.parquet")
+    assert len(written) == few_shards.rows
 
 
 def test_altered_export_is_refused(trained, tmp_path):
@@ -201,21 +201,19 @@ def test_text_alone_trains(small_shards, tiny_bert, tmp_path):
         ("train.epoch=1", "did you mean 'epochs'"),
     ],
 )
-def test_wrong_input_is_one_line_and_writes_nothing(
-    sample_shards, tiny_bert, tmp_path, capsys, override, says
-):
-    recipe = write_recipe(tmp_path, sample_shards.path, encoder=tiny_bert)
+def test_wrong_input_is_one_line_and_writes_nothing(few_shards, tiny_bert, tmp_path, capsys, override, says):
+    recipe = write_recipe(tmp_path, few_shards.path, encoder=tiny_bert)
     assert main(["train", str(recipe), "--run", str(tmp_path / "run"), override]) == 2
     error = capsys.readouterr().err
     assert says in error.splitlines()[-1] and error.count("mmgnn:") == 1 and "Traceback" not in error
     assert not (tmp_path / "run").exists()
 
 
-def test_damaged_shards_are_found_before_training(sample_shards, tmp_path):
+def test_damaged_shards_are_found_before_training(few_shards, tmp_path):
     import shutil
 
     copy = tmp_path / "shards"
-    shutil.copytree(sample_shards.path, copy)
+    shutil.copytree(few_shards.path, copy)
     path = copy / ShardSet.open(copy).manifest["shards"][0]["name"]
     path.write_bytes(path.read_bytes()[:-10])
     recipe = write_recipe(tmp_path, copy)

@@ -137,7 +137,7 @@ def test_stage_3_takes_less_memory_than_stage_0(tmp_path, small_shards):
             "text.checkpointing=true",
             "train.precision=bf16",
         )
-        together(2, [run], limit=1800)
+        together(2, [run], limit=1800, fresh=True)
         peaks[stage, offload] = max(json.loads(p.read_text()) for p in run.glob("logs/peak_rank_*.json"))
     print({key: f"{peak / 1e9:.2f} GB" for key, peak in peaks.items()})
     assert peaks[3, "none"] < peaks[0, "none"] and peaks[3, "parameters"] < peaks[0, "none"]

@@ -1,4 +1,4 @@
-"""ASE databases (.db), read through ase.db: geometry, key-value pairs, properties and scalar data.
+"""ASE databases, in SQLite (.db) and LMDB (.aselmdb): geometry, key-value pairs, properties and scalar data.
 
 By ASE's convention `energy` is in eV and positions are in Å; SchNetPack's databases give the units of their
 data and positions in their metadata. Rows that cannot be read are set aside, and so are periodic structures.
@@ -8,23 +8,30 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from mmgnn_dist.chem.checks import DAMAGED, PERIODIC, REASONS, UNREADABLE, BadRecord
+from mmgnn_dist.chem.readers.columns import known_names
 from mmgnn_dist.chem.readers.source import IDENTIFIERS, TEXT_COLUMNS, one_line, resolve_targets
 from mmgnn_dist.chem.readers.table import FAULT, WHY, TableSource
-from mmgnn_dist.chem.targets import BOHR_ANGSTROM, target_for
-from mmgnn_dist.errors import UserError, need
+from mmgnn_dist.chem.readers.tables.array_layouts import LENGTHS
+from mmgnn_dist.chem.readers.tables.lmdb_rows import LmdbRows
+from mmgnn_dist.chem.readers.tables.sqlite_rows import SqliteRows
+from mmgnn_dist.chem.states.charge_spin import state_columns, sum_of_atoms
+from mmgnn_dist.chem.states.electronic_state import CHARGE_COLUMNS, MULTIPLICITY_COLUMNS, SPIN_COLUMN
+from mmgnn_dist.chem.targets import target_for
+from mmgnn_dist.errors import UserError
 
-SIGN = b"SQLite format 3\0"
+CHARGE, MULTIPLICITY = "charge", "multiplicity"
+LMDB_SUFFIX = ".aselmdb"
+LOOKED_AT = 100  # rows that are tried for the names of properties and data
 ENERGY_UNIT = "eV"
 UNIT_METADATA, LENGTH_METADATA = "_property_unit_dict", "_distance_unit"  # SchNetPack's
-LENGTHS = {"ang": 1.0, "angstrom": 1.0, "å": 1.0, "bohr": BOHR_ANGSTROM, "a0": BOHR_ANGSTROM, "nm": 10.0}  # Å
 FAILURES = (
     sqlite3.Error,
     KeyError,
@@ -37,16 +44,29 @@ FAILURES = (
 )
 
 
+class RowStore(Protocol):
+    """The rows of a database, whatever holds them."""
+
+    keys: np.ndarray
+    metadata: dict[str, Any]
+    numbers: set[str]
+    texts: set[str]
+
+    def row(self, key: int) -> Any:
+        """Return the row with an id, an `ase.db.row.AtomsRow`."""
+        ...
+
+
 @dataclass(frozen=True)
 class AseSource(TableSource):
     """An ASE database.
 
     Attributes:
-        keys: row ids of the database, in order.
+        keys: row ids of the database, in order, int64 [rows].
         length: length unit of its positions, Å.
     """
 
-    keys: tuple[int, ...] = ()
+    keys: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     length: float = 1.0
 
     def stream(self, start: int) -> AseStream:
@@ -59,11 +79,12 @@ class AseStream:
 
     def __init__(self, source: AseSource, start: int):
         self.source, self.position = source, start
-        self._database = _connect(source.path)
+        self._database = open_rows(source.path)
+        self._names = dict(source.renamed)
 
     def read(self, rows: int) -> pa.Table:
         """Read the next `rows` rows; those that cannot be read are marked."""
-        keys = self.source.keys[self.position : self.position + rows]
+        keys = self.source.keys[self.position : self.position + rows].tolist()
         self.position += rows
         entries = [self._row(key) for key in keys]
         bad = [row if isinstance(row, BadRecord) else None for row in entries]
@@ -78,19 +99,25 @@ class AseStream:
         }
         for name in target_names:
             columns[name] = pa.array([_text(row.get(name)) for row in good], pa.large_string())
+        stated = state_columns({name for row in good for name in row}, self.source.targets)
+        for name in sorted(stated):
+            columns[name] = pa.array([_text(row.get(name)) for row in good], pa.large_string())
         for name in text_names:
             columns[name] = pa.array([_text(row.get(name)) for row in good], pa.large_string())
         return pa.table(columns)
 
     def _row(self, key: int) -> dict[str, Any] | BadRecord:
         try:
-            row = self._database.get(id=key)
+            row = self._database.row(key)
             if any(row.pbc):
                 return BadRecord(PERIODIC, "pbc=" + " ".join("FT"[bool(axis)] for axis in row.pbc))
-            return _values(row) | {
+            values = {self._names.get(name, name): value for name, value in _values(row).items()}
+            return _with_initial_state(values, row) | {
                 "numbers": np.asarray(row.numbers, np.int64).tolist(),
                 "positions": (np.asarray(row.positions, np.float64) * self.source.length).ravel().tolist(),
             }
+        except BadRecord as error:
+            return error
         except sqlite3.DatabaseError as error:
             return BadRecord(DAMAGED, one_line(error))
         except FAILURES as error:
@@ -104,12 +131,7 @@ def inspect_asedb(path: Path, name: str, units: dict[str, str]) -> AseSource:
         UserError: the file is no ASE database; also see `readers.find_sources`.
     """
     try:
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
-            ids = [row[0] for row in connection.execute("SELECT id FROM systems ORDER BY id")]
-            numbers = {row[0] for row in connection.execute("SELECT DISTINCT key FROM number_key_values")}
-            texts = {row[0] for row in connection.execute("SELECT DISTINCT key FROM text_key_values")}
-        connection.close()
-        database = _connect(path)
+        database = open_rows(path)
         metadata_units = dict(database.metadata.get(UNIT_METADATA, {}))
         length = str(database.metadata.get(LENGTH_METADATA, "Ang"))
     except FAILURES as error:
@@ -119,41 +141,46 @@ def inspect_asedb(path: Path, name: str, units: dict[str, str]) -> AseSource:
             f"{path}: its metadata {LENGTH_METADATA} is '{length[:40]}', and positions are read in Ang, "
             "Bohr or nm: convert the positions and update it"
         )
-    for row in _first(database, ids):
-        numbers |= {key for key, value in _values(row).items() if isinstance(value, int | float)}
-        texts |= {key for key, value in _values(row).items() if isinstance(value, str)}
-    names = sorted(str(key) for key in numbers | texts)
+    numbers, texts = set(database.numbers), set(database.texts)
+    for values in _first_values(database, 1 if numbers | texts else LOOKED_AT):
+        numbers |= {key for key, value in values.items() if isinstance(value, int | float)}
+        texts |= {key for key, value in values.items() if isinstance(value, str)}
+    in_file = sorted(str(key) for key in numbers | texts)
+    known = known_names(path, in_file, units)
+    names = sorted(known.get(name, name) for name in in_file)
     non_targets = {*IDENTIFIERS, *TEXT_COLUMNS}
     if "energy" in numbers:
         metadata_units = {"energy": ENERGY_UNIT} | metadata_units
     metadata_units = {
         key: str(unit) for key, unit in metadata_units.items() if key in numbers and _is_unit(key, str(unit))
     }
-    kinds = [(key, "" if key in numbers else "text") for key in names]
+    kinds = [(known.get(key, key), "" if key in numbers else "text") for key in in_file]
     targets, ignored = resolve_targets(path, kinds, metadata_units | units, non_targets)
     return AseSource(
         path,
         name,
-        len(ids),
+        len(database.keys),
         tuple(names),
         False,
         targets,
         ignored,
-        keys=tuple(ids),
+        renamed=tuple(known.items()),
+        keys=database.keys,
         length=LENGTHS[length.lower()],
     )
 
 
-def _first(database: Any, ids: list[int]) -> Iterator[Any]:
-    """Yield the first row that can be read; it shows which properties and data the rows have."""
-    for key in ids[:100]:
+def _first_values(database: RowStore, count: int) -> Iterator[dict[str, Any]]:
+    """Yield the values of the first rows that can be read; they show which properties and data rows have."""
+    for key in database.keys[:LOOKED_AT].tolist():
         try:
-            row = database.get(id=key)
-            _values(row)
-        except FAILURES:
+            values = _values(database.row(key))
+        except (*FAILURES, BadRecord):
             continue
-        yield row
-        return
+        yield values
+        count -= 1
+        if not count:
+            return
 
 
 def _is_unit(name: str, unit: str) -> bool:
@@ -173,10 +200,29 @@ def _values(row: Any) -> dict[str, Any]:
             number = np.asarray(value).ravel()[0]
             if isinstance(number, np.number | int | float):
                 values[name] = float(number)
-    for name, value in row.key_value_pairs.items():
+    for name in row.key_value_pairs:
+        value = vars(row)[name]  # a property of ASE's rows, such as `charge`, hides a key of its name
         values[name] = value if isinstance(value, str) else float(value)
     if row.get("energy") is not None:
         values["energy"] = float(row.energy)
+    return values
+
+
+def _with_initial_state(values: dict[str, Any], row: Any) -> dict[str, Any]:
+    """Add the charge and multiplicity that the initial charges and magnetic moments of the atoms mean.
+
+    They are the start of a calculation: keys of the row come first, and moments count only if they sum to a
+    number of unpaired electrons that the molecule can have.
+    """
+    names = {name.lower(): name for name in values}
+    charge = next((values[names[name]] for name in CHARGE_COLUMNS if name in names), None)
+    if charge is None and (charge := sum_of_atoms(row.get("initial_charges"))) is not None:
+        values = values | {CHARGE: charge}
+    unpaired = sum_of_atoms(row.get("initial_magmoms"))
+    if unpaired is not None and names.keys().isdisjoint({*MULTIPLICITY_COLUMNS, SPIN_COLUMN}):
+        electrons = float(np.sum(row.numbers)) - (charge if isinstance(charge, float) else 0.0)
+        if (electrons - unpaired) % 2 == 0:
+            values = values | {MULTIPLICITY: abs(unpaired) + 1}
     return values
 
 
@@ -184,9 +230,6 @@ def _text(value: Any) -> str | None:
     return None if value is None else value if isinstance(value, str) else repr(value)
 
 
-def _connect(path: Path) -> Any:
-    try:
-        from ase.db import connect
-    except ImportError:
-        raise need("ase", "data") from None
-    return connect(str(path), type="db", use_lock_file=False)
+def open_rows(path: Path) -> RowStore:
+    """Open the rows of a database by its suffix."""
+    return LmdbRows(path) if path.suffix.lower() == LMDB_SUFFIX else SqliteRows(path)

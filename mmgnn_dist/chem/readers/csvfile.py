@@ -1,4 +1,4 @@
-"""CSV and TSV tables of SMILES with targets, also compressed.
+"""CSV and TSV tables of SMILES, or of geometries as lists, with targets, also compressed.
 
 Each row is one record. A row with too many or too few fields is set aside; a quote that is never closed
 costs only its own line.
@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from mmgnn_dist.chem.checks import OVERSIZED, REASONS, UNREADABLE, BadRecord
 from mmgnn_dist.chem.rdkit_tools import rdkit_version
+from mmgnn_dist.chem.readers.columns import known_names
 from mmgnn_dist.chem.readers.containers import members
 from mmgnn_dist.chem.readers.frames import MAX_LINE
 from mmgnn_dist.chem.readers.record import Census
@@ -33,10 +34,12 @@ from mmgnn_dist.chem.readers.source import (
     resolve_targets,
 )
 from mmgnn_dist.chem.readers.table import FAULT, WHY, TableSource
+from mmgnn_dist.chem.readers.tables.text_geometry import find_text_geometry
 from mmgnn_dist.errors import UserError
 
 SUFFIXES = (".csv", ".tsv")
 DELIMITERS = ",;\t|"
+LOOKED_AT_ROWS = 1000  # rows that show where the geometry is
 QUOTED_LINES = 50  # most lines of one quoted field
 
 Fields = list[str] | BadRecord
@@ -53,6 +56,11 @@ class CsvSource(TableSource):
     digest: str = ""
 
     sequential = True
+
+    @property
+    def embeds(self) -> bool:
+        """Whether its geometries are made from SMILES."""
+        return "positions" not in self.columns
 
     def content(self) -> list[Any]:
         """Return the values that identify the content."""
@@ -91,39 +99,45 @@ def inspect_csv(path: Path, name: str, units: dict[str, str]) -> CsvSource:
     """Count the rows of a CSV file and learn its columns.
 
     Raises:
-        UserError: there is no column of SMILES; also see `readers.find_sources`.
+        UserError: there are no SMILES and no geometries; also see `readers.find_sources`.
     """
     rows = csv_rows(path)
     header = next(rows, None)
     if isinstance(header, BadRecord):
         raise UserError(f"{path} cannot be read ({header}): get it anew")
-    columns = tuple(_column(word) for word in header or [])
-    if "smiles" not in columns:
-        shown = "".join(letter for letter in ", ".join(columns)[:200] if letter.isprintable()) or "none"
-        raise UserError(f"{path} has no column smiles: its columns are {shown}")
-    if len(set(columns)) < len(columns):
-        raise UserError(f"{path} has two columns of the same name: rename one")
+    in_file = tuple(word.strip() for word in header or [])
+    known = known_names(path, in_file, units)
+    columns = tuple(known.get(name, name) for name in in_file)
+    head: list[dict[str, str]] = []
     census, digest, count = Census(), hashlib.sha256(repr(columns).encode()), 0
     for row in rows:
         count += 1
         digest.update(repr(row).encode("utf-8", "replace"))
         if _verdict(row, len(columns)) is None and isinstance(row, list):
-            census.add(dict(zip(columns, row, strict=True)))
+            values = dict(zip(columns, row, strict=True))
+            census.add(values)
+            if len(head) < LOOKED_AT_ROWS:
+                head.append(values)
+    layout = find_text_geometry(path, columns, head)
+    renamed = layout.known_columns()
     kinds = census.columns(units)
     qm9 = is_qm9_table(columns)
-    non_targets = {*IDENTIFIERS, *TEXT_COLUMNS, *(QM9_EXTRA if qm9 else ())}
+    non_targets = {*IDENTIFIERS, *TEXT_COLUMNS, *renamed, *(QM9_EXTRA if qm9 else ())}
     targets, ignored = resolve_targets(path, kinds, (QM9_UNITS if qm9 else {}) | units, non_targets)
     excluded = qm9_list(path.parent) if qm9 else frozenset[int]()
     return CsvSource(
         path,
         name,
         count,
-        columns,
+        tuple(renamed.get(name, name) for name in columns),
         qm9,
         targets,
         ignored,
         excluded,
-        qm9_notes(path, excluded) if qm9 else (),
+        (*layout.notes, *(qm9_notes(path, excluded) if qm9 else ())),
+        renamed=tuple(renamed.items()),
+        axes_first=layout.axes_first,
+        padded=layout.padded,
         digest=digest.hexdigest(),
     )
 
@@ -195,12 +209,6 @@ def _lines(stream: IO[bytes]) -> Iterator[str | BadRecord]:
 
 def _delimiter(header: str) -> str:
     return max(DELIMITERS, key=header.count)
-
-
-def _column(word: str) -> str:
-    """Return the name of a column, with identifiers in lower case."""
-    name = word.strip()
-    return name.lower() if name.lower() in IDENTIFIERS else name
 
 
 def _verdict(row: Fields, columns: int) -> BadRecord | None:

@@ -1,13 +1,14 @@
 """Sources of molecules: which files the words of a command mean, and which reader each file needs.
 
 `parquet` reads Parquet files with geometry or SMILES, `csvfile` reads tables of SMILES, `asedb` reads ASE
-databases, and `records` reads XYZ and SD files and the formats of plugins (alone, in folders and in
-archives). Every reader recognises QM9 by its content and takes the units of other targets from the recipe
-(`data.units`).
+databases, `tables.arrays` reads HDF5 and npz files, and `records` reads XYZ and SD files and the formats of
+plugins (alone, in folders and in archives). Every reader recognises QM9 by its content and takes the units
+of other targets from the recipe (`data.units`).
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +18,16 @@ from mmgnn_dist.chem.readers import asedb, containers, csvfile, records
 from mmgnn_dist.chem.readers.formats import faulty_formats, record_formats, record_suffixes
 from mmgnn_dist.chem.readers.parquet import inspect_parquet
 from mmgnn_dist.chem.readers.source import QM9_LISTS, Source, printable
+from mmgnn_dist.chem.readers.tables.array_files import HDF5_SUFFIXES, NPZ_SUFFIXES
+from mmgnn_dist.chem.readers.tables.arrays import inspect_arrays
+from mmgnn_dist.chem.readers.tables.pcqm4mv2 import inspect_pcqm4mv2, pcqm_labels
+from mmgnn_dist.chem.states.charge_spin import with_spin_meaning
 from mmgnn_dist.errors import UserError, nearest
 
 LOOK = 10  # records to try if no record has a column
 SAMPLE = "sample"  # the word that names the bundled molecules
 PARQUET = (".parquet", ".pq")
-DATABASES = (".db",)
+DATABASES = (".db", asedb.LMDB_SUFFIX)
 ARCHIVES = (".tar", ".tgz", ".tbz2", ".tbz", ".zip")
 
 
@@ -35,7 +40,8 @@ def readable() -> str:
     """Describe the possible sources, for messages."""
     formats = ", ".join(record_formats())
     notes = "".join(f" ({fault})" for fault in faulty_formats())
-    return f"Parquet, {formats}, CSV and ASE database files, archives of them, folders, or '{SAMPLE}'{notes}"
+    files = f"Parquet, {formats}, CSV, HDF5, npz and ASE database files"
+    return f"{files}, archives of them, folders, or '{SAMPLE}'{notes}"
 
 
 def find_sources(names: list[str], units: dict[str, str], labelled: bool = True) -> list[Source]:
@@ -51,7 +57,11 @@ def find_sources(names: list[str], units: dict[str, str], labelled: bool = True)
     """
     if not names:
         raise UserError(f"no source given: name {readable()}")
-    sources = [inspect(path, name, units) for path, name in _files(names)]
+    for name in names:
+        check_name(name)
+    sources = [
+        with_spin_meaning(source) for path, name in _files(names) for source in _inspected(path, name, units)
+    ]
     folders = [Path(name) for name in names if Path(name).is_dir()]
     if unread := [note for folder in folders for note in containers.passed_over(*_unread(folder))]:
         sources[0] = replace(sources[0], notes=(*sources[0].notes, *unread))
@@ -93,6 +103,27 @@ def check_readable(sources: list[Source]) -> None:
                 )
 
 
+def check_name(name: str | Path) -> None:
+    """Refuse the name of a file that cannot be stored as text.
+
+    Raises:
+        UserError: the name is not UTF-8.
+    """
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(name).decode("utf-8", "backslashreplace")
+        raise UserError(f"{shown}: the name of this file is not UTF-8: rename it") from None
+
+
+def _inspected(path: Path, name: str, units: dict[str, str]) -> list[Source]:
+    """Recognise one file; PCQM4Mv2 is two sources, one for each of its parts."""
+    check_name(path)
+    if labels := pcqm_labels(path):
+        return inspect_pcqm4mv2(path, labels, name, units)
+    return [inspect(path, name, units)]
+
+
 def inspect(path: Path, name: str, units: dict[str, str]) -> Source:
     """Recognise one file, or the records of one folder (see `find_sources` for the errors)."""
     kind = form(path)
@@ -102,6 +133,8 @@ def inspect(path: Path, name: str, units: dict[str, str]) -> Source:
         return csvfile.inspect_csv(path, name, units)
     if kind == "database":
         return asedb.inspect_asedb(path, name, units)
+    if kind == "arrays":
+        return inspect_arrays(path, name, units)
     if kind == "records":
         return records.inspect_records(path, name, units)
     raise UserError(f"{path}: molecules are read from {readable()}, not from '{path.suffix}'")
@@ -116,6 +149,8 @@ def form(path: Path) -> str:
         return "parquet"
     if path.suffix.lower() in DATABASES:
         return "database"
+    if path.suffix.lower() in (*HDF5_SUFFIXES, *NPZ_SUFFIXES):
+        return "arrays"
     if suffix in csvfile.SUFFIXES:
         return "csv"
     return "records" if suffix in record_suffixes() else ""
@@ -123,8 +158,11 @@ def form(path: Path) -> str:
 
 def _files(names: list[str]) -> Iterator[tuple[Path, str]]:
     """Yield (file, name) of each source; the loose record files of a folder form one source."""
+    labels = {pcqm_labels(Path(name)) for name in names}
     for name in names:
         path = sample_path() if name == SAMPLE else Path(name)
+        if path in labels:
+            continue
         if path.is_dir():
             yield from _folder(path)
         elif not path.exists():
@@ -137,6 +175,13 @@ def _folder(path: Path) -> Iterator[tuple[Path, str]]:
     if (path / "manifest.json").is_file():
         raise UserError(f"{path} is a shard set already: name the files it was made from")
     files = sorted(file for file in path.rglob("*") if file.is_file() and form(file))
+    for file in [file for file in files if pcqm_labels(file)]:
+        files = [other for other in files if other not in (file, pcqm_labels(file))]
+        yield file, _stem(file.relative_to(path).as_posix())
+        if not files:
+            return
+    for file in files:
+        check_name(file)
     tables = [file for file in files if _is_side_table(file)]
     loose = [file for file in files if containers.is_wanted(file.name, record_suffixes())]
     alone = [file for file in loose if file.with_name(file.name + ".csv") in tables]

@@ -8,13 +8,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import types
 
-from mmgnn_dist.chem.readers.columns import check_columns
+from mmgnn_dist.chem.readers.columns import check_columns, known_names
+from mmgnn_dist.chem.readers.record import MISSING, is_number
 from mmgnn_dist.chem.readers.source import (
     GEOMETRY,
     IDENTIFIERS,
@@ -28,7 +31,11 @@ from mmgnn_dist.chem.readers.source import (
     qm9_notes,
     resolve_targets,
 )
-from mmgnn_dist.chem.readers.table import TableSource
+from mmgnn_dist.chem.readers.table import TableSource, strings
+from mmgnn_dist.chem.readers.tables.arrow_types import is_number_type, is_text_type, plain_table
+from mmgnn_dist.chem.readers.tables.geometry import find_geometry
+from mmgnn_dist.chem.states.charge_spin import state_columns
+from mmgnn_dist.chem.targets import TARGETS
 from mmgnn_dist.errors import UserError
 
 STREAM_ROWS = 4096
@@ -49,10 +56,14 @@ class ParquetSource(TableSource):
         return RowStream(self.path, self.wanted(), start)
 
     def wanted(self) -> list[str]:
-        """Return the columns to read."""
+        """Return the columns to read, by their names in the file."""
         names = [*GEOMETRY, "id", "gdb_idx", "mol_id", "smiles", "inchikey", *TEXT_COLUMNS]
         names += [column for column, _, _ in self.targets] + (["uncharacterized"] if self.qm9 else [])
-        return [name for name in names if name in self.columns]
+        names += state_columns(self.columns, self.targets)
+        in_file = {known: name for name, known in self.renamed}
+        if self.embeds:
+            names = names[len(GEOMETRY) :]
+        return [in_file.get(name, name) for name in dict.fromkeys(names) if name in self.columns]
 
 
 class RowStream:
@@ -102,13 +113,13 @@ class RowStream:
 def inspect_parquet(path: Path, name: str, units: dict[str, str]) -> Source:
     """Recognise one Parquet file by its columns (see `readers.find_sources` for the errors)."""
     schema, rows = open_parquet(path)
-    columns = tuple(schema.names)
-    absent = [column for column in GEOMETRY if column not in columns]
-    if absent and "smiles" not in columns:
-        raise UserError(
-            f"{path} has no column {' and no column '.join(absent)}: molecules need atomic_numbers (list) "
-            "and positions (list, Å), or smiles"
-        )
+    known = known_names(path, schema.names, units)
+    smiles = next((name for name in schema.names if known.get(name, name) == "smiles"), None)
+    layout = find_geometry(path, schema, smiles, partial(_portions, path))
+    known |= layout.known_columns()
+    columns = tuple(known.get(name, name) for name in schema.names)
+    if layout.positions is None:
+        columns = tuple(name for name in columns if name not in GEOMETRY)
     qm9 = set(columns) >= QM9_SIGN or is_qm9_table(columns)
     default_units = QM9_UNITS if qm9 else {}
     metadata = (schema.metadata or {}).get(b"mmgnn.units")
@@ -118,14 +129,58 @@ def inspect_parquet(path: Path, name: str, units: dict[str, str]) -> Source:
         except ValueError:
             raise UserError(f"{path}: its metadata mmgnn.units is not a JSON object") from None
     non_targets = {"uncharacterized", *GEOMETRY, *IDENTIFIERS, *TEXT_COLUMNS, *(QM9_EXTRA if qm9 else ())}
-    column_types = [(field.name, "" if _is_number(field.type) else str(field.type)) for field in schema]
-    targets, ignored = resolve_targets(path, column_types, default_units | units, non_targets)
+    given = default_units | units
+    column_types = [
+        (known.get(field.name, field.name), _kind(path, field, field.name in given or field.name in TARGETS))
+        for field in schema
+    ]
+    targets, ignored = resolve_targets(path, column_types, given, non_targets)
     excluded = qm9_list(path.parent) if qm9 and "uncharacterized" not in columns else frozenset[int]()
     notes = qm9_notes(path, excluded) if qm9 and "uncharacterized" not in columns else ()
-    source = ParquetSource(path, name, rows, columns, qm9, targets, ignored, excluded, notes)
-    target_columns = {column for column, _, _ in targets}
-    check_columns(path, schema, [column for column in source.wanted() if column not in target_columns])
+    source = ParquetSource(
+        path,
+        name,
+        rows,
+        columns,
+        qm9,
+        targets,
+        ignored,
+        excluded,
+        (*layout.notes, *notes),
+        renamed=tuple((old, new) for old, new in known.items() if old != new),
+        axes_first=layout.axes_first,
+        padded=layout.padded,
+    )
+    unchecked = {column for column, _, _ in targets} | set(state_columns(columns, targets))
+    read = [column for column in source.wanted() if known.get(column, column) not in unchecked]
+    check_columns(path, schema, read, known)
     return source
+
+
+def _portions(path: Path, names: list[str]) -> Iterator[pa.Table]:
+    """Yield the rows of some columns in plain form, from the start of a file.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(STREAM_ROWS, columns=names, use_threads=False):
+                yield plain_table(pa.Table.from_batches([batch]))
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path} is damaged ({one_line(error)}): get it anew") from None
+
+
+def _kind(path: Path, field: pa.Field, wanted: bool) -> str:
+    """Return "" for a column of numbers, else its type; numbers of a target may be text, or all missing."""
+    if is_number_type(field.type) or (wanted and types.is_null(field.type)):
+        return ""
+    if wanted and is_text_type(field.type):
+        table = next(_portions(path, [field.name]), None)
+        words = strings(table[field.name]).drop_null().to_pylist() if table is not None else []
+        if all(word.lower() in MISSING for word in words) or any(map(is_number, words)):
+            return ""
+    return str(field.type)
 
 
 def open_parquet(path: Path) -> tuple[pa.Schema, int]:
@@ -139,7 +194,3 @@ def open_parquet(path: Path) -> tuple[pa.Schema, int]:
             return file.schema_arrow, file.metadata.num_rows
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} is not a readable Parquet file ({one_line(error)})") from None
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind)

@@ -12,6 +12,7 @@ import pyarrow as pa
 from mmgnn_dist.chem.checks import BAD_TARGET, REASONS, BadRecord
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, Found
+from mmgnn_dist.chem.states.electronic_state import NO_STATEMENT, StatedStates, StructureState
 
 MISSING = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>"})
 
@@ -27,6 +28,7 @@ class Record:
         smiles: SMILES, if known.
         inchikey: InChIKey, if known.
         values: all other values in its file as text, including targets and text fields.
+        structure: charge and multiplicity of the structure in its file.
     """
 
     id: str
@@ -35,6 +37,7 @@ class Record:
     smiles: str | None = None
     inchikey: str | None = None
     values: dict[str, str] = field(default_factory=dict)
+    structure: StructureState = NO_STATEMENT
 
 
 class Census:
@@ -150,6 +153,7 @@ def assemble(
         fault=np.array([REASONS.index(fault.reason) if fault else 0 for fault in bad], np.int8),
         why=pa.array([fault.detail[:200] if fault else None for fault in bad], pa.large_string()),
         text=pa.table(text) if text else pa.table({"": pa.nulls(n)}).select([]),
+        stated=StatedStates.nothing(n),
     )
 
 

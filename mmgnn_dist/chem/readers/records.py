@@ -40,6 +40,7 @@ from mmgnn_dist.chem.readers.source import (
     qm9_notes,
     resolve_targets,
 )
+from mmgnn_dist.chem.states.charge_spin import with_record_states
 from mmgnn_dist.errors import UserError
 
 QM9_TOTAL = 133885
@@ -107,7 +108,7 @@ class RecordSource(Source):
                 y.append(values)
         molecules = assemble(self.name, start, names, records, y, len(order), self.columns)
         molecules.excluded[:] = self.is_excluded(molecules.id)
-        return molecules
+        return with_record_states(molecules, records, self.targets, self.spin_is_2s)
 
     def _parse(self, row: dict[str, Any]) -> Record:
         if row["fault"]:

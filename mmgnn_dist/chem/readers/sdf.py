@@ -3,7 +3,8 @@
 The geometry is used as it is, including hydrogens. SMILES and InChIKey come from the bonds, unless data
 fields give them; a record whose valences RDKit refuses keeps its geometry and has neither. If the bonds
 require hydrogens that are missing, the record is refused. QM9 is exempt from this check, because its bonds
-were guessed from its geometries. PubChem's data fields are read as the corresponding text fields.
+were guessed from its geometries; its charges are not read either. PubChem's data fields are read as the
+corresponding text fields.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from mmgnn_dist.chem.readers.frames import sdf_records
 from mmgnn_dist.chem.readers.record import Record, to_float
 from mmgnn_dist.chem.readers.record_format import RecordFormat
 from mmgnn_dist.chem.readers.source import QM9_ID
+from mmgnn_dist.chem.states.charge_spin import block_state
+from mmgnn_dist.chem.states.electronic_state import NO_STATEMENT
 
 V3000_ATOMS = re.compile(r"M  V30 BEGIN ATOM\s*$")
 FIELD = re.compile(r"^>[^<\n]*<([^>\n]+)>")
@@ -126,6 +129,7 @@ def parse_sdf(raw: bytes, name: str) -> Record:
         smiles, inchikey = fields.get("smiles"), fields.get("inchikey")
         own_id = fields.get("id") or title(raw)
         qm9_name = qm9_id(own_id)
+        structure = NO_STATEMENT if qm9_name else block_state(mol, text[:end])
         if z and _is_sound(rdkit, mol):
             missing = sum(atom.GetNumImplicitHs() for atom in mol.GetAtoms())
             if missing and mol.GetNumBonds() and not qm9_name:
@@ -133,7 +137,13 @@ def parse_sdf(raw: bytes, name: str) -> Record:
             smiles = smiles or rdkit.MolToSmiles(rdkit.RemoveHs(mol))
             inchikey = inchikey or rdkit.MolToInchiKey(mol)
     return Record(
-        id=qm9_name or own_id or name, z=z, pos=pos, smiles=smiles, inchikey=inchikey, values=fields
+        id=qm9_name or own_id or name,
+        z=z,
+        pos=pos,
+        smiles=smiles,
+        inchikey=inchikey,
+        values=fields,
+        structure=structure,
     )
 
 

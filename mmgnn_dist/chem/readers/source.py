@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmgnn_dist.chem.molecules import Molecules
+from mmgnn_dist.chem.states.electronic_state import is_state_column
 from mmgnn_dist.chem.targets import TARGETS, Target, accepted_units, target_for
 from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.errors import UserError
@@ -106,6 +107,8 @@ class Source:
         excluded: 1-based QM9 indices that a list next to the file advises against.
         notes: lines that tell the user about it.
         formats: names of the formats of its raw records, empty if it has none (see `formats`).
+        spin_is_2s: its column `spin` is the number of unpaired electrons, not the multiplicity.
+        part: part of a published split that it is: `train` or `val`, "" for none.
     """
 
     path: Path
@@ -118,13 +121,25 @@ class Source:
     excluded: frozenset[int] = frozenset()
     notes: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
+    spin_is_2s: bool = False
+    part: str = ""
 
     sequential = False  # whether reading from the middle costs as much as reading from the start
+
+    @property
+    def embeds(self) -> bool:
+        """Whether its geometries are made from SMILES."""
+        return False
 
     @property
     def makes_ids(self) -> bool:
         """Whether ids are made from the file's name and the row."""
         raise NotImplementedError
+
+    @property
+    def numbers_conformers(self) -> bool:
+        """Whether ids name the conformers of one molecule or formula, `GROUP#NUMBER`."""
+        return False
 
     @property
     def bytes(self) -> int:
@@ -180,7 +195,7 @@ def resolve_targets(
                 f"{path}: the unit of column '{name}' is not given: add data.units.{name}=UNIT, "
                 f"UNIT one of {', '.join(accepted_units(name))}"
             )
-        elif not kind and name not in known:
+        elif not kind and name not in known and not is_state_column(name):
             ignored.append(name)
     return tuple(targets), tuple(ignored)
 

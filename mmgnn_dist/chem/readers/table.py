@@ -6,35 +6,54 @@ the columns `FAULT` and `WHY`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmgnn_dist.chem.checks import BAD_TARGET, REASONS, BadRecord
-from mmgnn_dist.chem.conformers import conformer
-from mmgnn_dist.chem.elements import NUMBERS
+from mmgnn_dist.chem.checks import BAD_TARGET, REASONS, UNREADABLE, BadRecord
+from mmgnn_dist.chem.conformers import Embedded, embed_smiles
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.rdkit_tools import rdkit_version
 from mmgnn_dist.chem.readers.record import MISSING, to_float
-from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, Source, Spread
+from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, Found, Source, Spread, one_line
+from mmgnn_dist.chem.readers.tables.arrow_types import flat, is_text_type, plain_table
+from mmgnn_dist.chem.readers.tables.geometry_values import (
+    cut_padding,
+    flat_numbers,
+    flat_positions,
+    float_values,
+    symbols_of_text,
+    triples_of_text,
+)
+from mmgnn_dist.chem.states.charge_spin import Values, smiles_states, state_columns, stated_states
+from mmgnn_dist.config import ConformerConfig
 
 FAULT, WHY = "*fault", "*why"  # no file has columns with these names
 PORTION = 64  # conformers made in one call
 
-Geometry = tuple[list[int], Any, str] | tuple[str, str]  # as `conformer` returns it, or reason and detail
+Counted = tuple[np.ndarray, np.ndarray]  # flat values, number of values of each molecule
 
 
 @dataclass(frozen=True)
 class TableSource(Source):
-    """A source of tables with columns of atomic numbers and positions, or of SMILES."""
+    """A source of tables with columns of atomic numbers and positions, or of SMILES.
 
-    @property
-    def embeds(self) -> bool:
-        """Whether its geometries are made from SMILES."""
-        return False
+    Attributes:
+        renamed: (name in the file, known name) of the columns that have another name there.
+        axes_first: whether positions are [3][n] instead of [n][3].
+        padded: whether zeros behind the atoms are cut.
+        conformers: how many geometries are made for a SMILES, and which are kept.
+    """
+
+    renamed: tuple[tuple[str, str], ...] = ()
+    axes_first: bool = False
+    padded: bool = False
+    conformers: ConformerConfig = field(default_factory=ConformerConfig)
 
     @property
     def makes_ids(self) -> bool:
@@ -47,28 +66,39 @@ class TableSource(Source):
 
     def convert(self, table: pa.Table, start: int, order: list[str], spread: Spread = map) -> Molecules:
         """Convert rows to molecules."""
+        table = self.known(table)
         n = table.num_rows
         row = np.arange(start, start + n)
         fault, why = _verdicts(table)
         y = np.full((n, len(order)), np.nan)
         for column, target, factor in self.targets:
-            values = numbers(_parsed(column, table[column], fault, why)) * factor
+            values = float_values(_parsed(column, table[column], fault, why)) * factor
             y[:, order.index(target.name)] = values
         inchikey = optional(table, "inchikey")
-        if "positions" in table.column_names:
-            z, z_count = _atomic_numbers(table["atomic_numbers"])
-            pos, pos_count, ragged = _positions(table["positions"])
+        embeds = "positions" not in table.column_names
+        smiles = strings(table["smiles"]).to_pylist() if embeds else []
+        stated = stated_states(
+            _state_values(table, self.targets), smiles_states(smiles), self.spin_is_2s, fault, why
+        )
+        ids, notes = self.ids(table, start), [""] * n
+        if not embeds:
+            (z, z_count), (pos, pos_count), ragged = self._geometry(table, fault, why)
         else:
-            geometries = _conformers(strings(table["smiles"]).to_pylist(), fault, why, spread)
-            z, z_count = _joined([geometry[0] for geometry in geometries], np.int64)
-            pos, pos_count = _joined([geometry[1] for geometry in geometries], np.float64)
-            ragged = np.zeros(n, bool)
-            inchikey = pc.coalesce(
-                inchikey, pa.array([key or None for _, _, key in geometries], inchikey.type)
-            )
-        ids = self.ids(table, start)
+            make = partial(make_conformers, wanted=self.conformers)
+            made = _conformers(smiles, fault, why, make, spread)
+            inchikey = pc.coalesce(inchikey, pa.array([one.inchikey or None for one in made], inchikey.type))
+            if self.conformers.several:
+                ids = _numbered(ids, [len(one.positions) for one in made])
+            origin = np.repeat(np.arange(n), [len(one.positions) for one in made])
+            table, inchikey = table.take(pa.array(origin)), inchikey.take(pa.array(origin))
+            row, y, fault, why = row[origin], y[origin], fault[origin], [why[k] for k in origin.tolist()]
+            stated = stated.keep(origin)
+            z, z_count = _joined([made[k].z for k in origin.tolist()], np.int64)
+            pos, pos_count = _joined([pos for one in made for pos in one.positions], np.float64)
+            ragged = np.zeros(len(origin), bool)
+            notes = [": ".join(filter(None, (made[k].note, made[k].why))) for k in origin.tolist()]
         if self.qm9 and "uncharacterized" in self.columns:
-            excluded = np.asarray(_flat(table["uncharacterized"]).fill_null(False), dtype=bool)
+            excluded = np.asarray(flat(table["uncharacterized"]).fill_null(False), dtype=bool)
         else:
             excluded = self.is_excluded(ids)
         text = table.select([name for name in TEXT_COLUMNS if name in self.columns])
@@ -88,7 +118,29 @@ class TableSource(Source):
             fault=fault,
             why=pa.array(why, pa.large_string()),
             text=text,
+            stated=stated,
+            note=pa.array([note or None for note in notes], pa.large_string()),
         )
+
+    def known(self, table: pa.Table) -> pa.Table:
+        """Return a table of the file with known names and plain types."""
+        names = dict(self.renamed)
+        return plain_table(table.rename_columns([names.get(name, name) for name in table.column_names]))
+
+    def _geometry(
+        self, table: pa.Table, fault: np.ndarray, why: list[str | None]
+    ) -> tuple[Counted, Counted, np.ndarray]:
+        """Return atomic numbers, coordinates, and which molecules have positions that are no triples."""
+        elements, places = table["atomic_numbers"], table["positions"]
+        if is_text_type(elements.type):
+            elements = _lists_of_text(elements, symbols_of_text, "atomic_numbers", fault, why)
+        if is_text_type(places.type):
+            places = _lists_of_text(places, triples_of_text, "positions", fault, why)
+        numbers = flat_numbers(elements)
+        pos, pos_count, ragged = flat_positions(places, self.axes_first)
+        if not self.padded:
+            return numbers, (pos, pos_count), ragged
+        return *cut_padding(numbers, (pos, pos_count)), ragged
 
     def ids(self, table: pa.Table, start: int) -> pa.Array:
         """Return the id of each row."""
@@ -119,18 +171,14 @@ def strings(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
     Whole numbers are written without a fraction, also if a null in the column has turned them into floats.
     """
-    values = _flat(column)
+    values = flat(column)
     if pa.types.is_floating(values.type):
-        raw = numbers(values)
+        raw = float_values(values)
         whole = np.isfinite(raw) & (raw == np.round(raw)) & (np.abs(raw) < 2**53)
         digits = pa.array(np.where(whole, raw, 0).astype(np.int64)).cast(pa.large_string())
         text = pc.if_else(pa.array(whole), digits, pc.cast(values, pa.large_string()))
         return pc.if_else(pa.array(np.isnan(raw)), None, text)
     return pc.utf8_trim_whitespace(pc.cast(values, pa.large_string()))
-
-
-def _flat(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
 def optional(table: pa.Table, name: str) -> pa.Array:
@@ -141,74 +189,46 @@ def optional(table: pa.Table, name: str) -> pa.Array:
     return pc.if_else(pc.equal(values, ""), None, values)
 
 
-def numbers(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    """Convert a column to float64, NaN for null; whole numbers beyond 2^53 are rounded."""
-    return np.asarray(pc.cast(_flat(column), pa.float64(), safe=False).fill_null(np.nan))
-
-
-def _atomic_numbers(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """Return (flat atomic numbers, 0 where there is no element; count per molecule)."""
-    lists = _flat(column)
-    count = np.asarray(pc.list_value_length(lists).fill_null(0), dtype=np.int64)
-    values = lists.flatten()
-    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-        table = pa.array(list(NUMBERS), values.type)
-        index = pc.index_in(values, value_set=table)  # symbols are in the order of atomic numbers, from 1
-        return np.asarray(pc.add(index, 1).fill_null(0), dtype=np.int64), count
-    if pa.types.is_floating(values.type):
-        raw = numbers(values)
-        whole = np.isfinite(raw) & (raw == np.round(raw)) & (np.abs(raw) < 2**31)
-        return np.where(whole, raw, 0).astype(np.int64), count
-    return np.asarray(values.fill_null(0)).astype(np.int64), count
-
-
-def _positions(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (flat coordinates; count per molecule; whether some position is not a triple)."""
-    lists = _flat(column)
-    count = np.asarray(pc.list_value_length(lists).fill_null(0), dtype=np.int64)
-    ragged = np.zeros(len(count), bool)
-    values = lists.flatten()
-    if (
-        pa.types.is_list(values.type)
-        or pa.types.is_large_list(values.type)
-        or (pa.types.is_fixed_size_list(values.type))
-    ):
-        inner = np.asarray(pc.list_value_length(values).fill_null(0), dtype=np.int64)
-        atom_of = np.repeat(np.arange(len(count)), count)
-        count = np.bincount(atom_of, weights=inner, minlength=len(count)).astype(np.int64)
-        ragged[atom_of[inner != 3]] = True
-        values = values.flatten()
-    if values.type != pa.float32():
-        values = pc.cast(values, pa.float64(), safe=False)
-    return np.asarray(values.fill_null(np.nan)), count, ragged
-
-
-def make_conformers(smiles: tuple[str, ...]) -> list[Geometry]:
-    """Return the geometry of each molecule, or reason and detail if there is none."""
-    geometries: list[Geometry] = []
+def make_conformers(smiles: tuple[str, ...], wanted: ConformerConfig) -> list[Embedded | BadRecord]:
+    """Return the geometries of each molecule, or its fault if there are none."""
+    made: list[Embedded | BadRecord] = []
     for text in smiles:
         try:
-            geometries.append(conformer(text))
+            made.append(embed_smiles(text, wanted))
         except BadRecord as error:
-            geometries.append((error.reason, error.detail))
-    return geometries
+            made.append(error)
+    return made
 
 
 def _conformers(
-    smiles: list[str | None], fault: np.ndarray, why: list[str | None], spread: Spread
-) -> list[tuple[Any, Any, str]]:
+    smiles: list[str | None],
+    fault: np.ndarray,
+    why: list[str | None],
+    make: Callable[[tuple[str, ...]], list[Embedded | BadRecord]],
+    spread: Spread,
+) -> list[Embedded]:
     """Make the geometries of the rows that have no fault yet; record new faults."""
     rows = np.flatnonzero(fault == 0).tolist()
-    geometries: list[tuple[Any, Any, str]] = [((), (), "")] * len(smiles)
+    geometries = [Embedded([], [np.zeros(0)], "")] * len(smiles)
     chosen = [smiles[row] or "" for row in rows]
     portions = [tuple(chosen[first : first + PORTION]) for first in range(0, len(chosen), PORTION)]
-    results = (geometry for portion in spread(make_conformers, portions) for geometry in portion)
+    results = (geometry for portion in spread(make, portions) for geometry in portion)
     for row, geometry in zip(rows, results, strict=True):
-        if len(geometry) == 2:
-            fault[row], why[row] = REASONS.index(geometry[0]), geometry[1][:200]
+        if isinstance(geometry, BadRecord):
+            fault[row], why[row] = REASONS.index(geometry.reason), geometry.detail[:200]
         else:
             geometries[row] = geometry
     return geometries
+
+
+def _numbered(ids: pa.Array, counts: list[int]) -> pa.Array:
+    """Repeat each id for the conformers of its molecule: id-1, id-2, ..."""
+    names = [
+        None if name is None else f"{name}-{number + 1}"
+        for name, count in zip(ids.to_pylist(), counts, strict=True)
+        for number in range(count)
+    ]
+    return pa.array(names, ids.type)
 
 
 def _joined(parts: list[Any], kind: type) -> tuple[np.ndarray, np.ndarray]:
@@ -224,11 +244,44 @@ def _verdicts(table: pa.Table) -> tuple[np.ndarray, list[str | None]]:
     return np.array(table[FAULT].to_pylist(), np.int8), table[WHY].to_pylist()
 
 
+def _state_values(table: pa.Table, targets: Found) -> dict[str, Values]:
+    """Return the columns of charge and multiplicity; lists are left out, for they are values of atoms."""
+    columns: dict[str, Values] = {}
+    for name in state_columns(table.column_names, targets):
+        kind = table.schema.field(name).type
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+            columns[name] = float_values(table[name])
+        elif not pa.types.is_nested(kind):
+            columns[name] = strings(table[name]).to_pylist()
+    return columns
+
+
+def _lists_of_text(
+    column: pa.ChunkedArray,
+    read: Callable[[str], list[Any]],
+    name: str,
+    fault: np.ndarray,
+    why: list[str | None],
+) -> pa.Array:
+    """Return lists that stand as text; text that is no list is recorded as a fault, and an empty list."""
+    lists: list[list[Any]] = []
+    for row, text in enumerate(strings(column).to_pylist()):
+        items: list[Any] = []
+        if text and not fault[row]:
+            try:
+                items = read(text)
+            except ValueError as error:
+                fault[row], why[row] = REASONS.index(UNREADABLE), f"{name}: {one_line(error)}"
+        lists.append(items)
+    text_items = read is symbols_of_text
+    return pa.array(lists, pa.large_list(pa.large_string() if text_items else pa.large_list(pa.float64())))
+
+
 def _parsed(
     name: str, column: pa.ChunkedArray, fault: np.ndarray, why: list[str | None]
 ) -> pa.Array | pa.ChunkedArray:
     """Return a column of numbers; text that is no number is recorded as a fault."""
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+    if not is_text_type(column.type):
         return column
     values: list[float | None] = []
     for row, text in enumerate(strings(column).to_pylist()):

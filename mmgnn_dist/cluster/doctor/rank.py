@@ -10,9 +10,10 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from mmgnn_dist.cluster.doctor.line import Line, fail
 from mmgnn_dist.cluster.doctor.network import disk, hosts, interface, plain, together
@@ -26,12 +27,18 @@ PATIENCE = 90.0  # seconds for the others' findings
 BLOCKING = ("GPUs", "interface", "host names", "packages")
 
 
+class RankRequest(TypedDict):
+    """`ask.json`: GPUs of a node, and number of ranks."""
+
+    gpus: int
+    world: int
+
+
 class Examine:
     """Task that submitit pickles for each rank; it holds only the folder's path.
 
     Args:
-        folder: folder of the examination on a shared disk, with the recipe and `ask.json`, which holds gpus
-            (of a node) and world.
+        folder: folder of the examination on a shared disk, with the recipe and `ask.json`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -47,7 +54,7 @@ class Examine:
         return "done"
 
 
-def examine(folder: Path, rank: int, prepare: Any) -> None:
+def examine(folder: Path, rank: int, prepare: Callable[[], object]) -> None:
     """Write this rank's findings.
 
     Args:
@@ -55,7 +62,7 @@ def examine(folder: Path, rank: int, prepare: Any) -> None:
         rank: this rank.
         prepare: sets the variables that torch.distributed needs; called if no rank found a blocking fault.
     """
-    request = read_json(folder / "ask.json")
+    request: RankRequest = read_json(folder / "ask.json")
     recipe = load_recipe(RunDir(folder).recipe)
     node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
     lines = []
@@ -67,7 +74,7 @@ def examine(folder: Path, rank: int, prepare: Any) -> None:
     write_json(folder / f"done_{rank}.json", [asdict(line) for line in _join(folder, rank, request, prepare)])
 
 
-def _join(folder: Path, rank: int, request: dict[str, Any], prepare: Any) -> list[Line]:
+def _join(folder: Path, rank: int, request: RankRequest, prepare: Callable[[], object]) -> list[Line]:
     paths = [folder / f"rank_{number}.json" for number in range(request["world"])]
     end = time.monotonic() + PATIENCE
     while missing := [path.name for path in paths if not path.exists()]:

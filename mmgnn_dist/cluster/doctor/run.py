@@ -19,6 +19,7 @@ from mmgnn_dist.cluster.slurm import queries as slurm
 from mmgnn_dist.cluster.slurm.code_copy import take_snapshot
 from mmgnn_dist.cluster.slurm.profile import Profile, load_profile
 from mmgnn_dist.cluster.slurm.script import mounts_of, parameters
+from mmgnn_dist.cluster.slurm.states import active, job_states
 from mmgnn_dist.cluster.slurm.submit import check_paths, send
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import UserError
@@ -92,7 +93,7 @@ def examine_cluster(recipe: Recipe, path: Path, base: Path) -> Found:
     _write_ask(folder, recipe, profile.gpus_per_node, profile.world)
     mounts = mounts_of(profile, base.resolve(), [recipe])
     options = parameters(short_profile, "mmgnn-doctor", [folder], code, mounts) | {"teardown": None}
-    (job,) = send(folder, profile, options, [Examine(folder)], mounts)
+    (job,) = send(folder / "submission.json", profile, options, [Examine(folder)], mounts)
     job_id = str(job.job_id)
     outcome = _wait(folder, profile, job_id)
     findings += _read(folder, profile.world, outcome)
@@ -110,10 +111,10 @@ def _wait(folder: Path, profile: Profile, job: str) -> str:
     """Wait for all findings or the job's end; returns the job's state and the last line of its log."""
     end = time.monotonic() + QUEUE
     while True:
-        state = slurm.job_states([job])[job]
+        state = job_states([job])[job]
         if all((folder / f"done_{rank}.json").exists() for rank in range(profile.world)):
             return state
-        if not state.startswith(slurm.ACTIVE) or time.monotonic() > end:
+        if not active(state) or time.monotonic() > end:
             time.sleep(2)  # the last files may appear here late
             logs = "\n".join(path.read_text(errors="replace") for path in sorted(folder.glob("*_log.out")))
             lines = [line for line in logs.splitlines() if line.strip()]

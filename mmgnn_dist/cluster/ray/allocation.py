@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mmgnn_dist.cluster.slurm.supervisor import own_address
-from mmgnn_dist.errors import UserError
+from mmgnn_dist.errors import TryAgain, UserError
 
 FIRST, SPAN, EACH = 20000, 1200, 10  # SPAN blocks of EACH ports, from FIRST on; a job has one block
 PATIENCE = 180.0  # seconds in which all nodes must join
@@ -35,7 +35,8 @@ def ray_around() -> Iterator[None]:
     """Start Ray on all nodes of this allocation and join it; do nothing outside of an allocation.
 
     Raises:
-        UserError: if this is not the first node, srun is missing, or not all nodes join.
+        UserError: if this is not the first node, or srun is missing.
+        TryAgain: if not all nodes join.
     """
     if "SLURM_JOB_ID" not in os.environ:
         yield
@@ -51,7 +52,8 @@ def ray_around() -> Iterator[None]:
             "container?): call it outside, or 'unset SLURM_JOB_ID' for Ray on this node alone"
         )
     nodes = int(os.environ["SLURM_JOB_NUM_NODES"])
-    address = f"{_own_ip()}:{free_of(int(os.environ['SLURM_JOB_ID']))}"
+    ip = _own_ip()
+    address = f"{ip}:{free_of(int(os.environ['SLURM_JOB_ID']), ip)}"
     os.environ.update(
         RAY_AUTH_MODE="token",
         RAY_AUTH_TOKEN=secrets.token_hex(32),
@@ -68,10 +70,11 @@ def ray_around() -> Iterator[None]:
 
 
 def ray_temp_dir() -> Path:
-    """Return the folder of Ray's sockets and logs on each node: short and unique to this start of the job."""
+    """Return a new name for the folder of Ray's sockets and logs on each node: short, not to be guessed."""
     temp_dir = os.environ.get("TMPDIR", "/tmp")
     temp_dir = temp_dir if len(temp_dir) <= LONGEST else "/tmp"
-    return Path(temp_dir) / f"r{os.environ['SLURM_JOB_ID']}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+    start = f"{os.environ['SLURM_JOB_ID']}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+    return Path(temp_dir) / f"r{start}.{secrets.token_hex(2)}"
 
 
 def ports_of(job: int) -> range:
@@ -80,21 +83,21 @@ def ports_of(job: int) -> range:
     return range(first, first + EACH)
 
 
-def free_of(job: int) -> int:
-    """Return the first port of a job that is free on this node.
+def free_of(job: int, address: str = "") -> int:
+    """Return the first port of a job that is free on this node, at one of its addresses.
 
     Raises:
-        UserError: if none is free.
+        TryAgain: if none is free.
     """
     for port in ports_of(job):
         with socket.socket() as probe:
             try:
-                probe.bind(("", port))
+                probe.bind((address, port))
             except OSError:
                 continue
             return port
     ports = ports_of(job)
-    raise UserError(f"ports {ports[0]} to {ports[-1]} are all in use on this node: submit the job again")
+    raise TryAgain(f"ports {ports[0]} to {ports[-1]} are all in use on this node: submit the job again")
 
 
 def _own_ip() -> str:
@@ -122,7 +125,7 @@ def _join(nodes: int, address: str, step: subprocess.Popen[bytes], log: IO[str])
     end = time.monotonic() + PATIENCE
     while True:
         if step.poll() is not None or time.monotonic() > end:
-            raise UserError(f"Ray did not start on the nodes of this job: {_last(log)}")
+            raise TryAgain(f"Ray did not start on the nodes of this job: {_last(log)}")
         with socket.socket() as probe:
             if probe.connect_ex((host, int(port))) == 0:
                 break
@@ -139,11 +142,11 @@ def _join(nodes: int, address: str, step: subprocess.Popen[bytes], log: IO[str])
             TimeoutError,
         ) as error:  # its raylet has not started yet
             if step.poll() is not None or time.monotonic() > end:
-                raise UserError(f"Ray cannot be joined at {address} ({error}): {_last(log)}") from None
+                raise TryAgain(f"Ray cannot be joined at {address} ({error}): {_last(log)}") from None
             time.sleep(0.5)
     while (joined := sum(_alive(ray.nodes()))) < nodes:
         if step.poll() is not None or time.monotonic() > end:
-            raise UserError(f"Ray has {joined} of {nodes} nodes after {PATIENCE:.0f} s: {_last(log)}")
+            raise TryAgain(f"Ray has {joined} of {nodes} nodes after {PATIENCE:.0f} s: {_last(log)}")
         time.sleep(0.2)
 
 

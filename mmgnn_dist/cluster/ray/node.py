@@ -11,6 +11,7 @@ import ctypes
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -51,13 +52,15 @@ def words(address: str, folder: str) -> list[str]:
     if node:
         return [*command, f"--address={address}", f"--node-ip-address={own_address()}"]
     host, port = address.split(":")
-    command += ["--head", f"--node-ip-address={host}", f"--port={port}", f"--temp-dir={folder}"]
+    # Ray makes its folder writable for everybody: it lies in one that only this user can enter
+    command += ["--head", f"--node-ip-address={host}", f"--port={port}", f"--temp-dir={folder}/t"]
     return [*command, "--include-dashboard=false", "--dashboard-host=127.0.0.1"]
 
 
 def serve(address: str, folder: str) -> int:
     """Run this node of the Ray cluster until its end; returns the exit code."""
     ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: orphans become children of this process
+    make_private(Path(folder))
     over = threading.Event()
     for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: over.set())
@@ -73,6 +76,19 @@ def serve(address: str, folder: str) -> int:
         time.sleep(1)
     shutil.rmtree(folder, ignore_errors=True)
     return 0 if over.is_set() else 1
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that only this user can enter; the nodes of one machine share it.
+
+    Raises:
+        PermissionError: it exists and is somebody else's, a link, or open to others.
+    """
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise PermissionError(f"{folder} is no folder of this user alone: remove it, or set another TMPDIR")
 
 
 def _until_end_of_input(over: threading.Event) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypedDict
 
 from mmgnn_dist.files import read_json, write_json, write_text
 from mmgnn_dist.run_dir import RunDir
@@ -46,6 +46,16 @@ class FoldReport:
         return str(write_table(Path(self.base), [Path(run) for run in self.runs]))
 
 
+class GroupError(TypedDict):
+    """Mean and standard deviation of a test error over the runs of a group; `sd` is None for a single run."""
+
+    group: str
+    metric: str
+    mean: float
+    runs: int
+    sd: float | None
+
+
 def write_table(base: Path, runs: list[Path]) -> Path:
     """Write the table of the finished runs, and list those that are not finished."""
     groups: dict[str, dict[str, list[float]]] = {}
@@ -58,7 +68,7 @@ def write_table(base: Path, runs: list[Path]) -> Path:
         for name, value in read_json(RunDir(run).metrics)["metrics"].items():
             if value is not None:
                 group.setdefault(name, []).append(value)
-    rows: list[dict[str, Any]] = [
+    rows: list[GroupError] = [
         {
             "group": group,
             "metric": name,

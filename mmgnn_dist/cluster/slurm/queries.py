@@ -1,4 +1,4 @@
-"""Queries to Slurm: partitions, whether it accepts a script, the state of jobs."""
+"""Queries to Slurm: its programs, its partitions, whether it accepts a script."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from pathlib import Path
 from mmgnn_dist.cluster.slurm.profile import Profile
 from mmgnn_dist.errors import UserError, nearest
 
-ACTIVE = ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD")
-UNKNOWN = "UNKNOWN"
-FAULTS = ("FAILED", "NODE_FAIL", "TIMEOUT", "OUT_OF_MEMORY", "BOOT_FAIL")
 TRY = "use a login node of the cluster, or try on your machine: slurm/README.md, devcluster"
 ANSWER = 60  # seconds within which Slurm must answer
+
+
+class NoAnswer(UserError):
+    """Slurm's controller does not answer, so nothing is known."""
 
 
 def here() -> bool:
@@ -27,14 +28,15 @@ def ask(*words: str, stdin: str | None = None) -> subprocess.CompletedProcess[st
     """Run one of Slurm's programs.
 
     Raises:
-        UserError: if the program is missing, or does not answer.
+        NoAnswer: if it does not end in time.
+        UserError: if the program is missing.
     """
     if shutil.which(words[0]) is None:
         raise UserError(f"no {words[0]} on this machine: {TRY}")
     try:
         return subprocess.run(words, check=False, capture_output=True, text=True, timeout=ANSWER, input=stdin)
     except subprocess.TimeoutExpired:
-        raise UserError(f"{words[0]} gave no answer in {ANSWER} s: is Slurm's controller up? {TRY}") from None
+        raise NoAnswer(f"{words[0]} gave no answer in {ANSWER} s: is Slurm's controller up?") from None
 
 
 def must(*words: str) -> str:
@@ -45,11 +47,12 @@ def must(*words: str) -> str:
     """
     result = ask(*words)
     if result.returncode != 0:
-        raise UserError(f"{' '.join(words)}: {_reason(result.stderr)}")
+        raise UserError(f"{' '.join(words)}: {reason_of(result.stderr)}")
     return result.stdout
 
 
-def _reason(output: str) -> str:
+def reason_of(output: str) -> str:
+    """Return the last line that one of Slurm's programs printed, without the words before its reason."""
     lines = output.strip().splitlines()
     prefix = r"^([a-z]+: )?(error: |fatal: |allocation failure: )?"
     return re.sub(prefix, "", lines[-1]) if lines else "no reason given"
@@ -121,33 +124,5 @@ def check_script(text: str, path: Path) -> str:
     """
     result = ask("sbatch", "--test-only", stdin=text)
     if result.returncode != 0:
-        raise UserError(f"{path}: Slurm refuses the job: {_reason(result.stderr)}")
-    return _reason(result.stderr)
-
-
-def job_states(jobs: list[str]) -> dict[str, str]:
-    """Return the state of each job (`12`, or `12_0` of an array): from the queue, accounting, or UNKNOWN."""
-    states = dict.fromkeys(jobs, UNKNOWN)
-    if not states:
-        return states
-    # one query for all jobs, or for a whole array, which may have a thousand elements
-    for line in ask("squeue", "-h", "-r", "-j", ",".join(states), "-o", "%i %T %r").stdout.splitlines():
-        job, state, *reason = line.split()
-        if job in states and state not in ("COMPLETED", "CANCELLED", *FAULTS):
-            states[job] = f"PENDING ({' '.join(reason)})" if state == "PENDING" and reason else state
-    for array in dict.fromkeys(job.split("_")[0] for job, state in states.items() if state == UNKNOWN):
-        for line in ask("scontrol", "-o", "show", "job", array).stdout.splitlines():
-            fields = dict(re.findall(r"(\w+)=(\S*)", line))
-            element = (fields.get("ArrayJobId"), fields.get("ArrayTaskId"))
-            job = "_".join(map(str, element)) if all(element) else fields.get("JobId", "")
-            if states.get(job) == UNKNOWN:
-                states[job] = fields["JobState"]
-    unknown = [job for job, state in states.items() if state == UNKNOWN]
-    if unknown and shutil.which("sacct"):
-        for line in ask(
-            "sacct", "-n", "-X", "-P", "-j", ",".join(unknown), "-o", "JobID,State"
-        ).stdout.splitlines():
-            job, _, state = line.partition("|")
-            if job in unknown and state:
-                states[job] = state.split()[0]
-    return states
+        raise UserError(f"{path}: Slurm refuses the job: {reason_of(result.stderr)}")
+    return reason_of(result.stderr)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import subprocess
+import sys
 import time
 from collections import deque
 from pathlib import Path
 from typing import TypedDict
 
-from mmgnn_dist.cluster.slurm import queries as slurm
+from mmgnn_dist.cluster.slurm import states as slurm
+from mmgnn_dist.cluster.slurm.queries import NoAnswer, must
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json
 from mmgnn_dist.run_dir import RunDir
@@ -55,10 +57,15 @@ def status(runs: list[Path]) -> list[RunStatus]:
 
     Returns:
         For each run: job, Slurm's state, whether it is done, steps done and in all, molecules/s, seconds
-        left, last loss, restarts, error (of a run that ended by its own fault, or could not start).
+        left, last loss, restarts, error (of a run that ended by its own fault, or could not start). The state
+        is UNKNOWN where Slurm does not answer; the rest comes from the run directory.
     """
     jobs: dict[Path, JobRecord] = {run: read_json(RunDir(run).job) for run in runs}
-    states = slurm.job_states([record["job"] for record in jobs.values()])
+    numbers = [record["job"] for record in jobs.values()]
+    try:
+        states = slurm.job_states(numbers)
+    except NoAnswer:
+        states = dict.fromkeys(numbers, slurm.UNKNOWN)
     return [_one(run, record, states[record["job"]]) for run, record in jobs.items()]
 
 
@@ -84,7 +91,9 @@ def _one(run: Path, record: JobRecord, state: str) -> RunStatus:
         "error": None,
     }
     if not done:
-        run_status["error"] = own_fault(run) or (last_words(run) if state in slurm.FAULTS else None)
+        run_status["error"] = own_fault(run) or (
+            last_words(run) if state in (slurm.ENDED, *slurm.FAULTS) else None
+        )
     if spent > 0:
         run_status["rate"] = (last["molecules"] - first["molecules"]) / spent
         seconds_per_step = spent / (last["step"] - first["step"])
@@ -112,13 +121,14 @@ def restarts(run: Path) -> int:
 def own_fault(run: Path) -> str | None:
     """Return the last line of the first rank that failed in the newest attempt, if one failed by itself."""
     folders = attempts(run)
-    if not folders or list(folders[-1].glob("rank_*.killed")):
+    if not folders or any(list(folders[-1].glob(f"rank_*.{end}")) for end in ("killed", "hung")):
         return None
     notes = sorted(folders[-1].glob("rank_*.failed"), key=lambda path: path.stat().st_mtime_ns)
     if not notes:
         return None
     lines = [line for line in notes[0].read_text().splitlines() if line.strip()]
-    return f"{notes[0].stem.replace('_', ' ')}: {lines[-1] if lines else 'it said nothing'}"
+    words = lines[-1] if lines else last_words(run) or "it said nothing"
+    return f"{notes[0].stem.replace('_', ' ')}: {words}"
 
 
 def last_words(run: Path) -> str | None:
@@ -182,20 +192,33 @@ def follow_log(run: Path, path: Path) -> None:
     job = read_json(RunDir(run).job)["job"]
     with subprocess.Popen(["tail", "-n", "0", "-F", str(path)]) as tail:
         try:
-            while slurm.job_states([job])[job].startswith(slurm.ACTIVE):
+            while _may_go_on(job):
                 time.sleep(3)
         finally:
             tail.terminate()
 
 
+def _may_go_on(job: str) -> bool:
+    """Return whether a job may still write to its log: it is active, or Slurm does not answer."""
+    try:
+        return slurm.active(slurm.job_states([job])[job])
+    except NoAnswer as error:
+        print(f"mmgnn: {error}; still following the log", file=sys.stderr, flush=True)
+        return True
+
+
 def cancel(runs: list[Path]) -> list[str]:
-    """Cancel the active jobs of runs, and an array's report job if all its runs are given; returns them."""
+    """Cancel the active jobs of runs, and an array's report job if all its runs are given; returns them.
+
+    Raises:
+        NoAnswer: Slurm does not answer, so jobs may still wait or run.
+    """
     jobs = [read_json(RunDir(run).job)["job"] for run in runs]
     for base in dict.fromkeys(above for run in runs for above in run.parents):
         if RunDir(base).report_job.is_file() and set(find_runs([base], base)) <= set(runs):
             jobs.append(read_json(RunDir(base).report_job)["job"])
     states = slurm.job_states(jobs)
-    active = [job for job in jobs if states[job].startswith(slurm.ACTIVE)]
+    active = [job for job in jobs if slurm.active(states[job])]
     for job in active:
-        slurm.must("scancel", job)
+        must("scancel", job)
     return active

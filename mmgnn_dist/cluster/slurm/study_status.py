@@ -6,7 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TypedDict
 
-from mmgnn_dist.cluster.slurm import queries as slurm
+from mmgnn_dist.cluster.slurm import states as slurm
+from mmgnn_dist.cluster.slurm.queries import NoAnswer
 from mmgnn_dist.cluster.slurm.status import RunStatus
 from mmgnn_dist.files import read_json
 from mmgnn_dist.run_dir import RunDir
@@ -56,7 +57,10 @@ def study_status(runs: list[Path], found: list[RunStatus]) -> list[StudyStatus]:
         study: StudyStatus = {"study": str(folder), "cells": len(cells), "states": counts, "report": None}
         if RunDir(folder).report_job.is_file():
             record: ReportJobRecord = read_json(RunDir(folder).report_job)
-            state = slurm.job_states([record["job"]])[record["job"]]
+            try:
+                state = slurm.job_states([record["job"]])[record["job"]]
+            except NoAnswer:
+                state = slurm.UNKNOWN
             study["report"] = {"job": record["job"], "state": state, "page": record["report"]}
         statuses.append(study)
     return statuses

@@ -24,10 +24,12 @@ from mmgnn_dist.cluster.slurm.array_report import FoldReport, Report
 from mmgnn_dist.cluster.slurm.code_copy import take_snapshot
 from mmgnn_dist.cluster.slurm.profile import Profile, load_profile
 from mmgnn_dist.cluster.slurm.script import interpreter, mounts_of, parameters
+from mmgnn_dist.cluster.slurm.send import refuse_interrupted, send
+from mmgnn_dist.cluster.slurm.states import active, job_states
 from mmgnn_dist.cluster.slurm.supervisor import Task
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import UserError, need
-from mmgnn_dist.files import read_json, write_json
+from mmgnn_dist.files import lock_file, others_may_write, read_json, write_json
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.run_records import JobRecord, ReportJobRecord
@@ -185,17 +187,25 @@ def refuse_active(base: Path, runs: list[Path]) -> None:
     """Check that no job of the runs, nor their report job, is waiting or running.
 
     Raises:
+        NoAnswer: if there are jobs, and Slurm does not say whether they are active.
         UserError: if one is; names the first one.
     """
+    existing = next(path for path in (base, *base.parents) if path.exists())
+    if writable := others_may_write(existing):
+        raise UserError(
+            f"group or others may write to {writable}, and a job runs what lies in {base}: 'chmod go-w "
+            f"{writable}', or take a directory elsewhere (--run DIR, for a study --dir DIR)"
+        )
+    refuse_interrupted(RunDir(base).submission)
     record_files = {run: RunDir(run).job for run in runs} | {base / "report": RunDir(base).report_job}
     jobs = {
         name: read_json(record_file)["job"]
         for name, record_file in record_files.items()
         if record_file.is_file()
     }
-    states = slurm.job_states(list(jobs.values()))
+    states = job_states(list(jobs.values()))
     for name, job in jobs.items():
-        if states[job].startswith(slurm.ACTIVE):
+        if active(states[job]):
             conflict = f"{name} is job {job} already ({states[job]})"
             raise UserError(f"{conflict}: mmgnn status {base} or mmgnn cancel {base}")
 
@@ -214,14 +224,26 @@ def submit(plan: SubmitPlan, profile_path: Path) -> list[JobRecord | ReportJobRe
     """Submit a plan; returns the content of each run's `slurm/job.json`, and last that of the report job.
 
     Raises:
-        UserError: if Slurm refuses the job.
+        UserError: if Slurm refuses the job, or another process submits the same runs.
     """
+    try:
+        lock = lock_file(RunDir(plan.base).submit_lock)
+    except BlockingIOError:
+        raise UserError(f"another 'mmgnn submit' is at work in {plan.base}: wait for it") from None
+    with lock:
+        refuse_active(plan.base, list(plan.runs))
+        return _submit(plan, profile_path)
+
+
+def _submit(plan: SubmitPlan, profile_path: Path) -> list[JobRecord | ReportJobRecord]:
+    """Submit a plan while no other process does."""
     code = take_snapshot(RunDir(plan.base).code)
     for run, recipe in plan.runs.items():
         recipe.save(RunDir(run).recipe)
         RunDir(run).slurm.mkdir(exist_ok=True)
     tasks = [Task(run) for run in plan.runs]
-    jobs = send(RunDir(plan.base).slurm, plan.profile, plan.options(code), tasks, plan.mounts)
+    submission = RunDir(plan.base).submission
+    jobs = send(submission, plan.profile, plan.options(code), tasks, plan.mounts)
     records: list[JobRecord | ReportJobRecord] = []
     for index, (run, job) in enumerate(zip(plan.runs, jobs, strict=True)):
         record: JobRecord = {
@@ -237,40 +259,10 @@ def submit(plan: SubmitPlan, profile_path: Path) -> list[JobRecord | ReportJobRe
         }
         write_json(RunDir(run).job, record)
         records.append(record)
+    submission.unlink()
     if plan.report:
         records.append(_send_report(plan, plan.report, str(jobs[0].job_id).split("_")[0], code))
     return records
-
-
-def send(
-    folder: Path, profile: Profile, options: dict[str, Any], tasks: list[Any], mounts: list[str]
-) -> list[Any]:
-    """Have submitit submit one job, or an array of several tasks; returns its jobs.
-
-    Args:
-        folder: folder of pickles and logs.
-        profile: where to run.
-        options: parameters of the executor, as `parameters` returns them.
-        tasks: callable of each element.
-        mounts: mounts of the container, SOURCE:TARGET.
-
-    Raises:
-        UserError: if Slurm refuses.
-    """
-    from submitit import SlurmExecutor
-    from submitit.core.utils import FailedJobError, FailedSubmissionError
-
-    python = interpreter(profile, sys.executable, mounts)
-    executor = SlurmExecutor(folder=folder, python=python)
-    executor.update_parameters(**options)
-    try:
-        if len(tasks) == 1:
-            return [executor.submit(tasks[0])]
-        with executor.batch():
-            jobs = [executor.submit(task) for task in tasks]
-        return jobs
-    except (FailedSubmissionError, FailedJobError) as error:
-        raise UserError(f"Slurm refused the job: {' '.join(str(error).split())}") from None
 
 
 def _send_report(plan: SubmitPlan, report: Report, array: str, code: Path) -> ReportJobRecord:
@@ -280,7 +272,9 @@ def _send_report(plan: SubmitPlan, report: Report, array: str, code: Path) -> Re
     )
     options = parameters(profile, f"{plan.name}-report", [plan.base], code, plan.mounts)
     options |= {"dependency": f"afterany:{array}", "teardown": None}
-    job = send(RunDir(plan.base).slurm, plan.profile, options, [report], plan.mounts)[0]
+    submission = RunDir(plan.base).submission
+    job = send(submission, plan.profile, options, [report], plan.mounts)[0]
     record: ReportJobRecord = {"job": str(job.job_id), "report": str(plan.base / report.page), "after": array}
     write_json(RunDir(plan.base).report_job, record)
+    submission.unlink()
     return record

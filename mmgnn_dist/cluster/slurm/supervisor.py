@@ -3,12 +3,13 @@
 It sets the variables of the rank (RANK, WORLD_SIZE, MASTER_ADDR ...) from those of Slurm, starts
 `mmgnn_dist.train.run` as a process of its own, passes signals on, and notes in the run directory how it ended
 
-    RUN/slurm/JOB.RESTART/rank_N.started, then rank_N.done | stopped | failed | killed | ended
+    RUN/slurm/JOB.RESTART/rank_N.started, then rank_N.done | stopped | failed | hung | killed | ended
 
 A `stopped` rank has saved (exit code 3). A `failed` rank had a fault of its own (exit code 1 or 2); the note
-holds its last lines. A `killed` rank died of a signal. An `ended` rank was ended because another one failed.
-A rank whose supervisor was killed leaves no note. The batch script reads the notes to decide whether the job
-goes back to the queue (`job.sh`). It runs on the host, so this also works where ranks run in a container.
+holds its last lines. A `hung` rank waited too long for another one (exit code 4). A `killed` rank died of a
+signal. An `ended` rank was ended because another one failed. A rank whose supervisor was killed leaves no
+note. The batch script reads the notes to decide whether the job goes back to the queue (`job.sh`). It runs on
+the host, so this also works where ranks run in a container.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from collections import deque
 from pathlib import Path
 from types import FrameType
 
+from mmgnn_dist.errors import EXIT_DONE, EXIT_HUNG, EXIT_STOPPED
 from mmgnn_dist.files import write_text
+from mmgnn_dist.process import write_for_owner_only
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.signals import STOP_SIGNALS
 from mmgnn_dist.train.launch import LISTENING, die_with_parent, listen
@@ -36,7 +39,6 @@ from mmgnn_dist.train.launch import LISTENING, die_with_parent, listen
 GRACE = 10.0  # seconds that a rank has to end by itself after another failed
 PATIENCE = 300.0  # seconds that ranks wait for the first one's address
 KEPT = 30  # lines of stderr kept for `mmgnn status`
-ENDS = ("done", "stopped", "failed", "killed", "ended")
 
 
 class Task:
@@ -56,6 +58,7 @@ class Task:
 
 def supervise(run: Path) -> str:
     """Run one rank to its end; returns how it ended."""
+    write_for_owner_only()
     rank = int(os.environ["SLURM_PROCID"])
     attempt = RunDir(run).attempt(os.environ["SLURM_JOB_ID"], os.environ.get("SLURM_RESTART_COUNT", "0"))
     attempt.mkdir(parents=True, exist_ok=True)
@@ -65,7 +68,12 @@ def supervise(run: Path) -> str:
         end, last_lines = _run(run, attempt, rank)
     except Exception as error:
         end, last_lines = "failed", [f"{type(error).__name__}: {error}"]
-    write_text(note.with_suffix(f".{end}"), "".join(f"{line}\n" for line in last_lines))
+    path, text = note.with_suffix(f".{end}"), "".join(f"{line}\n" for line in last_lines)
+    try:
+        write_text(path, text)
+    except OSError as error:  # a full disk may still take an empty file, and the log has the words
+        print(f"mmgnn: {path} cannot be written ({error.strerror}): {text}", file=sys.stderr, flush=True)
+        path.touch()
     return end
 
 
@@ -110,7 +118,7 @@ def _run(run: Path, attempt: Path, rank: int) -> tuple[str, list[str]]:
         return "ended", list(lines)
     if code < 0:
         return "killed", [f"rank {rank} was killed by signal {-code}", *lines]
-    return {0: "done", 3: "stopped"}.get(code, "failed"), list(lines)
+    return {EXIT_DONE: "done", EXIT_STOPPED: "stopped", EXIT_HUNG: "hung"}.get(code, "failed"), list(lines)
 
 
 def _pass_on(process: subprocess.Popen[bytes], lines: deque[str]) -> None:
@@ -123,7 +131,7 @@ def _pass_on(process: subprocess.Popen[bytes], lines: deque[str]) -> None:
 
 
 def _another_failed(attempt: Path) -> bool:
-    return any(path.suffix in (".failed", ".killed") for path in attempt.glob("rank_*"))
+    return any(path.suffix in (".failed", ".hung", ".killed") for path in attempt.glob("rank_*"))
 
 
 def rank_variables(rank: int) -> dict[str, str]:
@@ -155,7 +163,7 @@ def meet(folder: Path, rank: int) -> dict[str, str] | None:
     """
     path = folder / "master.json"
     if rank == 0:
-        listening, port = listen("")
+        listening, port = listen(_bound_to())
         master = {"MASTER_ADDR": own_address(), "MASTER_PORT": str(port)}
         write_text(path, json.dumps(master))
         return master | {LISTENING: str(listening.detach())}
@@ -170,9 +178,31 @@ def meet(folder: Path, rank: int) -> dict[str, str] | None:
     return address
 
 
+def _bound_to() -> str:
+    """Return the address on which the store of torch.distributed listens, which has no password.
+
+    It is that of `own_address`. Where a node's name means the loopback interface on the node itself (as in
+    Debian's /etc/hosts), other nodes could not reach it there, and the store listens on all interfaces.
+    """
+    address = socket.gethostbyname(own_address())
+    if address.startswith("127.") and int(os.environ["SLURM_JOB_NUM_NODES"]) > 1 and not _interface():
+        print(
+            f"mmgnn: {own_address()} is {address} on this node, so torch's store listens on all interfaces: "
+            "name one in the profile (interface)",
+            file=sys.stderr,
+            flush=True,
+        )
+        return ""
+    return address
+
+
+def _interface() -> str | None:
+    return os.environ.get("GLOO_SOCKET_IFNAME")
+
+
 def own_address() -> str:
     """Return the address of the interface that the profile names, or else this node's name."""
-    interface = os.environ.get("GLOO_SOCKET_IFNAME")
+    interface = _interface()
     if not interface:
         return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

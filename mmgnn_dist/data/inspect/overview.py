@@ -13,6 +13,17 @@ import numpy as np
 
 from mmgnn_dist.config import TEXT_FIELDS, TextConfig
 from mmgnn_dist.data.inspect.audit import Overlap
+from mmgnn_dist.data.inspect.leaks.finding import AuditFinding
+from mmgnn_dist.data.inspect.overview_records import (
+    Histogram,
+    Overview,
+    OverviewTable,
+    TargetOverview,
+    TokenLengths,
+    TokensMissing,
+    TokenSpread,
+)
+from mmgnn_dist.data.shardset.manifest import StateCounts
 from mmgnn_dist.data.shardset.references import visits
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.shardset.splits import split_info, split_names
@@ -26,7 +37,7 @@ SAMPLE = 10_000  # molecules whose text is tokenised
 BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
-def look(shards: ShardSet, text: TextConfig) -> dict[str, Any]:
+def look(shards: ShardSet, text: TextConfig) -> Overview:
     """Everything that `mmgnn data inspect` shows, as JSON-compatible values.
 
     Args:
@@ -53,11 +64,12 @@ def look(shards: ShardSet, text: TextConfig) -> dict[str, Any]:
         },
         "sizes": histogram(atoms),
         "coverage": manifest["coverage"],
+        "states": manifest.get("states", StateCounts(charge={}, multiplicity={})),
         "tokens": _token_lengths(shards, text),
     }
 
 
-def histogram(values: np.ndarray) -> dict[str, Any]:
+def histogram(values: np.ndarray) -> Histogram:
     """Histogram of integers over at most `BINS` equal bins: low, high, counts."""
     if not len(values):
         return {"low": 0.0, "high": 1.0, "counts": []}
@@ -68,7 +80,7 @@ def histogram(values: np.ndarray) -> dict[str, Any]:
     return {"low": float(low), "high": float(low + bins * width), "counts": counts.tolist()}
 
 
-def _target_histogram(shards: ShardSet, name: str) -> dict[str, Any]:
+def _target_histogram(shards: ShardSet, name: str) -> Histogram:
     stats = shards.manifest["target_stats"][name]
     low, high = stats["min"], stats["max"]
     if low is None or high is None:  # no molecule has it
@@ -83,7 +95,7 @@ def _target_histogram(shards: ShardSet, name: str) -> dict[str, Any]:
     return {"low": low, "high": high, "counts": counts.tolist()}
 
 
-def _token_lengths(shards: ShardSet, text: TextConfig) -> dict[str, Any]:
+def _token_lengths(shards: ShardSet, text: TextConfig) -> TokenLengths | TokensMissing:
     """Token lengths of the fields of a sample; `missing` gives the reason if there are none."""
     try:
         files = resolve_encoder(text.encoder, text.revision, text.random)
@@ -93,7 +105,8 @@ def _token_lengths(shards: ShardSet, text: TextConfig) -> dict[str, Any]:
         return {"missing": str(error)}
     rng = np.random.default_rng(0)
     rows = np.sort(rng.choice(shards.rows, min(SAMPLE, shards.rows), replace=False))
-    fields, whole = {}, np.zeros(len(rows), np.int64)
+    fields: dict[str, TokenSpread] = {}
+    whole = np.zeros(len(rows), np.int64)
     tables = [shard.table.take(local) for _, shard, local in visits(shards, rows)]
     template = {str(name): sentence for name, sentence in text.template.items()}
     budgets = {str(name): budget for name, budget in text.budgets.items()}
@@ -102,7 +115,8 @@ def _token_lengths(shards: ShardSet, text: TextConfig) -> dict[str, Any]:
             [np.diff(encode(render(table, field, template), tokenizer)[1]) for table in tables]
         )
         budget = budgets.get(field, text.field_tokens)
-        fields[field] = _spread(lengths[lengths > 0]) | {
+        fields[field] = {
+            **_spread(lengths[lengths > 0]),
             "budget": budget,
             "cut_molecules": int((lengths > budget).sum()),
             "cut_tokens": int(np.maximum(lengths - budget, 0).sum()),
@@ -112,7 +126,7 @@ def _token_lengths(shards: ShardSet, text: TextConfig) -> dict[str, Any]:
     return {"encoder": files.name, "sample": len(rows), "fields": fields, "all": everything}
 
 
-def _spread(lengths: np.ndarray) -> dict[str, Any]:
+def _spread(lengths: np.ndarray) -> TokenSpread:
     """Number, mean, 95th percentile, maximum and histogram of some lengths."""
     if not len(lengths):
         return {"present": 0, "mean": 0.0, "p95": 0, "max": 0, "histogram": histogram(lengths)}
@@ -125,7 +139,7 @@ def _spread(lengths: np.ndarray) -> dict[str, Any]:
     }
 
 
-def summary(overview: dict[str, Any]) -> list[str]:
+def summary(overview: Overview) -> list[str]:
     """The first lines: size, counts, splits."""
     counts = overview["counts"]
     lines = [
@@ -141,51 +155,65 @@ def summary(overview: dict[str, Any]) -> list[str]:
     return lines
 
 
-def tables(
-    overview: dict[str, Any],
-) -> list[tuple[str, list[str], list[tuple[list[str], dict[str, Any] | None]]]]:
-    """The tables of the overview: (title, columns, rows), each row with its histogram or None."""
-    rows = overview["rows"]
-    result = [
-        (
-            "Targets",
-            ["target", "unit", "molecules", "mean", "sd", "min", "max"],
-            [
-                (
-                    [name, t["unit"], f"{t['count']:,}"]
-                    + ["" if t[key] is None else f"{t[key]:.5g}" for key in ("mean", "std", "min", "max")],
-                    t["histogram"],
-                )
-                for name, t in overview["targets"].items()
-            ],
-        ),
-        (
-            "Coverage of text fields",
-            ["field", "molecules", "share"],
-            [
-                ([name, f"{count:,}", f"{count / max(rows, 1):.1%}"], None)
-                for name, count in overview["coverage"].items()
-            ],
-        ),
+def tables(overview: Overview) -> list[OverviewTable]:
+    """The tables of the overview."""
+    entries = overview["targets"].items()
+    targets = OverviewTable(
+        title="Targets",
+        columns=["target", "unit", "molecules", "mean", "sd", "min", "max"],
+        rows=[(_target_cells(name, target), target["histogram"]) for name, target in entries],
+    )
+    rows = max(overview["rows"], 1)
+    coverage = OverviewTable(
+        title="Coverage of text fields",
+        columns=["field", "molecules", "share"],
+        rows=[
+            ([name, f"{count:,}", f"{count / rows:.1%}"], None)
+            for name, count in overview["coverage"].items()
+        ],
+    )
+    set_aside = OverviewTable(
+        title="Set aside",
+        columns=["reason", "molecules"],
+        rows=[([reason, f"{n:,}"], None) for reason, n in overview["counts"]["reasons"].items()],
+    )
+    found = [targets, coverage]
+    rows_of_states = [
+        ([name, value, f"{count:,}"], None)
+        for name, counts in (
+            ("charge", overview["states"]["charge"]),
+            ("multiplicity", overview["states"]["multiplicity"]),
+        )
+        for value, count in counts.items()
     ]
-    tokens = overview["tokens"]
-    if "missing" not in tokens:
-        spreads = {**tokens["fields"], "all within budgets": tokens["all"]}
-        result.append(
-            (
-                f"Tokens of {tokens['encoder']} in {tokens['sample']:,} molecules; cut: tokens, of molecules",
-                ["field", "present", "mean", "95 %", "max", "budget", "cut"],
-                [(_token_cells(name, spread), spread["histogram"]) for name, spread in spreads.items()],
+    if rows_of_states:
+        found.append(
+            OverviewTable(
+                title="Charge and multiplicity",
+                columns=["kind", "value", "molecules"],
+                rows=list(rows_of_states),
             )
         )
-    reasons = overview["counts"]["reasons"]
-    result.append(
-        ("Set aside", ["reason", "molecules"], [([reason, f"{n:,}"], None) for reason, n in reasons.items()])
+    tokens = overview["tokens"]
+    return [*found, *([] if "missing" in tokens else [_token_table(tokens)]), set_aside]
+
+
+def _target_cells(name: str, target: TargetOverview) -> list[str]:
+    values = (target["mean"], target["std"], target["min"], target["max"])
+    cells = ["" if value is None else f"{value:.5g}" for value in values]
+    return [name, target["unit"], f"{target['count']:,}", *cells]
+
+
+def _token_table(tokens: TokenLengths) -> OverviewTable:
+    spreads = {**tokens["fields"], "all within budgets": tokens["all"]}
+    return OverviewTable(
+        title=f"Tokens of {tokens['encoder']} in {tokens['sample']:,} molecules; cut: tokens, of molecules",
+        columns=["field", "present", "mean", "95 %", "max", "budget", "cut"],
+        rows=[(_token_cells(name, spread), spread["histogram"]) for name, spread in spreads.items()],
     )
-    return result
 
 
-def _token_cells(name: str, spread: dict[str, Any]) -> list[str]:
+def _token_cells(name: str, spread: TokenSpread) -> list[str]:
     cells = [name, f"{spread['present']:,}", f"{spread['mean']:.1f}", str(spread["p95"]), str(spread["max"])]
     if "budget" not in spread:
         return [*cells, "", ""]
@@ -193,7 +221,7 @@ def _token_cells(name: str, spread: dict[str, Any]) -> list[str]:
     return [*cells, str(spread["budget"]), cut]
 
 
-def print_overview(overview: dict[str, Any]) -> None:
+def print_overview(overview: Overview) -> None:
     """Print an overview as tables."""
     from rich.console import Console
 
@@ -202,16 +230,16 @@ def print_overview(overview: dict[str, Any]) -> None:
         console.print(line, highlight=False)
     if "missing" in overview["tokens"]:
         console.print(f"tokens not counted: {overview['tokens']['missing']}", highlight=False)
-    for title, columns, rows in tables(overview):
-        if not rows:
+    for table in tables(overview):
+        if not table.rows:
             continue
-        plotted = any(bars for _, bars in rows)
-        body = [[*cells, sparkline(bars["counts"])] if bars else cells for cells, bars in rows]
-        console.print(_table(title, [*columns, "plot"] if plotted else columns, body))
+        plotted = any(bars for _, bars in table.rows)
+        body = [[*cells, sparkline(bars["counts"])] if bars else cells for cells, bars in table.rows]
+        console.print(_table(table.title, [*table.columns, "plot"] if plotted else table.columns, body))
 
 
-def print_audit(overlaps: Sequence[Overlap], by_id: int) -> None:
-    """Print overlaps as a table, and the number of molecules that have only an id."""
+def print_audit(overlaps: Sequence[Overlap], findings: Sequence[AuditFinding], by_id: int) -> None:
+    """Print overlaps as a table, findings as lines, and the number of molecules that have only an id."""
     from rich.console import Console
 
     columns = ["split", "fold", "by", "in", "also in", "groups", "molecules", "share"]
@@ -229,6 +257,10 @@ def print_audit(overlaps: Sequence[Overlap], by_id: int) -> None:
         for o in overlaps
     ]
     Console().print(_table("Overlaps between parts", columns, body))
+    for finding in findings:
+        print(f"{finding.severity}: {finding.sentence}")
+    if not findings:
+        print("no leak found")
     if by_id:
         print(f"{by_id} molecules have neither InChIKey nor SMILES: whether parts share them cannot be told")
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from mmgnn_dist.data.inspect.overview import summary, tables
+from mmgnn_dist.data.inspect.overview_records import Histogram, Overview
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import write_text
 from mmgnn_dist.html_style import html_page
@@ -27,7 +27,7 @@ svg { width: 100%; }
 WIDTH, HEIGHT, FOOT = 320, 140, 18
 
 
-def write_page(path: Path, overview: dict[str, Any]) -> None:
+def write_page(path: Path, overview: Overview) -> None:
     """Write the page of an overview (see `overview.look`).
 
     Raises:
@@ -37,20 +37,18 @@ def write_page(path: Path, overview: dict[str, Any]) -> None:
     if "missing" in overview["tokens"]:
         parts.append(f"<p>Tokens not counted: {escape(overview['tokens']['missing'])}</p>")
     parts.append(_plots([("atoms in a molecule", overview["sizes"])]))
-    for title, columns, rows in tables(overview):
-        parts.append(f"<h2>{escape(title)}</h2>")
-        if not rows:
+    for table in tables(overview):
+        parts.append(f"<h2>{escape(table.title)}</h2>")
+        if not table.rows:
             parts.append("<p>None.</p>")
             continue
-        head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>" for cells, _ in rows
-        )
+        head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
+        lines = ("".join(f"<td>{escape(cell)}</td>" for cell in cells) for cells, _ in table.rows)
+        body = "".join(f"<tr>{line}</tr>" for line in lines)
         parts.append(f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>')
-        unit = columns[1] == "unit"
-        parts.append(
-            _plots([(f"{cells[0]} / {cells[1]}" if unit else cells[0], bars) for cells, bars in rows if bars])
-        )
+        unit = table.columns[1] == "unit"
+        plotted = [(f"{cells[0]} / {cells[1]}" if unit else cells[0], bars) for cells, bars in table.rows]
+        parts.append(_plots([(name, bars) for name, bars in plotted if bars]))
     versions = ", ".join(f"{name} {version}" for name, version in overview["versions"].items())
     parts.append(f'<p class="soft">Made with {escape(versions)}.</p>')
     title = f"Shard set {overview['name']}"
@@ -61,12 +59,12 @@ def write_page(path: Path, overview: dict[str, Any]) -> None:
         raise UserError(f"--html {path} cannot be written ({error.strerror}): give another place") from None
 
 
-def _plots(named: list[tuple[str, dict[str, Any]]]) -> str:
+def _plots(named: list[tuple[str, Histogram]]) -> str:
     figures = [_figure(name, bars) for name, bars in named if any(bars["counts"])]
     return f'<div class="plots">{"".join(figures)}</div>' if figures else ""
 
 
-def _figure(name: str, bars: dict[str, Any]) -> str:
+def _figure(name: str, bars: Histogram) -> str:
     """A histogram: counts over the values from `low` to `high`."""
     counts, most = bars["counts"], max(bars["counts"])
     width = WIDTH / len(counts)

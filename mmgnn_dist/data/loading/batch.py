@@ -24,6 +24,8 @@ class Batch:
         token_ptr: first token of each molecule and the end, int64 [B + 1].
         context: numeric text fields (`CONTEXT_FIELDS`), raw, float32 [B, 6], 0 where missing.
         context_mask: which of them are known, bool [B, 6].
+        charge: total charge in e, int64 [B]; None if all molecules of the set are neutral singlets.
+        multiplicity: spin multiplicity, int64 [B]; None as `charge`.
     """
 
     rows: torch.Tensor
@@ -36,6 +38,8 @@ class Batch:
     token_ptr: torch.Tensor
     context: torch.Tensor
     context_mask: torch.Tensor
+    charge: torch.Tensor | None = None
+    multiplicity: torch.Tensor | None = None
 
     @property
     def size(self) -> int:
@@ -44,4 +48,11 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Return the batch on another device."""
-        return Batch(*(getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)))
+        return Batch(
+            **{name: tensor.to(device, non_blocking=non_blocking) for name, tensor in self.tensors().items()}
+        )
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return the tensors that the batch has, by name."""
+        named = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: tensor for name, tensor in named if tensor is not None}

@@ -138,6 +138,12 @@ class Loader:
         self._pos = [shard.pos for shard in shards.shards]
         self._y = [shard.y for shard in shards.shards]
         self._context = [shard.context for shard in shards.shards]
+        self._states: list[list[np.ndarray]] = []
+        if shards.has_states:
+            self._states = [
+                [shard.charge for shard in shards.shards],
+                [shard.multiplicity for shard in shards.shards],
+            ]
         self._columns = np.array([shards.targets.index(target) for target in self.targets], np.int64)
 
     def seen(self, steps: int) -> int:
@@ -249,6 +255,7 @@ class Loader:
             (_local_pointers(token_ptr, sizes), pointers),
             (context, molecules),
             (context_mask, molecules),
+            *((plan.fixed(column).astype(np.int64), molecules) for column in self._states),
         )
         return [
             Batch(*views) for views in zip(*(torch.from_numpy(c).split(n) for c, n in columns), strict=True)

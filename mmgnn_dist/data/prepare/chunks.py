@@ -1,13 +1,14 @@
 """One chunk of a preparation: read, join text, check, write a staged shard and its record.
 
-This is the work of a Ray worker. All large data goes through files in the staging folder, never through the
-driver. A chunk is done when its record exists and its shard has the size and SHA-256 of the record, so an
-interrupted preparation knows what is left to do.
+This is the work of a Ray worker, or of this process for small sources. All large data goes through files in
+the staging folder, never through the driver. A chunk is done when its record exists and its shard has the
+size and SHA-256 of the record, so an interrupted preparation knows what is left to do.
 """
 
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +21,18 @@ from mmgnn_dist.chem.checks import REASONS, check_molecules, detail
 from mmgnn_dist.chem.identity import complete_keys
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.readers.source import Stream, one_line
+from mmgnn_dist.chem.states.electronic_state import States, settle
 from mmgnn_dist.data.prepare.join import MISFITS, clean_text
 from mmgnn_dist.data.prepare.plan import PreparePlan
 from mmgnn_dist.data.prepare.providers import TableText, gather_text, make_providers
 from mmgnn_dist.data.prepare.statistics import shard_statistics
-from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS, STRING_FIELDS, shard_schema, write_shard
+from mmgnn_dist.data.shardset.shards import (
+    CONTEXT_FIELDS,
+    STRING_FIELDS,
+    shard_schema,
+    without_plain_states,
+    write_shard,
+)
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, sha256, write_json
 
@@ -136,14 +144,20 @@ class ChunkRunner:
         tables = [self.staging.text(number) for number in range(len(self.plan.text))]
         providers = make_providers(self.plan.providers, tables)
         quarantine: list[dict[str, Any]] = []
-        kept_parts, kept_texts, offset = [], [], 0
+        notes: list[dict[str, Any]] = []
+        kept_parts, kept_texts, assumed, offset = [], [], list[int](), 0
         for molecules in parts:
             text = gather_text(molecules, providers)
-            verdict = check_molecules(molecules, self.plan.elements)
+            verdict = check_molecules(molecules, self.plan.elements, self.plan.trained_states)
             quarantine += _set_aside(molecules, verdict, offset)
+            guesses = _states(molecules).assumed & (verdict == 0)
+            assumed += (offset + np.flatnonzero(guesses)).tolist()
+            notes += _notes(molecules, verdict, offset)
             offset += len(molecules)
             kept_parts.append(molecules.keep(verdict == 0))
             kept_texts.append(text.filter(pa.array(verdict == 0)))
+        # several conformers of a row: the place in the chunk does not tell the row
+        several = sum(len(part) for part in parts) != self.plan.chunk_rows(chunk)
         batch = to_batch(kept_parts, pa.concat_tables(kept_texts), len(self.plan.targets))
         entry = write_shard(self.staging.shard(chunk), batch)
         record = {
@@ -152,18 +166,26 @@ class ChunkRunner:
             "joined": next((p.joined.tolist() for p in providers if isinstance(p, TableText)), []),
             "summary": shard_statistics(batch, self.plan.names),
             "quarantine": quarantine,
+            "assumed": assumed,
+            "notes": notes,
+            "origins": [[part.source, row] for part in parts for row in part.row.tolist()] if several else [],
         }
         write_json(self.staging.record(chunk), record)
 
 
 def spread(function: Callable[[Any], Any], portions: list[Any]) -> list[Any]:
     """Map a function over portions of a chunk, one Ray task each, so that one chunk can use all CPUs."""
-    import ray
-
-    if len(portions) < 2 or not ray.is_initialized():
+    ray = sys.modules.get("ray")  # imported in its workers; its import costs a small preparation a second
+    if len(portions) < 2 or ray is None or not ray.is_initialized():
         return [function(portion) for portion in portions]
-    task = ray.remote(num_cpus=1)(function)
-    return list(ray.get([task.remote(portion) for portion in portions]))  # Ray lends out this CPU meanwhile
+    task = ray.remote(num_cpus=1)(_call)
+    # Ray lends out this CPU meanwhile
+    return list(ray.get([task.remote(function, portion) for portion in portions]))
+
+
+def _call(function: Callable[[Any], Any], portion: Any) -> Any:
+    """Call a function that may be a partial one, which Ray takes for no task."""
+    return function(portion)
 
 
 def to_batch(parts: list[Molecules], text: pa.Table, n_targets: int) -> pa.RecordBatch:
@@ -181,6 +203,7 @@ def to_batch(parts: list[Molecules], text: pa.Table, n_targets: int) -> pa.Recor
         for name in ("id", "smiles", "inchikey")
     }
     strings |= {name: text[name].combine_chunks() for name in (*STRING_FIELDS, "field_sources")}
+    states = [_states(part) for part in parts]
     columns = {
         **strings,
         "z": pa.LargeListArray.from_arrays(pa.array(ptr), pa.array(z)),
@@ -188,9 +211,33 @@ def to_batch(parts: list[Molecules], text: pa.Table, n_targets: int) -> pa.Recor
         "y": pa.FixedSizeListArray.from_arrays(pa.array(y.ravel()), n_targets),
         "context": pa.FixedSizeListArray.from_arrays(pa.array(context.ravel()), len(CONTEXT_FIELDS)),
         "synonyms": text["synonyms"].combine_chunks(),
+        "charge": pa.array(np.concatenate([part.charge for part in states])),
+        "multiplicity": pa.array(np.concatenate([part.multiplicity for part in states])),
     }
-    schema = shard_schema(n_targets)
-    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+    schema = shard_schema(n_targets, states=True)
+    batch = pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+    return without_plain_states(batch)
+
+
+def _states(molecules: Molecules) -> States:
+    return settle(molecules.stated, molecules.z, molecules.z_count, molecules.smiles)
+
+
+def _notes(molecules: Molecules, verdict: np.ndarray, offset: int) -> list[dict[str, Any]]:
+    """Rows on the kept molecules that carry a note; `at` is their position in the chunk."""
+    if molecules.note is None:
+        return []
+    noted = np.asarray(molecules.note.is_valid(), dtype=bool) & (verdict == 0)
+    return [
+        {
+            "at": offset + int(index),
+            "id": molecules.id[index].as_py(),
+            "source": molecules.source,
+            "row": int(molecules.row[index]),
+            "note": molecules.note[index].as_py(),
+        }
+        for index in np.flatnonzero(noted)
+    ]
 
 
 def _set_aside(molecules: Molecules, verdict: np.ndarray, offset: int) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
-"""Download of QM9: resumable, from several sources in turn, and verified before use.
+"""Download of QM9 and PCQM4Mv2: resumable, from several sources in turn, and verified before use.
 
 A file is written as `NAME.part`, which the same command continues by a Range request. It gets its final name
-when its size and MD5 match the figshare record. On a machine without internet the error says which file to
+when its size and MD5 match the published record; where that gives none, the server says the size, and the
+checksums inside the zip archive are compared. On a machine without internet the error says which file to
 put where.
 """
 
@@ -10,15 +11,18 @@ from __future__ import annotations
 import hashlib
 import http.client
 import random
+import shutil
 import time
 import urllib.error
 import urllib.request
+import zipfile
+import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmgnn_dist.errors import UserError
-from mmgnn_dist.files import CHUNK, sync_folder
+from mmgnn_dist.files import CHUNK, atomic_path, sync_folder
 
 FIGSHARE = "https://ndownloader.figshare.com/files/"
 SPRINGER = "https://springernature.figshare.com/ndownloader/files/"
@@ -38,16 +42,25 @@ class Remote:
     """A file of a published data set.
 
     Attributes:
-        name: local file name.
-        size: size in bytes.
-        md5: MD5 of the content.
+        name: its name at the source.
+        size: size in bytes, 0 if the record does not say.
+        md5: MD5 of the content, "" if the record does not say.
         urls: sources, in order.
+        record: page of the data set.
+        member: the one file of a zip archive that is wanted, "" if it is no archive.
     """
 
     name: str
     size: int
     md5: str
     urls: tuple[str, ...]
+    record: str = RECORD
+    member: str = ""
+
+    @property
+    def local(self) -> str:
+        """Name of the file that is made."""
+        return self.member.rsplit("/", 1)[-1] or self.name
 
 
 QM9 = (
@@ -66,6 +79,29 @@ QM9 = (
         486_752,
         "a361887bacb427b8a0ce7903d92a53b4",
         (f"{FIGSHARE}3195404", f"{SPRINGER}3195404"),
+    ),
+)
+
+OGB = "http://ogb-data.stanford.edu/data/lsc/"
+OGB_RECORD = "https://ogb.stanford.edu/docs/lsc/pcqm4mv2/"
+PCQM4MV2 = (
+    Remote(
+        "pcqm4m-v2-train.sdf.tar.gz",
+        0,
+        "fd72bce606e7ddf36c2a832badeec6ab",
+        (f"{OGB}pcqm4m-v2-train.sdf.tar.gz",),
+        OGB_RECORD,
+    ),
+    Remote(
+        "pcqm4m-v2.zip",
+        0,
+        "",
+        (
+            "https://dgl-data.s3-accelerate.amazonaws.com/dataset/OGB-LSC/pcqm4m-v2.zip",
+            f"{OGB}pcqm4m-v2.zip",
+        ),
+        OGB_RECORD,
+        member="pcqm4m-v2/raw/data.csv.gz",
     ),
 )
 
@@ -88,16 +124,19 @@ def fetch(files: tuple[Remote, ...], to: Path, urls: list[str], progress: Progre
         raise UserError(f"cannot make {to}: {error.strerror}") from None
     paths = []
     for file in files:
-        path = to / file.name
+        path = to / file.local
         if path.exists():
-            if fault := _fault(path, file):
+            if not file.member and (fault := _fault(path, file)):
                 raise UserError(
                     f"{path} exists, but {fault}: remove it, then the same command downloads it again"
                 )
         else:
             sources = [f"{url.rstrip('/')}/{file.name}" for url in urls] or list(file.urls)
-            _from_any(file, path, sources, progress)
-        progress(file.size, file.size, file.name)
+            _from_any(file, to / file.name, sources, progress)
+            if file.member:
+                _take_member(to / file.name, file)
+        size = path.stat().st_size
+        progress(size, size, file.local)
         paths.append(path)
     return paths
 
@@ -107,8 +146,9 @@ def _from_any(file: Remote, path: Path, sources: list[str], progress: Progress) 
     part = path.with_name(path.name + ".part")
     reasons = []
     for url in sources:
-        reason = _from(url, file, part, progress)
-        if not reason and (fault := _fault(part, file)):
+        sized, reason = _with_size(url, file)
+        reason = reason or _from(url, sized, part, progress)
+        if not reason and (fault := _fault(part, sized)):
             part.unlink()
             reason = fault
         if not reason:
@@ -116,10 +156,55 @@ def _from_any(file: Remote, path: Path, sources: list[str], progress: Progress) 
             sync_folder(path.parent)
             return
         reasons.append(f"{url}: {reason}")
+    known = [f"{file.size} bytes"] if file.size else []
+    known += [f"MD5 {file.md5}"] if file.md5 else []
+    place = f"its file {file.member} as {path.with_name(file.local)}" if file.member else f"it as {path}"
+    about = f" ({', '.join(known)})" if known else ""
     raise UserError(
         f"cannot download {file.name} ({'; '.join(reasons)}): run the same command again to continue, or get "
-        f"it by a browser from {RECORD} and place it as {path} ({file.size} bytes, MD5 {file.md5})"
+        f"it by a browser from {file.record} and place {place}{about}"
     )
+
+
+def _with_size(url: str, file: Remote) -> tuple[Remote, str]:
+    """Return (file with the size that its source gives if its record does not, reason of a failure or "")."""
+    if file.size:
+        return file, ""
+    request = urllib.request.Request(url, headers={"User-Agent": "mmgnn_dist", "Accept-Encoding": "identity"})
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            size = int(answer.headers.get("Content-Length") or 0)
+    except BROKEN as error:
+        return file, f"HTTP {error.code}" if isinstance(error, urllib.error.HTTPError) else _cause(error)
+    return replace(file, size=size), "" if size else "it does not say its size"
+
+
+def _take_member(archive: Path, file: Remote) -> None:
+    """Unpack the wanted file of an archive beside it, and remove the archive.
+
+    Raises:
+        UserError: the archive does not have it.
+    """
+    path = archive.with_name(file.local)
+    try:
+        with (
+            zipfile.ZipFile(archive) as packed,
+            packed.open(file.member) as content,
+            atomic_path(path) as part,
+            open(part, "wb") as out,
+        ):
+            shutil.copyfileobj(content, out, CHUNK)
+    except (zipfile.BadZipFile, KeyError, zlib.error, EOFError) as error:
+        raise UserError(
+            f"{archive} has no sound file {file.member} ({error}): remove it, then the same command "
+            "downloads it again"
+        ) from None
+    archive.unlink()
+
+
+def _cause(error: BaseException) -> str:
+    cause = getattr(error, "reason", error)
+    return str(cause) or type(cause).__name__
 
 
 def _from(url: str, file: Remote, part: Path, progress: Progress) -> str:
@@ -139,8 +224,7 @@ def _from(url: str, file: Remote, part: Path, progress: Progress) -> str:
         except _WrongSizeError as error:
             return str(error)
         except BROKEN as error:
-            cause = getattr(error, "reason", error)
-            reason = str(cause) or type(cause).__name__
+            reason = _cause(error)
         size_after = part.stat().st_size if part.exists() else 0
         fruitless = fruitless + 1 if size_after <= size_before else 0
         if fruitless >= ATTEMPTS:
@@ -189,8 +273,10 @@ def _start(content_range: str, file: Remote) -> int:
 def _fault(path: Path, file: Remote) -> str:
     """How a file differs from the published one, or ""."""
     size = path.stat().st_size
-    if size != file.size:
+    if file.size and size != file.size:
         return f"it has {size} bytes instead of {file.size}"
+    if not file.md5:
+        return ""
     digest = hashlib.md5(usedforsecurity=False)
     with open(path, "rb") as content:
         while block := content.read(CHUNK):

@@ -17,7 +17,7 @@ from mmgnn_dist.data.prepare.chunks import Staging
 from mmgnn_dist.data.prepare.plan import PreparePlan
 from mmgnn_dist.data.prepare.statistics import shard_statistics
 from mmgnn_dist.data.shardset.hashing import hash_strings
-from mmgnn_dist.data.shardset.shards import Shard, write_shard
+from mmgnn_dist.data.shardset.shards import Shard, without_plain_states, write_shard
 from mmgnn_dist.files import read_json, write_json
 
 
@@ -58,13 +58,15 @@ def drop_duplicates(plan: PreparePlan, staging: Staging) -> None:
         positions = np.delete(np.arange(record["in"]), removed)[local]
         names = batch.column("id").take(pa.array(local)).to_pylist()
         for name, position in zip(names, positions.tolist(), strict=True):
-            source, row = _origin(plan, chunk, position)
+            source, row = record["origins"][position] if record["origins"] else _origin(plan, chunk, position)
             record["quarantine"].append(
                 {"at": position, "id": name, "source": source, "row": row, "reason": DUPLICATE, "detail": ""}
             )
+        aside = {entry["at"] for entry in record["quarantine"]}
+        record["notes"] = [entry for entry in record["notes"] if entry["at"] not in aside]
         keep = np.ones(len(batch), bool)
         keep[local] = False
-        unique = batch.filter(pa.array(keep))
+        unique = without_plain_states(batch.filter(pa.array(keep)))
         record["entry"] = write_shard(paths[chunk], unique)
         record["summary"] = shard_statistics(unique, plan.names)
         write_json(staging.record(chunk), record)

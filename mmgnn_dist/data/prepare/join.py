@@ -22,6 +22,7 @@ from mmgnn_dist.chem.readers.columns import check_columns
 from mmgnn_dist.chem.readers.parquet import open_parquet
 from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, one_line
 from mmgnn_dist.chem.readers.table import qm9_ids, strings
+from mmgnn_dist.chem.readers.tables.arrow_types import plain_table
 from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.data.prepare.string_index import find_strings, index_strings
 from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS, STRING_FIELDS
@@ -96,7 +97,7 @@ def stage_text(path: Path, to: Path) -> None:
     """
     keys, fields = text_columns(path)
     try:
-        table = pq.read_table(path, columns=[*keys, *fields])
+        table = plain_table(pq.read_table(path, columns=[*keys, *fields]))
     except (pa.ArrowException, OSError) as error:
         raise WrongInput(f"{path} is damaged ({one_line(error)}): get it anew") from None
     absent = pa.nulls(table.num_rows, pa.large_string())

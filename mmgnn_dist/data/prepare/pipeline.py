@@ -1,8 +1,9 @@
 """Preparation: from files of molecules to a shard set, by Ray Data.
 
-`read → join text → check → shard` runs in Ray workers, one chunk of rows at a time; the driver finds
-duplicate ids, adds up the records and renames the whole set into place, so `TO` is complete or absent.
-Until then all files are in `TO.partial`, where the same command continues after an interruption.
+`read → join text → check → shard` runs one chunk of rows at a time, in Ray workers, or for small sources in
+this process; the driver finds duplicate ids, adds up the records and renames the whole set into place, so
+`TO` is complete or absent. Until then all files are in `TO.partial`, where the same command continues after
+an interruption.
 
 Counts always add up: in = kept + set aside. Molecules that QM9's authors advise against (`uncharacterized`)
 are set aside like damaged ones, but they do not count towards `data.max_bad_fraction`.
@@ -32,13 +33,24 @@ from mmgnn_dist.chem.checks import EXCLUDED
 from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.prepare.chunks import Staging
 from mmgnn_dist.data.prepare.duplicates import drop_duplicates
+from mmgnn_dist.data.prepare.in_process import is_small, run_in_process
 from mmgnn_dist.data.prepare.join import JOINS, stage_text
+from mmgnn_dist.data.prepare.notes import note_lines, write_notes
+from mmgnn_dist.data.prepare.own_split import store_own_split
 from mmgnn_dist.data.prepare.plan import PreparePlan, TrainedModelSpec, make_prepare_plan
 from mmgnn_dist.data.prepare.ray_run import run_chunks
+from mmgnn_dist.data.prepare.state_counts import combine_states, state_lines
 from mmgnn_dist.data.prepare.statistics import combine
 from mmgnn_dist.data.shardset.groups import count_identities
 from mmgnn_dist.data.shardset.manifest import MoleculeCounts, ShardManifest
-from mmgnn_dist.data.shardset.shards import KIND, MANIFEST, SCHEMA_VERSION, ShardSet, read_manifest
+from mmgnn_dist.data.shardset.shards import (
+    FIRST_SCHEMA,
+    KIND,
+    MANIFEST,
+    SCHEMA_VERSION,
+    ShardSet,
+    read_manifest,
+)
 from mmgnn_dist.data.shardset.splits import PARTS, make_split
 from mmgnn_dist.errors import UserError, WrongInput
 from mmgnn_dist.files import atomic_path, read_json, write_json
@@ -64,7 +76,7 @@ class PrepareResult:
         path: the shard set.
         counts: `in`, `kept`, `set_aside` and `reasons`.
         shards: number of shards.
-        seconds: wall time in s, including the start of Ray.
+        seconds: wall time in s, including the start of Ray if it is needed.
         up_to_date: the set existed already, nothing was done.
         notes: what the user should know about the sources.
         lines: the whole report for the terminal; the last line counts the molecules set aside.
@@ -97,11 +109,12 @@ def prepare(
         data: `rows_per_shard`, `workers`, `units`, `providers`, `max_bad_fraction`.
         progress: called from a separate thread with molecules done, all molecules and the present step.
         learned: a trained model that will be applied to the set; the set then needs no labels and no split.
-        around: joins a Ray cluster while one is needed; by default Ray starts on this machine.
+        around: joins a Ray cluster if one is needed; by default Ray starts on this machine.
 
     Raises:
         UserError: wrong input, too many bad molecules, no molecule left, or `to` holds something else (no
-            files are left behind); or Ray does not start (the same command continues).
+            files are left behind).
+        TryAgain: Ray does not start; the same command continues.
     """
     began = time.monotonic()
     data = data or DataConfig.model_validate({})
@@ -115,8 +128,11 @@ def prepare(
         for number, table in enumerate(plan.text):
             if not staging.text(number).is_file():
                 stage_text(table, staging.text(number))
-        with around():
-            run_chunks(plan, staging, data.workers, report)
+        if data.workers == 0 and is_small(plan):
+            run_in_process(plan, staging, report)
+        else:
+            with around():
+                run_chunks(plan, staging, data.workers, report)
         report(plan.rows, plan.rows, "duplicate ids")
         drop_duplicates(plan, staging)
         records = [read_json(staging.record(chunk)) for chunk in range(len(plan.chunks))]
@@ -222,15 +238,17 @@ def _finish(
             columns = {name: [row[name] for row in rows] for name in QUARANTINE.names}
             writer.write_table(pa.table(columns, schema=QUARANTINE))
     joined = np.sum([record["joined"] for record in records], axis=0) if plan.text else []
+    states = combine_states([record["summary"] for record in records], sum(map(_assumed, records)))
     manifest: ShardManifest = {
         "kind": KIND,
-        "schema": SCHEMA_VERSION,
+        "schema": SCHEMA_VERSION if "states" in states else FIRST_SCHEMA,
         "shards": entries,
         "rows": counts["kept"],
         "targets": [
             {"name": target.name, "unit": target.unit, "kind": target.kind} for target in plan.targets
         ],
         **combine([record["summary"] for record in records]),
+        **states,
         "counts": counts,
         "sources": [
             {"name": source.path.name, "bytes": source.bytes, "rows": source.rows} for source in plan.sources
@@ -248,23 +266,30 @@ def _finish(
     }
     if plan.plugins:
         manifest["prepare"]["plugins"] = list(plan.plugins)
+    if notes := write_notes(staging.final, records):
+        manifest["notes"] = notes
+    if any(source.numbers_conformers for source in plan.sources):
+        manifest["conformers"] = True
     shards = ShardSet(staging.final, manifest)
     manifest["identities"] = count_identities(shards)
     write_json(staging.final / MANIFEST, manifest)
     if split and manifest["identities"]["distinct"] >= len(PARTS):
         make_split(shards)
+        store_own_split(plan, records, shards)
+
+
+def _assumed(record: dict[str, Any]) -> int:
+    """Number of molecules of a chunk that are kept and have an assumed multiplicity."""
+    return len(set(record["assumed"]) - {entry["at"] for entry in record["quarantine"]})
 
 
 def _versions() -> dict[str, str]:
-    import ray
-
     return {
         "mmgnn_dist": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "pyarrow": pa.__version__,
-        "ray": ray.__version__,
-        **{name: version(name) for name in ("rdkit", "ase") if find_spec(name)},
+        **{name: version(name) for name in ("ray", "rdkit", "ase") if find_spec(name)},
     }
 
 
@@ -282,11 +307,20 @@ def _result(
         if source.ignored:
             names = ", ".join(source.ignored)
             lines.append(f"{source.path.name}: columns {names} are not read (no data.units for them)")
+    if counts["in"] != plan.rows:
+        lines.append(f"{plan.rows} SMILES and geometries gave {counts['in']} molecules (data.conformers)")
+    lines += note_lines(manifest.get("notes", {}))
     for table in manifest["text"]:
         joins = ", ".join(f"{number} by {kind}" for kind, number in table["joined"].items())
         lines.append(f"{table['name']}: text found for {sum(table['joined'].values())} molecules ({joins})")
     identities = manifest["identities"]
-    if identities["id"]:
+    if manifest.get("conformers"):
+        lines.append(
+            "conformers of one molecule, or of one formula where a file says no more, stay together in "
+            "splits; "
+            "'mmgnn data split SHARDS --group none' deals them out one by one"
+        )
+    elif identities["id"]:
         lines.append(
             f"{identities['id']} molecules have neither InChIKey nor SMILES: splits tell them apart by id "
             "alone, so conformers of one of them may be in several parts"
@@ -297,6 +331,7 @@ def _result(
         )
     if identities["distinct"] < len(PARTS):
         lines.append(f"no split: {identities['distinct']} distinct molecules, a split takes {len(PARTS)}")
+    lines += state_lines(manifest)
     targets = ", ".join(f"{target['name']} [{target['unit']}]" for target in manifest["targets"])
     lines.append(f"targets: {targets}")
     shards = len(manifest["shards"])

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from mmgnn_dist import __version__
 from mmgnn_dist.chem.identity import key_maker
-from mmgnn_dist.chem.readers.find import check_readable, find_sources
+from mmgnn_dist.chem.readers.find import check_name, check_readable, find_sources
 from mmgnn_dist.chem.readers.formats import format_plugins
 from mmgnn_dist.chem.readers.source import Source, file_content
+from mmgnn_dist.chem.readers.table import TableSource
+from mmgnn_dist.chem.states.electronic_state import TrainedStates
 from mmgnn_dist.chem.targets import TARGETS, Target
-from mmgnn_dist.config import DataConfig
+from mmgnn_dist.config import ConformerConfig, DataConfig
 from mmgnn_dist.data.prepare.join import text_columns
 from mmgnn_dist.data.prepare.providers import make_providers, provider_plugins
-from mmgnn_dist.data.shardset.shards import SCHEMA_VERSION
+from mmgnn_dist.data.shardset.shards import FIRST_SCHEMA
 from mmgnn_dist.errors import UserError
 
 TASKS = 8  # about the smallest number of runs of chunks; longer runs decode a file fewer times
@@ -37,10 +39,12 @@ class TrainedModelSpec:
     Attributes:
         targets: targets that it predicts; the set has them even if no source has labels.
         elements: symbols of its training part, the only ones a molecule may have; None: unknown, so any.
+        states: charges and multiplicities of its training part, as `elements`.
     """
 
     targets: tuple[Target, ...]
     elements: tuple[str, ...] | None
+    states: TrainedStates | None = None
 
 
 class Run(NamedTuple):
@@ -63,6 +67,7 @@ class PreparePlan:
         rows_per_shard: the setting behind `chunks`.
         providers: names of the text providers, the most trusted first.
         elements: symbols that a molecule may have; None: any.
+        trained_states: charges and multiplicities that a molecule may have; None: any.
         plugins: identity of every provider and format that another package adds (see `Plugin.identity`).
         fingerprint: SHA-256 of everything that determines the shards.
     """
@@ -74,6 +79,7 @@ class PreparePlan:
     rows_per_shard: int
     providers: tuple[str, ...]
     elements: tuple[str, ...] | None
+    trained_states: TrainedStates | None
     plugins: tuple[dict[str, str], ...]
     fingerprint: str
 
@@ -128,7 +134,9 @@ def make_prepare_plan(
         UserError: see `find_sources` and `text_columns`; also no target in any source.
     """
     found_sources = find_sources(sources, data.units, labelled=learned is None)
+    found_sources = [_with_conformers(source, data.conformers) for source in found_sources]
     for path in text:
+        check_name(path)
         text_columns(path)
     if text and "table" not in data.providers:
         raise UserError(
@@ -152,7 +160,7 @@ def make_prepare_plan(
     ]
     determinants = {
         "program": __version__,
-        "schema": SCHEMA_VERSION,
+        "schema": FIRST_SCHEMA,
         "sources": [[source.name, *source.content()] for source in found_sources],
         "text": [[path.name, *file_content(path)] for path in text],
         "rows_per_shard": data.rows_per_shard,
@@ -165,8 +173,12 @@ def make_prepare_plan(
             for source in found_sources
             for column, target, factor in source.targets
         ],
+        **(
+            {"conformers": [data.conformers.count, data.conformers.keep]} if data.conformers.count > 1 else {}
+        ),
         **({"plugins": added_plugins} if added_plugins else {}),
         **({"learned": [[target.name for target in learned.targets], learned.elements]} if learned else {}),
+        **({"trained_states": vars(learned.states)} if learned and learned.states else {}),
     }
     fingerprint = hashlib.sha256(json.dumps(determinants).encode()).hexdigest()
     chunks = _chunks([source.rows for source in found_sources], data.rows_per_shard)
@@ -178,9 +190,15 @@ def make_prepare_plan(
         data.rows_per_shard,
         tuple(data.providers),
         learned.elements if learned else None,
+        learned.states if learned else None,
         tuple(added_plugins),
         fingerprint,
     )
+
+
+def _with_conformers(source: Source, wanted: ConformerConfig) -> Source:
+    """Return a source that makes this many conformers, if it makes any."""
+    return replace(source, conformers=wanted) if isinstance(source, TableSource) and source.embeds else source
 
 
 def _chunks(rows: list[int], most: int) -> tuple[tuple[Segment, ...], ...]:

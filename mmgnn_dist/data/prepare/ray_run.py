@@ -18,11 +18,13 @@ from typing import Any
 
 from mmgnn_dist.data.prepare.chunks import ChunkRunner, Staging
 from mmgnn_dist.data.prepare.plan import PreparePlan
-from mmgnn_dist.errors import UserError, WrongInput, need
+from mmgnn_dist.errors import TryAgain, WrongInput, need
 
 OBJECT_STORE = 256 << 20  # bytes; only small data goes through it
 RAY_BLOCK_BYTES = 1  # target bytes of a Ray block: each chunk of raw records is a block, open to any worker
 POLL = 0.2  # s between two looks at the progress
+STARTS = 2  # tries to start Ray: its node has to be up within a time that a busy machine may exceed
+WORK = "reading, joining, checking, writing"
 
 
 def run_chunks(
@@ -38,19 +40,13 @@ def run_chunks(
 
     Raises:
         WrongInput: a source is damaged; reports the first in the order of the plan.
-        UserError: Ray does not start.
+        TryAgain: Ray does not start.
     """
     runs = [run._asdict() for run in plan.runs()]
     runner = ChunkRunner(plan, staging)
-    waiting = set(range(len(plan.chunks)))
-
-    def done() -> int:
-        waiting.difference_update([chunk for chunk in waiting if staging.record(chunk).is_file()])
-        return plan.rows - sum(plan.chunk_rows(chunk) for chunk in waiting)
-
-    cores = os.cpu_count() or 1
+    cores, done = os.cpu_count() or 1, staged_rows(plan, staging)
     with watch(plan.rows, done, report) as step, ray_data(workers or cores) as data, _block_per_row(data):
-        step("reading, joining, checking, writing")
+        step(WORK)
         workers = workers or _cpus()
         results = (
             data.from_items(runs, override_num_blocks=len(runs))
@@ -61,6 +57,17 @@ def run_chunks(
     errors = [result["error"] for result in sorted(results, key=lambda r: r["first"]) if result["error"]]
     if errors:
         raise WrongInput(errors[0])
+
+
+def staged_rows(plan: PreparePlan, staging: Staging) -> Callable[[], int]:
+    """Return a function that counts the molecules of the chunks that have a record by now."""
+    waiting = set(range(len(plan.chunks)))
+
+    def done() -> int:
+        waiting.difference_update([chunk for chunk in waiting if staging.record(chunk).is_file()])
+        return plan.rows - sum(plan.chunk_rows(chunk) for chunk in waiting)
+
+    return done
 
 
 def _cpus() -> int:
@@ -78,7 +85,8 @@ def ray_here(cpus: int) -> Iterator[Any]:
         cpus: number of CPUs of a cluster that is started here; it ends with the block.
 
     Raises:
-        UserError: Ray is not installed, or does not start.
+        UserError: Ray is not installed.
+        TryAgain: Ray does not start.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when ray is imported
     try:
@@ -88,29 +96,41 @@ def ray_here(cpus: int) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    old_handler = signal.getsignal(signal.SIGTERM)
+    _start(ray, cpus)
     try:
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            object_store_memory=OBJECT_STORE,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except Exception as error:  # a bare Exception if a node is not up within Ray's fixed 30 s
-        lines = str(error).strip().splitlines()
-        raise UserError(
-            f"Ray does not start on this machine ({lines[0] if lines else type(error).__name__}): run the "
-            "same command again if it is busy; else see that RAY_TMPDIR, by default /tmp, can be written to"
-        ) from error
-    # Ray's own handler prints a stack trace and exits: stop as after Ctrl-C instead and keep staged work
-    _on_sigterm(_interrupt if old_handler is signal.SIG_DFL else old_handler)
-    try:
-        yield ray
+        with interruptible():  # Ray's own handler prints a stack trace and exits
+            yield ray
     finally:
         ray.shutdown()
-        _on_sigterm(old_handler)
+
+
+def _start(ray: Any, cpus: int) -> None:
+    """Start Ray on this machine, with the handler of SIGTERM left as it is."""
+    handler = signal.getsignal(signal.SIGTERM)
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                object_store_memory=OBJECT_STORE,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except Exception as error:  # a bare Exception if a node is not up within Ray's fixed 30 s
+            ray.shutdown()
+            if left:
+                continue
+            lines = str(error).strip().splitlines()
+            raise TryAgain(
+                f"Ray does not start on this machine ({lines[0] if lines else type(error).__name__}), tried "
+                f"{STARTS} times: the same command continues when the machine is less busy; else see that "
+                "RAY_TMPDIR, by default /tmp, can be written to"
+            ) from error
+        else:
+            break
+        finally:
+            _on_sigterm(handler)
 
 
 @contextmanager
@@ -139,6 +159,18 @@ def _block_per_row(data: Any) -> Iterator[None]:
         context.target_max_block_size = old_size
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Stop as after Ctrl-C on SIGTERM within the block, and keep staged work, if nobody handles it yet."""
+    handler = signal.getsignal(signal.SIGTERM)
+    if handler is signal.SIG_DFL:
+        _on_sigterm(_interrupt)
+    try:
+        yield
+    finally:
+        _on_sigterm(handler)
+
+
 def _interrupt(signum: int, frame: object) -> None:
     raise KeyboardInterrupt
 
@@ -151,11 +183,17 @@ def _on_sigterm(handler: Any) -> None:
 
 @contextmanager
 def watch(
-    total: int, done: Callable[[], int], report: Callable[[int, int, str], None]
+    total: int, done: Callable[[], int], report: Callable[[int, int, str], None], note: str = "starting Ray"
 ) -> Iterator[Callable[[str], None]]:
-    """Report from a thread how much of `total` is `done`; yields a function that sets the present step."""
+    """Report from a thread how much of `total` is `done`; yields a function that sets the present step.
+
+    Args:
+        total: all of the work.
+        done: counts the work that is done.
+        report: called with both, and the present step.
+        note: the first step.
+    """
     over = threading.Event()
-    note = "starting Ray"
 
     def step(name: str) -> None:
         nonlocal note

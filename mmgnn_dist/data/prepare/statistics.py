@@ -14,12 +14,13 @@ import pyarrow as pa
 
 from mmgnn_dist.chem.elements import SYMBOLS
 from mmgnn_dist.config import TEXT_FIELDS
+from mmgnn_dist.data.prepare.state_counts import count_states
 from mmgnn_dist.data.shardset.manifest import MoleculeStatistics, TargetStatistics
 from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS
 
 
 def shard_statistics(batch: pa.RecordBatch, targets: list[str]) -> dict[str, Any]:
-    """Target moments, coverage of text fields, elements and largest molecule of one shard."""
+    """Target moments, coverage of text fields, elements, largest molecule and states of one shard."""
     y = batch.column("y").flatten().to_numpy().reshape(len(batch), len(targets))
     z = batch.column("z")
     sizes = np.diff(z.offsets.to_numpy())
@@ -29,6 +30,7 @@ def shard_statistics(batch: pa.RecordBatch, targets: list[str]) -> dict[str, Any
         "coverage": coverage,
         "elements": np.bincount(z.flatten().to_numpy(), minlength=len(SYMBOLS)).tolist(),
         "max_atoms": int(sizes.max(initial=0)),
+        **count_states(batch),
     }
 
 

@@ -1,7 +1,7 @@
 """Groups of molecules, for splits that keep groups whole and audits that look for overlaps.
 
 identity   the first block of the InChIKey (one connectivity: stereoisomers, duplicates), else the SMILES as
-           written, else the id
+           written, else the id; of conformers that have ids alone, `GROUP#NUMBER`, the group
 scaffold   the Bemis-Murcko scaffold; molecules without rings or without a SMILES have none
 text       all text fields together, as stored in the shards; molecules without text have none
 """
@@ -29,6 +29,8 @@ NONE = np.uint64(0)  # hash of a molecule without a group
 def identities(shards: ShardSet) -> pa.Array:
     """The identity of each molecule, large_string [rows]."""
     ids = prefixed("id:", shards.column("id").combine_chunks())
+    if shards.manifest.get("conformers"):
+        ids = pc.replace_substring_regex(ids, r"#\d+$", "")
     return pc.coalesce(*_structures(shards), ids)
 
 

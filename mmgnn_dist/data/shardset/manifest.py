@@ -85,12 +85,26 @@ class IdentityCounts(TypedDict):
     distinct: int
 
 
+class StateCounts(TypedDict):
+    """Numbers of molecules by charge, such as `-1`, and by multiplicity, in ascending order."""
+
+    charge: dict[str, int]
+    multiplicity: dict[str, int]
+
+
+class UnstatedCounts(TypedDict):
+    """Neutral singlets that are ions by SMILES, formula or name; others with an odd number of electrons."""
+
+    ions: int
+    odd: int
+
+
 class ShardManifest(TypedDict):
     """The content of `manifest.json`.
 
     Attributes:
         kind: `shards.KIND`.
-        schema: `shards.SCHEMA_VERSION` of the program that wrote the file.
+        schema: the oldest version of the schema that has all columns of the set.
         shards: the shards in the order of their rows.
         rows: molecules in all shards.
         targets: the targets in the order of `Shard.y`.
@@ -104,6 +118,11 @@ class ShardManifest(TypedDict):
         versions: versions of the software that took part.
         prepare: settings and fingerprint of the preparation.
         identities: number of molecules per kind of identity.
+        states: charges and multiplicities, if any molecule is no neutral singlet.
+        unstated: molecules that cannot be the neutral singlets that they are stored as.
+        assumed_multiplicity: number of molecules with the lowest possible multiplicity, for want of another.
+        notes: number of molecules per note of `notes.parquet`; absent without notes.
+        conformers: ids name the conformers of one molecule or formula, `GROUP#NUMBER`; absent otherwise.
     """
 
     kind: str
@@ -121,3 +140,8 @@ class ShardManifest(TypedDict):
     versions: NotRequired[dict[str, str]]
     prepare: NotRequired[PrepareEntry]
     identities: NotRequired[IdentityCounts]
+    states: NotRequired[StateCounts]
+    unstated: NotRequired[UnstatedCounts]
+    assumed_multiplicity: NotRequired[int]
+    notes: NotRequired[dict[str, int]]
+    conformers: NotRequired[bool]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmgnn_dist.chem.elements import MASSES, MAX_Z, SYMBOLS
+from mmgnn_dist.chem.states.electronic_state import TrainedStates
 from mmgnn_dist.data.shardset.shards import Shard, ShardSet
 from mmgnn_dist.errors import UserError, nearest
 
@@ -73,6 +74,20 @@ def elements(shards: ShardSet, rows: np.ndarray) -> list[str]:
     for _, shard, local in visits(shards, rows):
         present[shard.z[_atoms(shard, local)[0]]] = True
     return [SYMBOLS[z] for z in np.flatnonzero(present)]
+
+
+def trained_states(shards: ShardSet, rows: np.ndarray) -> TrainedStates:
+    """Charges and multiplicities of the given global rows, in ascending order."""
+    charges, multiplicities = row_states(shards, rows)
+    return TrainedStates(tuple(np.unique(charges).tolist()), tuple(np.unique(multiplicities).tolist()))
+
+
+def row_states(shards: ShardSet, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Charge and multiplicity of each of the given global rows, int8 [R]."""
+    charges, multiplicities = np.zeros(len(rows), np.int8), np.ones(len(rows), np.int8)
+    for chosen, shard, local in visits(shards, rows):
+        charges[chosen], multiplicities[chosen] = shard.charge[local], shard.multiplicity[local]
+    return charges, multiplicities
 
 
 def with_other_elements(shards: ShardSet, rows: np.ndarray, known: list[str]) -> np.ndarray:

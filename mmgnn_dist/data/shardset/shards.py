@@ -24,7 +24,8 @@ from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json, sha256
 
 KIND = "mmgnn-shards"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # the newest that this program reads; a set without new kinds of columns has the first
+FIRST_SCHEMA = 1
 ESSENTIAL = ("shards", "rows", "targets")  # entries that every manifest has
 MANIFEST = "manifest.json"
 CONTEXT_FIELDS = (
@@ -36,11 +37,17 @@ CONTEXT_FIELDS = (
     "tpsa",
 )
 STRING_FIELDS = ("iupac_name", "title", "molecular_formula")  # text fields stored as they are written
+STATE_FIELDS = ("charge", "multiplicity")  # in shards with a molecule that is not a neutral singlet
 REDO = "prepare the molecules again with 'mmgnn data prepare'"
 
 
-def shard_schema(n_targets: int) -> pa.Schema:
-    """The Arrow schema of every shard of a set with `n_targets` targets."""
+def shard_schema(n_targets: int, *, states: bool = False) -> pa.Schema:
+    """The Arrow schema of every shard of a set.
+
+    Args:
+        n_targets: number of targets.
+        states: whether a molecule of the shard is no neutral singlet; the shard then has `STATE_FIELDS`.
+    """
     text = pa.large_string()
     return pa.schema(
         [
@@ -54,8 +61,19 @@ def shard_schema(n_targets: int) -> pa.Schema:
             *(pa.field(name, text) for name in STRING_FIELDS),
             pa.field("synonyms", pa.large_list(text)),
             pa.field("field_sources", text),
+            *(pa.field(name, pa.int8(), nullable=False) for name in STATE_FIELDS if states),
         ]
     )
+
+
+def without_plain_states(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Drop charges and multiplicities from the batch of a shard if all molecules are neutral singlets."""
+    if STATE_FIELDS[0] not in batch.schema.names:
+        return batch
+    charge, multiplicity = (batch.column(name).to_numpy() for name in STATE_FIELDS)
+    if (charge != 0).any() or (multiplicity != 1).any():
+        return batch
+    return batch.select([name for name in batch.schema.names if name not in STATE_FIELDS])
 
 
 def write_shard(path: Path, batch: pa.RecordBatch) -> ShardEntry:
@@ -93,6 +111,8 @@ class Shard:
         ptr: first atom of each molecule and the end, int64 [rows + 1].
         y: targets in canonical units, float64 [rows, T], NaN where missing.
         context: numeric text fields, float32 [rows, 6], NaN where missing.
+        charge: total charge in e, int8 [rows].
+        multiplicity: spin multiplicity 2S + 1, int8 [rows].
         table: all columns as a pyarrow Table.
     """
 
@@ -111,6 +131,10 @@ class Shard:
         y, context = batch.column("y"), batch.column("context")
         self.y: np.ndarray = _view(y.values).reshape(self.rows, y.type.list_size)
         self.context: np.ndarray = _view(context.values).reshape(self.rows, context.type.list_size)
+        self.charge: np.ndarray = np.zeros(self.rows, np.int8)
+        self.multiplicity: np.ndarray = np.ones(self.rows, np.int8)
+        if STATE_FIELDS[0] in batch.schema.names:
+            self.charge, self.multiplicity = (_view(batch.column(name)) for name in STATE_FIELDS)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Shard, (self.path,)
@@ -177,6 +201,11 @@ class ShardSet:
     def kinds(self) -> dict[str, str]:
         """Kind of each target (see `chem.targets`)."""
         return {target["name"]: target["kind"] for target in self.manifest["targets"]}
+
+    @property
+    def has_states(self) -> bool:
+        """Whether any molecule is no neutral singlet."""
+        return "states" in self.manifest
 
     @property
     def sha256(self) -> str:

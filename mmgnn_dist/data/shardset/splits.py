@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +31,15 @@ KINDS = ("random", "kfold", "scaffold", "size")
 GROUPS = ("identity", "none")
 TENTH = 0.1  # random: 80/10/10; kfold: of the molecules not tested, a tenth validates
 METADATA = b"mmgnn.split"
+
+
+class SplitInfo(TypedDict, total=False):
+    """How a stored split was made: see `make_split`."""
+
+    kind: str
+    seed: int
+    folds: int
+    group: str
 
 
 def make_split(
@@ -97,13 +106,26 @@ def make_split(
     path = shards.path / "splits" / f"{name}.parquet"
     if _stands(shards, name, drawn) == folds:
         return path, False
+    settings: dict[str, str | int] = {"kind": kind, "seed": seed, "folds": folds, "group": group}
+    write_split(shards, name, drawn, settings)
+    return path, True
+
+
+def write_split(shards: ShardSet, name: str, drawn: list[np.ndarray], settings: dict[str, str | int]) -> None:
+    """Store a split.
+
+    Args:
+        shards: the molecules.
+        name: name of the split.
+        drawn: index into PARTS of each molecule, for each fold.
+        settings: how it was made.
+    """
     columns = {"id": shards.column("id").cast(pa.string())}
     for fold, parts in enumerate(drawn):
         columns[f"fold_{fold}"] = pa.array(np.array(PARTS, dtype=object)[parts], pa.string())
-    settings = json.dumps({"kind": kind, "seed": seed, "folds": folds, "group": group})
-    with atomic_path(path) as part:
-        pq.write_table(pa.table(columns).replace_schema_metadata({METADATA: settings.encode()}), part)
-    return path, True
+    metadata = {METADATA: json.dumps(settings).encode()}
+    with atomic_path(shards.path / "splits" / f"{name}.parquet") as part:
+        pq.write_table(pa.table(columns).replace_schema_metadata(metadata), part)
 
 
 def load_split(shards: ShardSet, name: str, fold: int = 0) -> dict[str, np.ndarray]:
@@ -186,14 +208,15 @@ def split_folds(shards: ShardSet, name: str) -> int:
     return max(sum(column.startswith("fold_") for column in _schema(path).names), 1)
 
 
-def split_info(shards: ShardSet, name: str) -> dict[str, Any]:
-    """How a stored split was made: kind, seed, folds, group; empty for a split made by hand.
+def split_info(shards: ShardSet, name: str) -> SplitInfo:
+    """How a stored split was made; empty for a split made by hand.
 
     Raises:
         UserError: its file cannot be read.
     """
     metadata = _schema(shards.path / "splits" / f"{name}.parquet").metadata or {}
-    return dict(json.loads(metadata.get(METADATA, b"{}")))
+    info: SplitInfo = json.loads(metadata.get(METADATA, b"{}"))
+    return info
 
 
 def _stands(shards: ShardSet, name: str, drawn: list[np.ndarray]) -> int:

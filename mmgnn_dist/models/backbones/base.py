@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from mmgnn_dist.models.backbones.state_embedding import StateEmbedding
 from mmgnn_dist.models.graph import Graph
 
 ELEMENTS = 119  # atomic numbers 0 (unused) to 118
@@ -38,11 +39,25 @@ class Backbone(nn.Module, ABC):
         width: H, the width of the atom vectors.
         vector_width: V, the number of equivariant vectors per atom.
         tabulated: whether radial functions may be tabulated (`radial_table.py`); training turns it on.
+        start_width: width of the vectors of the elements, to which `with_state` adds; 0 if the backbone does
+            not call it.
+        state: embedding of charge and multiplicity; None if all molecules are neutral singlets.
     """
 
     width: int
     vector_width: int = 0
     tabulated: bool = False
+    start_width: int = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state: StateEmbedding | None = None
+
+    def with_state(self, elements: Tensor, graph: Graph) -> Tensor:
+        """Add charge and multiplicity to the vectors of the elements, [N, start_width]."""
+        if self.state is None or graph.charge is None or graph.multiplicity is None:
+            return elements
+        return elements + self.state(graph.charge, graph.multiplicity, graph)
 
     @abstractmethod
     def features(self, graph: Graph) -> AtomFeatures:

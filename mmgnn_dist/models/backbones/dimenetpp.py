@@ -112,7 +112,7 @@ class EdgeJoin(nn.Linear):
 
 
 class Embedding(nn.Module):
-    """Embedding block: elements and distance of an edge -> its first message [E, H]."""
+    """Embedding block: vectors of the elements and distance of an edge -> its first message [E, H]."""
 
     def __init__(self, config: DimeNetPPConfig) -> None:
         super().__init__()
@@ -122,9 +122,9 @@ class Embedding(nn.Module):
         self.radial = nn.Linear(config.radial, config.hidden)
         self.join = EdgeJoin(config.hidden)
 
-    def forward(self, z: Tensor, rbf: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        """Compute the messages of the edges j -> i; the receiver comes first."""
-        return silu(self.join(self.element(z), silu(self.radial(rbf)), i, j))
+    def forward(self, h: Tensor, rbf: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        """Compute the messages of the edges j -> i from vectors h [N, H]; the receiver comes first."""
+        return silu(self.join(h, silu(self.radial(rbf)), i, j))
 
 
 class DimeNetPPInteraction(nn.Module):
@@ -184,7 +184,7 @@ class DimeNetPP(Backbone):
     def __init__(self, config: DimeNetPPConfig) -> None:
         super().__init__()
         self.config = config
-        self.width = config.output
+        self.width, self.start_width = config.output, config.hidden
         self.rbf = RadialBasis(config.radial)
         self.waves = SphericalWaves(config.spherical, config.radial)
         self.embedding = Embedding(config)
@@ -204,7 +204,7 @@ class DimeNetPP(Backbone):
         rbf = self.rbf(x)
         unit = vector / distance.unsqueeze(-1)
         slots = NeighbourSlots(i, j, unit, self.waves(x), len(graph.z))
-        m = self.embedding(graph.z, rbf, i, j)
+        m = self.embedding(self.with_state(self.embedding.element(graph.z), graph), rbf, i, j)
         out = [self.outputs[0](m, rbf, i, len(graph.z))]
         for interaction, output in zip(self.interactions, self.outputs[1:], strict=True):
             m = interaction(m, rbf, slots)

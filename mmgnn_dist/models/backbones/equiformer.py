@@ -248,6 +248,7 @@ class Equiformer(Backbone):
         super().__init__()
         self.config = config
         self.width, self.vector_width = config.features, config.hidden[1]
+        self.start_width = config.hidden[0]
         self.embedding = nn.Embedding(ELEMENTS, config.hidden[0])
         self.basis = GaussianBasis(config.gaussians, config.cutoff)
         self.matrices = EdgeMatrices()
@@ -276,7 +277,7 @@ class Equiformer(Backbone):
         """Compute the inputs of the last block, degrees 0, 1, 2 ([N, 2l + 1, C_l]), and the edges."""
         edges = self.edges(graph)
         start = self.degree_embedding(edges)
-        start[0] = start[0] + self.embedding(graph.z).unsqueeze(1)
+        start[0] = start[0] + self.with_state(self.embedding(graph.z), graph).unsqueeze(1)
         for block in self.blocks[:-1]:
             start = block(start, edges)
         return start, edges

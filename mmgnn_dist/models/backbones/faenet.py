@@ -184,7 +184,7 @@ class FAENet(Backbone):
     def __init__(self, config: FAENetConfig) -> None:
         super().__init__()
         self.config = config
-        self.width = config.hidden
+        self.width = self.start_width = config.hidden
         self.embedding = ElementEmbedding(config)
         self.smearing = GaussianSmearing(0.0, config.cutoff, config.gaussians)
         self.from_vector = nn.Linear(3, config.filters // 2)
@@ -211,7 +211,7 @@ class FAENet(Backbone):
         envelope = None
         if self.config.envelope == "polynomial":
             envelope = polynomial_envelope(distance, self.config.cutoff).repeat(2).unsqueeze(-1)
-        h = self.embedding(graph.z).expand(len(pos), -1, -1)
+        h = self.with_state(self.embedding(graph.z), graph).expand(len(pos), -1, -1)
         out = [h]
         for interaction in self.interactions:
             h = h + interaction(h, edge, envelope, source, receiver, graph)

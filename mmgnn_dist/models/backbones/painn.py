@@ -87,7 +87,7 @@ class PaiNN(Backbone):
     def __init__(self, config: PaiNNConfig) -> None:
         super().__init__()
         self.config = config
-        self.width = self.vector_width = config.hidden
+        self.width = self.vector_width = self.start_width = config.hidden
         self.embedding = nn.Embedding(ELEMENTS, config.hidden)
         self.basis = (
             BesselWaves(config.radial, config.cutoff)
@@ -102,7 +102,7 @@ class PaiNN(Backbone):
         i, j, distance = pairs_within(graph, self.config.cutoff)
         unit = (edge_vectors(graph, i, j) / distance.unsqueeze(-1)).unsqueeze(-1)
         basis, envelope = self.basis(distance), cosine_cutoff(distance, self.config.cutoff)
-        s = self.embedding(graph.z)
+        s = self.with_state(self.embedding(graph.z), graph)
         v = s.new_zeros(len(s), 3, self.width)
         for message, update in zip(self.messages, self.updates, strict=True):
             ds, dv = message(s, v, i, j, unit, basis, envelope)

@@ -71,7 +71,7 @@ class SchNet(Backbone):
     def __init__(self, config: SchNetConfig) -> None:
         super().__init__()
         self.config = config
-        self.width = config.hidden
+        self.width = self.start_width = config.hidden
         self.embedding = nn.Embedding(ELEMENTS, config.hidden)
         self.smearing = GaussianSmearing(0.0, config.cutoff, config.gaussians)
         self.grid = RadialGrid(config.cutoff, config.cutoff / (config.gaussians - 1))
@@ -87,7 +87,7 @@ class SchNet(Backbone):
             at_pairs = RadialTable(self.grid, distance, envelope.squeeze(-1))
             radial = self.grid.knots(distance)
         basis = self.smearing(radial).to(distance.dtype)
-        x = self.embedding(graph.z)
+        x = self.with_state(self.embedding(graph.z), graph)
         for interaction in self.interactions:
             x = x + interaction(x, i, j, basis, at_pairs)
         return AtomFeatures(x)

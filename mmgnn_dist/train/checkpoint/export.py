@@ -3,7 +3,7 @@
     export/model.safetensors   averaged weights of the best validation, with the scaler
     export/model.json          step and score, targets with their units, the backbone (with the width of
                                `width_matched`), the encoder of the frozen weights, and the training data:
-                               elements, providers and coverage of text
+                               elements, charges, multiplicities, providers and coverage of text
 
 Frozen weights of the language model are named (encoder, revision, checksum), not copied.
 """
@@ -15,8 +15,9 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
+from mmgnn_dist.chem.states.electronic_state import TrainedStates
 from mmgnn_dist.config import ModelConfig, Recipe
-from mmgnn_dist.data.shardset.references import elements, with_other_elements
+from mmgnn_dist.data.shardset.references import elements, row_states, trained_states, with_other_elements
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.text.encoder_files import EncoderFiles
 from mmgnn_dist.errors import UserError
@@ -59,28 +60,57 @@ def export_model(
 
 
 def learned_from(shards: ShardSet, rows: np.ndarray) -> LearnedFrom:
-    """Describe the training data of a model: its elements, the text providers, and coverage of each field.
+    """Describe the training data of a model: elements, text providers, coverage of each field, states.
 
     Args:
         shards: the shard set.
         rows: global rows of the training part.
     """
-    manifest = shards.manifest
+    manifest, seen = shards.manifest, trained_states(shards, rows)
     return {
         "elements": elements(shards, rows),
         "providers": manifest.get("prepare", {}).get("providers"),
         "coverage": {name: count / shards.rows for name, count in manifest.get("coverage", {}).items()},
+        "charges": list(seen.charges),
+        "multiplicities": list(seen.multiplicities),
     }
 
 
-def unseen_elements(about: ExportRecord, shards: ShardSet, rows: np.ndarray) -> str | None:
-    """Return a warning on molecules with elements that the model was not trained on, None without any.
+def states_of(about: ExportRecord) -> TrainedStates | None:
+    """Return the charges and multiplicities on which a model was trained; None if its export is older."""
+    learned = about.get("learned_from")
+    if learned is None or "charges" not in learned or "multiplicities" not in learned:
+        return None
+    return TrainedStates(tuple(learned["charges"]), tuple(learned["multiplicities"]))
+
+
+def unseen(about: ExportRecord, shards: ShardSet, rows: np.ndarray) -> list[str]:
+    """Return warnings on molecules with elements, charges or multiplicities not trained on.
 
     Args:
         about: description of the export.
         shards: the shard set.
         rows: global rows of the tested molecules.
     """
+    warnings = (_unseen_elements(about, shards, rows), _unseen_states(about, shards, rows))
+    return [warning for warning in warnings if warning]
+
+
+def _unseen_states(about: ExportRecord, shards: ShardSet, rows: np.ndarray) -> str | None:
+    trained = states_of(about) or TrainedStates((0,), (1,))
+    charges, multiplicities = row_states(shards, rows)
+    other = ~trained.has(charges, multiplicities)
+    if not other.any():
+        return None
+    kinds = sorted(set(zip(charges[other].tolist(), multiplicities[other].tolist(), strict=True)))
+    listed = ", ".join(f"charge {charge} with multiplicity {number}" for charge, number in kinds)
+    return (
+        f"{other.sum()} of {len(rows)} molecules have {listed}, which the training part has not: errors on "
+        "them are those of weights that were never trained"
+    )
+
+
+def _unseen_elements(about: ExportRecord, shards: ShardSet, rows: np.ndarray) -> str | None:
     if "learned_from" not in about:
         return OLD_EXPORT
     trained_elements = about["learned_from"]["elements"]
@@ -132,7 +162,10 @@ def load_export(
         **{key.removeprefix("scaler."): v for key, v in tensors.items() if key.startswith("scaler.")}
     )
     model_config = ModelConfig.model_validate({**recipe.model.model_dump(), "backbone": about["backbone"]})
-    model = into or FusedModel(recipe.model_copy(update={"model": model_config}), forms, text)
+    states_read = about.get("reads_states", False)
+    model = into or FusedModel(
+        recipe.model_copy(update={"model": model_config}), forms, text, states=states_read
+    )
     if model.encoder is not None:
         model.encoder.autocast = None
     weights = {key.removeprefix("model."): v for key, v in tensors.items() if key.startswith("model.")}

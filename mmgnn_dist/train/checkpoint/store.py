@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from mmgnn_dist.errors import UserError
-from mmgnn_dist.files import read_json, sha256
+from mmgnn_dist.files import others_may_write, read_json, sha256
 from mmgnn_dist.run_records import CheckpointManifest, EncoderIdentity, LoopValues
 from mmgnn_dist.train.checkpoint.reshard import load_universal
 from mmgnn_dist.train.ranks import Ranks
@@ -60,8 +61,17 @@ def discard(checkpoint: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def set_aside(checkpoint: Path) -> None:
+    """Rename a checkpoint that cannot be used to `damaged_step_N`, in place of an earlier one."""
+    aside = checkpoint.with_name(f"damaged_{checkpoint.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    checkpoint.rename(aside)
+
+
 def newest(folder: Path, moved: Callable[[], None] = lambda: None) -> Path | None:
     """Return the newest complete checkpoint whose files match its manifest and belong to this user.
+
+    Newer ones that cannot be used are set aside, for the run will write checkpoints of the same steps.
 
     Args:
         folder: `checkpoints/` of a run.
@@ -71,11 +81,20 @@ def newest(folder: Path, moved: Callable[[], None] = lambda: None) -> Path | Non
         UserError: there are checkpoints, and none of them can be used.
     """
     checkpoints = complete(folder)
+    unusable: list[Path] = []
+    if checkpoints and (writable := others_may_write(folder)):
+        raise UserError(
+            f"group or others may write to {writable}, so the pickles of {folder} may be theirs: see that "
+            f"they are yours and 'chmod go-w {writable}', or take a --run DIR elsewhere"
+        )
     for checkpoint in reversed(checkpoints):
-        fault = _fault(checkpoint, moved)
+        fault = fault_of(checkpoint, moved)
         if fault is None:
+            for damaged in unusable:
+                set_aside(damaged)
             return checkpoint
         print(f"{checkpoint} is not used: {fault}", flush=True)
+        unusable.append(checkpoint)
     if checkpoints:
         raise UserError(f"no checkpoint of {folder} can be used: remove the folder to start again")
     return None
@@ -108,15 +127,18 @@ def read_checkpoint_manifest(checkpoint: Path) -> CheckpointManifest | None:
         return None
 
 
-def _fault(checkpoint: Path, moved: Callable[[], None]) -> str | None:
+def fault_of(checkpoint: Path, moved: Callable[[], None] = lambda: None) -> str | None:
     """Return the first fault of a checkpoint, None without any."""
     manifest = read_checkpoint_manifest(checkpoint)
     if manifest is None:
         return f"{CHECKPOINT_MANIFEST} is truncated or altered"
     entries = {str(path.relative_to(checkpoint)): path for path in checkpoint.rglob("*")}
     for name, path in {".": checkpoint, **entries}.items():
-        if path.lstat().st_uid != os.getuid():
+        status = path.lstat()
+        if status.st_uid != os.getuid():
             return f"{name} belongs to another user, and pickles of others are not loaded"
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not path.is_symlink():
+            return f"group or others may write to {name}, and pickles of others are not loaded"
         if path.is_symlink() or not (
             path.is_dir() or name == CHECKPOINT_MANIFEST or name in manifest["files"]
         ):
@@ -126,8 +148,7 @@ def _fault(checkpoint: Path, moved: Callable[[], None]) -> str | None:
         path = checkpoint / name
         if not path.is_file():
             return f"{name} is missing"
-        status = path.stat()
-        if status.st_size != expected["bytes"] or sha256(path) != expected["sha256"]:
+        if path.stat().st_size != expected["bytes"] or sha256(path) != expected["sha256"]:
             return f"{name} is truncated or altered"
     return None
 

@@ -8,6 +8,7 @@ a run wait for the previous save. An error in a thread is raised on all ranks af
 
 from __future__ import annotations
 
+import errno
 import logging
 import shutil
 import time
@@ -30,7 +31,9 @@ from mmgnn_dist.train.checkpoint.store import (
     TAG,
     complete,
     discard,
+    fault_of,
     folder_of,
+    set_aside,
     step_of,
 )
 from mmgnn_dist.train.optim.optimizers import AdamW, checkpoint_bytes_per_parameter
@@ -189,9 +192,12 @@ class Saver:
         write_json(part / CHECKPOINT_MANIFEST, manifest)
         final = part.with_name(part.name.removeprefix(".").removesuffix(".part"))
         if final.exists():
-            discard(final)  # a folder of the same name that could not be used
+            set_aside(final)  # it could not be used, or the run would have continued from it
         part.rename(final)
         sync_folder(self.folder)
+        if fault := fault_of(final):
+            set_aside(final)
+            raise OSError(errno.EIO, f"read back, {fault}", str(final))
         # later checkpoints, which this run could not use, do not count among those to keep
         up_to_now = [path for path in complete(self.folder) if step_of(path) <= step_of(final)]
         for old in up_to_now[: -self.keep]:

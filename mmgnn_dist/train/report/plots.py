@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,24 +139,23 @@ def _gate(path: Path, gate: np.ndarray) -> None:
     save(figure, path)
 
 
-def draw_comparison(path: Path, rows: list[dict[str, Any]], modalities: Sequence[str]) -> None:
+def draw_comparison(path: Path, targets: Sequence[str], shares: Mapping[str, Sequence[float]]) -> None:
     """Draw bars of test MAE as a share of the better baseline's.
 
     Args:
         path: PNG file to write.
-        rows: rows of `comparison_rows`.
-        modalities: modality of each run.
+        targets: names of the targets.
+        shares: share for each target, by modality of the run, in the order of the bars.
     """
     plt = pyplot()
-    figure, axis = plt.subplots(figsize=(1.5 + 1.1 * len(rows), 3.2))
-    width = 0.8 / len(modalities)
-    positions = np.arange(len(rows))
-    for number, modality in enumerate(modalities):
-        heights = [share(row[modality], min(row["mean"], row["composition"])) for row in rows]
-        offset = (number - (len(modalities) - 1) / 2) * width
+    figure, axis = plt.subplots(figsize=(1.5 + 1.1 * len(targets), 3.2))
+    width = 0.8 / len(shares)
+    positions = np.arange(len(targets))
+    for number, (modality, heights) in enumerate(shares.items()):
+        offset = (number - (len(shares) - 1) / 2) * width
         axis.bar(positions + offset, heights, width, label=TITLES[modality], color=COLOURS[modality])
     axis.axhline(1.0, color=GREY, lw=1, ls="--")
-    axis.set_xticks(positions, [row["target"] for row in rows])
+    axis.set_xticks(positions, targets)
     axis.set(title="test MAE as a share of the better baseline (lower is better)")
     axis.legend(frameon=False)
     save(figure, path)

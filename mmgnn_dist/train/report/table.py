@@ -3,34 +3,69 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mmgnn_dist.files import write_text
 from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.run_records import NamedMetrics
 from mmgnn_dist.train.report.plots import TITLES, share
 from mmgnn_dist.train.report.results import read_results
 
 
-def comparison_rows(run: Path, twins: list[Path]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class ComparisonRow:
+    """Errors of one target; NaN where no test molecule has a label.
+
+    Attributes:
+        target: name of the target.
+        unit: its unit, that of all errors.
+        mean: MAE of the mean of the training part.
+        composition: MAE of a linear fit on atom counts.
+        errors: MAE of each run by modality: the twins in their order, then the run itself.
+        of_baseline: MAE of the run as a share of the better of `mean` and `composition`.
+        gain_percent: how much lower the error of the run is than that of the first twin, %; None without one.
+    """
+
+    target: str
+    unit: str
+    mean: float
+    composition: float
+    errors: dict[str, float]
+    of_baseline: float
+    gain_percent: float | None
+
+    def values(self) -> dict[str, str | float]:
+        """Return the row as one flat mapping: errors under their modality, no gain without twins."""
+        values: dict[str, str | float] = {"target": self.target, "unit": self.unit, "mean": self.mean}
+        values |= {"composition": self.composition, **self.errors, "of_baseline": self.of_baseline}
+        return values if self.gain_percent is None else values | {"gain_percent": self.gain_percent}
+
+
+def comparison_rows(run: Path, twins: list[Path]) -> list[ComparisonRow]:
     """Make one row a target: unit, MAE of baselines and of each run, and the run over the better baseline."""
     results = [read_results(folder) for folder in (*twins, run)]
-    run_results = results[-1]
-    rows = []
-    for (target, unit), name in zip(run_results["units"].items(), run_results["metrics"], strict=True):
-        metric = name.removeprefix("test/mae/")
-        mean, linear = (
-            _number(run_results["baselines"][f"{kind}/mae/{metric}"]) for kind in ("mean", "composition")
-        )
-        row: dict[str, Any] = {"target": target, "unit": unit, "mean": mean, "composition": linear}
-        for result in results:
-            row[result["modality"]] = _number(result["metrics"][name])
-        row["of_baseline"] = share(row[run_results["modality"]], min(mean, linear))
-        if twins:
-            twin = row[results[0]["modality"]]
-            row["gain_percent"] = 100.0 * share(twin - row[run_results["modality"]], twin)
-        rows.append(row)
-    return rows
+    return [
+        _row(results, target, unit, name)
+        for (target, unit), name in zip(results[-1]["units"].items(), results[-1]["metrics"], strict=True)
+    ]
+
+
+def _row(results: list[NamedMetrics], target: str, unit: str, name: str) -> ComparisonRow:
+    """Make the row of a target from the results of all runs, twins first; `name` is that of its metric."""
+    baselines, metric = results[-1]["baselines"], name.removeprefix("test/mae/")
+    mean, linear = (_number(baselines[f"{kind}/mae/{metric}"]) for kind in ("mean", "composition"))
+    errors = {result["modality"]: _number(result["metrics"][name]) for result in results}
+    own, first = errors[results[-1]["modality"]], errors[results[0]["modality"]]
+    return ComparisonRow(
+        target=target,
+        unit=unit,
+        mean=mean,
+        composition=linear,
+        errors=errors,
+        of_baseline=share(own, min(mean, linear)),
+        gain_percent=100.0 * share(first - own, first) if len(results) > 1 else None,
+    )
 
 
 def _number(value: float | None) -> float:
@@ -38,12 +73,12 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _columns(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def _columns(rows: list[ComparisonRow]) -> list[tuple[str, str]]:
     """Return key and heading of each column."""
     columns = [("target", "target"), ("unit", "unit"), ("mean", "mean"), ("composition", "linear fit")]
-    columns += [(key, title) for key, title in TITLES.items() if key in rows[0]]
+    columns += [(key, title) for key, title in TITLES.items() if key in rows[0].errors]
     columns.append(("of_baseline", "of best"))
-    if "gain_percent" in rows[0]:
+    if rows[0].gain_percent is not None:
         columns.append(("gain_percent", "gain"))
     return columns
 
@@ -64,7 +99,7 @@ def legend(run: Path, twins: list[Path]) -> str:
     return text
 
 
-def _cell(key: str, value: Any) -> str:
+def _cell(key: str, value: str | float) -> str:
     if isinstance(value, str):
         return value
     if math.isnan(value):
@@ -74,7 +109,7 @@ def _cell(key: str, value: Any) -> str:
     return f"{value:+.1f} %" if key == "gain_percent" else f"{value:.4g}"
 
 
-def print_table(rows: list[dict[str, Any]], title: str, note: str) -> None:
+def print_table(rows: list[ComparisonRow], title: str, note: str) -> None:
     """Print the table on the terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -85,18 +120,20 @@ def print_table(rows: list[dict[str, Any]], title: str, note: str) -> None:
     for key, heading in columns:
         table.add_column(heading, justify="left" if key in ("target", "unit") else "right")
     for row in rows:
-        table.add_row(*(_cell(key, row[key]) for key, _ in columns))
+        values = row.values()
+        table.add_row(*(_cell(key, values[key]) for key, _ in columns))
     console = Console()
     console.print(table)
     console.print(note, highlight=False)
 
 
-def write_run_report(run: Path, rows: list[dict[str, Any]], title: str, note: str) -> Path:
+def write_run_report(run: Path, rows: list[ComparisonRow], title: str, note: str) -> Path:
     """Write the table and links to the plots as Markdown; return the path of the report."""
     columns = _columns(rows)
     lines = [f"# {run.name}", "", title, "", "| " + " | ".join(heading for _, heading in columns) + " |"]
     lines.append("|" + "---|" * len(columns))
-    lines += ["| " + " | ".join(_cell(key, row[key]) for key, _ in columns) + " |" for row in rows]
+    for values in (row.values() for row in rows):
+        lines.append("| " + " | ".join(_cell(key, values[key]) for key, _ in columns) + " |")
     pictures = sorted(RunDir(run).plots.glob("*.png"))
     lines += [
         "",

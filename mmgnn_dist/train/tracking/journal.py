@@ -2,8 +2,9 @@
 
 Kinds of lines: `start` and `resume` (versions, world size), `train` (one a step), `skipped` (instead of
 `train`, for a step that was not finite), `direct` (tables of radial functions are given up), `validation`,
-`system` (memory and processor, some seconds apart), `end`. A run that continues from step N first drops the
-lines of later steps, since these steps run again. So the journal has every step once, and every restart.
+`system` (memory and processor, some seconds apart), `tracker` (W&B has failed and gets no more lines of this
+start), `end`. A run that continues from step N first drops the lines of later steps, since these steps run
+again. The journal therefore has every step once, and every restart.
 """
 
 from __future__ import annotations

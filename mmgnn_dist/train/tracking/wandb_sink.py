@@ -12,8 +12,12 @@ import logging
 import os
 import secrets
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import need
@@ -22,8 +26,10 @@ from mmgnn_dist.process import temporary_folders
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.run_records import JournalLine, RunMetrics
 from mmgnn_dist.train.evaluate import GATE_BINS
+from mmgnn_dist.train.tracking.guarded import GuardedSink
 from mmgnn_dist.train.tracking.journal import STEPPED
 
+SERVICE = "wandb-core"  # name of the process that W&B starts
 BARE = ("step", "epoch")  # keys with the same name for every kind of line
 
 
@@ -112,6 +118,17 @@ class Wandb:
                 self._results(results)
         self._run.finish()
 
+    def abandon(self) -> None:
+        """Kill W&B's own process, which this process would wait for when it ends."""
+        for child in psutil.Process().children():
+            with suppress(psutil.Error):
+                if child.name() == SERVICE:
+                    child.kill()
+        import wandb
+
+        with suppress(Exception):  # it tells the process that was killed
+            wandb.teardown()
+
     def _results(self, results: RunMetrics) -> None:
         import wandb
 
@@ -139,6 +156,13 @@ class Wandb:
         artifact = wandb.Artifact(f"{kind}-{run_id(self._folder)}", type=kind, metadata={"step": steps})
         artifact.add_dir(str(folder))
         self._run.log_artifact(artifact)
+
+
+def guarded_wandb(recipe: Recipe, run: Path, tell: Callable[[str], None]) -> GuardedSink | None:
+    """Return the W&B sink of a run (None: the recipe has none); `tell` is called once if it fails."""
+    if recipe.track.wandb == "disabled":
+        return None
+    return GuardedSink("W&B", lambda: Wandb(recipe, run), tell)
 
 
 def _by_kind(errors: dict[str, float | None]) -> dict[str, dict[str, float | None]]:

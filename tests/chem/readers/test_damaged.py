@@ -84,7 +84,7 @@ def test_five_thousand_damaged_files(tmp_path):
 
 
 @pytest.mark.parametrize("count", [120, pytest.param(5000, marks=pytest.mark.slow)])
-def test_a_folder_of_damaged_files_is_prepared(ray_once, tmp_path, count):
+def test_a_folder_of_damaged_files_is_prepared(tmp_path, count):
     folder = tmp_path / "damaged"
     folder.mkdir()
     for seed in range(count):

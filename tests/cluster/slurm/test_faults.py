@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 
 import pytest
 from command_line import journal
@@ -49,7 +50,7 @@ def test_six_faults_change_nothing(cluster, recipe, undisturbed, tmp_path):
     cluster.do("start", "node1")
     reach(run, 10, starts=2)
     with held(run):
-        ask("scancel", "--signal=USR2", job)
+        ask("scancel", "--signal=TERM", job)  # every process of the step, W&B's too
     reach(run, 25, starts=3)
     with held(run):
         kill_task(run)
@@ -87,10 +88,11 @@ def test_time_limit(cluster, recipe, undisturbed, tmp_path):
 
 
 @pytest.mark.slow
-def test_preempted_by_a_partition_of_higher_priority(cluster, recipe, undisturbed, tmp_path):
-    """Slurm takes the nodes by itself and gives them back later."""
+@pytest.mark.parametrize("partition", ["main", "graced"])
+def test_preempted_by_a_partition_of_higher_priority(cluster, recipe, undisturbed, tmp_path, partition):
+    """Slurm takes the nodes by itself, at once or after a signal and a minute, and gives them back later."""
     run = tmp_path / "run"
-    job = submit(recipe, run)
+    job = submit(recipe, run, profile=changed(tmp_path, partition=partition))
     reach(run, 25)
     urgent = ["sbatch", "-A", "dev", "-p", "urgent", "-N3", "--exclusive", f"-o{tmp_path}/urgent"]
     with held(run):
@@ -139,6 +141,17 @@ def test_slurmd_lost_for_longer_than_slurm_waits(cluster, recipe, undisturbed, t
     wait(lambda: idle("node1"), "node1", run)
 
 
+def test_an_interpreter_that_is_broken_on_one_node_is_found_after_two_restarts(cluster, recipe, tmp_path):
+    """srun ends the other rank by a signal, which says nothing about the cause."""
+    run, python = tmp_path / "run", tmp_path / "python"
+    python.write_text(f'#!/bin/sh\n[ "$SLURM_PROCID" = 1 ] && exit 126\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    job = submit(recipe, run, profile=changed(tmp_path, python=str(python)))
+    finish(run, job, ("FAILED",))
+    found = status(run)
+    assert found["restarts"] == 2 and "did not start: srun: error: node2: task 1: Exited" in found["error"]
+
+
 @pytest.mark.slow
 def test_restarts_are_bounded(cluster, recipe, tmp_path):
     run = tmp_path / "run"
@@ -150,6 +163,7 @@ def test_restarts_are_bounded(cluster, recipe, tmp_path):
     finish(run, job, ("FAILED",))
     found = status(run)
     assert found["restarts"] == 1 and "restarted 1 times (max_restarts)" in found["error"]
+    assert "killed by signal 9" in found["error"]
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ def test_what_is_shared_is_counted(shards, capsys):
     )
 
 
-def test_a_planted_identity_fails(ray_once, columns, save, tmp_path, capsys):
+def test_a_planted_identity_fails(columns, save, tmp_path, capsys):
     made = columns(60)
     made["inchikey"] = [f"{chr(65 + k // 26)}{chr(65 + k % 26)}{'X' * 12}-UHFFFAOYSA-N" for k in range(60)]
     made["inchikey"][41] = made["inchikey"][7][:14] + "-ABCDEFGHSA-N"

@@ -1,7 +1,11 @@
 """The download against a real server on this machine that drops connections and answers Range."""
 
+import dataclasses
+import gzip
 import hashlib
+import io
 import threading
+import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -20,6 +24,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.content, self.asked = CONTENT, []
+        self.contents = {}  # by path; else `content`
         self.drop_after = None  # bytes of each answer before the connection is cut
         self.ranges, self.status, self.chunked = True, None, False
 
@@ -39,13 +44,14 @@ class Handler(BaseHTTPRequestHandler):
             return
         span = self.headers.get("Range") if server.ranges else None
         start = int(span.removeprefix("bytes=").rstrip("-")) if span else 0
-        if start >= len(server.content):
+        content = server.contents.get(self.path, server.content)
+        if start >= len(content):
             self.send_error(416)
             return
-        body = server.content[start:]
+        body = content[start:]
         self.send_response(206 if span else 200)
         if span:
-            total = len(server.content)
+            total = len(content)
             self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -156,3 +162,24 @@ def test_the_command_fetches_both_files(server, tmp_path, monkeypatch, capsys):
     assert "data prepare" in capsys.readouterr().out
     assert sorted(child.name for child in tmp_path.iterdir()) == sorted(file.name for file in QM9)
     assert [path for path, _ in server.asked] == [f"/{file.name}" for file in QM9]
+
+
+def test_pcqm4mv2_is_fetched_and_its_labels_are_unpacked(server, tmp_path, monkeypatch, capsys):
+    """Its record gives no sizes: the server does; of the zip archive one file stays."""
+    labels = gzip.compress(b"idx,smiles,homolumogap\n0,O,5.5\n")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("pcqm4m-v2/raw/data.csv.gz", labels)
+        archive.writestr("pcqm4m-v2/split_dict.pt", b"never opened")
+    sdf, table = module.PCQM4MV2
+    sdf = dataclasses.replace(sdf, md5=FILE.md5)
+    monkeypatch.setattr(module, "PCQM4MV2", (sdf, table))
+    server.contents = {f"/{sdf.name}": CONTENT, f"/{table.name}": packed.getvalue()}
+    server.drop_after = 1_700_000
+    assert main(["data", "fetch", "pcqm4mv2", "--to", str(tmp_path), "--url", server.url]) == 0
+    assert f"data prepare {tmp_path / sdf.name}" in capsys.readouterr().out
+    assert sorted(child.name for child in tmp_path.iterdir()) == ["data.csv.gz", sdf.name]
+    assert (tmp_path / "data.csv.gz").read_bytes() == labels and (tmp_path / sdf.name).read_bytes() == CONTENT
+    asked = len(server.asked)
+    assert main(["data", "fetch", "pcqm4mv2", "--to", str(tmp_path), "--url", server.url]) == 0
+    assert len(server.asked) == asked

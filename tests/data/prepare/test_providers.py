@@ -15,7 +15,6 @@ from mmgnn_dist.data.prepare.pipeline import prepare
 from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS, ShardSet
 from mmgnn_dist.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("ray_once")
 RDKIT = f"RDKit {rdBase.rdkitVersion}"
 UNITS = '{"energy": "eV", "gap": "eV"}'
 
@@ -85,9 +84,9 @@ def test_without_rdkit_nothing_is_added(files, tmp_path):
     assert all(not name.startswith("RDKit") for _, origins in rows for name in origins.values())
 
 
-def test_shards_do_not_depend_on_the_workers(files, tmp_path):
+def test_shards_do_not_depend_on_the_workers(ray_once, files, tmp_path):
     entries = []
-    for workers in (1, 2):
+    for workers in (0, 2):
         run(files, tmp_path / str(workers), ["table", "file", "rdkit"], workers=workers)
         entries.append(ShardSet.open(tmp_path / str(workers)).manifest["shards"])
     assert entries[0] == entries[1] and len(entries[0]) == 3

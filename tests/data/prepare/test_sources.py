@@ -15,7 +15,6 @@ from mmgnn_dist.data.prepare.pipeline import prepare
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("ray_once")
 HARTREE = 27.211386245988
 WATER = (["O", "H", "H"], np.array([[0, 0, 0.11779], [0, 0.755453, -0.471161], [0, -0.755453, -0.471161]]))
 
@@ -124,7 +123,7 @@ def test_qm9_raw_is_read_alike_in_every_container(qm9_rows, qm9_files, tmp_path,
 
 
 @pytest.mark.shared
-def test_shards_of_a_stream_are_the_same_for_any_number_of_workers(qm9_files, tmp_path):
+def test_shards_of_a_stream_are_the_same_for_any_number_of_workers(ray_once, qm9_files, tmp_path):
     path = archive(tmp_path / "qm9.tar.bz2", qm9_files)
     for workers in (1, 2):
         made(path, tmp_path / str(workers), workers=workers)
@@ -335,7 +334,7 @@ def test_sd_records_without_their_hydrogens_are_no_geometries(conformers, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["table.csv", "table.tsv", "table.csv.gz", "table.parquet"])
-def test_tables_of_smiles(tmp_path, name):
+def test_tables_of_smiles(ray_once, tmp_path, name):
     from rdkit import Chem
 
     gaps = [float(k) for k in range(len(SMILES))]
@@ -361,7 +360,7 @@ def test_tables_of_smiles(tmp_path, name):
     made(path, tmp_path / "again", {"gap": "meV"}, workers=1)
     assert hashes(tmp_path / "set") == hashes(tmp_path / "again")
     bad = {k: reason for k, (reason, _) in quarantine(tmp_path / "set").items()}
-    expected = {"table-3": "invalid SMILES", "table-5": "no conformer", "table-6": "invalid SMILES"}
+    expected = {"table-3": "invalid SMILES", "table-6": "invalid SMILES"}
     if not name.endswith("parquet"):
         expected |= {
             "table-9": "unreadable target",
@@ -400,9 +399,9 @@ def test_a_conformer_is_at_the_bottom_of_mmff94():
     from rdkit import Chem
     from rdkit.Chem import rdForceFieldHelpers
 
-    from mmgnn_dist.chem.conformers import conformer
+    from mmgnn_dist.chem.conformers import embed_smiles
 
-    _, pos, _ = conformer("CC(=O)Nc1ccccc1")
+    (pos,) = embed_smiles("CC(=O)Nc1ccccc1").positions
     mol = Chem.AddHs(Chem.MolFromSmiles(Chem.CanonSmiles("CC(=O)Nc1ccccc1")))
     holder = Chem.Conformer(mol.GetNumAtoms())
     holder.SetPositions(np.reshape(pos, (-1, 3)))
@@ -618,16 +617,18 @@ def test_the_command_line_reads_an_archive(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["kept"] == 2
 
 
-def test_conformers_of_one_chunk_are_made_by_several_tasks(tmp_path):
-    from mmgnn_dist.chem.conformers import conformer
+def test_conformers_of_one_chunk_are_made_by_several_tasks(ray_once, tmp_path):
+    from mmgnn_dist.chem.conformers import embed_smiles
 
     smiles = [f"{'C' * (k % 7 + 1)}{tail}" for k, tail in enumerate(["O", "N", "F", "C#N", "C=O"] * 28)]
     path = tmp_path / "many.csv"
     path.write_text("smiles,energy\n" + "".join(f"{text},{k}\n" for k, text in enumerate(smiles)))
-    shards, result = made(path, tmp_path / "set", {"energy": "eV"}, rows_per_shard=4096)
+    shards, result = made(path, tmp_path / "set", {"energy": "eV"}, rows_per_shard=4096, workers=2)
     assert result.counts["kept"] == 140 and len(shards.shards) == 1
     for row in (0, 63, 64, 139):
-        assert np.array_equal(positions(shards)[row].ravel(), np.float32(conformer(smiles[row])[1]))
+        assert np.array_equal(
+            positions(shards)[row].ravel(), np.float32(embed_smiles(smiles[row]).positions[0])
+        )
 
 
 @pytest.mark.shared

@@ -18,7 +18,7 @@ from mmgnn_dist.errors import UserError
 
 
 @pytest.fixture
-def made(ray_once, columns, save, tmp_path):
+def made(columns, save, tmp_path):
     table = columns(300)
     table["energy"] = [
         sum({1: 1.5, 6: 20.0, 7: 30.0, 8: 40.0}[z] for z in mol) for mol in table["atomic_numbers"]
@@ -69,7 +69,7 @@ def test_a_linear_target_is_recovered_and_missing_labels_are_left_out(made):
         fit_references(shards, rows, ["gapp"])
 
 
-def test_spatial_extent_of_charges_is_recovered(ray_once, columns, save, tmp_path):
+def test_spatial_extent_of_charges_is_recovered(columns, save, tmp_path):
     """r2 = sum of a_z + q_z |r - r_c|^2 with known a and q; centres of mass by a loop with ASE's masses."""
     table = columns(200)
     own, charge = {1: 3.5, 6: 10.4, 7: 10.2, 8: 10.3}, {1: 3.3, 6: 21.8, 7: 25.5, 8: 28.9}

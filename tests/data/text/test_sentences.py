@@ -179,7 +179,7 @@ WHOLE = re.compile(r"[^:]+: \S.*\S?\.", re.DOTALL)
 
 
 @pytest.mark.shared
-def test_text_of_the_real_pairs(shared, ray_once, tmp_path):
+def test_text_of_the_real_pairs(shared, tmp_path):
     """Every sentence of every molecule of QM9 that PubChem knows, and the coverage counted in the source."""
     source = shared / "data/pubchem/qm9_pubchem_text.parquet"
     indices = pq.read_table(source, columns=["gdb_idx"])["gdb_idx"]

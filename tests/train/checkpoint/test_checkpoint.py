@@ -109,8 +109,8 @@ def test_the_best_one_stays(saver):
     assert names(saver.folder) == ["step_000002", "step_000005"]
 
 
-def test_an_unusable_later_one_takes_no_place_among_those_that_are_kept(saver):
-    """The run continues from before it, and what it writes then must not go in its stead."""
+def test_an_unusable_later_one_is_set_aside(saver):
+    """The run continues from before it; what it writes then neither goes in its stead nor replaces it."""
     for step in (1, 5):
         saver.keep = 2
         save(saver, step)
@@ -118,11 +118,32 @@ def test_an_unusable_later_one_takes_no_place_among_those_that_are_kept(saver):
     saver.keep = 1
     (saver.folder / "step_000005" / "note.txt").write_text("a stray file")
     assert checkpoint.newest(saver.folder) == saver.folder / "step_000001"
-    for step, stands in ((3, ["step_000003", "step_000005"]), (6, ["step_000006"])):
+    for step in (3, 5):
         save(saver, step)
         saver.wait()
-        assert names(saver.folder) == stands
-        assert checkpoint.newest(saver.folder) == saver.folder / stands[0]
+        assert names(saver.folder) == ["damaged_step_000005", f"step_00000{step}"]
+        assert checkpoint.newest(saver.folder) == saver.folder / f"step_00000{step}"
+    assert (saver.folder / "damaged_step_000005" / "note.txt").is_file()
+
+
+def test_a_disk_that_gives_back_other_bytes_costs_no_older_checkpoint(saver, monkeypatch):
+    save(saver, 1)
+    saver.wait()
+    write = saving.write_files
+
+    def wrong(part, files):
+        entries = write(part, files)
+        victim = part / "ds" / "weights.pt"
+        victim.write_bytes(victim.read_bytes()[:-1] + b"?")
+        return entries
+
+    monkeypatch.setattr(saving, "write_files", wrong)
+    save(saver, 2)
+    with pytest.raises(
+        UserError, match=r"read back, ds/weights.pt is truncated or altered.*step_000001 is kept"
+    ):
+        saver.wait()
+    assert names(saver.folder) == ["damaged_step_000002", "step_000001"]
 
 
 def test_copies_made_by_hand_are_left_alone(saver):

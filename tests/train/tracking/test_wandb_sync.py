@@ -7,12 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
-from command_line import interrupt, journal, metrics, mmgnn, write_recipe
+from command_line import journal, metrics, mmgnn, reach, signal_step, start, write_recipe
 from read_wandb import read
 
+from mmgnn_dist.train.tracking.guarded import GuardedSink
+
+SLOW = "it took nothing for 0.2 s"
 KEY = "local-plantedkey0123456789abcdef0123456789ab"
 WORDS = [
     "track.wandb=offline",
@@ -31,18 +35,23 @@ def rows(segments: list[str]) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def synced(sample_shards, tiny_bert, tmp_path_factory):
-    """A run that is killed, synced, stopped by a signal, synced, finished, and synced twice."""
+def synced(few_shards, tiny_bert, tmp_path_factory):
+    """A run that is killed, synced, stopped by a signal to all its processes, synced, finished, synced."""
     folder = tmp_path_factory.mktemp("synced")
-    recipe, run = write_recipe(folder, sample_shards.path, "frozen", tiny_bert), folder / "run"
+    recipe, run = write_recipe(folder, few_shards.path, "frozen", tiny_bert), folder / "run"
     words = ["train", recipe, "--run", run, *WORDS]
     answers, said = [], []
     patch = pytest.MonkeyPatch()
     patch.setenv("WANDB_API_KEY", KEY)
     try:
         for step, number in ((15, signal.SIGKILL), (25, signal.SIGTERM)):
-            stopped = interrupt(run, step, number, *words)
-            stopped.wait()
+            stopped = start(*words)
+            reach(run, step, stopped)
+            if number == signal.SIGKILL:
+                stopped.kill()
+            else:
+                signal_step(stopped, number)  # W&B's own process dies of it first
+            assert stopped.wait() == (-number if number == signal.SIGKILL else 3), stopped.output()
             said.append(stopped.output())
             answers.append(json.loads(mmgnn("sync", run, "--json").stdout))
         done = mmgnn(*words)
@@ -67,6 +76,46 @@ def test_every_step_once_after_two_restarts_and_two_syncs(synced):
     assert answers[-1]["steps"] == 0 and answers[-1]["segments"] == answers[-2]["segments"]
     # what the restarts wrote themselves has steps twice or lacks them: nothing of it was taken over
     assert sum(answer["steps"] for answer in answers) == 40
+
+
+def test_a_tracker_that_dies_is_one_line(synced):
+    run, _, said = synced
+    (line,) = journal(run, "tracker")
+    assert line["why"].startswith("W&B gets no more of this run (")
+    assert said[1].count("W&B gets no more") == 1 and "Traceback" not in said[1]
+
+
+def test_a_sink_that_stands_still_holds_nothing_up():
+    """Neither a line nor the end of a run waits for a tracker whose process has stopped."""
+    still, abandoned, told = threading.Event(), threading.Event(), []
+
+    class Standing:
+        def __call__(self, line):
+            still.wait()
+
+        def finish(self, results):
+            raise AssertionError
+
+        def abandon(self):
+            abandoned.set()
+
+    sink = GuardedSink("it", Standing, told.append, patience=0.2)
+    for step in range(1000):
+        sink({"kind": "train", "step": step})
+    sink.finish(None)
+    still.set()
+    assert abandoned.is_set() and told == [f"it gets no more of this run ({SLOW}); the journal goes on"]
+
+
+def test_a_sink_that_cannot_start_is_told_once():
+    def make():
+        raise OSError("no network\nlong text")
+
+    told: list[str] = []
+    sink = GuardedSink("it", make, told.append)
+    sink({"kind": "train", "step": 1})
+    sink.finish(None)
+    assert told == ["it gets no more of this run (OSError: no network); the journal goes on"]
 
 
 def test_the_last_segment_holds_the_results(synced):

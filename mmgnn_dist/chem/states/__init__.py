@@ -1,0 +1,1 @@
+"""Charge and multiplicity of molecules: what sources state of them, and what follows."""

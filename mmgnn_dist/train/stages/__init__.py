@@ -1,0 +1,1 @@
+"""The stages of a run: build, resume, fit, test, record; `sequence` goes through them in order."""

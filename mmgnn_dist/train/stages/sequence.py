@@ -1,0 +1,55 @@
+"""All stages of a run in order.
+
+    build    make text, scaler, model and engine from recipe and data
+    resume   load state and weights of the newest complete checkpoint, if any
+    fit      run the training loop to its end or to a stop
+    test     apply the exported model to the test part
+    record   write results, plots and the last line of the journal
+
+All ranks go through the same stages; the first rank writes the files.
+"""
+
+from __future__ import annotations
+
+from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED
+from mmgnn_dist.files import read_json
+from mmgnn_dist.train.loop import TrainContext, Trainer, TrainState
+from mmgnn_dist.train.optim.ema import Average
+from mmgnn_dist.train.stages.build import build
+from mmgnn_dist.train.stages.context import make_context
+from mmgnn_dist.train.stages.final_test import test
+from mmgnn_dist.train.stages.record import record_end, record_start
+from mmgnn_dist.train.stages.resume import resume
+from mmgnn_dist.train.stages.setting import Setting
+
+
+def train_stages(setting: Setting) -> int:
+    """Go through all stages; return the exit code: done, or stopped cleanly.
+
+    Raises:
+        Stopped: a stop signal came before training began.
+        UserError: the input is wrong.
+    """
+    built = build(setting)
+    state, checkpoint_dir = resume(setting, built)
+    context = make_context(setting, built, state)
+    sink = record_start(setting, built, context, state, checkpoint_dir)
+    finished = fit(context, state, built.average)
+    tested = test(setting, built) if finished else None
+    setting.watch.stop()  # the first rank does the rest alone, and an upload may take long
+    if tested:
+        record_end(setting, built, context, state, tested)
+    if sink:
+        sink.finish(read_json(setting.run.metrics) if finished else None)
+    if not finished:
+        setting.progress.say(f"stopped at step {state.step}; the same command continues")
+    return EXIT_DONE if finished else EXIT_STOPPED
+
+
+def fit(context: TrainContext, state: TrainState, average: Average) -> bool:
+    """Train; return whether training reached its end and no rank was asked to stop since."""
+    trainer = Trainer(context, state, average)
+    try:
+        return trainer.run() and not context.ranks.stop_asked()
+    finally:
+        context.saver.close()

@@ -1,0 +1,36 @@
+"""The folder of Ray's sockets on a node: nobody else can enter it, make it first, or put a link there."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from mmgnn_dist.cluster.ray.node import make_private
+
+
+def test_the_folder_is_of_this_user_alone_under_any_umask(tmp_path):
+    previous = os.umask(0)
+    try:
+        make_private(tmp_path / "ray")
+        make_private(tmp_path / "ray")  # the nodes of the dev cluster share it
+    finally:
+        os.umask(previous)
+    assert (tmp_path / "ray").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("kind", ["open", "link", "theirs"])
+def test_a_folder_that_somebody_else_made_is_refused(tmp_path, kind):
+    folder = tmp_path / "ray"
+    if kind == "link":
+        folder.symlink_to(tmp_path)
+    else:
+        folder.mkdir(mode=0o700)
+    if kind == "open":
+        folder.chmod(0o777)
+    if kind == "theirs":
+        if os.geteuid() != 0:
+            pytest.skip("only root gives folders away")
+        os.chown(folder, 65534, 65534)
+    with pytest.raises(PermissionError, match="no folder of this user alone"):
+        make_private(folder)

@@ -1,0 +1,117 @@
+"""What the batch script decides from the notes of the ranks (`job.sh`), without a Slurm."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mmgnn_dist.cluster.slurm.script import SHELL
+
+SCONTROL = """#!/bin/sh
+echo "$*" >> "$SAID"
+[ "$2" = show ] && echo "JobId=7 JobState=RUNNING Restarts=$SLURM_RESTART_COUNT PreemptTime=$PREEMPTED X=1"
+exit 0
+"""
+
+
+class Job:
+    """A job of two ranks on two nodes, which ends as its test says, start after start."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.run, self.restarts = folder, folder / "run", 0
+        (folder / "scontrol").write_text(SCONTROL)
+        (folder / "scontrol").chmod(0o755)
+
+    def start(
+        self, notes: dict[str, str], srun: int = 1, step: int = 0, preempted: str = "None"
+    ) -> tuple[int, str, str]:
+        """Let one start end with these notes; returns code, its words, what it asked of Slurm."""
+        attempt = self.run / "slurm" / f"7.{self.restarts}"
+        said = self.folder / f"said-{self.restarts}"
+        script = f"run={self.run} max_restarts=20\nsleep() {{ :; }}\n. {SHELL}\nmmgnn_before\n"
+        script += "".join(f"printf '%s\\n' '{text}' > {attempt}/{name}\n" for name, text in notes.items())
+        if step:
+            script += f"mkdir -p {self.run}/checkpoints/step_{step}\n"
+            script += f"touch {self.run}/checkpoints/step_{step}/manifest.json\n"
+        variables = {
+            "SLURM_JOB_ID": "7",
+            "SLURM_RESTART_COUNT": str(self.restarts),
+            "SLURM_JOB_NUM_NODES": "2",
+        }
+        variables |= {"SLURM_NTASKS_PER_NODE": "1", "SAID": str(said), "PREEMPTED": preempted}
+        variables |= {"SLURM_JOB_END_TIME": "0", "PATH": f"{self.folder}:{os.environ['PATH']}"}
+        done = subprocess.run(
+            ["bash", "-c", f"{script}mmgnn_after {srun}"],
+            check=False,
+            capture_output=True,
+            text=True,
+            env=variables,
+        )
+        self.restarts += 1
+        return done.returncode, done.stderr, said.read_text() if said.exists() else ""
+
+
+@pytest.fixture
+def job(tmp_path) -> Job:
+    return Job(tmp_path)
+
+
+BOTH = {"rank_0.started": "node1", "rank_1.started": "node2"}
+HUNG = (
+    "mmgnn: rank 0: no progress for 30 s (step 3, forward, train.timeout=30); waited for rank 1 (step 3, ...)"
+)
+
+
+def test_all_done(job):
+    assert job.start(BOTH | {"rank_0.done": "", "rank_1.done": ""}, srun=0) == (0, "", "")
+
+
+def test_a_fault_of_the_ranks_ends_it(job):
+    code, _, asked = job.start(BOTH | {"rank_0.failed": "mmgnn: no", "rank_1.ended": ""})
+    assert code == 1 and "requeue" not in asked
+
+
+def test_saved_in_order_goes_back(job):
+    for step in (10, 20, 30, 40):
+        _, words, asked = job.start(BOTH | {"rank_0.stopped": "", "rank_1.stopped": ""}, srun=0, step=step)
+        assert "requeue 7" in asked and words == ""
+
+
+@pytest.mark.parametrize(
+    ("notes", "cause"),
+    [
+        ({"rank_0.started": "node1"}, "rank 1 did not start"),
+        (
+            BOTH | {"rank_0.killed": "rank 0 was killed by signal 9", "rank_1.ended": ""},
+            "rank 0 on node1 killed: rank 0",
+        ),
+        (BOTH | {"rank_1.stopped": ""}, "rank 0 on node1 ended without a word"),
+        (BOTH | {"rank_0.stopped": "", "rank_1.stopped": ""}, "is the time limit long enough?"),
+        (BOTH | {"rank_0.hung": HUNG, "rank_1.ended": ""}, "waited for rank 1"),
+    ],
+)
+def test_without_progress_it_restarts_twice_and_names_the_cause(job, notes, cause):
+    """143: what srun returns when it has ended the other ranks."""
+    for _ in range(2):
+        _, _, asked = job.start(notes, srun=143)
+        assert "requeue 7" in asked
+    code, words, asked = job.start(notes, srun=143)
+    assert code == 1 and "requeue" not in asked
+    assert "3 starts in a row without a checkpoint after step 0" in words and cause in words
+
+
+def test_preemptions_before_the_first_checkpoint_do_not_count(job):
+    for _ in range(5):
+        notes = BOTH | {"rank_0.stopped": "", "rank_1.stopped": ""}
+        assert "requeue 7" in job.start(notes, srun=0, preempted="2026-11-28T10:00:00")[2]
+
+
+def test_a_node_that_hangs_twice_is_left_out(job):
+    notes = BOTH | {"rank_0.hung": HUNG, "rank_1.ended": ""}
+    assert "excnodelist" not in job.start(notes, step=10)[2]
+    _, words, asked = job.start(notes, step=20)
+    assert "update jobid=7 excnodelist=node2" in asked and "requeue 7" in asked
+    assert "ranks on node2 hung twice" in words
