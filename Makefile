@@ -33,6 +33,7 @@ lint: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(BIN)/mmgnn data prepare sample --to shards/bench data.rows_per_shard=128
 	$(BIN)/mmgnn bench loader --shards shards/bench
+	$(BIN)/mmgnn bench train --shards shards/bench
 
 docs-recipe: $(VENV)/.ready
 	$(BIN)/mmgnn recipe --markdown > docs/recipe.md

@@ -192,6 +192,7 @@ class LoopValues(TypedDict):
     stale: int
     seconds: float
     skipped: int
+    tables: NotRequired[bool]  # older checkpoints lack it
 
 
 class FailureRecord(TypedDict):

@@ -1,1 +1,1 @@
-"""Benchmarks of the loader and of checkpoints during training."""
+"""Benchmarks of training, of the loader, and of checkpoints during training."""

@@ -12,7 +12,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -95,7 +94,7 @@ def loader_bench(
             opened, np.arange(opened.rows), opened.targets, tokens, batch=opened.rows, shuffle=False
         )
         everything = next(whole.epoch()).micro[0]
-        columns = [getattr(everything, field.name) for field in dataclass_fields(Batch)]
+        columns = list(everything.tensors().values())
         copies = [torch.empty_like(column) for column in columns]
         theirs = DataLoader(_pyg_list(everything), batch_size=batch, shuffle=True)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from mmgnn_dist.config.backbones import SchNetConfig
 from mmgnn_dist.config.choices import Backbone, Fusion
-from mmgnn_dist.config.section import ConfigSection
+from mmgnn_dist.config.section import ADDED_LATER, ConfigSection
 
 Modality = Literal["graph", "text", "both", "width_matched"]
 ReadOutName = Literal["sum", "mean", "attention", "dipole", "dipole_vectors", "r2"]
@@ -25,6 +25,12 @@ class ModelConfig(ConfigSection):
     )
     backbone: Backbone = Field(
         SchNetConfig(), description="The network that reads the graph; its keys depend on its name."
+    )
+    radial: Annotated[Literal["auto", "direct"], ADDED_LATER] = Field(
+        "auto",
+        description="how SchNet's filters are computed in training; auto: on a grid of distances and "
+        "interpolated where a batch has many pairs, at ZeRO stages 0 to 2; direct: for every pair",
+        json_schema_extra={"with": ["train.zero_stage"]},
     )
     fusion: Fusion = Field(
         "gate",

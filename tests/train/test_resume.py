@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from command_line import ids_of, interrupt, journal, metrics, mmgnn, write_recipe
 
+from mmgnn_dist.files import read_json
 from mmgnn_dist.train.checkpoint import store as checkpoint
 
 
@@ -43,6 +44,8 @@ def test_sigkill_at_a_random_step_changes_nothing(undisturbed, tmp_path):
     interrupt(tmp_path / "run", step, signal.SIGKILL, *words).wait()
     mmgnn(*words)
     same_end(reference, tmp_path / "run")
+    for run in (reference, tmp_path / "run"):  # both with tabulated filters to the end
+        assert read_json(checkpoint.complete(run / "checkpoints")[-1] / "state.json")["tables"]
 
 
 @pytest.mark.parametrize(("number", "wandb"), [(signal.SIGTERM, "offline"), (signal.SIGUSR1, "disabled")])

@@ -38,6 +38,7 @@ class Backbone(nn.Module, ABC):
     Attributes:
         width: H, the width of the atom vectors.
         vector_width: V, the number of equivariant vectors per atom.
+        tabulated: whether radial functions may be tabulated (`radial_table.py`); training turns it on.
         start_width: width of the vectors of the elements, to which `with_state` adds; 0 if the backbone does
             not call it.
         state: embedding of charge and multiplicity; None if all molecules are neutral singlets.
@@ -45,6 +46,7 @@ class Backbone(nn.Module, ABC):
 
     width: int
     vector_width: int = 0
+    tabulated: bool = False
     start_width: int = 0
 
     def __init__(self) -> None:
@@ -60,6 +62,10 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def features(self, graph: Graph) -> AtomFeatures:
         """Compute all features of the atoms; positions in Å."""
+
+    def table_error(self) -> float:
+        """Measure the largest relative error of tabulated radial functions; 0 if the backbone has none."""
+        return 0.0
 
     def forward(self, graph: Graph) -> Tensor:
         """Compute atom vectors [N, H]."""

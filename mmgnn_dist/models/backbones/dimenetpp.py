@@ -17,7 +17,8 @@ a message m_ji [H], a chain of edges k -> j -> i is a triplet; d is a distance, 
 As in the authors' code, the angle lies between the directions k -> j and j -> i: it is pi minus the bond
 angle, and 0 in a straight chain. Only Legendre polynomials of its cosine are needed. The cosine is a smooth
 function of the positions, so straight chains get their correct zero gradient. z_ln are the exact zeros of
-j_l.
+j_l. The linear maps of sbf have no activation between them, so the sum over k is made from densities at atom
+j, without a list of triplets (`angular_density.py`).
 
 The authors end each output block with a linear layer to the target and sum over the blocks. That layer is a
 head and is left out: the atom vector is the sum of a_i over the blocks. An atom without neighbours within
@@ -34,9 +35,10 @@ from torch.nn.functional import silu
 from torch_geometric.nn.inits import glorot_orthogonal
 
 from mmgnn_dist.config import DimeNetPPConfig
+from mmgnn_dist.models.backbones.angular_density import NeighbourSlots
 from mmgnn_dist.models.backbones.base import ELEMENTS, AtomFeatures, Backbone
 from mmgnn_dist.models.backbones.radial import bessel_zeros, spherical_bessel
-from mmgnn_dist.models.graph import Graph, edge_vectors, edges_within, triplets
+from mmgnn_dist.models.graph import Graph, edge_vectors, edges_within
 
 OUTPUT_LAYERS = 3  # published value, as are one residual layer before and two after the skip connection
 
@@ -58,8 +60,8 @@ class RadialBasis(nn.Module):
         return envelope(x).unsqueeze(-1) * torch.sin(x.unsqueeze(-1) * self.frequency)
 
 
-class SphericalBasis(nn.Module):
-    """Spherical basis: scaled distances x [E], cosines [T], edges kj [T] -> sbf [T, L * R]."""
+class SphericalWaves(nn.Module):
+    """Radial part of the spherical basis: scaled distances x [E] -> u(x) N_ln j_l(z_ln x) [E, L, R]."""
 
     zeros: Tensor
     scale: Tensor
@@ -75,21 +77,10 @@ class SphericalBasis(nn.Module):
         self.register_buffer("zeros", zeros.to(torch.get_default_dtype()), persistent=False)
         self.register_buffer("scale", scale.to(torch.get_default_dtype()), persistent=False)
 
-    def forward(self, x: Tensor, cosine: Tensor, kj: Tensor) -> Tensor:
-        """Evaluate the basis for every triplet; l is the slow index."""
-        orders = len(self.zeros)
-        waves = [spherical_bessel(k, x.unsqueeze(-1) * self.zeros[k]) for k in range(orders)]
-        radial = envelope(x).view(-1, 1, 1) * torch.stack(waves, 1) * self.scale
-        angular = legendre(orders, cosine)
-        return (radial.index_select(0, kj) * angular.unsqueeze(-1)).flatten(1)
-
-
-def legendre(orders: int, x: Tensor) -> Tensor:
-    """Legendre polynomials P_0 ... P_{orders - 1} at x [T]: [T, orders]."""
-    values = [torch.ones_like(x), x]
-    for order in range(1, orders - 1):
-        values.append(((2 * order + 1) * x * values[order] - order * values[order - 1]) / (order + 1))
-    return torch.stack(values[:orders], -1)
+    def forward(self, x: Tensor) -> Tensor:
+        """Evaluate the waves at scaled distances."""
+        waves = [spherical_bessel(k, x.unsqueeze(-1) * zeros) for k, zeros in enumerate(self.zeros)]
+        return envelope(x).view(-1, 1, 1) * torch.stack(waves, 1) * self.scale
 
 
 class Residual(nn.Module):
@@ -104,6 +95,22 @@ class Residual(nn.Module):
         return x + silu(self.second(silu(self.first(x))))
 
 
+class EdgeJoin(nn.Linear):
+    """Lin [h_i; h_j; r] of the edges in three parts; the two atom parts are computed once per atom."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__(3 * hidden, hidden)
+
+    def forward(self, h: Tensor, radial: Tensor, i: Tensor, j: Tensor) -> Tensor:  # type: ignore[override]
+        """Apply the map: atoms h [N, H] and edges radial [E, H] -> [E, H]."""
+        of_receiver, of_source, of_radial = self.weight.chunk(3, 1)
+        return (
+            radial @ of_radial.T
+            + (h @ of_receiver.T + self.bias).index_select(0, i)
+            + (h @ of_source.T).index_select(0, j)
+        )
+
+
 class Embedding(nn.Module):
     """Embedding block: vectors of the elements and distance of an edge -> its first message [E, H]."""
 
@@ -113,12 +120,11 @@ class Embedding(nn.Module):
         nn.init.uniform_(self.element.weight, -math.sqrt(3.0), math.sqrt(3.0))
         # torch's default initialisation, as in PyTorch Geometric
         self.radial = nn.Linear(config.radial, config.hidden)
-        self.join = nn.Linear(3 * config.hidden, config.hidden)
+        self.join = EdgeJoin(config.hidden)
 
     def forward(self, h: Tensor, rbf: Tensor, i: Tensor, j: Tensor) -> Tensor:
         """Compute the messages of the edges j -> i from vectors h [N, H]; the receiver comes first."""
-        parts = [h.index_select(0, i), h.index_select(0, j), silu(self.radial(rbf))]
-        return silu(self.join(torch.cat(parts, -1)))
+        return silu(self.join(h, silu(self.radial(rbf)), i, j))
 
 
 class DimeNetPPInteraction(nn.Module):
@@ -140,11 +146,14 @@ class DimeNetPPInteraction(nn.Module):
         self.skip = _linear(hidden, hidden)
         self.after = nn.Sequential(Residual(hidden), Residual(hidden))
 
-    def forward(self, m: Tensor, rbf: Tensor, sbf: Tensor, kj: Tensor, ji: Tensor) -> Tensor:
-        """Update the messages over the triplets (kj, ji)."""
+    def forward(self, m: Tensor, rbf: Tensor, slots: NeighbourSlots) -> Tensor:
+        """Update the messages over the triplets."""
         inner = silu(self.down(silu(self.other(m)) * self.radial(rbf)))
-        heard = inner.index_select(0, kj) * self.spherical(sbf)
-        t = silu(self.up(torch.zeros_like(inner).index_add(0, ji, heard)))
+        orders, _, functions = slots.radial.shape
+        # the product of both matrices; calls of the layers, since ZeRO stage 3 gathers weights around these
+        weights = self.spherical(torch.eye(orders * functions, dtype=m.dtype, device=m.device))
+        heard = slots.chains(inner, weights.view(orders, functions, -1))
+        t = silu(self.up(heard))
         return self.after(silu(self.skip(self.before(silu(self.own(m)) + t))) + m)
 
 
@@ -177,7 +186,7 @@ class DimeNetPP(Backbone):
         self.config = config
         self.width, self.start_width = config.output, config.hidden
         self.rbf = RadialBasis(config.radial)
-        self.sbf = SphericalBasis(config.spherical, config.radial)
+        self.waves = SphericalWaves(config.spherical, config.radial)
         self.embedding = Embedding(config)
         self.interactions = nn.ModuleList(DimeNetPPInteraction(config) for _ in range(config.blocks))
         self.outputs = nn.ModuleList(Output(config) for _ in range(config.blocks + 1))
@@ -189,23 +198,18 @@ class DimeNetPP(Backbone):
     def output_vectors(self, graph: Graph) -> list[Tensor]:
         """Compute the atom vectors [N, O] of every output block: one block more than interactions."""
         i, j = edges_within(graph, self.config.cutoff)
-        kj, ji = triplets(i, j, len(graph.z))
         vector = edge_vectors(graph, i, j)
         distance = vector.square().sum(-1).sqrt()
-        cosine = cosines(vector / distance.unsqueeze(-1), kj, ji)
         x = distance / self.config.cutoff
-        rbf, sbf = self.rbf(x), self.sbf(x, cosine, kj)
+        rbf = self.rbf(x)
+        unit = vector / distance.unsqueeze(-1)
+        slots = NeighbourSlots(i, j, unit, self.waves(x), len(graph.z))
         m = self.embedding(self.with_state(self.embedding.element(graph.z), graph), rbf, i, j)
         out = [self.outputs[0](m, rbf, i, len(graph.z))]
         for interaction, output in zip(self.interactions, self.outputs[1:], strict=True):
-            m = interaction(m, rbf, sbf, kj, ji)
+            m = interaction(m, rbf, slots)
             out.append(output(m, rbf, i, len(graph.z)))
         return out
-
-
-def cosines(unit: Tensor, kj: Tensor, ji: Tensor) -> Tensor:
-    """Cosine of the angle between the two edges of each triplet: unit vectors [E, 3] -> [T]."""
-    return (unit.index_select(0, kj) * unit.index_select(0, ji)).sum(-1)
 
 
 def _linear(inward: int, outward: int, bias: bool = True) -> nn.Linear:

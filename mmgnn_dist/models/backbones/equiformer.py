@@ -29,7 +29,6 @@ from torch import Tensor, nn
 
 from mmgnn_dist.config import EquiformerConfig
 from mmgnn_dist.models.backbones.base import ELEMENTS, AtomFeatures, Backbone
-from mmgnn_dist.models.backbones.envelope import polynomial_envelope
 from mmgnn_dist.models.backbones.equivariant import (
     DEGREES,
     Channels,
@@ -40,6 +39,7 @@ from mmgnn_dist.models.backbones.equivariant import (
     Features,
     Gate,
 )
+from mmgnn_dist.models.backbones.radial import polynomial_envelope
 from mmgnn_dist.models.graph import Graph, edge_vectors, pairs_within
 
 LEAKY = 1.531320475574866  # as SILU in equivariant.py: unit second moment, e3nn's sampled constant

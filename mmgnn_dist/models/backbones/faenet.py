@@ -36,8 +36,8 @@ from torch_geometric.nn.models.schnet import GaussianSmearing
 
 from mmgnn_dist.config import ELEMENT_PROPERTIES, FAENetConfig
 from mmgnn_dist.models.backbones.base import ELEMENTS, AtomFeatures, Backbone
-from mmgnn_dist.models.backbones.envelope import polynomial_envelope
 from mmgnn_dist.models.backbones.frame_averaging import in_frames
+from mmgnn_dist.models.backbones.radial import polynomial_envelope
 from mmgnn_dist.models.graph import Graph, pairs_within
 
 PERIODS, GROUPS = 8, 20  # 0 unused; group 19: elements without one (lanthanides, actinides)

@@ -23,6 +23,7 @@ from torch_geometric.nn.models.schnet import GaussianSmearing
 
 from mmgnn_dist.config import PaiNNConfig
 from mmgnn_dist.models.backbones.base import ELEMENTS, AtomFeatures, Backbone
+from mmgnn_dist.models.backbones.painn_messages import exchange_vectors
 from mmgnn_dist.models.backbones.radial import cosine_cutoff
 from mmgnn_dist.models.graph import Graph, edge_vectors, pairs_within
 
@@ -57,13 +58,7 @@ class Message(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Sum messages along the pairs (i, j) in both directions; `unit` [P, 3, 1] points from i to j."""
         weight = self.filter(basis) * envelope
-        context = self.context(s)
-        ds, dv = torch.zeros_like(s), torch.zeros_like(v)
-        for to, source, direction in ((i, j, unit), (j, i, -unit)):
-            a_ss, a_sv, a_vv = (context.index_select(0, source) * weight).chunk(3, -1)
-            vectors = a_sv.unsqueeze(1) * direction + a_vv.unsqueeze(1) * v.index_select(0, source)
-            ds, dv = ds.index_add(0, to, a_ss), dv.index_add(0, to, vectors)
-        return ds, dv
+        return exchange_vectors(self.context(s), v, weight, unit, i, j)
 
 
 class Update(nn.Module):

@@ -1,4 +1,4 @@
-"""Functions of an interatomic distance: cosine cutoff, Bessel waves, spherical Bessel functions.
+"""Functions of an interatomic distance: cutoffs, Bessel waves, spherical Bessel functions.
 
 Waves and cutoff: Gasteiger, Groß, Günnemann, "Directional message passing for molecular graphs", ICLR 2020
 (arXiv 2003.03123), and Behler 2011. The spherical Bessel functions j_l are exact to rounding in float64
@@ -18,6 +18,17 @@ SERIES_TERMS = 24  # of the power series for x < order + 1: the next term is bel
 def cosine_cutoff(distance: Tensor, cutoff: float) -> Tensor:
     """Cutoff (1 + cos(pi d / cutoff)) / 2: distances [P] below the cutoff -> factors [P, 1]."""
     return 0.5 * (torch.cos(distance * (math.pi / cutoff)) + 1.0).unsqueeze(-1)
+
+
+def polynomial_envelope(distance: Tensor, cutoff: float) -> Tensor:
+    """Envelope u of distances [P] in Å below the cutoff, for backbones whose published form has none: [P].
+
+    u(x) = 1 - 28 x^6 + 48 x^7 - 21 x^8 of x = distance / cutoff goes to 0 at the cutoff, as do its first and
+    second derivatives (DimeNet, arXiv 2003.03123, eq. 8 with p = 6). So the output does not jump when a pair
+    crosses the cutoff.
+    """
+    x = distance / cutoff
+    return 1 + x**6 * (-28 + x * (48 - 21 * x))
 
 
 def spherical_bessel(order: int, x: Tensor) -> Tensor:

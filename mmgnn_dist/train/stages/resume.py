@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mmgnn_dist.models.table_watch import tables_allowed
 from mmgnn_dist.train.checkpoint import store as checkpoint
 from mmgnn_dist.train.loop import TrainState
 from mmgnn_dist.train.stages.build import Built
@@ -23,7 +24,7 @@ def resume(setting: Setting, built: Built) -> tuple[TrainState, Path | None]:
     ranks.beat("looking for a checkpoint")
     checkpoint_dir = checkpoint.agreed_newest(setting.run.checkpoints, ranks)
     if checkpoint_dir is None:
-        return TrainState(), None
+        return TrainState(tables=tables_allowed(setting.inputs.recipe)), None
     ranks.beat("reading the checkpoint")
     # the weights are mapped from a file, and NFS cannot remove a mapped file: drop them after this call
     values, weights = checkpoint.load(checkpoint_dir, built.engine, ranks, built.encoder)

@@ -1,10 +1,10 @@
 """The journal of a run: its authoritative record, one JSON object a line.
 
 Kinds of lines: `start` and `resume` (versions, world size), `train` (one a step), `skipped` (instead of
-`train`, for a step that was not finite), `validation`, `system` (memory and processor, some seconds apart),
-`tracker` (W&B has failed and gets no more lines of this start), `end`. A run that continues from step N first
-drops the lines of later steps, since these steps run again. The journal therefore has every step once, and
-every restart.
+`train`, for a step that was not finite), `direct` (tables of radial functions are given up), `validation`,
+`system` (memory and processor, some seconds apart), `tracker` (W&B has failed and gets no more lines of this
+start), `end`. A run that continues from step N first drops the lines of later steps, since these steps run
+again. The journal therefore has every step once, and every restart.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import IO, Any, cast
 from mmgnn_dist.files import write_text
 from mmgnn_dist.run_records import JournalLine
 
-STEPPED = ("train", "skipped", "validation", "system", "end")
+STEPPED = ("train", "skipped", "direct", "validation", "system", "end")
 
 
 def read_journal(path: Path) -> list[JournalLine]:

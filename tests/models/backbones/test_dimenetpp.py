@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 import sympy
 import torch
-from backbone_suite import BackboneSuite
+from backbone_suite import BackboneSuite, assert_near
 from golden import BlockHeads, WithHead, compare, dimenet_mapping
 from model_batches import real_molecules
 from scipy.special import spherical_jn
 from torch_geometric.nn.models import dimenet, dimenet_utils
+from triplet_form import cosines, legendre, spherical_basis
 
 from mmgnn_dist.config import DimeNetPPConfig
-from mmgnn_dist.models.backbones.dimenetpp import DimeNetPP, cosines, legendre
+from mmgnn_dist.models.backbones.angular_density import NeighbourSlots
+from mmgnn_dist.models.backbones.dimenetpp import DimeNetPP, SphericalWaves
 from mmgnn_dist.models.backbones.radial import bessel_zeros, spherical_bessel
 from mmgnn_dist.models.graph import Graph, edge_vectors, edges_within, triplets
 
@@ -130,6 +132,38 @@ def test_zeros_are_zeros_and_none_is_left_out():
         fine = torch.linspace(0.5, float(row[-1]) + 0.5, 20000, dtype=torch.float64)
         signs = torch.sign(spherical_bessel(order, fine))
         assert int((signs[1:] != signs[:-1]).sum()) == len(row)
+
+
+@pytest.mark.parametrize("orders", [1, 3, 7, 12])
+def test_densities_equal_the_sum_over_triplets(orders):
+    """In value and gradient, with straight chains, a lone atom and a molecule of two."""
+    torch.manual_seed(0)
+    real = real_molecules(3, torch.float64)
+    line = torch.tensor(
+        [[0.0, 0, 0], [0, 0, 1.2], [0, 0, 2.4], [9, 9, 9], [0, 0, 0], [0.6, 0.4, 0.7]]
+    ).double()
+    ptr = torch.cat([real.ptr, int(real.ptr[-1]) + torch.tensor([3, 4, 6])])
+    pos = torch.cat([real.pos, line]).requires_grad_()
+    graph = Graph.make(torch.ones(len(pos), dtype=torch.int64), pos, ptr)
+    i, j = edges_within(graph, 4.0)
+    kj, ji = triplets(i, j, len(pos))
+    waves = SphericalWaves(orders, 4).double()
+    sent = torch.randn(len(i), 5, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(orders, 4, 5, dtype=torch.float64, requires_grad=True)
+    sums = []
+    for densities in (True, False):
+        vector = edge_vectors(graph, i, j)
+        distance = vector.norm(dim=-1)
+        unit, radial = vector / distance.unsqueeze(-1), waves(distance / 4.0)
+        if densities:
+            heard = NeighbourSlots(i, j, unit, radial, len(pos)).chains(sent, weights)
+        else:
+            basis = spherical_basis(radial, cosines(unit, kj, ji), kj) @ weights.flatten(0, 1)
+            heard = torch.zeros_like(sent).index_add(0, ji, sent.index_select(0, kj) * basis)
+        loss = (heard * torch.linspace(-1, 1, 5, dtype=torch.float64)).sin().sum()
+        sums.append([heard, *torch.autograd.grad(loss, [pos, sent, weights])])
+    for found, expected in zip(*sums, strict=True):
+        assert_near(found, expected, 1e-10)
 
 
 def test_legendre_polynomials():

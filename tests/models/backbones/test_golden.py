@@ -21,9 +21,10 @@ from golden import (
 )
 from torch_geometric.nn.models.dimenet import SphericalBasisLayer
 from torch_geometric.nn.models.schnet import ShiftedSoftplus
+from triplet_form import cosines, spherical_basis
 
 from mmgnn_dist.config import DimeNetPPConfig, PaiNNConfig, SchNetConfig
-from mmgnn_dist.models.backbones.dimenetpp import DimeNetPP, SphericalBasis, cosines
+from mmgnn_dist.models.backbones.dimenetpp import DimeNetPP, SphericalWaves
 from mmgnn_dist.models.backbones.painn import PaiNN
 from mmgnn_dist.models.backbones.radial import bessel_zeros
 from mmgnn_dist.models.backbones.schnet import SchNet
@@ -106,15 +107,16 @@ def test_dimenetpp(golden, name):
 
 
 class PackageBasis(torch.nn.Module):
-    """The spherical basis of PyTorch Geometric, rounded as it is."""
+    """The radial part of PyTorch Geometric's spherical basis, rounded as it is: its value at angle 0."""
 
     def __init__(self, config: DimeNetPPConfig) -> None:
         super().__init__()
         self.layer = SphericalBasisLayer(config.spherical, config.radial, config.cutoff)
         self.cutoff = config.cutoff
 
-    def forward(self, x, cosine, kj):
-        return self.layer(x * self.cutoff, torch.acos(cosine.detach().clamp(-1.0, 1.0)), kj)
+    def forward(self, x):
+        basis = self.layer(x * self.cutoff, torch.zeros_like(x), torch.arange(len(x)))
+        return basis.view(len(x), self.layer.num_spherical, self.layer.num_radial)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ def test_dimenetpp_with_the_basis_of_the_package(golden, name):
     """Parameter gradients are saved for the package's own basis alone, so it takes the place of ours."""
     case = golden(name)
     body = DimeNetPP(DIMENET[name])
-    body.sbf = PackageBasis(DIMENET[name])
+    body.waves = PackageBasis(DIMENET[name])
     model = WithHead(body, BlockHeads(body.width, 3), body.output_vectors)
     case.load(model, dimenet_mapping(2))
     y = model(case.graph)
@@ -147,10 +149,10 @@ def test_dimenetpp_intermediate_values(golden):
     close(cosine, torch.cos(case.io["angle"]), 1e-14)
     x = distance / 5.0
     close(body.rbf(x)[:202], case.io["rbf_first8"], 1e-12)
-    close(body.sbf(x, cosine, kj)[:894], case.io["sbf_exact_first8"], 1e-12)
+    close(spherical_basis(body.waves(x), cosine, kj)[:894], case.io["sbf_exact_first8"], 1e-12)
     elements = body.embedding.element(case.graph.z)
     close(body.embedding(elements, body.rbf(x), i, j)[:202], case.io["x_emb_first8"], 1e-12)
     close(bessel_zeros(7, 6), case.io["aux.bessel_zeros_exact"], 1e-15)
     order = 2.0 * torch.arange(7.0).unsqueeze(-1) + 1.0
-    norm = SphericalBasis(7, 6).scale / (order / (4.0 * torch.pi)).sqrt()
+    norm = SphericalWaves(7, 6).scale / (order / (4.0 * torch.pi)).sqrt()
     close(norm, case.io["aux.bessel_norm_exact"], 1e-14)
