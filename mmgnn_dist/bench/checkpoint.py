@@ -20,10 +20,10 @@ from mmgnn_dist.files import write_json
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.train.checkpoint.host_copies import save_safetensors, seal
 from mmgnn_dist.train.checkpoint.store import CHECKPOINT_MANIFEST, EMA, TAG
+from mmgnn_dist.train.checkpoint.train_state import TrainState
 from mmgnn_dist.train.checkpoint.writer import Saver
 from mmgnn_dist.train.engine import BatchPlan, compute_type, make_engine
 from mmgnn_dist.train.inputs import open_inputs
-from mmgnn_dist.train.loop import TrainState
 from mmgnn_dist.train.optim.ema import Average
 from mmgnn_dist.train.ranks import init_distributed
 from mmgnn_dist.train.text_data import open_text_data

@@ -28,10 +28,11 @@ from mmgnn_dist.errors import UserError, nearest
 from mmgnn_dist.models.table_watch import tables_allowed
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.train.checkpoint.train_state import TrainState
 from mmgnn_dist.train.deadline import Deadline
 from mmgnn_dist.train.guards import HangWatchdog
 from mmgnn_dist.train.inputs import open_inputs
-from mmgnn_dist.train.loop import Trainer, TrainState
+from mmgnn_dist.train.loop import Trainer
 from mmgnn_dist.train.ranks import init_distributed
 from mmgnn_dist.train.stages.build import build
 from mmgnn_dist.train.stages.context import make_context

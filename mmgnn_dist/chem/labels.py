@@ -64,11 +64,13 @@ class Beside:
         labels: tables of labels by id.
         lists: files that list the molecules that QM9's authors advise against.
         add_hydrogens: whether hydrogens that bonds require are added.
+        labelled: whether labels are wanted, so that the user is told where they lack.
     """
 
     labels: tuple[LabelTable, ...] = ()
     lists: tuple[Path, ...] = ()
     add_hydrogens: bool = False
+    labelled: bool = True
 
 
 NO_LABELS = Beside()

@@ -28,7 +28,8 @@ from mmgnn_dist.models.table_watch import TableWatch
 from mmgnn_dist.models.text_encoder.frozen_cache import Embeddings
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
-from mmgnn_dist.run_records import JournalLine, LoopValues
+from mmgnn_dist.run_records import JournalLine
+from mmgnn_dist.train.checkpoint.train_state import TrainState
 from mmgnn_dist.train.checkpoint.writer import Saver
 from mmgnn_dist.train.deadline import Deadline
 from mmgnn_dist.train.engine import BatchPlan
@@ -43,41 +44,6 @@ from mmgnn_dist.train.tracking.journal import Journal
 from mmgnn_dist.train.tracking.meter import RateMeter
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class TrainState:
-    """State of the loop as plain values, saved in every checkpoint.
-
-    Attributes:
-        step: optimiser steps done.
-        best: lowest validation score so far, if any.
-        best_step: step of that validation.
-        stale: validations since then.
-        seconds: time spent in training, s.
-        skipped: steps skipped because they were not finite.
-        tables: whether radial functions are tabulated (see `models/table_watch.py`).
-    """
-
-    step: int = 0
-    best: float | None = None
-    best_step: int = -1
-    stale: int = 0
-    seconds: float = 0.0
-    skipped: int = 0
-    tables: bool = False
-
-    def values(self) -> LoopValues:
-        """Return the state as a checkpoint stores it."""
-        return {
-            "step": self.step,
-            "best": self.best,
-            "best_step": self.best_step,
-            "stale": self.stale,
-            "seconds": self.seconds,
-            "skipped": self.skipped,
-            "tables": self.tables,
-        }
 
 
 @dataclass

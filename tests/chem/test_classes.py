@@ -1,6 +1,6 @@
 import pytest
 
-from mmgnn_dist.chem.classes import check_classes, class_index, class_name, sorted_classes
+from mmgnn_dist.chem.own_targets.classes import check_classes, class_index, class_name, sorted_classes
 from mmgnn_dist.errors import UserError
 
 

@@ -3,7 +3,7 @@ from unittest.mock import ANY
 import pytest
 
 from mmgnn_dist.chem.elements import NUMBERS, SYMBOLS
-from mmgnn_dist.chem.target_names import known_name
+from mmgnn_dist.chem.own_targets.target_names import known_name
 from mmgnn_dist.chem.targets import READOUTS, TARGETS, UNDECIDED, Target, readout_for, target_for
 from mmgnn_dist.errors import UserError
 

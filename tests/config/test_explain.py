@@ -104,7 +104,6 @@ def test_an_unknown_key_names_the_nearest(key, says):
         ("model.fusion=gatte", "(did you mean 'gate'?)"),
         ("text.mode=frozenn", "(did you mean 'frozen'?)"),
         ("train.loss=hubr", "(did you mean 'huber'?)"),
-        ("text.fields=[iupac]", "(did you mean 'iupac_name'?)"),
         ("data.providers=[tabel]", "(did you mean 'table'?)"),
         ("sweep={space: {train.optim.lr: {kind: flaot, low: 1, high: 2}}}", "(did you mean 'float'?)"),
     ],

@@ -194,12 +194,6 @@ def keys_of_others(c: Columns, rng: np.random.Generator) -> None:
     c["inchikey"][:10] = c["inchikey"][10:20]
 
 
-@leak("structure", "identity contradicts the structure", "smiles against the atoms")
-def smiles_of_others(c: Columns, rng: np.random.Generator) -> None:
-    for row in range(30, 40):
-        c["smiles"][row], c["inchikey"][row] = "CCCCCCCCCCCCO", None
-
-
 def copy_geometry(
     c: Columns, first: int, change: Callable[[np.ndarray, np.ndarray], tuple[Any, Any]]
 ) -> None:

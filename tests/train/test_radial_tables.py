@@ -15,7 +15,7 @@ from mmgnn_dist.models.backbones.schnet import SchNet
 from mmgnn_dist.models.table_watch import TableWatch
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train import run as entry
-from mmgnn_dist.train.loop import TrainState
+from mmgnn_dist.train.checkpoint.train_state import TrainState
 
 WORDS = ["model.modality=graph", "train.max_steps=6", "train.checkpoint_every=2", "train.keep_checkpoints=9"]
 

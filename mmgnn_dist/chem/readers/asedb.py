@@ -16,7 +16,9 @@ import numpy as np
 import pyarrow as pa
 
 from mmgnn_dist.chem.checks import DAMAGED, PERIODIC, REASONS, UNREADABLE, BadRecord
-from mmgnn_dist.chem.classes import class_name
+from mmgnn_dist.chem.own_targets.classes import class_name
+from mmgnn_dist.chem.own_targets.target_columns import declared_columns, resolve_targets
+from mmgnn_dist.chem.own_targets.target_names import known_name
 from mmgnn_dist.chem.readers.columns import known_names
 from mmgnn_dist.chem.readers.source import IDENTIFIERS, TEXT_COLUMNS, one_line
 from mmgnn_dist.chem.readers.table import FAULT, WHY, TableSource
@@ -25,8 +27,6 @@ from mmgnn_dist.chem.readers.tables.lmdb_rows import LmdbRows
 from mmgnn_dist.chem.readers.tables.sqlite_rows import SqliteRows
 from mmgnn_dist.chem.states.charge_spin import state_columns, sum_of_atoms
 from mmgnn_dist.chem.states.electronic_state import CHARGE_COLUMNS, MULTIPLICITY_COLUMNS, SPIN_COLUMN
-from mmgnn_dist.chem.target_columns import declared_columns, resolve_targets
-from mmgnn_dist.chem.target_names import known_name
 from mmgnn_dist.chem.targets import target_for
 from mmgnn_dist.config import Declared
 from mmgnn_dist.errors import UserError

@@ -18,6 +18,7 @@ import pyarrow as pa
 from mmgnn_dist.chem.checks import OVERSIZED, REASONS, UNREADABLE, BadRecord
 from mmgnn_dist.chem.labels import NO_LABELS, Beside, LabelTable, LabelUse, join_labels, labels_of
 from mmgnn_dist.chem.molecules import Molecules
+from mmgnn_dist.chem.own_targets.target_columns import declared_columns, resolve_targets
 from mmgnn_dist.chem.rdkit_tools import rdkit_version
 from mmgnn_dist.chem.readers.columns import known_names
 from mmgnn_dist.chem.readers.record import Census
@@ -44,7 +45,6 @@ from mmgnn_dist.chem.streams.csv_rows import (
     csv_table,
 )
 from mmgnn_dist.chem.streams.members import Member, members
-from mmgnn_dist.chem.target_columns import declared_columns, resolve_targets
 from mmgnn_dist.config import Declared
 from mmgnn_dist.errors import UserError
 
@@ -167,7 +167,7 @@ def inspect_csv(path: Path, name: str, declared: Declared, beside: Beside = NO_L
     excluded = qm9_list(path.parent, beside.lists) if qm9 else frozenset[int]()
     notes = [f"{path.name}: column {place + 1} has no name and is not read" for place in sorted(nameless)]
     notes += [f"{path.name}: {line}" for line in census.missing_notes(targets)]
-    if not targets and head is SMILES_HEAD:
+    if not targets and head is SMILES_HEAD and beside.labelled:
         notes.append(f"{path.name} has no labels of its own: name a CSV table of labels by id, too")
     if replaced:
         notes.append(

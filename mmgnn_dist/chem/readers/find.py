@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmgnn_dist.chem.checks import REASONS, UNREADABLE
-from mmgnn_dist.chem.classes import check_classes, sorted_classes
 from mmgnn_dist.chem.labels import TABLES, Beside, LabelTable, label_tables
+from mmgnn_dist.chem.own_targets.classes import check_classes, sorted_classes
 from mmgnn_dist.chem.readers import asedb, csvfile, records
 from mmgnn_dist.chem.readers.comment import COMMENT
 from mmgnn_dist.chem.readers.formats import faulty_formats, record_formats, record_suffixes
@@ -74,7 +74,7 @@ def find_sources(
         raise UserError(f"no source given: name {readable()}")
     sources = [
         with_spin_meaning(source).reading_text(text_columns or {})
-        for source in _inspect_all(list(_files(names)), declared, add_hydrogens)
+        for source in _inspect_all(list(_files(names)), declared, add_hydrogens, labelled)
     ]
     folders = [Path(name) for name in names if Path(name).is_dir()]
     if unread := [note for folder in folders for note in _unread(folder)]:
@@ -154,7 +154,9 @@ def check_readable(sources: list[Source]) -> None:
                 raise UserError(f"{source.path}: its {many} no molecule ({why}){hint}")
 
 
-def _inspect_all(files: list[tuple[Path, str]], declared: Declared, add_hydrogens: bool) -> list[Source]:
+def _inspect_all(
+    files: list[tuple[Path, str]], declared: Declared, add_hydrogens: bool, labelled: bool
+) -> list[Source]:
     """Recognise all files: molecules, and what is read together with them (tables of labels, QM9's lists)."""
     labels: list[LabelTable] = []
     lists = tuple(path for path, _ in files if path.name in QM9_LISTS)
@@ -178,7 +180,9 @@ def _inspect_all(files: list[tuple[Path, str]], declared: Declared, add_hydrogen
         own = [table for table in labels if table.path == side]
         others = [table for table in labels if not _is_side_table(table.path)]
         # QM9's table belongs to its SD file, wherever it is
-        sources += _inspected(path, name, declared, Beside(tuple(own or others), lists, add_hydrogens))
+        sources += _inspected(
+            path, name, declared, Beside(tuple(own or others), lists, add_hydrogens, labelled)
+        )
     return sources
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 
 from mmgnn_dist.chem.checks import BAD_TARGET, REASONS, BadRecord
-from mmgnn_dist.chem.classes import MOST, class_index, class_name
 from mmgnn_dist.chem.composition import contradictions
 from mmgnn_dist.chem.molecules import Molecules
+from mmgnn_dist.chem.own_targets.classes import MOST, class_index, class_name
+from mmgnn_dist.chem.own_targets.target_columns import Found, class_columns, declared_columns
 from mmgnn_dist.chem.states.electronic_state import NO_STATEMENT, StatedStates, StructureState
-from mmgnn_dist.chem.target_columns import Found, class_columns, declared_columns
 from mmgnn_dist.chem.targets import CLASS, Target
 from mmgnn_dist.config import Declared
 

@@ -29,6 +29,7 @@ from mmgnn_dist.chem.labels import (
     labels_of,
 )
 from mmgnn_dist.chem.molecules import Molecules
+from mmgnn_dist.chem.own_targets.target_columns import resolve_targets
 from mmgnn_dist.chem.rdkit_tools import rdkit_version
 from mmgnn_dist.chem.readers.comment import COMMENT
 from mmgnn_dist.chem.readers.formats import record_formats
@@ -51,7 +52,6 @@ from mmgnn_dist.chem.readers.source import (
 )
 from mmgnn_dist.chem.states.charge_spin import with_record_states
 from mmgnn_dist.chem.streams.members import Passed, members
-from mmgnn_dist.chem.target_columns import resolve_targets
 from mmgnn_dist.config import Declared
 from mmgnn_dist.errors import UserError
 
@@ -286,7 +286,7 @@ def inspect_records(path: Path, name: str, declared: Declared, beside: Beside = 
             f"{path.name}: {many} records have an id that others have, too: they are numbered (ID-1, "
             "ID-2, …), and InChIKeys tell which are of one molecule"
         )
-    if not targets and seen.first:
+    if not targets and seen.first and beside.labelled:
         notes.append(f"{path.name}: {seen.first}")
     if beside.add_hydrogens:
         notes.append(f"{path.name}: hydrogens that bonds require are added by RDKit where they lack")

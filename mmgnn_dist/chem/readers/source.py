@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmgnn_dist.chem.molecules import Molecules
-from mmgnn_dist.chem.target_columns import Found
+from mmgnn_dist.chem.own_targets.target_columns import Found
 from mmgnn_dist.config import TEXT_FIELDS, Declared
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import sha256

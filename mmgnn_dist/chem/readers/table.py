@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmgnn_dist.chem.checks import BAD_TARGET, REASONS, UNREADABLE, BadRecord
-from mmgnn_dist.chem.classes import class_index
 from mmgnn_dist.chem.composition import contradictions
 from mmgnn_dist.chem.conformers import Embedded, embed_smiles
 from mmgnn_dist.chem.molecules import Molecules
+from mmgnn_dist.chem.own_targets.classes import class_index
+from mmgnn_dist.chem.own_targets.target_columns import Found
 from mmgnn_dist.chem.rdkit_tools import rdkit_version
 from mmgnn_dist.chem.readers.record import is_missing, target_value
 from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, Source, Spread, one_line
@@ -33,7 +34,6 @@ from mmgnn_dist.chem.readers.tables.geometry_values import (
     triples_of_text,
 )
 from mmgnn_dist.chem.states.charge_spin import Values, smiles_states, state_columns, stated_states
-from mmgnn_dist.chem.target_columns import Found
 from mmgnn_dist.chem.targets import CLASS, Target
 from mmgnn_dist.config import ConformerConfig
 

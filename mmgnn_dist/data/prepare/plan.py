@@ -15,7 +15,7 @@ from typing import NamedTuple
 from mmgnn_dist import __version__
 from mmgnn_dist.chem.checks import check_molecules
 from mmgnn_dist.chem.identity import key_maker
-from mmgnn_dist.chem.label_ranges import out_of_range
+from mmgnn_dist.chem.own_targets.label_ranges import out_of_range
 from mmgnn_dist.chem.readers.find import check_name, check_readable, find_sources
 from mmgnn_dist.chem.readers.formats import format_plugins
 from mmgnn_dist.chem.readers.parquet import open_parquet

@@ -9,8 +9,8 @@ from itertools import groupby
 import numpy as np
 
 from mmgnn_dist.chem.checks import ABSURD
+from mmgnn_dist.chem.own_targets.target_names import known_name
 from mmgnn_dist.chem.readers.source import Source, printable
-from mmgnn_dist.chem.target_names import known_name
 from mmgnn_dist.chem.targets import CLASS, UNDECIDED, Target
 from mmgnn_dist.data.prepare.chunks import Staging
 from mmgnn_dist.data.prepare.duplicates import kept_positions, set_rows_aside

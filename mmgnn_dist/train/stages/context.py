@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from mmgnn_dist.run_records import CheckpointAbout, ExportRecord
 from mmgnn_dist.train.checkpoint.export import export_model, exported_classes, learned_from
+from mmgnn_dist.train.checkpoint.train_state import TrainState
 from mmgnn_dist.train.checkpoint.writer import Saver
-from mmgnn_dist.train.loop import TrainContext, TrainState
+from mmgnn_dist.train.loop import TrainContext
 from mmgnn_dist.train.optim.optimizers import optimizer_of
 from mmgnn_dist.train.provenance import versions
 from mmgnn_dist.train.stages.build import Built

@@ -9,8 +9,9 @@ from mmgnn_dist.files import read_json, sha256, write_json
 from mmgnn_dist.run_records import DataRecord, RunFacts, SizeRecord
 from mmgnn_dist.train.checkpoint.export import unseen
 from mmgnn_dist.train.checkpoint.store import CHECKPOINT_MANIFEST
+from mmgnn_dist.train.checkpoint.train_state import TrainState
 from mmgnn_dist.train.engine import deepspeed_config
-from mmgnn_dist.train.loop import TrainContext, TrainState
+from mmgnn_dist.train.loop import TrainContext
 from mmgnn_dist.train.provenance import versions
 from mmgnn_dist.train.report.results import write_results
 from mmgnn_dist.train.stages.build import Built

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmgnn_dist.models.table_watch import tables_allowed
 from mmgnn_dist.train.checkpoint import store as checkpoint
-from mmgnn_dist.train.loop import TrainState
+from mmgnn_dist.train.checkpoint.train_state import TrainState
 from mmgnn_dist.train.stages.build import Built
 from mmgnn_dist.train.stages.setting import Setting
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED
 from mmgnn_dist.files import read_json
-from mmgnn_dist.train.loop import TrainContext, Trainer, TrainState
+from mmgnn_dist.train.checkpoint.train_state import TrainState
+from mmgnn_dist.train.loop import TrainContext, Trainer
 from mmgnn_dist.train.optim.ema import Average
 from mmgnn_dist.train.stages.build import build
 from mmgnn_dist.train.stages.context import make_context

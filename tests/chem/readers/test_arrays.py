@@ -58,7 +58,7 @@ def spice(path, unit=None):
 
 def test_spice(tmp_path):
     source, block, reasons = read(spice(tmp_path / "SPICE.hdf5", "bohr"))
-    assert reasons == [""] * 5 and source.ignored == ("formation_energy",)
+    assert reasons == [""] * 5 and source.ignored == ("formation_energy", "subset")
     assert block.y[:, 0] == pytest.approx(HARTREE * np.array([-76.0, -77.0, -78.0, -76.0, -77.0]))
     assert [target.name for _, target, _ in source.targets] == ["energy"]
     assert block.smiles.to_pylist() == ["[H:2][O:1][H:3]"] * 3 + ["CO"] * 2

@@ -15,6 +15,7 @@ from leaks import DONE, GROUPS, LEAKS, TRAIN, VAL, Columns
 
 from mmgnn_dist.chem.readers.find import sample_path
 from mmgnn_dist.cli.main import main
+from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.data.inspect.leaks.finding import AuditFinding
 from mmgnn_dist.data.inspect.leaks.numbers_in_text import written_numbers
 from mmgnn_dist.data.inspect.leaks.search import KINDS, search_leaks
@@ -36,8 +37,11 @@ def prepared(columns: Columns, folder: Path) -> ShardSet:
     """A shard set of these molecules, with a split by the order of their rows."""
     table = pa.table(columns).replace_schema_metadata(pq.read_schema(sample_path()).metadata)
     folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, folder / "molecules.parquet")
-    prepare([str(folder / "molecules.parquet")], folder / "set")
+    # text comes in a table of its own: a formula beside the atoms that it contradicts sets the molecule aside
+    text = [name for name in (*TEXT_FIELDS, "cid", "field_sources") if name in columns]
+    pq.write_table(table.select(["id", *text]), folder / "text.parquet")
+    pq.write_table(table.drop_columns(text), folder / "molecules.parquet")
+    prepare([str(folder / "molecules.parquet")], folder / "set", [folder / "text.parquet"])
     shards = ShardSet.open(folder / "set")
     (shards.path / "splits/random.parquet").unlink()
     parts = ["train" if row < TRAIN else "val" if row < VAL else "test" for row in range(DONE)]

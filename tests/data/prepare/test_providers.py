@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rdkit import rdBase
+from real_atoms import with_real_atoms
 
 from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.prepare.pipeline import prepare
@@ -25,7 +26,7 @@ def files(columns, save, tmp_path):
     made = columns(40)
     made["smiles"] = ["CCO"] * 40
     made["smiles"][5], made["smiles"][6] = None, "C1CC"
-    molecules = save(made, units=UNITS)
+    molecules = save(with_real_atoms(made), units=UNITS)
     table = tmp_path / "text.parquet"
     pq.write_table(pa.table({"id": ["made-00003"], "molecular_weight": [77.0], "cid": [702]}), table)
     return molecules, table

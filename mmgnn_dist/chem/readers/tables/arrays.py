@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from mmgnn_dist.chem.checks import DAMAGED, REASONS
 from mmgnn_dist.chem.elements import element_number
+from mmgnn_dist.chem.own_targets.target_columns import Found, declared_columns, resolve_targets
 from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, one_line, printable
 from mmgnn_dist.chem.readers.table import FAULT, WHY, TableSource
 from mmgnn_dist.chem.readers.tables.array_files import Arrays, Hdf5Groups, NpzGroups, array_texts, open_arrays
@@ -29,7 +30,6 @@ from mmgnn_dist.chem.readers.tables.array_layouts import (
     published_layout,
     stored_unit,
 )
-from mmgnn_dist.chem.target_columns import Found, declared_columns, resolve_targets
 from mmgnn_dist.chem.targets import target_for
 from mmgnn_dist.config import Declared
 from mmgnn_dist.errors import UserError

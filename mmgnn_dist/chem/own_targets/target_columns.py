@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from mmgnn_dist.chem.classes import sorted_classes
+from mmgnn_dist.chem.own_targets.classes import sorted_classes
+from mmgnn_dist.chem.own_targets.target_names import known_name
 from mmgnn_dist.chem.states.electronic_state import is_state_column
-from mmgnn_dist.chem.target_names import known_name
 from mmgnn_dist.chem.targets import CLASS, TARGETS, Target, accepted_units, target_for
 from mmgnn_dist.config import Declared, TargetConfig
 from mmgnn_dist.errors import UserError
