@@ -29,7 +29,7 @@ from mmgnn_dist.chem.labels import (
     labels_of,
 )
 from mmgnn_dist.chem.molecules import Molecules
-from mmgnn_dist.chem.own_targets.target_columns import resolve_targets
+from mmgnn_dist.chem.own_targets.target_columns import Found, resolve_targets
 from mmgnn_dist.chem.rdkit_tools import rdkit_version
 from mmgnn_dist.chem.readers.comment import COMMENT
 from mmgnn_dist.chem.readers.formats import record_formats
@@ -274,13 +274,7 @@ def inspect_records(path: Path, name: str, declared: Declared, beside: Beside = 
         notes.append(f"{path.name} is a part of QM9: {seen.rows} of {QM9_TOTAL} molecules")
     notes += qm9_notes(path, excluded) if original else ()
     notes += use.notes(path)
-    census = seen.census
-    if COMMENT in ignored and COMMENT in census.numbers:
-        notes.append(
-            f"{path.name}: comments such as '{census.numbers[COMMENT][:40]}' are not read: a target in them "
-            "is declared as data.targets.NAME={column: comment, unit: UNIT}"
-        )
-    notes += [f"{path.name}: {line}" for line in census.missing_notes(targets)]
+    notes += _value_notes(path, seen.census, targets, ignored)
     if repeated:
         notes.append(
             f"{path.name}: {many} records have an id that others have, too: they are numbered (ID-1, "
@@ -309,6 +303,17 @@ def inspect_records(path: Path, name: str, declared: Declared, beside: Beside = 
         repeated=repeated,
         add_hydrogens=beside.add_hydrogens,
     )
+
+
+def _value_notes(path: Path, census: Census, targets: Found, ignored: tuple[str, ...]) -> list[str]:
+    """Return lines on comments that are numbers and not read, and on words for missing values."""
+    lines = [f"{path.name}: {line}" for line in census.missing_notes(targets)]
+    if COMMENT in ignored and COMMENT in census.numbers:
+        lines.append(
+            f"{path.name}: comments such as '{census.numbers[COMMENT][:40]}' are not read: a target in them "
+            "is declared as data.targets.NAME={column: comment, unit: UNIT}"
+        )
+    return lines
 
 
 def _side_table(path: Path, beside: Beside) -> list[LabelTable]:

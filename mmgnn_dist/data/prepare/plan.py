@@ -168,21 +168,7 @@ def make_prepare_plan(
         raise UserError(
             f"--text {text[0]} is given, but data.providers={data.providers} has no 'table': add it"
         )
-    by_name = {target.name: target for source in found_sources for _, target, _ in source.targets}
-    if learned:  # labels are not used
-        by_name = {name: replace(target, kind=target.kind or "intensive") for name, target in by_name.items()}
-        by_name |= {target.name: target for target in learned.targets}
-    if not by_name:
-        check_readable(found_sources)
-        ignored = sorted({column for source in found_sources for column in source.ignored})
-        hint = f" (columns: {', '.join(ignored)})" if ignored else ""
-        notes = "".join(f"; {note}" for source in found_sources for note in source.notes)
-        raise UserError(
-            f"no target in {', '.join(sources)}{hint}{notes}: declare one with data.units.NAME=UNIT, or "
-            "data.targets.NAME={column: COLUMN, unit: UNIT}"
-        )
-    targets = [by_name[name] for name in TARGETS if name in by_name]
-    targets += [by_name[name] for name in sorted(by_name) if name not in TARGETS]
+    targets = _targets(sources, found_sources, learned)
     formats = {name for source in found_sources for name in source.formats}
     added_plugins = [
         plugin.identity for plugin in (*provider_plugins(data.providers), *format_plugins(formats))
@@ -230,6 +216,29 @@ def make_prepare_plan(
         tuple(added_plugins),
         fingerprint,
     )
+
+
+def _targets(names: list[str], found: list[Source], learned: TrainedModelSpec | None) -> list[Target]:
+    """Return the targets of all sources and of the model, in the order of the shards.
+
+    Raises:
+        UserError: there is none.
+    """
+    by_name = {target.name: target for source in found for _, target, _ in source.targets}
+    if learned:  # labels are not used
+        by_name = {name: replace(target, kind=target.kind or "intensive") for name, target in by_name.items()}
+        by_name |= {target.name: target for target in learned.targets}
+    if not by_name:
+        check_readable(found)
+        ignored = sorted({column for source in found for column in source.ignored})
+        hint = f" (columns: {', '.join(ignored)})" if ignored else ""
+        notes = "".join(f"; {note}" for source in found for note in source.notes)
+        raise UserError(
+            f"no target in {', '.join(names)}{hint}{notes}: declare one with data.units.NAME=UNIT, or "
+            "data.targets.NAME={column: COLUMN, unit: UNIT}"
+        )
+    targets = [by_name[name] for name in TARGETS if name in by_name]
+    return targets + [by_name[name] for name in sorted(by_name) if name not in TARGETS]
 
 
 def _inspect_text(text: list[Path], wanted: dict[str, str], sources: list[Source], labelled: bool) -> bool:
