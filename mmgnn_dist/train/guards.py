@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -75,7 +76,8 @@ class HangWatchdog:
     """A thread of each rank that records its progress, and ends the rank if it makes none.
 
     `beat` counts the actions of the rank. All ranks do the same actions in the same order, so if one
-    waits for ever, it waits for the ranks with the fewest beats.
+    waits for ever, it waits for the ranks with the fewest beats. The rank that ends first closes the
+    connections of the others: what they then raise ends them in the same way.
 
     Args:
         run: directory of the run; all ranks can read it.
@@ -87,6 +89,7 @@ class HangWatchdog:
     def __init__(self, run: RunDir, rank: int, world: int, limit: float) -> None:
         self.run, self.rank, self.world, self.limit = run, rank, world, limit
         self._beats, self._what, self._last = 0, "start", time.monotonic()
+        self._started = time.time()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self.run.alive(rank).unlink(missing_ok=True)  # note of an earlier start
@@ -96,8 +99,11 @@ class HangWatchdog:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.stop()
+        if isinstance(error, Exception) and self._another_gave_up():
+            log.error("another rank gave up and closed the connection", exc_info=error)
+            self._give_up(time.monotonic() - self._last)
 
     def stop(self) -> None:
         """Stop the thread: this rank no longer waits for others."""
@@ -112,8 +118,8 @@ class HangWatchdog:
         """Record that the rank still makes progress with the same action, without a new beat."""
         self._last = time.monotonic()
 
-    def _note(self) -> None:
-        note = {"beats": self._beats, "what": self._what, "time": time.time()}
+    def _note(self, gave_up: bool = False) -> None:
+        note = {"beats": self._beats, "what": self._what, "time": time.time(), "gave_up": gave_up}
         path = self.run.alive(self.rank)
         part = path.with_suffix(".part")  # readers see whole files; no sync, as it need not survive a crash
         part.write_text(json.dumps(note), encoding="utf-8")
@@ -142,12 +148,23 @@ class HangWatchdog:
         )
         log.error(message)
         print(f"mmgnn: {message}", file=sys.stderr, flush=True)
+        with suppress(OSError):  # without the note the others end with the error of their connection
+            self._note(gave_up=True)
         exit_now(EXIT_HUNG)  # the thread that waits in a collective cannot be stopped
+
+    def _notes(self) -> dict[int, Any]:
+        """The last note of each rank that has written one."""
+        paths = {rank: self.run.alive(rank) for rank in range(self.world)}
+        return {rank: read_json(path) for rank, path in paths.items() if path.is_file()}
+
+    def _another_gave_up(self) -> bool:
+        """Whether another rank gave up since the start; a note of an earlier start does not count."""
+        others = [note for rank, note in self._notes().items() if rank != self.rank]
+        return any(note.get("gave_up") and note["time"] >= self._started for note in others)
 
     def late(self) -> str:
         """Describe the ranks with the fewest beats: the action of each, and the time since its last note."""
-        paths = {rank: self.run.alive(rank) for rank in range(self.world)}
-        notes = {rank: read_json(path) for rank, path in paths.items() if path.is_file()}
+        notes = self._notes()
         silent = [f"rank {rank}: never heard of" for rank in range(self.world) if rank not in notes]
         least = min(note["beats"] for note in notes.values())
         now = time.time()

@@ -19,7 +19,7 @@ WORDS = [
     "Molecular formula: C3H6O.",
     "IUPAC name: 4-ethyl-5-fluoro-benzonitrile.",
     "water",
-    "acetone; 67-64-1",
+    "Synonyms: acetone; 67-64-1.",
 ]
 WIDTH, LAYERS = 16, 3
 BERT = {

@@ -19,6 +19,7 @@ from mmgnn_dist.data.loading.loader import Loader
 from mmgnn_dist.data.shardset.splits import make_split
 from mmgnn_dist.errors import EXIT_HUNG, EXIT_STOPPED, UserError
 from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.train import guards
 from mmgnn_dist.train import run as run_module
 from mmgnn_dist.train.checkpoint.writer import Saver
 from mmgnn_dist.train.evaluate import _batches
@@ -137,6 +138,22 @@ def test_the_watch_counts_from_its_start(tmp_path, monkeypatch):
         watch.stop()  # what comes now it does alone
         time.sleep(0.8)
     assert not ended
+
+
+@pytest.mark.parametrize("hung", [True, False])
+def test_a_rank_that_loses_a_hung_rank_ends_as_hung(tmp_path, monkeypatch, capsys, hung):
+    """The rank that ends first closes the connections: the other may raise before its own limit."""
+    codes = []
+    monkeypatch.setattr(guards, "exit_now", codes.append)
+    (tmp_path / "logs").mkdir()
+    watch, other = (HangWatchdog(RunDir(tmp_path), rank, 2, limit=60) for rank in range(2))
+    with pytest.raises(RuntimeError, match="closed by peer"), watch:
+        if hung:
+            other._give_up(61)
+        watch.beat("step 4, backward")
+        raise RuntimeError("closed by peer")
+    assert codes == [EXIT_HUNG] * 2 * hung
+    assert ("rank 0: no progress" in capsys.readouterr().err) is hung
 
 
 def test_ranks_that_have_no_molecule_in_the_last_batch_beat_too(tmp_path):
