@@ -93,9 +93,10 @@ def fork_what_it_starts() -> None:
     """Have this process fork its ranks and its fork server from now on."""
     popen, spawn = subprocess.Popen, multiprocessing.util.spawnv_passfds
 
-    def start(command: Any, *arguments: Any, **options: Any) -> Any:
-        is_rank = isinstance(command, list) and command[:3] == RANK
-        return (ForkedRank if is_rank else popen)(command, *arguments, **options)
+    class Popen(popen):  # still a class: libraries that are imported later name its types and inherit from it
+        def __new__(cls, command: Any, *arguments: Any, **options: Any) -> Any:
+            is_rank = isinstance(command, list) and command[:3] == RANK
+            return ForkedRank(command, *arguments, **options) if is_rank else super().__new__(cls)
 
     def serve(path: Any, words: list[str], passed: Sequence[int]) -> int:
         program = words[-1]
@@ -103,4 +104,4 @@ def fork_what_it_starts() -> None:
             return spawn(path, words, passed)
         return fork(passed, lambda: exec(program, {}))
 
-    subprocess.Popen, multiprocessing.util.spawnv_passfds = start, serve
+    subprocess.Popen, multiprocessing.util.spawnv_passfds = Popen, serve

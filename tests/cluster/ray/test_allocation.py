@@ -28,7 +28,7 @@ def until(ready, log: Path, what: str) -> None:
         time.sleep(0.1)
 
 
-def test_shards_of_two_nodes_are_those_of_one_machine(cluster, ray_once, tmp_path):
+def test_shards_of_two_nodes_are_those_of_one_machine(cluster, tmp_path):
     data = DataConfig(rows_per_shard=150)
     prepare(["sample"], tmp_path / "one", data=data)
     log = tmp_path / f"{tmp_path.name}.log"
