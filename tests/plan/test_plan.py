@@ -129,7 +129,7 @@ def test_a_large_encoder_is_extended_from_two_layers(planned, monkeypatch, tmp_p
     assert extended["extrapolated"] and not whole["extrapolated"]
     assert extended["parameters"] == whole["parameters"]
     assert extended["flop_per_step_and_rank"] == pytest.approx(whole["flop_per_step_and_rank"], rel=1e-6)
-    assert extended["choices"][0]["peak"] == pytest.approx(whole["choices"][0]["peak"], rel=2e-3)
+    assert extended["choices"][0]["peak"] == pytest.approx(whole["choices"][0]["peak"], rel=2.5e-3)
 
 
 def test_recipes_of_launch_without_any_weights(planned, sample_shards, tmp_path):
@@ -142,7 +142,7 @@ def test_recipes_of_launch_without_any_weights(planned, sample_shards, tmp_path)
     (encoder / "config.json").write_text(json.dumps(config | sizes))
     (encoder / "model.safetensors").unlink()
     words = ["--world", 64, "--gpu-memory", "40GB", "--rate", 100, f"data.shards={sample_shards.path}"]
-    words += [f"text.encoder={encoder}", "train.batch=128", "model.backbone.layers=1"]
+    words += [f"text.encoder={encoder}", "train.batch=128", "model.backbone.layers=1", "text.max_unknown=1"]
     large = planned(*words, path=LAUNCH / "large.yaml")
     assert large["extrapolated"] and large["activation_precision"] == "bf16"
     layer = 4 * 1792**2 + 3 * 1792 * 3840 + 2 * 1792  # ModernBERT's, with one more norm than its first one

@@ -131,7 +131,7 @@ def test_a_folder_of_damaged_files_is_prepared(tmp_path, count):
     for seed in range(count):
         make(seed, folder, ("xyz", "extxyz", "qm9", "V2000", "V3000"))
     result = prepare(
-        [str(folder)], tmp_path / "set", data=DataConfig(units={"energy": "eV"}, max_bad_fraction=1.0)
+        [str(folder)], tmp_path / "set", data=DataConfig(units={"energy": "meV"}, max_bad_fraction=1.0)
     )
     counts = result.counts
     print(counts)
