@@ -159,7 +159,7 @@ def _text(form: str, one: str, count: int, rng: np.random.Generator) -> tuple[by
         if form in ("V2000", "V3000"):
             text = _sd(symbols, pos, form, number)
         elif form == "qm9":
-            values = {name: PHYSICAL.get(name, 0.0) + 1e-6 * number for name in QM9_ORDER}
+            values = dict.fromkeys(QM9_ORDER, 1e-6 * number) | PHYSICAL
             identity = IDENTITIES.get((*symbols[:1], len(symbols)), METHANE)
             text = qm9_text(number + 1, [], np.zeros(0), values, *identity)
             head, _, tail = text.partition("100.5")
