@@ -166,9 +166,11 @@ class HangWatchdog:
         """Describe the ranks with the fewest beats: the action of each, and the time since its last note."""
         notes = self._notes()
         silent = [f"rank {rank}: never heard of" for rank in range(self.world) if rank not in notes]
+        if silent:
+            return "; ".join(silent)
         least = min(note["beats"] for note in notes.values())
         now = time.time()
-        return "; ".join(silent) or "; ".join(
+        return "; ".join(
             f"rank {rank} ({note['what']}, last heard of {now - note['time']:.0f} s ago)"
             for rank, note in notes.items()
             if note["beats"] == least

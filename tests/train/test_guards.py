@@ -156,6 +156,12 @@ def test_a_rank_that_loses_a_hung_rank_ends_as_hung(tmp_path, monkeypatch, capsy
     assert ("rank 0: no progress" in capsys.readouterr().err) is hung
 
 
+def test_a_rank_that_gives_up_before_any_note_names_all_as_silent(tmp_path):
+    """Neither its own thread nor the other rank has written yet: the report must not fail."""
+    watch = HangWatchdog(RunDir(tmp_path), 0, 2, limit=60)
+    assert watch.late() == "rank 0: never heard of; rank 1: never heard of"
+
+
 def test_ranks_that_have_no_molecule_in_the_last_batch_beat_too(tmp_path):
     """Or the rank with the fewest beats, which is named, would soon not be the one that hangs."""
     shards = make_set(tmp_path / "shards")
