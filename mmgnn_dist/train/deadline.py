@@ -2,17 +2,21 @@
 
 The loop asks before every step whether the deadline is near. The time reserved for a step is the longest time
 between two such calls, with any validation or wait for a checkpoint between them. The reserve is twice
-that time, twice the time of a checkpoint, and a share of the total time for the shutdown.
+that time, twice the time of a checkpoint, and a share of the total time for the shutdown. A clock that is
+far past the end of the allocation already at the start is wrong: then only Slurm's signal ends the run.
 """
 
 from __future__ import annotations
 
 import os
+import socket
+import sys
 import time
 from collections.abc import Callable
 
 LEAVING = 0.05  # share of the total time reserved for the shutdown ...
 MOST = 60.0  # ... and its upper limit, seconds
+LATE = 120.0  # seconds after the end of its allocation at which no rank can start, unless its clock is wrong
 
 
 class Deadline:
@@ -30,7 +34,15 @@ class Deadline:
         start = clock()
         ends = [] if seconds is None else [start + seconds]
         if end := os.environ.get("SLURM_JOB_END_TIME"):
-            ends.append(float(end))
+            if start - float(end) < LATE:
+                ends.append(float(end))
+            else:  # otherwise every start would save and stop after one step
+                print(
+                    f"mmgnn: the clock of {socket.gethostname()} is {start - float(end):.0f} s past the end of "
+                    "this allocation: it is taken for wrong, and the end is left to Slurm's signal",
+                    file=sys.stderr,
+                    flush=True,
+                )
         self._end = min(ends, default=None)
         self._leaving = min(MOST, LEAVING * max(0.0, self._end - start)) if self._end else 0.0
 

@@ -29,6 +29,7 @@ from collections import deque
 from pathlib import Path
 from types import FrameType
 
+from mmgnn_dist.cluster.slurm.out_of_memory import oom_kills
 from mmgnn_dist.errors import EXIT_DONE, EXIT_HUNG, EXIT_STOPPED
 from mmgnn_dist.files import write_text
 from mmgnn_dist.process import write_for_owner_only
@@ -84,6 +85,7 @@ def _run(run: Path, attempt: Path, rank: int) -> tuple[str, list[str]]:
     if master is None:
         return "ended", []
     environment = os.environ | rank_variables(rank) | master
+    oom_kills_before = oom_kills()
     inherited = [int(master[LISTENING])] if LISTENING in master else []
     process = subprocess.Popen(
         [sys.executable, "-m", "mmgnn_dist.train.run", str(run)],
@@ -117,7 +119,10 @@ def _run(run: Path, attempt: Path, rank: int) -> tuple[str, list[str]]:
     if asked_at and code != 0:
         return "ended", list(lines)
     if code < 0:
-        return "killed", [f"rank {rank} was killed by signal {-code}", *lines]
+        why = ""
+        if code == -signal.SIGKILL and oom_kills() > oom_kills_before:
+            why = ", by the out-of-memory killer: ask for more memory (memory_gb), or lower train.batch"
+        return "killed", [f"rank {rank} was killed by signal {-code}{why}", *lines]
     return {EXIT_DONE: "done", EXIT_STOPPED: "stopped", EXIT_HUNG: "hung"}.get(code, "failed"), list(lines)
 
 

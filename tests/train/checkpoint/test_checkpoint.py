@@ -276,6 +276,15 @@ def test_deadline_of_the_allocation(monkeypatch):
     assert deadline.near(1.0)
 
 
+def test_a_clock_far_past_the_end_of_the_allocation_is_taken_for_wrong(monkeypatch, capsys):
+    clock = Clock()
+    monkeypatch.setenv("SLURM_JOB_END_TIME", "950")
+    assert Deadline(None, clock).near(1.0) and capsys.readouterr().err == ""
+    clock.now = 950 + 3 * 3600.0
+    assert not Deadline(None, clock).near(1.0)
+    assert "10800 s past the end of this allocation" in capsys.readouterr().err
+
+
 def test_how_a_run_goes_about_it_is_no_part_of_what_it_is(tmp_path):
     recipe = write_recipe(tmp_path, tmp_path)
     words = [
