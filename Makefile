@@ -1,10 +1,11 @@
-# demo: set up and run the main job    test: set up and pass the tests    soak: the slow tests
+# demo: set up and run the main job    test: set up and pass the tests    soak: the slow tests and chaos
+# chaos: random faults on jobs of a dev cluster, as root:  make chaos SECONDS=3600 SEED=7
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test soak lint bench docs-recipe clean
+.PHONY: demo test soak chaos lint bench docs-recipe clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("mmgnn_dist needs Python 3.11 or later: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
@@ -24,6 +25,10 @@ test: $(VENV)/.ready
 
 soak: $(VENV)/.ready
 	$(BIN)/python -m pytest -m 'slow'
+	$(MAKE) chaos
+
+chaos: $(VENV)/.ready
+	nice -n 10 $(BIN)/python tests/chaos/run.py --seconds $(or $(SECONDS),3600) $(if $(SEED),--seed $(SEED))
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -38,8 +38,8 @@ class Deadline:
                 ends.append(float(end))
             else:  # otherwise every start would save and stop after one step
                 print(
-                    f"mmgnn: the clock of {socket.gethostname()} is {start - float(end):.0f} s past the end of "
-                    "this allocation: it is taken for wrong, and the end is left to Slurm's signal",
+                    f"mmgnn: the clock of {socket.gethostname()} is {start - float(end):.0f} s past the end "
+                    "of this allocation: it is taken for wrong, and the end is left to Slurm's signal",
                     file=sys.stderr,
                     flush=True,
                 )

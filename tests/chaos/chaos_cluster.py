@@ -173,7 +173,10 @@ class Site:
         self.until(lambda: not self.queue(), 120)
         for node in NODES:
             self.ask("scontrol", "update", f"nodename={node}", "state=resume", check=False)
-        self.until(lambda: self.ask("sinfo", "-h", "-N", "-o", "%T").split() == ["idle"] * len(NODES), 120)
+        self.until(
+            lambda: self.ask("sinfo", "-h", "-N", "-p", "main", "-o", "%T").split() == ["idle"] * len(NODES),
+            120,
+        )
 
     def until(self, ready: Callable[[], object], seconds: float) -> bool:
         """Wait for a condition; returns whether it came."""

@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -29,6 +30,7 @@ if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[1] / "support")]
 
 from chaos_cluster import Site
+from command_line import outputs
 from faults import Missed, draw, inject, ready
 from kinds import Kind, kinds, make_inputs
 
@@ -156,9 +158,10 @@ class Trial:
     def left(self) -> list[str]:
         """Files in the folder for temporary files, and processes."""
         self.site.until(lambda: not self.pids(), 30)
-        found = [path.name for path in self.site.tmp.iterdir()]
+        mine = outputs().name  # of the command lines that this process has started itself
+        found = [path.name for path in self.site.tmp.iterdir() if str(path) != mine]
         found += [f"process {pid}" for pid in self.pids()]
-        for path in self.site.tmp.iterdir():
+        for path in [self.site.tmp / name for name in found if not name.startswith("process")]:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
         return found
 
@@ -167,10 +170,16 @@ class Trial:
         return [pid for role in roles for pid in self.site.processes(role)]
 
 
+def leave(number: int, frame: object) -> None:
+    """End in order: the cluster goes."""
+    sys.exit(f"ended by signal {number}")
+
+
 def work(
     folder: Path, base: Path, options: argparse.Namespace, worker: int, counter: Any, end: float
 ) -> None:
     """One worker: a cluster of its own, one trial after the other."""
+    signal.signal(signal.SIGTERM, leave)
     site = Site(folder / str(worker))
     site.up()
     try:
@@ -249,6 +258,8 @@ def main() -> int:
     )
     options.to.mkdir(parents=True, exist_ok=True)
     os.environ["OMP_NUM_THREADS"] = "1"
+    signal.signal(signal.SIGTERM, leave)
+    jobs: list[Any] = []
     folder = Path(tempfile.mkdtemp(prefix="c.", dir="/tmp"))
     folder.chmod(0o755)
     try:
@@ -268,6 +279,10 @@ def main() -> int:
         for job in jobs:
             job.join()
     finally:
+        for job in jobs:
+            job.terminate()
+        for job in jobs:
+            job.join()
         print(table(options), flush=True)
         shutil.rmtree(folder, ignore_errors=True)
     ends = [json.loads(line)["end"] for line in (options.to / "trials.jsonl").read_text().splitlines()]

@@ -7,6 +7,20 @@ mmgnn_job() { echo "${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_T
 # Prints the folder of the notes of one start, by default of this one.
 mmgnn_attempt() { echo "$run/slurm/$SLURM_JOB_ID.${1:-${SLURM_RESTART_COUNT:-0}}"; }
 
+# Slurm may not answer for a while: nothing is decided before it does. Other failures are answers.
+if type -P scontrol >/dev/null; then
+  scontrol() {
+    local said tries code
+    for ((tries = 0; tries < 30; tries++)); do
+      said=$(timeout 30 "$(type -P scontrol)" "$@" 2>&1) && { echo "$said"; return 0; } || code=$?
+      [ "$code" = 124 ] || [[ $said =~ ontact|onnect|imed\ out|ocket ]] || break
+      sleep 10
+    done
+    echo "mmgnn: Slurm did not do 'scontrol $*' (${said:-no answer}): submit it again to continue" >&2
+    return 1
+  }
+fi
+
 # Prints the step of the newest complete checkpoint, 0 without any.
 mmgnn_step() {
   local file step newest=0
@@ -39,7 +53,7 @@ mmgnn_before() {
   export OMP_NUM_THREADS="${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}"
   # Slurm sets the end of the allocation from version 23.02 on; a job without a time limit has none
   local end
-  if [ -z "${SLURM_JOB_END_TIME:-}" ] && end=$(squeue -h -j "$(mmgnn_job)" -o %e | grep T); then
+  if [ -z "${SLURM_JOB_END_TIME:-}" ] && end=$(timeout 60 squeue -h -j "$(mmgnn_job)" -o %e | grep T); then
     SLURM_JOB_END_TIME=$(date +%s -d "$end") && export SLURM_JOB_END_TIME
   fi
   if [ "${SLURM_RESTART_COUNT:-0}" -gt "$max_restarts" ]; then
@@ -105,7 +119,7 @@ mmgnn_after() {
   fi
   [ "$(mmgnn_notes failed)" -gt 0 ] && [ "$(mmgnn_notes killed)" = 0 ] && [ "$(mmgnn_notes hung)" = 0 ] &&
     [ "$told" = "$world" ] && exit 1
-  shown=$(scontrol -o show job "$(mmgnn_job)")
+  shown=$(scontrol -o show job "$(mmgnn_job)") || exit 1
   case $shown in
     *" JobState=RUNNING "* | *" JobState=TIMEOUT "*) ;;
     *) exit "$ended" ;;
@@ -126,5 +140,6 @@ mmgnn_after() {
     exit 1
   fi
   mmgnn_exclude
-  scontrol requeue "$(mmgnn_job)" && sleep 60
+  scontrol requeue "$(mmgnn_job)" || exit 1
+  sleep 60
 }

@@ -1,4 +1,4 @@
-"""Whether the kernel's out-of-memory killer ended a process of this cgroup: signal 9 alone does not say so."""
+"""Whether the kernel's out-of-memory killer ended a process of this cgroup; signal 9 alone does not say."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def oom_kills(of: str = "self") -> int:
-    """Count the processes of a cgroup that the out-of-memory killer has ended, at a limit of the cgroup or not.
+    """Count the processes of a cgroup that the out-of-memory killer has ended, at its limit or not.
 
     Args:
         of: process whose cgroup it is.

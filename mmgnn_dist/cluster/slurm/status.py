@@ -91,9 +91,7 @@ def _one(run: Path, record: JobRecord, state: str) -> RunStatus:
         "error": None,
     }
     if not done:
-        run_status["error"] = own_fault(run) or (
-            last_words(run) if state in (slurm.ENDED, *slurm.FAULTS) else None
-        )
+        run_status["error"] = own_fault(run) or (None if slurm.active(state) else last_words(run))
     if spent > 0:
         run_status["rate"] = (last["molecules"] - first["molecules"]) / spent
         seconds_per_step = spent / (last["step"] - first["step"])

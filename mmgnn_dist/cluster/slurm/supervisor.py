@@ -50,11 +50,20 @@ class Task:
 
     def __call__(self) -> str:
         """Run the rank; raises SystemExit unless it is done, since submitit takes a return for success."""
+        _forget_half_written()
         end = supervise(Path(self.run))
         if end != "done":
             # exit code 0: another one would make srun kill the ranks that still save
             raise SystemExit(0)
         return end
+
+
+def _forget_half_written() -> None:
+    """Remove what a start that met a full disk left of submitit's result: it would fail every later start."""
+    from submitit import JobEnvironment
+
+    result: Path = JobEnvironment().paths.result_pickle
+    result.with_suffix(f"{result.suffix}.save_tmp").unlink(missing_ok=True)
 
 
 def supervise(run: Path) -> str:
@@ -64,18 +73,21 @@ def supervise(run: Path) -> str:
     attempt = RunDir(run).attempt(os.environ["SLURM_JOB_ID"], os.environ.get("SLURM_RESTART_COUNT", "0"))
     attempt.mkdir(parents=True, exist_ok=True)
     note = attempt / f"rank_{rank}"
-    note.with_suffix(".started").write_text(os.environ.get("SLURMD_NODENAME", ""))
+    _write_note(note.with_suffix(".started"), os.environ.get("SLURMD_NODENAME", ""))
     try:
         end, last_lines = _run(run, attempt, rank)
     except Exception as error:
         end, last_lines = "failed", [f"{type(error).__name__}: {error}"]
-    path, text = note.with_suffix(f".{end}"), "".join(f"{line}\n" for line in last_lines)
+    _write_note(note.with_suffix(f".{end}"), "".join(f"{line}\n" for line in last_lines))
+    return end
+
+
+def _write_note(path: Path, text: str) -> None:
     try:
         write_text(path, text)
     except OSError as error:  # a full disk may still take an empty file, and the log has the words
         print(f"mmgnn: {path} cannot be written ({error.strerror}): {text}", file=sys.stderr, flush=True)
         path.touch()
-    return end
 
 
 def _run(run: Path, attempt: Path, rank: int) -> tuple[str, list[str]]:

@@ -12,6 +12,11 @@ from mmgnn_dist.cluster.slurm.script import SHELL
 
 SCONTROL = """#!/bin/sh
 echo "$*" >> "$SAID"
+if [ -e "$SAID.mute" ]; then
+  rm "$SAID.mute"
+  echo "slurm_load_jobs error: Unable to contact slurm controller (connect failure)" >&2
+  exit 1
+fi
 [ "$2" = show ] && echo "JobId=7 JobState=RUNNING Restarts=$SLURM_RESTART_COUNT PreemptTime=$PREEMPTED X=1"
 exit 0
 """
@@ -26,13 +31,15 @@ class Job:
         (folder / "scontrol").chmod(0o755)
 
     def start(
-        self, notes: dict[str, str], srun: int = 1, step: int = 0, preempted: str = "None"
+        self, notes: dict[str, str], srun: int = 1, step: int = 0, preempted: str = "None", mute: bool = False
     ) -> tuple[int, str, str]:
         """Let one start end with these notes; returns code, its words, what it asked of Slurm."""
         attempt = self.run / "slurm" / f"7.{self.restarts}"
         said = self.folder / f"said-{self.restarts}"
         script = f"run={self.run} max_restarts=20\nsleep() {{ :; }}\n. {SHELL}\nmmgnn_before\n"
         script += "".join(f"printf '%s\\n' '{text}' > {attempt}/{name}\n" for name, text in notes.items())
+        if mute:
+            script += f"touch {said}.mute\n"
         if step:
             script += f"mkdir -p {self.run}/checkpoints/step_{step}\n"
             script += f"touch {self.run}/checkpoints/step_{step}/manifest.json\n"
@@ -78,6 +85,11 @@ def test_saved_in_order_goes_back(job):
     for step in (10, 20, 30, 40):
         _, words, asked = job.start(BOTH | {"rank_0.stopped": "", "rank_1.stopped": ""}, srun=0, step=step)
         assert "requeue 7" in asked and words == ""
+
+
+def test_a_mute_slurm_is_asked_again(job):
+    notes = BOTH | {"rank_0.stopped": "", "rank_1.stopped": ""}
+    assert "requeue 7" in job.start(notes, srun=0, step=10, mute=True)[2]
 
 
 @pytest.mark.parametrize(
