@@ -28,7 +28,7 @@ soak: $(VENV)/.ready
 	$(MAKE) chaos
 
 chaos: $(VENV)/.ready
-	nice -n 10 $(BIN)/python tests/chaos/run.py --seconds $(or $(SECONDS),3600) $(if $(SEED),--seed $(SEED))
+	nice -n 10 $(BIN)/python tests/chaos/chaos.py --seconds $(or $(SECONDS),3600) $(if $(SEED),--seed $(SEED))
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

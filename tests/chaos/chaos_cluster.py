@@ -85,15 +85,8 @@ class Site:
             text = STAND_IN.format(name=name, real=self.real[name], flag=self.folder / "bin" / f".{name}")
             (self.folder / "bin" / name).write_text(text)
             (self.folder / "bin" / name).chmod(0o755)
-        self.cluster.do("up")
-        os.environ["SLURM_CONF"] = str(self.conf)
-        os.environ["TMPDIR"] = str(self.tmp)
-        os.environ["PATH"] = f"{self.folder / 'bin'}:{os.environ['PATH']}"
-
-    def down(self) -> None:
-        """End the cluster and unmount the disk."""
-        self.cluster.do("down")
-        subprocess.run(["umount", "-l", self.disk], check=False)
+        path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
+        return {"SLURM_CONF": str(self.conf), "TMPDIR": str(self.tmp), "PATH": path}
 
     def ask(self, name: str, *words: str, check: bool = True) -> str:
         """Run one of Slurm's programs, past the stand-ins; slurmctld may have to start first."""

@@ -26,7 +26,7 @@ from mmgnn_dist.data.shardset.splits import make_split
 
 ROOT = Path(__file__).parents[2]
 RAY = ROOT / "slurm" / "ray.sbatch"
-STEPS = 150
+STEPS = 40
 COMMON = """
 targets: [homo, gap, energy]
 data: {shards: %s}
@@ -35,8 +35,8 @@ model:
   modality: %s
   backbone: {name: schnet, hidden: 8, filters: 8, interactions: 1, gaussians: 8, cutoff: 4.0}
 train:
-  {epochs: 99, max_steps: %d, batch: 8, threads: 1, precision: fp32, zero_stage: 1, checkpoint_every: 20,
-   validate_every: 2, log_ids: true, timeout: 60, optim: {ema: 0.9}}
+  {epochs: 99, max_steps: %d, batch: 8, threads: 1, precision: fp32, zero_stage: 1, checkpoint_every: 5,
+   validate_every: 1, log_ids: true, timeout: 60, optim: {ema: 0.9}}
 track: {wandb: %s}
 """
 STUDY = "study: {arms: [graph, both], folds: [0], workers: 1}\n"

@@ -41,6 +41,7 @@ def idle(node: str) -> bool:
     return f"{node} idle" in ask("sinfo", "-h", "-N", "-o", "%N %T")
 
 
+@pytest.mark.slow
 def test_six_faults_change_nothing(cluster, recipe, undisturbed, tmp_path):
     """A deadline, slurmd killed and brought back, a signal, a task killed, a node drained, a requeue."""
     run = tmp_path / "run"

@@ -1,7 +1,7 @@
 """`make chaos`: random faults on real jobs of a real Slurm; each job ends right, or says why it does not.
 
-    python tests/chaos/run.py --seconds 3600 --seed 7 --workers 2 --to chaos/    # the journal: JSON, Markdown
-    python tests/chaos/run.py --seed 7 --only 12                                 # one trial again
+    python tests/chaos/chaos.py --seconds 3600 --seed 7 --workers 2 --to chaos/    # a journal: JSON, Markdown
+    python tests/chaos/chaos.py --seed 7 --only 12                                 # one trial again
 
 A trial is one job (train on two nodes, a study's array, a sweep, a preparation) with a few faults. It ends
 `equal` (by itself, with the bits of the undisturbed output), `resumed` (it stopped with a line of cause, and
