@@ -15,7 +15,7 @@ VARIABLES = {"SUBMITIT_EXECUTOR": "slurm", "SLURM_JOB_ID": "7", "SLURM_PROCID": 
 
 def test_a_half_written_result_of_an_earlier_start_fails_no_later_one(tmp_path, monkeypatch):
     """submitit refuses to write its result where it stands."""
-    for name, value in VARIABLES | {"SUBMITIT_FOLDER": str(tmp_path)}.items():
+    for name, value in (VARIABLES | {"SUBMITIT_FOLDER": str(tmp_path)}).items():
         monkeypatch.setenv(name, value)
     (tmp_path / "7_1_result.pkl.save_tmp").touch()
     monkeypatch.setattr(supervisor, "supervise", lambda run: "done")
