@@ -44,7 +44,7 @@ def plan(seed: int, number: int) -> tuple[str, list[dict[str, Any]]]:
     """The kind of a trial and its faults, from the seed alone."""
     random = Random(f"{seed}-{number}")
     kind = random.choices(list(SHARE), list(SHARE.values()))[0]
-    return kind, [draw(random, kind) for _ in range(random.randint(3, 6))]
+    return kind, [draw(random, kind) for _ in range(random.randint(6, 10))]
 
 
 class Trial:

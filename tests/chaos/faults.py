@@ -54,6 +54,7 @@ WEIGHTS = {
     "delete": 3,
     "twice": 2,
 }
+PACE = 8.0  # seconds between two faults on average
 SIGNALS = ("TERM", "INT", "USR1", "USR2", "KILL", "KILL")
 ALONE = ("recipe.yaml", "journal.jsonl", "job.json")  # what the judge reads is not damaged
 
@@ -65,7 +66,11 @@ class Missed(Exception):
 def draw(random: Random, kind: str) -> Planned:
     """Draw one fault for a kind of job."""
     name = random.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
-    planned: Planned = {"fault": name, "after": round(min(random.expovariate(1 / 4), 20.0), 1), "lasts": 0.0}
+    planned: Planned = {
+        "fault": name,
+        "after": round(min(random.expovariate(1 / PACE), 4 * PACE), 1),
+        "lasts": 0.0,
+    }
     planned["pick"] = round(random.random(), 6)
     if name in ("signal", "stop"):
         planned["role"] = random.choice(ROLES_OF[kind])
