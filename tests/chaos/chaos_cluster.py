@@ -75,11 +75,21 @@ class Site:
 
     def up(self) -> None:
         """Mount the disk, start the cluster, and have this process and its children use it."""
+        self.disk.mkdir(parents=True)
+        options = f"size={DISK},mode=755"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "chaos", self.disk], check=True)
+        self.cluster.do("up")
+        os.environ.update(self.environment())
+
+    def down(self) -> None:
+        """End the cluster and unmount the disk."""
+        self.cluster.do("down")
+        subprocess.run(["umount", "-l", self.disk], check=False)
+
+    def environment(self) -> dict[str, str]:
+        """Write the stand-ins; returns the variables of commands and jobs that use them."""
         for path in (self.disk, self.tmp, self.folder / "bin"):
-            path.mkdir(parents=True)
-        subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={DISK},mode=755", "chaos", self.disk], check=True
-        )
+            path.mkdir(parents=True, exist_ok=True)
         for name in PROGRAMS:
             self.real[name] = shutil.which(name) or name
             text = STAND_IN.format(name=name, real=self.real[name], flag=self.folder / "bin" / f".{name}")
