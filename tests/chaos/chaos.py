@@ -19,6 +19,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections import Counter
@@ -54,7 +55,7 @@ class Trial:
         self.site, self.kind, self.number, self.faults = site, kind, number, faults
         self.base = site.disk / f"{kind.name}{number}"
         self.out = self.base / "out"
-        self.undo: list[tuple[float, Any]] = []
+        self.undo: list[threading.Timer] = []
         self.begin = time.monotonic()
 
     def run(self) -> dict[str, Any]:
@@ -65,7 +66,7 @@ class Trial:
             self.send(line)
             for fault in self.faults:
                 line["faults"].append(self.one(fault))
-            ended = self.wait(self.over, LIMIT)
+            ended = self.site.until(self.over, LIMIT)
             self.undo_all()
             line |= self.judge(ended)
         except Exception:
@@ -89,9 +90,9 @@ class Trial:
 
     def one(self, fault: dict[str, Any]) -> dict[str, Any]:
         """Wait for the moment of a fault and do it."""
-        if not self.wait(lambda: ready(fault, self.site) or self.over(), PATIENCE) or self.over():
+        if not self.site.until(lambda: ready(fault, self.site) or self.over(), PATIENCE) or self.over():
             return fault | {"did": None, "missed": "job has ended" if self.over() else "never there"}
-        self.wait(lambda: False, fault["after"])
+        time.sleep(fault["after"])
         if self.over():
             return fault | {"did": None, "missed": "job has ended"}
         at = round(time.monotonic() - self.begin, 1)
@@ -100,7 +101,9 @@ class Trial:
         except Missed as reason:
             return fault | {"did": None, "missed": str(reason)}
         if undo:
-            self.undo.append((time.monotonic() + fault["lasts"], undo))
+            timer = threading.Timer(fault["lasts"], undo)
+            timer.start()
+            self.undo.append(timer)
         return fault | {"did": did, "at": at}
 
     def again(self) -> str:
@@ -108,22 +111,13 @@ class Trial:
         code, said = self.kind.send(self.site, self.out)
         return f"exit code {code}, {said.strip().splitlines()[-1] if said.strip() else 'nothing'}"
 
-    def wait(self, ready: Any, seconds: float) -> bool:
-        """Wait for a condition, undoing faults whose time is over."""
-        end = time.monotonic() + seconds
-        while not ready():
-            for due, undo in list(self.undo):
-                if time.monotonic() > due:
-                    self.undo.remove((due, undo))
-                    undo()
-            if time.monotonic() > end:
-                return False
-            time.sleep(min(0.3, max(0.01, end - time.monotonic())))
-        return True
-
     def undo_all(self) -> None:
-        for _, undo in self.undo:
-            undo()
+        """Undo now what is not undone yet."""
+        for timer in self.undo:
+            if timer.is_alive():
+                timer.cancel()
+                timer.function()
+            timer.join()
         self.undo.clear()
 
     def over(self) -> bool:
@@ -146,7 +140,7 @@ class Trial:
             code, said = self.kind.send(self.site, self.out)
             if code:
                 return {"end": "not resumed", "why": f"{cause} | {said.strip()[-600:]}"}
-            self.wait(self.over, LIMIT)
+            self.site.until(self.over, LIMIT)
             if self.kind.done(self.out):
                 break
         else:

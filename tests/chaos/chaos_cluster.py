@@ -102,12 +102,16 @@ class Site:
         """Run one of Slurm's programs, past the stand-ins; slurmctld may have to start first."""
         for left in reversed(range(5)):
             command = [self.real.get(name, name), *words]
-            done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
-            if done.returncode == 0 or not check:
-                return done.stdout
+            try:
+                done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+                said = done.stderr.strip()
+                if done.returncode == 0 or not check:
+                    return done.stdout
+            except subprocess.TimeoutExpired:  # slurmctld stands still
+                said = "no answer"
             if left:
                 time.sleep(2)
-        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
+        raise RuntimeError(f"{' '.join(command)}: {said}")
 
     def queue(self) -> dict[str, str]:
         """State and reason of each job that has not ended, by its number."""
@@ -187,5 +191,5 @@ class Site:
         while not ready():
             if time.monotonic() > end:
                 return False
-            time.sleep(0.2)
+            time.sleep(0.5)
         return True
