@@ -162,7 +162,7 @@ class Site:
             inner = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()[0]
         except (OSError, IndexError):
             return 1
-        command = ["nsenter", f"--target={inner}", "--mount", *words]
+        command = ["nsenter", f"--target={inner}", "--pid", "--mount", *words]
         return subprocess.run(command, check=False, capture_output=True).returncode
 
     def calm(self) -> None:

@@ -19,6 +19,7 @@ from mmgnn_dist.run_records import JobRecord, JournalLine
 from mmgnn_dist.train.tracking.journal import read_journal
 
 RECENT = 50  # steps over which the rate is measured
+NO_CAUSE = ("submitit INFO", "submitit WARNING", "srun: Force Terminated", "srun: launch/slurm")  # last lines
 
 
 class RunStatus(TypedDict):
@@ -125,15 +126,18 @@ def own_fault(run: Path) -> str | None:
     if not notes:
         return None
     lines = [line for line in notes[0].read_text().splitlines() if line.strip()]
-    words = lines[-1] if lines else last_words(run) or "it said nothing"
+    words = lines[-1] if lines else last_words(run)
     return f"{notes[0].stem.replace('_', ' ')}: {words}"
 
 
-def last_words(run: Path) -> str | None:
+def last_words(run: Path) -> str:
     """Return the last line of a job's log, which says why no rank started, or that restarts ran out."""
     path = Path(read_json(RunDir(run).job)["log"].replace("%t", "0"))
-    lines = path.read_text(errors="replace").split("\n") if path.is_file() else []
-    return next((line.strip() for line in reversed(lines) if line.strip()), None)
+    if not path.is_file():
+        return f"there is no {path}: its node could not write it, or the job ended before it started"
+    lines = [line.strip() for line in path.read_text(errors="replace").split("\n")]
+    said = [line for line in lines if line and not line.startswith(NO_CAUSE)]
+    return said[-1] if said else f"it said nothing in {path}"
 
 
 def print_status(found: list[RunStatus]) -> None:

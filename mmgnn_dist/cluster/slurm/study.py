@@ -88,5 +88,5 @@ class StudyReport:
         for cell in unfinished(folder, load_grid(folder)[1]):
             run = cell.run(folder)
             if RunDir(run).job.is_file():
-                record_failure(run, own_fault(run) or last_words(run) or "its job left no message")
+                record_failure(run, own_fault(run) or last_words(run))
         return str(write_study_report(folder).page)

@@ -103,7 +103,7 @@ def test_a_disk_that_is_read_only_is_named_and_the_same_command_continues(
     reach(run, 25)
     outer = int((cluster.folder / "node1.pid").read_text())
     inner = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()[0]
-    inside = ("nsenter", f"--target={inner}", "--mount", "sh", "-c")
+    inside = ("nsenter", f"--target={inner}", "--pid", "--mount", "sh", "-c")
     try:
         with held(run):
             ask(*inside, f"mount --bind {run} {run} && mount -o remount,bind,ro {run}")
