@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from mmgnn_dist.run_records import JobRecord, JournalLine
 from mmgnn_dist.train.tracking.journal import read_journal
 
 RECENT = 50  # steps over which the rate is measured
+LOST = re.compile("DistNetworkError|DistStoreError|connection (was )?(likely )?(closed|reset|refused)", re.I)
 NO_CAUSE = ("submitit INFO", "submitit WARNING", "srun: Force Terminated", "srun: launch/slurm")  # last lines
 
 
@@ -118,21 +120,27 @@ def restarts(run: Path) -> int:
 
 
 def own_fault(run: Path) -> str | None:
-    """Return the last line of the first rank that failed in the newest attempt, if one failed by itself."""
+    """Return the last line of the first rank that failed in the newest attempt, if one failed by itself.
+
+    A rank that lost its connection to another one is named only if no rank has a fault of its own.
+    """
     folders = attempts(run)
     if not folders or any(list(folders[-1].glob(f"rank_*.{end}")) for end in ("killed", "hung")):
         return None
     notes = sorted(folders[-1].glob("rank_*.failed"), key=lambda path: path.stat().st_mtime_ns)
-    if not notes:
+    found = {}
+    for note in notes:
+        lines = [line for line in note.read_text().splitlines() if line.strip()]
+        found[note.stem] = lines[-1] if lines else last_words(run, note.stem.removeprefix("rank_"))
+    if not found:
         return None
-    lines = [line for line in notes[0].read_text().splitlines() if line.strip()]
-    words = lines[-1] if lines else last_words(run)
-    return f"{notes[0].stem.replace('_', ' ')}: {words}"
+    rank = next((rank for rank, words in found.items() if not LOST.search(words)), notes[0].stem)
+    return f"{rank.replace('_', ' ')}: {found[rank]}"
 
 
-def last_words(run: Path) -> str:
-    """Return the last line of a job's log, which says why no rank started, or that restarts ran out."""
-    path = Path(read_json(RunDir(run).job)["log"].replace("%t", "0"))
+def last_words(run: Path, rank: str = "0") -> str:
+    """Return the last line of a rank's log; that of rank 0 says why none started, or why restarts stopped."""
+    path = Path(read_json(RunDir(run).job)["log"].replace("%t", rank))
     if not path.is_file():
         return f"there is no {path}: its node could not write it, or the job ended before it started"
     lines = [line.strip() for line in path.read_text(errors="replace").split("\n")]
