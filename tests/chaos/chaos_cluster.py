@@ -131,7 +131,7 @@ class Site:
                 continue
             if role != "stepd" and b"\0SLURM_JOB_ID=" not in b"\0" + about:
                 continue
-            if (name == NAMES[role]) if role in NAMES else (ROLES[role] in words):
+            if name == NAMES[role] if role in NAMES else ROLES[role] in words and name != "srun":
                 found.append(int(folder.name))
         return sorted(found)
 
