@@ -219,8 +219,11 @@ def _preempt(planned: Planned, site: Site, folder: Path):
 
 def _full(planned: Planned, site: Site, folder: Path):
     filler, state = site.disk / "filler", os.statvfs(site.disk)
-    with filler.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, max(state.f_bavail * state.f_frsize, 1))
+    try:
+        with filler.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, max(state.f_bavail * state.f_frsize, 1))
+    except OSError:
+        raise Missed("the disk is full already") from None
     return f"disk is full ({filler.stat().st_size >> 20} MiB taken)", lambda: filler.unlink(missing_ok=True)
 
 
