@@ -96,7 +96,8 @@ class Site:
             (self.folder / "bin" / name).write_text(text)
             (self.folder / "bin" / name).chmod(0o755)
         path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
-        return {"SLURM_CONF": str(self.conf), "TMPDIR": str(self.tmp), "PATH": path}
+        used = {"SLURM_CONF": str(self.conf), "TMPDIR": str(self.tmp), "PATH": path}
+        return used | {"GLOO_SOCKET_IFNAME": "lo"}  # all nodes are this machine
 
     def ask(self, name: str, *words: str, check: bool = True) -> str:
         """Run one of Slurm's programs, past the stand-ins; slurmctld may have to start first."""
