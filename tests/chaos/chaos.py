@@ -23,6 +23,7 @@ import threading
 import time
 import traceback
 from collections import Counter
+from getpass import getuser
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -153,7 +154,8 @@ class Trial:
         """Files in the folder for temporary files, and processes."""
         self.site.until(lambda: not self.pids(), 30)
         mine = outputs().name  # of the command lines that this process has started itself
-        found = [path.name for path in self.site.tmp.iterdir() if str(path) != mine]
+        kept = (Path(mine).name, f"torchinductor_{getuser()}")  # torch keeps one folder of each user for good
+        found = [path.name for path in self.site.tmp.iterdir() if path.name not in kept]
         found += [f"process {pid}" for pid in self.pids()]
         for path in [self.site.tmp / name for name in found if not name.startswith("process")]:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
