@@ -12,9 +12,10 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 import torch
 
@@ -128,11 +129,15 @@ def _log_to(path: Path) -> logging.Handler:
     return handler
 
 
-def main() -> int:
-    """Run a launched rank; return its exit code even after a fault, so that no other rank waits for it."""
+def main(work: Callable[[Path], int] = run) -> int:
+    """Run a launched rank; return its exit code even after a fault, so that no other rank waits for it.
+
+    Args:
+        work: called with the directory of the command line; returns the exit code.
+    """
     write_for_owner_only()
     try:
-        return run(Path(sys.argv[1]))
+        return work(Path(sys.argv[1]))
     except UserError as error:
         print(f"mmgnn: {error}", file=sys.stderr)
         return EXIT_USER
@@ -141,8 +146,13 @@ def main() -> int:
         return EXIT_FAULT
 
 
-if __name__ == "__main__":
-    exit_code = main()
+def as_rank(work: Callable[[Path], int]) -> NoReturn:
+    """Run a launched rank and end the process; the argument is as in `main`."""
+    exit_code = main(work)
     sys.stdout.flush()
     sys.stderr.flush()
     exit_now(exit_code)  # gloo's threads can abort the interpreter at exit, after the results are written
+
+
+if __name__ == "__main__":
+    as_rank(run)
