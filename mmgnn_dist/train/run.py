@@ -129,7 +129,12 @@ def _log_to(path: Path) -> logging.Handler:
     return handler
 
 
-def main(work: Callable[[Path], int] = run) -> int:
+def main() -> int:
+    """Train as a launched rank; return the exit code."""
+    return work_as_rank(run)
+
+
+def work_as_rank(work: Callable[[Path], int]) -> int:
     """Run a launched rank; return its exit code even after a fault, so that no other rank waits for it.
 
     Args:
@@ -146,13 +151,12 @@ def main(work: Callable[[Path], int] = run) -> int:
         return EXIT_FAULT
 
 
-def as_rank(work: Callable[[Path], int]) -> NoReturn:
-    """Run a launched rank and end the process; the argument is as in `main`."""
-    exit_code = main(work)
+def end_rank(exit_code: int) -> NoReturn:
+    """End the process of a rank: gloo's threads can abort the interpreter at exit, after all is written."""
     sys.stdout.flush()
     sys.stderr.flush()
-    exit_now(exit_code)  # gloo's threads can abort the interpreter at exit, after the results are written
+    exit_now(exit_code)
 
 
 if __name__ == "__main__":
-    as_rank(run)
+    end_rank(main())

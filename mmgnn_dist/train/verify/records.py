@@ -93,6 +93,11 @@ def read_record(run: RunDir) -> JournalRecord:
     for before, step in pairwise(steps):
         if step != before + 1:
             faults.append(Fault("journal", name, f"step {step} follows step {before}"))
+    faults += [
+        Fault("weights", f"{name} step {line['step']}", "the ranks did not have the same weights before it")
+        for line in lines
+        if line.get("copies_differ")
+    ]
     hashes = {link.hash for link in links if link.hash is not None}
     for checkpoint in complete(run.checkpoints):
         seen = _journal_of(checkpoint)

@@ -32,7 +32,7 @@ from mmgnn_dist.train.inputs import open_inputs
 from mmgnn_dist.train.loop import Trainer
 from mmgnn_dist.train.provenance import conditions
 from mmgnn_dist.train.ranks import init_distributed, set_deterministic
-from mmgnn_dist.train.run import as_rank
+from mmgnn_dist.train.run import end_rank, work_as_rank
 from mmgnn_dist.train.stages.build import Built, build
 from mmgnn_dist.train.stages.context import make_context
 from mmgnn_dist.train.stages.setting import Setting
@@ -192,5 +192,10 @@ def _round_once(built: Built) -> None:
         built.engine.optimizer.refresh_fp32_params()
 
 
+def main() -> int:
+    """Recompute as a launched rank; return the exit code."""
+    return work_as_rank(replay)
+
+
 if __name__ == "__main__":
-    as_rank(replay)
+    end_rank(main())

@@ -61,7 +61,7 @@ class Verified:
             chain = f"{name}: {count} lines, no chain (written by an older version)"
         words = [chain, *(fault.line for fault in self.faults)]
         if found is None:
-            return [*words, self.verdict]
+            return [*words, "no step was recomputed", self.verdict]
         place = self.begin.name if self.begin else "the start"
         ranks = f"{self.world} rank{'s' if self.world > 1 else ''}"
         weights = f", weights before steps {_listed(found.weights)}" if found.weights else ""

@@ -86,6 +86,8 @@ def _recompute(found: Verified, recipe: Recipe, begin: Path | None, last: int, q
     """Recompute the steps after a checkpoint and compare them; a checkpoint of other weights is a fault."""
     recorded = found.record.steps
     again, here = _replayed(found, recipe, begin, last, quiet, disturbed=False)
+    if not again:
+        return  # the journal has none of these lines, which is a fault of it
     starts = found.record.starts(again[0]["step"], last)
     found.first, found.reasons = again[0]["step"], other_conditions(here, starts, recipe.train.deterministic)
     if begin is not None and (other := other_weights(recorded[again[0]["step"]], again[0])):
@@ -126,7 +128,8 @@ def _replayed(
         if code != EXIT_DONE:
             raise UserError(f"the ranks that recompute the steps ended with exit code {code}: see above")
         lines = read_journal(run.journal)
-        return [line for line in lines if line["kind"] in STEPS], lines[0]
+        steps = found.record.steps
+        return [line for line in lines if line["kind"] in STEPS and line["step"] in steps], lines[0]
 
 
 @contextmanager

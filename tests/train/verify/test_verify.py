@@ -31,8 +31,9 @@ def runs(tiny_bert, tmp_path_factory) -> dict[str, Path]:
         write(folder / f"two{stage}", shards, tiny_bert, *SIX, f"train.zero_stage={stage}")
         for stage in (1, 3)
     ]
-    together(2, two)
-    return {"one": one, "two": two[0], "sharded": two[1]}
+    few = write(folder / "few", shards, tiny_bert, "train.max_steps=1", "train.dropout=true")
+    together(2, [*two, few])
+    return {"one": one, "two": two[0], "sharded": two[1], "few": few}
 
 
 @pytest.fixture
@@ -189,11 +190,22 @@ def test_a_run_of_an_older_version_is_recomputed_by_its_losses(copied):
         (("--steps", "5:99"), "has no step 99, its last is 6"),
         (("--steps", "5:4"), "after the last"),
         (("--nproc", "0"), "at least one rank"),
-        (("--nproc", "2", "--steps", "6:"), "its own dropout"),
     ],
 )
 def test_what_cannot_be_verified_is_refused(runs, words, says):
     assert says in verify(runs["one"], *words, code=2)
+
+
+def test_another_dropout_is_refused(runs):
+    assert "every rank draws its own dropout: verify it with --nproc 2" in verify(
+        runs["few"], "--nproc", "1", code=2
+    )
+
+
+def test_two_ranks_with_sharded_weights_are_bit_equal_by_two(runs):
+    found = verify(runs["sharded"], "--steps", "5:6")
+    assert found["verdict"] == "bit-equal" and found["world"] == 2
+    assert found["from"].endswith("step_000004") and found["steps"]["weights"] == [5]
 
 
 def test_a_run_that_others_may_write_is_refused(copied):
