@@ -132,7 +132,7 @@ def other_conditions(here: JournalLine, starts: Sequence[JournalLine], determini
         starts: lines of the starts in which the run made the steps.
         deterministic: whether the recipe demands operations that repeat bit for bit on GPUs.
     """
-    reasons: list[str] = []
+    reasons = [] if starts else ["the journal does not say how the run was started"]
     for start in starts:
         if start.get("world") != here["world"]:
             reasons.append(f"{here['world']} ranks here, {start.get('world')} in the run")
