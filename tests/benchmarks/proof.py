@@ -5,7 +5,7 @@
 Trains `launch/demo.yaml` (graph with MiniLM fully trained, and the graph alone) on one thread. The
 clock is the processor time of that thread, so that other work on the machine counts little. Steps with
 and without the proof take turns; the time within the proof is also measured itself, in the same steps.
-Every tenth step hashes the weights here; in a run it is one in `WEIGHTS_EVERY`, and the first after a
+Every fifth step hashes the weights here; in a run it is one in `WEIGHTS_EVERY`, and the first after a
 checkpoint.
 """
 
@@ -18,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from mmgnn_dist.config import load_recipe
@@ -28,12 +29,12 @@ from mmgnn_dist.train.tracking import journal
 from mmgnn_dist.train.tracking.proof import WEIGHTS_EVERY, StepProof
 
 DEMO = Path(__file__).parents[2] / "launch" / "demo.yaml"
-HASHED = 10  # every tenth step hashes the weights
+HASHED = 5  # every fifth step hashes the weights
 clock = time.thread_time
 
 
 class Watch:
-    """Measures steps and, within them, the proof; leaves the proof out of every second step.
+    """Measures steps and, within them, the proof; leaves the proof out of steps by lot.
 
     Attributes:
         on: whether this step has its proof.
@@ -48,6 +49,7 @@ class Watch:
         self.each: list[float] = []
         self.weights: list[float] = []
         self._spent = self._hash = 0.0
+        draw = np.random.default_rng(0)
         begin, fields, chained, step = StepProof.begin, StepProof.fields, journal.chained, Trainer._step
 
         def timed_begin(proof, number, saved):
@@ -80,7 +82,7 @@ class Watch:
                 self._spent += clock() - at - plain
 
         def timed_step(trainer, *arguments):
-            self.on = trainer.state.step % 2 == 0
+            self.on = bool(draw.integers(2))
             self._spent = self._hash = 0.0
             at = clock()
             stop = step(trainer, *arguments)
@@ -104,12 +106,12 @@ def main() -> None:
     parser.add_argument("words", nargs="*", help="key=value: overrides of the recipe")
     given = parser.parse_args()
     capability = torch.backends.cpu.get_cpu_capability()
-    for modality in ("both", "graph"):
+    for modality, steps in (("graph", 5 * given.steps), ("both", given.steps)):
         with tempfile.TemporaryDirectory() as folder:
             words = [
                 f"data.shards={given.shards}",
                 f"model.modality={modality}",
-                f"train.max_steps={given.steps}",
+                f"train.max_steps={steps}",
                 "train.checkpoint_every=100000",
                 "train.validate_every=1000",
                 "train.threads=1",
@@ -123,11 +125,13 @@ def main() -> None:
             run(Path(folder), quiet=True)
         step, without = (statistics.median(originals[on]) for on in (True, False))
         counts = f"{len(originals[True])} and {len(originals[False])}"
+        errors = [statistics.stdev(times) / len(times) ** 0.5 for times in originals.values()]
         each, weights = statistics.median(watch.each), statistics.median(watch.weights)
         share = (each + weights / WEIGHTS_EVERY) / without
         print(
             f"{modality}, {capability}, one thread: step {1e3 * without:.1f} ms, with proof "
-            f"{step / without - 1:+.2%} (medians of {counts} steps); "
+            f"{step / without - 1:+.2%} (medians of {counts} steps, "
+            f"standard error {1.25 * np.hypot(*errors) / without:.2%}); "
             f"proof of a step {1e6 * each:.0f} us, hash of all weights {1e3 * weights:.2f} ms "
             f"({weights / without:.2%} of a step) in 1 of {WEIGHTS_EVERY}: together {share:.3%} of a step",
             flush=True,
