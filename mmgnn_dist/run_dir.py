@@ -16,6 +16,7 @@
     slurm/                            `mmgnn submit`: job.json, the copy of the code, notes of each start
     failure.json                      why the run failed as a cell of a study
     trial.json                        the record of the run as a trial of a sweep
+    replay.json                       only in the temporary folder of `mmgnn verify`: which steps to recompute
 
 A path of `RunDir` need not exist. A folder made by `mmgnn export` has only `recipe.yaml` and `export/`.
 """
@@ -100,6 +101,11 @@ class RunDir:
     def trial(self) -> Path:
         """The record of the run as a trial of a sweep."""
         return self.path / "trial.json"
+
+    @property
+    def replay(self) -> Path:
+        """Which steps `mmgnn verify` recomputes in this temporary folder."""
+        return self.path / "replay.json"
 
     @property
     def checkpoints(self) -> Path:

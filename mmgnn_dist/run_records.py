@@ -55,6 +55,15 @@ class GateCounts(TypedDict):
     counts: list[int]
 
 
+class Conditions(TypedDict):
+    """What decides the bits of a run beside its recipe, its data and the number of ranks."""
+
+    machine: str
+    threads: int
+    micro_batch: int | None
+    versions: dict[str, str]
+
+
 class JournalLine(TypedDict, total=False):
     """One line of `journal.jsonl`; its keys depend on its kind.
 
@@ -76,6 +85,13 @@ class JournalLine(TypedDict, total=False):
     skipped: int
     world: int
     precision: str
+    # older lines lack what follows
+    conditions: Conditions
+    data: Origin
+    molecules_hash: str
+    weights_hash: str
+    copies_differ: bool
+    hash: str
 
 
 def journal_metric(line: JournalLine, name: str) -> float | None:
@@ -192,7 +208,8 @@ class LoopValues(TypedDict):
     stale: int
     seconds: float
     skipped: int
-    tables: NotRequired[bool]  # older checkpoints lack it
+    tables: NotRequired[bool]  # older checkpoints lack it and what follows
+    journal: NotRequired[str]
 
 
 class FailureRecord(TypedDict):

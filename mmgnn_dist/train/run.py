@@ -12,9 +12,10 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 from mmgnn_dist.checksums import VerifiedFiles
 from mmgnn_dist.config import load_recipe
@@ -127,10 +128,19 @@ def _log_to(path: Path) -> logging.Handler:
 
 
 def main() -> int:
-    """Run a launched rank; return its exit code even after a fault, so that no other rank waits for it."""
+    """Train as a launched rank; return the exit code."""
+    return work_as_rank(run)
+
+
+def work_as_rank(work: Callable[[Path], int]) -> int:
+    """Run a launched rank; return its exit code even after a fault, so that no other rank waits for it.
+
+    Args:
+        work: called with the directory of the command line; returns the exit code.
+    """
     write_for_owner_only()
     try:
-        return run(Path(sys.argv[1]))
+        return work(Path(sys.argv[1]))
     except UserError as error:
         print(f"mmgnn: {error}", file=sys.stderr)
         return EXIT_USER
@@ -139,8 +149,12 @@ def main() -> int:
         return EXIT_FAULT
 
 
-if __name__ == "__main__":
-    exit_code = main()
+def end_rank(exit_code: int) -> NoReturn:
+    """End the process of a rank: gloo's threads can abort the interpreter at exit, after all is written."""
     sys.stdout.flush()
     sys.stderr.flush()
-    exit_now(exit_code)  # gloo's threads can abort the interpreter at exit, after the results are written
+    exit_now(exit_code)
+
+
+if __name__ == "__main__":
+    end_rank(main())
