@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 from mmgnn_dist.config.choices import Fusion
 from mmgnn_dist.config.section import ConfigSection
 
-Arm = Literal["graph", "text", "both", "width_matched", "zero", "shuffled", "random"]
+Arm = Literal["graph", "text", "both", "width_matched", "zero", "shuffled", "random", "again"]
+AGAIN_SEED = 10_000  # what the arm again adds to train.seed
 CONTROLS = ("zero", "shuffled", "random")  # arms that read a control text beside the graph
 
 
@@ -23,9 +24,10 @@ class StudyConfig(ConfigSection):
         json_schema_extra={"with": ["model.backbone"]},
     )
     arms: list[Arm] = Field(
-        ["graph", "both", "shuffled"],
+        ["graph", "both", "shuffled", "again"],
         min_length=1,
-        description="what the models read; zero, shuffled and random mean both with that text.control",
+        description="what the models read; zero, shuffled and random mean both with that text.control; "
+        f"again: graph with train.seed + {AGAIN_SEED}, to see what another training alone changes",
         json_schema_extra={"with": ["model.modality", "text.control"]},
     )
     targets: Literal["together", "each"] = Field(
@@ -86,4 +88,10 @@ class StudyConfig(ConfigSection):
             chosen = getattr(self, key)
             if len(set(chosen)) != len(chosen):
                 raise ValueError(f"study.{key}: name each once")
+        for seed in self.seeds:
+            if "again" in self.arms and seed + AGAIN_SEED in self.seeds:
+                raise ValueError(
+                    f"study.seeds: the arm again trains with {seed} + {AGAIN_SEED}, which is also a seed: "
+                    f"choose seeds below {AGAIN_SEED}"
+                )
         return self

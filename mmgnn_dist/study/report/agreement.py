@@ -49,7 +49,7 @@ def _ranks(results: Results, gains: list[Compared], pairs: list[tuple[str, str]]
             rho = float(
                 spearman(gains_of[first].estimate[None, finite], gains_of[second].estimate[None, finite])[0]
             )
-            low, high = np.quantile(drawn, [0.025, 0.975])
+            low, high = np.nanquantile(drawn, [0.025, 0.975])
             over = _over_targets(rho, count)
             rows.append(
                 [
@@ -86,10 +86,12 @@ def _ranks(results: Results, gains: list[Compared], pairs: list[tuple[str, str]]
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Rank correlation of each row of two arrays [m, n] without ties."""
-    ranks = [v.argsort(-1).argsort(-1).astype(float) for v in (x, y)]
-    a, b = (r - r.mean(-1, keepdims=True) for r in ranks)
-    return (a * b).sum(-1) / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+    """Rank correlation of each row of two arrays [m, n]; equal values have their mean rank."""
+    from scipy.stats import rankdata
+
+    a, b = (r - r.mean(-1, keepdims=True) for r in (rankdata(v, axis=-1) for v in (x, y)))
+    with np.errstate(invalid="ignore"):
+        return (a * b).sum(-1) / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
 
 
 def _over_targets(rho: float, count: int) -> tuple[float, float]:

@@ -61,7 +61,7 @@ def curve_section(results: Results) -> ReportSection | None:
                 )
         if any(len(line.x) for line in lines):
             panels[f"graph + text over {SHOWN_NAMES[arm]}"] = lines
-    columns = ["training molecules", "backbone", "reference", "mean gain, %", "(a)"]
+    columns = ["training molecules", "backbone", "reference", "mean gain, %", "over molecules"]
     gains = Table("curve_gains", "Mean gain over all targets", columns, rows, numbers, words=3)
     items: list[Table | Figure] = [gains, _errors(results, sizes, backbones)]
     if panels:
