@@ -62,7 +62,14 @@ class StudyConfig(ConfigSection):
         [],
         description="numbers of training molecules on which graph, both and shuffled are trained too, for as "
         "many steps as on the whole training part",
-        json_schema_extra={"with": ["data.train_size", "study.variants_of"]},
+        json_schema_extra={"with": ["data.train_size", "study.variants_of", "study.size_steps"]},
+    )
+    size_steps: int | None = Field(
+        None,
+        ge=1,
+        description="steps that every run of study.sizes takes at least, before train.patience may end it; "
+        "null: as many as on the whole training part",
+        json_schema_extra={"with": ["study.sizes", "train.patience", "train.min_steps"]},
     )
     variants_of: list[str] = Field(
         [],

@@ -127,7 +127,8 @@ def _arm(arm: str) -> dict[str, Any]:
 def _recipe(recipe: Recipe, changes: dict[str, Any], trained: int) -> Recipe:
     """Build the recipe of a cell; `trained` is the number of training molecules of its fold.
 
-    A smaller training set gets more epochs, so that every size has the same number of steps and validations.
+    A smaller training set gets more epochs, so that every size has the same number of steps and validations,
+    or `study.size_steps` if these are more.
     """
     raw = recipe.model_dump(mode="json")
     raw |= {"study": None, "twins": []}
@@ -145,7 +146,10 @@ def _recipe(recipe: Recipe, changes: dict[str, Any], trained: int) -> Recipe:
         all_steps, steps = (-(-count // train["batch"]) for count in (trained, size))
         total = train["epochs"] * all_steps
         train["max_steps"] = min(total, train["max_steps"] or total)
-        train["epochs"] = -(-total // steps)
+        if recipe.study and recipe.study.size_steps:
+            train["min_steps"] = max(train["min_steps"], recipe.study.size_steps)
+            train["max_steps"] = max(train["max_steps"], recipe.study.size_steps)
+        train["epochs"] = -(-max(total, train["max_steps"]) // steps)
         train["validate_every"] = max(1, round(train["validate_every"] * all_steps / steps))
     return check_section(raw, Recipe, "a cell of the study")
 

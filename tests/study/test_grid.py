@@ -125,6 +125,16 @@ def test_sizes_are_nested_and_take_as_many_steps(shards):
     assert rows[20] < rows[40]
 
 
+def test_sizes_take_as_many_steps_as_they_are_told(shards):
+    words = ["study.sizes=[20]", "study.arms=[graph]", "study.folds=[0]", "study.variants_of=[two]"]
+    cells = grid(shards, *words, "study.size_steps=500", "train.patience=3")
+    sized = next(recipe for cell, recipe in cells.items() if cell.variant == "size-20")
+    assert (sized.train.min_steps, sized.train.max_steps, sized.train.patience) == (500, 500, 3)
+    assert sized.train.epochs * -(-20 // 8) >= 500
+    base = next(recipe for cell, recipe in cells.items() if (cell.backbone, cell.variant) == ("two", "base"))
+    assert base.train.min_steps == 0
+
+
 def test_a_model_for_each_target(shards):
     cells = grid(shards, "study.targets=each", "study.folds=[0]", "study.arms=[graph]")
     assert [cell.name for cell in cells][:2] == ["one-graph-mu-f0-s0", "one-graph-gap-f0-s0"]

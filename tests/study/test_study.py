@@ -166,6 +166,11 @@ def test_vectors_of_the_test_molecules_are_kept(study, shards):
         assert np.array_equal(saved["rows"], load_split(shards, "kfold", 0)["test"])
         assert saved["graph"].shape == saved["fused"].shape == (len(saved["rows"]), 16)
         assert np.isfinite(saved["fused"]).all() and saved["graph"].std() > 0
+    untrained = load_file(folder / "cells/schnet-graph-f0-s0/untrained.safetensors")
+    trained = load_file(folder / "cells/schnet-graph-f0-s0/vectors.safetensors")
+    assert np.array_equal(untrained["rows"], trained["rows"])
+    assert not np.allclose(untrained["graph"], trained["graph"])
+    assert not (folder / "cells/schnet-both-f0-s0/untrained.safetensors").exists()
 
 
 def numbers(folder: Path, name: str) -> list[dict[str, str]]:

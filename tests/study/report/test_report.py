@@ -93,6 +93,9 @@ def make_up(study: Path, cells, shards) -> None:
             {"rows": rows, "graph": base + rng.standard_normal(base.shape).astype(np.float32), "fused": base},
             folder / "vectors.safetensors",
         )
+        if cell.arm in ("graph", "again"):
+            untrained = rng.standard_normal(base.shape).astype(np.float32)
+            save_file({"rows": rows, "graph": untrained}, folder / "untrained.safetensors")
         written = {
             "recipe": recipe.fingerprint(),
             "modality": recipe.model.modality,
@@ -232,8 +235,22 @@ def test_every_section_is_there_with_its_numbers(study):
         "random",
     }
     cka = numbers(folder, "agreement_cka")
-    assert {r["arm"] for r in cka} == {"graph", "both", "shuffled"}
-    assert all(float(r["cka"]) > float(r["chance"]) + 5 * float(r["chance_sd"]) for r in cka)
+    by_arm = {(r["first"], r["second"], r["arm"]): float(r["debiased"]) for r in cka}
+    trained = [by_arm["one", "two", arm] for arm in ("graph", "graph + text", "shuffled text")]
+    assert min(*trained, by_arm["one", "one", "two trainings"]) > 0.3
+    assert abs(by_arm["one", "two", "untrained"]) < 0.15
+    slopes = {(r["arm"], r["targets"]): r for r in numbers(folder, "curve_slopes")}
+    maes = {
+        int(r["molecules"]): float(r["mae"])
+        for r in numbers(folder, "curve_errors")
+        if (r["target"], r["arm"]) == ("mu", "graph")
+    }
+    expected = np.polyfit(np.log(list(maes)), np.log(list(maes.values())), 1)[0]
+    assert float(slopes["graph", "mu"]["slope"]) == pytest.approx(expected, abs=0.02)
+    assert slopes["graph", "mu"]["data_limited"] == "False" and "not data-limited" in text
+    assert {r["best_is_last"] for r in numbers(folder, "curve_steps")} == {
+        "3"
+    }  # steps and best step are equal
     gates = numbers(folder, "gate")
     assert all(0.3 < float(r["q05"]) < float(r["mean"]) < float(r["q95"]) < 0.7 for r in gates)
     assert {r["runs"] for r in numbers(folder, "cost")} == {"3"}
