@@ -246,12 +246,6 @@ def collect(folder: Path) -> Results:
     row_of = {name: row for row, name in enumerate(shards.ids().tolist())}
     fold_of = np.repeat(folds, [len(tested[fold]) for fold in folds])
     places = {fold: np.flatnonzero(fold_of == fold) for fold in folds}
-    true_classes = {}
-    for target in classes:
-        true_classes[target] = np.full(len(ids), np.nan)
-        for fold in folds:
-            if (fold, target) in truth:
-                true_classes[target][places[fold]] = truth[fold, target]
     return Results(
         folder,
         recipe,
@@ -267,5 +261,16 @@ def collect(folder: Path) -> Results:
             place: {run: Run(places[run[0]], values) for run, values in by_run.items()}
             for place, by_run in chances.items()
         },
-        true_classes,
+        {target: _of_folds(truth, target, places) for target in classes},
     )
+
+
+def _of_folds(
+    truth: dict[tuple[int, str], np.ndarray], target: str, places: dict[int, np.ndarray]
+) -> np.ndarray:
+    """Number of the class of each test molecule of all folds [n]; NaN in a fold without a run of the
+    target.""" out = np.full(sum(len(rows) for rows in places.values()), np.nan) for fold, rows in
+    places.items():
+        if (fold, target) in truth:
+            out[rows] = truth[fold, target]
+    return out

@@ -44,7 +44,7 @@ class Found:
 
 
 def made_tables(
-    design: Design, studies: int, scatter: float, gain: float = 0.0, seed: int = 0, repeats: int = 300
+    design: Design, studies: int, scatter: float, gain: float = 0.0, seed: int = 0, repeats: int = 1000
 ) -> Found:
     """Draw studies and judge every row as a report does."""
     rng = np.random.default_rng(seed)

@@ -118,6 +118,16 @@ def _lead(results: Results) -> list[str]:
         f"Encoder {recipe.text.encoder}, {recipe.text.mode}; fusion {recipe.model.fusion}; at most "
         f"{recipe.train.epochs} epochs, batch {recipe.train.batch}."
     )
+    if len(set(results.folds)) == 1:
+        lines.append(
+            "All runs have one training set: what holds for another training holds for another seed on "
+            "the same molecules, not for other training molecules."
+        )
+    elif not results.apart:
+        lines.append(
+            "Some molecules are tested in several folds: each is drawn once, in all folds together, and "
+            "adds its variance to that of the trainings."
+        )
     if counts[DONE] < len(results.cells):
         lines.append(f"**Not finished**: {counts[DONE]} of {len(results.cells)} runs are done.")
     for cell, state in results.cells.items():
