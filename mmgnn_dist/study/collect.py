@@ -268,9 +268,9 @@ def collect(folder: Path) -> Results:
 def _of_folds(
     truth: dict[tuple[int, str], np.ndarray], target: str, places: dict[int, np.ndarray]
 ) -> np.ndarray:
-    """Number of the class of each test molecule of all folds [n]; NaN in a fold without a run of the
-    target.""" out = np.full(sum(len(rows) for rows in places.values()), np.nan) for fold, rows in
-    places.items():
+    """Class of each test molecule of all folds [n]; NaN in a fold without a run of the target."""
+    out = np.full(sum(len(rows) for rows in places.values()), np.nan)
+    for fold, rows in places.items():
         if (fold, target) in truth:
             out[rows] = truth[fold, target]
     return out

@@ -19,7 +19,7 @@ from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.files import write_text
 from mmgnn_dist.study.collect import Results, collect
 from mmgnn_dist.study.report.ablations import controls_section, fields_section, variants_section
-from mmgnn_dist.study.report.agreement import agreement_section
+from mmgnn_dist.study.report.architectures.agreement import agreement_section
 from mmgnn_dist.study.report.classes import CLASSES, class_rows, classes_section
 from mmgnn_dist.study.report.costs import costs_section
 from mmgnn_dist.study.report.gains import GAINS, gained, gains_section

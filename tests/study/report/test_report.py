@@ -29,7 +29,8 @@ from mmgnn_dist.data.shardset.references import labels
 from mmgnn_dist.data.shardset.splits import load_split, make_split
 from mmgnn_dist.study import compare, energy
 from mmgnn_dist.study.grid import make_grid, save_grid
-from mmgnn_dist.study.report import agreement, figures, groups, report
+from mmgnn_dist.study.report import figures, groups, report
+from mmgnn_dist.study.report.architectures import agreement
 from mmgnn_dist.study.report.report_elements import Figure
 from mmgnn_dist.study.statistics.bootstrap import paired_gains
 from mmgnn_dist.train.report.class_metrics import CLASS_METRICS

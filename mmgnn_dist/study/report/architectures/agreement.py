@@ -13,9 +13,9 @@ import numpy as np
 from mmgnn_dist.study.collect import Model, Results
 from mmgnn_dist.study.compare import Compared
 from mmgnn_dist.study.grid import BASE
+from mmgnn_dist.study.report.architectures.representations import representations
 from mmgnn_dist.study.report.gains import SHOWN_NAMES
 from mmgnn_dist.study.report.report_elements import ReportSection, Table
-from mmgnn_dist.study.report.representations import representations
 
 LEAST = 4  # smallest number of targets for a rank correlation
 
