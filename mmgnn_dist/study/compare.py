@@ -108,7 +108,8 @@ def mean_effect(results: Results, compared: Sequence[Compared], places: Sequence
         return None
     shape = len({fold for fold, _ in runs}), -1
     effects = np.array([np.mean([by_run[run] for by_run in logs]) for run in runs]).reshape(shape)
-    scatter = scatter_of(effects, results.share(compared[0].other))
+    begun = next(one for one in compared if any(one.logs))
+    scatter = scatter_of(effects, results.share(begun.other))
     with np.errstate(divide="ignore", invalid="ignore"):
         drawn = [
             np.log1p(-one.test.replicates[:, place] / 100.0)
