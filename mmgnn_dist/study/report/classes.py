@@ -66,8 +66,8 @@ def classes_section(results: Results, rows: list[GainRow], family: Family) -> Re
     items: list[Table | Figure] = [scores(results)]
     if rows:
         items += [
-            verdict_table("class_gains", "Differences in AUROC", rows, family, BASE),
-            components_table("class_components", rows, family),
+            verdict_table("class_gains", "Differences in AUROC", rows, family, BASE, is_score=True),
+            components_table("class_components", rows, family, is_score=True),
         ]
     panels = {}
     targets = list(results.classes)

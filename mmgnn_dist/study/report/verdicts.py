@@ -96,13 +96,19 @@ def sign_of(family: Family, row: GainRow) -> str:
     """The mark of a row: a gain, not judged, or nothing."""
     if family.marks[family.place(row)]:
         return MARK
-    known = [effect for effect in row.effects.values() if effect is not None and np.isfinite(effect.estimate)]
-    return NOT_JUDGED if known and not any(np.isfinite(effect.p) for effect in known) else ""
+    known, p = (np.isfinite(row.values(REFERENCES, key)) for key in ("estimate", "p"))
+    return NOT_JUDGED if known.any() and not p.any() else ""
 
 
-def verdict_table(name: str, title: str, rows: list[GainRow], family: Family | None, variant: str) -> Table:
+def verdict_table(
+    name: str,
+    title: str,
+    rows: list[GainRow],
+    family: Family | None,
+    variant: str,
+    is_score: bool = False,
+) -> Table:
     """Table of rows of one kind; with a family its p-values are corrected and its gains marked."""
-    is_score = any(e.is_score for row in rows for e in row.effects.values() if e is not None)
     shown, numbers = [], []
     for row in rows:
         cells = [row.target, row.backbone]
@@ -157,10 +163,9 @@ def _interval(low: float, high: float, is_score: bool) -> str:
     return interval(low, high, 3 if is_score else 1)
 
 
-def components_table(name: str, rows: list[GainRow], family: Family) -> Table:
+def components_table(name: str, rows: list[GainRow], family: Family, is_score: bool = False) -> Table:
     """Components of the variance of each effect, and the smallest effect that its test finds."""
     shown, numbers = [], []
-    is_score = any(e.is_score for row in rows for e in row.effects.values() if e is not None)
     digits = 4 if is_score else 1
     for row in rows:
         for reference in ("graph", "shuffled", "again"):
@@ -194,7 +199,7 @@ def verdict(family: Family, rows: list[GainRow], is_score: bool = False) -> list
     for backbone in dict.fromkeys(row.backbone for row in rows):
         own = [row for row in rows if row.backbone == backbone]
         lines.append(_of_backbone(family, backbone, own, is_score))
-    if all(np.isnan(row.values(["shuffled"], "estimate")[0]) for row in rows):
+    if rows and all(np.isnan(row.values(["shuffled"], "estimate")[0]) for row in rows):
         lines.append("No run with shuffled text is done, so no gain counts as a gain of text.")
     again = [row for row in rows if row.effects.get("again") is not None]
     if again:

@@ -3,9 +3,9 @@
 Two sources make an effect uncertain: the test molecules (`molecules`, a standard error by the bootstrap)
 and the trainings (`Scatter`: training set and seed). The rule for both:
 
-- The folds test different molecules: the spread of their effects has both sources in it. The standard error
-  is
-  the larger of the two.
+- The folds test different molecules: the spread of their effects has both sources in it. The interval is
+  that over
+  trainings, or that over molecules where it is wider.
 - The replicates test the same molecules: their spread does not have the molecules in it. The variances add
   up,
   with the degrees of freedom of Satterthwaite (1946, doi 10.2307/3002019).
@@ -60,15 +60,17 @@ def judge(runs: Scatter, count: int, molecules: np.ndarray, p_molecules: np.ndar
     if count < LEAST_RUNS or not runs.freedom:
         return Judged(estimate, nothing, nothing, nothing, nothing, nothing)
     freedom = np.full(np.shape(estimate), float(runs.freedom))
+    half, p = t_interval(estimate, runs.error, freedom)
     if apart:
         error = np.maximum(runs.error, molecules)
+        half = np.maximum(half, t_interval(estimate, molecules, np.array(np.inf))[0])
     else:
         error = np.sqrt(runs.error**2 + molecules**2)
         with np.errstate(divide="ignore", invalid="ignore"):
             freedom = np.where(runs.error > 0, runs.freedom * (error / runs.error) ** 4, np.inf)
-    half, p = t_interval(estimate, error, freedom)
-    p_runs = t_interval(estimate, runs.error, np.array(runs.freedom))[1]
-    largest = np.maximum(np.maximum(p, p_runs), p_molecules)
+        half, p_sum = t_interval(estimate, error, freedom)
+        p = np.maximum(p, p_sum)
+    largest = np.maximum(p, p_molecules)
     return Judged(estimate, estimate - half, estimate + half, largest, error, freedom)
 
 
