@@ -8,6 +8,7 @@
     checkpoints/step_N/               checkpoints to continue from
     export/                           the model of the best validation: model.safetensors, model.json
     metrics.json  predictions.parquet vectors.safetensors   results of the test part
+    untrained.safetensors             vectors of the initial weights, of graph-only runs that keep vectors
     plots/  report.md                 plots and table to read
     evaluations/NAME/                 predictions and metrics on another shard set
     twins/MODALITY/                   run directories of the recipe's twins
@@ -86,6 +87,11 @@ class RunDir:
     def vectors(self) -> Path:
         """Vectors of some test molecules, if the recipe keeps them (`train.save_vectors`)."""
         return self.path / "vectors.safetensors"
+
+    @property
+    def untrained(self) -> Path:
+        """Vectors of the same molecules with initial weights, if a graph-only run keeps its vectors."""
+        return self.path / "untrained.safetensors"
 
     @property
     def report(self) -> Path:

@@ -154,8 +154,8 @@ class Trainer:
                     return
 
     def _patience_spent(self) -> bool:
-        patience = self.parts.recipe.train.patience
-        return patience is not None and self.state.stale >= patience
+        train, state = self.parts.recipe.train, self.state
+        return train.patience is not None and state.stale >= train.patience and state.step >= train.min_steps
 
     def _step(self, step: Step, epoch: int, stop: bool) -> bool:
         """Make one optimiser step on a global batch; return whether any rank was asked to stop."""
