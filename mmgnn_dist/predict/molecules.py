@@ -28,13 +28,14 @@ from mmgnn_dist.files import atomic_path, read_json
 from mmgnn_dist.predict.bundle import open_bundle
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.train.application.apply import apply_export
+from mmgnn_dist.train.application.text_coverage import missing_text
+from mmgnn_dist.train.application.trained_on import trained_on, trained_on_note
 from mmgnn_dist.train.checkpoint.export import OLD_EXPORT, in_trained_words, states_of
 from mmgnn_dist.train.evaluate import Predictions
 from mmgnn_dist.train.inputs import Inputs, open_inputs
-from mmgnn_dist.train.session import apply_export
 
 FORMATS = (".parquet", ".csv")
-LOW_TEXT_COVERAGE = 0.5  # below this fraction of the coverage in training, a note reports the text field
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,14 @@ def predict_molecules(
         raise UserError(f"{out}: tables are written as {' or '.join(FORMATS)}")
     recipe = open_bundle(run, overrides)
     export = read_json(RunDir(run).export_about)
-    units, trained_on, states = export["units"], export.get("learned_from", {}), states_of(export)
+    units, learned, states = export["units"], export.get("learned_from", {}), states_of(export)
     update: dict[str, Any] = {"max_bad_fraction": 1.0}  # the result reports all molecules set aside
-    if trained_on.get("providers") and not any(word.startswith("data.providers=") for word in overrides):
-        update["providers"] = trained_on["providers"]
-        update["check_names"] = trained_on.get("check_names", recipe.data.check_names)
-    update["text_columns"] = trained_on.get("text_columns", {}) | recipe.data.text_columns
+    if learned.get("providers") and not any(word.startswith("data.providers=") for word in overrides):
+        update["providers"] = learned["providers"]
+        update["check_names"] = learned.get("check_names", recipe.data.check_names)
+    if not any(word.startswith("data.workers=") for word in overrides):
+        update["workers"] = 0  # those of the training are for its own sources: small ones need no Ray
+    update["text_columns"] = learned.get("text_columns", {}) | recipe.data.text_columns
     data = recipe.data.model_copy(update=update)
     kinds, classes = export.get("kinds", {}), export.get("classes", {})
     targets = tuple(
@@ -104,24 +107,26 @@ def predict_molecules(
                 text,
                 data,
                 progress,
-                TrainedModelSpec(targets, trained_on.get("elements"), states),
+                TrainedModelSpec(targets, learned.get("elements"), states),
             )
             local_recipe = in_trained_words(recipe, export).model_copy(
                 update={"data": data.model_copy(update={"shards": shard_folder})}
             )
             inputs = open_inputs(local_recipe, whole=True)
             predictions = apply_export(run, inputs, progress)
+            known = trained_on(RunDir(run), inputs.shards, predictions.rows)
         _write(out, inputs.shards.ids(predictions.rows), recipe.targets, predictions)
         aside = None
         if result.counts["set_aside"]:
             aside = out.with_name(f"{out.stem}.set_aside.parquet")
             shutil.copyfile(shard_folder / "quarantine.parquet", aside)
-    notes = [*result.notes, *([] if trained_on else [OLD_EXPORT])]
+    notes = [*result.notes, *([] if learned else [OLD_EXPORT])]
     if result.counts["reasons"].get(UNSEEN):
-        notes.append(f"elements that the model was trained on: {', '.join(trained_on['elements'])}")
+        notes.append(f"elements that the model was trained on: {', '.join(learned['elements'])}")
+    notes += trained_on_note(known)
     notes += _state_notes(states, result.counts, inputs.shards)
-    notes += _missing_text(inputs, trained_on.get("coverage", {}))
-    notes += _missing_choice(inputs, trained_on.get("selected_fields", False))
+    notes += missing_text(inputs, export.get("learned_from"))
+    notes += _missing_choice(inputs, learned.get("selected_fields", False))
     return Outcome(out, units, result.counts, aside, notes)
 
 
@@ -150,24 +155,6 @@ def _state_notes(trained: TrainedStates | None, counts: MoleculeCounts, shards: 
     elif not trained.neutral_singlets and not shards.has_states:
         notes.append(f"{known}, and all molecules are taken as neutral singlets: give columns of other ones")
     return notes
-
-
-def _missing_text(inputs: Inputs, trained: dict[str, float]) -> list[str]:
-    """A line on text fields of the model that far fewer molecules have than in training."""
-    if inputs.files is None:
-        return []
-    here = inputs.shards.manifest["coverage"]
-    shares = {
-        name: (here[name] / inputs.shards.rows, trained.get(name, 0.0)) for name in inputs.recipe.text.fields
-    }
-    scarce = [
-        f"{name} {now:.0%} ({then:.0%} in training)"
-        for name, (now, then) in shares.items()
-        if now < LOW_TEXT_COVERAGE * then
-    ]
-    if not scarce:
-        return []
-    return [f"molecules with text: {', '.join(scarce)}; join tables of text with --text"]
 
 
 def _missing_choice(inputs: Inputs, trained: bool) -> list[str]:

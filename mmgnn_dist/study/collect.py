@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmgnn_dist.config import Recipe, load_recipe
+from mmgnn_dist.config import Recipe
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json
@@ -163,6 +163,7 @@ def collect(folder: Path) -> Results:
     import pyarrow.parquet as pq
 
     from mmgnn_dist.train.provenance import refuse_changed
+    from mmgnn_dist.train.stored.recipe import stored_recipe
 
     recipe, cells = load_grid(folder)
     cell_states = states(folder, cells)
@@ -170,7 +171,7 @@ def collect(folder: Path) -> Results:
     if not done:
         raise UserError(f"no cell of {folder} is done yet: there is nothing to report")
     runs = {cell: RunDir(cell.run(folder)) for cell in done}
-    refuse_changed({run.path: load_recipe(run.recipe) for run in runs.values()})
+    refuse_changed({run.path: stored_recipe(run) for run in runs.values()})
     metrics: dict[Cell, RunMetrics] = {cell: read_json(run.metrics) for cell, run in runs.items()}
     tested: dict[int, np.ndarray] = {}
     truth: dict[tuple[int, str], np.ndarray] = {}

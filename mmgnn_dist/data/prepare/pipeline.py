@@ -125,7 +125,8 @@ def prepare(
         for number, table in enumerate(plan.text):
             if not staging.text(number).is_file():
                 stage_text(table, staging.text(number), plan.text_columns)
-        if data.workers == 0 and is_small(plan):
+        without_ray = learned is not None and find_spec("ray") is None  # as in the light extra `predict`
+        if data.workers == 0 and (without_ray or is_small(plan)):
             run_in_process(plan, staging, report)
         else:
             with around():

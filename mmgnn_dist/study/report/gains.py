@@ -19,6 +19,7 @@ from mmgnn_dist.study.report.report_elements import (
     with_spread,
 )
 from mmgnn_dist.study.statistics.significance import LEVEL, marked
+from mmgnn_dist.train.report.baseline_verdict import baseline_verdict
 
 SHOWN_NAMES = {
     "graph": "graph",
@@ -228,13 +229,23 @@ def gains_section(results: Results) -> tuple[ReportSection, list[Compared]]:
         ]
         if arm_comparisons:
             panels[f"graph + text over {SHOWN_NAMES[arm]}"] = [_series(c) for c in arm_comparisons]
-    items: list[Table | Figure] = [errors(results), table]
+    mae = errors(results)
+    items: list[Table | Figure] = [mae, table]
     if panels:
         caption = (
             "Gain of graph + text with the interval (a) over test molecules, not corrected for several rows."
         )
         items.append(forest("gains", caption, panels, AXIS, results.targets))
-    return ReportSection(title, verdict(table), items), comparisons
+    return ReportSection(title, [_over_baselines(mae), *verdict(table)], items), comparisons
+
+
+def _over_baselines(table: Table) -> str:
+    """Say whether the best models of a table of errors beat the baselines."""
+    shares: dict[str, float] = {}
+    for row in table.numbers:
+        value = row["mae"] / min(row["baseline_mean"], row["baseline_composition"])
+        shares[row["target"]] = float(np.fmin(shares.get(row["target"], np.nan), value))
+    return baseline_verdict(shares)
 
 
 def _series(comparison: Compared) -> Series:

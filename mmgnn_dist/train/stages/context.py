@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mmgnn_dist.run_records import CheckpointAbout, ExportRecord
+from mmgnn_dist.train.application.trained_on import identity_hashes, write_trained_on
 from mmgnn_dist.train.checkpoint.export import export_model, exported_classes, learned_from
 from mmgnn_dist.train.checkpoint.train_state import TrainState
 from mmgnn_dist.train.checkpoint.writer import Saver
@@ -59,6 +60,7 @@ def _exporter(setting: Setting, built: Built) -> Callable[[TrainState], None]:
     """Make the function that exports the model with its current weights."""
     inputs, targets = setting.inputs, setting.inputs.recipe.targets
     learned = learned_from(inputs.shards, inputs.split["train"])
+    hashes = identity_hashes(inputs.shards, inputs.split["train"])
 
     def export(best: TrainState) -> None:
         about: ExportRecord = {
@@ -73,6 +75,8 @@ def _exporter(setting: Setting, built: Built) -> Callable[[TrainState], None]:
             "learned_from": learned,
             "reads_states": inputs.shards.has_states,
         }
+        if setting.ranks.is_rank0:
+            write_trained_on(setting.run, hashes)
         export_model(setting.run, built.model, built.scaler, about, setting.ranks.is_rank0)
 
     return export
