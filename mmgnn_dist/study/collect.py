@@ -192,6 +192,8 @@ def collect(folder: Path) -> Results:
             errors.setdefault((model, target), {})[cell.fold, cell.seed] = (
                 table[f"{target}_pred"].to_numpy() - true
             )
+    found = stored_recipe(runs[done[0]]).data.shards
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"shards": found})})
     folds = sorted(tested)
     ids = np.concatenate([tested[fold] for fold in folds])
     assert recipe.data.shards is not None

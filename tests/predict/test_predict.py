@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +15,7 @@ from command_line import mmgnn, write_recipe
 
 import mmgnn_dist.sample
 from mmgnn_dist.cli.main import main
+from mmgnn_dist.config import load_recipe
 
 
 @pytest.fixture(scope="module")
@@ -143,3 +146,43 @@ def test_wrong_input_is_one_line(run, molecules, tmp_path, capsys):
         error = capsys.readouterr().err.strip()
         assert says in error and "\n" not in error
     assert not list(tmp_path.iterdir())
+
+
+LIGHT = """
+import importlib.machinery as machinery, sys
+names = {"ray", "deepspeed", "submitit", "wandb", "optuna"}
+found = machinery.PathFinder.find_spec
+def find_spec(name, path=None, target=None):
+    return None if name.partition(".")[0] in names else found(name, path, target)
+machinery.PathFinder.find_spec = find_spec
+from mmgnn_dist.cli.main import main
+code = main(sys.argv[1:])
+assert not names & set(sys.modules), names & set(sys.modules)
+sys.exit(code)
+"""
+
+
+def test_the_light_extra_is_enough_and_small_inputs_need_no_ray(run, tmp_path):
+    """SMILES with own names, a salt, one that the model was trained on; the run was trained with workers."""
+    model = tmp_path / "model"
+    assert main(["export", str(run), str(model)]) == 0
+    recipe = model / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("workers: 0", "workers: 2"))
+    trained = pq.read_table(f"{next(iter(mmgnn_dist.sample.__path__))}/molecules.parquet").to_pylist()
+    tested = set(pq.read_table(run / "predictions.parquet")["id"].to_pylist())
+    split = pq.read_table(load_recipe(run / "recipe.yaml").data.shards / "splits" / "random.parquet")
+    learned = {row["id"] for row in split.to_pylist() if row["fold_0"] == "train"}
+    old, new = (next(row["smiles"] for row in trained if row["id"] in ids) for ids in (learned, tested))
+    lines = ["Name,smiles", f"old,{old}", f"new,{new}", "salt,[Na+].[Cl-]", "mine 4,C", "mine 5,CCO"]
+    (tmp_path / "five.csv").write_text("\n".join(lines))
+    words = ["predict", model, tmp_path / "five.csv", "-o", tmp_path / "out.csv", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-c", LIGHT, *map(str, words)], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    names = pyarrow.csv.read_csv(tmp_path / "out.csv")["id"].to_pylist()
+    assert {"old", "new", "mine 5"} <= set(names) and "salt" not in names
+    aside = {row["id"]: row for row in pq.read_table(told["aside"]).to_pylist()}
+    assert aside["salt"]["reason"] in ("no conformer", "element not trained on")
+    assert any("was trained on" in note and "of these" in note for note in told["notes"])

@@ -34,7 +34,7 @@ def stored_recipe(run: RunDir, overrides: list[str] | None = None) -> Recipe:
         places = [shards, Path(record["shards"])]
         if "shards_from_run" in record:
             places.append(run.path / record["shards_from_run"])
-        shards = _shard_set(places, record["shards_sha256"])
+        shards = _shard_set(places, record.get("shards_sha256", ""))  # earlier versions recorded none
     encoder = recipe.text.encoder
     if record and "encoder_from_run" in record and not Path(encoder).is_dir():
         moved = run.path / record["encoder_from_run"]
