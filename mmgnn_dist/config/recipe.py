@@ -168,7 +168,7 @@ class Recipe(ConfigSection):
         places = {name: getattr(data, name) for name in ("shards", "cache")}
         found = {name: path.absolute() for name, path in places.items() if path is not None}
         update: dict[str, Any] = {"data": data.model_copy(update=found)}
-        if encoder.is_dir():
+        if self.text.encoder != TextConfig().encoder and encoder.is_dir():
             update["text"] = self.text.model_copy(update={"encoder": str(encoder.absolute())})
         return self.model_copy(update=update)
 

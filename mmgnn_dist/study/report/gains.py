@@ -20,6 +20,7 @@ from mmgnn_dist.study.report.report_elements import (
 )
 from mmgnn_dist.study.statistics.significance import LEVEL, marked
 from mmgnn_dist.train.report.baseline_verdict import baseline_verdict
+from mmgnn_dist.train.report.plots import share
 
 SHOWN_NAMES = {
     "graph": "graph",
@@ -243,7 +244,7 @@ def _over_baselines(table: Table) -> str:
     """Say whether the best models of a table of errors beat the baselines."""
     shares: dict[str, float] = {}
     for row in table.numbers:
-        value = row["mae"] / min(row["baseline_mean"], row["baseline_composition"])
+        value = share(row["mae"], min(row["baseline_mean"], row["baseline_composition"]))
         shares[row["target"]] = float(np.fmin(shares.get(row["target"], np.nan), value))
     return baseline_verdict(shares)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +22,9 @@ from mmgnn_dist.train.checkpoint.export import in_trained_words, read_export, un
 from mmgnn_dist.train.evaluate import Predictions
 from mmgnn_dist.train.inputs import open_inputs
 from mmgnn_dist.train.provenance import refuse_changed
+from mmgnn_dist.train.report.baseline_verdict import baseline_verdict
+from mmgnn_dist.train.report.class_metrics import CLASS_TITLES
+from mmgnn_dist.train.report.plots import loss, share
 from mmgnn_dist.train.stored.recipe import has_data, sidecar_folder, stored_recipe
 
 Named = dict[str, float | None]
@@ -37,6 +41,7 @@ class Evaluated:
         trained_on: number of them that the model was trained on; None if it does not say.
         unknown: metrics of the others, if there are both; the names as in `metrics`.
         notes: what is to be known of these molecules.
+        verdict: whether the run beats the baselines on its own test part; "" for other molecules.
     """
 
     metrics: Named
@@ -45,10 +50,12 @@ class Evaluated:
     trained_on: int | None = None
     unknown: Named = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    verdict: str = ""
 
     def lines(self) -> list[str]:
         """Return the errors as lines of text."""
-        lines = [f"{self.molecules} molecules of {self.shards}"]
+        lines = [self.verdict] if self.verdict else []
+        lines.append(f"{self.molecules} molecules of {self.shards}")
         if self.unknown:
             new = self.molecules - (self.trained_on or 0)
             lines.append(f"  {'':24s} {'all':12s} the {new} that it was not trained on")
@@ -129,6 +136,7 @@ def _evaluate(
         trained_on=None if known is None else int(known.sum()),
         unknown=unknown,
         notes=notes,
+        verdict="" if whole else _verdict(paths),
     )
     return evaluated, predictions, inputs.shards.ids(predictions.rows)
 
@@ -153,4 +161,25 @@ def _recorded(paths: RunDir, recipe: Recipe) -> Evaluated:
         molecules=metrics["molecules"]["test"],
         shards=recipe.data.shards or Path(),
         notes=[note],
+        verdict=_verdict(paths),
     )
+
+
+def _verdict(paths: RunDir) -> str:
+    """Say whether a finished run beats the baselines that it recorded; "" for one that is not finished."""
+    if not paths.metrics.is_file():
+        return ""
+    found: RunMetrics = read_json(paths.metrics)
+    shares = {}
+    for name, value in found["metrics"].items():
+        metric = name.removeprefix("test/")
+        bases = [found["baselines"][f"{kind}/{metric}"] for kind in ("mean", "composition")]
+        own, *others = (_loss(metric, one) for one in (value, *bases))
+        shares[metric] = share(own, min(others))
+    return baseline_verdict(shares)
+
+
+def _loss(metric: str, value: float | None) -> float:
+    """Return a recorded metric as an error of which less is better; NaN without a label."""
+    title = CLASS_TITLES.get(metric.partition("/")[0], "")
+    return math.nan if value is None else loss(title, value)

@@ -15,9 +15,9 @@ def missing_text(inputs: Inputs, learned: LearnedFrom | None) -> list[str]:
         inputs: the molecules, with the recipe of the model.
         learned: what the model was trained on.
     """
-    if inputs.files is None:
+    here, trained = inputs.shards.manifest.get("coverage", {}), learned["coverage"] if learned else {}
+    if inputs.files is None or not here:
         return []
-    here, trained = inputs.shards.manifest["coverage"], learned["coverage"] if learned else {}
     shares = {
         name: (here[name] / inputs.shards.rows, trained.get(name, 0.0)) for name in inputs.recipe.text.fields
     }

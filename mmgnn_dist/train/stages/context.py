@@ -60,7 +60,6 @@ def _exporter(setting: Setting, built: Built) -> Callable[[TrainState], None]:
     """Make the function that exports the model with its current weights."""
     inputs, targets = setting.inputs, setting.inputs.recipe.targets
     learned = learned_from(inputs.shards, inputs.split["train"])
-    hashes = identity_hashes(inputs.shards, inputs.split["train"])
 
     def export(best: TrainState) -> None:
         about: ExportRecord = {
@@ -75,8 +74,8 @@ def _exporter(setting: Setting, built: Built) -> Callable[[TrainState], None]:
             "learned_from": learned,
             "reads_states": inputs.shards.has_states,
         }
-        if setting.ranks.is_rank0:
-            write_trained_on(setting.run, hashes)
+        if setting.ranks.is_rank0 and not setting.run.export_trained_on.is_file():
+            write_trained_on(setting.run, identity_hashes(inputs.shards, inputs.split["train"]))
         export_model(setting.run, built.model, built.scaler, about, setting.ranks.is_rank0)
 
     return export
