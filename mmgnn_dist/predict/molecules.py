@@ -12,9 +12,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from mmgnn_dist.chem.checks import NO_CHARGE, UNSEEN, UNSEEN_STATE
 from mmgnn_dist.chem.states.electronic_state import TrainedStates
@@ -26,6 +24,7 @@ from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json
 from mmgnn_dist.predict.bundle import open_bundle
+from mmgnn_dist.predict.rows import InputRows, input_rows
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train.application.apply import apply_export
@@ -34,6 +33,9 @@ from mmgnn_dist.train.application.trained_on import trained_on, trained_on_note
 from mmgnn_dist.train.checkpoint.export import OLD_EXPORT, in_trained_words, states_of
 from mmgnn_dist.train.evaluate import Predictions
 from mmgnn_dist.train.inputs import Inputs, open_inputs
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FORMATS = (".parquet", ".csv")
 
@@ -66,8 +68,9 @@ def predict_molecules(
         run: run directory, or a folder made by `mmgnn export`.
         sources: sources as for `mmgnn data prepare`.
         text: tables of text fields to join.
-        out: table to write, `.parquet` or `.csv`: `id`, the targets in their units (of classes the
-            name, and the probability of each), `gate` if there is one.
+        out: table to write, `.parquet` or `.csv`, one row for each row of the sources, in their order: `id`,
+            the targets in their units (of classes the name, and the probability of each), `gate` if there is
+            one, and the `reason` where there is no prediction.
         overrides: overrides of the recipe, such as data.units or data.workers.
         quiet: show no progress.
 
@@ -115,7 +118,7 @@ def predict_molecules(
             inputs = open_inputs(local_recipe, whole=True)
             predictions = apply_export(run, inputs, progress)
             known = trained_on(RunDir(run), inputs.shards, predictions.rows)
-        _write(out, inputs.shards.ids(predictions.rows), recipe.targets, predictions)
+        _write(out, prediction_table(input_rows(inputs.shards), recipe.targets, predictions))
         aside = None
         if result.counts["set_aside"]:
             aside = out.with_name(f"{out.stem}.set_aside.parquet")
@@ -170,20 +173,36 @@ def _missing_choice(inputs: Inputs, trained: bool) -> list[str]:
     ]
 
 
-def _write(out: Path, ids: np.ndarray, targets: list[str], predictions: Predictions) -> None:
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet as pq
+def prediction_table(rows: InputRows, targets: list[str], predictions: Predictions) -> pa.Table:
+    """Make the table of predictions: `id`, the targets, `gate` if there is one, and `reason`.
 
-    columns: dict[str, Any] = {"id": ids}
+    It has one row for each row of the sources; where the reason is not null, the other values are.
+
+    Args:
+        rows: what became of each row of the sources [n].
+        targets: names of the targets.
+        predictions: predictions of the molecules that were kept, sorted by row.
+    """
+    import pyarrow as pa
+
+    kept = pa.array(rows.kept, mask=rows.kept < 0)
+    columns: dict[str, pa.Array] = {"id": pa.array(rows.ids)}
     for place, name in enumerate(targets):
         names = predictions.heads.classes[place]
         values = predictions.predicted[:, place]
-        columns[name] = [names[int(k)] for k in values] if names else values
+        columns[name] = pa.array([names[int(k)] for k in values] if names else values).take(kept)
         for k, label in enumerate(names):
-            columns[f"{name}_p_{label}"] = predictions.probabilities[place][:, k]
+            columns[f"{name}_p_{label}"] = pa.array(predictions.probabilities[place][:, k]).take(kept)
     if predictions.gate is not None:
-        columns["gate"] = predictions.gate
+        columns["gate"] = pa.array(predictions.gate).take(kept)
+    columns["reason"] = pa.array([reason or None for reason in rows.reasons], pa.string())
+    return pa.table(columns)
+
+
+def _write(out: Path, table: pa.Table) -> None:
+    import pyarrow.csv
+    import pyarrow.parquet as pq
+
     with atomic_path(out) as part:
         write = pq.write_table if out.suffix == ".parquet" else pyarrow.csv.write_csv
-        write(pa.table(columns), part)
+        write(table, part)

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
@@ -55,7 +56,14 @@ def test_predictions_are_those_of_the_test_part(run, molecules, tmp_path, capsys
     told = json.loads(capsys.readouterr().out)
     found = pq.read_table(out) if suffix == ".parquet" else pyarrow.csv.read_csv(out)
     expected = pq.read_table(run / "predictions.parquet")
-    assert told["in"] == len(expected) and told["kept"] == len(found) == len(expected) - 1
+    assert told["in"] == len(found) == len(expected) and told["kept"] == len(expected) - 1
+    assert found["id"].to_pylist() == pq.read_table(source)["id"].to_pylist()
+    (absent,) = (row for row in found.to_pylist() if row["reason"])
+    assert absent["id"] == bad and "non-finite coordinates: atom 1" in absent["reason"]
+    assert absent["homo"] is None and absent["gate"] is None
+    found = found.filter(
+        pc.is_null(found["reason"]) if suffix == ".parquet" else pc.equal(found["reason"], "")
+    )
     assert told["set_aside"] == 1 and told["units"] == {"homo": "eV", "gap": "eV", "energy": "eV"}
     assert pq.read_table(told["aside"])["id"].to_pylist() == [bad]
     order = {name: row for row, name in enumerate(expected["id"].to_pylist())}
@@ -82,7 +90,13 @@ def test_elements_that_the_model_has_not_seen_are_set_aside(run, tmp_path, capsy
     told = json.loads(capsys.readouterr().out)
     assert (told["kept"], told["reasons"]) == (1, {"element not trained on": 3})
     assert "elements that the model was trained on: H, C, N, O, F" in told["notes"]
-    assert pyarrow.csv.read_csv(told["out"])["id"].to_pylist() == ["NH3"]
+    found = pyarrow.csv.read_csv(told["out"]).to_pylist()
+    assert [(row["id"], row["homo"] is None) for row in found] == [
+        ("HBr", True),
+        ("HI", True),
+        ("NH3", False),
+        ("UF", True),
+    ]
     aside = pq.read_table(told["aside"]).to_pylist()
     assert [(row["id"], row["row"]) for row in aside] == [("HBr", 0), ("HI", 1), ("UF", 3)]
     assert "Br" in aside[0]["detail"]
@@ -181,8 +195,10 @@ def test_the_light_extra_is_enough_and_small_inputs_need_no_ray(run, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
-    names = pyarrow.csv.read_csv(tmp_path / "out.csv")["id"].to_pylist()
-    assert {"old", "new", "mine 5"} <= set(names) and "salt" not in names
+    rows = pyarrow.csv.read_csv(tmp_path / "out.csv").to_pylist()
+    assert [row["id"] for row in rows] == ["old", "new", "salt", "mine 4", "mine 5"]
+    assert [row["gap"] is None for row in rows] == [bool(row["reason"]) for row in rows]
+    assert [bool(row["reason"]) for row in rows[:3]] == [False, False, True]
     aside = {row["id"]: row for row in pq.read_table(told["aside"]).to_pylist()}
     assert aside["salt"]["reason"] in ("no conformer", "element not trained on")
     assert any("was trained on" in note and "of these" in note for note in told["notes"])
