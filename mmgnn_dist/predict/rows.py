@@ -1,7 +1,7 @@
 """One row of output for each row of input, in its order, with a reason where there is no prediction.
 
-The molecules of a shard set stand in the order of the sources. Those set aside have their row in a source; what
-is left between these rows are the molecules that were kept.
+The molecules of a shard set stand in the order of the sources. Those set aside have their row in a source;
+what is left between these rows are the molecules that were kept.
 """
 
 from __future__ import annotations
