@@ -15,7 +15,7 @@ from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train.engine import compute_type
 from mmgnn_dist.train.inputs import open_inputs
 from mmgnn_dist.train.launch import launch
-from mmgnn_dist.train.ranks import Ranks, check_gpus
+from mmgnn_dist.train.ranks import Ranks, check_gpus, uses_gpus
 from mmgnn_dist.train.report.plots import draw_comparison, loss, share
 from mmgnn_dist.train.report.results import done, draw_curves
 from mmgnn_dist.train.report.table import (
@@ -140,7 +140,7 @@ def plan_runs(
         return planned
     inputs = open_inputs(recipe, verified=verified)
     if here is not None:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = torch.device("cuda" if uses_gpus() else "cpu")
         compute_type(recipe, device)  # refuses a precision that this machine does not have
         inputs.training(None, Ranks(0, here, device))  # refuses a batch that these ranks cannot divide
     refuse_other(planned)
