@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 
-from mmgnn_dist import __version__
 from mmgnn_dist.cli import bench, cluster, data, doctor, plan, predict, recipe, study, sweep, train
 from mmgnn_dist.errors import EXIT_STOPPED, EXIT_USER, EXTRAS, UserError, need
 from mmgnn_dist.files import DISK_ERRORS, disk_problem
 from mmgnn_dist.process import write_for_owner_only
+from mmgnn_dist.version import __version__
 
 GROUPS = (data, train, cluster, sweep, doctor, predict, plan, study, bench, recipe)
 

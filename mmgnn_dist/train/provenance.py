@@ -13,7 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
-from mmgnn_dist import __version__
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.shardset.splits import load_split, split_sha256
@@ -23,6 +22,7 @@ from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.run_records import Origin
 from mmgnn_dist.train.checkpoint import store as checkpoint
 from mmgnn_dist.train.stored.recipe import has_data, read_data_record
+from mmgnn_dist.version import __version__
 
 PACKAGES = ("torch", "torch-geometric", "deepspeed", "transformers", "numpy", "pyarrow")
 Data = tuple[Path | None, str, int]  # shard set, split and fold

@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from command_line import mmgnn, write_recipe
 
+import mmgnn_dist
 import mmgnn_dist.sample
 from mmgnn_dist.cli.main import main
 from mmgnn_dist.config import load_recipe
+from mmgnn_dist.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -202,3 +204,31 @@ def test_the_light_extra_is_enough_and_small_inputs_need_no_ray(run, tmp_path):
     aside = {row["id"]: row for row in pq.read_table(told["aside"]).to_pylist()}
     assert aside["salt"]["reason"] in ("no conformer", "element not trained on")
     assert any("was trained on" in note and "of these" in note for note in told["notes"])
+
+
+def test_the_python_door_gives_the_numbers_of_the_command_line(run, molecules, tmp_path):
+    """As files, as ASE's and RDKit's molecules, as arrays: in order, with a reason where there is none."""
+    from ase import Atoms
+    from rdkit import Chem
+
+    model = mmgnn_dist.load(run)
+    assert model.targets == ["homo", "gap", "energy"] and model.units["gap"] == "eV"
+    source, bad = molecules
+    expected = pq.read_table(run / "predictions.parquet")
+    whole = model.predict(source)
+    rows = pq.read_table(source).slice(0, 3).to_pylist()
+    pairs = [(row["atomic_numbers"], np.reshape(row["positions"], (-1, 3))) for row in rows]
+    names = {"iupac_name": [row["iupac_name"] for row in rows]}
+    vectors = model.embed([Atoms(numbers, positions) for numbers, positions in pairs], names)
+    assert vectors["graph"].shape == vectors["fused"].shape == (3, 16) and np.isfinite(vectors["fused"]).all()
+    for given in ([Atoms(numbers, positions) for numbers, positions in pairs], pairs):
+        found = model.predict(given, names)
+        for target in model.targets:
+            np.testing.assert_allclose(found[target], expected[f"{target}_pred"][:3], rtol=1e-5)
+            np.testing.assert_allclose(whole[target][:3], expected[f"{target}_pred"][:3], rtol=1e-5)
+    mixed = model.predict([Chem.MolFromSmiles("CCO"), "C(", "[Na+].[Cl-]", "O"])
+    assert [bool(reason) for reason in mixed["reason"].to_pylist()] == [False, True, True, False]
+    with pytest.raises(UserError, match="some molecules have a geometry"):
+        model.predict([pairs[0], "CCO"])
+    with pytest.raises(UserError, match="no molecule"):
+        model.predict([3])

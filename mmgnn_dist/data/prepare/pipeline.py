@@ -28,7 +28,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmgnn_dist import __version__
 from mmgnn_dist.chem.readers.source import printable
 from mmgnn_dist.chem.targets import CLASS, Target
 from mmgnn_dist.config import DataConfig
@@ -51,6 +50,7 @@ from mmgnn_dist.data.shardset.shards import KIND, MANIFEST, ShardSet, read_manif
 from mmgnn_dist.data.shardset.splits import PARTS, make_split
 from mmgnn_dist.errors import UserError, WrongInput
 from mmgnn_dist.files import atomic_path, read_json, write_json
+from mmgnn_dist.version import __version__
 
 Progress = Callable[[int, int, str], None]  # molecules done, molecules in all, present step
 STAGED = "mmgnn-preparation"

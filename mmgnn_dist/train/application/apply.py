@@ -16,8 +16,8 @@ from mmgnn_dist.train.ranks import init_distributed
 from mmgnn_dist.train.text_data import open_text_data
 
 
-def apply_export(folder: Path, inputs: Inputs, progress: Progress) -> Predictions:
-    """Predict the test part of some inputs with the exported model of a run.
+def apply_export(folder: Path, inputs: Inputs, progress: Progress, vectors: bool = False) -> Predictions:
+    """Predict the test part of some inputs with the exported model of a run; keep `vectors` if asked.
 
     Raises:
         UserError: the export is missing or altered, or the language model has changed.
@@ -27,7 +27,9 @@ def apply_export(folder: Path, inputs: Inputs, progress: Progress) -> Prediction
     refuse_other_classes(read_json(RunDir(folder).export_about), inputs)
     model, scaler, _ = load_export(RunDir(folder), inputs.recipe, inputs.forms, text.source)
     loader = inputs.ordered("test", text.tokens, ranks)
-    predictions = predict(model.to(ranks.device), loader, scaler.to(ranks.device), ranks, text.embeddings)
+    predictions = predict(
+        model.to(ranks.device), loader, scaler.to(ranks.device), ranks, text.embeddings, vectors
+    )
     assert predictions is not None  # there is one rank
     return predictions
 
