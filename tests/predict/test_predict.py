@@ -213,7 +213,7 @@ def test_the_python_door_gives_the_numbers_of_the_command_line(run, molecules, t
 
     model = mmgnn_dist.load(run)
     assert model.targets == ["homo", "gap", "energy"] and model.units["gap"] == "eV"
-    source, bad = molecules
+    source, _ = molecules
     expected = pq.read_table(run / "predictions.parquet")
     whole = model.predict(source)
     rows = pq.read_table(source).slice(0, 3).to_pylist()
