@@ -18,6 +18,8 @@ from small_set import make_set
 from mmgnn_dist.cli.main import main
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.data.shardset.splits import make_split
+from mmgnn_dist.data.text.token_cache import TokenSet
+from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train.report.results import done
@@ -49,6 +51,10 @@ def base(tiny_bert, tmp_path_factory):
         os.chdir(here)
     (folder / "told").write_text(told.stdout)
     return folder
+
+
+def refuse(tokens: TokenSet, most: float) -> None:
+    raise UserError("words of another language")
 
 
 def train(base: Path, run: Path, *words: str) -> int:
@@ -89,7 +95,8 @@ def test_where_the_data_lie_is_no_part_of_a_run(base, tmp_path, monkeypatch):
     before = (base / "run" / "journal.jsonl").stat().st_mtime_ns
     assert train(base, base / "run", "data.shards=link", "train.threads=2", "data.workers=3") == 0
     assert (base / "run" / "journal.jsonl").stat().st_mtime_ns == before
-    assert train(base, base / "run", f"data.shards={base / 'shards'}", "train.seed=9") == 2
+    assert train(base, base / "run", shards := f"data.shards={base / 'shards'}") == 0
+    assert train(base, base / "run", shards, "train.seed=9") == 2
 
 
 def test_a_run_of_an_earlier_version_is_done(base, tmp_path):
@@ -131,8 +138,10 @@ def test_a_refused_run_claims_nothing(base, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     assert train(base, tmp_path / "new", "train.precision=bf16") == 2
     assert "bf16 instructions" in error_of(capsys) and not (tmp_path / "new").exists()
-    assert train(base, tmp_path / "new", "text.max_unknown=0") == 2  # known once the text is read
-    assert "text.max_unknown" in error_of(capsys)
+    with monkeypatch.context() as late:  # what is found only once the text is read
+        late.setattr(TokenSet, "check_unknown", refuse)
+        assert train(base, tmp_path / "new") == 2
+    assert "words of another language" in error_of(capsys)
     assert train(base, tmp_path / "new", "train.seed=4", "twins=[]", "model.modality=graph") == 0
     assert train(base, tmp_path / "new", "train.seed=5", "twins=[]", "model.modality=graph") == 2
     assert "another recipe (train.seed differ)" in error_of(capsys)
