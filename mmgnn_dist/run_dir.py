@@ -6,7 +6,8 @@
     verified.json                     data files whose checksums were compared, with their state at that time
     journal.jsonl                     the events of the run, one line a step
     checkpoints/step_N/               checkpoints to continue from
-    export/                           the model of the best validation: model.safetensors, model.json
+    export/                           the model of the best validation: model.safetensors, model.json, and
+                                      hashes of the molecules it was trained on
     metrics.json  predictions.parquet vectors.safetensors   results of the test part
     untrained.safetensors             vectors of the initial weights, of graph-only runs that keep vectors
     plots/  report.md                 plots and table to read
@@ -132,6 +133,11 @@ class RunDir:
     def export_about(self) -> Path:
         """Description of the exported model."""
         return self.path / "export" / "model.json"
+
+    @property
+    def export_trained_on(self) -> Path:
+        """Hashes of the molecules that the exported model was trained on."""
+        return self.path / "export" / "trained_on.safetensors"
 
     @property
     def plots(self) -> Path:

@@ -28,6 +28,13 @@ class EncoderIdentity(TypedDict):
     fingerprint: str
 
 
+def same_encoder(one: EncoderIdentity | None, other: EncoderIdentity | None) -> bool:
+    """Whether two encoders have the same weights, wherever they lie."""
+    if one is None or other is None:
+        return one is other
+    return one["fingerprint"] == other["fingerprint"]
+
+
 class ModelSize(TypedDict):
     """Number of trainable parameters, and the number to match (`width_matched`)."""
 
@@ -41,8 +48,15 @@ class SizeRecord(ModelSize):
     backbone: dict[str, Any]
 
 
-class DataRecord(Origin):
-    """`data.json`."""
+class RunPaths(TypedDict, total=False):
+    """Paths relative to a run directory: its shard set, and its encoder if that is a folder."""
+
+    shards_from_run: str
+    encoder_from_run: str
+
+
+class DataRecord(Origin, RunPaths):
+    """`data.json`; `shards` is the path as the run began with it."""
 
     shards: str
     manifest_sha256: str

@@ -29,7 +29,7 @@ def add_verbs(verbs: Verbs) -> None:
         "--dry-run", action="store_true", help="print the batch script and the plan, and stop"
     )
     add_json(submit)
-    submit.set_defaults(action=_submit)
+    submit.set_defaults(continues=True, action=_submit)
     for verb, action, description in (
         ("status", _status, "show the state of submitted runs (default: all below runs/)"),
         ("cancel", _cancel, "cancel submitted runs"),

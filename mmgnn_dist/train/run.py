@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 from mmgnn_dist.checksums import VerifiedFiles
-from mmgnn_dist.config import load_recipe
 from mmgnn_dist.errors import EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, EXIT_USER, UserError
-from mmgnn_dist.files import DISK_ERRORS, lock_file
+from mmgnn_dist.files import DISK_ERRORS, disk_problem, lock_file
 from mmgnn_dist.process import exit_now, write_for_owner_only
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
@@ -33,6 +32,7 @@ from mmgnn_dist.train.ranks import init_distributed, set_deterministic, uses_gpu
 from mmgnn_dist.train.report.results import done
 from mmgnn_dist.train.stages.sequence import train_stages
 from mmgnn_dist.train.stages.setting import Setting
+from mmgnn_dist.train.stored.recipe import stored_recipe
 
 LOCK_WAIT = 240.0  # seconds that a requeued job waits for the lock of the run directory
 
@@ -52,22 +52,24 @@ def run(folder: Path, quiet: bool = False, verified: VerifiedFiles | None = None
         UserError: the input is wrong.
     """
     paths = RunDir(folder)
-    recipe = load_recipe(paths.recipe)
+    recipe = stored_recipe(paths)
     deadline = Deadline(recipe.train.deadline)
     # always without a GPU: it costs nothing there, and sums on several threads have no fixed order
     set_deterministic(recipe.train.deterministic or not uses_gpus())
     ranks = init_distributed(recipe.train.threads, recipe.train.timeout)
-    paths.logs.mkdir(exist_ok=True)
-    lock = _only_one(folder) if ranks.is_rank0 else None
-    handler = _log_to(paths.rank_log(ranks.rank))
+    lock: IO[str] | None = None
+    handler: logging.Handler = logging.NullHandler()
     try:
+        paths.logs.mkdir(exist_ok=True)
+        lock = _only_one(folder) if ranks.is_rank0 else None
+        handler = _log_to(paths.rank_log(ranks.rank))
         refuse_changed({folder: recipe})
         if done(folder, recipe):
             return EXIT_DONE
         if verified is None:
             verified = VerifiedFiles()
             verified.load(paths.verified)
-        inputs = open_inputs(recipe, ranks.is_rank0, verified=verified)
+        inputs = open_inputs(recipe, ranks.is_rank0, verified=verified, run=paths)
         if ranks.is_rank0:
             verified.save(paths.verified)
         watch = HangWatchdog(paths, ranks.rank, ranks.world, recipe.train.timeout)
@@ -89,10 +91,7 @@ def run(folder: Path, quiet: bool = False, verified: VerifiedFiles | None = None
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
-        raise UserError(
-            f"{error.filename or folder} cannot be written ({error.strerror}): make room or allow it, "
-            "then the same command continues"
-        ) from error
+        raise UserError(f"{disk_problem(error, folder)}; then the same command continues") from error
     finally:
         logging.getLogger("mmgnn_dist").removeHandler(handler)
         if lock:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from mmgnn_dist.chem.checks import BadRecord
 from mmgnn_dist.chem.conformers import embed_smiles
 from mmgnn_dist.cli.main import main
 from mmgnn_dist.config import ConformerConfig
@@ -125,3 +126,15 @@ def test_hard_smiles_are_all_read(shared, tmp_path):
     shards = prepared(tmp_path, table)
     assert shards.manifest["counts"]["kept"] == len(table) == 6
     assert pq.read_table(shards.path / "notes.parquet").num_rows == 4
+
+
+@pytest.mark.parametrize("smiles", ["[Na+].[Cl-]", "CC(=O)[O-].[Na+]", "C.C"])
+def test_separate_parts_are_called_by_their_name(smiles):
+    """RDKit puts all parts of a salt in one place, which is no fault of its author."""
+    try:
+        positions = embed_smiles(smiles).positions[0].reshape(-1, 3)
+    except BadRecord as error:
+        assert error.reason == "no conformer" and "2 separate parts (a salt or mixture)" in error.detail
+    else:
+        distance = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
+        assert smiles != "[Na+].[Cl-]" and distance[np.triu_indices(len(positions), 1)].min() > 0.2

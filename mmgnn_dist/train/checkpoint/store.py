@@ -26,7 +26,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import others_may_write, read_json, sha256
-from mmgnn_dist.run_records import CheckpointManifest, EncoderIdentity, LoopValues
+from mmgnn_dist.run_records import CheckpointManifest, EncoderIdentity, LoopValues, same_encoder
 from mmgnn_dist.train.checkpoint.reshard import load_universal
 from mmgnn_dist.train.ranks import Ranks
 
@@ -186,7 +186,7 @@ def load(
     from safetensors.torch import load_file
 
     manifest: CheckpointManifest = read_json(checkpoint / CHECKPOINT_MANIFEST)
-    if manifest["encoder"] != encoder:
+    if not same_encoder(manifest["encoder"], encoder):
         raise UserError(
             f"{checkpoint} was written with the encoder {manifest['encoder']}, and this run has "
             f"{encoder}: give the same one, or another --run DIR"

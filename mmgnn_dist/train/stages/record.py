@@ -17,6 +17,7 @@ from mmgnn_dist.train.report.results import write_results
 from mmgnn_dist.train.stages.build import Built
 from mmgnn_dist.train.stages.final_test import Tested
 from mmgnn_dist.train.stages.setting import Setting
+from mmgnn_dist.train.stored.recipe import paths_from_run, read_data_record
 from mmgnn_dist.train.tracking.guarded import GuardedSink
 from mmgnn_dist.train.tracking.wandb_sink import guarded_wandb
 
@@ -54,7 +55,13 @@ def _write_identity(setting: Setting, built: Built) -> None:
     size: SizeRecord = {**built.size, "backbone": inputs.backbone_values}
     write_json(run.size, size)
     manifest = sha256(shards.path / MANIFEST)
-    data: DataRecord = {"shards": str(shards.path), "manifest_sha256": manifest, **inputs.origin}
+    begun = read_data_record(run)
+    data: DataRecord = {
+        "shards": begun["shards"] if begun else str(shards.path),
+        **paths_from_run(run, inputs.recipe),
+        "manifest_sha256": manifest,
+        **inputs.origin,
+    }
     write_json(run.data, data)
 
 
