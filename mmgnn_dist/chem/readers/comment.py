@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 
-from mmgnn_dist.chem.readers.record import is_number, number_list
-from mmgnn_dist.chem.readers.source import column_name
+from mmgnn_dist.chem.own_targets.values import is_number, number_list, unit_behind
+from mmgnn_dist.chem.readers.source import KNOWN_COLUMNS, column_name
+from mmgnn_dist.chem.states.electronic_state import is_state_column
 
 MAX_COMMENT = 1 << 16
 COMMENT = "comment"  # name of the column of a comment that is nothing but numbers
@@ -43,14 +44,40 @@ def repeated(comment: str) -> dict[str, str]:
     return conflicts
 
 
+def unread_words(comment: str) -> str:
+    """Return the first words that stand behind a number without being its unit, "" if there are none."""
+    for match, rest in _matches(PAIR, comment):
+        words = rest.strip(" ,;\t")
+        if match[3] and is_number(match[3].rstrip(";")) and words and not unit_behind(words):
+            return words
+    return ""
+
+
 def _pairs(comment: str) -> list[tuple[str, str]]:
     if "=" in comment:
         found = []
-        for key, closed, bare in PAIR.findall(comment):
+        for match, rest in _matches(PAIR, comment):
+            key, closed, bare = match.groups("")
             value = closed[1:-1] if closed and closed[0] in "\"'" else closed or bare.rstrip(";")
-            found.append((column_name(key), value.strip()))
+            found.append((column_name(key), _with_unit(column_name(key), value.strip(), rest)))
         return found
-    colons = [(key, value.rstrip(",;")) for key, value in COLON.findall(comment)]
-    if colons := [(column_name(key), value) for key, value in colons if is_number(value)]:
-        return colons
+    colons = [
+        (column_name(match[1]), match[2].rstrip(",;"), rest) for match, rest in _matches(COLON, comment)
+    ]
+    if colons := [(name, value, rest) for name, value, rest in colons if is_number(value)]:
+        return [(name, _with_unit(name, value, rest)) for name, value, rest in colons]
     return [(COMMENT, comment.strip())] if number_list(comment) else []
+
+
+def _matches(pattern: re.Pattern[str], comment: str) -> list[tuple[re.Match[str], str]]:
+    """Return each pair of a comment, and the text between it and the next one."""
+    found = list(pattern.finditer(comment))
+    ends = [*(match.start() for match in found), len(comment)][1:]
+    return [(match, comment[match.end() : end]) for match, end in zip(found, ends, strict=True)]
+
+
+def _with_unit(name: str, value: str, rest: str) -> str:
+    """Return a number with the unit that stands behind it without quotes; any other value as it is."""
+    if name in KNOWN_COLUMNS or is_state_column(name) or not rest.strip() or not is_number(value):
+        return value
+    return f"{value} {unit_behind(rest)}".strip()

@@ -17,8 +17,9 @@ import numpy as np
 
 from mmgnn_dist.chem.checks import FLAT, NO_ELEMENT, NO_HYDROGENS, UNREADABLE, BadRecord
 from mmgnn_dist.chem.elements import SYMBOLS, element_number, no_element
+from mmgnn_dist.chem.own_targets.values import to_float
 from mmgnn_dist.chem.rdkit_tools import chem, logged
-from mmgnn_dist.chem.readers.record import Record, to_float
+from mmgnn_dist.chem.readers.record import Record
 from mmgnn_dist.chem.readers.record_format import RecordFormat
 from mmgnn_dist.chem.readers.source import QM9_ID, column_name
 from mmgnn_dist.chem.states.charge_spin import block_state

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from mmgnn_dist.chem.elements import element_number
-from mmgnn_dist.chem.readers.record import to_float
+from mmgnn_dist.chem.own_targets.values import to_float
 from mmgnn_dist.chem.readers.tables.arrow_types import flat, is_list_type, is_text_type, list_sizes
 
 TOKENS = re.compile(r"[\[\]()]|[^\s,;\[\]()'\"]+")  # of a list as JSON, Python or numpy writes it

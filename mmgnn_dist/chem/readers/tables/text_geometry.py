@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from mmgnn_dist.chem.checks import BadRecord
-from mmgnn_dist.chem.readers.record import is_missing, is_number, to_float
+from mmgnn_dist.chem.own_targets.values import is_missing, is_number, to_float
 from mmgnn_dist.chem.readers.source import IDENTIFIERS
 from mmgnn_dist.chem.readers.tables.geometry import LOOKED_AT, POSITION_NAMES, GeometryLayout, find_geometry
 from mmgnn_dist.chem.readers.tables.geometry_values import list_of_text, triples_of_text
