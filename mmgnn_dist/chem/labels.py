@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 import re
 from array import array
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
+
+import pyarrow as pa
 
 from mmgnn_dist.chem.checks import BadRecord
 from mmgnn_dist.chem.readers.record import Census
@@ -21,7 +24,7 @@ from mmgnn_dist.chem.readers.source import QM9_ID, QM9_UNITS, column_name, is_qm
 from mmgnn_dist.chem.readers.tables.geometry import LOOKED_AT
 from mmgnn_dist.chem.readers.tables.label_parquet import label_columns, label_rows_of
 from mmgnn_dist.chem.readers.tables.text_geometry import has_text_geometry
-from mmgnn_dist.chem.streams.csv_rows import Fields, csv_table, has_smiles
+from mmgnn_dist.chem.streams.csv_rows import DECIMAL_COMMA, Fields, csv_table, has_smiles
 from mmgnn_dist.chem.streams.members import members, strip_packing
 from mmgnn_dist.config import Declared
 from mmgnn_dist.errors import UserError
@@ -116,7 +119,17 @@ def _tables_in(path: Path) -> Iterator[tuple[str, tuple[str, ...], Iterator[Fiel
             continue
         first = list(islice(rows, LOOKED_AT))
         if not has_text_geometry(head.names, first):
-            yield member.name, head.names, chain(first, rows)
+            rows = chain(first, rows)
+            yield member.name, head.names, _with_points(rows) if head.delimiter == ";" else rows
+
+
+def _with_points(rows: Iterator[Fields]) -> Iterator[Fields]:
+    """Yield rows with a decimal point in place of a decimal comma."""
+    for row in rows:
+        if isinstance(row, BadRecord):
+            yield row
+        else:
+            yield [field.replace(",", ".") if DECIMAL_COMMA.fullmatch(field) else field for field in row]
 
 
 @lru_cache(maxsize=4)
@@ -171,13 +184,30 @@ def label_id(text: str, column: str = "") -> str:
 
 def join_labels(tables: Iterable[LabelTable], ids: Iterable[str]) -> dict[str, str]:
     """Return the labels of a molecule, by column; empty if no table knows one of its ids."""
+    names = with_base(ids)
     found: dict[str, str] = {}
     for table in tables:
         rows = label_rows(table)
-        values = next((rows[own] for own in ids if own in rows), None)
+        values = next((rows[own] for own in names if own in rows), None)
         if values is not None:
             found |= dict(zip(table.columns, values, strict=True))
     return found
+
+
+def with_labels(tables: Iterable[LabelTable], molecules: pa.Table, ids: Iterable[str | None]) -> pa.Table:
+    """Return a table of molecules with the columns of their labels, as text."""
+    tables = tuple(tables)
+    rows = [join_labels(tables, (name or "",)) for name in ids]
+    for column in sorted({column for labels in tables for column in labels.columns}):
+        values = [row.get(column) for row in rows]
+        molecules = molecules.append_column(column, pa.array(values, pa.large_string()))
+    return molecules
+
+
+def with_base(ids: Iterable[str]) -> tuple[str, ...]:
+    """Return ids, and behind them those without the folders of a file: `1` for `mols/1`."""
+    names = tuple(ids)
+    return (*names, *(name.rpartition("/")[2] for name in names if "/" in name))
 
 
 def labels_of(
@@ -238,6 +268,7 @@ class LabelUse:
         self.tables = tuple(tables)
         self.counts = [0] * len(self.tables)
         self.used = [array("Q") for _ in self.tables]
+        self.by_base = defaultdict[str, set[str]](set)  # files of molecules by the row that has no folder
         self.molecules = 0
         self.first = ""
 
@@ -247,17 +278,24 @@ class LabelUse:
         self.first = self.first or next(iter(names), "")
         for place, table in enumerate(self.tables):
             rows = label_rows(table)
-            if own := next((name for name in names if name in rows), None):
+            if own := next((name for name in with_base(names) if name in rows), None):
                 self.counts[place] += 1
                 self.used[place].append(hash(own) & MASK)
+                if own not in names:
+                    self.by_base[f"{table.name}: '{own}'"].add(names[-1])
 
     def notes(self, path: Path) -> list[str]:
         """Return a line on each table: how many molecules it labels, and how many of its rows belong to none.
 
         Raises:
-            UserError: a table labels no molecule of `path`.
+            UserError: a table labels no molecule of `path`, or names a file without its folder and two have
+                its name.
         """
         lines = []
+        for row, files in self.by_base.items():
+            if len(files) > 1:
+                shown = " and ".join(sorted(files)[:2])
+                raise UserError(f"{row} may be {shown} of {path.name}: write ids with their folders")
         for table, count, used in zip(self.tables, self.counts, self.used, strict=True):
             rows = label_rows(table)
             if not count:

@@ -222,6 +222,21 @@ def per_atom_cure(name: str, unit: str) -> str:
     )
 
 
+def same_unit(name: str, unit: str, other: str) -> bool:
+    """Whether two spellings mean one unit; `name` is the target, for messages."""
+    first, second = unit.strip(), other.strip()
+    if first.lower() == second.lower():
+        return True
+    try:
+        found, wanted = table_unit(name, first, None), table_unit(name, second, None)
+    except UserError:
+        return False
+    if found or wanted:
+        return found == wanted
+    one, two = _parsed(first), _parsed(second)
+    return bool(one is not None and two is not None and one == two)
+
+
 def converted_value(name: str, value: float, unit: str, to: str, dimension: str) -> float | None:
     """Return a value in another unit, None if its unit is unknown or of another dimension.
 

@@ -25,6 +25,7 @@ class TargetConfig(ConfigSection):
     )
     unit: str | None = Field(
         None,
+        coerce_numbers_to_str=True,
         description="unit of the column: a known target is converted to its own unit, another one keeps it; "
         "a unit in double quotes inside the string is not checked",
     )
@@ -103,7 +104,7 @@ class DataConfig(ConfigSection):
         description="CPUs that prepare and enrich use; 0: all of this machine, or, for small sources, this "
         "process without Ray",
     )
-    units: dict[str, str] = Field(
+    units: dict[str, Annotated[str, Field(coerce_numbers_to_str=True)]] = Field(
         {},
         description="unit in which your file gives each target column, e.g. {gap: eV, energy: Hartree}: the "
         "short form of data.targets",

@@ -1,7 +1,7 @@
 """The values in the comment of an XYZ frame: `key=value` pairs, xtb's `key: number`, or bare numbers.
 
-A value is read whole or not at all: a value without quotes ends at a blank, at a comma that ends the word, or
-at a comma before the next `key=`.
+A value is read whole or not at all: a value without quotes ends at a blank, at a comma or semicolon that ends
+the word, or at one before the next `key=`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from mmgnn_dist.chem.own_targets.values import is_number, number_list, unit_behind
-from mmgnn_dist.chem.readers.source import KNOWN_COLUMNS, column_name
+from mmgnn_dist.chem.readers.source import IDENTIFIERS, KNOWN_COLUMNS, column_name
 from mmgnn_dist.chem.states.electronic_state import is_state_column
 
 MAX_COMMENT = 1 << 16
@@ -19,7 +19,7 @@ PAIR = re.compile(
     r"""
     (?<![^\s,;]) ([^\s=,;"'{}\[\]]+) \s*=\s*
     (?: ( "(?:[^"\\]|\\.)*" | '[^']*' | \{[^{}]*\} | \[[^\[\]]*\] ) (?= [\s,;] | $ )
-      | ( [^\s,]+ (?: ,+ (?! \s | $ | [A-Za-z_][\w.-]*= ) [^\s,]+ )* ) )
+      | ( [^\s,;]+ (?: [,;]+ (?! \s | $ | [A-Za-z_][\w.-]*= ) [^\s,;]+ )* ) )
     """,
     re.VERBOSE,
 )
@@ -48,7 +48,7 @@ def unread_words(comment: str) -> str:
     """Return the first words that stand behind a number without being its unit, "" if there are none."""
     for match, rest in _matches(PAIR, comment):
         words = rest.strip(" ,;\t")
-        if match[3] and is_number(match[3].rstrip(";")) and words and not unit_behind(words):
+        if match[3] and is_number(match[3]) and words and not unit_behind(words):
             return words
     return ""
 
@@ -58,8 +58,10 @@ def _pairs(comment: str) -> list[tuple[str, str]]:
         found = []
         for match, rest in _matches(PAIR, comment):
             key, closed, bare = match.groups("")
-            value = closed[1:-1] if closed and closed[0] in "\"'" else closed or bare.rstrip(";")
-            found.append((column_name(key), _with_unit(column_name(key), value.strip(), rest)))
+            name = column_name(key)
+            in_braces = closed[:1] == "{" and name in IDENTIFIERS
+            value = closed[1:-1] if closed[:1] in ('"', "'") or in_braces else closed or bare
+            found.append((name, _with_unit(name, value.strip(), rest)))
         return found
     colons = [
         (column_name(match[1]), match[2].rstrip(",;"), rest) for match, rest in _matches(COLON, comment)

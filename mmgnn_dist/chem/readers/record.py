@@ -125,7 +125,7 @@ class Census:
 
         Declared columns count as numbers; a record with another value there is set aside on its own.
         """
-        wanted = declared_columns(declared)
+        wanted = declared_columns(declared) | {name.lower() for name in self.stated_units(declared)}
         return [
             (name, "" if good >= bad or name.lower() in wanted else "text")
             for name, (bad, good) in sorted(self.seen.items())

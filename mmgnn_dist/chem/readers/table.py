@@ -15,10 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmgnn_dist.chem.checks import BAD_TARGET, REASONS, UNREADABLE, BadRecord
+from mmgnn_dist.chem.checks import BAD_TARGET, NO_ELEMENT, REASONS, UNREADABLE, BadRecord
 from mmgnn_dist.chem.composition import contradictions
 from mmgnn_dist.chem.conformers import Embedded, embed_smiles
-from mmgnn_dist.chem.labels import LabelTable, join_labels
+from mmgnn_dist.chem.elements import no_element
+from mmgnn_dist.chem.labels import LabelTable, with_labels
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.own_targets.classes import class_index
 from mmgnn_dist.chem.own_targets.target_columns import Found
@@ -33,6 +34,7 @@ from mmgnn_dist.chem.readers.tables.geometry_values import (
     float_values,
     symbols_of_text,
     triples_of_text,
+    unknown_symbols,
 )
 from mmgnn_dist.chem.states.charge_spin import Values, smiles_states, state_columns, stated_states
 from mmgnn_dist.chem.targets import CLASS, Target
@@ -86,7 +88,9 @@ class TableSource(Source):
 
     def convert(self, table: pa.Table, start: int, order: list[str], spread: Spread = map) -> Molecules:
         """Convert rows to molecules."""
-        table = self._with_labels(self.known(table), start)
+        table = self.known(table)
+        if self.labels:
+            table = with_labels(self.labels, table, self.ids(table, start).to_pylist())
         n = table.num_rows
         row = np.arange(start, start + n)
         fault, why = _verdicts(table)
@@ -151,16 +155,6 @@ class TableSource(Source):
         names = dict(self.renamed)
         return plain_table(table.rename_columns([names.get(name, name) for name in table.column_names]))
 
-    def _with_labels(self, table: pa.Table, start: int) -> pa.Table:
-        """Return a table with the columns of its tables of labels."""
-        if not self.labels:
-            return table
-        rows = [join_labels(self.labels, (name or "",)) for name in self.ids(table, start).to_pylist()]
-        for column in sorted({column for labels in self.labels for column in labels.columns}):
-            values = [row.get(column) for row in rows]
-            table = table.append_column(column, pa.array(values, pa.large_string()))
-        return table
-
     def _geometry(
         self, table: pa.Table, fault: np.ndarray, why: list[str | None]
     ) -> tuple[Counted, Counted, np.ndarray]:
@@ -171,6 +165,9 @@ class TableSource(Source):
         if is_text_type(places.type):
             places = _lists_of_text(places, triples_of_text, "positions", fault, why)
         numbers = flat_numbers(elements)
+        for row, (atom, word) in unknown_symbols(elements).items():
+            if not fault[row]:
+                fault[row], why[row] = REASONS.index(NO_ELEMENT), f"atom {atom}: {no_element(word)}"
         pos, pos_count, ragged = flat_positions(places, self.axes_first)
         if not self.padded:
             return numbers, (pos, pos_count), ragged

@@ -45,6 +45,22 @@ def flat_numbers(column: pa.ChunkedArray | pa.Array) -> Counted:
     return np.asarray(values.fill_null(0)).astype(np.int64), count
 
 
+def unknown_symbols(column: pa.ChunkedArray | pa.Array) -> dict[int, tuple[int, str]]:
+    """Return the first word of each molecule that is no element: its atom, counted from 1, and the word."""
+    lists = flat(column)
+    if not (is_list_type(lists.type) and is_text_type(lists.type.value_type)):
+        return {}
+    z, count = flat_numbers(lists)
+    found: dict[int, tuple[int, str]] = {}
+    starts = np.cumsum(count) - count
+    words = lists.flatten()
+    for place in np.flatnonzero(z == 0).tolist():
+        row, word = int(np.searchsorted(starts, place, side="right")) - 1, words[place].as_py() or ""
+        if word.strip() not in ("", "0"):
+            found.setdefault(row, (place - int(starts[row]) + 1, word))
+    return found
+
+
 def flat_positions(
     column: pa.ChunkedArray | pa.Array, axes_first: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
