@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from mmgnn_dist.chem.checks import BadRecord
 from mmgnn_dist.chem.conformers import embed_smiles
 from mmgnn_dist.cli.main import main
 from mmgnn_dist.config import ConformerConfig
@@ -125,3 +126,13 @@ def test_hard_smiles_are_all_read(shared, tmp_path):
     shards = prepared(tmp_path, table)
     assert shards.manifest["counts"]["kept"] == len(table) == 6
     assert pq.read_table(shards.path / "notes.parquet").num_rows == 4
+
+
+def test_the_parts_of_a_salt_lie_apart_and_a_dummy_atom_is_shown():
+    made = embed_smiles("O.O")
+    pos = made.positions[0].reshape(-1, 3)
+    assert np.linalg.norm(pos[:, None] - pos[None], axis=-1)[np.triu_indices(len(pos), 1)].min() > 0.7
+    with pytest.raises(BadRecord, match=r"atom 1: '\*' is no element"):
+        embed_smiles("*C")
+    with pytest.raises(BadRecord, match="^invalid SMILES: SMILES Parse Error"):  # without the time of day
+        embed_smiles("C1CC")

@@ -42,7 +42,7 @@ def runs(sample, tiny_bert, tmp_path_factory):
 
 
 def errors(run, target):
-    metrics = json.loads((run / "metrics.json").read_text())
+    metrics = json.loads((run / "metrics.json").read_text())["metrics"]
     return {name.replace(target, "energy"): value for name, value in metrics.items() if "/mae/" in name}
 
 

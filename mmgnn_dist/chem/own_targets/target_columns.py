@@ -150,7 +150,8 @@ def _check_column(
 ) -> None:
     """Refuse a column that cannot be the target `name`."""
     if kind:
-        raise UserError(f"{path}: target column '{column}' is {kind}, not a number")
+        classes = f": declare data.targets.{name}={{kind: class}}" if kind == "bool" else ""
+        raise UserError(f"{path}: target column '{column}' is {kind}, not a number{classes}")
     if column in found:
         raise UserError(
             f"{path}: column '{column}' is declared as target {found[column][1].name} and as {name}: "

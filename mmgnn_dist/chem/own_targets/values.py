@@ -120,7 +120,11 @@ def number_list(text: str) -> list[float]:
 def value_and_unit(text: str) -> tuple[str, str] | None:
     """Return a number, or a list of numbers, and the unit behind it, as text; None for any other text."""
     match = WITH_UNIT.fullmatch(text) if len(text) < LONGEST else None
-    return (match[1].strip(), match[2].strip("()[] ")) if match else None
+    if not match:
+        return None
+    unit = match[2].strip()
+    whole = unit[0] + unit[-1] in ("()", "[]")
+    return match[1].strip(), unit[1:-1].strip() if whole else unit
 
 
 def unit_behind(words: str) -> str:

@@ -153,7 +153,9 @@ def inspect_csv(path: Path, name: str, declared: Declared, beside: Beside = NO_L
     notes = [f"{path.name}: column {place + 1} has no name and is not read" for place in sorted(nameless)]
     notes += [f"{path.name}: {line}" for line in census.value_notes(targets)]
     if not targets and head is SMILES_HEAD and beside.labelled:
-        notes.append(f"{path.name} has no labels of its own: name a CSV table of labels by id, too")
+        notes.append(
+            f"{path.name} has no labels of its own: name a table of labels by id (CSV or Parquet), too"
+        )
     if replaced:
         notes.append(
             f"{path.name}: {replaced} rows are not in UTF-8, some of their letters are lost: save it as UTF-8"

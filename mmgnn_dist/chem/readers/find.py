@@ -213,9 +213,11 @@ def _inspect_all(
         own = [table for table in labels if table.path == side]
         others = [table for table in labels if not _is_side_table(table.path)]
         # QM9's table belongs to its SD file, wherever it is
-        sources += _inspected(
-            path, name, declared, Beside(tuple(own or others), lists, add_hydrogens, labelled)
-        )
+        beside = Beside(tuple(own or others), lists, add_hydrogens, labelled)
+        for source in _inspected(path, name, declared, beside):
+            unjoined = (f"{path.name}: labels by id are not joined to files of this form",)
+            noted = bool(beside.labels) and form(path) not in JOINED
+            sources.append(replace(source, notes=(*source.notes, *unjoined)) if noted else source)
     return sources
 
 
