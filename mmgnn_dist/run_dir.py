@@ -186,6 +186,14 @@ class RunDir:
         """Name of the job that `mmgnn submit` is sending."""
         return self.path / "slurm" / "submission.json"
 
+    def starts(self, submission: str) -> Path:
+        """The starts of a submission: the folder of the notes of each, and its job."""
+        return self.path / "slurm" / f"starts.{submission}"
+
+    def successors(self, submission: str) -> Path:
+        """The jobs that follow the first one of a submission, for the batch script."""
+        return self.path / "slurm" / f"successors.{submission}"
+
     @property
     def submit_lock(self) -> Path:
         """Lock file held by the process that submits."""

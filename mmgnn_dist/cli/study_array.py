@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mmgnn_dist.cli.cluster import print_dry_run, read_recipe_for_slurm
+from mmgnn_dist.cli.cluster import print_dry_run, read_recipe_for_slurm, told_successors
 from mmgnn_dist.cli.common import print_result
 from mmgnn_dist.errors import EXIT_DONE
 
@@ -40,6 +40,7 @@ def submit_cells(arguments: argparse.Namespace) -> int:
         lines = [
             *(f"job {job['job']}: {Path(job['run']).name}" for job in runs),
             f"{len(runs)} of {len(cells)} cells{done}; logs {plan.base}/slurm/JOB_0_log.out",
+            *([told_successors(runs)] if plan.successors else []),
             f"job {report['job']}: report {report['report']}, after all others",
             f"follow: mmgnn status {folder}    mmgnn logs {runs[0]['run']} --follow",
             f"cancel: mmgnn cancel {folder}    continue: the same command",

@@ -11,7 +11,6 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json
 from mmgnn_dist.predict.bundle import open_bundle
+from mmgnn_dist.process import owned_folder
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train.checkpoint.export import OLD_EXPORT, in_trained_words, states_of
@@ -95,8 +95,8 @@ def predict_molecules(
         or Target(name, unit, kinds.get(name, "intensive"), classes=tuple(classes.get(name, ())))
         for name, unit in units.items()
     )
-    with TemporaryDirectory(prefix=".predict-", dir=_writable(out)) as temporary:
-        shard_folder = Path(temporary) / "shards"
+    with owned_folder(_writable(out), ".predict-") as temporary:
+        shard_folder = temporary / "shards"
         with Progress("predict", quiet) as progress:
             result = prepare(
                 sources,

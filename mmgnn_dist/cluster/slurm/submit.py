@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,15 @@ from mmgnn_dist.cluster.slurm import queries as slurm
 from mmgnn_dist.cluster.slurm.array_report import FoldReport, Report
 from mmgnn_dist.cluster.slurm.code_copy import take_snapshot
 from mmgnn_dist.cluster.slurm.profile import Profile, load_profile
-from mmgnn_dist.cluster.slurm.script import interpreter, mounts_of, parameters
-from mmgnn_dist.cluster.slurm.send import refuse_interrupted, send
-from mmgnn_dist.cluster.slurm.states import active, job_states
+from mmgnn_dist.cluster.slurm.profile_check import check_profile
+from mmgnn_dist.cluster.slurm.script import Link, interpreter, mounts_of, parameters, script_text
+from mmgnn_dist.cluster.slurm.send import new_link, refuse_interrupted, send
+from mmgnn_dist.cluster.slurm.site import restart_mode
+from mmgnn_dist.cluster.slurm.states import active, job_states, jobs_of
 from mmgnn_dist.cluster.slurm.supervisor import Task
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import UserError, need
-from mmgnn_dist.files import lock_file, others_may_write, read_json, write_json
+from mmgnn_dist.files import lock_file, others_may_write, read_json, write_json, write_text
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.run_records import JobRecord, ReportJobRecord
@@ -66,23 +68,20 @@ class SubmitPlan:
 
     def script(self) -> str:
         """Return the batch script as submitit writes it; the code is copied only at submission."""
-        from submitit.slurm.slurm import _make_sbatch_string
-
         folder = RunDir(self.base).slurm
-        code = RunDir(self.base).code / "SNAPSHOT"
-        options = self.options(code)
+        options = self.options(RunDir(self.base).code / "SNAPSHOT", Link(self.name))
         count = len(self.runs) if len(self.runs) > 1 else None
-        python = interpreter(self.profile, sys.executable, self.mounts)
-        command = f"{python} -u -m submitit.core._submit {folder}"
-        set_options = {key: value for key, value in options.items() if value is not None}
-        set_options["wckey"] = None
-        text: str = _make_sbatch_string(command, folder, map_count=count, **set_options)
-        return text
+        return script_text(options, folder, interpreter(self.profile, sys.executable, self.mounts), count)
 
-    def options(self, code: Path) -> dict[str, Any]:
-        """Return the parameters of submitit's executor; `code` is the folder of the copy of the package."""
-        options = parameters(self.profile, self.name, list(self.runs), code, self.mounts)
+    def options(self, code: Path, link: Link) -> dict[str, Any]:
+        """Return the parameters of submitit's executor for a job; `code` is the copy of the package."""
+        options = parameters(self.profile, link, list(self.runs), code, self.mounts)
         return options | ({"array_parallelism": self.concurrent} if self.concurrent else {})
+
+    @property
+    def successors(self) -> int:
+        """Number of jobs that are submitted to follow the first one."""
+        return self.profile.max_restarts if self.profile.restart == "successor" else 0
 
     @property
     def mounts(self) -> list[str]:
@@ -141,7 +140,8 @@ def usable_profile(path: Path) -> Profile:
     profile = load_profile(path)
     check_paths(profile, path)
     if slurm.here():
-        slurm.check_profile(profile, path)
+        check_profile(profile, path)
+        profile = profile.model_copy(update={"restart": restart_mode(profile).mode})
     return profile
 
 
@@ -199,12 +199,13 @@ def refuse_active(base: Path, runs: list[Path]) -> None:
     refuse_interrupted(RunDir(base).submission)
     record_files = {run: RunDir(run).job for run in runs} | {base / "report": RunDir(base).report_job}
     jobs = {
-        name: read_json(record_file)["job"]
+        job: name
         for name, record_file in record_files.items()
         if record_file.is_file()
+        for job in jobs_of(read_json(record_file))
     }
-    states = job_states(list(jobs.values()))
-    for name, job in jobs.items():
+    states = job_states(list(jobs))
+    for job, name in jobs.items():
         if active(states[job]):
             conflict = f"{name} is job {job} already ({states[job]})"
             raise UserError(f"{conflict}: mmgnn status {base} or mmgnn cancel {base}")
@@ -243,38 +244,68 @@ def _submit(plan: SubmitPlan, profile_path: Path) -> list[JobRecord | ReportJobR
         RunDir(run).slurm.mkdir(exist_ok=True)
     tasks = [Task(run) for run in plan.runs]
     submission = RunDir(plan.base).submission
-    jobs = send(submission, plan.profile, plan.options(code), tasks, plan.mounts)
+    link, refused = new_link(plan.name), ""
+    sent: list[list[str]] = []  # numbers of each job, or of the elements of each array
     records: list[JobRecord | ReportJobRecord] = []
-    for index, (run, job) in enumerate(zip(plan.runs, jobs, strict=True)):
+    try:
+        for _ in range(1 + plan.successors):
+            jobs = send(submission, plan.profile, plan.options(code, link), tasks, plan.mounts)
+            sent.append([str(job.job_id) for job in jobs])
+            link = replace(link, before=(*link.before, sent[-1][0].split("_")[0]))
+    except slurm.NoAnswer:
+        raise
+    except UserError as error:  # a site may limit the number of jobs that wait
+        if not sent:
+            raise
+        refused = str(error)
+    finally:
+        if sent:
+            records += _record(plan, profile_path, code, link.submission, sent, refused)
+    submission.unlink()
+    if plan.report:
+        records.append(_send_report(plan, plan.report, list(link.before), code))
+    return records
+
+
+def _record(
+    plan: SubmitPlan, profile_path: Path, code: Path, submission: str, sent: list[list[str]], refused: str
+) -> list[JobRecord]:
+    """Write down the jobs of each run: the first one, and those that follow it."""
+    records = []
+    for index, run in enumerate(plan.runs):
+        job, *successors = [numbers[index] for numbers in sent]
         record: JobRecord = {
-            "job": str(job.job_id),
+            "job": job,
+            "submission": submission,
+            "successors": successors,
             "submitted": time.time(),
             "profile": str(profile_path.resolve()),
             "world": plan.profile.world,
             "steps": plan.steps[index],
             "run": str(run),
-            "log": str(job.paths.folder / f"{job.job_id}_%t_log.out"),
+            "log": str(RunDir(plan.base).slurm / f"{job}_%t_log.out"),
             "code": str(code),
             "max_restarts": plan.profile.max_restarts,
         }
+        if refused:
+            record["refused"] = refused
+        if successors:
+            write_text(RunDir(run).successors(submission), "\n".join(successors) + "\n")
         write_json(RunDir(run).job, record)
         records.append(record)
-    submission.unlink()
-    if plan.report:
-        records.append(_send_report(plan, plan.report, str(jobs[0].job_id).split("_")[0], code))
     return records
 
 
-def _send_report(plan: SubmitPlan, report: Report, array: str, code: Path) -> ReportJobRecord:
+def _send_report(plan: SubmitPlan, report: Report, arrays: list[str], code: Path) -> ReportJobRecord:
     """Submit the job that waits until all elements have ended, with success or not, and writes the report."""
-    profile = plan.profile.model_copy(
-        update={"nodes": 1, "tasks_per_node": 1, "gpus_per_node": 0, "gpu_type": None, "time": report.time}
-    )
-    options = parameters(profile, f"{plan.name}-report", [plan.base], code, plan.mounts)
-    options |= {"dependency": f"afterany:{array}", "teardown": None}
+    profile = plan.profile.for_one_task(report.time)
+    options = parameters(profile, new_link(f"{plan.name}-report"), [plan.base], code, plan.mounts)
+    options["additional_parameters"]["dependency"] = f"afterany:{':'.join(arrays)}"
+    options["teardown"] = None
     submission = RunDir(plan.base).submission
     job = send(submission, plan.profile, options, [report], plan.mounts)[0]
-    record: ReportJobRecord = {"job": str(job.job_id), "report": str(plan.base / report.page), "after": array}
+    after = arrays[0]
+    record: ReportJobRecord = {"job": str(job.job_id), "report": str(plan.base / report.page), "after": after}
     write_json(RunDir(plan.base).report_job, record)
     submission.unlink()
     return record
