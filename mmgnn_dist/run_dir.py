@@ -204,6 +204,11 @@ class RunDir:
         """Folder of the copies of the code that jobs run."""
         return self.path / "slurm" / "code"
 
+    @property
+    def stage(self) -> Path:
+        """Folder of the packed environments that nodes unpack."""
+        return self.path / "slurm" / "stage"
+
     def plot(self, name: str) -> Path:
         """Path of a plot."""
         return self.plots / f"{name}.png"

@@ -30,6 +30,7 @@ def add_verbs(verbs: Verbs) -> None:
     submit.add_argument(
         "--dry-run", action="store_true", help="print the batch script and the plan, and stop"
     )
+    add_stage(submit)
     add_json(submit)
     submit.set_defaults(action=_submit)
     for verb, action, description in (
@@ -51,6 +52,15 @@ def add_verbs(verbs: Verbs) -> None:
     fetch.add_argument("model", metavar="NAME@REVISION", help="name on the Hugging Face hub and commit")
     add_json(fetch)
     fetch.set_defaults(action=_fetch_model)
+
+
+def add_stage(parser: argparse.ArgumentParser) -> None:
+    """Add `--stage`."""
+    parser.add_argument(
+        "--stage",
+        action="store_true",
+        help="pack the Python environment once; each node unpacks it on its own disk (profile: scratch)",
+    )
 
 
 def read_recipe_for_slurm(arguments: argparse.Namespace) -> Recipe:
@@ -136,14 +146,15 @@ def told_successors(jobs: Sequence[JobRecord | ReportJobRecord]) -> str:
 
 def _submit(arguments: argparse.Namespace) -> int:
     recipe = read_recipe_for_slurm(arguments)
-    from mmgnn_dist.cluster.slurm.submit import check_with_slurm, make_submit_plan, submit
+    from mmgnn_dist.cluster.slurm.submit import check_with_slurm, make_submit_plan, submit, with_stage
 
     base = arguments.run or Path("runs") / recipe.name
     plan = make_submit_plan(recipe, arguments.profile, base, arguments.folds, arguments.seeds, arguments.json)
+    plan = with_stage(plan) if arguments.stage else plan
     if arguments.dry_run:
         return print_dry_run(plan, arguments.profile, arguments.json)
     check_with_slurm(plan, arguments.profile)
-    jobs = submit(plan, arguments.profile)
+    jobs = submit(plan, arguments.profile, arguments.json)
     lines = [
         f"job {job['job']}: report {job['report']}, after all others"
         if "report" in job

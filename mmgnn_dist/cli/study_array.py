@@ -25,14 +25,16 @@ def submit_cells(arguments: argparse.Namespace) -> int:
     """
     recipe = read_recipe_for_slurm(arguments)
     from mmgnn_dist.cluster.slurm.study import plan_array, submit_array
+    from mmgnn_dist.cluster.slurm.submit import with_stage
 
     folder = arguments.dir or Path("runs") / recipe.name
     plan, cells = plan_array(recipe, arguments.profile, folder, arguments.concurrent, arguments.json)
+    plan = with_stage(plan) if arguments.stage else plan
     jobs: list[Any] = []  # records of the runs, then that of the report; their keys differ
     if plan.runs:
         if arguments.dry_run:
             return print_dry_run(plan, arguments.profile, arguments.json)
-        jobs = submit_array(plan, cells, recipe, arguments.profile)
+        jobs = submit_array(plan, cells, recipe, arguments.profile, arguments.json)
     lines = [f"all {len(cells)} cells are done, nothing is submitted; mmgnn report {folder}"]
     if jobs:
         *runs, report = jobs

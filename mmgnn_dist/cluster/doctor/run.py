@@ -17,7 +17,7 @@ from mmgnn_dist.cluster.doctor.settings import check_profile_here, check_setting
 from mmgnn_dist.cluster.slurm import queries as slurm
 from mmgnn_dist.cluster.slurm.code_copy import take_snapshot
 from mmgnn_dist.cluster.slurm.profile import Profile, load_profile
-from mmgnn_dist.cluster.slurm.script import mounts_of, parameters
+from mmgnn_dist.cluster.slurm.script import interpreter, mounts_of, parameters
 from mmgnn_dist.cluster.slurm.send import new_link, send
 from mmgnn_dist.cluster.slurm.states import active, job_states
 from mmgnn_dist.cluster.slurm.submit import check_paths
@@ -94,7 +94,8 @@ def examine_cluster(recipe: Recipe, path: Path, base: Path) -> Found:
     mounts = mounts_of(profile, base.resolve(), [recipe])
     options = parameters(short_profile, new_link("mmgnn-doctor"), [folder], code, mounts)
     options["teardown"] = None
-    (job,) = send(folder / "submission.json", profile, options, [Examine(folder)], mounts)
+    python = interpreter(profile, sys.executable, mounts)
+    (job,) = send(folder / "submission.json", options, [Examine(folder)], python)
     job_id = str(job.job_id)
     outcome = _wait(folder, profile, job_id)
     findings += _read(folder, profile.world, outcome)

@@ -107,6 +107,38 @@ mmgnn_before() {
     echo "$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0} $(mmgnn_job)" >>"$run/slurm/starts.$submission"
 }
 
+# Unpacks an environment on the local disk of every node: its archive, SHA-256, and the interpreter that unpacks it. A
+# step keeps it there until this script closes its input.
+mmgnn_stage() {
+  local parent=${TMPDIR:-/tmp} end=$((SECONDS + 1800))
+  mkdir -p "$parent"
+  MMGNN_STAGED=$parent/mmgnn-stage-$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}-$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')
+  exec {staging}> >(exec env PYTHONPATH="$code" srun --overlap "--nodes=$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \
+    "--ntasks=$SLURM_JOB_NUM_NODES" --cpu-bind=none --kill-on-bad-exit=1 "$3" -m mmgnn_dist.cluster.slurm.unpack \
+    "$1" "$2" "$MMGNN_STAGED" "$(mmgnn_attempt)")
+  staged_by=$!
+  trap mmgnn_unstage EXIT
+  while [ "$(find "$(mmgnn_attempt)" -name 'staged_*' | wc -l)" -lt "$SLURM_JOB_NUM_NODES" ]; do
+    if [ "$SECONDS" -gt "$end" ] || ! kill -0 "$staged_by" 2>/dev/null; then
+      mmgnn_over 1 "the environment was not unpacked on every node: see the log of the job"
+    fi
+    sleep 0.2
+  done
+  code=$MMGNN_STAGED/code
+  export MMGNN_STAGED PATH="$MMGNN_STAGED/env/bin:$PATH" PYTHONPATH="$code${PYTHONPATH:+:$PYTHONPATH}"
+}
+
+# Has every node remove its environment, and waits for that.
+mmgnn_unstage() {
+  [ -n "${staging:-}" ] || return 0
+  exec {staging}>&-
+  staging=""
+  for _ in {1..600}; do
+    kill -0 "$staged_by" 2>/dev/null || return 0
+    sleep 0.1
+  done
+}
+
 mmgnn_notes() { find "$(mmgnn_attempt)" -name "rank_*.$1" 2>/dev/null | wc -l; }
 
 # Prints in one line why the ranks of this start ended; its argument is what Slurm shows of the job.
@@ -157,6 +189,7 @@ mmgnn_exclude() {
 # started again because it lost this node for a while.
 mmgnn_after() {
   local ended=$1 world=$((SLURM_JOB_NUM_NODES * SLURM_NTASKS_PER_NODE)) told=0 end shown="" cause step attempt idle=0
+  mmgnn_unstage
   for end in done stopped failed hung killed ended; do told=$((told + $(mmgnn_notes $end))); done
   [ "$(mmgnn_notes done)" = "$world" ] && mmgnn_over 0
   if [ "$(mmgnn_notes started)" = 0 ] && [ "$ended" -lt 128 ]; then  # above: a signal came very early

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import re
 import secrets
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mmgnn_dist.cluster.slurm.profile import Profile
-from mmgnn_dist.cluster.slurm.script import Link, interpreter
+from mmgnn_dist.cluster.slurm.script import Link
 from mmgnn_dist.cluster.slurm.states import jobs_named
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, write_json
@@ -32,17 +30,14 @@ def new_link(name: str) -> Link:
     return Link(f"{name}-{secrets.token_hex(4)}")
 
 
-def send(
-    record: Path, profile: Profile, options: dict[str, Any], tasks: list[Any], mounts: list[str]
-) -> list[Any]:
+def send(record: Path, options: dict[str, Any], tasks: list[Any], python: str) -> list[Any]:
     """Have submitit submit one job, or an array of several tasks; returns its jobs.
 
     Args:
         record: file that holds the names of jobs being sent; pickles and logs go to its folder.
-        profile: where to run.
         options: parameters of the executor, as `parameters` returns them.
         tasks: callable of each element.
-        mounts: mounts of the container, SOURCE:TARGET.
+        python: shell words that start Python on a node.
 
     Raises:
         NoAnswer: if sbatch failed, and Slurm does not say whether it has the job.
@@ -52,7 +47,7 @@ def send(
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     name = options["job_name"]
-    executor = SlurmExecutor(folder=record.parent, python=interpreter(profile, sys.executable, mounts))
+    executor = SlurmExecutor(folder=record.parent, python=python)
     executor.update_parameters(**options)
     names = [*(read_json(record)["name"].split(",") if record.is_file() else ()), name]
     write_json(record, {"name": ",".join(names)})  # as squeue --name takes them

@@ -27,11 +27,12 @@ from mmgnn_dist.cluster.slurm.profile_check import check_profile
 from mmgnn_dist.cluster.slurm.script import Link, interpreter, mounts_of, parameters, script_text
 from mmgnn_dist.cluster.slurm.send import new_link, refuse_interrupted, send
 from mmgnn_dist.cluster.slurm.site import restart_mode
+from mmgnn_dist.cluster.slurm.stage import STAGED_PYTHON, Stage, check_stage, pack_stage
 from mmgnn_dist.cluster.slurm.states import active, job_states, jobs_of
 from mmgnn_dist.cluster.slurm.supervisor import Task
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import UserError, need
-from mmgnn_dist.files import lock_file, others_may_write, read_json, write_json, write_text
+from mmgnn_dist.files import lock_file, open_parts, others_may_write, read_json, write_json, write_text
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.run_records import JobRecord, ReportJobRecord
@@ -65,13 +66,16 @@ class SubmitPlan:
     steps: list[int]
     report: Report | None = None
     concurrent: int | None = None
+    staged: bool = False
 
     def script(self) -> str:
         """Return the batch script as submitit writes it; the code is copied only at submission."""
         folder = RunDir(self.base).slurm
         options = self.options(RunDir(self.base).code / "SNAPSHOT", Link(self.name))
+        if self.staged:
+            options["setup"] = [*options["setup"], "mmgnn_stage ARCHIVE SHA256 PYTHON"]
         count = len(self.runs) if len(self.runs) > 1 else None
-        return script_text(options, folder, interpreter(self.profile, sys.executable, self.mounts), count)
+        return script_text(options, folder, self.python, count)
 
     def options(self, code: Path, link: Link) -> dict[str, Any]:
         """Return the parameters of submitit's executor for a job; `code` is the copy of the package."""
@@ -82,6 +86,11 @@ class SubmitPlan:
     def successors(self) -> int:
         """Number of jobs that are submitted to follow the first one."""
         return self.profile.max_restarts if self.profile.restart == "successor" else 0
+
+    @property
+    def python(self) -> str:
+        """Shell words that start Python on a node."""
+        return STAGED_PYTHON if self.staged else interpreter(self.profile, sys.executable, self.mounts)
 
     @property
     def mounts(self) -> list[str]:
@@ -145,6 +154,16 @@ def usable_profile(path: Path) -> Profile:
     return profile
 
 
+def with_stage(plan: SubmitPlan) -> SubmitPlan:
+    """Return the plan of a submission that packs the environment.
+
+    Raises:
+        UserError: if the environment cannot be packed.
+    """
+    check_stage(plan.profile, sys.executable)
+    return replace(plan, staged=True)
+
+
 def plan_batches(
     runs: dict[Path, Recipe], profile: Profile, quiet: bool
 ) -> tuple[list[BatchPlan], list[int]]:
@@ -191,7 +210,8 @@ def refuse_active(base: Path, runs: list[Path]) -> None:
         UserError: if one is; names the first one.
     """
     existing = next(path for path in (base, *base.parents) if path.exists())
-    if writable := others_may_write(existing):
+    inside = (part for path in (base, *runs) for part in open_parts(RunDir(path).slurm))
+    if writable := others_may_write(existing) or next(inside, None):
         raise UserError(
             f"group or others may write to {writable}, and a job runs what lies in {base}: 'chmod go-w "
             f"{writable}', or take a directory elsewhere (--run DIR, for a study --dir DIR)"
@@ -221,8 +241,16 @@ def check_with_slurm(plan: SubmitPlan, profile_path: Path) -> str:
     return slurm.check_script(plan.script(), profile_path)
 
 
-def submit(plan: SubmitPlan, profile_path: Path) -> list[JobRecord | ReportJobRecord]:
-    """Submit a plan; returns the content of each run's `slurm/job.json`, and last that of the report job.
+def submit(plan: SubmitPlan, profile_path: Path, quiet: bool = True) -> list[JobRecord | ReportJobRecord]:
+    """Submit a plan.
+
+    Args:
+        plan: the plan.
+        profile_path: file of the profile.
+        quiet: show no progress.
+
+    Returns:
+        The content of each run's `slurm/job.json`, and last that of the report job.
 
     Raises:
         UserError: if Slurm refuses the job, or another process submits the same runs.
@@ -233,15 +261,16 @@ def submit(plan: SubmitPlan, profile_path: Path) -> list[JobRecord | ReportJobRe
         raise UserError(f"another 'mmgnn submit' is at work in {plan.base}: wait for it") from None
     with lock:
         refuse_active(plan.base, list(plan.runs))
-        return _submit(plan, profile_path)
+        return _submit(plan, profile_path, quiet)
 
 
-def _submit(plan: SubmitPlan, profile_path: Path) -> list[JobRecord | ReportJobRecord]:
+def _submit(plan: SubmitPlan, profile_path: Path, quiet: bool) -> list[JobRecord | ReportJobRecord]:
     """Submit a plan while no other process does."""
     code = take_snapshot(RunDir(plan.base).code)
     for run, recipe in plan.runs.items():
         recipe.save(RunDir(run).recipe)
         RunDir(run).slurm.mkdir(exist_ok=True)
+    stage = _stage(plan, code, quiet) if plan.staged else None
     tasks = [Task(run) for run in plan.runs]
     submission = RunDir(plan.base).submission
     link, refused = new_link(plan.name), ""
@@ -249,7 +278,10 @@ def _submit(plan: SubmitPlan, profile_path: Path) -> list[JobRecord | ReportJobR
     records: list[JobRecord | ReportJobRecord] = []
     try:
         for _ in range(1 + plan.successors):
-            jobs = send(submission, plan.profile, plan.options(code, link), tasks, plan.mounts)
+            options = plan.options(code, link)
+            if stage:
+                options["setup"] = [*options["setup"], *stage.lines()]
+            jobs = send(submission, options, tasks, plan.python)
             sent.append([str(job.job_id) for job in jobs])
             link = replace(link, before=(*link.before, sent[-1][0].split("_")[0]))
     except slurm.NoAnswer:
@@ -265,6 +297,18 @@ def _submit(plan: SubmitPlan, profile_path: Path) -> list[JobRecord | ReportJobR
     if plan.report:
         records.append(_send_report(plan, plan.report, list(link.before), code))
     return records
+
+
+def _stage(plan: SubmitPlan, code: Path, quiet: bool) -> Stage:
+    """Pack the environment, unless it is packed, and say so."""
+    stage = pack_stage(plan.profile, sys.executable, code, RunDir(plan.base).stage, quiet)
+    with Progress("submit", quiet) as progress:
+        packed = "packed" if stage.packed_now else "packed before"
+        megabytes = stage.record["bytes"] / 1e6
+        progress.say(f"{stage.archive}: {stage.record['files']} files, {megabytes:.0f} MB, {packed}")
+        if stage.elsewhere:
+            progress.say(f"not packed, read where it is: {', '.join(stage.elsewhere)}")
+    return stage
 
 
 def _record(
@@ -303,7 +347,8 @@ def _send_report(plan: SubmitPlan, report: Report, arrays: list[str], code: Path
     options["additional_parameters"]["dependency"] = f"afterany:{':'.join(arrays)}"
     options["teardown"] = None
     submission = RunDir(plan.base).submission
-    job = send(submission, plan.profile, options, [report], plan.mounts)[0]
+    python = interpreter(plan.profile, sys.executable, plan.mounts)
+    job = send(submission, options, [report], python)[0]
     after = arrays[0]
     record: ReportJobRecord = {"job": str(job.job_id), "report": str(plan.base / report.page), "after": after}
     write_json(RunDir(plan.base).report_job, record)

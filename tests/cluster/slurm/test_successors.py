@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from command_line import journal, mmgnn
 from jobs import ask, changed, finish, held, reach, same_end, state, status, submit_all, wait
+from listeners import listeners, open_to_others
+
+from mmgnn_dist.cluster.doctor.network import addresses
 
 pytestmark = pytest.mark.slurm
 # a node without Slurm's commands, but for srun
@@ -16,6 +21,11 @@ BARE = "scontrol() { return 127; }; scancel() { return 127; }; command() { retur
 
 def jobs_of(told: dict) -> list[str]:
     return [told["job"], *told["successors"]]
+
+
+def others() -> dict[str, str]:
+    """The interfaces with an address, but for loopback."""
+    return {name: address for name, address in addresses().items() if not address.startswith("127.")}
 
 
 def queue() -> list[str]:
@@ -61,18 +71,25 @@ def test_nodes_without_slurms_commands_and_a_limit_on_waiting_jobs(cluster, reci
     """The last successor cannot be cancelled there: it starts, sees that the run is done, and ends."""
     ask("sacctmgr", "-i", "modify", "user", "root", "set", "MaxSubmitJobs=3")
     run = tmp_path / "run"
-    profile = changed(tmp_path, restart="successor", setup=[BARE])
+    interface, address = next(iter(others().items()), ("lo", "127.0.0.1"))
+    profile = changed(tmp_path, restart="successor", setup=[BARE], interface=interface)
     try:
-        said = mmgnn("submit", recipe, "--profile", profile, "--run", run).stdout
+        # by a user whose umask lets everybody write
+        words = [sys.executable, "-m", "mmgnn_dist.cli", "submit", recipe, "--profile", profile, "--run", run]
+        shell = ["sh", "-c", 'umask 0; exec "$@"', "sh", *words]
+        said = subprocess.run(shell, check=True, capture_output=True, text=True).stdout
     finally:
         ask("sacctmgr", "-i", "modify", "user", "root", "set", "MaxSubmitJobs=-1")
     assert "2 jobs follow" in said and "Slurm takes no more" in said and "limit" in said
     first, second, third = jobs_of(json.loads((run / "slurm" / "job.json").read_text()))
     reach(run, 25)
     with held(run):
+        heard = listeners(f"SLURM_JOB_ID={first}\0", str(cluster.folder))
+        assert address in heard and set(heard) <= {address, "127.0.0.1"}, heard
         ask("scancel", "--signal=USR2", first)
     finish(run, third)
     same_end(run, undisturbed)
+    assert not open_to_others(run)
     assert [state(job) for job in (first, second)] == ["FAILED", "COMPLETED"]
     assert status(run)["restarts"] == 1 and status(run)["job"] == second
 
