@@ -13,7 +13,8 @@
     twins/MODALITY/                   run directories of the recipe's twins
     wandb/                            W&B segments, the W&B id of the run, the replayed segments
     logs/                             log of each rank, and the lock of the process that trains
-    slurm/                            `mmgnn submit`: job.json, the copy of the code, notes of each start
+    slurm/                            `mmgnn submit`: job.json, the copy of the code, notes of each start,
+                                      packed environments
     failure.json                      why the run failed as a cell of a study
     trial.json                        the record of the run as a trial of a sweep
 
