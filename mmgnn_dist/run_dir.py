@@ -15,7 +15,8 @@
     twins/MODALITY/                   run directories of the recipe's twins
     wandb/                            W&B segments, the W&B id of the run, the replayed segments
     logs/                             log of each rank, and the lock of the process that trains
-    slurm/                            `mmgnn submit`: job.json, the copy of the code, notes of each start
+    slurm/                            `mmgnn submit`: job.json, the copy of the code, notes of each start,
+                                      packed environments
     failure.json                      why the run failed as a cell of a study
     trial.json                        the record of the run as a trial of a sweep
     replay.json                       only in the temporary folder of `mmgnn verify`: which steps to recompute
@@ -204,6 +205,14 @@ class RunDir:
         """Name of the job that `mmgnn submit` is sending."""
         return self.path / "slurm" / "submission.json"
 
+    def starts(self, submission: str) -> Path:
+        """The starts of a submission: the folder of the notes of each, and its job."""
+        return self.path / "slurm" / f"starts.{submission}"
+
+    def successors(self, submission: str) -> Path:
+        """The jobs that follow the first one of a submission, for the batch script."""
+        return self.path / "slurm" / f"successors.{submission}"
+
     @property
     def submit_lock(self) -> Path:
         """Lock file held by the process that submits."""
@@ -213,6 +222,11 @@ class RunDir:
     def code(self) -> Path:
         """Folder of the copies of the code that jobs run."""
         return self.path / "slurm" / "code"
+
+    @property
+    def stage(self) -> Path:
+        """Folder of the packed environments that nodes unpack."""
+        return self.path / "slurm" / "stage"
 
     def plot(self, name: str) -> Path:
         """Path of a plot."""

@@ -252,9 +252,12 @@ class SyncRecord(TypedDict):
 
 @final
 class JobRecord(TypedDict):
-    """`slurm/job.json` of a submitted run."""
+    """`slurm/job.json` of a submitted run; those of earlier versions have no submission and no successors."""
 
     job: str
+    submission: NotRequired[str]
+    successors: NotRequired[list[str]]  # jobs that follow it, each on the end of those before
+    refused: NotRequired[str]  # why Slurm took fewer successors than there may be restarts
     submitted: float
     profile: str
     world: int

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 from mmgnn_dist.checksums import VerifiedFiles
+from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, EXIT_USER, UserError
 from mmgnn_dist.files import DISK_ERRORS, disk_problem, lock_file
-from mmgnn_dist.process import exit_now, write_for_owner_only
+from mmgnn_dist.process import exit_now, temporary_folders, write_for_owner_only
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.signals import Stopped, stop_flag
@@ -54,6 +55,15 @@ def run(folder: Path, quiet: bool = False, verified: VerifiedFiles | None = None
     paths = RunDir(folder)
     recipe = stored_recipe(paths)
     deadline = Deadline(recipe.train.deadline)
+    with temporary_folders():  # libraries and W&B's process make some, also for the life of the process
+        return _run(paths, recipe, deadline, quiet, verified)
+
+
+def _run(
+    paths: RunDir, recipe: Recipe, deadline: Deadline, quiet: bool, verified: VerifiedFiles | None
+) -> int:
+    """Run a recipe whose time is counted by `deadline`."""
+    folder = paths.path
     # always without a GPU: it costs nothing there, and sums on several threads have no fixed order
     set_deterministic(recipe.train.deterministic or not uses_gpus())
     ranks = init_distributed(recipe.train.threads, recipe.train.timeout)
@@ -105,8 +115,8 @@ def _only_one(folder: Path) -> IO[str]:
         UserError: another process trains it.
     """
     # a node that Slurm lost may still compute for a while, or a file server may keep the lock of a dead node
-    requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
-    end = time.monotonic() + (LOCK_WAIT if requeued else 0)
+    starts = (os.environ.get(name, "0") for name in ("SLURM_RESTART_COUNT", "MMGNN_START"))  # job.sh
+    end = time.monotonic() + (LOCK_WAIT if any(start != "0" for start in starts) else 0)
     while True:
         try:
             return lock_file(RunDir(folder).lock)
