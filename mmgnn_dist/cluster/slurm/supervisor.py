@@ -29,7 +29,7 @@ from collections import deque
 from pathlib import Path
 from types import FrameType
 
-from mmgnn_dist.cluster.slurm.out_of_memory import oom_kills
+from mmgnn_dist.cluster.out_of_memory import oom_kills
 from mmgnn_dist.errors import EXIT_DONE, EXIT_HUNG, EXIT_STOPPED
 from mmgnn_dist.files import write_text
 from mmgnn_dist.process import write_for_owner_only

@@ -15,7 +15,7 @@ GROUPS = (  # where a cgroup can be made, and its limit: v1, v2
 )
 INSIDE = """
 import os, subprocess, sys
-from mmgnn_dist.cluster.slurm.out_of_memory import oom_kills
+from mmgnn_dist.cluster.out_of_memory import oom_kills
 open(sys.argv[1] + "/cgroup.procs", "w").write(str(os.getpid()))
 for words in sys.argv[2:]:
     print(subprocess.run([sys.executable, "-c", words]).returncode, oom_kills())
