@@ -14,7 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from mmgnn_dist.chem.checks import NO_CONFORMER, NO_ELEMENT, NO_STRUCTURE, OVERSIZED, BadRecord
+from mmgnn_dist.chem.checks import (
+    NO_CONFORMER,
+    NO_ELEMENT,
+    NO_STRUCTURE,
+    OVERLAP,
+    OVERSIZED,
+    BadRecord,
+)
 from mmgnn_dist.chem.elements import no_element
 from mmgnn_dist.chem.rdkit_tools import chem, logged, without_atom_maps
 from mmgnn_dist.config import ConformerConfig
@@ -76,6 +83,9 @@ def embed_smiles(smiles: str, wanted: ConformerConfig = ONE) -> Embedded:
         inchikey = rdkit.MolToInchiKey(mol)
         at_random = _embed(mol, canonical, wanted.count)
         energies, note, why = _relax(mol)
+        parts = len(rdkit.GetMolFrags(mol))
+        if parts > 1 and _collide(mol):
+            raise BadRecord(NO_CONFORMER, f"{parts} separate parts (a salt or mixture): give a geometry")
     order = np.argsort(energies, kind="stable").tolist()
     conformers = [mol.GetConformer(number) for number in order]
     positions = [conformer.GetPositions().ravel() for conformer in conformers]
@@ -128,6 +138,16 @@ def _relax(mol: Any) -> tuple[list[float], str, str]:
         for conformer, positions in zip(mol.GetConformers(), raw, strict=True):
             conformer.SetPositions(positions)
     return [0.0] * len(raw), RAW_NOTE, "; ".join(reasons)
+
+
+def _collide(mol: Any) -> bool:
+    """Whether a conformer has two atoms in one place, as RDKit puts separate parts."""
+    for conformer in mol.GetConformers():
+        positions = conformer.GetPositions()
+        first, second = np.triu_indices(len(positions), 1)
+        if (np.linalg.norm(positions[first] - positions[second], axis=1) < OVERLAP).any():
+            return True
+    return False
 
 
 def _distinct(positions: list[np.ndarray]) -> list[np.ndarray]:

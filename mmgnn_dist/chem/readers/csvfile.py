@@ -34,6 +34,7 @@ from mmgnn_dist.chem.readers.source import (
     qm9_notes,
 )
 from mmgnn_dist.chem.readers.table import FAULT, WHY, TableSource
+from mmgnn_dist.chem.readers.tables.id_column import IdColumn, id_note
 from mmgnn_dist.chem.readers.tables.text_geometry import find_text_geometry
 from mmgnn_dist.chem.streams.csv_rows import (
     DECIMAL_COMMA,
@@ -125,6 +126,7 @@ def inspect_csv(path: Path, name: str, declared: Declared, beside: Beside = NO_L
     first_rows: list[dict[str, str]] = []
     census, digest, count = Census(declared), hashlib.sha256(repr(columns).encode()), 0
     nameless, replaced, use = Counter[int](), 0, LabelUse(beside.labels)
+    ids = IdColumn(columns, declared)
     forms: dict[str, list[bool]] = {column: [False, False] for column in columns}
     for row in rows:
         count += 1
@@ -138,11 +140,13 @@ def inspect_csv(path: Path, name: str, declared: Declared, beside: Beside = NO_L
         if head.delimiter == ";":
             values = _decimals(values, forms)
         census.add(values)
+        ids.add(values)
         if len(first_rows) < LOOKED_AT_ROWS:
             first_rows.append(values)
         use.add((values.get("id", "").strip(),))
     commas = frozenset(column for column, (comma, point) in forms.items() if comma and not point)
     named = tuple(column for column in columns if column)
+    own_ids = None if is_qm9_table(named) else ids.chosen
     layout = find_text_geometry(path, named, first_rows)
     renamed = layout.known_columns()
     qm9 = is_qm9_table(named)
@@ -163,6 +167,9 @@ def inspect_csv(path: Path, name: str, declared: Declared, beside: Beside = NO_L
             f"{path.name}: {replaced} rows are not in UTF-8, some of their letters are lost: save it as UTF-8"
         )
     notes += use.notes(path)
+    if own_ids and own_ids not in renamed:
+        renamed = renamed | {own_ids: "id"}
+        notes.append(id_note(path, own_ids))
     return CsvSource(
         path,
         name,

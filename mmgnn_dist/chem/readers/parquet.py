@@ -45,6 +45,7 @@ from mmgnn_dist.chem.readers.tables.arrow_types import (
     plain_type,
 )
 from mmgnn_dist.chem.readers.tables.geometry import find_geometry
+from mmgnn_dist.chem.readers.tables.id_column import IdColumn, id_note
 from mmgnn_dist.chem.states.charge_spin import state_columns
 from mmgnn_dist.config import Declared
 from mmgnn_dist.errors import UserError
@@ -158,6 +159,10 @@ def inspect_parquet(path: Path, name: str, declared: Declared, beside: Beside = 
             default_units = default_units | dict(json.loads(metadata))
         except ValueError:
             raise UserError(f"{path}: its metadata mmgnn.units is not a JSON object") from None
+    own_ids = None if qm9 else _own_ids(path, schema, columns, declared)
+    if own_ids:
+        known[own_ids] = "id"
+        columns = tuple("id" if name == own_ids else name for name in columns)
     non_targets = {"uncharacterized", "inchi", *GEOMETRY, *IDENTIFIERS, *TEXT_COLUMNS}
     non_targets |= QM9_EXTRA if qm9 else frozenset()
     given = default_units | declared
@@ -194,7 +199,7 @@ def inspect_parquet(path: Path, name: str, declared: Declared, beside: Beside = 
         targets,
         ignored,
         excluded,
-        (*layout.notes, *notes, *use.notes(path)),
+        (*layout.notes, *notes, *([id_note(path, own_ids)] if own_ids else []), *use.notes(path)),
         renamed=tuple((old, new) for old, new in known.items() if old != new),
         axes_first=layout.axes_first,
         padded=layout.padded,
@@ -204,6 +209,17 @@ def inspect_parquet(path: Path, name: str, declared: Declared, beside: Beside = 
     read = [column for column in source.wanted() if known.get(column, column) not in unchecked]
     check_columns(path, schema, read, known)
     return source
+
+
+def _own_ids(path: Path, schema: pa.Schema, columns: tuple[str, ...], declared: Declared) -> str | None:
+    """Return the column of ids of a file that has no column id; None without one."""
+    words = {field.name for field in schema if is_text_type(field.type) or types.is_integer(field.type)}
+    ids = IdColumn(columns, declared, set(columns) - words)
+    for column in ids.candidates:
+        for table in _portions(path, [column]):
+            for value in strings(table[column]).to_pylist():
+                ids.add_value(column, value or "")
+    return ids.chosen
 
 
 def _ids(path: Path, column: str, columns: tuple[str, ...]) -> Iterator[str]:

@@ -27,7 +27,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmgnn_dist import __version__
 from mmgnn_dist.chem.readers.source import printable
 from mmgnn_dist.chem.targets import CLASS, Target
 from mmgnn_dist.config import DataConfig
@@ -51,6 +50,7 @@ from mmgnn_dist.data.shardset.shards import KIND, MANIFEST, ShardSet, read_manif
 from mmgnn_dist.data.shardset.splits import PARTS, make_split
 from mmgnn_dist.errors import UserError, WrongInput
 from mmgnn_dist.files import atomic_path, read_json, write_json
+from mmgnn_dist.version import __version__
 
 Progress = Callable[[int, int, str], None]  # molecules done, molecules in all, present step
 STAGED = "mmgnn-preparation"
@@ -125,7 +125,8 @@ def prepare(
         for number, table in enumerate(plan.text):
             if not staging.text(number).is_file():
                 stage_text(table, staging.text(number), plan.text_columns)
-        if data.workers == 0 and is_small(plan):
+        without_ray = learned is not None and find_spec("ray") is None  # as in the light extra `predict`
+        if data.workers == 0 and (without_ray or is_small(plan)):
             run_in_process(plan, staging, report)
         else:
             with around():
