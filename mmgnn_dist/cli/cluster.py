@@ -32,7 +32,7 @@ def add_verbs(verbs: Verbs) -> None:
     )
     add_stage(submit)
     add_json(submit)
-    submit.set_defaults(action=_submit)
+    submit.set_defaults(continues=True, action=_submit)
     for verb, action, description in (
         ("status", _status, "show the state of submitted runs (default: all below runs/)"),
         ("cancel", _cancel, "cancel submitted runs"),

@@ -46,7 +46,7 @@ def add_verbs(verbs: Verbs) -> None:
         help="run the cells on Ray, on all nodes of the allocation or on this machine",
     )
     add_json(study)
-    study.set_defaults(action=_study)
+    study.set_defaults(continues=True, action=_study)
     report = verbs.add_parser("report", help="write the report of a study, finished or not")
     report.add_argument("study", type=Path, metavar="DIR", help="study directory")
     add_json(report)

@@ -174,8 +174,8 @@ def plan_batches(
     batches, steps = [], []
     first = Ranks(0, profile.world, torch.device("cpu"))
     with Progress("submit", quiet) as progress:
-        for part in runs.values():
-            inputs = open_inputs(part, verify=False)
+        for run, part in runs.items():
+            inputs = open_inputs(part, verify=False, run=RunDir(run))
             loader = inputs.training(inputs.tokens(progress), first)
             batches.append(BatchPlan(part.train.batch, loader.passes, profile.world))
             steps.append(total_steps(part.train, loader.steps_per_epoch))
