@@ -123,7 +123,7 @@ class FusedModel(nn.Module):
         Returns:
             Scaled targets [B, T]; gate [B] (mean over atoms and channels), None for a fusion without a gate.
         """
-        graph = Graph.make(batch.z, batch.pos, batch.ptr, batch.charge, batch.multiplicity)
+        graph = Graph.make(batch.z, batch.pos, batch.ptr, batch.charge, batch.multiplicity, batch.neighbours)
         features = self._graph_side(graph)
         fused, gate = self.fusion(features.scalars, self._text_side(batch, embeddings), graph)
         scaled = self.readout(fused, graph, features.vectors)
