@@ -192,7 +192,8 @@ class LoopValues(TypedDict):
     stale: int
     seconds: float
     skipped: int
-    tables: NotRequired[bool]  # older checkpoints lack it
+    shares: NotRequired[str]  # older checkpoints lack these two
+    tables: NotRequired[bool]
 
 
 class FailureRecord(TypedDict):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +17,13 @@ import numpy as np
 import torch
 
 from mmgnn_dist.config import Recipe
+from mmgnn_dist.data.loading.balance import imbalance
 from mmgnn_dist.data.loading.batch import Batch
 from mmgnn_dist.data.loading.loader import Loader, Step
+from mmgnn_dist.data.loading.read_ahead import read_ahead
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import write_json
-from mmgnn_dist.models.graph import Graph
+from mmgnn_dist.models.graph import Graph, find_neighbours
 from mmgnn_dist.models.heads import Heads
 from mmgnn_dist.models.readout import Scaler
 from mmgnn_dist.models.table_watch import TableWatch
@@ -95,11 +97,11 @@ class Trainer:
         self.parts, self.state, self.average = parts, state, average
         train = parts.recipe.train
         self.total = total_steps(train, parts.train.steps_per_epoch)
-        self.weights = target_weights(parts.recipe.targets, train)
+        self.weights = target_weights(parts.recipe.targets, train).to(parts.ranks.device)
         self.metrics = journal_metrics(parts.recipe)
         self.heads = Heads.of(parts.train.shards, parts.recipe.targets)
         self.label_scaler = parts.scaler.of_targets(self.heads)
-        self.guard = StepGuard(parts.engine)
+        self.guard = StepGuard(parts.engine, train.optim.clip)
         self.tables = TableWatch(parts.engine.module.backbone, state.tables)
         self._ids: Journal | None = None
         if train.log_ids:
@@ -115,7 +117,7 @@ class Trainer:
         per_epoch = parts.train.steps_per_epoch
         while state.step < self.total and not self._patience_spent():
             epoch, first = divmod(state.step, per_epoch)
-            for step in parts.train.epoch(epoch, first):
+            for step in self._steps(epoch, first):
                 stop_wanted = bool(parts.ranks.signals) or parts.deadline.near(parts.saver.seconds)
                 stop = self._step(step, epoch, stop_wanted)
                 end_of_epoch = state.step % per_epoch == 0
@@ -136,7 +138,24 @@ class Trainer:
 
     def once(self, step: Step) -> None:
         """Make one step on a global batch, without validation and checkpoint: for measurements."""
-        self._step(step, 0, False)
+        self._step(self._ready(step), 0, False)
+
+    def _steps(self, epoch: int, first: int) -> Iterator[Step]:
+        """The steps of an epoch from `first` on, made ahead by a thread where the step runs on a GPU."""
+        steps = self.parts.train.epoch(epoch, first)
+        if self.parts.ranks.device.type == "cpu":
+            return map(self._ready, steps)
+        return read_ahead(steps, self._ready)
+
+    def _ready(self, step: Step) -> Step:
+        """Find the pairs of the atoms on the host, so that the host need not wait for their number."""
+        backbone = self.parts.engine.module.backbone
+        for place, batch in enumerate(step.micro):
+            found = batch
+            if backbone is not None and backbone.directed is not None:
+                found = find_neighbours(batch, backbone.config.cutoff, backbone.directed)
+            step.micro[place] = found if self.parts.ranks.device.type == "cpu" else found.pinned()
+        return step
 
     def _patience_spent(self) -> bool:
         patience = self.parts.recipe.train.patience
@@ -152,7 +171,9 @@ class Trainer:
         for group in engine.optimizer.param_groups:
             group["lr"] = learning_rate(group, number, self.total, train.optim)
         engine.train()
-        labels = torch.from_numpy(np.asarray(step.label_count)).to(device)
+        labels = step.label_count.to(device)
+        if not step.counted:
+            labels = parts.ranks.all_reduce_sum(labels.clone())
         # on the device: to read the loss before the backward pass would make the host wait
         summed = torch.zeros(1, dtype=torch.float64, device=device)
         inexact = float(self.tables.exceeded(number))
@@ -164,34 +185,40 @@ class Trainer:
             # DeepSpeed divides by accumulation steps and ranks; the loss is normalised already
             engine.backward(loss * (plan.world * plan.accumulation))
             if position == len(step.micro) - 1:
-                # loss, stop, checkpoint written, checkpoint failed, error of a radial table too large
-                flags = torch.tensor([float(stop), *parts.saver.status(), inexact], dtype=torch.float64)
-                total = parts.ranks.all_reduce_sum(torch.cat([summed, flags.to(device)])).cpu()
-                self.guard.judge(float(total[0]))
+                # loss, stop, checkpoint written, checkpoint failed, error of a radial table too large; then
+                # the predicted cost of each rank's share
+                costs = [0.0] * parts.ranks.world
+                costs[parts.ranks.rank] = step.cost
+                flags = torch.tensor(
+                    [float(stop), *parts.saver.status(), inexact, *costs], dtype=torch.float64
+                )
+                total = parts.ranks.all_reduce_sum(torch.cat([summed, flags.to(device)]))
+                # the only value that the host waits for
+                *flagged, norm = torch.cat([total, self.guard.norm()]).cpu().tolist()
+                self.guard.judge(flagged[0], norm)
             engine.step()
         self.state.step = number + 1
         self.state.seconds += time.monotonic() - started
         self._log_ids(step)
         if self.guard.taken:
             self.average.update(ema_decay(number, train.optim))
-            self._tell(epoch, float(total[0]), step.imbalance)
+            self._tell(epoch, flagged[0], imbalance(np.array(flagged[5:])))
         else:
-            self._skipped(epoch, float(total[0]), step)
-        if total[4] > 0:
+            self._skipped(epoch, flagged[0], step)
+        if flagged[4] > 0:
             self._leave_tables(epoch)
-        parts.saver.poll(float(total[2]), float(total[3]))
-        return bool(total[1] > 0)
+        parts.saver.poll(flagged[2], flagged[3])
+        return flagged[1] > 0
 
     def _loss(self, batch: Batch, labels: torch.Tensor) -> torch.Tensor:
         parts = self.parts
         vectors = parts.embeddings.of(batch.rows).to(parts.ranks.device) if parts.embeddings else None
-        on_device = batch.to(parts.ranks.device)
+        on_device = batch.to(parts.ranks.device, non_blocking=True)
         scaled, _ = parts.engine(on_device, vectors)
         graph = Graph.make(on_device.z, on_device.pos, on_device.ptr)
         target = self.label_scaler.scaled(on_device.y, graph)
-        kind, weights = parts.recipe.train.loss, self.weights.to(scaled.device)
-        prior = parts.scaler.mean
-        return scaled_loss(kind, scaled, target, on_device.y_mask, labels, weights, self.heads, prior)
+        kind, prior = parts.recipe.train.loss, parts.scaler.mean
+        return scaled_loss(kind, scaled, target, on_device.y_mask, labels, self.weights, self.heads, prior)
 
     def _skipped(self, epoch: int, loss: float, step: Step) -> None:
         """Count a skipped step, write the ids of its molecules, and fail after too many of them.
@@ -204,7 +231,7 @@ class Trainer:
         reason = f"the loss is {loss}" if not np.isfinite(loss) else "its gradient is not finite"
         path = parts.run.not_finite(state.step)
         if parts.ranks.is_rank0:
-            ids = parts.train.shards.ids(step.global_rows).tolist()
+            ids = parts.train.shards.ids(parts.train.sampling.batch(epoch, step.index)).tolist()
             write_json(path, {"step": state.step, "why": reason, "ids": ids})
         parts.write("skipped", step=state.step, epoch=epoch, why=reason, skipped=state.skipped)
         parts.progress.say(f"step {state.step} is left out: {reason}; its molecules are in {path}")
@@ -230,7 +257,7 @@ class Trainer:
                 "train", step=self.state.step, ids=self.parts.train.shards.ids(rows.numpy()).tolist()
             )
 
-    def _tell(self, epoch: int, loss: float, imbalance: float) -> None:
+    def _tell(self, epoch: int, loss: float, uneven: float) -> None:
         parts, state = self.parts, self.state
         molecules = parts.train.seen(state.step)
         rate = molecules / max(state.seconds, 1e-9)
@@ -244,7 +271,7 @@ class Trainer:
             lr=lrs,
             rate=round(rate, 2),
             seconds=round(state.seconds, 3),
-            imbalance=round(imbalance, 4),
+            imbalance=round(uneven, 4),
         )
         if parts.journal and (usage := self._meter.read()):
             parts.write("system", step=state.step, epoch=epoch, **usage)
@@ -291,7 +318,7 @@ class Trainer:
         for place in self.heads.classed:
             errors[place] = predictions.class_loss(place)
         labelled = np.isfinite(predictions.true).any(0)  # a target may have no label in the validation part
-        score = float(np.average(errors[labelled], weights=self.weights.numpy()[labelled]))
+        score = float(np.average(errors[labelled], weights=self.weights.cpu().numpy()[labelled]))
         if not np.isfinite(score):
             return score
         targets = {parts.recipe.targets[place]: parts.units[place] for place in self.heads.numbers}
