@@ -160,9 +160,8 @@ class Loader:
                 [shard.multiplicity for shard in shards.shards],
             ]
         self._columns = np.array([shards.targets.index(target) for target in self.targets], np.int64)
-        # every process knows the labels of a global batch if none is missing, or if it reads all of it
-        alone = world == 1 or not shuffle
-        self._counted = alone or not any(np.isnan(y[:, self._columns]).any() for y in self._y)
+        # every process knows the labels of a global batch if it reads all of it, or if none is missing
+        self._counted = world == 1 or not any(np.isnan(y[:, self._columns]).any() for y in self._y)
 
     def seen(self, steps: int) -> int:
         """Number of molecules in the first `steps` global batches of a run."""
