@@ -47,7 +47,7 @@ SETTINGS: dict[str, BackboneConfig] = {
     "dimenetpp": DimeNetPPConfig(),
     "painn": PaiNNConfig(),
 }
-NEEDED = {"painn": "schnetpack"}  # packages for the other side, beside those of the extra `train`
+PEER_PACKAGES = {"painn": "schnetpack"}  # packages for the other side, beside those of the extra `train`
 MOST_DATA = 4096  # molecules of the peer's list of `Data`
 
 

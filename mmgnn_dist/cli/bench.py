@@ -51,11 +51,11 @@ def _bench(arguments: argparse.Namespace) -> int:
 def _bench_train(arguments: argparse.Namespace) -> int:
     from importlib.util import find_spec
 
-    from mmgnn_dist.bench.train import NEEDED, SETTINGS, train_bench, train_bench_markdown
+    from mmgnn_dist.bench.train import PEER_PACKAGES, SETTINGS, train_bench, train_bench_markdown
 
     result = train_bench(
         arguments.shards,
-        arguments.backbones or [name for name in SETTINGS if find_spec(NEEDED.get(name, "torch"))],
+        arguments.backbones or [name for name in SETTINGS if find_spec(PEER_PACKAGES.get(name, "torch"))],
         arguments.batches,
         arguments.repeats,
         threads=arguments.threads,
