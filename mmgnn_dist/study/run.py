@@ -20,7 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmgnn_dist.config import Recipe
-from mmgnn_dist.errors import UserError
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.study.energy import EnergyMeter
 from mmgnn_dist.study.grid import CELLS, Cell, load_grid, make_grid, save_grid
@@ -39,7 +38,7 @@ def plan_study(recipe: Recipe, folder: Path) -> dict[Cell, Recipe]:
         UserError: if an input is wrong, or if the directory holds cells of another recipe.
     """
     from mmgnn_dist.train.inputs import open_inputs
-    from mmgnn_dist.train.session import refuse_other
+    from mmgnn_dist.train.stored.claims import refuse_other
 
     cells = make_grid(recipe)
     refuse_other({cell.run(folder): part for cell, part in cells.items()})
@@ -48,11 +47,6 @@ def plan_study(recipe: Recipe, folder: Path) -> dict[Cell, Recipe]:
         data = cell.arm, cell.variant, cell.targets, cell.fold
         if data not in opened:
             opened[data] = open_inputs(part, verify=False)  # `make_grid` has verified the shards
-            for place in opened[data].heads.classed:
-                raise UserError(
-                    f"target {part.targets[place]} is a class, and a study compares errors of numbers: leave "
-                    "it out of targets, or train it with 'mmgnn train' and its twins"
-                )
         kind = cell.backbone, cell.arm, cell.variant, cell.targets
         if kind not in matched:
             matched.add(kind)
@@ -69,7 +63,7 @@ def laid_out(recipe: Recipe, folder: Path) -> list[Cell]:
     """
     if (folder / CELLS).is_file():
         stored, cells = load_grid(folder)
-        if stored == recipe:
+        if stored == recipe.absolute():
             return cells
     planned = plan_study(recipe, folder)
     save_grid(folder, recipe, planned)

@@ -7,87 +7,33 @@ and number of ranks.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 
-from mmgnn_dist.config import Recipe
 from mmgnn_dist.data.loading.balance import imbalance
 from mmgnn_dist.data.loading.batch import Batch
-from mmgnn_dist.data.loading.loader import Loader, Step
+from mmgnn_dist.data.loading.loader import Step
 from mmgnn_dist.data.loading.read_ahead import read_ahead
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import write_json
-from mmgnn_dist.models.graph import Graph, find_neighbours
+from mmgnn_dist.models.graph import Graph
 from mmgnn_dist.models.heads import Heads
-from mmgnn_dist.models.readout import Scaler
+from mmgnn_dist.models.ready import ready_step
 from mmgnn_dist.models.table_watch import TableWatch
-from mmgnn_dist.models.text_encoder.frozen_cache import Embeddings
-from mmgnn_dist.progress import Progress
-from mmgnn_dist.run_dir import RunDir
-from mmgnn_dist.run_records import JournalLine
 from mmgnn_dist.train.checkpoint.train_state import TrainState
-from mmgnn_dist.train.checkpoint.writer import Saver
-from mmgnn_dist.train.deadline import Deadline
-from mmgnn_dist.train.engine import BatchPlan
 from mmgnn_dist.train.evaluate import Predictions, predict
 from mmgnn_dist.train.guards import StepGuard
 from mmgnn_dist.train.loss import scaled_loss, target_weights
 from mmgnn_dist.train.metrics import journal_metrics
 from mmgnn_dist.train.optim.ema import Average
 from mmgnn_dist.train.optim.schedule import ema_decay, learning_rate, seed_step, total_steps
-from mmgnn_dist.train.ranks import Ranks
 from mmgnn_dist.train.tracking.journal import Journal
 from mmgnn_dist.train.tracking.meter import RateMeter
-
-log = logging.getLogger(__name__)
-
-
-@dataclass
-class TrainContext:
-    """The objects that the loop uses."""
-
-    recipe: Recipe
-    run: RunDir
-    ranks: Ranks
-    engine: Any
-    plan: BatchPlan
-    scaler: Scaler
-    train: Loader
-    validation: Loader
-    embeddings: Embeddings | None
-    metrics: list[str]
-    units: list[str]
-    journal: Journal | None
-    progress: Progress
-    export: Callable[[TrainState], None]
-    saver: Saver
-    deadline: Deadline
-    sink: Callable[[JournalLine], None] = field(default=lambda line: None)
-
-    def forget_ids(self, step: int) -> None:
-        """Drop ids of steps that run again from the logs of ranks that no longer exist."""
-        for path in self.run.logs.glob("ids_rank_*.jsonl") if self.ranks.is_rank0 else ():
-            if int(path.stem.rsplit("_", 1)[1]) >= self.ranks.world:
-                Journal(path, step).close()
-
-    def write(self, kind: str, **fields: Any) -> None:
-        """Write one line to the journal and to W&B; only the first rank does so."""
-        if self.journal:
-            self.sink(self.journal.write(kind, **fields))
-
-    def say_lost(self, fault: str) -> None:
-        """Record in the journal that a sink of it has failed, and tell the user; once for each sink."""
-        assert self.journal  # only the first rank has sinks
-        lines = self.journal.lines
-        self.journal.write("tracker", step=lines[-1]["step"] if lines else 0, why=fault)
-        log.warning(fault)
-        self.progress.say(f"{fault}: 'mmgnn sync' makes its record whole")
+from mmgnn_dist.train.tracking.proof import StepProof
+from mmgnn_dist.train.tracking.train_context import TrainContext
 
 
 class Trainer:
@@ -108,6 +54,7 @@ class Trainer:
             parts.forget_ids(state.step)
             self._ids = Journal(parts.run.ids_log(parts.ranks.rank), state.step)
         self._last_saved = state.step
+        self.proof = StepProof(parts.train.shards, parts.engine.module, parts.ranks)
         self._note = ""
         self._meter = RateMeter(parts.ranks.device)
 
@@ -148,18 +95,30 @@ class Trainer:
         return read_ahead(steps, self._ready)
 
     def _ready(self, step: Step) -> Step:
-        """Find the pairs of the atoms on the host, so that the host need not wait for their number."""
-        backbone = self.parts.engine.module.backbone
-        for place, batch in enumerate(step.micro):
-            found = batch
-            if backbone is not None and backbone.directed is not None:
-                found = find_neighbours(batch, backbone.config.cutoff, backbone.directed)
-            step.micro[place] = found if self.parts.ranks.device.type == "cpu" else found.pinned()
-        return step
+        return ready_step(step, self.parts.engine.module.backbone, self.parts.ranks.device.type != "cpu")
+
+    def _rows(self, epoch: int, step: Step) -> np.ndarray:
+        """Rows of the global batch of a step; the other ranks, which write no journal, need none."""
+        if not self.parts.ranks.is_rank0:
+            return np.zeros(0, np.int64)
+        return self.parts.train.sampling.batch(epoch, step.index)
+
+    def until(self, last: int, stop: Callable[[], bool]) -> None:
+        """Make the steps up to `last`, without validations and checkpoints: neither changes the weights.
+
+        Args:
+            last: number of the last step.
+            stop: says whether to end early, after the next step.
+        """
+        while self.state.step < last:
+            epoch, first = divmod(self.state.step, self.parts.train.steps_per_epoch)
+            for step in self._steps(epoch, first):
+                if self._step(step, epoch, stop()) or self.state.step >= last:
+                    return
 
     def _patience_spent(self) -> bool:
-        patience = self.parts.recipe.train.patience
-        return patience is not None and self.state.stale >= patience
+        train, state = self.parts.recipe.train, self.state
+        return train.patience is not None and state.stale >= train.patience and state.step >= train.min_steps
 
     def _step(self, step: Step, epoch: int, stop: bool) -> bool:
         """Make one optimiser step on a global batch; return whether any rank was asked to stop."""
@@ -170,6 +129,7 @@ class Trainer:
         seed_step(train.seed, number, parts.ranks.rank)
         for group in engine.optimizer.param_groups:
             group["lr"] = learning_rate(group, number, self.total, train.optim)
+        self.proof.begin(number, saved=number == self._last_saved)
         engine.train()
         labels = step.label_count.to(device)
         if not step.counted:
@@ -202,7 +162,7 @@ class Trainer:
         self._log_ids(step)
         if self.guard.taken:
             self.average.update(ema_decay(number, train.optim))
-            self._tell(epoch, flagged[0], imbalance(np.array(flagged[5:])))
+            self._tell(epoch, flagged[0], imbalance(np.array(flagged[5:])), step)
         else:
             self._skipped(epoch, flagged[0], step)
         if flagged[4] > 0:
@@ -231,9 +191,10 @@ class Trainer:
         reason = f"the loss is {loss}" if not np.isfinite(loss) else "its gradient is not finite"
         path = parts.run.not_finite(state.step)
         if parts.ranks.is_rank0:
-            ids = parts.train.shards.ids(parts.train.sampling.batch(epoch, step.index)).tolist()
+            ids = parts.train.shards.ids(self._rows(epoch, step)).tolist()
             write_json(path, {"step": state.step, "why": reason, "ids": ids})
-        parts.write("skipped", step=state.step, epoch=epoch, why=reason, skipped=state.skipped)
+        proof = self.proof.fields(self._rows(epoch, step))
+        parts.write("skipped", step=state.step, epoch=epoch, why=reason, skipped=state.skipped, **proof)
         parts.progress.say(f"step {state.step} is left out: {reason}; its molecules are in {path}")
         most = parts.recipe.train.max_skipped
         if state.skipped > most:
@@ -257,7 +218,7 @@ class Trainer:
                 "train", step=self.state.step, ids=self.parts.train.shards.ids(rows.numpy()).tolist()
             )
 
-    def _tell(self, epoch: int, loss: float, uneven: float) -> None:
+    def _tell(self, epoch: int, loss: float, uneven: float, step: Step) -> None:
         parts, state = self.parts, self.state
         molecules = parts.train.seen(state.step)
         rate = molecules / max(state.seconds, 1e-9)
@@ -272,6 +233,7 @@ class Trainer:
             rate=round(rate, 2),
             seconds=round(state.seconds, 3),
             imbalance=round(uneven, 4),
+            **self.proof.fields(self._rows(epoch, step)),
         )
         if parts.journal and (usage := self._meter.read()):
             parts.write("system", step=state.step, epoch=epoch, **usage)
@@ -342,6 +304,8 @@ class Trainer:
         return score
 
     def _save(self) -> None:
+        if self.parts.journal:
+            self.state.journal = self.parts.journal.head
         average = self.average.whole(self.parts.ranks.is_rank0)
         self.parts.saver.save(average, self.state.values())
         self._last_saved = self.state.step

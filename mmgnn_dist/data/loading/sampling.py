@@ -178,6 +178,7 @@ class StratifiedSampling(Sampling):
         self._larger = np.flatnonzero(np.diff(bounds) > self._whole)  # steps that also have one of the rest
         self._own = snake(self._whole + (len(self._larger) > 0), place.world, place.rank)
         self._table: tuple[int, np.ndarray] = -1, ranked
+        self._all: tuple[int, np.ndarray] = -1, ranked  # the first rank notes the molecules of all ranks
 
     def share(self, epoch: int, first: int, last: int) -> Share:
         """Own molecules of the steps from `first` to before `last`."""
@@ -190,7 +191,9 @@ class StratifiedSampling(Sampling):
 
     def batch(self, epoch: int, step: int) -> np.ndarray:
         """Rows of the global batch of a step, int64 [G]."""
-        place = self._drawn(epoch, np.arange(self._whole + (len(self._larger) > 0)))[step]
+        if self._all[0] != epoch:
+            self._all = epoch, self._drawn(epoch, np.arange(self._whole + (len(self._larger) > 0)))
+        place = self._all[1][step]
         return self.rows[place[place >= 0]]
 
     def _drawn(self, epoch: int, strata: np.ndarray) -> np.ndarray:

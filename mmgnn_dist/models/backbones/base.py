@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -36,6 +37,7 @@ class Backbone(nn.Module, ABC):
     """Base class of a backbone: batch -> atom vectors.
 
     Attributes:
+        config: settings of the architecture.
         width: H, the width of the atom vectors.
         vector_width: V, the number of equivariant vectors per atom.
         tabulated: whether radial functions may be tabulated (`radial_table.py`); training turns it on.
@@ -51,6 +53,7 @@ class Backbone(nn.Module, ABC):
     tabulated: bool = False
     start_width: int = 0
     directed: bool | None = None
+    config: Any
 
     def __init__(self) -> None:
         super().__init__()

@@ -20,6 +20,7 @@ class TrainState:
         skipped: steps skipped because they were not finite.
         shares: how global batches are divided among ranks and passes.
         tables: whether radial functions are tabulated (see `models/table_watch.py`).
+        journal: hash of the last line of the journal when the state was saved (see `tracking/chain.py`).
     """
 
     step: int = 0
@@ -30,6 +31,7 @@ class TrainState:
     skipped: int = 0
     shares: str = ""
     tables: bool = False
+    journal: str = ""
 
     def values(self) -> LoopValues:
         """Return the state as a checkpoint stores it."""
@@ -42,4 +44,5 @@ class TrainState:
             "skipped": self.skipped,
             "shares": self.shares,
             "tables": self.tables,
+            "journal": self.journal,
         }

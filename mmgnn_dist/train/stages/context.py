@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mmgnn_dist.run_records import CheckpointAbout, ExportRecord
+from mmgnn_dist.train.application.trained_on import identity_hashes, write_trained_on
 from mmgnn_dist.train.checkpoint.export import export_model, exported_classes, learned_from
 from mmgnn_dist.train.checkpoint.train_state import TrainState
 from mmgnn_dist.train.checkpoint.writer import Saver
-from mmgnn_dist.train.loop import TrainContext
 from mmgnn_dist.train.optim.optimizers import optimizer_of
 from mmgnn_dist.train.provenance import versions
 from mmgnn_dist.train.stages.build import Built
 from mmgnn_dist.train.stages.setting import Setting
 from mmgnn_dist.train.tracking.journal import Journal
+from mmgnn_dist.train.tracking.train_context import TrainContext
 from mmgnn_dist.train.tracking.wandb_sink import run_id
 
 
@@ -73,6 +74,8 @@ def _exporter(setting: Setting, built: Built) -> Callable[[TrainState], None]:
             "learned_from": learned,
             "reads_states": inputs.shards.has_states,
         }
+        if setting.ranks.is_rank0 and not setting.run.export_trained_on.is_file():
+            write_trained_on(setting.run, identity_hashes(inputs.shards, inputs.split["train"]))
         export_model(setting.run, built.model, built.scaler, about, setting.ranks.is_rank0)
 
     return export

@@ -1,6 +1,6 @@
 """All stages of a run in order.
 
-    build    make text, scaler, model and engine from recipe and data
+    build    make text, scaler, model and engine from recipe and data; vectors of the initial weights
     resume   load state and weights of the newest complete checkpoint, if any
     fit      run the training loop to its end or to a stop
     test     apply the exported model to the test part
@@ -14,7 +14,7 @@ from __future__ import annotations
 from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED
 from mmgnn_dist.files import read_json
 from mmgnn_dist.train.checkpoint.train_state import TrainState
-from mmgnn_dist.train.loop import TrainContext, Trainer
+from mmgnn_dist.train.loop import Trainer
 from mmgnn_dist.train.optim.ema import Average
 from mmgnn_dist.train.stages.build import build
 from mmgnn_dist.train.stages.context import make_context
@@ -22,6 +22,8 @@ from mmgnn_dist.train.stages.final_test import test
 from mmgnn_dist.train.stages.record import record_end, record_start
 from mmgnn_dist.train.stages.resume import resume
 from mmgnn_dist.train.stages.setting import Setting
+from mmgnn_dist.train.stages.untrained import save_untrained
+from mmgnn_dist.train.tracking.train_context import TrainContext
 
 
 def train_stages(setting: Setting) -> int:
@@ -32,6 +34,7 @@ def train_stages(setting: Setting) -> int:
         UserError: the input is wrong.
     """
     built = build(setting)
+    save_untrained(setting, built)
     state, checkpoint_dir = resume(setting, built)
     context = make_context(setting, built, state)
     sink = record_start(setting, built, context, state, checkpoint_dir)
