@@ -155,6 +155,7 @@ class Inputs:
             micro=train.micro_batch,
             choice=TextChoice.of(self.recipe.text, train.seed, training=True),
             costs=self.costs if divided else None,
+            stratified=train.sampling == "stratified",
         )
 
     def ordered(self, part: str, tokens: TokenSet | None, ranks: Ranks) -> Loader:
