@@ -58,7 +58,9 @@ def gpu_names() -> list[str]:
     """Names of the GPUs of this process as in CUDA_VISIBLE_DEVICES: number, UUID or MIG instance."""
     import torch
 
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    from mmgnn_dist.train.ranks import uses_gpus
+
+    count = torch.cuda.device_count() if uses_gpus() else 0
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = [str(k) for k in range(count)] if visible is None else [n.strip() for n in visible.split(",")]
     return names[:count]  # CUDA ignores all names after the first unknown one

@@ -15,6 +15,7 @@ from typing import cast
 
 import torch
 
+from mmgnn_dist import __version__
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.shardset.splits import load_split, split_sha256
@@ -24,7 +25,7 @@ from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.run_records import Conditions, Origin
 from mmgnn_dist.train.checkpoint import store as checkpoint
 
-PACKAGES = ("mmgnn_dist", "torch", "torch-geometric", "deepspeed", "transformers", "numpy", "pyarrow")
+PACKAGES = ("torch", "torch-geometric", "deepspeed", "transformers", "numpy", "pyarrow")
 Data = tuple[Path | None, str, int]  # shard set, split and fold
 
 
@@ -117,8 +118,12 @@ def _records(run: Path) -> Iterator[tuple[Path, Mapping[str, object]]]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that compute."""
-    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    """Return the versions of Python and of the packages that compute.
+
+    That of mmgnn_dist is the package's own: where it is copied into a container it has no metadata.
+    """
+    own = {"python": platform.python_version(), "mmgnn_dist": __version__}
+    return own | {name: version(name) for name in PACKAGES}
 
 
 def conditions(recipe: Recipe, device: torch.device) -> Conditions:

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from fractions import Fraction
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -161,14 +164,15 @@ def init_distributed(threads: int = 0, timeout: float = 1800.0) -> Ranks:
     """Join the process group, choose the device, and set the number of CPU threads.
 
     Args:
-        threads: CPU threads of this rank; 0 divides the cores among the ranks of this machine.
+        threads: CPU threads of this rank; 0 takes its cores, and its part of those that other ranks use too.
         timeout: seconds that a rank waits for the others; torch's own limit is longer, as it names no rank.
 
     Raises:
         UserError: a launcher set only some of the variables, or `DS_ACCELERATOR=cuda` and there is no GPU.
     """
     has_gpu = torch.cuda.is_available()
-    if os.environ.setdefault("DS_ACCELERATOR", "cuda" if has_gpu else "cpu") == "cuda" and not has_gpu:
+    accelerator = os.environ.setdefault("DS_ACCELERATOR", "cuda" if has_gpu else "cpu")
+    if accelerator == "cuda" and not has_gpu:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         raise UserError(
             f"DS_ACCELERATOR=cuda, but no GPU is seen here (CUDA_VISIBLE_DEVICES={visible}): ask for one, or "
@@ -183,21 +187,49 @@ def init_distributed(threads: int = 0, timeout: float = 1800.0) -> Ranks:
     world = int(os.environ["WORLD_SIZE"]) if launched else 1
     local = int(os.environ["LOCAL_RANK"]) if launched else 0
     device = torch.device("cpu")
-    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", world))
-    if torch.cuda.is_available():
+    if has_gpu and accelerator != "cpu":
         # Slurm may show each rank only its own GPUs
         device = torch.device("cuda", local % torch.cuda.device_count())
         torch.cuda.set_device(device)
         if launched:
             os.environ["LOCAL_RANK"] = str(device.index)  # DeepSpeed chooses the device by this variable
-    torch.set_num_threads(threads or max(1, len(os.sched_getaffinity(0)) // local_world))
     if not dist.is_initialized():
         backend = "nccl" if device.type == "cuda" else "gloo"
         limit = timedelta(seconds=timeout + 60)
         store = _store(rank, world, limit) if launched else dist.HashStore()
         dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=limit)
         _stores.append(dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store))
+    torch.set_num_threads(threads or _threads(world))
     return Ranks(rank, world, device, store=_stores[-1] if _stores else None, turns=_turns)
+
+
+def _threads(world: int) -> int:
+    """Return the number of threads for which this rank has cores.
+
+    A launcher may bind each rank to cores of its own, as Slurm does with `task/affinity`, or let all ranks of
+    a machine use all of its cores: only cores that several ranks use are divided.
+    """
+    cores = os.sched_getaffinity(0)
+    if world == 1:
+        return len(cores)
+    machine = _machine()
+    everyone: list[Any] = [None] * world
+    dist.all_gather_object(everyone, (machine, sum(1 << core for core in cores)))
+    masks = [mask for other, mask in everyone if other == machine]
+    return max(1, int(sum(Fraction(1, sum(mask >> core & 1 for mask in masks)) for core in cores)))
+
+
+def _machine() -> str:
+    """Return what the ranks of one machine have in common, in containers too: the number of its last boot."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:  # hidden in some sandboxes
+        return socket.gethostname()
+
+
+def uses_gpus() -> bool:
+    """Whether runs compute on a GPU here: there is one, and `DS_ACCELERATOR` does not ask for the CPU."""
+    return os.environ.get("DS_ACCELERATOR") != "cpu" and torch.cuda.is_available()
 
 
 def check_gpus(nproc: int) -> None:
@@ -206,7 +238,7 @@ def check_gpus(nproc: int) -> None:
     Raises:
         UserError: ranks would share a GPU, and NCCL does not support that.
     """
-    if torch.cuda.is_available() and nproc > (gpus := torch.cuda.device_count()):
+    if uses_gpus() and nproc > (gpus := torch.cuda.device_count()):
         raise UserError(
             f"{nproc} ranks on a machine with {gpus} GPU(s): start one for each at most (--nproc {gpus}), or "
             "hide the GPUs to train on the CPU (CUDA_VISIBLE_DEVICES=)"

@@ -17,8 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, NoReturn
 
-import torch
-
 from mmgnn_dist.checksums import VerifiedFiles
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.errors import EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, EXIT_USER, UserError
@@ -31,7 +29,7 @@ from mmgnn_dist.train.deadline import Deadline
 from mmgnn_dist.train.guards import HangWatchdog
 from mmgnn_dist.train.inputs import open_inputs
 from mmgnn_dist.train.provenance import refuse_changed
-from mmgnn_dist.train.ranks import init_distributed, set_deterministic
+from mmgnn_dist.train.ranks import init_distributed, set_deterministic, uses_gpus
 from mmgnn_dist.train.report.results import done
 from mmgnn_dist.train.stages.sequence import train_stages
 from mmgnn_dist.train.stages.setting import Setting
@@ -57,7 +55,7 @@ def run(folder: Path, quiet: bool = False, verified: VerifiedFiles | None = None
     recipe = load_recipe(paths.recipe)
     deadline = Deadline(recipe.train.deadline)
     # always without a GPU: it costs nothing there, and sums on several threads have no fixed order
-    set_deterministic(recipe.train.deterministic or not torch.cuda.is_available())
+    set_deterministic(recipe.train.deterministic or not uses_gpus())
     ranks = init_distributed(recipe.train.threads, recipe.train.timeout)
     paths.logs.mkdir(exist_ok=True)
     lock = _only_one(folder) if ranks.is_rank0 else None

@@ -309,6 +309,7 @@ def test_wrong_input_is_told_in_one_line(recipe, tmp_path, capsys, words, told):
 
 def test_workers_share_the_gpus_that_the_study_was_given(monkeypatch):
     """On a shared node numbers 0 and 1 are somebody else's; UUIDs and parts of a GPU have no number."""
+    monkeypatch.delenv("DS_ACCELERATOR", raising=False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     for given, names in (("2, 3", ["2", "3"]), ("MIG-a,GPU-b,-1,0", ["MIG-a", "GPU-b"])):

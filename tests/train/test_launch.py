@@ -23,20 +23,25 @@ from mmgnn_dist.signals import STOP_SIGNALS, Stopped
 from mmgnn_dist.train import launch
 from mmgnn_dist.train.engine import compute_type
 from mmgnn_dist.train.launch import start_here
-from mmgnn_dist.train.ranks import Ranks, init_distributed
+from mmgnn_dist.train.ranks import Ranks, init_distributed, uses_gpus
 
 RANK = """
 import os, sys, torch
 print(os.environ["MASTER_PORT"], flush=True)
 sys.stdin.readline()
+first = 8 * int(os.environ["RANK"]) * int(os.environ.get("BOUND", 0))
+os.sched_getaffinity = lambda pid: set(range(first, first + 8))
 from mmgnn_dist.train.ranks import init_distributed
-ranks = init_distributed(1, 30)
-print(float(ranks.all_reduce_sum(torch.ones(1))), flush=True)
+ranks = init_distributed(0, 30)
+print(float(ranks.all_reduce_sum(torch.ones(1))), torch.get_num_threads(), flush=True)
 os._exit(0)
 """
 
 
-def test_nobody_takes_the_port_before_the_first_rank_listens_there():
+@pytest.mark.parametrize(("bound", "threads"), [("0", 4), ("1", 8)])
+def test_nobody_takes_the_port_and_only_shared_cores_are_divided(monkeypatch, bound, threads):
+    """Two ranks share eight cores, or a launcher has bound each to eight of its own."""
+    monkeypatch.setenv("BOUND", bound)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     ranks = start_here([sys.executable, "-c", RANK], 2, **pipes)
     try:
@@ -45,7 +50,7 @@ def test_nobody_takes_the_port_before_the_first_rank_listens_there():
             socket.create_server(("127.0.0.1", port))
         for rank in ranks:
             rank.stdin.close()  # now they may meet
-        assert [rank.stdout.read().strip() for rank in ranks] == ["2.0"] * 2
+        assert [rank.stdout.read().strip() for rank in ranks] == [f"2.0 {threads}"] * 2
     finally:
         for rank in ranks:
             rank.kill()
@@ -97,6 +102,8 @@ def test_a_rank_that_sees_its_own_gpu_alone(monkeypatch):
     ranks = init_distributed(torch.get_num_threads())
     assert (ranks.rank, ranks.device, chosen) == (3, torch.device("cuda", 0), [ranks.device])
     assert os.environ["LOCAL_RANK"] == "0"
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    assert init_distributed(torch.get_num_threads()).device == torch.device("cpu") and not uses_gpus()
 
 
 @pytest.mark.parametrize("emulated", [True, False])
@@ -141,6 +148,7 @@ def test_all_ranks_leave_when_the_first_is_stopped_in_its_work():
 
 
 def test_more_ranks_than_gpus_are_refused(monkeypatch, tmp_path, capsys):
+    monkeypatch.delenv("DS_ACCELERATOR", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     recipe = write_recipe(tmp_path, tmp_path)

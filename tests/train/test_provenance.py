@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 from command_line import mmgnn, write_recipe
 from small_set import make_set
 
+from mmgnn_dist import __version__
 from mmgnn_dist.cli.main import main
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.data.shardset.splits import make_split
 from mmgnn_dist.errors import UserError
+from mmgnn_dist.train import provenance
 from mmgnn_dist.train.checkpoint import store as checkpoint
 from mmgnn_dist.train.run import run as train_rank
 
@@ -129,3 +132,16 @@ def test_runs_of_earlier_versions_are_taken_as_they_are(trained, run, capsys):
     capsys.readouterr()
     assert main(["train", str(trained[0]), "--run", str(run), *WORDS, "--json"]) == 0
     assert "another" not in "".join(capsys.readouterr())
+
+
+def test_versions_where_the_package_is_copied_and_not_installed(monkeypatch):
+    """As in containers: the package has no metadata there."""
+
+    def installed(name: str) -> str:
+        if name == "mmgnn_dist":
+            raise PackageNotFoundError(name)
+        return "1"
+
+    monkeypatch.setattr(provenance, "version", installed)
+    found = provenance.versions()
+    assert found["mmgnn_dist"] == __version__ and found["torch"] == "1"

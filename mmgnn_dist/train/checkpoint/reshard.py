@@ -87,6 +87,7 @@ def _apart(engine: Any) -> Iterator[None]:
 
     DeepSpeed (0.19.8, `load_hp_checkpoint_state_from_checkpoint_dir_stage3`) gives all groups the settings of
     the checkpoint's first group and one shared tensor as step count, so every group would increase it.
+    That tensor is in host memory; torch's fused optimiser wants it where the parameter is.
     """
     groups = engine.optimizer.param_groups
     settings = [{key: value for key, value in group.items() if key != "params"} for group in groups]
@@ -95,8 +96,9 @@ def _apart(engine: Any) -> Iterator[None]:
     finally:
         for group, group_settings in zip(groups, settings, strict=True):
             group.update(group_settings)
-        for state in engine.optimizer.optimizer.state.values():
-            state["step"] = torch.as_tensor(state["step"], dtype=torch.float32).clone()
+        for parameter, state in engine.optimizer.optimizer.state.items():
+            step = torch.as_tensor(state["step"], dtype=torch.float32)
+            state["step"] = step.to(parameter.device, copy=True)
 
 
 def _convert(folder: Path, source: str, target: str, moved: Callable[[], None]) -> None:

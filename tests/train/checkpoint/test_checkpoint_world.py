@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from command_line import start_all
 
 from mmgnn_dist.train.checkpoint import store as checkpoint
+from mmgnn_dist.train.checkpoint.reshard import _apart
 
 
 def segment(folder, stage: int, world: int) -> dict[str, torch.Tensor]:
@@ -48,6 +51,19 @@ def chain(folder, stage: int, worlds: list[int]) -> None:
         "1.weight",
         "3.weight",
     ]  # 2 is frozen
+
+
+def test_step_counts_are_where_the_parameters_are():
+    """As torch's fused optimiser wants it; the universal checkpoint brings one shared count on the host."""
+    shared = torch.tensor(3.0)
+    parameters = [torch.nn.Parameter(torch.zeros(2, device=device)) for device in ("meta", "cpu", "cpu")]
+    optimizer = SimpleNamespace(state={p: {"step": shared} for p in parameters})
+    with _apart(SimpleNamespace(optimizer=SimpleNamespace(param_groups=[], optimizer=optimizer))):
+        pass
+    steps = [optimizer.state[p]["step"] for p in parameters]
+    assert [step.device for step in steps] == [p.device for p in parameters]
+    steps[1] += 1
+    assert (float(steps[1]), float(steps[2])) == (4, 3)
 
 
 def test_two_four_one(tmp_path):
