@@ -183,7 +183,7 @@ def _preparation(
         or Target(name, unit, kinds.get(name, "intensive"), classes=tuple(classes.get(name, ())))
         for name, unit in export["units"].items()
     )
-    spec = TrainedModelSpec(targets, learned["elements"] if learned else None, states_of(export))
+    spec = TrainedModelSpec(targets, tuple(learned["elements"]) if learned else None, states_of(export))
     return recipe.data.model_copy(update=update), spec
 
 
