@@ -21,7 +21,6 @@ from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.own_targets.target_columns import declared_columns, resolve_targets
 from mmgnn_dist.chem.rdkit_tools import rdkit_version
 from mmgnn_dist.chem.readers.columns import known_names
-from mmgnn_dist.chem.readers.id_column import IdColumn, id_note
 from mmgnn_dist.chem.readers.record import Census
 from mmgnn_dist.chem.readers.source import (
     IDENTIFIERS,
@@ -36,6 +35,7 @@ from mmgnn_dist.chem.readers.source import (
     qm9_notes,
 )
 from mmgnn_dist.chem.readers.table import FAULT, WHY, TableSource
+from mmgnn_dist.chem.readers.tables.id_column import IdColumn, id_note
 from mmgnn_dist.chem.readers.tables.text_geometry import find_text_geometry
 from mmgnn_dist.chem.streams.csv_rows import (
     DECIMAL_COMMA,

@@ -20,7 +20,6 @@ from mmgnn_dist.chem.own_targets.classes import MOST, class_name
 from mmgnn_dist.chem.own_targets.target_columns import declared_columns, resolve_targets
 from mmgnn_dist.chem.own_targets.target_names import known_name
 from mmgnn_dist.chem.readers.columns import check_columns, known_names
-from mmgnn_dist.chem.readers.id_column import IdColumn, id_note
 from mmgnn_dist.chem.readers.record import is_missing, is_number
 from mmgnn_dist.chem.readers.source import (
     GEOMETRY,
@@ -37,6 +36,7 @@ from mmgnn_dist.chem.readers.source import (
 from mmgnn_dist.chem.readers.table import TableSource, strings
 from mmgnn_dist.chem.readers.tables.arrow_types import is_number_type, is_text_type, plain_table
 from mmgnn_dist.chem.readers.tables.geometry import find_geometry
+from mmgnn_dist.chem.readers.tables.id_column import IdColumn, id_note
 from mmgnn_dist.chem.states.charge_spin import state_columns
 from mmgnn_dist.config import Declared
 from mmgnn_dist.errors import UserError
