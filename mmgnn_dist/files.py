@@ -98,6 +98,13 @@ def disk_problem(error: OSError, path: Path | None = None) -> str:
     return f"{what} ({reason}): make room, allow it, or give another place"
 
 
+def open_parts(folder: Path) -> Iterator[Path]:
+    """Yield the folder, if it is there, and what is in it, where group or others may write to them."""
+    for path in (folder, *folder.rglob("*")):
+        if path.exists() and not path.is_symlink() and path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            yield path
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in `folder` durable."""
     descriptor = os.open(folder, os.O_RDONLY)

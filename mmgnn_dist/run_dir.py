@@ -9,14 +9,17 @@
     export/                           the model of the best validation: model.safetensors, model.json, and
                                       hashes of the molecules it was trained on
     metrics.json  predictions.parquet vectors.safetensors   results of the test part
+    untrained.safetensors             vectors of the initial weights, of graph-only runs that keep vectors
     plots/  report.md                 plots and table to read
     evaluations/NAME/                 predictions and metrics on another shard set
     twins/MODALITY/                   run directories of the recipe's twins
     wandb/                            W&B segments, the W&B id of the run, the replayed segments
     logs/                             log of each rank, and the lock of the process that trains
-    slurm/                            `mmgnn submit`: job.json, the copy of the code, notes of each start
+    slurm/                            `mmgnn submit`: job.json, the copy of the code, notes of each start,
+                                      packed environments
     failure.json                      why the run failed as a cell of a study
     trial.json                        the record of the run as a trial of a sweep
+    replay.json                       only in the temporary folder of `mmgnn verify`: which steps to recompute
 
 A path of `RunDir` need not exist. A folder made by `mmgnn export` has only `recipe.yaml` and `export/`.
 """
@@ -88,6 +91,11 @@ class RunDir:
         return self.path / "vectors.safetensors"
 
     @property
+    def untrained(self) -> Path:
+        """Vectors of the same molecules with initial weights, if a graph-only run keeps its vectors."""
+        return self.path / "untrained.safetensors"
+
+    @property
     def report(self) -> Path:
         """The report: the table and the plots."""
         return self.path / "report.md"
@@ -101,6 +109,11 @@ class RunDir:
     def trial(self) -> Path:
         """The record of the run as a trial of a sweep."""
         return self.path / "trial.json"
+
+    @property
+    def replay(self) -> Path:
+        """Which steps `mmgnn verify` recomputes in this temporary folder."""
+        return self.path / "replay.json"
 
     @property
     def checkpoints(self) -> Path:
@@ -192,6 +205,14 @@ class RunDir:
         """Name of the job that `mmgnn submit` is sending."""
         return self.path / "slurm" / "submission.json"
 
+    def starts(self, submission: str) -> Path:
+        """The starts of a submission: the folder of the notes of each, and its job."""
+        return self.path / "slurm" / f"starts.{submission}"
+
+    def successors(self, submission: str) -> Path:
+        """The jobs that follow the first one of a submission, for the batch script."""
+        return self.path / "slurm" / f"successors.{submission}"
+
     @property
     def submit_lock(self) -> Path:
         """Lock file held by the process that submits."""
@@ -201,6 +222,11 @@ class RunDir:
     def code(self) -> Path:
         """Folder of the copies of the code that jobs run."""
         return self.path / "slurm" / "code"
+
+    @property
+    def stage(self) -> Path:
+        """Folder of the packed environments that nodes unpack."""
+        return self.path / "slurm" / "stage"
 
     def plot(self, name: str) -> Path:
         """Path of a plot."""

@@ -69,6 +69,15 @@ class GateCounts(TypedDict):
     counts: list[int]
 
 
+class Conditions(TypedDict):
+    """What decides the bits of a run beside its recipe, its data and the number of ranks."""
+
+    machine: str
+    threads: int
+    micro_batch: int | None
+    versions: dict[str, str]
+
+
 class JournalLine(TypedDict, total=False):
     """One line of `journal.jsonl`; its keys depend on its kind.
 
@@ -90,6 +99,13 @@ class JournalLine(TypedDict, total=False):
     skipped: int
     world: int
     precision: str
+    # older lines lack what follows
+    conditions: Conditions
+    data: Origin
+    molecules_hash: str
+    weights_hash: str
+    copies_differ: bool
+    hash: str
 
 
 def journal_metric(line: JournalLine, name: str) -> float | None:
@@ -206,7 +222,8 @@ class LoopValues(TypedDict):
     stale: int
     seconds: float
     skipped: int
-    tables: NotRequired[bool]  # older checkpoints lack it
+    tables: NotRequired[bool]  # older checkpoints lack it and what follows
+    journal: NotRequired[str]
 
 
 class FailureRecord(TypedDict):
@@ -235,9 +252,12 @@ class SyncRecord(TypedDict):
 
 @final
 class JobRecord(TypedDict):
-    """`slurm/job.json` of a submitted run."""
+    """`slurm/job.json` of a submitted run; those of earlier versions have no submission and no successors."""
 
     job: str
+    submission: NotRequired[str]
+    successors: NotRequired[list[str]]  # jobs that follow it, each on the end of those before
+    refused: NotRequired[str]  # why Slurm took fewer successors than there may be restarts
     submitted: float
     profile: str
     world: int

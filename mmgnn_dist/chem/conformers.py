@@ -14,7 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from mmgnn_dist.chem.checks import NO_CONFORMER, NO_STRUCTURE, OVERLAP, OVERSIZED, BadRecord
+from mmgnn_dist.chem.checks import (
+    NO_CONFORMER,
+    NO_ELEMENT,
+    NO_STRUCTURE,
+    OVERLAP,
+    OVERSIZED,
+    BadRecord,
+)
+from mmgnn_dist.chem.elements import no_element
 from mmgnn_dist.chem.rdkit_tools import chem, logged, without_atom_maps
 from mmgnn_dist.config import ConformerConfig
 
@@ -67,6 +75,9 @@ def embed_smiles(smiles: str, wanted: ConformerConfig = ONE) -> Embedded:
         mol = rdkit.MolFromSmiles(smiles) if smiles.isascii() and smiles else None
         if mol is None or not mol.GetNumAtoms():
             raise BadRecord(NO_STRUCTURE, messages[0] if messages else f"'{smiles[:60]}'")
+        if dummy := next((atom for atom in mol.GetAtoms() if not atom.GetAtomicNum()), None):
+            word = dummy.GetSymbol()
+            raise BadRecord(NO_ELEMENT, f"atom {dummy.GetIdx() + 1}: {no_element(word)}")
         canonical = rdkit.MolToSmiles(without_atom_maps(mol))
         mol = rdkit.AddHs(rdkit.MolFromSmiles(canonical))
         inchikey = rdkit.MolToInchiKey(mol)
@@ -96,6 +107,7 @@ def _embed(mol: Any, canonical: str, count: int) -> str:
     settings.randomSeed = int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:4], "big") >> 1
     settings.maxIterations = ATTEMPTS
     settings.timeout = SECONDS
+    settings.embedFragmentsSeparately = "." not in canonical  # else the parts of a salt lie in one another
     for settings.useRandomCoords in (False, True):
         if len(rdDistGeom.EmbedMultipleConfs(mol, count, settings)):
             break

@@ -1,4 +1,4 @@
-"""The command-line verbs for runs: train, evaluate and sync."""
+"""The command-line verbs for runs: train, evaluate, sync and verify."""
 
 from __future__ import annotations
 
@@ -45,6 +45,20 @@ def add_verbs(verbs: Verbs) -> None:
     add_json(sync)
     sync.set_defaults(continues=True, action=_sync)
 
+    verify = verbs.add_parser("verify", help="check the records of a run and recompute its steps")
+    verify.add_argument("run", type=Path, metavar="RUN")
+    verify.add_argument(
+        "--steps",
+        default=":",
+        metavar="A:B",
+        help="recompute these steps, from the newest checkpoint before them (default: all; none: no step)",
+    )
+    verify.add_argument(
+        "--nproc", type=int, metavar="N", help="ranks on this machine (default: as many as made the steps)"
+    )
+    add_json(verify)
+    verify.set_defaults(action=_verify)
+
 
 def _train(arguments: argparse.Namespace) -> int:
     recipe = read_recipe(arguments)
@@ -81,6 +95,18 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     more = {"trained_on": evaluated.trained_on, "unknown": evaluated.unknown, "notes": evaluated.notes}
     print_result(arguments.json, evaluated.metrics | more, evaluated.lines())
     return EXIT_DONE
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    if arguments.nproc is not None and arguments.nproc < 1:
+        raise UserError(f"--nproc {arguments.nproc}: give at least one rank")
+    quiet_libraries()
+    from mmgnn_dist.train.verify.verify import verify_run
+
+    with redirect_stdout(sys.stderr) if arguments.json else nullcontext():  # libraries may print notes
+        found = verify_run(arguments.run, arguments.steps, arguments.nproc, quiet=arguments.json)
+    print_result(arguments.json, found.values(), found.lines())
+    return found.exit_code
 
 
 def _sync(arguments: argparse.Namespace) -> int:

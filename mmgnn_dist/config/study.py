@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 from mmgnn_dist.config.choices import Fusion
 from mmgnn_dist.config.section import ConfigSection
 
-Arm = Literal["graph", "text", "both", "width_matched", "zero", "shuffled", "random"]
+Arm = Literal["graph", "text", "both", "width_matched", "zero", "shuffled", "random", "again"]
+AGAIN_SEED = 10_000  # what the arm again adds to train.seed
 CONTROLS = ("zero", "shuffled", "random")  # arms that read a control text beside the graph
 
 
@@ -23,9 +24,10 @@ class StudyConfig(ConfigSection):
         json_schema_extra={"with": ["model.backbone"]},
     )
     arms: list[Arm] = Field(
-        ["graph", "both", "shuffled"],
+        ["graph", "both", "shuffled", "again"],
         min_length=1,
-        description="what the models read; zero, shuffled and random mean both with that text.control",
+        description="what the models read; zero, shuffled and random mean both with that text.control; "
+        f"again: graph with train.seed + {AGAIN_SEED}, to see what another training alone changes",
         json_schema_extra={"with": ["model.modality", "text.control"]},
     )
     targets: Literal["together", "each"] = Field(
@@ -60,7 +62,14 @@ class StudyConfig(ConfigSection):
         [],
         description="numbers of training molecules on which graph, both and shuffled are trained too, for as "
         "many steps as on the whole training part",
-        json_schema_extra={"with": ["data.train_size", "study.variants_of"]},
+        json_schema_extra={"with": ["data.train_size", "study.variants_of", "study.size_steps"]},
+    )
+    size_steps: int | None = Field(
+        None,
+        ge=1,
+        description="steps that every run of study.sizes takes at least, before train.patience may end it; "
+        "null: as many as on the whole training part",
+        json_schema_extra={"with": ["study.sizes", "train.patience", "train.min_steps"]},
     )
     variants_of: list[str] = Field(
         [],
@@ -86,4 +95,10 @@ class StudyConfig(ConfigSection):
             chosen = getattr(self, key)
             if len(set(chosen)) != len(chosen):
                 raise ValueError(f"study.{key}: name each once")
+        for seed in self.seeds:
+            if "again" in self.arms and seed + AGAIN_SEED in self.seeds:
+                raise ValueError(
+                    f"study.seeds: the arm again trains with {seed} + {AGAIN_SEED}, which is also a seed: "
+                    f"choose seeds below {AGAIN_SEED}"
+                )
         return self

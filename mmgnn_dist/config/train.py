@@ -113,7 +113,13 @@ class TrainConfig(ConfigSection):
         None,
         ge=1,
         description="validations without improvement after which training ends early; null: never",
-        json_schema_extra={"with": ["train.validate_every"]},
+        json_schema_extra={"with": ["train.validate_every", "train.min_steps"]},
+    )
+    min_steps: Annotated[int, ADDED_LATER] = Field(
+        0,
+        ge=0,
+        description="steps before which train.patience ends nothing",
+        json_schema_extra={"with": ["train.patience"]},
     )
     checkpoint_every: int = Field(200, ge=1, description="steps between two checkpoints")
     keep_checkpoints: int = Field(

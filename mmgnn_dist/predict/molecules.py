@@ -11,7 +11,6 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from mmgnn_dist.chem.checks import NO_CHARGE, UNSEEN, UNSEEN_STATE
@@ -26,6 +25,7 @@ from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path
 from mmgnn_dist.predict.bundle import open_bundle
 from mmgnn_dist.predict.rows import InputRows, input_rows
+from mmgnn_dist.process import owned_folder
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.run_records import ExportRecord
@@ -103,13 +103,13 @@ def predict_molecules(
     if out.suffix not in FORMATS:
         raise UserError(f"{out}: tables are written as {' or '.join(FORMATS)}")
     open_bundle(run, overrides)
-    with TemporaryDirectory(prefix=".predict-", dir=_writable(out)) as temporary:
-        found = predict_sources(run, sources, Path(temporary), text, overrides, quiet)
+    with owned_folder(_writable(out), ".predict-") as temporary:
+        found = predict_sources(run, sources, temporary, text, overrides, quiet)
         _write(out, found.table)
         aside = None
         if found.counts["set_aside"]:
             aside = out.with_name(f"{out.stem}.set_aside.parquet")
-            shutil.copyfile(Path(temporary) / "shards" / "quarantine.parquet", aside)
+            shutil.copyfile(temporary / "shards" / "quarantine.parquet", aside)
     return Outcome(out, found.units, found.counts, aside, found.notes)
 
 

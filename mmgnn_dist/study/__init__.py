@@ -9,10 +9,11 @@
     predictions, gates, vectors, metrics of the test molecules
         │  collect    aligns the cells of a comparison: the same molecules in the same order
         ▼
-    errors [molecule, target] by backbone, arm, variant
-        │  bootstrap, corrected_ttest, significance      gains, intervals, p-values, the rule for a gain
-        │  gains, agreement (cka), gates, groups, costs      the sections, as tables of numbers
-        ▼
+    errors [molecule, target] and probabilities of classes by backbone, arm, variant, fold, seed
+        │  bootstrap (molecules), corrected_ttest (trainings), judgement (both), significance (one family)
+        │  compare      effects: gains in percent, differences in AUROC
+        │  primary, gains, classes, architectures, gates, groups, costs      the sections, as tables of
+        numbers ▼
     DIR/report/     report.html, report.md, numbers/*.csv, figures/*.svg and *.png
 
 Data flows in one direction: a section reads the results of `collect` and returns tables and figures. A report

@@ -13,9 +13,12 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from mmgnn_dist.config import Recipe
+from mmgnn_dist.data.shardset.groups import identities
 from mmgnn_dist.data.shardset.shards import ShardSet
+from mmgnn_dist.data.shardset.splits import load_split
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json
 from mmgnn_dist.run_dir import RunDir
@@ -23,6 +26,8 @@ from mmgnn_dist.run_records import RunMetrics
 from mmgnn_dist.study.grid import BASE, Cell, load_grid
 from mmgnn_dist.study.run import states
 from mmgnn_dist.study.run_cell import DONE
+from mmgnn_dist.study.statistics.auroc_bootstrap import Run
+from mmgnn_dist.study.statistics.bootstrap import identity_strata
 
 
 @dataclass(frozen=True, order=True)
@@ -42,13 +47,15 @@ class Pair:
         reference, other: absolute errors, means over seeds [n, T]; NaN if a fold or label is missing.
         folds: fold of each molecule [n].
         runs: MAE of both models by target, each [K, S], over the folds and seeds that both have.
-        share: ratio n_test / n_train.
+        shared: these folds and seeds, by target.
+        share: ratio n_test / n_train; 0 if the training sets of the folds are disjoint.
     """
 
     reference: np.ndarray
     other: np.ndarray
     folds: np.ndarray
     runs: list[tuple[np.ndarray, np.ndarray]]
+    shared: list[list[tuple[int, int]]]
     share: float
 
 
@@ -60,23 +67,29 @@ class Results:
         folder: study directory.
         recipe: recipe of the study.
         cells: all cells with their states.
-        targets: names of the targets.
+        targets: names of the targets that are numbers.
+        classes: names of the classes of the other targets, by target.
         units: unit of each target.
         rows: global rows of the test molecules of all folds, concatenated [n].
         folds: fold of each test molecule [n].
         metrics: metrics of the finished cells.
         errors: signed errors [n_fold] by model, target, fold and seed.
+        chances: probabilities of the classes by model, target, fold and seed.
+        true_classes: number of the class of each test molecule [n] by target, NaN without a label.
     """
 
     folder: Path
     recipe: Recipe
     cells: dict[Cell, str]
     targets: list[str]
+    classes: dict[str, tuple[str, ...]]
     units: dict[str, str]
     rows: np.ndarray
     folds: np.ndarray
     metrics: dict[Cell, RunMetrics] = field(default_factory=dict)
     errors: dict[tuple[Model, str], dict[tuple[int, int], np.ndarray]] = field(default_factory=dict)
+    chances: dict[tuple[Model, str], dict[tuple[int, int], Run]] = field(default_factory=dict)
+    true_classes: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def done(self) -> list[Cell]:
@@ -88,6 +101,27 @@ class Results:
         """The shard set of the study."""
         assert self.recipe.data.shards is not None
         return ShardSet.open(self.recipe.data.shards, verify=False)
+
+    @cached_property
+    def identities(self) -> np.ndarray:
+        """Number of the identity of each test molecule [n]: stereoisomers and duplicates have one."""
+        names = identities(self.shards).take(pa.array(self.rows, pa.int64()))
+        return names.dictionary_encode().indices.to_numpy(zero_copy_only=False)
+
+    @cached_property
+    def apart(self) -> bool:
+        """Whether every fold tests other molecules than all others."""
+        return identity_strata(self.folds, self.identities).apart
+
+    @cached_property
+    def disjoint(self) -> bool:
+        """Whether the folds have no training molecule in common."""
+        parts = [
+            load_split(self.shards, self.recipe.data.split, int(fold))["train"]
+            for fold in np.unique(self.folds)
+        ]
+        rows = np.concatenate(parts)
+        return len(np.unique(rows)) == len(rows)
 
     @cached_property
     def models(self) -> list[Model]:
@@ -131,22 +165,32 @@ class Results:
 
     def pair(self, reference: Model, other: Model) -> Pair:
         """Pair two models over the folds and seeds that both have."""
-        sides, runs, share = [], [], []
+        sides, runs, all_shared = [], [], []
         for target in self.targets:
             first, second = self.mae(reference, target), self.mae(other, target)
-            shared = _crossed(set(first) & set(second))
+            shared = crossed(set(first) & set(second))
+            all_shared.append(shared)
             sides.append([self.absolute(model, target, shared) for model in (reference, other)])
             shape = len({fold for fold, _ in shared}), -1 if shared else 0
             maes = [np.array([m[run] for run in shared]).reshape(shape) for m in (first, second)]
             runs.append((maes[0], maes[1]))
-        for cell, metrics in self.metrics.items():
-            if Model(cell.backbone, cell.arm, cell.variant) == other:
-                share.append(metrics["molecules"]["test"] / metrics["molecules"]["train"])
         x, y = np.array(sides).transpose(1, 2, 0)
-        return Pair(x, y, self.folds, runs, float(np.mean(share)) if share else np.nan)
+        return Pair(x, y, self.folds, runs, all_shared, self.share(other))
+
+    def share(self, model: Model) -> float:
+        """Ratio n_test / n_train of the runs of a model; 0 if the training sets of the folds are disjoint."""
+        if self.disjoint:
+            return 0.0
+        parts = [m["molecules"] for cell, m in self.metrics.items() if model_of(cell) == model]
+        return float(np.mean([part["test"] / part["train"] for part in parts])) if parts else np.nan
 
 
-def _crossed(runs: set[tuple[int, int]]) -> list[tuple[int, int]]:
+def model_of(cell: Cell) -> Model:
+    """The model of which a cell is a run."""
+    return Model(cell.backbone, cell.arm, cell.variant)
+
+
+def crossed(runs: set[tuple[int, int]]) -> list[tuple[int, int]]:
     """Combinations (fold, seed) of all folds with the seeds that every fold has."""
     folds = sorted({fold for fold, _ in runs})
     seeds = sorted(s for s in {seed for _, seed in runs} if all((fold, s) in runs for fold in folds))
@@ -176,6 +220,12 @@ def collect(folder: Path) -> Results:
     tested: dict[int, np.ndarray] = {}
     truth: dict[tuple[int, str], np.ndarray] = {}
     errors: dict[tuple[Model, str], dict[tuple[int, int], np.ndarray]] = {}
+    chances: dict[tuple[Model, str], dict[tuple[int, int], np.ndarray]] = {}
+    found = stored_recipe(runs[done[0]]).data.shards
+    assert found is not None
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"shards": found})})
+    shards = ShardSet.open(found, verify=False)
+    classes = {t: tuple(shards.classes[t]) for t in recipe.targets if shards.classes.get(t)}
     for cell in done:
         table = pq.read_table(runs[cell].predictions)
         ids = table["id"].to_numpy()
@@ -188,25 +238,42 @@ def collect(folder: Path) -> Results:
                     f"{cell.name} tested other molecules than other runs of fold {cell.fold}: shard set or "
                     f"split changed under the study; remove {cell.run(folder)} and run the study again"
                 )
-            model = Model(cell.backbone, cell.arm, cell.variant)
-            errors.setdefault((model, target), {})[cell.fold, cell.seed] = (
-                table[f"{target}_pred"].to_numpy() - true
-            )
-    found = stored_recipe(runs[done[0]]).data.shards
-    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"shards": found})})
+            place, run = (model_of(cell), target), (cell.fold, cell.seed)
+            if target in classes:
+                columns = [table[f"{target}_p_{name}"].to_numpy() for name in classes[target]]
+                chances.setdefault(place, {})[run] = np.stack(columns, 1)
+            else:
+                errors.setdefault(place, {})[run] = table[f"{target}_pred"].to_numpy() - true
     folds = sorted(tested)
     ids = np.concatenate([tested[fold] for fold in folds])
-    assert recipe.data.shards is not None
-    shards = ShardSet.open(recipe.data.shards, verify=False)
     row_of = {name: row for row, name in enumerate(shards.ids().tolist())}
+    fold_of = np.repeat(folds, [len(tested[fold]) for fold in folds])
+    places = {fold: np.flatnonzero(fold_of == fold) for fold in folds}
     return Results(
         folder,
         recipe,
         cell_states,
-        list(recipe.targets),
+        [target for target in recipe.targets if target not in classes],
+        classes,
         {t: shards.units[t] for t in recipe.targets},
         np.array([row_of[name] for name in ids.tolist()]),
-        np.repeat(folds, [len(tested[fold]) for fold in folds]),
+        fold_of,
         metrics,
         errors,
+        {
+            place: {run: Run(places[run[0]], values) for run, values in by_run.items()}
+            for place, by_run in chances.items()
+        },
+        {target: _of_folds(truth, target, places) for target in classes},
     )
+
+
+def _of_folds(
+    truth: dict[tuple[int, str], np.ndarray], target: str, places: dict[int, np.ndarray]
+) -> np.ndarray:
+    """Class of each test molecule of all folds [n]; NaN in a fold without a run of the target."""
+    out = np.full(sum(len(rows) for rows in places.values()), np.nan)
+    for fold, rows in places.items():
+        if (fold, target) in truth:
+            out[rows] = truth[fold, target]
+    return out

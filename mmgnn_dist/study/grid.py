@@ -16,7 +16,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from mmgnn_dist.config import CONTROLS, Recipe, StudyConfig, load_recipe
+from mmgnn_dist.config import AGAIN_SEED, CONTROLS, Recipe, StudyConfig, load_recipe
 from mmgnn_dist.config.load import check_section, set_key
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.shardset.splits import load_split, split_folds
@@ -39,7 +39,7 @@ class Cell:
         name: name of its run directory below `cells/`.
         backbone, arm, variant: the model; `variant` is `base` or the change from it, such as `size-500`.
         targets: targets that the model learns.
-        fold, seed: fold of the split and seed of the run.
+        fold, seed: fold of the split and seed of the run; `again` adds `AGAIN_SEED` to it.
     """
 
     number: int
@@ -80,7 +80,8 @@ def make_grid(recipe: Recipe) -> dict[Cell, Recipe]:
     cells: dict[Cell, Recipe] = {}
     for backbone, variant, arm, changes in arms:
         for targets, fold, seed in product(groups, folds, study.seeds):
-            axes = {"targets": list(targets), "data.fold": fold, "train.seed": seed}
+            own_seed = seed + AGAIN_SEED * (arm == "again")
+            axes = {"targets": list(targets), "data.fold": fold, "train.seed": own_seed}
             part = _recipe(recipe, {**backbones[backbone], **changes, **axes}, trained[fold])
             parts = [backbone, arm] + [variant] * (variant != BASE) + [targets[0]] * (len(groups) > 1)
             name = "-".join([*parts, f"f{fold}", f"s{seed}"])
@@ -95,11 +96,12 @@ def _arms(recipe: Recipe, study: StudyConfig, backbone: str) -> Iterator[tuple[s
         yield BASE, arm, _arm(arm)
     if study.variants_of and backbone not in study.variants_of:
         return
+    varied = [arm for arm in study.arms if arm != "again"]
     for fusion in study.fusions:
-        for arm in study.arms:
+        for arm in varied:
             yield f"fusion-{fusion}", arm, {**_arm(arm), "model.fusion": fusion}
     for mode in study.modes:
-        for arm in study.arms:
+        for arm in varied:
             if arm != "graph":
                 yield f"mode-{mode}", arm, {**_arm(arm), "text.mode": mode}
     fields = list(recipe.text.fields)
@@ -115,6 +117,8 @@ def _arms(recipe: Recipe, study: StudyConfig, backbone: str) -> Iterator[tuple[s
 
 def _arm(arm: str) -> dict[str, Any]:
     """Recipe keys that an arm sets."""
+    if arm == "again":  # differs from graph in its seed alone
+        arm = "graph"
     if arm in CONTROLS:
         return {"model.modality": "both", "text.control": arm}
     return {"model.modality": arm, "text.control": "none"}
@@ -123,7 +127,8 @@ def _arm(arm: str) -> dict[str, Any]:
 def _recipe(recipe: Recipe, changes: dict[str, Any], trained: int) -> Recipe:
     """Build the recipe of a cell; `trained` is the number of training molecules of its fold.
 
-    A smaller training set gets more epochs, so that every size has the same number of steps and validations.
+    A smaller training set gets more epochs, so that every size has the same number of steps and validations,
+    or `study.size_steps` if these are more.
     """
     raw = recipe.model_dump(mode="json")
     raw |= {"study": None, "twins": []}
@@ -141,7 +146,10 @@ def _recipe(recipe: Recipe, changes: dict[str, Any], trained: int) -> Recipe:
         all_steps, steps = (-(-count // train["batch"]) for count in (trained, size))
         total = train["epochs"] * all_steps
         train["max_steps"] = min(total, train["max_steps"] or total)
-        train["epochs"] = -(-total // steps)
+        if recipe.study and recipe.study.size_steps:
+            train["min_steps"] = max(train["min_steps"], recipe.study.size_steps)
+            train["max_steps"] = max(train["max_steps"], recipe.study.size_steps)
+        train["epochs"] = -(-max(total, train["max_steps"]) // steps)
         train["validate_every"] = max(1, round(train["validate_every"] * all_steps / steps))
     return check_section(raw, Recipe, "a cell of the study")
 

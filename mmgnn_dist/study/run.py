@@ -20,7 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmgnn_dist.config import Recipe
-from mmgnn_dist.errors import UserError
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.study.energy import EnergyMeter
 from mmgnn_dist.study.grid import CELLS, Cell, load_grid, make_grid, save_grid
@@ -48,11 +47,6 @@ def plan_study(recipe: Recipe, folder: Path) -> dict[Cell, Recipe]:
         data = cell.arm, cell.variant, cell.targets, cell.fold
         if data not in opened:
             opened[data] = open_inputs(part, verify=False)  # `make_grid` has verified the shards
-            for place in opened[data].heads.classed:
-                raise UserError(
-                    f"target {part.targets[place]} is a class, and a study compares errors of numbers: leave "
-                    "it out of targets, or train it with 'mmgnn train' and its twins"
-                )
         kind = cell.backbone, cell.arm, cell.variant, cell.targets
         if kind not in matched:
             matched.add(kind)

@@ -115,10 +115,15 @@ class Predictions:
 
     def save_vectors(self, path: Path, most: int) -> None:
         """Write the vectors of at most `most` evenly spaced molecules, with their global rows as `rows`."""
-        chosen = np.unique(np.linspace(0, len(self.rows) - 1, most).round().astype(int))
+        chosen = evenly_spaced(len(self.rows), most)
         columns = {"rows": self.rows, **self.vectors}
         with atomic_path(path) as part:
             save_safetensors({name: torch.from_numpy(v[chosen]) for name, v in columns.items()}, part)
+
+
+def evenly_spaced(count: int, most: int) -> np.ndarray:
+    """Return at most `most` evenly spaced places among `count`."""
+    return np.unique(np.linspace(0, count - 1, most).round().astype(int))
 
 
 def mean_absolute_error(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:

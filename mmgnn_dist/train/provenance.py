@@ -13,13 +13,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
+import torch
+
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.shardset.splits import load_split, split_sha256
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json
 from mmgnn_dist.run_dir import RunDir
-from mmgnn_dist.run_records import Origin
+from mmgnn_dist.run_records import Conditions, Origin
 from mmgnn_dist.train.checkpoint import store as checkpoint
 from mmgnn_dist.train.stored.recipe import has_data, read_data_record
 from mmgnn_dist.version import __version__
@@ -142,3 +144,21 @@ def versions() -> dict[str, str]:
     """
     own = {"python": platform.python_version(), "mmgnn_dist": __version__}
     return own | {name: version(name) for name in PACKAGES}
+
+
+def conditions(recipe: Recipe, device: torch.device) -> Conditions:
+    """Return what decides the bits of a rank's steps beside recipe, data and number of ranks."""
+    return {
+        "machine": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "threads": torch.get_num_threads(),
+        "micro_batch": recipe.train.micro_batch,
+        "versions": versions(),
+    }
+
+
+def _processor() -> str:
+    """Name of the processor, and the instructions that torch uses: AVX2, AVX512."""
+    listed = Path("/proc/cpuinfo")
+    lines = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"

@@ -52,14 +52,20 @@ def differences(a, b, above=""):
 
 def test_arms_differ_in_what_is_read_alone(shards):
     cells = grid(
-        shards, "study.arms=[graph, text, both, width_matched, zero, shuffled, random]", "study.seeds=[0, 1]"
+        shards,
+        "study.arms=[graph, text, both, width_matched, zero, shuffled, random, again]",
+        "study.seeds=[0, 1]",
     )
-    assert len(cells) == 2 * 7 * 3 * 2 and [cell.number for cell in cells] == list(range(84))
-    assert len({cell.name for cell in cells}) == len({r.fingerprint() for r in cells.values()}) == 84
+    assert len(cells) == 2 * 8 * 3 * 2 and [cell.number for cell in cells] == list(range(96))
+    assert len({cell.name for cell in cells}) == len({r.fingerprint() for r in cells.values()}) == 96
     at = {(c.backbone, c.arm, c.fold, c.seed): r.model_dump(mode="json") for c, r in cells.items()}
     for (backbone, arm, fold, seed), recipe in at.items():
         found = differences(recipe, at[backbone, "both", fold, seed]) - {"name"}
         control = arm in ("zero", "shuffled", "random")
+        if arm == "again":
+            assert differences(recipe, at[backbone, "graph", fold, seed]) == {"name", "train.seed"}
+            assert recipe["train"]["seed"] == seed + 10_000
+            continue
         assert found == (set() if arm == "both" else {"text.control"} if control else {"model.modality"})
         assert recipe["study"] is None and recipe["train"]["save_vectors"]
         assert recipe["track"]["group"] == "run"  # the study's name
@@ -77,7 +83,7 @@ def test_variants_change_one_thing_and_share_what_they_do_not_concern(shards):
         "study.folds=[1]",
     )
     base = {(c.backbone, c.arm): r.model_dump(mode="json") for c, r in cells.items() if c.variant == "base"}
-    assert len(base) == 6 and all(c.number < 6 for c in cells if c.variant == "base")
+    assert len(base) == 8 and all(c.number < 8 for c in cells if c.variant == "base")
     arms: dict[str, set[str]] = {}
     for cell, recipe in cells.items():
         if cell.variant == "base":
@@ -119,6 +125,16 @@ def test_sizes_are_nested_and_take_as_many_steps(shards):
     assert rows[20] < rows[40]
 
 
+def test_sizes_take_as_many_steps_as_they_are_told(shards):
+    words = ["study.sizes=[20]", "study.arms=[graph]", "study.folds=[0]", "study.variants_of=[two]"]
+    cells = grid(shards, *words, "study.size_steps=500", "train.patience=3")
+    sized = next(recipe for cell, recipe in cells.items() if cell.variant == "size-20")
+    assert (sized.train.min_steps, sized.train.max_steps, sized.train.patience) == (500, 500, 3)
+    assert sized.train.epochs * -(-20 // 8) >= 500
+    base = next(recipe for cell, recipe in cells.items() if (cell.backbone, cell.variant) == ("two", "base"))
+    assert base.train.min_steps == 0
+
+
 def test_a_model_for_each_target(shards):
     cells = grid(shards, "study.targets=each", "study.folds=[0]", "study.arms=[graph]")
     assert [cell.name for cell in cells][:2] == ["one-graph-mu-f0-s0", "one-graph-gap-f0-s0"]
@@ -145,4 +161,7 @@ def test_presets():
     widths = {name: keys["model.paper_width"] for name, keys in paper.study.backbones.items()}
     assert widths == {"schnet": 8, "dimenetpp": 16, "equiformer": 32, "faenet": 32}
     quick = load_recipe(LAUNCH / "quick.yaml").study
-    assert quick.arms == ["graph", "both", "shuffled"] and list(quick.backbones) == ["schnet", "painn"]
+    assert quick.arms == ["graph", "both", "shuffled", "again"] and list(quick.backbones) == [
+        "schnet",
+        "painn",
+    ]

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from command_line import journal, metrics, mmgnn, start
 from safetensors.numpy import load_file
+from sklearn.metrics import roc_auc_score
 from small_set import make_set
 
 from mmgnn_dist.cli.main import main
@@ -24,7 +25,7 @@ from mmgnn_dist.study.local import concurrent_cells, gpu_names
 
 RECIPE = """
 name: tiny
-targets: [mu, gap, energy]
+targets: [mu, gap, energy, toxic]
 data: {shards: %s, split: kfold}
 text: {fields: [iupac_name, molecular_formula], mode: frozen}
 model: {modality: both}
@@ -45,7 +46,7 @@ study:
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
-    made = make_set(tmp_path_factory.mktemp("study") / "shards")
+    made = make_set(tmp_path_factory.mktemp("study") / "shards", classes={"toxic": ["no", "yes"]})
     make_split(made, "kfold", 3)
     return made
 
@@ -165,6 +166,11 @@ def test_vectors_of_the_test_molecules_are_kept(study, shards):
         assert np.array_equal(saved["rows"], load_split(shards, "kfold", 0)["test"])
         assert saved["graph"].shape == saved["fused"].shape == (len(saved["rows"]), 16)
         assert np.isfinite(saved["fused"]).all() and saved["graph"].std() > 0
+    untrained = load_file(folder / "cells/schnet-graph-f0-s0/untrained.safetensors")
+    trained = load_file(folder / "cells/schnet-graph-f0-s0/vectors.safetensors")
+    assert np.array_equal(untrained["rows"], trained["rows"])
+    assert not np.allclose(untrained["graph"], trained["graph"])
+    assert not (folder / "cells/schnet-both-f0-s0/untrained.safetensors").exists()
 
 
 def numbers(folder: Path, name: str) -> list[dict[str, str]]:
@@ -195,6 +201,23 @@ def test_the_tables_follow_from_the_predictions(study):
             own = float(row[f"over_{arm}_test_estimate"])
             assert own == pytest.approx(100 * (1 - both / reference), abs=1e-6)
             assert float(row[f"over_{arm}_test_low"]) < own < float(row[f"over_{arm}_test_high"])
+    scores = {
+        (r["metric"], r["backbone"], r["arm"]): float(r["mean"]) for r in numbers(folder, "class_scores")
+    }
+    assert len(scores) == 3 * 2 * 3
+    area: dict[tuple[str, str], float] = {}
+    for backbone in ("schnet", "painn"):
+        for arm in ("graph", "both", "shuffled"):
+            own = []
+            for fold in (0, 2):
+                table = pq.read_table(folder / f"cells/{backbone}-{arm}-f{fold}-s0/predictions.parquet")
+                own.append(roc_auc_score(table["toxic_true"].to_numpy(), table["toxic_p_yes"].to_numpy()))
+            area[backbone, arm] = np.mean(own)
+            assert scores["auroc", backbone, arm] == pytest.approx(area[backbone, arm])
+    for row in numbers(folder, "class_gains"):
+        own = area[row["backbone"], "both"] - area[row["backbone"], "graph"]
+        assert float(row["over_graph_test_estimate"]) == pytest.approx(own, abs=1e-9)
+        assert row["judged"] == "False"  # two runs an arm
     runs = numbers(folder, "runs")
     assert {row["recipe"] for row in runs} == {metrics(p)["recipe"] for p in folder.glob("cells/*")}
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,8 +30,13 @@ def make_set(
     seed: int = 0,
     gaps: float = 0.3,
     labels: Sequence[str] = TARGETS,
+    classes: Mapping[str, Sequence[str]] | None = None,
 ) -> ShardSet:
-    """Write shards of `sizes` molecules, a share `gaps` of their `labels` unknown, and open the set."""
+    """Write shards of `sizes` molecules, a share `gaps` of their `labels` unknown, and open the set.
+
+    `classes` come after the labels; every molecule has one.
+    """
+    classes = classes or {}
     rng = np.random.default_rng(seed)
     entries = []
     for number, size in enumerate(sizes):
@@ -38,6 +44,8 @@ def make_set(
         ptr = np.concatenate([[0], np.cumsum(atoms)])
         y = rng.normal(-1e4, 10, (size, len(labels)))
         y[rng.random(y.shape) < gaps] = np.nan
+        own = np.random.default_rng([seed, number])
+        y = np.hstack([y, *(own.integers(0, len(k), (size, 1)).astype(float) for k in classes.values())])
         context = rng.uniform(0, 99, (size, 6)).astype(np.float32)
         context[rng.random(context.shape) < 0.3] = np.nan
         names = [NAMES[i] if i < len(NAMES) else None for i in rng.integers(0, len(NAMES) + 3, size)]
@@ -49,7 +57,7 @@ def make_set(
             "pos": pa.LargeListArray.from_arrays(
                 ptr * 3, pa.array(rng.normal(size=ptr[-1] * 3), pa.float32())
             ),
-            "y": pa.FixedSizeListArray.from_arrays(y.ravel(), len(labels)),
+            "y": pa.FixedSizeListArray.from_arrays(y.ravel(), y.shape[1]),
             "context": pa.FixedSizeListArray.from_arrays(context.ravel(), 6),
             "iupac_name": names,
             "title": [None] * size,
@@ -57,11 +65,13 @@ def make_set(
             "synonyms": [["acetone", "67-64-1"] if i % 4 == 0 else None for i in range(size)],
             "field_sources": [None] * size,
         }
-        schema = shard_schema(len(labels))
+        schema = shard_schema(y.shape[1])
         arrays = [c if isinstance(c := columns[f.name], pa.Array) else pa.array(c, f.type) for f in schema]
         batch = pa.record_batch([a.cast(f.type) for a, f in zip(arrays, schema, strict=True)], schema=schema)
         entries.append(write_shard(folder / f"shard-{number:05d}.arrow", batch))
-    targets = [{"name": name, "unit": "eV", "kind": "intensive"} for name in labels]
+    targets: list[dict[str, Any]] = [{"name": name, "unit": "eV", "kind": "intensive"} for name in labels]
+    for name, names in classes.items():
+        targets.append({"name": name, "unit": "", "kind": "class", "classes": list(names)})
     manifest = {
         "kind": "mmgnn-shards",
         "schema": SCHEMA_VERSION,

@@ -16,8 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from mmgnn_dist.chem.checks import OVERSIZED, REASONS, UNREADABLE, BadRecord
-from mmgnn_dist.chem.labels import NO_LABELS, Beside, LabelTable, LabelUse, join_labels, labels_of
-from mmgnn_dist.chem.molecules import Molecules
+from mmgnn_dist.chem.labels import NO_LABELS, Beside, LabelUse, labels_of
 from mmgnn_dist.chem.own_targets.target_columns import declared_columns, resolve_targets
 from mmgnn_dist.chem.rdkit_tools import rdkit_version
 from mmgnn_dist.chem.readers.columns import known_names
@@ -28,7 +27,6 @@ from mmgnn_dist.chem.readers.source import (
     QM9_UNITS,
     TEXT_COLUMNS,
     SequentialStream,
-    Spread,
     is_qm9_table,
     printable,
     qm9_list,
@@ -63,12 +61,10 @@ class CsvSource(TableSource):
     Attributes:
         digest: SHA-256 of its content.
         commas: columns whose numbers have a decimal comma.
-        labels: tables of labels by id.
     """
 
     digest: str = ""
     commas: frozenset[str] = frozenset()
-    labels: tuple[LabelTable, ...] = ()
 
     sequential = True
 
@@ -84,17 +80,6 @@ class CsvSource(TableSource):
     def stream(self, start: int) -> CsvStream:
         """Open a stream at row `start`."""
         return CsvStream(self.path, start, dict(self.renamed), self.commas)
-
-    def convert(self, table: pa.Table, start: int, order: list[str], spread: Spread = map) -> Molecules:
-        """Convert rows to molecules, with their labels."""
-        if self.labels:
-            ids = self.ids(table, start).to_pylist()
-            rows = [join_labels(self.labels, (name or "",)) for name in ids]
-            for column in sorted({column for labels in self.labels for column in labels.columns}):
-                table = table.append_column(
-                    column, pa.array([row.get(column) for row in rows], pa.large_string())
-                )
-        return super().convert(table, start, order, spread)
 
 
 class CsvStream(SequentialStream[Fields]):
@@ -166,13 +151,15 @@ def inspect_csv(path: Path, name: str, declared: Declared, beside: Beside = NO_L
     kinds = census.columns(declared)
     kinds += labels_of(path, beside.labels, named, census, declared)
     non_targets = {*IDENTIFIERS, *TEXT_COLUMNS, "inchi", *renamed, *(QM9_EXTRA if qm9 else ())}
-    given = (QM9_UNITS if qm9 else {}) | declared
+    given = (QM9_UNITS if qm9 else census.stated_units(declared)) | declared
     targets, ignored = resolve_targets(path, kinds, given, non_targets, census.classes_of)
     excluded = qm9_list(path.parent, beside.lists) if qm9 else frozenset[int]()
     notes = [f"{path.name}: column {place + 1} has no name and is not read" for place in sorted(nameless)]
-    notes += [f"{path.name}: {line}" for line in census.missing_notes(targets)]
+    notes += [f"{path.name}: {line}" for line in census.value_notes(targets)]
     if not targets and head is SMILES_HEAD and beside.labelled:
-        notes.append(f"{path.name} has no labels of its own: name a CSV table of labels by id, too")
+        notes.append(
+            f"{path.name} has no labels of its own: name a table of labels by id (CSV or Parquet), too"
+        )
     if replaced:
         notes.append(
             f"{path.name}: {replaced} rows are not in UTF-8, some of their letters are lost: save it as UTF-8"

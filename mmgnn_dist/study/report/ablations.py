@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from mmgnn_dist.study.collect import Model, Results
 from mmgnn_dist.study.compare import compare_models, mean_gain
 from mmgnn_dist.study.report.figures import Series, forest
-from mmgnn_dist.study.report.gains import SHOWN_NAMES, both_intervals, errors, gain_table, shown_name
+from mmgnn_dist.study.report.gains import SHOWN_NAMES, both_intervals, errors, gained, shown_name
 from mmgnn_dist.study.report.report_elements import (
     Figure,
     ReportSection,
@@ -16,12 +14,12 @@ from mmgnn_dist.study.report.report_elements import (
     percent,
     probability,
 )
-from mmgnn_dist.study.statistics.significance import LEVEL, holm
+from mmgnn_dist.study.report.verdicts import EXPLORED, verdict_table
 
 
 def controls_section(results: Results) -> ReportSection | None:
-    """Gains of graph + text over every other arm; p-values are corrected per arm."""
-    arms = [arm for arm in results.arms() if arm not in ("both", "graph", "shuffled")]
+    """Gains of graph + text over every other arm."""
+    arms = [arm for arm in results.arms() if arm not in ("both", "graph", "shuffled", "again")]
     wanted = [(Model(b, arm), Model(b, "both")) for arm in arms for b in results.backbones]
     comparisons = compare_models(
         results, [w for w in wanted if w[0] in results.models and w[1] in results.models]
@@ -31,28 +29,26 @@ def controls_section(results: Results) -> ReportSection | None:
     rows, numbers = [], []
     for arm in dict.fromkeys(c.reference.arm for c in comparisons):
         arm_comparisons = [c for c in comparisons if c.reference.arm == arm]
-        corrected = holm(np.concatenate([c.test.p for c in arm_comparisons])).reshape(
-            len(arm_comparisons), -1
-        )
         for t, target in enumerate(results.targets):
-            for c, p in zip(arm_comparisons, corrected, strict=True):
+            for c in arm_comparisons:
+                effect = c.effects[t]
                 rows.append(
                     [
                         SHOWN_NAMES[arm],
                         target,
                         c.other.backbone,
-                        percent(c.test.estimate[t]),
-                        interval(c.test.low[t], c.test.high[t]),
-                        probability(p[t]),
-                        interval(c.runs.low[t], c.runs.high[t]),
+                        percent(effect.estimate),
+                        interval(effect.test_low, effect.test_high),
+                        interval(effect.low, effect.high),
+                        probability(effect.p),
                     ]
                 )
-                line = {"reference": arm, "target": target, "backbone": c.other.backbone, "p_corrected": p[t]}
+                line = {"reference": arm, "target": target, "backbone": c.other.backbone, "p": effect.p}
                 for kind, gains in (("test", c.test), ("runs", c.runs)):
                     line |= {f"{kind}_{key}": vars(gains)[key][t] for key in ("estimate", "low", "high", "p")}
                 numbers.append(line)
-    columns = ["reference", "target", "backbone", "gain, %", "(a)", "p", "(b)"]
-    note = "Gain of graph + text over the reference; p after Holm over the rows of one reference."
+    columns = ["reference", "target", "backbone", "gain, %", "molecules", "both", "p"]
+    note = f"Gain of graph + text over the reference; p over molecules and trainings, {EXPLORED}"
     text = [
         "What the text branch is worth with nothing to read: zero text has the branch and its parameters "
         "but no "
@@ -66,7 +62,8 @@ def variants_section(results: Results) -> ReportSection | None:
     """Errors and gains with other fusions and text modes."""
     section = ReportSection("Fusions and text modes")
     for variant in [*results.variants("fusion"), *results.variants("mode")]:
-        table, _ = gain_table(results, variant, f"Gains, {shown_name(variant)}")
+        rows = gained(results, variant).rows
+        table = verdict_table(f"gains_{variant}", f"Gains, {shown_name(variant)}", rows, None, variant)
         section.items += [errors(results, variant), table]
     return section if section.items else None
 
@@ -99,33 +96,28 @@ def _field_items(
     results: Results, kind: str, title: str, note: str, pairs: list[tuple[str, Model, Model]]
 ) -> list[Table | Figure]:
     compared = compare_models(results, [(reference, other) for _, reference, other in pairs])
-    p = holm(np.concatenate([c.test.p for c in compared])).reshape(len(compared), -1)
     rows, numbers = [], []
     drawn: dict[str, list[tuple[int, float, float, float]]] = {}
     names = list(dict.fromkeys(name for name, _, _ in pairs))
-    for (name, _, other), comparison, corrected in zip(pairs, compared, p, strict=True):
+    for (name, _, other), comparison in zip(pairs, compared, strict=True):
         over_all = mean_gain(results, comparison.reference, other)
         drawn.setdefault(other.backbone, []).append((names.index(name), *over_all))
         shown = [name, other.backbone, f"{percent(over_all[0])} {interval(*over_all[1:])}"]
         for t, target in enumerate(results.targets):
-            sign = " ●" if corrected[t] <= LEVEL else ""
-            shown.append(f"{percent(comparison.test.estimate[t])}{sign}")
+            shown.append(percent(comparison.test.estimate[t]))
             numbers.append(
                 {
                     "kind": kind,
                     "field": name,
                     "backbone": other.backbone,
                     "target": target,
-                    "p_corrected": corrected[t],
                     **both_intervals(comparison, t),
                 }
             )
         rows.append(shown)
-    columns = ["field", "backbone", "all targets, % (a)", *results.targets]
-    table_note = (
-        f"In percent, {note}; ● where it differs from zero at 5 % after Holm over the table, (a) alone."
-    )
+    columns = ["field", "backbone", "all targets, % and molecules", *results.targets]
+    table_note = f"In percent, {note}; molecules: 95 % interval over test molecules alone. No row has a mark."
     series = [Series(backbone, *zip(*points, strict=True)) for backbone, points in drawn.items()]
-    caption = f"{title}, mean over all targets with the interval (a): {note}."
+    caption = f"{title}, mean over all targets with the interval over test molecules: {note}."
     figure = forest(f"fields_{kind}", caption, {title.lower(): series}, "change, %", names)
     return [figure, Table(f"fields_{kind}", title, columns, rows, numbers, table_note, words=2)]

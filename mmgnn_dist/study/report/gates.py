@@ -67,7 +67,9 @@ def gates_section(results: Results, kinds: Kinds) -> ReportSection | None:
         "molecule. A gate says what the model mixes, not what it gains: it moves with zero text too."
     ]
     items: list[Table | Figure] = [_distribution(gates), _picture(gates)]
-    items += [_sizes(gates, kinds), _fields(gates, kinds), _quarters(results, gates)]
+    items += [_sizes(gates, kinds), _fields(gates, kinds)]
+    if results.targets:
+        items.append(_quarters(results, gates))
     return ReportSection("The gate", text, items)
 
 

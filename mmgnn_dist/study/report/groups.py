@@ -101,7 +101,9 @@ def groups_section(results: Results, kinds: Kinds) -> ReportSection | None:
                 x, y = relative_errors(results.pair(Model(backbone, arm), Model(backbone, "both")))
                 masks = np.stack(list(bins.values()), 1)
                 x, y = (np.where(masks, side[:, None], np.nan) for side in (x, y))
-                gains_of[arm, backbone] = paired_gains(x, y, results.folds, repeats=2000, by_fold=False)
+                gains_of[arm, backbone] = paired_gains(
+                    x, y, results.folds, repeats=2000, by_fold=False, identities=results.identities
+                )
     for index, ((kind, name), mask) in enumerate(bins.items()):
         for backbone in backbones:
             shown = [kind, name, backbone, f"{mask.sum():,}"]
@@ -112,11 +114,12 @@ def groups_section(results: Results, kinds: Kinds) -> ReportSection | None:
                     shown += ["–", "–"]
                     continue
                 values = [float(vars(gains)[key][index]) for key in ("estimate", "low", "high")]
-                shown += [percent(values[0]), interval(*values[1:])]
+                shown += [percent(values[0]), interval(values[1], values[2])]
                 line |= dict(zip((f"over_{arm}", f"over_{arm}_low", f"over_{arm}_high"), values, strict=True))
             rows.append(shown)
             numbers.append(line)
-    columns = ["by", "group", "backbone", "molecules", "over graph, %", "(a)", "over shuffled, %", "(a)"]
+    columns = ["by", "group", "backbone", "count", "over graph, %", "molecules"]
+    columns += ["over shuffled, %", "molecules"]
     note = f"Mean gain over all targets, groups of {LEAST} molecules or more; a molecule may be in several."
     table = Table("groups", "Gains by kind of molecule", columns, rows, numbers, note, words=3)
     names = [name for _, name in bins]
@@ -124,6 +127,6 @@ def groups_section(results: Results, kinds: Kinds) -> ReportSection | None:
     for (arm, backbone), gains in gains_of.items():
         series = Series(backbone, range(len(names)), gains.estimate, gains.low, gains.high)
         panels.setdefault(f"graph + text over {SHOWN_NAMES[arm]}", []).append(series)
-    caption = "Mean gain of graph + text by kind of molecule, with the interval (a)."
+    caption = "Mean gain of graph + text by kind of molecule, with the interval over test molecules."
     items: list[Table | Figure] = [forest("groups", caption, panels, AXIS, names), table]
     return ReportSection("Where text helps and where it hurts", [kinds.note] if kinds.note else [], items)

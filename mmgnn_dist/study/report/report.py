@@ -19,17 +19,21 @@ from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.files import write_text
 from mmgnn_dist.study.collect import Results, collect
 from mmgnn_dist.study.report.ablations import controls_section, fields_section, variants_section
-from mmgnn_dist.study.report.agreement import agreement_section
+from mmgnn_dist.study.report.architectures.agreement import agreement_section
+from mmgnn_dist.study.report.classes import CLASSES, class_rows, classes_section
 from mmgnn_dist.study.report.costs import costs_section
-from mmgnn_dist.study.report.gains import gains_section
+from mmgnn_dist.study.report.gains import GAINS, gained, gains_section
 from mmgnn_dist.study.report.gates import gates_section
-from mmgnn_dist.study.report.groups import groups_section, kinds_of
+from mmgnn_dist.study.report.groups import Kinds, groups_section, kinds_of
 from mmgnn_dist.study.report.learning_curve import curve_section
 from mmgnn_dist.study.report.page import page
+from mmgnn_dist.study.report.primary import PRIMARY, primary_section
 from mmgnn_dist.study.report.report_elements import Figure, ReportSection, Table
+from mmgnn_dist.study.report.verdicts import make_family
 from mmgnn_dist.study.run_cell import DONE, FAILED, failure_line
 
 STUDY_REPORT = "report"
+MAIN = (PRIMARY, GAINS, CLASSES)  # titles of the sections whose text stands on the terminal
 
 
 @dataclass
@@ -51,20 +55,9 @@ def write_study_report(folder: Path) -> Written:
     """
     results = collect(folder)
     kinds = kinds_of(results.shards, results.rows, list(results.recipe.text.fields))
-    gains, compared = gains_section(results)
-    candidates = [
-        gains,
-        controls_section(results),
-        fields_section(results),
-        variants_section(results),
-        curve_section(results),
-        groups_section(results, kinds),
-        gates_section(results, kinds),
-        agreement_section(results, compared),
-        costs_section(results),
-    ]
-    sections = [section for section in candidates if section is not None]
+    sections = _sections(results, kinds)
     title, lead = f"Study {results.recipe.name}", _lead(results)
+    told = [line for section in sections if section.title in MAIN for line in section.text]
     report_dir = folder / STUDY_REPORT
     if report_dir.is_dir():
         shutil.rmtree(report_dir)
@@ -81,8 +74,31 @@ def write_study_report(folder: Path) -> Written:
         report_dir / "report.md",
         report_dir / "numbers",
         report_dir / "figures",
-        [line.replace("**", "") for line in (*lead[-1:], *gains.text)],
+        [line.replace("**", "") for line in (*lead[-1:], *told)],
     )
+
+
+def _sections(results: Results, kinds: Kinds) -> list[ReportSection]:
+    """Make all sections: those on errors of numbers, those on classes, and those on both."""
+    found, classed = gained(results), class_rows(results)
+    family = make_family(found.rows, classed)
+    numbers = (
+        primary_section(results, found.compared, found.again),
+        gains_section(results, found, family),
+        controls_section(results),
+        fields_section(results),
+        variants_section(results),
+        curve_section(results),
+        groups_section(results, kinds),
+    )
+    sections = [
+        *(numbers if results.targets else ()),
+        classes_section(results, classed, family),
+        gates_section(results, kinds),
+        agreement_section(results, found.compared),
+        costs_section(results),
+    ]
+    return [section for section in sections if section is not None]
 
 
 def _lead(results: Results) -> list[str]:
@@ -102,6 +118,16 @@ def _lead(results: Results) -> list[str]:
         f"Encoder {recipe.text.encoder}, {recipe.text.mode}; fusion {recipe.model.fusion}; at most "
         f"{recipe.train.epochs} epochs, batch {recipe.train.batch}."
     )
+    if len(set(results.folds)) == 1:
+        lines.append(
+            "All runs have one training set: what holds for another training holds for another seed on "
+            "the same molecules, not for other training molecules."
+        )
+    elif not results.apart:
+        lines.append(
+            "Some molecules are tested in several folds: each is drawn once, in all folds together, and "
+            "adds its variance to that of the trainings."
+        )
     if counts[DONE] < len(results.cells):
         lines.append(f"**Not finished**: {counts[DONE]} of {len(results.cells)} runs are done.")
     for cell, state in results.cells.items():

@@ -88,12 +88,19 @@ def with_spread(mean: float, spread: float) -> str:
 
 def percent(value: float) -> str:
     """Format as `+3.1`, with a typographic minus sign."""
-    return "–" if not math.isfinite(value) else f"{value:+.1f}".replace("-", "−")
+    return signed(value, 1)
 
 
-def interval(low: float, high: float) -> str:
+def signed(value: float, decimals: int) -> str:
+    """Format with a sign and some decimals, as `+0.012`; a dash if not finite."""
+    return "–" if not math.isfinite(value) else f"{value:+.{decimals}f}".replace("-", "−")
+
+
+def interval(low: float, high: float, decimals: int = 1) -> str:
     """Format as `[−0.5, +3.1]`."""
-    return "–" if not (math.isfinite(low) and math.isfinite(high)) else f"[{percent(low)}, {percent(high)}]"
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "–"
+    return f"[{signed(low, decimals)}, {signed(high, decimals)}]"
 
 
 def probability(p: float) -> str:

@@ -5,7 +5,9 @@ weighted so that every fold counts equally,
 
     theta = log(sum y / sum x),    gain = 100 (1 - exp(theta)) percent
 
-Molecules are resampled within each fold, x and y together. The interval is studentised (bootstrap-t, Efron
+Molecules are resampled within each fold, x and y together. Molecules of one identity (stereoisomers,
+duplicates) are drawn together, and so is a molecule that several folds test; then the identities of all folds
+are one stratum. The interval is studentised (bootstrap-t, Efron
 and Tibshirani 1993, chapter 12; Hall 1988, doi 10.1214/aos/1176350933), with the standard error of theta by
 the delta method in every resample. It keeps its level on small and skewed samples, on which the percentile
 interval is too short (tests/study/statistics/test_calibration.py). It describes these trained models on
@@ -30,6 +32,7 @@ class Gains:
     Attributes:
         estimate, low, high: gains and bounds of their intervals, each [C].
         p: two-sided p-values of no gain [C].
+        error: standard errors of theta [C].
         replicates: gains of the resamples [R, C].
     """
 
@@ -37,6 +40,7 @@ class Gains:
     low: np.ndarray
     high: np.ndarray
     p: np.ndarray
+    error: np.ndarray
     replicates: np.ndarray
 
 
@@ -48,6 +52,7 @@ def paired_gains(
     seed: int = 0,
     level: float = 0.95,
     by_fold: bool = True,
+    identities: np.ndarray | None = None,
 ) -> Gains:
     """Compute the gains of C comparisons; all share one set of resamples, so replicates are paired.
 
@@ -60,9 +65,12 @@ def paired_gains(
         level: level of the interval.
         by_fold: whether every fold counts equally; otherwise every molecule does, for groups that may be
             missing in a fold.
+        identities: number of the identity of each molecule [n]; None: every row is another one.
     """
     x, y = _weighted(reference, other, folds, by_fold)
-    strata = [np.flatnonzero(folds == fold) for fold in np.unique(folds)]
+    drawn_together = identity_strata(folds, np.arange(len(folds)) if identities is None else identities)
+    x, y = (_summed(side, drawn_together.unit) for side in (x, y))
+    strata = drawn_together.strata
     moments = [
         np.stack([m for m in (x[s], y[s], x[s] ** 2, x[s] * y[s], y[s] ** 2)]).transpose(1, 0, 2)
         for s in strata
@@ -70,7 +78,7 @@ def paired_gains(
     ones = [np.ones((1, len(s))) for s in strata]
     theta, error = _log_ratio(ones, moments)
     replicates, studentised = [], []
-    for weights in _resamples([len(s) for s in strata], repeats, seed):
+    for weights in resamples([len(s) for s in strata], repeats, seed):
         drawn, spread = _log_ratio(weights, moments)
         replicates.append(drawn)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -95,8 +103,46 @@ def paired_gains(
         percent(theta - lower * error)[0],
         percent(theta - upper * error)[0],
         np.where(finite, p[0], np.nan),
+        np.where(finite, error[0], np.nan),
         percent(drawn),
     )
+
+
+@dataclass(frozen=True)
+class Strata:
+    """What is resampled: units of molecules that are drawn together, in strata.
+
+    Attributes:
+        unit: number of the unit of each row [n].
+        strata: units of each stratum.
+    """
+
+    unit: np.ndarray
+    strata: list[np.ndarray]
+
+    @property
+    def apart(self) -> bool:
+        """Whether every stratum is one fold: no identity is tested in two of them."""
+        return len(self.strata) > 1
+
+
+def identity_strata(folds: np.ndarray, identities: np.ndarray) -> Strata:
+    """Units are identities in the order of their first rows; strata are folds, or one if folds share any."""
+    _, first, inverse = np.unique(identities, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), int)
+    rank[np.argsort(first)] = np.arange(len(first))
+    unit, own = rank[inverse], folds[np.sort(first)]
+    if np.array_equal(own[unit], folds):
+        return Strata(unit, [np.flatnonzero(own == fold) for fold in np.unique(folds)])
+    return Strata(unit, [np.arange(len(own))])
+
+
+def _summed(values: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """Sum of the rows of each unit [units, C]."""
+    if len(unit) == unit.max() + 1:
+        return values
+    order = np.argsort(unit, kind="stable")
+    return np.add.reduceat(values[order], np.searchsorted(unit[order], np.arange(unit.max() + 1)), axis=0)
 
 
 def _weighted(
@@ -114,8 +160,8 @@ def _weighted(
     return x, y
 
 
-def _resamples(sizes: list[int], repeats: int, seed: int) -> Iterator[list[np.ndarray]]:
-    """Yield how often each molecule is drawn: per fold an array [chunk, n], `repeats` rows in total."""
+def resamples(sizes: list[int], repeats: int, seed: int) -> Iterator[list[np.ndarray]]:
+    """Yield how often each unit is drawn: per stratum an array [chunk, n], `repeats` rows in total."""
     generator = np.random.default_rng(seed)
     chunk = max(1, min(repeats, ELEMENTS // max(1, sum(sizes))))
     for start in range(0, repeats, chunk):

@@ -1,9 +1,10 @@
 """The rule for a gain of text: p-values corrected over a whole table.
 
-A row (target and backbone) is marked if text is better than graph alone and better than shuffled text. Both
-must hold, so the p-value of a row is the larger of the two (intersection-union test, Berger 1982). Holm's
-step-down method (1979, no assumption on the dependence of rows) corrects these over all rows of the table:
-the probability of one or more false marks in a table is at most 5 %.
+A row (target and backbone) is marked if text is better than graph alone and better than shuffled text, each
+over molecules and trainings (`judgement`). All must hold, so the p-value of a row is the largest
+(intersection-union test, Berger 1982). Holm's step-down method (1979, no assumption on the dependence of
+rows)
+corrects these over all rows of a report: the probability of one or more false marks is at most 5 %.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ def joined(gains: np.ndarray, p: np.ndarray) -> np.ndarray:
 
     Args:
         gains: gain of each row over each reference [m, references]; NaN if a reference is missing.
-        p: p-values of these gains, in the same form.
+        p: p-values of these gains, in the same form; NaN where a gain is not judged.
 
     Returns:
-        p-values [m]; NaN if a reference is missing.
+        p-values [m]; NaN if a reference is missing or not judged.
     """
-    return np.where(gains > 0, p, np.where(np.isnan(gains), np.nan, 1.0)).max(-1)
+    unknown = np.isnan(gains) | np.isnan(p)
+    return np.where(unknown, np.nan, np.where(gains > 0, p, 1.0)).max(-1)
 
 
 def marked(gains: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -82,11 +82,8 @@ def newest(folder: Path, moved: Callable[[], None] = lambda: None) -> Path | Non
     """
     checkpoints = complete(folder)
     unusable: list[Path] = []
-    if checkpoints and (writable := others_may_write(folder)):
-        raise UserError(
-            f"group or others may write to {writable}, so the pickles of {folder} may be theirs: see that "
-            f"they are yours and 'chmod go-w {writable}', or take a --run DIR elsewhere"
-        )
+    if checkpoints:
+        refuse_foreign(folder)
     for checkpoint in reversed(checkpoints):
         fault = fault_of(checkpoint, moved)
         if fault is None:
@@ -98,6 +95,22 @@ def newest(folder: Path, moved: Callable[[], None] = lambda: None) -> Path | Non
     if checkpoints:
         raise UserError(f"no checkpoint of {folder} can be used: remove the folder to start again")
     return None
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuse checkpoints that group or others may have put there.
+
+    Args:
+        folder: `checkpoints/` of a run.
+
+    Raises:
+        UserError: group or others may write to the folder or to one above it.
+    """
+    if writable := others_may_write(folder):
+        raise UserError(
+            f"group or others may write to {writable}, so the pickles of {folder} may be theirs: see that "
+            f"they are yours and 'chmod go-w {writable}', or take a --run DIR elsewhere"
+        )
 
 
 def agreed_newest(folder: Path, ranks: Ranks) -> Path | None:

@@ -12,7 +12,7 @@ from mmgnn_dist.train.checkpoint.store import CHECKPOINT_MANIFEST
 from mmgnn_dist.train.checkpoint.train_state import TrainState
 from mmgnn_dist.train.engine import deepspeed_config
 from mmgnn_dist.train.loop import TrainContext
-from mmgnn_dist.train.provenance import versions
+from mmgnn_dist.train.provenance import conditions, versions
 from mmgnn_dist.train.report.results import write_results
 from mmgnn_dist.train.stages.build import Built
 from mmgnn_dist.train.stages.final_test import Tested
@@ -34,7 +34,14 @@ def record_start(
     if sink:
         context.sink = sink
     kind = "resume" if found else "start"
-    context.write(kind, step=state.step, world=ranks.world, precision=built.precision)
+    context.write(
+        kind,
+        step=state.step,
+        world=ranks.world,
+        precision=built.precision,
+        conditions=conditions(recipe, ranks.device),
+        data=setting.inputs.origin,
+    )
     if found:
         _say_resumed(setting, state, found)
     return sink

@@ -1,6 +1,6 @@
 """All stages of a run in order.
 
-    build    make text, scaler, model and engine from recipe and data
+    build    make text, scaler, model and engine from recipe and data; vectors of the initial weights
     resume   load state and weights of the newest complete checkpoint, if any
     fit      run the training loop to its end or to a stop
     test     apply the exported model to the test part
@@ -22,6 +22,7 @@ from mmgnn_dist.train.stages.final_test import test
 from mmgnn_dist.train.stages.record import record_end, record_start
 from mmgnn_dist.train.stages.resume import resume
 from mmgnn_dist.train.stages.setting import Setting
+from mmgnn_dist.train.stages.untrained import save_untrained
 
 
 def train_stages(setting: Setting) -> int:
@@ -32,6 +33,7 @@ def train_stages(setting: Setting) -> int:
         UserError: the input is wrong.
     """
     built = build(setting)
+    save_untrained(setting, built)
     state, checkpoint_dir = resume(setting, built)
     context = make_context(setting, built, state)
     sink = record_start(setting, built, context, state, checkpoint_dir)

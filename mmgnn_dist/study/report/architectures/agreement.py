@@ -1,9 +1,7 @@
 """Report section on the second claim of the paper: do the architectures agree on gains and representations?
 
 It compares two backbones in three ways: the rank correlation of their gains over the targets, the correlation
-of their errors over molecules, and linear CKA of their molecule vectors (before the text joins) on the test
-part, next to its chance level. The CKA with text, compared with the CKA without, shows whether text changes
-the representations.
+of their errors over molecules, and CKA of their molecule vectors (`representations`).
 """
 
 from __future__ import annotations
@@ -12,13 +10,12 @@ from itertools import combinations
 
 import numpy as np
 
-from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.study.collect import Model, Results
 from mmgnn_dist.study.compare import Compared
-from mmgnn_dist.study.grid import BASE, Cell
+from mmgnn_dist.study.grid import BASE
+from mmgnn_dist.study.report.architectures.representations import representations
 from mmgnn_dist.study.report.gains import SHOWN_NAMES
 from mmgnn_dist.study.report.report_elements import ReportSection, Table
-from mmgnn_dist.study.statistics.cka import linear_cka, permutation_baseline
 
 LEAST = 4  # smallest number of targets for a rank correlation
 
@@ -31,7 +28,7 @@ def agreement_section(results: Results, gains: list[Compared]) -> ReportSection 
     items = []
     if len(results.targets) >= LEAST:
         items.append(_ranks(results, gains, pairs))
-    items += [_errors(results, pairs), _representations(results, pairs)]
+    items += [_errors(results, pairs), representations(results)]
     return ReportSection("Do the architectures agree?", [], [item for item in items if item.rows])
 
 
@@ -49,7 +46,7 @@ def _ranks(results: Results, gains: list[Compared], pairs: list[tuple[str, str]]
             rho = float(
                 spearman(gains_of[first].estimate[None, finite], gains_of[second].estimate[None, finite])[0]
             )
-            low, high = np.quantile(drawn, [0.025, 0.975])
+            low, high = np.nanquantile(drawn, [0.025, 0.975])
             over = _over_targets(rho, count)
             rows.append(
                 [
@@ -86,10 +83,12 @@ def _ranks(results: Results, gains: list[Compared], pairs: list[tuple[str, str]]
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Rank correlation of each row of two arrays [m, n] without ties."""
-    ranks = [v.argsort(-1).argsort(-1).astype(float) for v in (x, y)]
-    a, b = (r - r.mean(-1, keepdims=True) for r in ranks)
-    return (a * b).sum(-1) / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+    """Rank correlation of each row of two arrays [m, n]; equal values have their mean rank."""
+    from scipy.stats import rankdata
+
+    a, b = (r - r.mean(-1, keepdims=True) for r in (rankdata(v, axis=-1) for v in (x, y)))
+    with np.errstate(invalid="ignore"):
+        return (a * b).sum(-1) / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
 
 
 def _over_targets(rho: float, count: int) -> tuple[float, float]:
@@ -123,60 +122,3 @@ def _errors(results: Results, pairs: list[tuple[str, str]]) -> Table:
 def _ranked(x: np.ndarray, y: np.ndarray) -> float:
     finite = np.isfinite(x) & np.isfinite(y)
     return float(spearman(x[None, finite], y[None, finite])[0]) if finite.sum() > 2 else np.nan
-
-
-def vectors(results: Results, cell: Cell) -> dict[str, np.ndarray]:
-    """Read the saved vectors of the test molecules of a cell, by name, and their `rows`."""
-    from safetensors.numpy import load_file
-
-    return load_file(RunDir(cell.run(results.folder)).vectors)
-
-
-def _representations(results: Results, pairs: list[tuple[str, str]]) -> Table:
-    rows, numbers = [], []
-    arms = [arm for arm in ("graph", "both", "shuffled") if arm in results.arms()]
-    cells = {(c.backbone, c.arm, c.targets, c.fold, c.seed): c for c in results.done if c.variant == BASE}
-    groups = list(dict.fromkeys(c.targets for c in results.done))
-    for first, second in pairs:
-        for targets in groups:
-            for arm in arms:
-                values = []
-                for key in [k for k in cells if k[:3] == (first, arm, targets)]:
-                    other = cells.get((second, *key[1:]))
-                    if other is None:
-                        continue
-                    x, y = (vectors(results, c)["graph"] for c in (cells[key], other))
-                    values.append((linear_cka(x, y), *permutation_baseline(x, y), len(x)))
-                if values:
-                    cka, base, spread, count = np.mean(values, axis=0)
-                    learned = "all" if len(groups) == 1 else targets[0]
-                    rows.append(
-                        [
-                            f"{first}, {second}",
-                            learned,
-                            SHOWN_NAMES[arm],
-                            f"{cka:.3f}",
-                            f"{base:.3f} ± {spread:.3f}",
-                            f"{count:,.0f}",
-                        ]
-                    )
-                    numbers.append(
-                        {
-                            "first": first,
-                            "second": second,
-                            "targets": " ".join(targets),
-                            "arm": arm,
-                            "cka": cka,
-                            "chance": base,
-                            "chance_sd": spread,
-                            "molecules": count,
-                            "runs": len(values),
-                        }
-                    )
-    columns = ["backbones", "targets", "arm", "CKA", "chance", "molecules"]
-    note = (
-        "Linear CKA of the backbones' vectors (mean over the atoms, before the text joins) on the test "
-        "molecules of "
-        "a fold, the mean over folds and seeds; chance: the same with the molecules of one backbone shuffled."
-    )
-    return Table("agreement_cka", "Representations", columns, rows, numbers, note, words=3)

@@ -1,0 +1,1 @@
+"""Report section on what the architectures share: gains, errors and representations."""
