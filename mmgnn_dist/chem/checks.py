@@ -24,6 +24,7 @@ from mmgnn_dist.chem.states.electronic_state import (
 )
 
 HUGE = 1e4  # Å
+LARGEST = float(np.finfo(np.float32).max)  # of a target: models are trained in single precision
 OVERLAP = 0.2  # Å; the shortest bond has 0.74 Å
 
 EXCLUDED = "uncharacterized"  # its data set advises against it; the molecule is not damaged
@@ -131,7 +132,7 @@ def check_molecules(
         coordinates[np.repeat(sound, molecules.pos_count)].reshape(-1, 3),
     )
     flag(np.isin(np.arange(n), np.flatnonzero(sound)[drawn]), FLAT)
-    flag(np.isinf(molecules.y).any(axis=1), "infinite target")
+    flag((np.abs(molecules.y) > LARGEST).any(axis=1), "infinite target")
     states = settle(molecules.stated, molecules.z, molecules.z_count, molecules.smiles)
     for reason, where in states.faults.items():
         flag(where, reason)

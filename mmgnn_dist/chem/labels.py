@@ -298,7 +298,7 @@ class LabelUse:
                 raise UserError(f"{row} may be {shown} of {path.name}: write ids with their folders")
         for table, count, used in zip(self.tables, self.counts, self.used, strict=True):
             rows = label_rows(table)
-            if not count:
+            if not count and self.molecules:
                 raise UserError(
                     f"{table.name} labels no molecule of {path.name}: its first id is "
                     f"'{next(iter(rows), '')}', that of the first molecule is '{self.first}'"

@@ -7,11 +7,12 @@ read.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 
@@ -42,6 +43,7 @@ from mmgnn_dist.chem.streams.csv_rows import (
     CsvHead,
     Fields,
     csv_table,
+    has_smiles,
 )
 from mmgnn_dist.chem.streams.members import Member, members
 from mmgnn_dist.config import Declared
@@ -197,10 +199,37 @@ def read_rows(path: Path) -> tuple[CsvHead | BadRecord, Iterator[Fields]]:
         return member.content, iter(())
     head: CsvHead | BadRecord
     if member.suffix in SMILES_FILES:
-        head, rows = SMILES_HEAD, _smiles_rows(member.content)
+        first = _FirstLine(member.content)
+        table = first.is_header()
+        head, rows = csv_table(first) if table else (SMILES_HEAD, _smiles_rows(first))
     else:
         head, rows = csv_table(member.content)
     return head, _rows_of(files, rows)
+
+
+class _FirstLine:
+    """The lines of a stream, of which the first may be looked at before."""
+
+    def __init__(self, stream: IO[bytes]):
+        self._stream = stream
+        self.lines: list[bytes | BadRecord] = []
+        try:
+            self.lines.append(stream.readline(MAX_LINE))
+        except BadRecord as error:
+            self.lines.append(error)
+
+    def readline(self, size: int, /) -> bytes:
+        """Return the next line, or raise the fault of the stream."""
+        line = self.lines.pop() if self.lines else self._stream.readline(size)
+        if isinstance(line, BadRecord):
+            raise line
+        return line
+
+    def is_header(self) -> bool:
+        """Whether the first line names columns of a table, SMILES among them."""
+        line = self.lines[0]
+        words = re.split(r"[,;\t|]", line.decode("utf-8", "replace")) if isinstance(line, bytes) else []
+        return len(words) > 1 and has_smiles(tuple(words))
 
 
 def _rows_of(files: Iterator[Member], rows: Iterator[Fields]) -> Iterator[Fields]:

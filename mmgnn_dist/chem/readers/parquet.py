@@ -37,7 +37,13 @@ from mmgnn_dist.chem.readers.source import (
     qm9_notes,
 )
 from mmgnn_dist.chem.readers.table import TableSource, strings
-from mmgnn_dist.chem.readers.tables.arrow_types import is_number_type, is_text_type, plain_table
+from mmgnn_dist.chem.readers.tables.arrow_types import (
+    is_list_type,
+    is_number_type,
+    is_text_type,
+    plain_table,
+    plain_type,
+)
 from mmgnn_dist.chem.readers.tables.geometry import find_geometry
 from mmgnn_dist.chem.readers.tables.id_column import IdColumn, id_note
 from mmgnn_dist.chem.states.charge_spin import state_columns
@@ -238,7 +244,9 @@ def _portions(path: Path, names: list[str]) -> Iterator[pa.Table]:
 
 def _kind(path: Path, field: pa.Field, wanted: bool) -> str:
     """Return "" for a column of numbers, else its type; numbers of a target may be text, or all missing."""
-    if is_number_type(field.type) or (wanted and types.is_null(field.type)):
+    kind = plain_type(field.type)
+    is_list = is_list_type(kind) and is_number_type(kind.value_type)  # of one number, or a dipole
+    if is_number_type(kind) or (wanted and (is_list or types.is_null(kind))):
         return ""
     if wanted and is_text_type(field.type):
         table = next(_portions(path, [field.name]), None)

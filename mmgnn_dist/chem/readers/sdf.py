@@ -24,7 +24,7 @@ from mmgnn_dist.chem.readers.record_format import RecordFormat
 from mmgnn_dist.chem.readers.source import QM9_ID, column_name
 from mmgnn_dist.chem.states.charge_spin import block_state
 from mmgnn_dist.chem.states.electronic_state import NO_STATEMENT
-from mmgnn_dist.chem.streams.frames import sdf_records
+from mmgnn_dist.chem.streams.frames import COUNTS_LINE, HEADER, sdf_records
 
 V3000_ATOMS = re.compile(r"M  V30 BEGIN ATOM\s*$")
 FIELD = re.compile(r"^>[^<\n]*<([^>\n]+)>")
@@ -44,6 +44,7 @@ PUBCHEM_FIELDS = {
     "PUBCHEM_OPENEYE_ISO_SMILES": "smiles",
 }
 WORD = re.compile(r"[A-Za-z]{1,3}:?|[A-Za-z]{1,2}\d[\da-z]?|-")  # what stands for an element, right or wrong
+MOST_BLANK = 12  # lines in which a counts line is looked for
 PLANAR = 3  # atoms that always lie in a plane
 V3000_WORDS = 8  # of the line of an atom: M V30, index, symbol, position, atom map
 
@@ -54,8 +55,12 @@ class SdfFormat(RecordFormat):
     suffixes = (".sdf", ".sd", ".mol")
 
     def cut(self, stream: IO[bytes]) -> Iterator[bytes | BadRecord]:
-        """See `frames.sdf_records`."""
-        return sdf_records(stream)
+        """See `frames.sdf_records`; blank lines that push the header down are dropped."""
+        for record in sdf_records(stream):
+            if isinstance(record, bytes) and not record[:1].strip():
+                yield _without_blank_lines(record)
+            else:
+                yield record
 
     def columns(self, raw: bytes) -> dict[str, str]:
         """Return the data fields."""
@@ -119,6 +124,14 @@ def read_fields(raw: bytes) -> tuple[dict[str, str], dict[str, str]]:
         else:
             fields[name], own_names[name] = value, own_name
     return fields, conflicts
+
+
+def _without_blank_lines(raw: bytes) -> bytes:
+    """Return a record without the blank lines before the three lines of its header."""
+    lines = raw.split(b"\n", MOST_BLANK)
+    counts = next((k for k, line in enumerate(lines) if COUNTS_LINE.match(line)), 0)
+    early = lines[: max(counts - HEADER, 0)]
+    return raw if any(line.strip() for line in early) else b"\n".join(lines[len(early) :])
 
 
 def title(raw: bytes) -> str:

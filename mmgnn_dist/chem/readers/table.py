@@ -26,7 +26,7 @@ from mmgnn_dist.chem.own_targets.target_columns import Found
 from mmgnn_dist.chem.own_targets.values import is_missing, target_value
 from mmgnn_dist.chem.rdkit_tools import rdkit_version
 from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, Source, Spread, one_line
-from mmgnn_dist.chem.readers.tables.arrow_types import flat, is_text_type, plain_table
+from mmgnn_dist.chem.readers.tables.arrow_types import flat, is_list_type, is_text_type, plain_table
 from mmgnn_dist.chem.readers.tables.geometry_values import (
     cut_padding,
     flat_numbers,
@@ -336,10 +336,12 @@ def _numbers(
     why: list[str | None],
 ) -> np.ndarray:
     """Return a column in the unit of its target; text that is no number is recorded as a fault."""
-    if not is_text_type(column.type):
+    if not (is_text_type(column.type) or is_list_type(column.type)):
         return float_values(column) * factor
     values = np.full(len(column), np.nan)
-    for row, text in enumerate(strings(column).to_pylist()):
+    texts = strings(column) if is_text_type(column.type) else column
+    for row, value in enumerate(texts.to_pylist()):
+        text = value if value is None or isinstance(value, str) else repr(value)
         if text is not None and not is_missing(text) and not fault[row]:
             try:
                 values[row] = target_value(name, text, target, factor)

@@ -10,7 +10,7 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO
+from typing import Protocol
 
 from mmgnn_dist.chem.checks import OVERSIZED, UNREADABLE, BadRecord
 
@@ -39,7 +39,15 @@ class CsvHead:
     first: str | None = None
 
 
-def csv_table(stream: IO[bytes]) -> tuple[CsvHead | BadRecord, Iterator[Fields]]:
+class LineStream(Protocol):
+    """What lines are read from."""
+
+    def readline(self, size: int, /) -> bytes:
+        """Return the next line, at most `size` bytes of it; none at the end."""
+        ...
+
+
+def csv_table(stream: LineStream) -> tuple[CsvHead | BadRecord, Iterator[Fields]]:
     """Return the header of a table and an iterator over its rows, without blank lines.
 
     Lines with `#` before the header are comments, unless the header itself begins so.
@@ -109,7 +117,7 @@ def _delimiter(header: str) -> str:
     return max(DELIMITERS, key=header.count)
 
 
-def _records(stream: IO[bytes]) -> Iterator[str | BadRecord]:
+def _records(stream: LineStream) -> Iterator[str | BadRecord]:
     """Yield logical lines: physical lines joined while a quote is open."""
     lines = _lines(stream)
     pending: list[str] = []  # lines to read again after a quote that was never closed
@@ -138,7 +146,7 @@ def _records(stream: IO[bytes]) -> Iterator[str | BadRecord]:
             yield "".join(parts)
 
 
-def _lines(stream: IO[bytes]) -> Iterator[str | BadRecord]:
+def _lines(stream: LineStream) -> Iterator[str | BadRecord]:
     while line := stream.readline(MAX_LINE):
         if len(line) == MAX_LINE:
             size = len(line)

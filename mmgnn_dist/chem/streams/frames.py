@@ -105,7 +105,7 @@ def sdf_records(stream: IO[bytes]) -> Iterator[bytes | BadRecord]:
     block = _Block()
     blank, has_counts, in_field = True, False, False
     while line := stream.readline(MAX_LINE):
-        if line.startswith(b"$$$$"):
+        if line.startswith(b"$$$$") and not line[4:].strip():
             yield block.take()
             blank, has_counts, in_field = True, False, False
             continue

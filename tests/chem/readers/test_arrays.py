@@ -235,8 +235,8 @@ def test_the_unit_of_an_array_is_read_and_one_of_the_recipe_is_told(tmp_path):
     )
 
 
-def test_positions_with_the_axes_first_are_not_taken_as_atoms(tmp_path, save):
+def test_positions_with_the_axes_first_are_not_taken_as_atoms(tmp_path):
     turned = conformers(METHANOL, 2).transpose(0, 2, 1)
-    save(tmp_path / "a.npz", z=METHANOL.numbers, R=turned, energy=np.zeros(2))
+    np.savez(tmp_path / "a.npz", z=METHANOL.numbers, R=turned, energy=np.zeros(2))
     with pytest.raises(UserError, match=r"needs positions \[molecules, atoms, 3\].*R \[2, 3, 6\]"):
         find_sources([str(tmp_path / "a.npz")], {"energy": "eV"})

@@ -333,3 +333,20 @@ def test_a_symbol_that_is_no_element_is_shown(tmp_path):
     [source] = find_sources([str(tmp_path / "a.parquet")], {"gap": "eV"})
     block = source.convert(source.stream(0).read(2), 0, ["gap"])
     assert block.why.to_pylist() == ["atom 1: 'Xq' is no element", None] and block.z[2:].tolist() == [6, 8]
+
+
+def test_a_list_of_one_number_is_one_and_a_vector_of_a_dipole_its_norm(tmp_path):
+    columns = {"smiles": ["O", "C"], "gap": [[1.0], [2.0, 3.0]], "mu": [[3.0, 0.0, 4.0], None]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    [source] = find_sources([str(tmp_path / "a.parquet")], {"gap": "eV", "mu": "D"})
+    block = source.convert(source.stream(0).read(2), 0, ["gap", "mu"])
+    assert block.y[0].tolist() == [1.0, 5.0] and np.isnan(block.y[1, 1])
+    assert block.why.to_pylist() == [None, "gap: '[2.0, 3.0]' are 2 numbers"]
+
+
+def test_a_label_beyond_single_precision_is_set_aside(tmp_path):
+    z = {"atomic_numbers": [[6, 8]] * 2, "positions": [[0, 0, 0, 0, 0, 1.2]] * 2}
+    pq.write_table(pa.table({**z, "gap": [1e39, 1.0]}), tmp_path / "a.parquet")
+    [source] = find_sources([str(tmp_path / "a.parquet")], {"gap": "eV"})
+    verdict = check_molecules(source.convert(source.stream(0).read(2), 0, ["gap"]))
+    assert [REASONS[code] for code in verdict] == ["infinite target", ""]

@@ -445,3 +445,26 @@ def test_a_table_of_ids_and_geometries_is_no_table_of_labels(tmp_path):
     [source] = find_sources([str(path)], ENERGY)
     block = source.convert(source.stream(0).read(1), 0, ["energy"])
     assert (block.id.to_pylist(), block.z.tolist(), block.y.tolist()) == (["a"], [8, 1], [[1.5]])
+
+
+def test_a_smiles_file_with_a_header_of_columns_is_a_table(tmp_path):
+    for sign in ",\t;":
+        text = f"SMILES{sign}Name{sign}gap\nCCO{sign}ethanol{sign}1.5\nCO{sign}methyl alcohol{sign}2\n"
+        (tmp_path / "a.smi").write_text(text)
+        [source] = find_sources([str(tmp_path / "a.smi")], {"gap": "eV"})
+        table = source.stream(0).read(2)
+        assert source.rows == 2 and table["smiles"].to_pylist() == ["CCO", "CO"]
+        assert table["gap"].to_pylist() == ["1.5", "2"] and source.ignored == ("Name",)
+
+
+def test_blank_lines_and_dollars_in_sd_files(tmp_path):
+    from rdkit import Chem
+    from rdkit.Chem import rdDistGeom
+
+    mol = Chem.AddHs(Chem.MolFromSmiles("O"))
+    rdDistGeom.EmbedMolecule(mol, randomSeed=1)
+    block = Chem.MolToMolBlock(mol)
+    record = f"{block}> <note>\n$$$$ is money\n\n> <energy>\n-1\n\n"
+    text = f"\n\n{record}$$$$\n\n\n\n{record}$$$$  \n{record}"
+    made, outcomes, _ = one(tmp_path, "a.sdf", text)
+    assert outcomes == [("", "")] * 3 and made.y[:, 0].tolist() == [-1.0] * 3

@@ -236,7 +236,8 @@ def _looks_like(name: str, kind: pa.DataType, values: pa.Array, atoms: list[set[
         matched = [
             int(size) in {3 * n for n in counts} for size, counts in zip(sizes, atoms, strict=True) if counts
         ]
-        if name.lower() in POSITION_NAMES or (matched and all(matched)):
+        vectors = set(sizes.tolist()) == {3}  # such as dipoles
+        if name.lower() in POSITION_NAMES or (matched and all(matched) and not vectors):
             return "coordinates of all atoms"
         return ""
     if _has_axes(kind):
@@ -320,6 +321,8 @@ def _absent(path: Path, kinds: dict[str, pa.DataType]) -> str:
     absent = [name for name in ("atomic_numbers", "positions") if name not in kinds]
     if not kinds:
         return f"{path} holds no table: its first line has to name columns, smiles among them"
+    if len(kinds) == 1 and len(next(iter(kinds)).split()) > 1:
+        return f"{path} has one column, '{_shown(kinds)}': separate columns by a comma, semicolon, tab or |"
     likely = [name for name in kinds if "smi" in name.lower()]
     if likely:
         return (
