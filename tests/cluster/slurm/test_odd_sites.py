@@ -1,4 +1,4 @@
-"""What else a site does to a job: too little memory."""
+"""What else a site does to a job: too little memory, a wrong clock."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from jobs import ask, finish, held, reach, same_end, status, submit
+from jobs import ask, changed, finish, held, reach, same_end, status, submit
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 MEMORY = Path("/sys/fs/cgroup/memory")
+FAKED = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 HUNGRY = """
 import sys, time
 open("/proc/self/oom_score_adj", "w").write("-1000")
@@ -54,4 +55,21 @@ def test_a_rank_that_a_cgroup_ends_goes_on_and_the_cause_is_named(
     same_end(run, undisturbed)
     (note,) = (run / "slurm" / f"{job}.0").glob("rank_*.killed")
     assert "was killed by signal 9, by the out-of-memory killer" in note.read_text()
+    assert status(run)["restarts"] == 1
+
+
+@pytest.mark.parametrize("hours", ["+3", "-3"])
+def test_a_node_whose_clock_is_wrong_changes_nothing(cluster, recipe, undisturbed, tmp_path, hours):
+    if not FAKED.is_file():
+        pytest.skip("libfaketime is not installed: apt-get install faketime")
+    run, python = tmp_path / "run", tmp_path / "python"
+    faked = f"export LD_PRELOAD={FAKED} FAKETIME={hours}h"
+    python.write_text(f'#!/bin/sh\n[ "$SLURM_PROCID" = 1 ] && {faked}\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    job = submit(recipe, run, profile=changed(tmp_path, python=str(python)))
+    reach(run, 25)
+    with held(run):
+        ask("scancel", "--signal=USR2", job)
+    finish(run, job)
+    same_end(run, undisturbed)
     assert status(run)["restarts"] == 1
