@@ -58,12 +58,11 @@ def test_a_rank_that_a_cgroup_ends_goes_on_and_the_cause_is_named(
     assert status(run)["restarts"] == 1
 
 
-@pytest.mark.parametrize("hours", ["+3", "-3"])
-def test_a_node_whose_clock_is_wrong_changes_nothing(cluster, recipe, undisturbed, tmp_path, hours):
+def test_a_node_whose_clock_is_wrong_changes_nothing(cluster, recipe, undisturbed, tmp_path):
     if not FAKED.is_file():
         pytest.skip("libfaketime is not installed: apt-get install faketime")
     run, python = tmp_path / "run", tmp_path / "python"
-    faked = f"export LD_PRELOAD={FAKED} FAKETIME={hours}h"
+    faked = f"export LD_PRELOAD={FAKED} FAKETIME=+3h"
     python.write_text(f'#!/bin/sh\n[ "$SLURM_PROCID" = 1 ] && {faked}\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
     job = submit(recipe, run, profile=changed(tmp_path, python=str(python)))
