@@ -39,7 +39,7 @@ class CsvHead:
     first: str | None = None
 
 
-class Lines(Protocol):
+class LineStream(Protocol):
     """What lines are read from."""
 
     def readline(self, size: int, /) -> bytes:
@@ -47,7 +47,7 @@ class Lines(Protocol):
         ...
 
 
-def csv_table(stream: Lines) -> tuple[CsvHead | BadRecord, Iterator[Fields]]:
+def csv_table(stream: LineStream) -> tuple[CsvHead | BadRecord, Iterator[Fields]]:
     """Return the header of a table and an iterator over its rows, without blank lines.
 
     Lines with `#` before the header are comments, unless the header itself begins so.
@@ -117,7 +117,7 @@ def _delimiter(header: str) -> str:
     return max(DELIMITERS, key=header.count)
 
 
-def _records(stream: Lines) -> Iterator[str | BadRecord]:
+def _records(stream: LineStream) -> Iterator[str | BadRecord]:
     """Yield logical lines: physical lines joined while a quote is open."""
     lines = _lines(stream)
     pending: list[str] = []  # lines to read again after a quote that was never closed
@@ -146,7 +146,7 @@ def _records(stream: Lines) -> Iterator[str | BadRecord]:
             yield "".join(parts)
 
 
-def _lines(stream: Lines) -> Iterator[str | BadRecord]:
+def _lines(stream: LineStream) -> Iterator[str | BadRecord]:
     while line := stream.readline(MAX_LINE):
         if len(line) == MAX_LINE:
             size = len(line)
