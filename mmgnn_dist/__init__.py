@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 from mmgnn_dist.version import __version__
 
 if TYPE_CHECKING:
-    from mmgnn_dist.api.model import Model, load
+    from mmgnn_dist.api.model import TrainedModel as Model
+    from mmgnn_dist.api.model import load_model as load
 
 __all__ = ["Model", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
     """Import the Python door when it is used: `import mmgnn_dist` loads nothing heavy."""
-    if name in ("Model", "load"):
+    names = {"Model": "TrainedModel", "load": "load_model"}
+    if name in names:
         from mmgnn_dist.api import model
 
-        return getattr(model, name)
+        return getattr(model, names[name])
     raise AttributeError(f"module 'mmgnn_dist' has no attribute '{name}'")

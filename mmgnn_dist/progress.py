@@ -21,6 +21,7 @@ class Progress:
     def __init__(self, title: str, quiet: bool = False) -> None:
         self.title, self.quiet = title, quiet
         self._last, self._line = 0.0, ""
+        self._first: tuple[float, int] | None = None  # time and place of the first call
         self._bar = None
         if not quiet and sys.stderr.isatty():
             from rich.console import Console
@@ -57,7 +58,11 @@ class Progress:
             self._bar.update(self._task, completed=done, total=total, note=note)
             return
         now = time.monotonic()
+        if self._first is None or done < self._first[1]:
+            self._first = now, done
         line = f"{self.title} {done}/{total} {note}".rstrip()
+        if left := remaining(now - self._first[0], done - self._first[1], total - done):
+            line += f"  {left}"
         if (now - self._last >= INTERVAL or done == total) and line != self._line:
             self._last, self._line = now, line
             print(line, file=sys.stderr, flush=True)
@@ -70,6 +75,15 @@ class Progress:
             self._bar.console.print(line, highlight=False)
         else:
             print(line, file=sys.stderr, flush=True)
+
+
+def remaining(seconds: float, done: int, left: int) -> str:
+    """Say in words how long `left` units will take if `done` took some seconds; "" if it is not known."""
+    if done <= 0 or left <= 0 or seconds <= 0:
+        return ""
+    minutes, rest = divmod(round(seconds / done * left), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d} left" if hours else f"{minutes}:{rest:02d} left"
 
 
 def quiet_libraries() -> None:

@@ -224,6 +224,7 @@ class LoopValues(TypedDict):
     skipped: int
     tables: NotRequired[bool]  # older checkpoints lack it and what follows
     journal: NotRequired[str]
+    shares: NotRequired[str]
 
 
 class FailureRecord(TypedDict):

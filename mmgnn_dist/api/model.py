@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def load(where: str | Path) -> Model:
+def load_model(where: str | Path) -> TrainedModel:
     """Open a trained model.
 
     Args:
@@ -26,10 +26,10 @@ def load(where: str | Path) -> Model:
     Raises:
         UserError: there is no trained model.
     """
-    return Model(Path(where))
+    return TrainedModel(Path(where))
 
 
-class Model:
+class TrainedModel:
     """A trained model, for molecules that need no labels.
 
     Attributes:

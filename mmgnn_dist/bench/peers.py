@@ -2,7 +2,8 @@
 
 The edges within the cutoff are computed once and stored in each `Data`, so that a step of the peer does not
 pay for a neighbour search; ours searches in every step. PyG's DimeNet++ searches its edges and triplets with
-compiled extensions, so its blocks are called here on the stored edges and on our triplets.
+compiled extensions, so its blocks are called here on the stored edges and on our triplets. It has no PaiNN:
+schnetpack's modules stand in, where it is installed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmgnn_dist.config import BackboneConfig, DimeNetPPConfig, SchNetConfig
+from mmgnn_dist.config import BackboneConfig, DimeNetPPConfig, PaiNNConfig, SchNetConfig
 from mmgnn_dist.data.loading.batch import Batch
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.models.graph import Graph, edges_within, triplets
@@ -86,17 +87,60 @@ class PygDimeNetPPPeer(nn.Module):
         return scatter(out, data.batch, dim=0, reduce="sum")
 
 
+class SchnetpackPaiNNPeer(nn.Module):
+    """schnetpack's PaiNN on stored edges, with its usual head: a batch of `Data` -> [B, 1]."""
+
+    def __init__(self, config: PaiNNConfig) -> None:
+        super().__init__()
+        try:
+            from schnetpack.nn.cutoff import CosineCutoff
+            from schnetpack.nn.radial import BesselRBF, GaussianRBF
+            from schnetpack.representation.painn import PaiNN
+        except ImportError:
+            raise UserError(
+                "bench train: PaiNN is compared with schnetpack's: pip install schnetpack"
+            ) from None
+
+        basis = BesselRBF if config.basis == "bessel" else GaussianRBF
+        self.net = PaiNN(
+            config.hidden,
+            config.interactions,
+            basis(config.radial, config.cutoff),
+            CosineCutoff(config.cutoff),
+        )
+        half = config.hidden // 2
+        self.head = nn.Sequential(nn.Linear(config.hidden, half), nn.SiLU(), nn.Linear(half, 1))
+
+    def forward(self, data: Any) -> Tensor:
+        """Predict one number for each molecule."""
+        from schnetpack import properties
+        from torch_geometric.utils import scatter
+
+        j, i = data.edge_index
+        read = {
+            properties.Z: data.z,
+            properties.Rij: data.pos[j] - data.pos[i],
+            properties.idx_i: i,
+            properties.idx_j: j,
+        }
+        return scatter(self.head(self.net(read)["scalar_representation"]), data.batch, dim=0, reduce="sum")
+
+
 def pyg_peer(config: BackboneConfig) -> nn.Module:
-    """Make PyG's network of the same sizes as a backbone.
+    """Make PyG's (PaiNN: schnetpack's) network of the same sizes as a backbone.
 
     Raises:
-        UserError: PyG has no such network.
+        UserError: there is no such network, or schnetpack is not installed.
     """
+    if isinstance(config, PaiNNConfig):
+        return SchnetpackPaiNNPeer(config)
     if isinstance(config, SchNetConfig):
         return PygSchNetPeer(config)
     if isinstance(config, DimeNetPPConfig):
         return PygDimeNetPPPeer(config)
-    raise UserError(f"bench train: PyG has no {config.name} to compare with; there are: schnet, dimenetpp")
+    raise UserError(
+        f"bench train: PyG has no {config.name} to compare with; there are: schnet, dimenetpp, painn"
+    )
 
 
 def pyg_data(batch: Batch, cutoff: float) -> list[Any]:

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmgnn_dist.bench.machine import clock_of, machine, matmul_rate
 from mmgnn_dist.bench.peers import endless, pyg_data, pyg_peer, pyg_step
-from mmgnn_dist.config import BackboneConfig, DimeNetPPConfig, Recipe, SchNetConfig
+from mmgnn_dist.config import BackboneConfig, DimeNetPPConfig, PaiNNConfig, Recipe, SchNetConfig
 from mmgnn_dist.data.loading.loader import Loader, Step
 from mmgnn_dist.errors import UserError, nearest
 from mmgnn_dist.models.table_watch import tables_allowed
@@ -45,7 +45,9 @@ SETTINGS: dict[str, BackboneConfig] = {
         hidden=32, triplet=32, basis=32, output=32, blocks=2, radial=2, spherical=3
     ),
     "dimenetpp": DimeNetPPConfig(),
+    "painn": PaiNNConfig(),
 }
+PEER_PACKAGES = {"painn": "schnetpack"}  # packages for the other side, beside those of the extra `train`
 MOST_DATA = 4096  # molecules of the peer's list of `Data`
 
 

@@ -22,7 +22,7 @@ def add_verbs(verbs: Verbs) -> None:
     bench.add_argument("--repeats", type=int, default=5, help="default 5")
     bench.add_argument("--steps", type=int, default=50, help="between two checkpoints; default 50")
     bench.add_argument(
-        "--backbones", nargs="+", metavar="NAME", help="of train: schnet, dimenetpp_paper, dimenetpp"
+        "--backbones", nargs="+", metavar="NAME", help="of train: schnet, dimenetpp_paper, dimenetpp, painn"
     )
     bench.add_argument("--batches", nargs="+", type=int, default=[64, 256], help="of train; default 64 256")
     bench.add_argument("--threads", type=int, default=1, help="of train; default 1")
@@ -49,11 +49,13 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 def _bench_train(arguments: argparse.Namespace) -> int:
-    from mmgnn_dist.bench.train import SETTINGS, train_bench, train_bench_markdown
+    from importlib.util import find_spec
+
+    from mmgnn_dist.bench.train import PEER_PACKAGES, SETTINGS, train_bench, train_bench_markdown
 
     result = train_bench(
         arguments.shards,
-        arguments.backbones or list(SETTINGS),
+        arguments.backbones or [name for name in SETTINGS if find_spec(PEER_PACKAGES.get(name, "torch"))],
         arguments.batches,
         arguments.repeats,
         threads=arguments.threads,

@@ -25,6 +25,7 @@ FIXED = {
     "train.max_steps",
     "train.validate_every",
     "train.patience",
+    "train.min_steps",
     "train.deadline",
     "train.threads",
     "train.log_ids",

@@ -71,6 +71,12 @@ class TrainConfig(ConfigSection):
         description="most molecules that a rank takes in one pass; null: no accumulation",
         json_schema_extra={"with": ["train.batch"]},
     )
+    sampling: Annotated[Literal["uniform", "stratified"], ADDED_LATER] = Field(
+        "uniform",
+        description="how batches are drawn; uniform: from a permutation of all molecules; stratified: one "
+        "molecule of every stratum of like size, so that the work of a rank does not grow with their number",
+        json_schema_extra={"with": ["train.batch"]},
+    )
     seed: int = Field(
         0, ge=0, description="seed of initial weights, order of molecules, dropout and all other random draws"
     )

@@ -124,7 +124,7 @@ class FusedModel(nn.Module):
             Scaled targets [B, T]; gate [B] (mean over atoms and channels), None for a fusion without a gate
             and for a model that reads only one of graph and text.
         """
-        graph = Graph.make(batch.z, batch.pos, batch.ptr, batch.charge, batch.multiplicity)
+        graph = Graph.make(batch.z, batch.pos, batch.ptr, batch.charge, batch.multiplicity, batch.neighbours)
         features = self._graph_side(graph)
         fused, gate = self.fusion(features.scalars, self._text_side(batch, embeddings), graph)
         scaled = self.readout(fused, graph, features.vectors)

@@ -7,10 +7,12 @@ number of neighbours.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from mmgnn_dist.data.loading.batch import Batch, Neighbours
 
 
 @dataclass
@@ -24,6 +26,7 @@ class Graph:
         molecule: the molecule of each atom, int64 [N].
         charge: total charge of each molecule in e, int64 [B]; None if all are neutral singlets.
         multiplicity: spin multiplicity of each molecule, int64 [B]; None as `charge`.
+        neighbours: pairs that were found before, so that no size has to be read from a GPU; None: not yet.
     """
 
     z: Tensor
@@ -32,6 +35,7 @@ class Graph:
     molecule: Tensor
     charge: Tensor | None = None
     multiplicity: Tensor | None = None
+    neighbours: Neighbours | None = None
 
     @classmethod
     def make(
@@ -41,12 +45,13 @@ class Graph:
         ptr: Tensor,
         charge: Tensor | None = None,
         multiplicity: Tensor | None = None,
+        neighbours: Neighbours | None = None,
     ) -> Graph:
         """Build a graph from the arrays of a batch; `molecule` follows from `ptr`."""
         counts = ptr[1:] - ptr[:-1]
         order = torch.arange(len(counts), device=ptr.device)
         molecule = torch.repeat_interleave(order, counts, output_size=len(z))
-        return cls(z.long(), pos, ptr, molecule, charge, multiplicity)
+        return cls(z.long(), pos, ptr, molecule, charge, multiplicity, neighbours)
 
     @property
     def size(self) -> int:
@@ -68,10 +73,7 @@ def pairs_within(graph: Graph, cutoff: float) -> tuple[Tensor, Tensor, Tensor]:
         i, j: int64 [P] with i > j.
         distance: [P] in Å, differentiable in the positions.
     """
-    first = graph.ptr[graph.molecule]
-    i, j = _ranges(first, torch.arange(len(graph.z), device=first.device) - first)
-    near = torch.nonzero(_near(graph, i, j, cutoff)).squeeze(-1)
-    i, j = i.index_select(0, near), j.index_select(0, near)
+    i, j = _found(graph, cutoff, directed=False)
     return i, j, edge_vectors(graph, i, j).square().sum(-1).sqrt()
 
 
@@ -85,10 +87,32 @@ def edges_within(graph: Graph, cutoff: float) -> tuple[Tensor, Tensor]:
     Returns:
         i, j: int64 [E], the receiver and the source of each edge.
     """
+    return _found(graph, cutoff, directed=True)
+
+
+def find_neighbours(batch: Batch, cutoff: float, directed: bool) -> Batch:
+    """Return a batch with its pairs (or, directed, edges) closer than `cutoff`, for `Graph.neighbours`."""
+    i, j = _search(Graph.make(batch.z, batch.pos, batch.ptr), cutoff, directed)
+    most = int(torch.bincount(i).max()) if len(i) else 0
+    return replace(batch, neighbours=Neighbours(cutoff, directed, i, j, most))
+
+
+def _found(graph: Graph, cutoff: float, directed: bool) -> tuple[Tensor, Tensor]:
+    """The pairs or edges that were found before, else search them."""
+    found = graph.neighbours
+    if found is not None and (found.cutoff, found.directed) == (cutoff, directed):
+        return found.i, found.j
+    return _search(graph, cutoff, directed)
+
+
+def _search(graph: Graph, cutoff: float, directed: bool) -> tuple[Tensor, Tensor]:
+    """All pairs of the atoms of a molecule by index arithmetic, without those beyond the cutoff."""
     first = graph.ptr[graph.molecule]
-    i, j = _ranges(first, graph.ptr[graph.molecule + 1] - first)
-    near = torch.nonzero(_near(graph, i, j, cutoff) & (i != j)).squeeze(-1)
-    return i.index_select(0, near), j.index_select(0, near)
+    order = torch.arange(len(graph.z), device=first.device)
+    i, j = _ranges(first, (graph.ptr[graph.molecule + 1] if directed else order) - first)
+    near = _near(graph, i, j, cutoff)
+    chosen = torch.nonzero(near & (i != j) if directed else near).squeeze(-1)
+    return i.index_select(0, chosen), j.index_select(0, chosen)
 
 
 def triplets(i: Tensor, j: Tensor, atoms: int) -> tuple[Tensor, Tensor]:

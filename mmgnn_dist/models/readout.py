@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -121,6 +122,12 @@ class ReadOut(nn.Module):
         return out
 
 
+@cache
+def _exact_masses(device: torch.device) -> Tensor:
+    """Masses of the elements, float64 [119], copied to a device once."""
+    return torch.tensor(MASSES, dtype=torch.float64, device=device)
+
+
 def _from_zero(inward: int, outward: int) -> nn.Linear:
     """A linear layer that starts at zero."""
     layer = nn.Linear(inward, outward)
@@ -160,7 +167,7 @@ class Scaler:
     def offset(self, graph: Graph) -> Tensor:
         """Offset of the prediction: mean and summed references, float64 [B, T]."""
         exact = Graph(graph.z, graph.pos.double(), graph.ptr, graph.molecule)
-        masses = torch.tensor(MASSES, dtype=torch.float64, device=graph.z.device)
+        masses = _exact_masses(graph.z.device)
         contributions = self.reference[graph.z] + self.extent[graph.z] * squared_distances(exact, masses)
         return self.mean + sum_molecules(contributions, graph)
 

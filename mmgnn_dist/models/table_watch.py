@@ -1,4 +1,4 @@
-"""Watch over tabulated radial functions in training (`backbones/radial_table.py`).
+"""Watch over tabulated radial functions in training (`backbones/pairs/radial_table.py`).
 
 The state of the loop says whether a run may tabulate, so that a run that continues makes the same steps. Runs
 of older versions have no such state and go on with the direct form. Every `WATCH_EVERY` steps each rank
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.models.backbones.base import Backbone
-from mmgnn_dist.models.backbones.radial_table import TOLERANCE
+from mmgnn_dist.models.backbones.pairs.radial_table import TOLERANCE
 
 WATCH_EVERY = 100  # steps
 

@@ -26,7 +26,7 @@ from mmgnn_dist.run_records import RunMetrics
 from mmgnn_dist.study.grid import BASE, Cell, load_grid
 from mmgnn_dist.study.run import states
 from mmgnn_dist.study.run_cell import DONE
-from mmgnn_dist.study.statistics.auroc_bootstrap import Run
+from mmgnn_dist.study.statistics.auroc_bootstrap import RunChances
 from mmgnn_dist.study.statistics.bootstrap import identity_strata
 
 
@@ -88,7 +88,7 @@ class Results:
     folds: np.ndarray
     metrics: dict[Cell, RunMetrics] = field(default_factory=dict)
     errors: dict[tuple[Model, str], dict[tuple[int, int], np.ndarray]] = field(default_factory=dict)
-    chances: dict[tuple[Model, str], dict[tuple[int, int], Run]] = field(default_factory=dict)
+    chances: dict[tuple[Model, str], dict[tuple[int, int], RunChances]] = field(default_factory=dict)
     true_classes: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
@@ -261,7 +261,7 @@ def collect(folder: Path) -> Results:
         metrics,
         errors,
         {
-            place: {run: Run(places[run[0]], values) for run, values in by_run.items()}
+            place: {run: RunChances(places[run[0]], values) for run, values in by_run.items()}
             for place, by_run in chances.items()
         },
         {target: _of_folds(truth, target, places) for target in classes},

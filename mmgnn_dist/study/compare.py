@@ -8,8 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmgnn_dist.study.collect import Model, Pair, Results, crossed
-from mmgnn_dist.study.effects import Effect, Tested, gain_effect, score_effect
-from mmgnn_dist.study.statistics.auroc_bootstrap import Differences, Run, auroc_differences, weighted_auroc
+from mmgnn_dist.study.effects import Effect, OverMolecules, gain_effect, score_effect
+from mmgnn_dist.study.statistics.auroc_bootstrap import (
+    Differences,
+    RunChances,
+    auroc_differences,
+    weighted_auroc,
+)
 from mmgnn_dist.study.statistics.bootstrap import REPEATS, Gains, identity_strata, paired_gains
 from mmgnn_dist.study.statistics.corrected_ttest import (
     Retrained,
@@ -73,10 +78,10 @@ def _effect(results: Results, pair: Pair, test: Gains, t: int) -> Effect:
     return gain_effect(_tested(test, t), runs, judged, first.shape)
 
 
-def _tested(test: Gains | Differences, place: int) -> Tested:
+def _tested(test: Gains | Differences, place: int) -> OverMolecules:
     """One comparison over test molecules."""
     values = (float(v[place]) for v in (test.estimate, test.low, test.high, test.p, test.error))
-    return Tested(*values)
+    return OverMolecules(*values)
 
 
 def _retrained(pair: Pair) -> Retrained:
@@ -122,13 +127,13 @@ def mean_effect(results: Results, compared: Sequence[Compared], places: Sequence
     judged = judge(scatter, effects.size, error, p, results.apart)
     mean = scatter.estimate
     bounds = [float(100.0 * -np.expm1(value)) for value in (mean, mean + half, mean - half)]
-    test = Tested(bounds[0], bounds[1], bounds[2], float(p), float(error))
+    test = OverMolecules(bounds[0], bounds[1], bounds[2], float(p), float(error))
     return gain_effect(test, scatter, judged, effects.shape)
 
 
 def compare_classes(results: Results, target: str, wanted: list[tuple[Model, Model]]) -> list[Effect | None]:
     """Compare pairs (reference, other) by the AUROC of a target; None without a fold and seed of both."""
-    runs: list[tuple[list[Run], list[Run]]] = []
+    runs: list[tuple[list[RunChances], list[RunChances]]] = []
     shared = []
     for models in wanted:
         first, second = (results.chances.get((model, target), {}) for model in models)

@@ -57,7 +57,7 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class Tested:
+class OverMolecules:
     """An effect over test molecules: its interval, two-sided p-value and standard error."""
 
     estimate: float
@@ -67,7 +67,7 @@ class Tested:
     error: float
 
 
-def gain_effect(test: Tested, runs: Scatter, judged: Judged, shape: tuple[int, ...]) -> Effect:
+def gain_effect(test: OverMolecules, runs: Scatter, judged: Judged, shape: tuple[int, ...]) -> Effect:
     """Make the effect of log ratios of errors; `test` has percent, and the error of the log ratio."""
     folds, seeds = shape
     return Effect(
@@ -88,7 +88,7 @@ def gain_effect(test: Tested, runs: Scatter, judged: Judged, shape: tuple[int, .
     )
 
 
-def score_effect(test: Tested, runs: Scatter, judged: Judged, shape: tuple[int, ...]) -> Effect:
+def score_effect(test: OverMolecules, runs: Scatter, judged: Judged, shape: tuple[int, ...]) -> Effect:
     """Make the effect of differences of a score of which more is better."""
     folds, seeds = shape
     return Effect(

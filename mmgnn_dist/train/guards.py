@@ -1,8 +1,8 @@
 """Guards of the loop: they skip steps that are not finite, and name ranks that hang.
 
 A step whose loss or gradient is not finite must not change the weights, the optimiser's moments or the
-average, on any rank. The loss is summed over ranks anyway, and DeepSpeed's norm covers all gradients, so all
-ranks decide alike without another message. The step still counts as done: molecules, learning rates and
+average, on any rank. The loss is summed over ranks anyway, and the norm covers all gradients, so all ranks
+decide alike without another message. The step still counts as done: molecules, learning rates and
 random numbers follow from its number, and a run that continues skips the same steps.
 """
 
@@ -31,45 +31,65 @@ NOTE_EVERY = 5.0  # most seconds between two notes for the other ranks
 
 
 class StepGuard:
-    """Wraps the optimiser's `step`, and skips it if the loss or the gradient is not finite.
+    """Wraps the optimiser's `step`: skips it if the loss or the gradient is not finite, and clips at stage 0.
 
-    Under ZeRO, DeepSpeed calls `step` once for each parameter group, at stage 3 once for each part of a
-    group, and not at all if the norm of float32 gradients is not finite. At stage 0 DeepSpeed clips the
-    gradients first, and a norm that overflows float32 would clip them all to zero, so they are checked
-    before.
+    Under ZeRO, DeepSpeed clips, and calls `step` once for each parameter group, at stage 3 once for each part
+    of a group, and not at all if the norm of float32 gradients is not finite. At stage 0 the norm of all
+    gradients is computed here, on the device; the host reads it together with the loss. A norm that overflows
+    float32 would clip all gradients to zero, so it counts as not finite.
+
+    Args:
+        engine: DeepSpeed engine.
+        clip: largest norm of the gradient; 0 for any.
 
     Attributes:
         taken: whether the last engine step changed the weights.
     """
 
-    def __init__(self, engine: Any) -> None:
-        self._zero = engine.optimizer
+    def __init__(self, engine: Any, clip: float) -> None:
+        self._zero, self._clip = engine.optimizer, clip
         self._optimizer = getattr(engine.optimizer, "optimizer", engine.optimizer)
         self._sharded = self._zero is not self._optimizer
         self._step: Callable[..., Any] = self._optimizer.step
         self._optimizer.step = self._guarded
+        self._parameters = [p for p in engine.module.parameters() if p.requires_grad]
+        self._norm = torch.zeros(1)
         self._finite = False
         self.taken = False
 
-    def judge(self, loss: float) -> None:
-        """Check the loss of the global batch; call this between the backward pass and the engine's step."""
-        self._finite = math.isfinite(loss) and (self._sharded or self._norm_finite())
+    def norm(self) -> torch.Tensor:
+        """Norm of all gradients, [1] on the device; 0 under ZeRO, where DeepSpeed has it after its step.
+
+        It is the same on every rank; call it after the backward pass.
+        """
+        device = self._parameters[0].device
+        if self._sharded:
+            return torch.zeros(1, device=device)
+        norms = torch._foreach_norm(self._gradients())
+        self._norm = torch.stack(norms).square().sum(0, keepdim=True).sqrt() if norms else self._norm
+        return self._norm
+
+    def judge(self, loss: float, norm: float) -> None:
+        """Take the loss of the global batch and `norm`; call this between backward pass and engine's step."""
+        self._finite = math.isfinite(loss) and math.isfinite(norm)
         self.taken = False
 
     def _guarded(self, *args: Any, **kwargs: Any) -> Any:
-        if not self._finite or (self._sharded and not self._norm_finite()):
+        if not self._finite or (self._sharded and not self._sharded_norm_finite()):
             return None
+        if self._clip > 0 and not self._sharded:
+            scale = torch.clamp(self._clip / (self._norm + 1e-6), max=1.0)  # torch's and DeepSpeed's formula
+            torch._foreach_mul_(self._gradients(), scale.squeeze(0))
         self.taken = True
         return self._step(*args, **kwargs)
 
-    def _norm_finite(self) -> bool:
-        """Whether the norm of all gradients is finite; the result is the same on every rank."""
-        if self._sharded:  # each rank has a part of the gradients; DeepSpeed's norm is of all of them
-            norm = float(self._zero._global_grad_norm)
-            return math.isfinite(norm) and norm >= 0
-        groups = self._optimizer.param_groups
-        gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
-        return bool(torch.isfinite(torch.stack(torch._foreach_norm(gradients)).norm()))
+    def _gradients(self) -> list[torch.Tensor]:
+        return [p.grad for p in self._parameters if p.grad is not None]
+
+    def _sharded_norm_finite(self) -> bool:
+        """Whether DeepSpeed's norm, of the gradients on all ranks, is finite."""
+        norm = float(self._zero._global_grad_norm)
+        return math.isfinite(norm) and norm >= 0
 
 
 class HangWatchdog:

@@ -155,6 +155,7 @@ class Inputs:
             micro=train.micro_batch,
             choice=TextChoice.of(self.recipe.text, train.seed, training=True),
             costs=self.costs if divided else None,
+            stratified=train.sampling == "stratified",
         )
 
     def ordered(self, part: str, tokens: TokenSet | None, ranks: Ranks) -> Loader:
@@ -241,18 +242,7 @@ def open_inputs(
             f"of {recipe.data.shards}: lower it, or use another split"
         )
     if not whole:
-        y = check_labels(shards, split["train"], recipe.targets)
-        for place in Heads.of(shards, recipe.targets).classed:
-            if len(np.unique(y[np.isfinite(y[:, place]), place])) < 2:
-                raise UserError(
-                    f"target {recipe.targets[place]} has one class in the training part of {shards.path}: "
-                    "leave it out of targets, or take another split"
-                )
-        if np.isnan(labels(shards, split["val"], recipe.targets)).all():
-            raise UserError(
-                f"no molecule of the validation part of {recipe.data.shards} has a label of "
-                f"{', '.join(recipe.targets)}: take another split"
-            )
+        _check_parts(recipe, shards, split)
     backbone = recipe.model.backbone
     if shards.has_states and not whole and not backbone.reads_state:
         raise UserError(
@@ -276,6 +266,22 @@ def open_inputs(
     inputs = Inputs(recipe, shards, split, files, digest, verified)
     _ = inputs.forms  # refuses read-outs that make no physical sense
     return inputs
+
+
+def _check_parts(recipe: Recipe, shards: ShardSet, split: dict[str, np.ndarray]) -> None:
+    """Refuse targets without labels to learn from, or to validate with."""
+    y = check_labels(shards, split["train"], recipe.targets)
+    for place in Heads.of(shards, recipe.targets).classed:
+        if len(np.unique(y[np.isfinite(y[:, place]), place])) < 2:
+            raise UserError(
+                f"target {recipe.targets[place]} has one class in the training part of {shards.path}: "
+                "leave it out of targets, or take another split"
+            )
+    if np.isnan(labels(shards, split["val"], recipe.targets)).all():
+        raise UserError(
+            f"no molecule of the validation part of {recipe.data.shards} has a label of "
+            f"{', '.join(recipe.targets)}: take another split"
+        )
 
 
 def _check_fields(fields: list[str], shards: ShardSet, whole: bool) -> None:

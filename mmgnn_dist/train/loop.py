@@ -7,86 +7,33 @@ and number of ranks.
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 
-from mmgnn_dist.config import Recipe
+from mmgnn_dist.data.loading.balance import imbalance
 from mmgnn_dist.data.loading.batch import Batch
-from mmgnn_dist.data.loading.loader import Loader, Step
+from mmgnn_dist.data.loading.loader import Step
+from mmgnn_dist.data.loading.read_ahead import read_ahead
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import write_json
 from mmgnn_dist.models.graph import Graph
 from mmgnn_dist.models.heads import Heads
-from mmgnn_dist.models.readout import Scaler
+from mmgnn_dist.models.ready import ready_step
 from mmgnn_dist.models.table_watch import TableWatch
-from mmgnn_dist.models.text_encoder.frozen_cache import Embeddings
-from mmgnn_dist.progress import Progress
-from mmgnn_dist.run_dir import RunDir
-from mmgnn_dist.run_records import JournalLine
 from mmgnn_dist.train.checkpoint.train_state import TrainState
-from mmgnn_dist.train.checkpoint.writer import Saver
-from mmgnn_dist.train.deadline import Deadline
-from mmgnn_dist.train.engine import BatchPlan
 from mmgnn_dist.train.evaluate import Predictions, predict
 from mmgnn_dist.train.guards import StepGuard
 from mmgnn_dist.train.loss import scaled_loss, target_weights
 from mmgnn_dist.train.metrics import journal_metrics
 from mmgnn_dist.train.optim.ema import Average
 from mmgnn_dist.train.optim.schedule import ema_decay, learning_rate, seed_step, total_steps
-from mmgnn_dist.train.ranks import Ranks
 from mmgnn_dist.train.tracking.journal import Journal
 from mmgnn_dist.train.tracking.meter import RateMeter
 from mmgnn_dist.train.tracking.proof import StepProof
-
-log = logging.getLogger(__name__)
-
-
-@dataclass
-class TrainContext:
-    """The objects that the loop uses."""
-
-    recipe: Recipe
-    run: RunDir
-    ranks: Ranks
-    engine: Any
-    plan: BatchPlan
-    scaler: Scaler
-    train: Loader
-    validation: Loader
-    embeddings: Embeddings | None
-    metrics: list[str]
-    units: list[str]
-    journal: Journal | None
-    progress: Progress
-    export: Callable[[TrainState], None]
-    saver: Saver
-    deadline: Deadline
-    sink: Callable[[JournalLine], None] = field(default=lambda line: None)
-
-    def forget_ids(self, step: int) -> None:
-        """Drop ids of steps that run again from the logs of ranks that no longer exist."""
-        for path in self.run.logs.glob("ids_rank_*.jsonl") if self.ranks.is_rank0 else ():
-            if int(path.stem.rsplit("_", 1)[1]) >= self.ranks.world:
-                Journal(path, step).close()
-
-    def write(self, kind: str, **fields: Any) -> None:
-        """Write one line to the journal and to W&B; only the first rank does so."""
-        if self.journal:
-            self.sink(self.journal.write(kind, **fields))
-
-    def say_lost(self, fault: str) -> None:
-        """Record in the journal that a sink of it has failed, and tell the user; once for each sink."""
-        assert self.journal  # only the first rank has sinks
-        lines = self.journal.lines
-        self.journal.write("tracker", step=lines[-1]["step"] if lines else 0, why=fault)
-        log.warning(fault)
-        self.progress.say(f"{fault}: 'mmgnn sync' makes its record whole")
+from mmgnn_dist.train.tracking.train_context import TrainContext
 
 
 class Trainer:
@@ -96,11 +43,11 @@ class Trainer:
         self.parts, self.state, self.average = parts, state, average
         train = parts.recipe.train
         self.total = total_steps(train, parts.train.steps_per_epoch)
-        self.weights = target_weights(parts.recipe.targets, train)
+        self.weights = target_weights(parts.recipe.targets, train).to(parts.ranks.device)
         self.metrics = journal_metrics(parts.recipe)
         self.heads = Heads.of(parts.train.shards, parts.recipe.targets)
         self.label_scaler = parts.scaler.of_targets(self.heads)
-        self.guard = StepGuard(parts.engine)
+        self.guard = StepGuard(parts.engine, train.optim.clip)
         self.tables = TableWatch(parts.engine.module.backbone, state.tables)
         self._ids: Journal | None = None
         if train.log_ids:
@@ -117,7 +64,7 @@ class Trainer:
         per_epoch = parts.train.steps_per_epoch
         while state.step < self.total and not self._patience_spent():
             epoch, first = divmod(state.step, per_epoch)
-            for step in parts.train.epoch(epoch, first):
+            for step in self._steps(epoch, first):
                 stop_wanted = bool(parts.ranks.signals) or parts.deadline.near(parts.saver.seconds)
                 stop = self._step(step, epoch, stop_wanted)
                 end_of_epoch = state.step % per_epoch == 0
@@ -138,7 +85,23 @@ class Trainer:
 
     def once(self, step: Step) -> None:
         """Make one step on a global batch, without validation and checkpoint: for measurements."""
-        self._step(step, 0, False)
+        self._step(self._ready(step), 0, False)
+
+    def _steps(self, epoch: int, first: int) -> Iterator[Step]:
+        """The steps of an epoch from `first` on, made ahead by a thread where the step runs on a GPU."""
+        steps = self.parts.train.epoch(epoch, first)
+        if self.parts.ranks.device.type == "cpu":
+            return map(self._ready, steps)
+        return read_ahead(steps, self._ready)
+
+    def _ready(self, step: Step) -> Step:
+        return ready_step(step, self.parts.engine.module.backbone, self.parts.ranks.device.type != "cpu")
+
+    def _rows(self, epoch: int, step: Step) -> np.ndarray:
+        """Rows of the global batch of a step; the other ranks, which write no journal, need none."""
+        if not self.parts.ranks.is_rank0:
+            return np.zeros(0, np.int64)
+        return self.parts.train.sampling.batch(epoch, step.index)
 
     def until(self, last: int, stop: Callable[[], bool]) -> None:
         """Make the steps up to `last`, without validations and checkpoints: neither changes the weights.
@@ -149,7 +112,7 @@ class Trainer:
         """
         while self.state.step < last:
             epoch, first = divmod(self.state.step, self.parts.train.steps_per_epoch)
-            for step in self.parts.train.epoch(epoch, first):
+            for step in self._steps(epoch, first):
                 if self._step(step, epoch, stop()) or self.state.step >= last:
                     return
 
@@ -168,7 +131,9 @@ class Trainer:
             group["lr"] = learning_rate(group, number, self.total, train.optim)
         self.proof.begin(number, saved=number == self._last_saved)
         engine.train()
-        labels = torch.from_numpy(np.asarray(step.label_count)).to(device)
+        labels = step.label_count.to(device)
+        if not step.counted:
+            labels = parts.ranks.all_reduce_sum(labels.clone())
         # on the device: to read the loss before the backward pass would make the host wait
         summed = torch.zeros(1, dtype=torch.float64, device=device)
         inexact = float(self.tables.exceeded(number))
@@ -180,34 +145,40 @@ class Trainer:
             # DeepSpeed divides by accumulation steps and ranks; the loss is normalised already
             engine.backward(loss * (plan.world * plan.accumulation))
             if position == len(step.micro) - 1:
-                # loss, stop, checkpoint written, checkpoint failed, error of a radial table too large
-                flags = torch.tensor([float(stop), *parts.saver.status(), inexact], dtype=torch.float64)
-                total = parts.ranks.all_reduce_sum(torch.cat([summed, flags.to(device)])).cpu()
-                self.guard.judge(float(total[0]))
+                # loss, stop, checkpoint written, checkpoint failed, error of a radial table too large; then
+                # the predicted cost of each rank's share
+                costs = [0.0] * parts.ranks.world
+                costs[parts.ranks.rank] = step.cost
+                flags = torch.tensor(
+                    [float(stop), *parts.saver.status(), inexact, *costs], dtype=torch.float64
+                )
+                total = parts.ranks.all_reduce_sum(torch.cat([summed, flags.to(device)]))
+                # the only value that the host waits for
+                *flagged, norm = torch.cat([total, self.guard.norm()]).cpu().tolist()
+                self.guard.judge(flagged[0], norm)
             engine.step()
         self.state.step = number + 1
         self.state.seconds += time.monotonic() - started
         self._log_ids(step)
         if self.guard.taken:
             self.average.update(ema_decay(number, train.optim))
-            self._tell(epoch, float(total[0]), step)
+            self._tell(epoch, flagged[0], imbalance(np.array(flagged[5:])), step)
         else:
-            self._skipped(epoch, float(total[0]), step)
-        if total[4] > 0:
+            self._skipped(epoch, flagged[0], step)
+        if flagged[4] > 0:
             self._leave_tables(epoch)
-        parts.saver.poll(float(total[2]), float(total[3]))
-        return bool(total[1] > 0)
+        parts.saver.poll(flagged[2], flagged[3])
+        return flagged[1] > 0
 
     def _loss(self, batch: Batch, labels: torch.Tensor) -> torch.Tensor:
         parts = self.parts
         vectors = parts.embeddings.of(batch.rows).to(parts.ranks.device) if parts.embeddings else None
-        on_device = batch.to(parts.ranks.device)
+        on_device = batch.to(parts.ranks.device, non_blocking=True)
         scaled, _ = parts.engine(on_device, vectors)
         graph = Graph.make(on_device.z, on_device.pos, on_device.ptr)
         target = self.label_scaler.scaled(on_device.y, graph)
-        kind, weights = parts.recipe.train.loss, self.weights.to(scaled.device)
-        prior = parts.scaler.mean
-        return scaled_loss(kind, scaled, target, on_device.y_mask, labels, weights, self.heads, prior)
+        kind, prior = parts.recipe.train.loss, parts.scaler.mean
+        return scaled_loss(kind, scaled, target, on_device.y_mask, labels, self.weights, self.heads, prior)
 
     def _skipped(self, epoch: int, loss: float, step: Step) -> None:
         """Count a skipped step, write the ids of its molecules, and fail after too many of them.
@@ -220,9 +191,9 @@ class Trainer:
         reason = f"the loss is {loss}" if not np.isfinite(loss) else "its gradient is not finite"
         path = parts.run.not_finite(state.step)
         if parts.ranks.is_rank0:
-            ids = parts.train.shards.ids(step.global_rows).tolist()
+            ids = parts.train.shards.ids(self._rows(epoch, step)).tolist()
             write_json(path, {"step": state.step, "why": reason, "ids": ids})
-        proof = self.proof.fields(step.global_rows)
+        proof = self.proof.fields(self._rows(epoch, step))
         parts.write("skipped", step=state.step, epoch=epoch, why=reason, skipped=state.skipped, **proof)
         parts.progress.say(f"step {state.step} is left out: {reason}; its molecules are in {path}")
         most = parts.recipe.train.max_skipped
@@ -247,7 +218,7 @@ class Trainer:
                 "train", step=self.state.step, ids=self.parts.train.shards.ids(rows.numpy()).tolist()
             )
 
-    def _tell(self, epoch: int, loss: float, step: Step) -> None:
+    def _tell(self, epoch: int, loss: float, uneven: float, step: Step) -> None:
         parts, state = self.parts, self.state
         molecules = parts.train.seen(state.step)
         rate = molecules / max(state.seconds, 1e-9)
@@ -261,8 +232,8 @@ class Trainer:
             lr=lrs,
             rate=round(rate, 2),
             seconds=round(state.seconds, 3),
-            imbalance=round(step.imbalance, 4),
-            **self.proof.fields(step.global_rows),
+            imbalance=round(uneven, 4),
+            **self.proof.fields(self._rows(epoch, step)),
         )
         if parts.journal and (usage := self._meter.read()):
             parts.write("system", step=state.step, epoch=epoch, **usage)
@@ -309,7 +280,7 @@ class Trainer:
         for place in self.heads.classed:
             errors[place] = predictions.class_loss(place)
         labelled = np.isfinite(predictions.true).any(0)  # a target may have no label in the validation part
-        score = float(np.average(errors[labelled], weights=self.weights.numpy()[labelled]))
+        score = float(np.average(errors[labelled], weights=self.weights.cpu().numpy()[labelled]))
         if not np.isfinite(score):
             return score
         targets = {parts.recipe.targets[place]: parts.units[place] for place in self.heads.numbers}

@@ -18,8 +18,11 @@ def test_side_by_side(tmp_path, capsys):
     assert os.sched_getaffinity(0) == cores
     assert (result["molecules"], result["shards"]) == (103, 4)
     assert result["ratio_best"] == result["mmgnn"]["best"] / result["pyg"]["best"]
+    ranks = {(rank["sampling"], rank["world"]): rank["per_second"] for rank in result["ranks"]}
+    assert len(ranks) == 8 and ranks["stratified", 512] > 2 * ranks["uniform", 512]
     print_loader_bench(result)
-    assert "PyG DataLoader" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "PyG DataLoader" in shown and "stratified" in shown
 
 
 def test_json_is_one_object(tmp_path, capsys):

@@ -8,7 +8,7 @@ from small_set import make_set
 from mmgnn_dist.bench.peers import pyg_peer
 from mmgnn_dist.bench.train import PARTS, train_bench, train_bench_markdown
 from mmgnn_dist.cli.main import main
-from mmgnn_dist.config import PaiNNConfig
+from mmgnn_dist.config import FAENetConfig
 from mmgnn_dist.data.shardset.splits import make_split
 from mmgnn_dist.errors import UserError
 
@@ -34,5 +34,5 @@ def test_unknown_backbone_is_one_line(tmp_path, capsys):
 
 
 def test_no_peer_is_said():
-    with pytest.raises(UserError, match="PyG has no painn"):
-        pyg_peer(PaiNNConfig())
+    with pytest.raises(UserError, match="PyG has no faenet"):
+        pyg_peer(FAENetConfig())

@@ -155,7 +155,7 @@ def speed(recipe: Recipe) -> tuple[int, float]:
         (batch,) = step.micro
         scaled, _ = model(batch)
         target = scaler.scaled(batch.y, Graph.make(batch.z, batch.pos, batch.ptr))
-        labels = torch.from_numpy(np.asarray(step.label_count))
+        labels = step.label_count
         loss = scaled_loss(recipe.train.loss, scaled, target, batch.y_mask, labels, weights)
         optimizer.zero_grad()
         loss.backward()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -158,3 +160,33 @@ def test_train_prints_one_object_whatever_its_end(tmp_path, capsys, monkeypatch,
     ]
     assert told == {"run": "runs/x", "table": None if code else rows}
     assert "a note of a library" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("words", "action", "says"),
+    [
+        (["predict", "run", "mine.sdf", "-o", "out.csv"], "predict._predict", "starts anew"),
+        (["train", "mine.yaml"], "train._train", "the same command continues"),
+    ],
+)
+def test_an_interrupted_verb_says_whether_it_continues(monkeypatch, capsys, words, action, says):
+    def interrupted(arguments: argparse.Namespace) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"mmgnn_dist.cli.{action}", interrupted)
+    assert main(words) == 3
+    assert says in capsys.readouterr().err
+
+
+def test_a_fault_of_the_disk_is_one_line_and_others_are_not_hidden(monkeypatch, capsys):
+    def fails(arguments: argparse.Namespace) -> int:
+        raise OSError(number, os.strerror(number), "/some/file")
+
+    monkeypatch.setattr("mmgnn_dist.cli.train._train", fails)
+    number = errno.EROFS
+    assert main(["train", "mine.yaml"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "/some/file cannot be read or written (Read-only file system)" in told
+    number = errno.ECHILD
+    with pytest.raises(ChildProcessError):
+        main(["train", "mine.yaml"])

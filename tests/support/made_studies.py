@@ -98,9 +98,9 @@ def main(scatters: tuple[float, ...] = (0.05,)) -> None:
     print("|---|---:|---:|---:|---:|---:|---:|")
     for name, design in DESIGNS.items():
         for scatter in scatters:
-            false, alone = made_tables(design, 60, scatter).tables()
+            false, alone = made_tables(design, 40, scatter).tables()
             powers = [
-                made_tables(design, 12, scatter, gain, seed=1).rule.mean() for gain in (0.03, 0.06, 0.12)
+                made_tables(design, 6, scatter, gain, seed=1).rule.mean() for gain in (0.03, 0.06, 0.12)
             ]
             shown = " | ".join(f"{100 * power:.0f} %" for power in powers)
             print(

@@ -17,10 +17,10 @@ from mmgnn_dist.cluster.doctor.settings import check_profile_here, check_setting
 from mmgnn_dist.cluster.slurm import queries as slurm
 from mmgnn_dist.cluster.slurm.code_copy import take_snapshot
 from mmgnn_dist.cluster.slurm.profile import Profile, load_profile
+from mmgnn_dist.cluster.slurm.profile_check import check_paths
 from mmgnn_dist.cluster.slurm.script import interpreter, mounts_of, parameters
 from mmgnn_dist.cluster.slurm.send import new_link, send
 from mmgnn_dist.cluster.slurm.states import active, job_states
-from mmgnn_dist.cluster.slurm.submit import check_paths
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, write_json

@@ -114,7 +114,7 @@ mmgnn_stage() {
   mkdir -p "$parent"
   MMGNN_STAGED=$parent/mmgnn-stage-$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}-$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')
   exec {staging}> >(exec env PYTHONPATH="$code" srun --overlap "--nodes=$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \
-    "--ntasks=$SLURM_JOB_NUM_NODES" --cpu-bind=none --kill-on-bad-exit=1 "$3" -m mmgnn_dist.cluster.slurm.unpack \
+    "--ntasks=$SLURM_JOB_NUM_NODES" --cpu-bind=none --kill-on-bad-exit=1 "$3" -m mmgnn_dist.cluster.staging.unpack \
     "$1" "$2" "$MMGNN_STAGED" "$(mmgnn_attempt)")
   staged_by=$!
   trap mmgnn_unstage EXIT

@@ -7,6 +7,7 @@ decide (limits of an association, reservations) is left to `sbatch --test-only`.
 from __future__ import annotations
 
 import getpass
+import os
 import re
 import shutil
 from collections import Counter
@@ -29,6 +30,25 @@ class _Row(NamedTuple):
     limit: str
     memory: int  # MB
     features: tuple[str, ...]
+
+
+def check_paths(profile: Profile, path: Path) -> None:
+    """Check that the folders, files and interpreter that the profile names can be read here.
+
+    Raises:
+        UserError: if one cannot be read; names the key and the path.
+    """
+    named = [("cache", profile.cache)] if profile.cache else []
+    if profile.python:
+        named.append(("python", Path(shutil.which(profile.python) or profile.python)))
+    if container := profile.container:
+        if container.kind == "apptainer" or container.image.startswith("/"):
+            named.append(("container.image", Path(container.image)))
+        named += [("container.mounts", Path(mount.partition(":")[0])) for mount in container.mounts]
+    for key, value in named:
+        if not os.access(value, os.R_OK):
+            problem = "cannot be read by you" if value.exists() else "is not there"
+            raise UserError(f"{path}: {key}={value} {problem}: make it, or name another")
 
 
 def check_profile(profile: Profile, path: Path) -> None:
@@ -169,12 +189,12 @@ def _account_faults(profile: Profile) -> list[str]:
     rows = [line.split("|") for line in result.stdout.splitlines() if "|" in line]
     if result.returncode != 0 or not rows:  # no accounting, or no associations: Slurm decides
         return []
-    accounts = list(dict.fromkeys(row[0] for row in rows))
+    accounts = sorted({row[0] for row in rows})
     if profile.account and profile.account not in accounts:
         close = nearest(profile.account, accounts)
         return [f"account={profile.account} is none of yours{close}; you have {', '.join(accounts)}"]
     mine = [row for row in rows if profile.account in (None, row[0])]
-    qos = list(dict.fromkeys(name for row in mine for name in row[1].split(",") if name))
+    qos = sorted({name for row in mine for name in row[1].split(",") if name})
     if profile.qos and qos and profile.qos not in qos:
         whose = f"of account {profile.account}" if profile.account else "of yours"
         return [f"qos={profile.qos} is none {whose}{nearest(profile.qos, qos)}; there are {', '.join(qos)}"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -23,13 +22,13 @@ from mmgnn_dist.cluster.slurm import queries as slurm
 from mmgnn_dist.cluster.slurm.array_report import FoldReport, Report
 from mmgnn_dist.cluster.slurm.code_copy import take_snapshot
 from mmgnn_dist.cluster.slurm.profile import Profile, load_profile
-from mmgnn_dist.cluster.slurm.profile_check import check_profile
+from mmgnn_dist.cluster.slurm.profile_check import check_paths, check_profile
 from mmgnn_dist.cluster.slurm.script import Link, interpreter, mounts_of, parameters, script_text
 from mmgnn_dist.cluster.slurm.send import new_link, refuse_interrupted, send
 from mmgnn_dist.cluster.slurm.site import restart_mode
-from mmgnn_dist.cluster.slurm.stage import STAGED_PYTHON, Stage, check_stage, pack_stage
 from mmgnn_dist.cluster.slurm.states import active, job_states, jobs_of
 from mmgnn_dist.cluster.slurm.supervisor import Task
+from mmgnn_dist.cluster.staging.pack import STAGED_PYTHON, Stage, check_stage, pack_stage
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import UserError, need
 from mmgnn_dist.files import lock_file, open_parts, others_may_write, read_json, write_json, write_text
@@ -181,25 +180,6 @@ def plan_batches(
             batches.append(BatchPlan(part.train.batch, loader.passes, profile.world))
             steps.append(total_steps(part.train, loader.steps_per_epoch))
     return batches, steps
-
-
-def check_paths(profile: Profile, path: Path) -> None:
-    """Check that the folders, files and interpreter that the profile names can be read here.
-
-    Raises:
-        UserError: if one cannot be read; names the key and the path.
-    """
-    named = [("cache", profile.cache)] if profile.cache else []
-    if profile.python:
-        named.append(("python", Path(shutil.which(profile.python) or profile.python)))
-    if container := profile.container:
-        if container.kind == "apptainer" or container.image.startswith("/"):
-            named.append(("container.image", Path(container.image)))
-        named += [("container.mounts", Path(mount.partition(":")[0])) for mount in container.mounts]
-    for key, value in named:
-        if not os.access(value, os.R_OK):
-            problem = "cannot be read by you" if value.exists() else "is not there"
-            raise UserError(f"{path}: {key}={value} {problem}: make it, or name another")
 
 
 def refuse_active(base: Path, runs: list[Path]) -> None:

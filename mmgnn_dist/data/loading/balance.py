@@ -1,15 +1,13 @@
-"""Shares of equal cost: which molecules of a global batch go to which process, and into which pass.
+"""Predicted costs of molecules, by which ranks and passes get shares of equal cost (`sampling.py`).
 
-The cost of a molecule is predicted from its atoms and its tokens (`Costs`, made by `models/balance.py`). The
-molecules are dealt largest first, each to the lightest share. The heaviest share then exceeds the mean by
-less than the cost of one molecule; if the molecules have similar costs, by far less. The deal depends on the
-recipe and the data only, never on a clock, so it is the same in a resumed or repeated run.
+The cost of a molecule is predicted from its atoms and its tokens (`Costs`, made by `models/balance.py`). It
+depends on the recipe and the data only, never on a clock, so shares are the same in a resumed or repeated
+run.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
 
 import numpy as np
 
@@ -29,38 +27,6 @@ class Costs:
     def of(self, atoms: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         """Cost of molecules, float64 [M], from their numbers of atoms and of tokens, both int64 [M]."""
         return self.atoms[atoms] + self.token * tokens
-
-
-def deal(costs: np.ndarray, shares: int, least: int, most: int) -> list[np.ndarray]:
-    """Deal molecules into shares of nearly equal cost.
-
-    Args:
-        costs: cost of each molecule [M].
-        shares: number of shares.
-        least: fewest molecules in one share; shares * least <= M.
-        most: most molecules in one share; M <= shares * most.
-
-    Returns:
-        For each share the positions of its molecules in `costs`, ascending.
-    """
-    if shares == 1:
-        return [np.arange(len(costs))]
-    order = np.argsort(-costs, kind="stable").tolist()
-    values = costs.tolist()
-    members: list[list[int]] = [[] for _ in range(shares)]
-    heap = [(0.0, share) for share in range(shares)]
-    needed = shares * least  # molecules that these shares still need
-    for dealt, molecule in enumerate(order):
-        if needed == len(order) - dealt:  # the rest just fills the shares that have too few
-            heap = [entry for entry in heap if len(members[entry[1]]) < least]
-            heapify(heap)
-        load, share = heappop(heap)
-        share_members = members[share]
-        needed -= len(share_members) < least
-        share_members.append(molecule)
-        if len(share_members) < most:
-            heappush(heap, (load + values[molecule], share))
-    return [np.array(sorted(share_members), np.int64) for share_members in members]
 
 
 def imbalance(loads: np.ndarray) -> float:

@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 
 import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Pairs of atoms of one molecule that are closer than a cutoff, found before the step.
+
+    Attributes:
+        cutoff: cutoff in Å, exclusive.
+        directed: whether every pair stands in both directions.
+        i: first atom of each pair, int64 [P].
+        j: second atom of each pair, int64 [P].
+        most: largest number of pairs whose first atom is the same.
+    """
+
+    cutoff: float
+    directed: bool
+    i: torch.Tensor
+    j: torch.Tensor
+    most: int
 
 
 @dataclass(slots=True)
@@ -26,6 +46,7 @@ class Batch:
         context_mask: which of them are known, bool [B, 6].
         charge: total charge in e, int64 [B]; None if all molecules of the set are neutral singlets.
         multiplicity: spin multiplicity, int64 [B]; None as `charge`.
+        neighbours: pairs of atoms; None if the backbone searches them itself.
     """
 
     rows: torch.Tensor
@@ -40,6 +61,7 @@ class Batch:
     context_mask: torch.Tensor
     charge: torch.Tensor | None = None
     multiplicity: torch.Tensor | None = None
+    neighbours: Neighbours | None = None
 
     @property
     def size(self) -> int:
@@ -48,11 +70,19 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Return the batch on another device."""
-        return Batch(
-            **{name: tensor.to(device, non_blocking=non_blocking) for name, tensor in self.tensors().items()}
-        )
+        return self._moved(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pinned(self) -> Batch:
+        """Return the batch in memory from which a GPU copies while the host goes on."""
+        return self._moved(torch.Tensor.pin_memory)
+
+    def _moved(self, move: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        found = self.neighbours
+        if found is not None:
+            found = replace(found, i=move(found.i), j=move(found.j))
+        return Batch(**{name: move(tensor) for name, tensor in self.tensors().items()}, neighbours=found)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Return the tensors that the batch has, by name."""
+        """Return the tensors that the loader has read, by name."""
         named = ((field.name, getattr(self, field.name)) for field in fields(self))
-        return {name: tensor for name, tensor in named if tensor is not None}
+        return {name: tensor for name, tensor in named if isinstance(tensor, torch.Tensor)}

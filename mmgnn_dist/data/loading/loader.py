@@ -2,24 +2,31 @@
 
 The order of an epoch depends on (seed, epoch) only, and its texts on (seed, epoch, row). An epoch is cut into
 ceil(rows / batch) global batches whose sizes differ by at most one, so no remainder is too small for the
-processes; each process takes a share of equal cost of every global batch (see `balance`). Without shuffling,
-for evaluation, the processes take whole batches in turn: the computation of a batch is then identical to the
-bit for any number of processes. A shuffled batch touches nearly every shard, so the loader reads a window of
-many batches at a time (see `shardset.ragged`) and cuts it into views. The state is (epoch, step): nothing is
-carried from window to window.
+processes; each process takes and reads a share of equal cost of every global batch (see `sampling`). Without
+shuffling, for evaluation, the processes take whole batches in turn: the computation of a batch is then
+identical to the bit for any number of processes. A shuffled batch touches nearly every shard, so the loader
+reads a window of many batches at a time (see `shardset.ragged`) and cuts it into views. The state is
+(epoch, step): nothing is carried from window to window.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
 
-from mmgnn_dist.data.loading.balance import Costs, deal, imbalance
+from mmgnn_dist.data.loading.balance import Costs
 from mmgnn_dist.data.loading.batch import Batch
+from mmgnn_dist.data.loading.sampling import (
+    InTurn,
+    Place,
+    Sampling,
+    StratifiedSampling,
+    UniformSampling,
+    by_size,
+)
 from mmgnn_dist.data.loading.text_input import TextChoice, TextInput, no_text
 from mmgnn_dist.data.shardset.ragged import GatherPlan, ragged_index
 from mmgnn_dist.data.shardset.shards import ShardSet
@@ -36,17 +43,17 @@ class Step:
 
     Attributes:
         index: step within the epoch.
-        global_rows: molecules of the whole global batch, int64 [G], the same on every process.
-        label_count: number of known labels of each target in the whole global batch, int64 [T].
+        label_count: number of known labels of each target, int64 [T].
+        counted: whether `label_count` covers the whole global batch, or this process's share alone.
         micro: this process's batches, one per forward pass.
-        imbalance: imbalance of the predicted cost over the processes, see `balance.imbalance`.
+        cost: predicted cost of this process's share; 0 if costs are not predicted.
     """
 
     index: int
-    global_rows: np.ndarray
     label_count: torch.Tensor
+    counted: bool
     micro: list[Batch]
-    imbalance: float
+    cost: float
 
 
 class Loader:
@@ -71,6 +78,7 @@ class Loader:
             cases in which all processes must make the same passes.
         costs: predicted costs of the molecules, for shares of equal cost; None: every molecule costs the
             same.
+        stratified: with `shuffle`, draw the batches by strata of size (see `sampling`).
         window: molecules that this process reads at a time; affects only speed and memory.
 
     Attributes:
@@ -100,35 +108,42 @@ class Loader:
         choice: TextChoice | None = None,
         fill: bool = False,
         costs: Costs | None = None,
+        stratified: bool = False,
     ):
         self.shards = shards
         self.rows = np.asarray(rows, np.int64)
         self.targets = list(targets)
         self.tokens = tokens
         self.fields = list(fields if fields is not None else tokens.fields) if tokens else []
-        self.seed, self.rank, self.world, self.shuffle, self.fill = seed, rank, world, shuffle, fill
+        self.rank, self.world = rank, world
         _check_names("target", self.targets, shards.targets)
         _check_names("text field", self.fields, tokens.fields if tokens else [])
         if shuffle and not len(self.rows):
             raise UserError("empty split: no molecules to train on")
-        self._bounds = self._batch_bounds = batch_bounds(len(self.rows), batch)
-        if not shuffle:
-            self._bounds = np.append(self._batch_bounds[:-1:world], len(self.rows))
-        self.steps_per_epoch = len(self._bounds) - 1
-        sizes = np.diff(self._bounds)
+        bounds = batch_bounds(len(self.rows), batch)
+        sizes = np.diff(bounds)
         largest = int(sizes.max(initial=1))
-        most = -(-largest // world)
+        most = -(-largest // world) if shuffle else largest
         self.passes = -(-most // micro) if micro else 1
-        self._micro = micro or largest
-        self._costs = costs
         if shuffle and sizes.min() // world < self.passes:
             raise UserError(
                 f"{len(self.rows)} molecules in batches of {sizes.min()} on {world} processes leave a "
                 f"process without molecules in one of {self.passes} passes: take another train.batch={batch}"
                 + (f" or train.micro_batch={micro}" if micro else "")
             )
+        self._costs, self._known_costs = costs if shuffle else None, np.zeros(0)
+        place = Place(rank, world, self.passes)
+        self.sampling: Sampling
+        if not shuffle:
+            self.sampling = InTurn(self.rows, bounds, place, fill)
+        elif stratified:
+            self.sampling = StratifiedSampling(by_size(shards, self.rows), bounds, seed, place)
+        else:
+            cost_of = self._cost_of if costs else None
+            self.sampling = UniformSampling(self.rows, bounds, seed, place, cost_of)
+        self.steps_per_epoch = len(self.sampling.bounds) - 1
         window = window or max(WINDOW, WINDOW_PER_SHARD * len(shards.shards))
-        self._steps_per_window = max(1, window * world // largest)
+        self._steps_per_window = max(1, (window * world if shuffle else window) // largest)
         self._starts = shards.starts
         self._text = None
         if tokens is not None and self.fields:
@@ -145,82 +160,56 @@ class Loader:
                 [shard.multiplicity for shard in shards.shards],
             ]
         self._columns = np.array([shards.targets.index(target) for target in self.targets], np.int64)
+        # every process knows the labels of a global batch if it reads all of it, or if none is missing
+        self._counted = world == 1 or not any(np.isnan(y[:, self._columns]).any() for y in self._y)
 
     def seen(self, steps: int) -> int:
         """Number of molecules in the first `steps` global batches of a run."""
         epochs, rest = divmod(steps, self.steps_per_epoch)
-        return epochs * len(self.rows) + int(self._bounds[rest])
-
-    def order(self, epoch: int) -> np.ndarray:
-        """The rows in the order of an epoch, which depends on (seed, epoch) only, int64 [R]."""
-        if not self.shuffle:
-            return self.rows
-        return np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch]))).permutation(
-            self.rows
-        )
+        return epochs * len(self.rows) + int(self.sampling.bounds[rest])
 
     def epoch(self, epoch: int = 0, start_step: int = 0) -> Iterator[Step]:
         """Yield the steps of an epoch from `start_step` on, the same as in the whole epoch."""
-        order = self.order(epoch)
         for first in range(start_step, self.steps_per_epoch, self._steps_per_window):
-            last = min(first + self._steps_per_window, self.steps_per_epoch)
-            yield from self._window(epoch, first, self._bounds[first : last + 1], order)
+            yield from self._window(epoch, first, min(first + self._steps_per_window, self.steps_per_epoch))
 
-    def _window(self, epoch: int, first: int, bounds: np.ndarray, order: np.ndarray) -> Iterator[Step]:
-        """Read the steps whose global batches are order[bounds[i]:bounds[i + 1]] and cut them apart."""
-        window_rows = order[bounds[0] : bounds[-1]]
-        cuts = bounds - bounds[0]
-        places = np.arange(len(window_rows))
-        plan = GatherPlan(window_rows, self._starts)
-        parts: list[np.ndarray] = []
-        passes, imbalances = [], []  # micro-batches of each step, imbalance of each step
-        costs = self._predicted(window_rows, plan, epoch)
-        for i, (a, b) in enumerate(pairwise(cuts.tolist())):
-            own_passes, step_imbalance = (
-                self._share(costs[a:b]) if self.shuffle else (self._turn(first + i), 0.0)
-            )
-            parts += [places[a:b][part] for part in own_passes]
-            passes.append(len(own_passes))
-            imbalances.append(step_imbalance)
+    def _window(self, epoch: int, first: int, last: int) -> Iterator[Step]:
+        """Read this process's share of the steps from `first` to before `last` and cut it apart."""
+        share = self.sampling.share(epoch, first, last)
+        plan = GatherPlan(share.rows, self._starts)
         y = plan.fixed(self._y)
         if len(self._columns) != y.shape[1] or (np.diff(self._columns) != 1).any():
             y = np.take(y, self._columns, axis=1)
         y_mask = ~np.isnan(y)
-        labels = torch.from_numpy(np.add.reduceat(y_mask, cuts[:-1], axis=0, dtype=np.int64)).unbind()
-        own_places = np.concatenate(parts) if parts else places[:0]
-        if self.world > 1:
-            plan, y, y_mask = (
-                GatherPlan(window_rows[own_places], self._starts),
-                y[own_places],
-                y_mask[own_places],
-            )
+        passes = np.array(share.passes)
+        bounds = np.concatenate([[0], np.cumsum(share.sizes)])[np.concatenate([[0], np.cumsum(passes)])]
+        known = np.concatenate([np.zeros((1, y_mask.shape[1]), np.int64), np.cumsum(y_mask, axis=0)])
+        count = known[bounds[1:]] - known[bounds[:-1]]
+        if self._counted and self.world > 1:
+            count = np.broadcast_to(np.diff(self.sampling.bounds[first : last + 1])[:, None], count.shape)
+        labels = torch.tensor(count).unbind()
         y[~y_mask] = 0
-        sizes = np.array([len(part) for part in parts], np.int64)
-        micro = iter(self._batches(epoch, window_rows[own_places], plan, y, y_mask, sizes))
-        for i, (a, b) in enumerate(pairwise(cuts.tolist())):
-            own_micro = [next(micro) for _ in range(passes[i])]
-            yield Step(first + i, window_rows[a:b], labels[i], own_micro, imbalances[i])
+        batches, costs = self._batches(epoch, share.rows, plan, y, y_mask, share.sizes)
+        of_steps = np.add.reduceat(costs, bounds[:-1]).tolist() if len(costs) else [0.0] * len(passes)
+        micro = iter(batches)
+        for i, own in enumerate(share.passes):
+            own_micro = [next(micro) for _ in range(own)]
+            yield Step(first + i, labels[i], self._counted, own_micro, of_steps[i])
 
-    def _predicted(self, rows: np.ndarray, plan: GatherPlan, epoch: int) -> np.ndarray:
-        """Predicted cost of each molecule of a window, float64 [M]."""
-        if self._costs is None or not self.shuffle:
-            return np.ones(len(rows))
+    def _cost_of(self, rows: np.ndarray, epoch: int) -> np.ndarray:
+        """Predicted cost of some molecules of any process in an epoch, float64 [M]."""
+        if self._text and self._text.varies:
+            return self._predicted(rows, epoch)
+        if not len(self._known_costs):
+            self._known_costs = np.zeros(self.shards.rows)
+            self._known_costs[self.rows] = self._predicted(self.rows, epoch)
+        return self._known_costs[rows]
+
+    def _predicted(self, rows: np.ndarray, epoch: int) -> np.ndarray:
+        plan = GatherPlan(rows, self._starts)
         tokens = self._text.lengths(rows, plan, epoch) if self._text else np.zeros(len(rows), np.int64)
+        assert self._costs
         return self._costs.of(plan.lengths(self._ptr), tokens)
-
-    def _share(self, costs: np.ndarray) -> tuple[list[np.ndarray], float]:
-        """This process's passes of a global batch, as positions in it, and the imbalance of all processes."""
-        shares = deal(costs, self.world, self.passes, self.passes * self._micro)
-        own_share = shares[self.rank]
-        own_passes = [own_share[part] for part in deal(costs[own_share], self.passes, 1, self._micro)]
-        return own_passes, imbalance(np.array([costs[share].sum() for share in shares]))
-
-    def _turn(self, step: int) -> list[np.ndarray]:
-        """This process's batch of an evaluation step, as positions in the step's molecules; [] for none."""
-        batch_index = step * self.world + self.rank
-        if batch_index + 1 >= len(self._batch_bounds):
-            return [np.arange(1)] if self.fill else []
-        return [np.arange(*self._batch_bounds[batch_index : batch_index + 2]) - self._bounds[step]]
 
     def _batches(
         self,
@@ -230,10 +219,13 @@ class Loader:
         y: np.ndarray,
         y_mask: np.ndarray,
         sizes: np.ndarray,
-    ) -> list[Batch]:
-        """All micro-batches of a window as views of its columns; `sizes` holds their numbers of molecules."""
+    ) -> tuple[list[Batch], np.ndarray]:
+        """All micro-batches of a window as views of its columns, and the predicted costs of its molecules.
+
+        `sizes` holds the numbers of molecules of the micro-batches; costs are [] if they are not predicted.
+        """
         if not len(sizes):
-            return []
+            return [], np.zeros(0)
         z, pos, ptr = self._atoms(plan)
         tokens, token_ptr = self._text.read(rows, plan, epoch) if self._text else no_text(len(rows))
         context = plan.fixed(self._context)
@@ -257,9 +249,10 @@ class Loader:
             (context_mask, molecules),
             *((plan.fixed(column).astype(np.int64), molecules) for column in self._states),
         )
-        return [
+        batches = [
             Batch(*views) for views in zip(*(torch.from_numpy(c).split(n) for c, n in columns), strict=True)
         ]
+        return batches, self._costs.of(np.diff(ptr), np.diff(token_ptr)) if self._costs else np.zeros(0)
 
     def _atoms(self, plan: GatherPlan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Atomic numbers int64 [N], positions [N, 3] and offsets [M + 1] in the order of the plan's rows."""

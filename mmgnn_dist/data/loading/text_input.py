@@ -89,6 +89,11 @@ class TextInput:
         if choice.control == "zero":
             self._prefix, self._suffix = np.array(tokens.blank), tokens.suffix[:0]
 
+    @property
+    def varies(self) -> bool:
+        """Whether the text of a molecule changes from epoch to epoch."""
+        return self.choice.dropout > 0 or self.choice.sample
+
     def read(self, rows: np.ndarray, plan: GatherPlan, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Tokens int64 [K] and offsets [M + 1] of some molecules.
 

@@ -23,6 +23,8 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
+from mmgnn_dist.models.graph import Graph
+
 
 class NeighbourSlots:
     """Harmonics and radial functions of the edges of a batch, by atom and slot.
@@ -33,13 +35,14 @@ class NeighbourSlots:
         unit: directions from receiver to source, [E, 3].
         radial: radial functions of each edge, [E, L, R].
         atoms: number of atoms N.
+        most: largest number of neighbours of an atom.
     """
 
-    def __init__(self, i: Tensor, j: Tensor, unit: Tensor, radial: Tensor, atoms: int) -> None:
+    def __init__(self, i: Tensor, j: Tensor, unit: Tensor, radial: Tensor, atoms: int, most: int) -> None:
         edges, self.orders, functions = radial.shape
         self.atoms = atoms
         heard = torch.zeros(atoms, dtype=torch.int64, device=i.device).index_add_(0, i, torch.ones_like(i))
-        self.most = int(heard.max())  # neighbours of an atom
+        self.most = most
         order = torch.arange(edges, device=i.device)
         first = torch.cumsum(heard, 0) - heard
         self.slot = i * self.most + order - first[i]
@@ -80,3 +83,10 @@ class NeighbourSlots:
         heard = torch.bmm(self.signed, torch.cat(densities, 1)).flatten(0, 1)
         own = (self.signs @ every.flatten(1)).view_as(of_slot)  # the chains that end where they began
         return (heard - own).index_select(0, self.answer)
+
+
+def most_heard(graph: Graph, i: Tensor) -> int:
+    """Largest number of neighbours of an atom; `i` are the receivers of the edges of a batch, int64 [E]."""
+    if graph.neighbours is not None and graph.neighbours.i is i:
+        return graph.neighbours.most
+    return int(torch.bincount(i).max()) if len(i) else 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -36,11 +37,14 @@ class Backbone(nn.Module, ABC):
     """Base class of a backbone: batch -> atom vectors.
 
     Attributes:
+        config: settings of the architecture.
         width: H, the width of the atom vectors.
         vector_width: V, the number of equivariant vectors per atom.
         tabulated: whether radial functions may be tabulated (`radial_table.py`); training turns it on.
         start_width: width of the vectors of the elements, to which `with_state` adds; 0 if the backbone does
             not call it.
+        directed: whether the backbone reads `edges_within` (True) or `pairs_within` (False) of its
+            `config.cutoff`, which are then found before the step; None: neither.
         state: embedding of charge and multiplicity; None if all molecules are neutral singlets.
     """
 
@@ -48,6 +52,8 @@ class Backbone(nn.Module, ABC):
     vector_width: int = 0
     tabulated: bool = False
     start_width: int = 0
+    directed: bool | None = None
+    config: Any
 
     def __init__(self) -> None:
         super().__init__()

@@ -35,7 +35,7 @@ from torch.nn.functional import silu
 from torch_geometric.nn.inits import glorot_orthogonal
 
 from mmgnn_dist.config import DimeNetPPConfig
-from mmgnn_dist.models.backbones.angular_density import NeighbourSlots
+from mmgnn_dist.models.backbones.angular_density import NeighbourSlots, most_heard
 from mmgnn_dist.models.backbones.base import ELEMENTS, AtomFeatures, Backbone
 from mmgnn_dist.models.backbones.radial import bessel_zeros, spherical_bessel
 from mmgnn_dist.models.graph import Graph, edge_vectors, edges_within
@@ -181,6 +181,8 @@ class DimeNetPP(Backbone):
         config: widths, numbers of blocks and basis functions, and the cutoff in Å.
     """
 
+    directed = True
+
     def __init__(self, config: DimeNetPPConfig) -> None:
         super().__init__()
         self.config = config
@@ -203,7 +205,7 @@ class DimeNetPP(Backbone):
         x = distance / self.config.cutoff
         rbf = self.rbf(x)
         unit = vector / distance.unsqueeze(-1)
-        slots = NeighbourSlots(i, j, unit, self.waves(x), len(graph.z))
+        slots = NeighbourSlots(i, j, unit, self.waves(x), len(graph.z), most_heard(graph, i))
         m = self.embedding(self.with_state(self.embedding.element(graph.z), graph), rbf, i, j)
         out = [self.outputs[0](m, rbf, i, len(graph.z))]
         for interaction, output in zip(self.interactions, self.outputs[1:], strict=True):

@@ -244,6 +244,8 @@ class Equiformer(Backbone):
         config: channels of degree 0, 1, 2, number of blocks, heads, the cutoff in Å.
     """
 
+    directed = False
+
     def __init__(self, config: EquiformerConfig) -> None:
         super().__init__()
         self.config = config

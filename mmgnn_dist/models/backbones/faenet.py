@@ -181,6 +181,8 @@ class FAENet(Backbone):
         config: widths, number of interactions, frames, the cutoff in Å.
     """
 
+    directed = False
+
     def __init__(self, config: FAENetConfig) -> None:
         super().__init__()
         self.config = config

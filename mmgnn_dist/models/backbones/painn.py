@@ -23,7 +23,7 @@ from torch_geometric.nn.models.schnet import GaussianSmearing
 
 from mmgnn_dist.config import PaiNNConfig
 from mmgnn_dist.models.backbones.base import ELEMENTS, AtomFeatures, Backbone
-from mmgnn_dist.models.backbones.painn_messages import exchange_vectors
+from mmgnn_dist.models.backbones.pairs.painn_messages import exchange_vectors
 from mmgnn_dist.models.backbones.radial import cosine_cutoff
 from mmgnn_dist.models.graph import Graph, edge_vectors, pairs_within
 
@@ -54,11 +54,17 @@ class Message(nn.Module):
         self.filter = _linear(config.radial, 3 * config.hidden)
 
     def forward(
-        self, s: Tensor, v: Tensor, i: Tensor, j: Tensor, unit: Tensor, basis: Tensor, envelope: Tensor
+        self,
+        s: Tensor,
+        v: Tensor,
+        pairs: tuple[Tensor, Tensor, Tensor],
+        basis: Tensor,
+        envelope: Tensor,
+        graph: Graph,
     ) -> tuple[Tensor, Tensor]:
-        """Sum messages along the pairs (i, j) in both directions; `unit` [P, 3, 1] points from i to j."""
+        """Sum messages along the pairs in both directions: directions [P, 3, 1] from i to j, and i, j [P]."""
         weight = self.filter(basis) * envelope
-        return exchange_vectors(self.context(s), v, weight, unit, i, j)
+        return exchange_vectors(self.context(s), v, weight, *pairs, graph)
 
 
 class Update(nn.Module):
@@ -84,6 +90,8 @@ class PaiNN(Backbone):
         config: width, number of interactions, radial basis, and the cutoff in Å.
     """
 
+    directed = False
+
     def __init__(self, config: PaiNNConfig) -> None:
         super().__init__()
         self.config = config
@@ -105,7 +113,7 @@ class PaiNN(Backbone):
         s = self.with_state(self.embedding(graph.z), graph)
         v = s.new_zeros(len(s), 3, self.width)
         for message, update in zip(self.messages, self.updates, strict=True):
-            ds, dv = message(s, v, i, j, unit, basis, envelope)
+            ds, dv = message(s, v, (unit, i, j), basis, envelope, graph)
             s, v = s + ds, v + dv
             ds, dv = update(s, v)
             s, v = s + ds, v + dv

@@ -14,7 +14,6 @@ halves the cost of the filters. A batch of many pairs tabulates them (`radial_ta
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -23,9 +22,10 @@ from torch_geometric.nn.models.schnet import GaussianSmearing, ShiftedSoftplus
 
 from mmgnn_dist.config import SchNetConfig
 from mmgnn_dist.models.backbones.base import ELEMENTS, AtomFeatures, Backbone
-from mmgnn_dist.models.backbones.pair_messages import exchange
+from mmgnn_dist.models.backbones.pairs.pair_messages import exchange
+from mmgnn_dist.models.backbones.pairs.radial_table import RadialGrid
+from mmgnn_dist.models.backbones.pairs.table_messages import Exchange, table_messages
 from mmgnn_dist.models.backbones.radial import cosine_cutoff
-from mmgnn_dist.models.backbones.radial_table import RadialGrid, RadialTable
 from mmgnn_dist.models.graph import Graph, pairs_within
 
 
@@ -46,19 +46,15 @@ class SchNetInteraction(nn.Module):
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
 
-    def forward(
-        self, x: Tensor, i: Tensor, j: Tensor, basis: Tensor, at_pairs: Callable[[Tensor], Tensor]
-    ) -> Tensor:
-        """Compute the update from messages along the pairs (i, j) in both directions.
+    def forward(self, x: Tensor, basis: Tensor, messages: Exchange) -> Tensor:
+        """Compute the update from messages along all pairs in both directions.
 
         Args:
             x: atom vectors [N, H].
-            i: first atom of each pair, int64 [P].
-            j: second atom of each pair, int64 [P].
             basis: radial basis at the pairs, or at the knots of a table.
-            at_pairs: filters of the rows of `basis` -> filters of the pairs [P, F], with the cutoff.
+            messages: what atoms send [N, F] and filters of the rows of `basis` -> sums at the atoms [N, F].
         """
-        return self.outward(exchange(self.inward(x), at_pairs(self.filter(basis)), i, j))
+        return self.outward(messages(self.inward(x), self.filter(basis)))
 
 
 class SchNet(Backbone):
@@ -67,6 +63,8 @@ class SchNet(Backbone):
     Args:
         config: widths, numbers of interactions and Gaussians, and the cutoff in Å.
     """
+
+    directed = False
 
     def __init__(self, config: SchNetConfig) -> None:
         super().__init__()
@@ -81,15 +79,19 @@ class SchNet(Backbone):
         """Compute the atom vectors [N, H] of a batch; positions in Å."""
         i, j, distance = pairs_within(graph, self.config.cutoff)
         envelope = cosine_cutoff(distance, self.config.cutoff)
-        at_pairs: Callable[[Tensor], Tensor] = envelope.mul
         radial = distance
         if self.tabulated and self.grid.serves(distance):
-            at_pairs = RadialTable(self.grid, distance, envelope.squeeze(-1))
+            messages = table_messages(self.grid, distance, envelope.squeeze(-1), i, j, graph)
             radial = self.grid.knots(distance)
+        else:
+
+            def messages(source: Tensor, filters: Tensor) -> Tensor:
+                return exchange(source, filters * envelope, i, j)
+
         basis = self.smearing(radial).to(distance.dtype)
         x = self.with_state(self.embedding(graph.z), graph)
         for interaction in self.interactions:
-            x = x + interaction(x, i, j, basis, at_pairs)
+            x = x + interaction(x, basis, messages)
         return AtomFeatures(x)
 
     def table_error(self) -> float:

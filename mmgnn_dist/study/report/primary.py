@@ -9,8 +9,9 @@ from mmgnn_dist.study.collect import Results
 from mmgnn_dist.study.compare import Compared, mean_effect
 from mmgnn_dist.study.report.gains import SHOWN_NAMES
 from mmgnn_dist.study.report.report_elements import ReportSection, Table, interval, percent, probability
-from mmgnn_dist.study.report.verdicts import LEAST_RUNS, MARK, REFERENCES
+from mmgnn_dist.study.report.verdicts import MARK, REFERENCES
 from mmgnn_dist.study.statistics.distinct_targets import NEARLY, distinct_targets
+from mmgnn_dist.study.statistics.judgement import LEAST_RUNS
 from mmgnn_dist.study.statistics.significance import LEVEL
 
 PRIMARY = "Primary endpoint"

@@ -22,7 +22,7 @@ REPEATS_OF_AUROC = 2000  # a standard error to 2 %; p-values have no floor, they
 
 
 @dataclass(frozen=True)
-class Run:
+class RunChances:
     """Probabilities of one run of a model.
 
     Attributes:
@@ -47,7 +47,7 @@ class Differences:
 
 def auroc_differences(
     true: np.ndarray,
-    pairs: Sequence[tuple[Sequence[Run], Sequence[Run]]],
+    pairs: Sequence[tuple[Sequence[RunChances], Sequence[RunChances]]],
     folds: np.ndarray,
     identities: np.ndarray,
     repeats: int = REPEATS_OF_AUROC,

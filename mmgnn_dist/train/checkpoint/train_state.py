@@ -18,6 +18,7 @@ class TrainState:
         stale: validations since then.
         seconds: time spent in training, s.
         skipped: steps skipped because they were not finite.
+        shares: how global batches are divided among ranks and passes.
         tables: whether radial functions are tabulated (see `models/table_watch.py`).
         journal: hash of the last line of the journal when the state was saved (see `tracking/chain.py`).
     """
@@ -28,6 +29,7 @@ class TrainState:
     stale: int = 0
     seconds: float = 0.0
     skipped: int = 0
+    shares: str = ""
     tables: bool = False
     journal: str = ""
 
@@ -40,6 +42,7 @@ class TrainState:
             "stale": self.stale,
             "seconds": self.seconds,
             "skipped": self.skipped,
+            "shares": self.shares,
             "tables": self.tables,
             "journal": self.journal,
         }

@@ -9,12 +9,12 @@ from mmgnn_dist.train.application.trained_on import identity_hashes, write_train
 from mmgnn_dist.train.checkpoint.export import export_model, exported_classes, learned_from
 from mmgnn_dist.train.checkpoint.train_state import TrainState
 from mmgnn_dist.train.checkpoint.writer import Saver
-from mmgnn_dist.train.loop import TrainContext
 from mmgnn_dist.train.optim.optimizers import optimizer_of
 from mmgnn_dist.train.provenance import versions
 from mmgnn_dist.train.stages.build import Built
 from mmgnn_dist.train.stages.setting import Setting
 from mmgnn_dist.train.tracking.journal import Journal
+from mmgnn_dist.train.tracking.train_context import TrainContext
 from mmgnn_dist.train.tracking.wandb_sink import run_id
 
 

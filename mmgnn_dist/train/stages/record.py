@@ -11,7 +11,6 @@ from mmgnn_dist.train.checkpoint.export import unseen
 from mmgnn_dist.train.checkpoint.store import CHECKPOINT_MANIFEST
 from mmgnn_dist.train.checkpoint.train_state import TrainState
 from mmgnn_dist.train.engine import deepspeed_config
-from mmgnn_dist.train.loop import TrainContext
 from mmgnn_dist.train.provenance import conditions, versions
 from mmgnn_dist.train.report.results import write_results
 from mmgnn_dist.train.stages.build import Built
@@ -19,6 +18,7 @@ from mmgnn_dist.train.stages.final_test import Tested
 from mmgnn_dist.train.stages.setting import Setting
 from mmgnn_dist.train.stored.recipe import paths_from_run, read_data_record
 from mmgnn_dist.train.tracking.guarded import GuardedSink
+from mmgnn_dist.train.tracking.train_context import TrainContext
 from mmgnn_dist.train.tracking.wandb_sink import guarded_wandb
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED
 from mmgnn_dist.files import read_json
 from mmgnn_dist.train.checkpoint.train_state import TrainState
-from mmgnn_dist.train.loop import TrainContext, Trainer
+from mmgnn_dist.train.loop import Trainer
 from mmgnn_dist.train.optim.ema import Average
 from mmgnn_dist.train.stages.build import build
 from mmgnn_dist.train.stages.context import make_context
@@ -23,6 +23,7 @@ from mmgnn_dist.train.stages.record import record_end, record_start
 from mmgnn_dist.train.stages.resume import resume
 from mmgnn_dist.train.stages.setting import Setting
 from mmgnn_dist.train.stages.untrained import save_untrained
+from mmgnn_dist.train.tracking.train_context import TrainContext
 
 
 def train_stages(setting: Setting) -> int:

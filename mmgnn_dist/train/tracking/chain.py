@@ -20,7 +20,7 @@ HASHED = re.compile(r', "hash": "([0-9a-f]{32})"\}$')
 
 
 @dataclass(frozen=True)
-class Link:
+class ChainLink:
     """A line of a journal as a part of its chain.
 
     Attributes:
@@ -65,31 +65,31 @@ def chained(previous: str, line: Mapping[str, object]) -> tuple[str, str]:
     return _joined(body, found), found
 
 
-def read_chain(texts: Sequence[str]) -> list[Link]:
+def read_chain(texts: Sequence[str]) -> list[ChainLink]:
     """Compare the hash of every line of a journal with the lines before it."""
     parts = [_parted(text) for text in texts]
     carried = {found: number for number, (_, found) in enumerate(parts, 1) if found is not None}
-    links: list[Link] = []
+    links: list[ChainLink] = []
     begun = False
     heads = [""]  # hashes that the next line may follow: more than one behind lines that do not fit
     for number, (body, found) in enumerate(parts, 1):
         if found is None:
-            links.append(Link(number, body, None, fits=not begun))
+            links.append(ChainLink(number, body, None, fits=not begun))
             if not begun:
                 heads = [_hash(heads[-1], body)]
             continue
         begun = True
         if found in (_hash(head, body) for head in heads):
-            links.append(Link(number, body, found, fits=True))
+            links.append(ChainLink(number, body, found, fits=True))
             heads = [found]
             continue
         after = next((place for head, place in carried.items() if _hash(head, body) == found), None)
-        links.append(Link(number, body, found, fits=False, after=after))
+        links.append(ChainLink(number, body, found, fits=False, after=after))
         heads.append(found)
     return links
 
 
-def rewound(links: Sequence[Link], kept: Sequence[bool]) -> tuple[list[str], str]:
+def rewound(links: Sequence[ChainLink], kept: Sequence[bool]) -> tuple[list[str], str]:
     """Drop lines from a journal and chain the rest anew; a line that did not fit does not fit afterwards.
 
     Args:

@@ -31,7 +31,7 @@ from mmgnn_dist.train.guards import HangWatchdog
 from mmgnn_dist.train.inputs import open_inputs
 from mmgnn_dist.train.loop import Trainer
 from mmgnn_dist.train.provenance import conditions
-from mmgnn_dist.train.ranks import init_distributed, set_deterministic
+from mmgnn_dist.train.ranks import init_distributed, set_deterministic, uses_gpus
 from mmgnn_dist.train.run import end_rank, work_as_rank
 from mmgnn_dist.train.stages.build import Built, build
 from mmgnn_dist.train.stages.context import make_context
@@ -72,7 +72,7 @@ def replay(folder: Path, quiet: bool = False) -> int:
     paths = RunDir(folder)
     recipe = load_recipe(paths.recipe)
     request: ReplayRequest = read_json(paths.replay)
-    set_deterministic(recipe.train.deterministic or not torch.cuda.is_available())
+    set_deterministic(recipe.train.deterministic or not uses_gpus())
     ranks = init_distributed(recipe.train.threads, recipe.train.timeout)
     paths.logs.mkdir(exist_ok=True)
     inputs = open_inputs(recipe, verify=False)  # all files have just been read
@@ -149,7 +149,7 @@ def other_conditions(here: JournalLine, starts: Sequence[JournalLine], determini
             for name in sorted(ours | theirs)
             if ours.get(name) != theirs.get(name)
         ]
-    if torch.cuda.is_available() and not deterministic:
+    if uses_gpus() and not deterministic:
         reasons.append("train.deterministic=false on a GPU")
     return list(dict.fromkeys(reasons))
 

@@ -75,29 +75,32 @@ def verify_run(folder: Path, steps: str = ":", nproc: int | None = None, quiet: 
     usable = [path for path, fault in checkpoints.items() if fault is None and step_of(path) < first]
     for begin in [*reversed(usable), None]:
         found.begin, found.last = begin, last
-        _recompute(found, recipe, begin, last, quiet)
-        if found.faults and found.faults[-1].kind == "weights":
-            continue  # of this checkpoint: an older one, or the start, is as good
-        break
+        if _recompute(found, recipe, begin, last, quiet):
+            break  # else an older checkpoint, or the start, is as good
     return found
 
 
-def _recompute(found: Verified, recipe: Recipe, begin: Path | None, last: int, quiet: bool) -> None:
-    """Recompute the steps after a checkpoint and compare them; a checkpoint of other weights is a fault."""
+def _recompute(found: Verified, recipe: Recipe, begin: Path | None, last: int, quiet: bool) -> bool:
+    """Recompute the steps after a checkpoint and compare them.
+
+    Returns:
+        False if the checkpoint has other weights than the run had, which is a fault of it.
+    """
     recorded = found.record.steps
     again, here = _replayed(found, recipe, begin, last, quiet, disturbed=False)
     if not again:
-        return  # the journal has none of these lines, which is a fault of it
+        return True  # the journal has none of these lines, which is a fault of it
     starts = found.record.starts(again[0]["step"], last)
     found.first, found.reasons = again[0]["step"], other_conditions(here, starts, recipe.train.deterministic)
     if begin is not None and (other := other_weights(recorded[again[0]["step"]], again[0])):
         found.faults.append(Fault("weights", str(begin), other))
-        return
+        return False
     if not found.reasons or other_weights(recorded[again[0]["step"]], again[0]):
         found.comparison = compare_bits(recorded, again)
-        return
+        return True
     disturbed, _ = _replayed(found, recipe, begin, last, quiet, disturbed=True)
     found.comparison = compare_rounded(recorded, again, disturbed)
+    return True
 
 
 def _replayed(

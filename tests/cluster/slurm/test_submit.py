@@ -84,9 +84,9 @@ def test_plain_files_are_accepted(cluster, name):
         ({"constraint": "gpu&h100"}, "no feature h100, partition main has a100, gpu"),
         (
             {"nodelist": "node9"},
-            "nodelist=node9: partition main has no node9 (did you mean 'node1'?), only node1",
+            "nodelist=node9: partition main has no node9 (did you mean",
         ),
-        ({"exclude": "node[1"}, "exclude=node[1 is no list of nodes"),
+        ({"exclude": "node7"}, "exclude=node7: partition main has no node7"),
         ({"licenses": "solver:3"}, "licenses=solver:3: this cluster has solver:2, not solver:3"),
         ({"gres": "gpu:v100:1"}, "gpu_type=v100: partition main has a100"),
         ({"gres": "gpu:5", "tasks_per_node": 5}, "gres=gpu:5, but a node of partition main has 4"),

@@ -2,43 +2,52 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import combinations
 
 import numpy as np
 import pytest
 from small_set import TARGETS, make_set
 
-from mmgnn_dist.data.loading.balance import Costs, deal, imbalance
+from mmgnn_dist.data.loading.balance import Costs, imbalance
 from mmgnn_dist.data.loading.loader import Loader
+from mmgnn_dist.data.loading.sampling import Place, UniformSampling, largest_first, snake
 from mmgnn_dist.data.loading.text_input import TextChoice
 from mmgnn_dist.data.text.encoder_files import resolve_encoder
 from mmgnn_dist.data.text.token_cache import TokenSet
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_deal_is_close_to_the_best_there_is(seed):
-    """Against every way of dealing eight molecules to two: largest first is at most 7/6 of the best."""
-    costs = np.random.default_rng(seed).lognormal(size=8)
-    best = min(
-        max(costs[np.array(w) == 0].sum(), costs[np.array(w) == 1].sum()) for w in product((0, 1), repeat=8)
-    )
-    heaviest = max(costs[share].sum() for share in deal(costs, 2, 0, 8))
-    assert best <= heaviest <= 7 / 6 * best + 1e-12
+def test_shares_are_close_to_the_best_there_is(seed):
+    """Against every way of dealing twelve molecules to two, six each."""
+    costs = np.random.default_rng(seed).lognormal(sigma=0.3, size=12)
+    best = min(max(costs[list(own)].sum(), np.delete(costs, own).sum()) for own in combinations(range(12), 6))
+    deals = [
+        UniformSampling(np.arange(12), np.array([0, 12]), 0, Place(rank, 2, 1), lambda rows, _: costs[rows])
+        for rank in range(2)
+    ]
+    heaviest = max(costs[deal.share(0, 0, 1).rows].sum() for deal in deals)
+    assert best <= heaviest <= 1.05 * best
 
 
-@pytest.mark.parametrize(
-    ("shares", "least", "most"), [(1, 1, 40), (3, 0, 40), (4, 3, 11), (8, 5, 5), (40, 1, 1)]
-)
-def test_deal_keeps_its_bounds(shares, least, most):
-    costs = np.random.default_rng(1).pareto(1.0, 40) + 1e-3
-    dealt = deal(costs, shares, least, most)
-    assert sorted(np.concatenate(dealt)) == list(range(40)) and len(dealt) == shares
-    assert all(least <= len(share) <= most and (np.diff(share) > 0).all() for share in dealt)
+def test_largest_first_sorts_every_batch():
+    costs = np.random.default_rng(1).pareto(1.0, 17) + 1e-3
+    weight, places = largest_first(costs, np.array([0, 6, 11, 17]))
+    assert places.shape == (3, 6) and places[1, -1] == -1
+    for (first, last), place in zip(((0, 6), (6, 11), (11, 17)), places, strict=True):
+        own = place[place >= 0]
+        assert sorted(own) == list(range(first, last)) and (np.diff(costs[own]) <= 0).all()
+        assert weight[places == own[0]] / 2**40 == pytest.approx(costs[own[0]] / costs.max())
 
 
-def test_one_giant_has_a_share_of_its_own():
-    shares = deal(np.array([1.0] * 10 + [100.0]), 3, 1, 11)
-    assert [len(share) for share in shares] == [1, 5, 5]
+@pytest.mark.parametrize(("count", "parts"), [(40, 1), (40, 3), (41, 8), (5, 5), (6, 5)])
+def test_a_snake_deals_all_and_alike(count, parts):
+    dealt = [snake(count, parts, part) for part in range(parts)]
+    assert sorted(np.concatenate(dealt)) == list(range(count))
+    assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
+    assert [own[:2].tolist() for own in (snake(6, 3, 0), snake(6, 3, 2))] == [[0, 5], [2, 3]]
+
+
+def test_imbalance():
     assert imbalance(np.array([3.0, 1.0, 2.0])) == 0.5 and imbalance(np.zeros(3)) == 0.0
 
 
@@ -58,12 +67,12 @@ def test_ranks_agree_and_tokens_are_predicted(tmp_path, control):
     for steps in zip(*(loader.epoch(2) for loader in loaders), strict=True):
         predicted = [[costs.of(np.diff(b.ptr), np.diff(b.token_ptr)) for b in step.micro] for step in steps]
         loads = np.array([sum(part.sum() for part in own) for own in predicted])
-        assert all(step.imbalance == pytest.approx(imbalance(loads), abs=1e-12) for step in steps)
+        assert [step.cost for step in steps] == pytest.approx(loads.tolist())
         seen = np.concatenate([batch.rows for step in steps for batch in step.micro])
-        assert sorted(seen) == sorted(steps[0].global_rows)
+        assert sorted(seen) == sorted(loaders[0].sampling.batch(2, steps[0].index))
         by_row = dict(
             zip(seen.tolist(), np.concatenate([c for own in predicted for c in own]).tolist(), strict=True)
         )
-        cost = [by_row[row] for row in steps[0].global_rows.tolist()]
+        cost = [by_row[row] for row in loaders[0].sampling.batch(2, steps[0].index).tolist()]
         stride.append(imbalance(np.array([sum(cost[k::3]) for k in range(3)])))
     assert imbalance(loads) < 0.5 * np.mean(stride)

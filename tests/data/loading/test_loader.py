@@ -37,42 +37,73 @@ def same(one: Batch, two: Batch) -> bool:
 def assert_same_steps(one, two):
     assert len(one) == len(two)
     for a, b in zip(one, two, strict=True):
-        assert a.index == b.index and np.array_equal(a.global_rows, b.global_rows)
+        assert (a.index, a.counted, a.cost) == (b.index, b.counted, b.cost)
         assert torch.equal(a.label_count, b.label_count)
         assert len(a.micro) == len(b.micro) and all(map(same, a.micro, b.micro))
 
 
+def rows_of(loader, epoch):
+    """The rows of an epoch, global batch after global batch."""
+    return np.concatenate([loader.sampling.batch(epoch, step) for step in range(loader.steps_per_epoch)])
+
+
 def test_order_is_a_function_of_seed_and_epoch(shards):
-    order = make(shards).order(3)
+    order = rows_of(make(shards), 3)
     assert np.array_equal(np.sort(order), np.arange(shards.rows))
-    assert np.array_equal(order, make(shards, batch=64, world=2, rank=1, micro=5).order(3))
-    assert not np.array_equal(order, make(shards).order(4))
-    assert not np.array_equal(order, make(shards, seed=8).order(3))
+    assert np.array_equal(order, rows_of(make(shards, world=2, rank=1, micro=5), 3))
+    assert not np.array_equal(order, rows_of(make(shards), 4))
+    assert not np.array_equal(order, rows_of(make(shards, seed=8), 3))
+    # the order of all earlier versions, from numpy's documented generator
+    expected = np.random.Generator(np.random.PCG64(np.random.SeedSequence([7, 3]))).permutation(shards.rows)
+    assert np.array_equal(order, expected)
 
 
 def test_batches_cover_the_order(shards):
     loader = make(shards)
     steps = list(loader.epoch(1))
-    sizes = [len(step.global_rows) for step in steps]
-    seen = np.concatenate([step.global_rows for step in steps])
+    sizes = [step.micro[0].size for step in steps]
+    seen = np.concatenate([step.micro[0].rows for step in steps])
     assert len(steps) == loader.steps_per_epoch == 11
-    assert np.array_equal(seen, loader.order(1)) and max(sizes) - min(sizes) <= 1
+    assert np.array_equal(seen, rows_of(loader, 1)) and max(sizes) - min(sizes) <= 1
     assert [loader.seen(n) for n in range(23)] == [0, *np.cumsum(sizes + sizes)]
 
 
+@pytest.mark.parametrize("stratified", [False, True])
 @pytest.mark.parametrize("micro", [None, 2, 3])
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_every_world_size_sees_the_same_molecules(shards, world, micro):
-    alone = list(make(shards, batch=12).epoch(2))
-    loaders = [make(shards, batch=12, rank=rank, world=world, micro=micro) for rank in range(world)]
+def test_every_world_size_sees_the_same_molecules(shards, world, micro, stratified):
+    alone = list(make(shards, batch=12, stratified=stratified).epoch(2))
+    options = {"batch": 12, "micro": micro, "stratified": stratified}
+    loaders = [make(shards, rank=rank, world=world, **options) for rank in range(world)]
+    seen = []
     for step, *ranks in zip(alone, *(loader.epoch(2) for loader in loaders), strict=True):
+        (batch,) = step.micro
         assert {len(other.micro) for other in ranks} == {loaders[0].passes}
         for other in ranks:
-            assert np.array_equal(other.global_rows, step.global_rows)
-            assert torch.equal(other.label_count, step.label_count)
-            assert all(0 < batch.size <= (micro or 12) for batch in other.micro)
-        rows = torch.cat([batch.rows for other in ranks for batch in other.micro]).numpy()
-        assert np.array_equal(np.sort(rows), np.sort(step.global_rows))
+            assert all(0 < own.size <= (micro or 12) for own in other.micro)
+            assert np.array_equal(loaders[0].sampling.batch(2, step.index), batch.rows)
+        counts = [other.label_count for other in ranks]
+        assert torch.equal(counts[0] if ranks[0].counted else sum(counts), batch.y_mask.sum(0))
+        rows = torch.cat([own.rows for other in ranks for own in other.micro]).numpy()
+        assert np.array_equal(np.sort(rows), np.sort(batch.rows))
+        seen.append(rows)
+    assert np.array_equal(np.sort(np.concatenate(seen)), np.arange(shards.rows))
+
+
+@pytest.mark.parametrize("batch", [7, 10, 103])
+def test_strata_have_molecules_of_like_size(shards, batch):
+    """Each step has one molecule of every stratum: its sizes are those of any other step."""
+    atoms = np.concatenate([np.diff(shard.ptr) for shard in shards.shards])
+    loader = make(shards, batch=batch, stratified=True)
+    ranked = -np.sort(-atoms)
+    strata = np.array_split(ranked, np.arange(loader.steps_per_epoch, len(ranked), loader.steps_per_epoch))
+    for epoch in (0, 1):
+        for step in loader.epoch(epoch):
+            found = np.diff(step.micro[0].ptr)
+            pairs = zip(found, strata, strict=False)  # the last stratum has too few for some of the steps
+            assert all(low[-1] <= size <= low[0] for size, low in pairs)
+    if batch < shards.rows:
+        assert not np.array_equal(rows_of(loader, 0), rows_of(loader, 1))
 
 
 @pytest.mark.parametrize("options", [{}, {"world": 2, "rank": 1, "micro": 3}, {"shuffle": False}])
@@ -83,7 +114,7 @@ def test_content_equals_a_naive_reading(shards, tokens, minilm, options):
     targets = ["energy", "mu"]
     absent = 0
     for step in make(shards, tokens, targets=targets, **options).epoch(0):
-        truth = np.array([y[int(row)].as_py() for row in step.global_rows])[:, [2, 0]]
+        truth = np.array([y[int(row)].as_py() for batch in step.micro for row in batch.rows])[:, [2, 0]]
         assert step.label_count.tolist() == (~np.isnan(truth)).sum(0).tolist()
         for batch in step.micro:
             assert batch.ptr[0] == batch.token_ptr[0] == 0
@@ -117,7 +148,7 @@ def test_fields_are_a_choice_at_loading(shards, tokens, minilm):
             assert ids.tolist() == (tokenizer(names[row])["input_ids"] if names[row] else [])
 
 
-@pytest.mark.parametrize("options", [{}, {"world": 3, "rank": 2, "micro": 2}])
+@pytest.mark.parametrize("options", [{}, {"world": 3, "rank": 2, "micro": 2}, {"stratified": True}])
 def test_resuming_equals_skipping_and_the_window_changes_nothing(shards, tokens, options):
     whole = list(make(shards, tokens, **options).epoch(5))
     for window in (1, 25, 10_000):

@@ -156,7 +156,9 @@ def test_densities_equal_the_sum_over_triplets(orders):
         distance = vector.norm(dim=-1)
         unit, radial = vector / distance.unsqueeze(-1), waves(distance / 4.0)
         if densities:
-            heard = NeighbourSlots(i, j, unit, radial, len(pos)).chains(sent, weights)
+            heard = NeighbourSlots(i, j, unit, radial, len(pos), int(i.bincount().max())).chains(
+                sent, weights
+            )
         else:
             basis = spherical_basis(radial, cosines(unit, kj, ji), kj) @ weights.flatten(0, 1)
             heard = torch.zeros_like(sent).index_add(0, ji, sent.index_select(0, kj) * basis)

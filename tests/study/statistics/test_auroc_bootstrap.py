@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 
-from mmgnn_dist.study.statistics.auroc_bootstrap import Run, auroc_differences, weighted_auroc
+from mmgnn_dist.study.statistics.auroc_bootstrap import RunChances, auroc_differences, weighted_auroc
 
 
 def made(rng, n, share=0.4, signal=1.0):
@@ -19,7 +19,7 @@ def made(rng, n, share=0.4, signal=1.0):
 
 def run_of(score, rows=None):
     chance = 1.0 / (1.0 + np.exp(-score))
-    return Run(np.arange(len(score)) if rows is None else rows, np.stack([1.0 - chance, chance], 1))
+    return RunChances(np.arange(len(score)) if rows is None else rows, np.stack([1.0 - chance, chance], 1))
 
 
 def delong_error(true, first, second):
@@ -69,7 +69,7 @@ def test_copies_of_a_molecule_are_one():
     more = [run_of(np.tile(score, 4)) for score in scores]
     one = auroc_differences(true, [([once[0]], [once[1]])], np.zeros(100, int), np.arange(100), repeats=400)
     folds = np.repeat([0, 1, 2, 3], 100)  # as a random split with four folds at its worst
-    parts = [[Run(np.flatnonzero(folds == f), r.chances) for f in range(4)] for r in once]
+    parts = [[RunChances(np.flatnonzero(folds == f), r.chances) for f in range(4)] for r in once]
     split = auroc_differences(np.tile(true, 4), [tuple(parts)], folds, np.tile(np.arange(100), 4), 400)
     assert split.error[0] == pytest.approx(one.error[0], rel=1e-9)
     copies = [

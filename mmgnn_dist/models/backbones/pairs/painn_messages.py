@@ -1,18 +1,25 @@
-"""PaiNN's messages of scalars and vectors along pairs, in pieces that stay in the cache of a CPU."""
+"""PaiNN's messages of scalars and vectors along pairs.
+
+On a CPU with numba they are one loop over pairs (`pair_kernels.py`); elsewhere, and where the gradient with
+respect to positions is needed, tensor operations in pieces that stay in the cache.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mmgnn_dist.models.backbones.pair_messages import pieces
+from mmgnn_dist.models.backbones.pairs.pair_loop import as_array, looped, pair_parts, run_parts
+from mmgnn_dist.models.backbones.pairs.pair_messages import pieces
+from mmgnn_dist.models.graph import Graph
 
 
 def exchange_vectors(
-    context: Tensor, v: Tensor, weight: Tensor, unit: Tensor, i: Tensor, j: Tensor
+    context: Tensor, v: Tensor, weight: Tensor, unit: Tensor, i: Tensor, j: Tensor, graph: Graph
 ) -> tuple[Tensor, Tensor]:
     """Sum PaiNN's messages along all pairs in both directions.
 
@@ -23,12 +30,80 @@ def exchange_vectors(
         unit: directions from i to j, [P, 3, 1].
         i: first atom of each pair, int64 [P].
         j: second atom of each pair, int64 [P].
+        graph: the batch.
 
     Returns:
         Sums of the scalars [N, H] and of the vectors [N, 3, H].
     """
-    out: tuple[Tensor, Tensor] = _ExchangeVectors.apply(context, v, weight, unit, i, j)
+    out: tuple[Tensor, Tensor]
+    if looped(v, len(i)) and not unit.requires_grad:
+        out = _VectorLoop.apply(context, v, weight, unit, i, j, pair_parts(graph, i))
+    else:
+        out = _ExchangeVectors.apply(context, v, weight, unit, i, j)
     return out
+
+
+class _VectorLoop(torch.autograd.Function):
+    """The sums and their gradients by compiled loops; only the inputs are kept for the backward pass."""
+
+    @staticmethod
+    def forward(
+        save: Any,
+        context: Tensor,
+        v: Tensor,
+        weight: Tensor,
+        unit: Tensor,
+        i: Tensor,
+        j: Tensor,
+        parts: list[slice],
+    ) -> tuple[Tensor, Tensor]:
+        from mmgnn_dist.models.backbones.pairs.pair_kernels import vectors_forward
+
+        save.save_for_backward(context, v, weight, unit, i, j)
+        save.parts = parts
+        contiguous = torch.contiguous_format
+        scalars, vectors = v.new_zeros(len(v), v.shape[2]), torch.zeros_like(v, memory_format=contiguous)
+        atoms, pairs = _arrays(context, v, weight, unit, i, j)
+        sums = as_array(scalars), as_array(vectors)
+
+        def run(_: int, part: slice) -> None:
+            vectors_forward(*atoms, *(column[part] for column in pairs), *sums)
+
+        run_parts(parts, run)
+        return scalars, vectors
+
+    @staticmethod
+    @once_differentiable
+    def backward(save: Any, scalars: Tensor, vectors: Tensor) -> tuple[Tensor | None, ...]:
+        from mmgnn_dist.models.backbones.pairs.pair_kernels import vectors_backward
+
+        context, v, weight, *_ = save.saved_tensors
+        contiguous = torch.contiguous_format
+        of = [torch.zeros_like(tensor, memory_format=contiguous) for tensor in (context, v, weight)]
+        atoms, pairs = _arrays(*save.saved_tensors)
+        slopes = as_array(scalars), as_array(vectors)
+        of_context, of_v, of_weight = as_array(of[0]).reshape(_shape(v)), as_array(of[1]), as_array(of[2])
+        of_weight = of_weight.reshape(-1, *of_v.shape[1:])
+
+        def run(_: int, part: slice) -> None:
+            columns = (column[part] for column in pairs)
+            vectors_backward(*atoms, *columns, *slopes, of_context, of_v, of_weight[part])
+
+        run_parts(save.parts, run)
+        return (*of, None, None, None, None)
+
+
+def _shape(v: Tensor) -> tuple[int, ...]:
+    return (-1, *v.shape[1:])
+
+
+def _arrays(
+    context: Tensor, v: Tensor, weight: Tensor, unit: Tensor, i: Tensor, j: Tensor
+) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+    """Arrays of the atoms (context and weights with the three kinds as an axis), and of the pairs."""
+    atoms = as_array(context).reshape(_shape(v)), as_array(v)
+    pairs = as_array(weight).reshape(_shape(v)), as_array(unit).reshape(-1, 3), i.numpy(), j.numpy()
+    return atoms, pairs
 
 
 class _ExchangeVectors(torch.autograd.Function):

@@ -6,21 +6,21 @@ import json
 import os
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import venv
 from pathlib import Path
 
 import pytest
+import submitit
 from command_line import mmgnn
 from jobs import changed, finish, held, reach, same_end, state, tasks
 
 from mmgnn_dist.cluster.slurm.profile import Profile
-from mmgnn_dist.cluster.slurm.stage import Stage, check_stage, pack_stage
-from mmgnn_dist.cluster.slurm.unpack import unpack
+from mmgnn_dist.cluster.staging.pack import Stage, check_stage, pack_stage
+from mmgnn_dist.cluster.staging.unpack import unpack
 from mmgnn_dist.errors import UserError
 
-PACKAGES = sysconfig.get_paths()["purelib"]
+PACKAGES = Path(submitit.__file__).parents[1]  # with torch and the rest
 
 
 @pytest.fixture(scope="module")

@@ -74,6 +74,13 @@ class RadialGrid:
             return float((found - exact).abs().max() / exact.abs().max())
 
 
+def stencil(grid: RadialGrid, distance: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+    """First knot of each pair, int32 [P], and weights of its knots, [P, 6]; arguments as in `RadialTable`."""
+    place = distance / grid.spacing
+    first = place.floor().clamp_(0, grid.count - POINTS)
+    return first.int(), _lagrange(place - first).mul_(factor.unsqueeze(-1))
+
+
 class RadialTable:
     """The weights of the knots for each pair of a batch, and their transpose.
 
@@ -84,19 +91,16 @@ class RadialTable:
     """
 
     def __init__(self, grid: RadialGrid, distance: Tensor, factor: Tensor) -> None:
-        place = distance / grid.spacing
-        first = place.floor().clamp_(0, grid.count - POINTS)
-        weight = _lagrange(place - first).mul_(factor.unsqueeze(-1))
-        self.index = first.int().unsqueeze(-1) + torch.arange(
-            POINTS, dtype=torch.int32, device=distance.device
-        )
+        first, weight = stencil(grid, distance, factor)
+        self.index = first.unsqueeze(-1) + torch.arange(POINTS, dtype=torch.int32, device=distance.device)
         self.weight = weight
         flat = self.index.flatten()
         order = _order(flat, grid.count)
         self.pair = torch.div(order, POINTS, rounding_mode="floor").int()
         self.pair_weight = weight.flatten().index_select(0, order)
-        used = torch.bincount(flat, minlength=grid.count)
-        self.start = (torch.cumsum(used, 0) - used).int()
+        knots = torch.arange(grid.count, dtype=torch.int32, device=distance.device)
+        # where each knot begins; unlike `bincount`, this does not make a GPU's host wait
+        self.start = torch.searchsorted(flat.index_select(0, order), knots, out_int32=True)
 
     def __call__(self, values: Tensor) -> Tensor:
         """Interpolate values at the knots [K, C] to the pairs: [P, C], times the factor."""

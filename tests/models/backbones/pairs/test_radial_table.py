@@ -8,7 +8,7 @@ from backbone_suite import assert_near
 from model_batches import real_molecules
 
 from mmgnn_dist.config import Recipe, SchNetConfig
-from mmgnn_dist.models.backbones.radial_table import TOLERANCE, RadialGrid, RadialTable
+from mmgnn_dist.models.backbones.pairs.radial_table import TOLERANCE, RadialGrid, RadialTable
 from mmgnn_dist.models.backbones.schnet import SchNet
 from mmgnn_dist.models.graph import Graph
 from mmgnn_dist.models.readout import ReadOut

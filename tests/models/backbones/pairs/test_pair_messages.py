@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mmgnn_dist.models.backbones import pair_messages
-from mmgnn_dist.models.backbones.painn_messages import exchange_vectors
-from mmgnn_dist.models.backbones.pair_messages import exchange
+from mmgnn_dist.models.backbones.pairs import pair_messages
+from mmgnn_dist.models.backbones.pairs.painn_messages import exchange_vectors
+from mmgnn_dist.models.backbones.pairs.pair_messages import exchange
+from mmgnn_dist.models.graph import Graph
 
 FIRST, SECOND = torch.tensor([1, 2, 2, 4]), torch.tensor([0, 0, 1, 3])
+GRAPH = Graph.make(torch.ones(5), torch.zeros(5, 3), torch.tensor([0, 3, 5]))
 BOTH = [*zip(range(4), FIRST.tolist(), SECOND.tolist(), [1.0] * 4, strict=True)]
 BOTH += [(p, j, i, -1.0) for p, i, j, _ in BOTH]  # pair, receiver, sender, sign of the direction
 
@@ -40,12 +42,14 @@ def test_scalars_and_vectors():
         a_ss, a_sv, a_vv = (context[sender] * weight[p]).chunk(3)
         scalars[to] += a_ss
         vectors[to] += a_sv * sign * unit[p] + a_vv * v[sender]
-    found = exchange_vectors(context, v, weight, unit, FIRST, SECOND)
+    found = exchange_vectors(context, v, weight, unit, FIRST, SECOND, GRAPH)
     torch.testing.assert_close(found, (scalars, vectors))
     inputs = [x.requires_grad_() for x in (context, v, weight, unit)]
-    assert torch.autograd.gradcheck(exchange_vectors, (*inputs, FIRST, SECOND), fast_mode=True)
+    assert torch.autograd.gradcheck(exchange_vectors, (*inputs, FIRST, SECOND, GRAPH), fast_mode=True)
     unit.requires_grad_(False)
-    assert torch.autograd.gradcheck(exchange_vectors, (*inputs[:3], unit, FIRST, SECOND), fast_mode=True)
+    assert torch.autograd.gradcheck(
+        exchange_vectors, (*inputs[:3], unit, FIRST, SECOND, GRAPH), fast_mode=True
+    )
 
 
 @pytest.mark.parametrize("atoms", [1, 2])
