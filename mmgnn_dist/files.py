@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ from typing import IO, Any
 from mmgnn_dist.errors import UserError
 
 CHUNK = 1 << 22
-# the disk is full, a quota or limit is reached, or writing is not allowed: not a bug of the program
+# the disk is full or fails, a quota or limit is reached, reading or writing is not allowed, or a path is none
+# of a file: not a bug of the program
 DISK_ERRORS = {
     errno.ENOSPC,
     errno.EDQUOT,
@@ -29,6 +31,12 @@ DISK_ERRORS = {
     errno.EROFS,
     errno.EACCES,
     errno.EPERM,
+    errno.EIO,
+    errno.ESTALE,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
 }
 
 LOCK_BUSY = {errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK}  # another process holds the lock
@@ -67,6 +75,34 @@ def others_may_write(path: Path) -> Path | None:
         if mode & (stat.S_IWGRP | stat.S_IWOTH) and not mode & stat.S_ISVTX:
             return part
     return None
+
+
+def may_write(folder: Path) -> bool:
+    """Whether this process may make files in a folder, or in the nearest one above it that exists."""
+    folder = folder.absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK, effective_ids=True)
+
+
+def disk_problem(error: OSError, path: Path | None = None) -> str:
+    """Say in one line which file cannot be read or written, and why.
+
+    Args:
+        error: an error with a number of `DISK_ERRORS`.
+        path: what is named if the error names no file.
+    """
+    quoted = re.search(r"'([^']+)'", str(error))  # pyarrow names the file only in its text
+    name = error.filename or (quoted[1] if quoted else path)
+    reason = os.strerror(error.errno or errno.EIO)
+    what = f"{name} cannot be read or written" if name else "a file cannot be read or written"
+    return f"{what} ({reason}): make room, allow it, or give another place"
+
+
+def open_parts(folder: Path) -> Iterator[Path]:
+    """Yield the folder, if it is there, and what is in it, where group or others may write to them."""
+    for path in (folder, *folder.rglob("*")):
+        if path.exists() and not path.is_symlink() and path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            yield path
 
 
 def sync_folder(folder: Path) -> None:

@@ -6,7 +6,8 @@
     verified.json                     data files whose checksums were compared, with their state at that time
     journal.jsonl                     the events of the run, one line a step
     checkpoints/step_N/               checkpoints to continue from
-    export/                           the model of the best validation: model.safetensors, model.json
+    export/                           the model of the best validation: model.safetensors, model.json, and
+                                      hashes of the molecules it was trained on
     metrics.json  predictions.parquet vectors.safetensors   results of the test part
     untrained.safetensors             vectors of the initial weights, of graph-only runs that keep vectors
     plots/  report.md                 plots and table to read
@@ -14,9 +15,11 @@
     twins/MODALITY/                   run directories of the recipe's twins
     wandb/                            W&B segments, the W&B id of the run, the replayed segments
     logs/                             log of each rank, and the lock of the process that trains
-    slurm/                            `mmgnn submit`: job.json, the copy of the code, notes of each start
+    slurm/                            `mmgnn submit`: job.json, the copy of the code, notes of each start,
+                                      packed environments
     failure.json                      why the run failed as a cell of a study
     trial.json                        the record of the run as a trial of a sweep
+    replay.json                       only in the temporary folder of `mmgnn verify`: which steps to recompute
 
 A path of `RunDir` need not exist. A folder made by `mmgnn export` has only `recipe.yaml` and `export/`.
 """
@@ -108,6 +111,11 @@ class RunDir:
         return self.path / "trial.json"
 
     @property
+    def replay(self) -> Path:
+        """Which steps `mmgnn verify` recomputes in this temporary folder."""
+        return self.path / "replay.json"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return self.path / "checkpoints"
@@ -126,6 +134,11 @@ class RunDir:
     def export_about(self) -> Path:
         """Description of the exported model."""
         return self.path / "export" / "model.json"
+
+    @property
+    def export_trained_on(self) -> Path:
+        """Hashes of the molecules that the exported model was trained on."""
+        return self.path / "export" / "trained_on.safetensors"
 
     @property
     def plots(self) -> Path:
@@ -192,6 +205,14 @@ class RunDir:
         """Name of the job that `mmgnn submit` is sending."""
         return self.path / "slurm" / "submission.json"
 
+    def starts(self, submission: str) -> Path:
+        """The starts of a submission: the folder of the notes of each, and its job."""
+        return self.path / "slurm" / f"starts.{submission}"
+
+    def successors(self, submission: str) -> Path:
+        """The jobs that follow the first one of a submission, for the batch script."""
+        return self.path / "slurm" / f"successors.{submission}"
+
     @property
     def submit_lock(self) -> Path:
         """Lock file held by the process that submits."""
@@ -201,6 +222,11 @@ class RunDir:
     def code(self) -> Path:
         """Folder of the copies of the code that jobs run."""
         return self.path / "slurm" / "code"
+
+    @property
+    def stage(self) -> Path:
+        """Folder of the packed environments that nodes unpack."""
+        return self.path / "slurm" / "stage"
 
     def plot(self, name: str) -> Path:
         """Path of a plot."""

@@ -28,6 +28,13 @@ class EncoderIdentity(TypedDict):
     fingerprint: str
 
 
+def same_encoder(one: EncoderIdentity | None, other: EncoderIdentity | None) -> bool:
+    """Whether two encoders have the same weights, wherever they lie."""
+    if one is None or other is None:
+        return one is other
+    return one["fingerprint"] == other["fingerprint"]
+
+
 class ModelSize(TypedDict):
     """Number of trainable parameters, and the number to match (`width_matched`)."""
 
@@ -41,8 +48,15 @@ class SizeRecord(ModelSize):
     backbone: dict[str, Any]
 
 
-class DataRecord(Origin):
-    """`data.json`."""
+class RunPaths(TypedDict, total=False):
+    """Paths relative to a run directory: its shard set, and its encoder if that is a folder."""
+
+    shards_from_run: str
+    encoder_from_run: str
+
+
+class DataRecord(Origin, RunPaths):
+    """`data.json`; `shards` is the path as the run began with it."""
 
     shards: str
     manifest_sha256: str
@@ -53,6 +67,15 @@ class GateCounts(TypedDict):
 
     mean: float
     counts: list[int]
+
+
+class Conditions(TypedDict):
+    """What decides the bits of a run beside its recipe, its data and the number of ranks."""
+
+    machine: str
+    threads: int
+    micro_batch: int | None
+    versions: dict[str, str]
 
 
 class JournalLine(TypedDict, total=False):
@@ -76,6 +99,13 @@ class JournalLine(TypedDict, total=False):
     skipped: int
     world: int
     precision: str
+    # older lines lack what follows
+    conditions: Conditions
+    data: Origin
+    molecules_hash: str
+    weights_hash: str
+    copies_differ: bool
+    hash: str
 
 
 def journal_metric(line: JournalLine, name: str) -> float | None:
@@ -192,7 +222,8 @@ class LoopValues(TypedDict):
     stale: int
     seconds: float
     skipped: int
-    tables: NotRequired[bool]  # older checkpoints lack it
+    tables: NotRequired[bool]  # older checkpoints lack it and what follows
+    journal: NotRequired[str]
 
 
 class FailureRecord(TypedDict):
@@ -221,9 +252,12 @@ class SyncRecord(TypedDict):
 
 @final
 class JobRecord(TypedDict):
-    """`slurm/job.json` of a submitted run."""
+    """`slurm/job.json` of a submitted run; those of earlier versions have no submission and no successors."""
 
     job: str
+    submission: NotRequired[str]
+    successors: NotRequired[list[str]]  # jobs that follow it, each on the end of those before
+    refused: NotRequired[str]  # why Slurm took fewer successors than there may be restarts
     submitted: float
     profile: str
     world: int

@@ -132,10 +132,39 @@ def test_missing_recipe_names_the_path():
 def test_keys_that_were_added_later_leave_the_fingerprints_of_before():
     """A run that was begun before is continued: these hashes are those of the first version with a recipe."""
     recipe = load_recipe(LAUNCH / "demo.yaml")
-    assert recipe.fingerprint() == "e29bdc1284900b19a116b70c51d2b1aba707b81ec56c524d16b507f52b456c23"
+    shards = str(recipe.data.shards)
+    assert (
+        recipe.earlier_fingerprint(shards)
+        == "e29bdc1284900b19a116b70c51d2b1aba707b81ec56c524d16b507f52b456c23"
+    )
     painn = load_recipe(LAUNCH / "demo.yaml", ["model.backbone={name: painn}", "train.optim.lr=0.01"])
-    assert painn.fingerprint() == "928167dc27eefb933c6628c5709bc3daf93c56aa9f73ab459421e7fe9addec31"
+    assert (
+        painn.earlier_fingerprint(shards)
+        == "928167dc27eefb933c6628c5709bc3daf93c56aa9f73ab459421e7fe9addec31"
+    )
     assert "name" not in recipe.identity_fields()["train"]["optim"]
     other = load_recipe(LAUNCH / "demo.yaml", ["train.metrics=[mae]"])
     assert other.identity_fields()["train"]["metrics"] == ["mae"]
     assert other.fingerprint() != recipe.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("train: {epochs: 3}\nname: a\ntrain: {batch: 8}\n", "lines 1 and 3"),
+        ("train: {epochs: 3, epochs: 4}", "line 1"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(tmp_path, text, line):
+    """YAML forbids it, and PyYAML would lose the first section in silence."""
+    (tmp_path / "twice.yaml").write_text(text)
+    with pytest.raises(UserError, match=f"stands twice \\({line}\\)"):
+        load_recipe(tmp_path / "twice.yaml")
+
+
+@pytest.mark.parametrize("word", ["data.units.logS=1", "data.targets.logS={unit: 1}"])
+def test_the_number_one_is_a_unit(word):
+    data = load_recipe(None, [word]).data
+    assert (data.units | {name: target.unit for name, target in data.targets.items()}) == {"logS": "1"}
+    with pytest.raises(UserError, match=r"data.units.logS=2"):
+        load_recipe(None, ["data.units.logS=2"])

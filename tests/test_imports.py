@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parents[1] / "mmgnn_dist"
 # The wings in the order of the flow: a module imports from its own wing and from those above it, never from
 # one below. A wing is a module or a folder of the package; `data` has an order of its own.
 ORDER = (
-    ("errors", "signals", "process", "progress"),
+    ("errors", "signals", "process", "progress", "version"),
     ("files", "html_style", "run_dir"),
     ("plugins",),
     ("config", "checksums", "run_records"),
@@ -28,7 +28,7 @@ ORDER = (
     ("data.inspect", "pubchem", "models"),
     ("train",),
     ("bench", "plan", "predict", "study"),
-    ("cluster",),
+    ("cluster", "api"),
     ("sweep",),
     ("cli",),
 )

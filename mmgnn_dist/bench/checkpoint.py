@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, TypedDict
 
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.files import write_json
+from mmgnn_dist.process import make_owned_folder, remove_dead_folders, remove_owned_folder
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.train.checkpoint.host_copies import save_safetensors, seal
 from mmgnn_dist.train.checkpoint.store import CHECKPOINT_MANIFEST, EMA, TAG
@@ -84,7 +84,8 @@ def checkpoint_bench(shards: Path, batch: int, steps: int, repeats: int) -> Chec
     model = inputs.model(text.source, autocast)
     engine = make_engine(model, recipe, BatchPlan(batch, 1, ranks.world), ranks.device)
     average, molecules = Average(model), next(loader.epoch()).micro[0].to(ranks.device)
-    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=shards))
+    remove_dead_folders(shards, ".mmgnn-bench-")
+    folder = make_owned_folder(shards, ".mmgnn-bench-")
     saver = Saver(folder / "thread", engine, ranks, 1, {"encoder": None})
     state = TrainState()
 
@@ -118,7 +119,7 @@ def checkpoint_bench(shards: Path, batch: int, steps: int, repeats: int) -> Chec
         written = sum(p.stat().st_size for p in (folder / "thread").rglob("*") if p.is_file())
     finally:
         saver.close()
-        shutil.rmtree(folder)
+        remove_owned_folder(folder)
     blocks = {name: _block_times(times, seconds["none"]) for name, times in seconds.items()}
     return {
         "megabytes": written / 1e6,

@@ -8,7 +8,6 @@ that a drift of the machine reaches both; a ratio is the median over pairs of ne
 
 from __future__ import annotations
 
-import shutil
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from mmgnn_dist.config import BackboneConfig, DimeNetPPConfig, Recipe, SchNetCon
 from mmgnn_dist.data.loading.loader import Loader, Step
 from mmgnn_dist.errors import UserError, nearest
 from mmgnn_dist.models.table_watch import tables_allowed
+from mmgnn_dist.process import temporary_folders
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train.checkpoint.train_state import TrainState
@@ -113,12 +113,10 @@ def train_bench(
 
 
 def _case(shards: Path, name: str, batch: int, repeats: int, steps: int, threads: int) -> dict[str, Any]:
-    folder = Path(tempfile.mkdtemp(prefix="bench-"))
-    try:
+    with temporary_folders():  # PyG makes some too
+        folder = Path(tempfile.mkdtemp(prefix="bench-"))
         ours, theirs, device = _sides(shards, SETTINGS[name], batch, threads, folder)
         return {"backbone": name, "batch": batch, **_measured(ours, theirs, device, batch, repeats, steps)}
-    finally:
-        shutil.rmtree(folder)
 
 
 def _sides(

@@ -14,7 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from mmgnn_dist.chem.checks import NO_CONFORMER, NO_STRUCTURE, OVERSIZED, BadRecord
+from mmgnn_dist.chem.checks import (
+    NO_CONFORMER,
+    NO_ELEMENT,
+    NO_STRUCTURE,
+    OVERLAP,
+    OVERSIZED,
+    BadRecord,
+)
+from mmgnn_dist.chem.elements import no_element
 from mmgnn_dist.chem.rdkit_tools import chem, logged, without_atom_maps
 from mmgnn_dist.config import ConformerConfig
 
@@ -67,11 +75,17 @@ def embed_smiles(smiles: str, wanted: ConformerConfig = ONE) -> Embedded:
         mol = rdkit.MolFromSmiles(smiles) if smiles.isascii() and smiles else None
         if mol is None or not mol.GetNumAtoms():
             raise BadRecord(NO_STRUCTURE, messages[0] if messages else f"'{smiles[:60]}'")
+        if dummy := next((atom for atom in mol.GetAtoms() if not atom.GetAtomicNum()), None):
+            word = dummy.GetSymbol()
+            raise BadRecord(NO_ELEMENT, f"atom {dummy.GetIdx() + 1}: {no_element(word)}")
         canonical = rdkit.MolToSmiles(without_atom_maps(mol))
         mol = rdkit.AddHs(rdkit.MolFromSmiles(canonical))
         inchikey = rdkit.MolToInchiKey(mol)
         at_random = _embed(mol, canonical, wanted.count)
         energies, note, why = _relax(mol)
+        parts = len(rdkit.GetMolFrags(mol))
+        if parts > 1 and _collide(mol):
+            raise BadRecord(NO_CONFORMER, f"{parts} separate parts (a salt or mixture): give a geometry")
     order = np.argsort(energies, kind="stable").tolist()
     conformers = [mol.GetConformer(number) for number in order]
     positions = [conformer.GetPositions().ravel() for conformer in conformers]
@@ -93,6 +107,7 @@ def _embed(mol: Any, canonical: str, count: int) -> str:
     settings.randomSeed = int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:4], "big") >> 1
     settings.maxIterations = ATTEMPTS
     settings.timeout = SECONDS
+    settings.embedFragmentsSeparately = "." not in canonical  # else the parts of a salt lie in one another
     for settings.useRandomCoords in (False, True):
         if len(rdDistGeom.EmbedMultipleConfs(mol, count, settings)):
             break
@@ -123,6 +138,16 @@ def _relax(mol: Any) -> tuple[list[float], str, str]:
         for conformer, positions in zip(mol.GetConformers(), raw, strict=True):
             conformer.SetPositions(positions)
     return [0.0] * len(raw), RAW_NOTE, "; ".join(reasons)
+
+
+def _collide(mol: Any) -> bool:
+    """Whether a conformer has two atoms in one place, as RDKit puts separate parts."""
+    for conformer in mol.GetConformers():
+        positions = conformer.GetPositions()
+        first, second = np.triu_indices(len(positions), 1)
+        if (np.linalg.norm(positions[first] - positions[second], axis=1) < OVERLAP).any():
+            return True
+    return False
 
 
 def _distinct(positions: list[np.ndarray]) -> list[np.ndarray]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from mmgnn_dist.errors import need
+
+TIME = re.compile(r"^\[\d\d:\d\d:\d\d\] ")  # before a message; the same input gives the same words
 
 
 def chem() -> Any:
@@ -48,7 +51,7 @@ class _Lines(logging.Handler):
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = " ".join(record.getMessage().split())
+        text = TIME.sub("", " ".join(record.getMessage().split()))
         if text:
             self.lines.append(text)
 

@@ -122,6 +122,15 @@ def target_for(
     return Target(name, own.spelled, kind, own.dimension), 1.0
 
 
+def is_unit(name: str, unit: str) -> bool:
+    """Whether a unit that a file gives can be read as one of the target `name`."""
+    try:
+        target_for(name, unit)
+    except UserError:
+        return False
+    return True
+
+
 def accepted_units(name: str) -> list[str]:
     """Return the common units of the target `name` (of all dimensions for a name outside the table)."""
     if name in TARGETS:

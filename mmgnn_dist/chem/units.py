@@ -222,6 +222,50 @@ def per_atom_cure(name: str, unit: str) -> str:
     )
 
 
+def same_unit(name: str, unit: str, other: str) -> bool:
+    """Whether two spellings mean one unit; `name` is the target, for messages."""
+    first, second = unit.strip(), other.strip()
+    if first.lower() == second.lower():
+        return True
+    try:
+        found, wanted = table_unit(name, first, None), table_unit(name, second, None)
+    except UserError:
+        return False
+    if found or wanted:
+        return found == wanted
+    one, two = _parsed(first), _parsed(second)
+    return bool(one is not None and two is not None and one == two)
+
+
+def converted_value(name: str, value: float, unit: str, to: str, dimension: str) -> float | None:
+    """Return a value in another unit, None if its unit is unknown or of another dimension.
+
+    Args:
+        name: name of the target, for messages.
+        value: the value.
+        unit: its unit, as it stands behind the value.
+        to: the unit to convert to, in the spelling of a `Unit`.
+        dimension: dimension of `to`, "" for one that is not in `DIMENSIONS`.
+    """
+    if "".join(unit.split()).lower() == "".join(to.split()).lower() and unit.lower() not in CASED:
+        return value
+    if dimension:
+        try:
+            return value * known_factor(name, unit, dimension) / DIMENSIONS[dimension][to]
+        except UserError:
+            return None
+    given, wanted = _parsed(unit), _parsed(to)
+    if given is None or wanted is None or unit.strip().lower() in CASED:
+        return None
+    try:
+        # a product would shift a temperature in °C twice
+        return float(
+            _registry().Quantity(value * given.magnitude, given.units).to(wanted.units).magnitude
+        ) / (float(wanted.magnitude))
+    except Exception:  # an offset unit raises another error than a wrong dimension
+        return None
+
+
 @cache
 def _registry() -> Any:
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from mmgnn_dist.errors import EXIT_DONE, UserError
 if TYPE_CHECKING:
     from mmgnn_dist.cluster.slurm.submit import SubmitPlan
     from mmgnn_dist.config import Recipe
+    from mmgnn_dist.run_records import JobRecord, ReportJobRecord
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -28,8 +30,9 @@ def add_verbs(verbs: Verbs) -> None:
     submit.add_argument(
         "--dry-run", action="store_true", help="print the batch script and the plan, and stop"
     )
+    add_stage(submit)
     add_json(submit)
-    submit.set_defaults(action=_submit)
+    submit.set_defaults(continues=True, action=_submit)
     for verb, action, description in (
         ("status", _status, "show the state of submitted runs (default: all below runs/)"),
         ("cancel", _cancel, "cancel submitted runs"),
@@ -49,6 +52,15 @@ def add_verbs(verbs: Verbs) -> None:
     fetch.add_argument("model", metavar="NAME@REVISION", help="name on the Hugging Face hub and commit")
     add_json(fetch)
     fetch.set_defaults(action=_fetch_model)
+
+
+def add_stage(parser: argparse.ArgumentParser) -> None:
+    """Add `--stage`."""
+    parser.add_argument(
+        "--stage",
+        action="store_true",
+        help="pack the Python environment once; each node unpacks it on its own disk (profile: scratch)",
+    )
 
 
 def read_recipe_for_slurm(arguments: argparse.Namespace) -> Recipe:
@@ -84,12 +96,15 @@ def print_dry_run(plan: SubmitPlan, profile: Path, as_json: bool) -> int:
         UserError: if Slurm refuses the script.
     """
     from mmgnn_dist.cluster.slurm import queries as slurm
+    from mmgnn_dist.cluster.slurm.profile import load_profile
+    from mmgnn_dist.cluster.slurm.site import restart_mode
     from mmgnn_dist.cluster.slurm.submit import check_with_slurm
     from mmgnn_dist.plan.dry_run import summarise_recipe
     from mmgnn_dist.plan.dry_run_table import print_summary
 
     script = plan.script()
     verdict = check_with_slurm(plan, profile) if slurm.here() else None
+    restart = restart_mode(load_profile(profile))._asdict() if slurm.here() else None
     run, recipe = next(iter(plan.runs.items()))
     recipe = recipe.model_copy(update={"twins": []})
     if plan.profile.gpus_per_node and recipe.train.precision == "bf16":
@@ -108,9 +123,12 @@ def print_dry_run(plan: SubmitPlan, profile: Path, as_json: bool) -> int:
             f"passes x {batch.world} ranks at most"
         )
         print_summary(summary)
+        if restart:
+            jobs = f"in {plan.successors} jobs that follow" if plan.successors else "by a requeue of its job"
+            print(f"a run starts again {jobs}: {restart['why']}")
         print(f"Slurm: {verdict}" if verdict else "Slurm was not asked: this machine has none")
 
-    result = {"script": script, "slurm": verdict, "plan": cut, "runs": summary}
+    result = {"script": script, "slurm": verdict, "plan": cut, "restart": restart, "runs": summary}
     print_result(as_json, result, print_text)
     return EXIT_DONE
 
@@ -119,22 +137,32 @@ def _numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 
+def told_successors(jobs: Sequence[JobRecord | ReportJobRecord]) -> str:
+    """Return the line that tells how many jobs follow each run, and why they are fewer than restarts."""
+    run = next(job for job in jobs if "run" in job)
+    line = f"{len(run.get('successors', []))} jobs follow, should this one end early; they end with the run"
+    return f"{line} (Slurm takes no more: {run['refused']})" if "refused" in run else line
+
+
 def _submit(arguments: argparse.Namespace) -> int:
     recipe = read_recipe_for_slurm(arguments)
-    from mmgnn_dist.cluster.slurm.submit import check_with_slurm, make_submit_plan, submit
+    from mmgnn_dist.cluster.slurm.submit import check_with_slurm, make_submit_plan, submit, with_stage
 
     base = arguments.run or Path("runs") / recipe.name
     plan = make_submit_plan(recipe, arguments.profile, base, arguments.folds, arguments.seeds, arguments.json)
+    plan = with_stage(plan) if arguments.stage else plan
     if arguments.dry_run:
         return print_dry_run(plan, arguments.profile, arguments.json)
     check_with_slurm(plan, arguments.profile)
-    jobs = submit(plan, arguments.profile)
+    jobs = submit(plan, arguments.profile, arguments.json)
     lines = [
         f"job {job['job']}: report {job['report']}, after all others"
         if "report" in job
         else f"job {job['job']}: run directory {job['run']}, log {job['log'].replace('%t', '0')}"
         for job in jobs
     ]
+    if plan.successors:
+        lines.append(told_successors(jobs))
     lines.append(f"follow: mmgnn status {plan.base}    mmgnn logs {next(iter(plan.runs))} --follow")
     lines.append(f"cancel: mmgnn cancel {plan.base}")
     print_result(arguments.json, {"jobs": jobs}, lines)

@@ -37,7 +37,7 @@ def _add_prepare(kinds: Verbs) -> None:
     prepare.add_argument("--to", type=Path, required=True, metavar="SHARDS", help="folder to make")
     prepare.add_argument("--recipe", type=Path, help="recipe whose data section applies")
     add_json(prepare)
-    prepare.set_defaults(action=_prepare, overrides=[])
+    prepare.set_defaults(continues=True, action=_prepare, overrides=[])
 
 
 def _add_enrich(kinds: Verbs) -> None:
@@ -58,7 +58,7 @@ def _add_enrich(kinds: Verbs) -> None:
     )
     enrich.add_argument("--recipe", type=Path, help="recipe whose data.pubchem section applies")
     add_json(enrich)
-    enrich.set_defaults(action=_enrich)
+    enrich.set_defaults(continues=True, action=_enrich)
 
 
 def _add_fetch(kinds: Verbs) -> None:
@@ -69,7 +69,7 @@ def _add_fetch(kinds: Verbs) -> None:
         "--url", action="append", default=[], metavar="URL", help="a mirror that has the files under URL/NAME"
     )
     add_json(fetch)
-    fetch.set_defaults(action=_fetch)
+    fetch.set_defaults(continues=True, action=_fetch)
 
 
 def _add_split(kinds: Verbs) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 
-from mmgnn_dist import __version__
 from mmgnn_dist.cli import bench, cluster, data, doctor, plan, predict, recipe, study, sweep, train
 from mmgnn_dist.errors import EXIT_STOPPED, EXIT_USER, EXTRAS, UserError, need
+from mmgnn_dist.files import DISK_ERRORS, disk_problem
 from mmgnn_dist.process import write_for_owner_only
+from mmgnn_dist.version import __version__
 
 GROUPS = (data, train, cluster, sweep, doctor, predict, plan, study, bench, recipe)
 
@@ -29,6 +30,11 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"mmgnn: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        print(f"mmgnn: {disk_problem(error)}", file=sys.stderr)
+        return EXIT_USER
     except ModuleNotFoundError as error:
         name = (error.name or "").split(".")[0]
         if name not in EXTRAS:
@@ -36,7 +42,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"mmgnn: {need(name, EXTRAS[name])}", file=sys.stderr)
         return EXIT_USER
     except KeyboardInterrupt:
-        print("mmgnn: interrupted; the same command continues", file=sys.stderr)
+        continues = getattr(arguments, "continues", False)
+        end = "the same command continues" if continues else "nothing is kept, the same command starts anew"
+        print(f"mmgnn: interrupted; {end}", file=sys.stderr)
         return EXIT_STOPPED
 
 

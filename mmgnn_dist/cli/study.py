@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmgnn_dist.cli.cluster import add_stage
 from mmgnn_dist.cli.common import Verbs, add_json, add_recipe, print_result, read_recipe
 from mmgnn_dist.cli.study_array import submit_cells
 from mmgnn_dist.errors import EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, UserError
@@ -38,13 +39,14 @@ def add_verbs(verbs: Verbs) -> None:
     study.add_argument(
         "--dry-run", action="store_true", help="with --profile: print the batch script and the plan, and stop"
     )
+    add_stage(study)
     study.add_argument(
         "--ray",
         action="store_true",
         help="run the cells on Ray, on all nodes of the allocation or on this machine",
     )
     add_json(study)
-    study.set_defaults(action=_study)
+    study.set_defaults(continues=True, action=_study)
     report = verbs.add_parser("report", help="write the report of a study, finished or not")
     report.add_argument("study", type=Path, metavar="DIR", help="study directory")
     add_json(report)
@@ -62,8 +64,9 @@ def _study(arguments: argparse.Namespace) -> int:
     chosen = [name for name, is_given in ways.items() if is_given]
     if len(chosen) > 1:
         raise UserError(f"{' and '.join(chosen)} do not go together: give one of them")
-    if not ways["--profile"] and (arguments.dry_run or arguments.concurrent is not None):
-        raise UserError("--dry-run and --concurrent belong to a Slurm array: give --profile slurm/NAME.yaml")
+    if not ways["--profile"] and (arguments.dry_run or arguments.stage or arguments.concurrent is not None):
+        words = "--dry-run, --stage and --concurrent belong to a Slurm array"
+        raise UserError(f"{words}: give --profile slurm/NAME.yaml")
     if ways["--profile"]:
         return submit_cells(arguments)
     if arguments.ray:

@@ -15,7 +15,7 @@ def add_verbs(verbs: Verbs) -> None:
     add_recipe(sweep, "recipe with a section sweep, such as launch/sweep.yaml")
     sweep.add_argument("--dir", type=Path, metavar="DIR", help="folder of the sweep (default sweeps/NAME)")
     add_json(sweep)
-    sweep.set_defaults(action=_sweep)
+    sweep.set_defaults(continues=True, action=_sweep)
 
 
 def _sweep(arguments: argparse.Namespace) -> int:

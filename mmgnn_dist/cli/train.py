@@ -1,4 +1,4 @@
-"""The command-line verbs for runs: train, evaluate and sync."""
+"""The command-line verbs for runs: train, evaluate, sync and verify."""
 
 from __future__ import annotations
 
@@ -22,12 +22,19 @@ def add_verbs(verbs: Verbs) -> None:
         "--dry-run", action="store_true", help="check everything, print parameters, FLOP and memory, and stop"
     )
     add_json(train)
-    train.set_defaults(action=_train)
+    train.set_defaults(continues=True, action=_train)
 
     evaluate = verbs.add_parser("evaluate", help="test a finished run, or apply it to other molecules")
     evaluate.add_argument("run", type=Path, metavar="RUN")
     evaluate.add_argument(
         "--data", type=Path, metavar="SHARDS", help="another shard set (default: the run's test part)"
+    )
+    evaluate.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="with --data: folder of predictions and metrics (default RUN/evaluations/NAME)",
     )
     add_json(evaluate)
     evaluate.set_defaults(action=_evaluate)
@@ -36,7 +43,21 @@ def add_verbs(verbs: Verbs) -> None:
     sync.add_argument("run", type=Path, metavar="RUN")
     sync.add_argument("--online", action="store_true", help="also upload it (key: WANDB_API_KEY)")
     add_json(sync)
-    sync.set_defaults(action=_sync)
+    sync.set_defaults(continues=True, action=_sync)
+
+    verify = verbs.add_parser("verify", help="check the records of a run and recompute its steps")
+    verify.add_argument("run", type=Path, metavar="RUN")
+    verify.add_argument(
+        "--steps",
+        default=":",
+        metavar="A:B",
+        help="recompute these steps, from the newest checkpoint before them (default: all; none: no step)",
+    )
+    verify.add_argument(
+        "--nproc", type=int, metavar="N", help="ranks on this machine (default: as many as made the steps)"
+    )
+    add_json(verify)
+    verify.set_defaults(action=_verify)
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -66,11 +87,26 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     quiet_libraries()
-    from mmgnn_dist.train.session import evaluate_run
+    from mmgnn_dist.train.application.evaluation import evaluate_run
 
-    evaluated = evaluate_run(arguments.run, arguments.data, quiet=arguments.json)
-    print_result(arguments.json, evaluated.metrics, evaluated.lines())
+    if arguments.out and not arguments.data:
+        raise UserError("--out goes with --data: without it nothing is written")
+    evaluated = evaluate_run(arguments.run, arguments.data, quiet=arguments.json, out=arguments.out)
+    more = {"trained_on": evaluated.trained_on, "unknown": evaluated.unknown, "notes": evaluated.notes}
+    print_result(arguments.json, evaluated.metrics | more, evaluated.lines())
     return EXIT_DONE
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    if arguments.nproc is not None and arguments.nproc < 1:
+        raise UserError(f"--nproc {arguments.nproc}: give at least one rank")
+    quiet_libraries()
+    from mmgnn_dist.train.verify.verify import verify_run
+
+    with redirect_stdout(sys.stderr) if arguments.json else nullcontext():  # libraries may print notes
+        found = verify_run(arguments.run, arguments.steps, arguments.nproc, quiet=arguments.json)
+    print_result(arguments.json, found.values(), found.lines())
+    return found.exit_code
 
 
 def _sync(arguments: argparse.Namespace) -> int:

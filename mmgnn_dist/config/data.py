@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from mmgnn_dist.config.section import ADDED_LATER, ConfigSection
 from mmgnn_dist.config.text import RESERVED, FieldName
@@ -17,13 +17,21 @@ PROVIDERS = ("table", "file", "rdkit", "names")
 TargetKind = Literal["extensive", "intensive", "dipole", "r2", "class"]
 
 
+def _unit_of_number(value: object) -> object:
+    """Take the number 1, as YAML reads the unit of a number without unit, for its name."""
+    return "1" if type(value) in (int, float) and value == 1 else value
+
+
+UnitName = Annotated[str, BeforeValidator(_unit_of_number)]
+
+
 class TargetConfig(ConfigSection):
     """One target of your data: where its values stand, in which unit, and how it scales."""
 
     column: str | None = Field(
         None, min_length=1, description="column or field of its values, in any case; null: its name"
     )
-    unit: str | None = Field(
+    unit: UnitName | None = Field(
         None,
         description="unit of the column: a known target is converted to its own unit, another one keeps it; "
         "a unit in double quotes inside the string is not checked",
@@ -80,6 +88,12 @@ class DataConfig(ConfigSection):
     """Where the molecules come from and which part of them trains."""
 
     shards: Path | None = Field(None, description="folder of a shard set, made by `mmgnn data prepare`")
+    cache: Annotated[Path | None, ADDED_LATER] = Field(
+        None,
+        description="folder for tokens and text vectors of a shard set that cannot be written; null: "
+        "text-cache beside the run directory",
+        json_schema_extra={"with": ["data.shards"]},
+    )
     split: str = Field(
         "random",
         description="stored split: the name of a file in SHARDS/splits/ without its suffix",
@@ -103,7 +117,7 @@ class DataConfig(ConfigSection):
         description="CPUs that prepare and enrich use; 0: all of this machine, or, for small sources, this "
         "process without Ray",
     )
-    units: dict[str, str] = Field(
+    units: dict[str, UnitName] = Field(
         {},
         description="unit in which your file gives each target column, e.g. {gap: eV, energy: Hartree}: the "
         "short form of data.targets",

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from mmgnn_dist.config.recipe import Recipe
 from mmgnn_dist.config.section import ConfigSection
+from mmgnn_dist.config.unique_keys import load_yaml
 from mmgnn_dist.errors import UserError, nearest
 
 S = TypeVar("S", bound=ConfigSection)
@@ -49,9 +50,9 @@ def load_section(
         if not Path(path).is_file():
             raise UserError(f"no {what} at {path}: give a YAML file such as {example}")
         try:
-            raw = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+            raw = load_yaml(Path(path).read_text(encoding="utf-8")) or {}
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+            raise UserError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from None
         if not isinstance(raw, dict):
             raise UserError(f"{path} holds {type(raw).__name__}, a {what} is a mapping of sections")
     for item in overrides or []:
@@ -76,9 +77,9 @@ def _override(raw: dict[str, Any], item: str) -> None:
     if not equals or not key:
         raise UserError(f"'{item}' is not an override: write key=value, for example train.epochs=5")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"'{item}': the value is not YAML") from None
+        value = load_yaml(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"'{item}': the value is not YAML ({' '.join(str(error).split())})") from None
     set_key(raw, key, value)
 
 

@@ -162,25 +162,38 @@ class Recipe(ConfigSection):
         """Return the canonical YAML form."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
+    def absolute(self) -> Recipe:
+        """Return this recipe with absolute paths of the shard set, its cache, and an encoder in a folder."""
+        data, encoder = self.data, Path(self.text.encoder).expanduser()
+        places = {name: getattr(data, name) for name in ("shards", "cache")}
+        found = {name: path.absolute() for name, path in places.items() if path is not None}
+        update: dict[str, Any] = {"data": data.model_copy(update=found)}
+        if self.text.encoder != TextConfig().encoder and encoder.is_dir():
+            update["text"] = self.text.model_copy(update={"encoder": str(encoder.absolute())})
+        return self.model_copy(update=update)
+
     def save(self, path: Path) -> None:
-        """Write the canonical YAML form to a file."""
-        write_text(path, self.to_yaml())
+        """Write the canonical YAML form, with absolute paths, for it may be read from another folder."""
+        write_text(path, self.absolute().to_yaml())
 
     def identity_fields(self) -> dict[str, Any]:
         """Return the values that decide the result; a run may continue if only other values have changed.
 
-        It leaves out twins, study, sweep, tracking, PubChem, and the keys that may change when a run
-        continues: when it saves and gives up, and into how many passes it splits a batch. Like the number of
-        ranks, the passes only change how sums are rounded. A key that was added later is left out while it
-        has its default.
+        It leaves out twins, study, sweep, tracking, PubChem, where the data lie and who works on them, and
+        the keys that may change when a run continues: when it saves and gives up, its threads, and into how
+        many passes it splits a batch. Like the number of ranks, threads and passes only change how sums are
+        rounded. A key that was added later is left out while it has its default.
         """
+        return self.absolute()._identity({"pubchem", "shards", "workers", "cache"}, RESUMABLE_KEYS)
+
+    def _identity(self, data: set[str], train: set[str]) -> dict[str, Any]:
         excluded: dict[str, Any] = {
             "twins": True,
             "study": True,
             "sweep": True,
             "track": True,
-            "data": {"pubchem"},
-            "train": RESUMABLE_KEYS,
+            "data": data,
+            "train": train,
         }
         return self.without_later_defaults(self.model_dump(mode="json", exclude=excluded))
 
@@ -202,4 +215,18 @@ class Recipe(ConfigSection):
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the values that decide the result."""
-        return hashlib.sha256(yaml.safe_dump(self.identity_fields(), sort_keys=True).encode()).hexdigest()
+        return _sha256(self.identity_fields())
+
+    def earlier_fingerprint(self, shards: str) -> str:
+        """Return the fingerprint of this recipe in earlier versions, to which the place of the data belonged.
+
+        Args:
+            shards: path of the shard set as it was written then.
+        """
+        fields = self._identity({"pubchem", "cache"}, RESUMABLE_KEYS - {"threads"})
+        fields["data"]["shards"] = shards
+        return _sha256(fields)
+
+
+def _sha256(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(yaml.safe_dump(fields, sort_keys=True).encode()).hexdigest()

@@ -17,6 +17,7 @@ RESUMABLE_KEYS = {
     "checkpoint_every",
     "keep_checkpoints",
     "log_ids",
+    "threads",
     "micro_batch",
 }
 

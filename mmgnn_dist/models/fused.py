@@ -121,13 +121,16 @@ class FusedModel(nn.Module):
             embeddings: vectors of a frozen encoder [B, D]; None if the encoder is not frozen.
 
         Returns:
-            Scaled targets [B, T]; gate [B] (mean over atoms and channels), None for a fusion without a gate.
+            Scaled targets [B, T]; gate [B] (mean over atoms and channels), None for a fusion without a gate
+            and for a model that reads only one of graph and text.
         """
         graph = Graph.make(batch.z, batch.pos, batch.ptr, batch.charge, batch.multiplicity)
         features = self._graph_side(graph)
         fused, gate = self.fusion(features.scalars, self._text_side(batch, embeddings), graph)
         scaled = self.readout(fused, graph, features.vectors)
-        if gate is None or self.fusion.pooled:
+        if gate is None or self.backbone is None or self.project is None:
+            return scaled, None
+        if self.fusion.pooled:
             return scaled, gate
         counts = graph.ptr[1:] - graph.ptr[:-1]
         return scaled, sum_molecules(gate.unsqueeze(-1), graph).squeeze(-1) / counts

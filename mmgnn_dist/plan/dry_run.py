@@ -26,6 +26,7 @@ from mmgnn_dist.models.text_encoder.encoder import TextEncoder
 from mmgnn_dist.plan.memory import memory
 from mmgnn_dist.plan.records import FrozenEncoderCost, RunSummary
 from mmgnn_dist.progress import Progress
+from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train.engine import compute_type
 from mmgnn_dist.train.inputs import Inputs, open_inputs
 from mmgnn_dist.train.optim.optimizers import optimizer_of
@@ -56,8 +57,13 @@ def summarise_recipe(recipe: Recipe, folder: Path, nproc: int, quiet: bool) -> l
     ranks = Ranks(0, nproc, init_distributed(recipe.train.threads).device)
     with Progress("summary", quiet) as progress:
         return [
-            summary_of(open_inputs(part, verify=False), ranks, progress, compute_type(part, ranks.device))
-            for part in planned.values()
+            summary_of(
+                open_inputs(part, verify=False, run=RunDir(run)),
+                ranks,
+                progress,
+                compute_type(part, ranks.device),
+            )
+            for run, part in planned.items()
         ]
 
 

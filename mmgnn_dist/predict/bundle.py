@@ -9,10 +9,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from mmgnn_dist.config import Recipe, load_recipe
+from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, sha256
 from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.train.stored.recipe import stored_recipe
 
 
 def open_bundle(folder: Path, overrides: list[str]) -> Recipe:
@@ -26,7 +27,7 @@ def open_bundle(folder: Path, overrides: list[str]) -> Recipe:
         raise UserError(
             f"no trained model at {folder}: give a folder made by 'mmgnn train' or 'mmgnn export'"
         )
-    return load_recipe(paths.recipe, overrides)
+    return stored_recipe(paths, overrides)
 
 
 def export_run(run: Path, to: Path) -> Path:
@@ -48,4 +49,6 @@ def export_run(run: Path, to: Path) -> Path:
         (old.export_about, new.export_about),
     ):
         shutil.copyfile(source, copy)
+    if old.export_trained_on.is_file():
+        shutil.copyfile(old.export_trained_on, new.export_trained_on)
     return to

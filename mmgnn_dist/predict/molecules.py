@@ -11,35 +11,61 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from mmgnn_dist.chem.checks import NO_CHARGE, UNSEEN, UNSEEN_STATE
 from mmgnn_dist.chem.states.electronic_state import TrainedStates
 from mmgnn_dist.chem.targets import TARGETS, Target
+from mmgnn_dist.config import DataConfig, Recipe
 from mmgnn_dist.data.prepare.pipeline import prepare
 from mmgnn_dist.data.prepare.plan import TrainedModelSpec
 from mmgnn_dist.data.shardset.manifest import MoleculeCounts
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.errors import UserError
-from mmgnn_dist.files import atomic_path, read_json
+from mmgnn_dist.files import atomic_path
 from mmgnn_dist.predict.bundle import open_bundle
+from mmgnn_dist.predict.rows import InputRows, input_rows
+from mmgnn_dist.process import owned_folder
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
-from mmgnn_dist.train.checkpoint.export import OLD_EXPORT, in_trained_words, states_of
+from mmgnn_dist.run_records import ExportRecord
+from mmgnn_dist.train.application.apply import apply_export
+from mmgnn_dist.train.application.text_coverage import missing_text
+from mmgnn_dist.train.application.trained_on import trained_on, trained_on_note
+from mmgnn_dist.train.checkpoint.export import OLD_EXPORT, in_trained_words, read_export, states_of
 from mmgnn_dist.train.evaluate import Predictions
 from mmgnn_dist.train.inputs import Inputs, open_inputs
-from mmgnn_dist.train.session import apply_export
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FORMATS = (".parquet", ".csv")
-LOW_TEXT_COVERAGE = 0.5  # below this fraction of the coverage in training, a note reports the text field
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Predictions for the molecules of some sources.
+
+    Attributes:
+        table: one row for each row of the sources (see `prediction_table`).
+        rows: what became of each of them.
+        predictions: predictions of the molecules that were kept.
+        units: unit of each target.
+        counts: molecules `in`, `kept` and `set_aside`, with `reasons`.
+        notes: lines on the sources, and on differences between these molecules and the training set.
+    """
+
+    table: pa.Table
+    rows: InputRows
+    predictions: Predictions
+    units: dict[str, str]
+    counts: MoleculeCounts
+    notes: list[str]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Result of a prediction.
+    """Result of a prediction that was written.
 
     Attributes:
         out: path of the table.
@@ -59,70 +85,106 @@ class Outcome:
 def predict_molecules(
     run: Path, sources: list[str], out: Path, text: list[Path], overrides: list[str], quiet: bool
 ) -> Outcome:
-    """Predict the targets of a run for the molecules of some sources.
+    """Predict the targets of a run for the molecules of some sources, and write a table of them.
 
     Args:
         run: run directory, or a folder made by `mmgnn export`.
         sources: sources as for `mmgnn data prepare`.
+        out: table to write, `.parquet` or `.csv`, one row for each row of the sources, in their order: `id`,
+            the targets in their units (of classes the name, and the probability of each), `gate` if there is
+            one, and the `reason` where there is no prediction.
         text: tables of text fields to join.
-        out: table to write, `.parquet` or `.csv`: `id`, the targets in their units (of classes the
-            name, and the probability of each), `gate` if there is one.
         overrides: overrides of the recipe, such as data.units or data.workers.
         quiet: show no progress.
+
+    Raises:
+        UserError: as in `predict_sources`; the suffix is wrong, or `out` cannot be written.
+    """
+    if out.suffix not in FORMATS:
+        raise UserError(f"{out}: tables are written as {' or '.join(FORMATS)}")
+    open_bundle(run, overrides)
+    with owned_folder(_writable(out), ".predict-") as temporary:
+        found = predict_sources(run, sources, temporary, text, overrides, quiet)
+        _write(out, found.table)
+        aside = None
+        if found.counts["set_aside"]:
+            aside = out.with_name(f"{out.stem}.set_aside.parquet")
+            shutil.copyfile(temporary / "shards" / "quarantine.parquet", aside)
+    return Outcome(out, found.units, found.counts, aside, found.notes)
+
+
+def predict_sources(
+    run: Path,
+    sources: list[str],
+    folder: Path,
+    text: list[Path],
+    overrides: list[str],
+    quiet: bool,
+    vectors: bool = False,
+) -> Predicted:
+    """Predict the targets of a run for the molecules of some sources.
 
     Text comes from the providers that the training set had, unless `overrides` names others. Molecules with
     elements, charges or multiplicities on which the model was not trained are set aside; so are ions without
     a charge, if the model was trained on charges.
 
+    Args:
+        run: run directory, or a folder made by `mmgnn export`.
+        sources: sources as for `mmgnn data prepare`.
+        folder: folder for the shard set of the molecules, `shards`.
+        text: tables of text fields to join.
+        overrides: overrides of the recipe, such as data.units or data.workers.
+        quiet: show no progress.
+        vectors: also keep the vectors of the molecules.
+
     Raises:
-        UserError: `run` has no trained model, sources cannot be read, no molecule is left, the suffix is
-            wrong, or `out` cannot be written.
+        UserError: `run` has no trained model, sources cannot be read, or no molecule is left.
     """
-    if out.suffix not in FORMATS:
-        raise UserError(f"{out}: tables are written as {' or '.join(FORMATS)}")
     recipe = open_bundle(run, overrides)
-    export = read_json(RunDir(run).export_about)
-    units, trained_on, states = export["units"], export.get("learned_from", {}), states_of(export)
+    export = read_export(RunDir(run))
+    states = states_of(export)
+    data, spec = _preparation(recipe, export, overrides)
+    with Progress("predict", quiet) as progress:
+        result = prepare(sources, folder / "shards", text, data, progress, spec)
+        local_recipe = in_trained_words(recipe, export).model_copy(
+            update={"data": data.model_copy(update={"shards": folder / "shards"})}
+        )
+        inputs = open_inputs(local_recipe, whole=True)
+        predictions = apply_export(run, inputs, progress, vectors)
+    learned = export.get("learned_from")
+    notes = [*result.notes, *([] if learned else [OLD_EXPORT])]
+    if learned and result.counts["reasons"].get(UNSEEN):
+        notes.append(f"elements that the model was trained on: {', '.join(learned['elements'])}")
+    notes += trained_on_note(trained_on(RunDir(run), inputs.shards, predictions.rows))
+    notes += _state_notes(states, result.counts, inputs.shards)
+    notes += missing_text(inputs, learned)
+    notes += _missing_choice(inputs, bool(learned and learned.get("selected_fields", False)))
+    rows = input_rows(inputs.shards)
+    table = prediction_table(rows, recipe.targets, predictions)
+    return Predicted(table, rows, predictions, export["units"], result.counts, notes)
+
+
+def _preparation(
+    recipe: Recipe, export: ExportRecord, overrides: list[str]
+) -> tuple[DataConfig, TrainedModelSpec]:
+    """Return how the molecules are prepared: as those of the training were, without labels."""
+    learned = export.get("learned_from")
     update: dict[str, Any] = {"max_bad_fraction": 1.0}  # the result reports all molecules set aside
-    if trained_on.get("providers") and not any(word.startswith("data.providers=") for word in overrides):
-        update["providers"] = trained_on["providers"]
-        update["check_names"] = trained_on.get("check_names", recipe.data.check_names)
-    update["text_columns"] = trained_on.get("text_columns", {}) | recipe.data.text_columns
-    data = recipe.data.model_copy(update=update)
+    if learned and learned["providers"] and not any(word.startswith("data.providers=") for word in overrides):
+        update["providers"] = learned["providers"]
+        update["check_names"] = learned.get("check_names", recipe.data.check_names)
+    if not any(word.startswith("data.workers=") for word in overrides):
+        update["workers"] = 0  # those of the training are for its own sources: small ones need no Ray
+    own = learned.get("text_columns", {}) if learned else {}
+    update["text_columns"] = own | recipe.data.text_columns
     kinds, classes = export.get("kinds", {}), export.get("classes", {})
     targets = tuple(
         TARGETS.get(name)
         or Target(name, unit, kinds.get(name, "intensive"), classes=tuple(classes.get(name, ())))
-        for name, unit in units.items()
+        for name, unit in export["units"].items()
     )
-    with TemporaryDirectory(prefix=".predict-", dir=_writable(out)) as temporary:
-        shard_folder = Path(temporary) / "shards"
-        with Progress("predict", quiet) as progress:
-            result = prepare(
-                sources,
-                shard_folder,
-                text,
-                data,
-                progress,
-                TrainedModelSpec(targets, trained_on.get("elements"), states),
-            )
-            local_recipe = in_trained_words(recipe, export).model_copy(
-                update={"data": data.model_copy(update={"shards": shard_folder})}
-            )
-            inputs = open_inputs(local_recipe, whole=True)
-            predictions = apply_export(run, inputs, progress)
-        _write(out, inputs.shards.ids(predictions.rows), recipe.targets, predictions)
-        aside = None
-        if result.counts["set_aside"]:
-            aside = out.with_name(f"{out.stem}.set_aside.parquet")
-            shutil.copyfile(shard_folder / "quarantine.parquet", aside)
-    notes = [*result.notes, *([] if trained_on else [OLD_EXPORT])]
-    if result.counts["reasons"].get(UNSEEN):
-        notes.append(f"elements that the model was trained on: {', '.join(trained_on['elements'])}")
-    notes += _state_notes(states, result.counts, inputs.shards)
-    notes += _missing_text(inputs, trained_on.get("coverage", {}))
-    notes += _missing_choice(inputs, trained_on.get("selected_fields", False))
-    return Outcome(out, units, result.counts, aside, notes)
+    spec = TrainedModelSpec(targets, tuple(learned["elements"]) if learned else None, states_of(export))
+    return recipe.data.model_copy(update=update), spec
 
 
 def _writable(out: Path) -> Path:
@@ -152,24 +214,6 @@ def _state_notes(trained: TrainedStates | None, counts: MoleculeCounts, shards: 
     return notes
 
 
-def _missing_text(inputs: Inputs, trained: dict[str, float]) -> list[str]:
-    """A line on text fields of the model that far fewer molecules have than in training."""
-    if inputs.files is None:
-        return []
-    here = inputs.shards.manifest["coverage"]
-    shares = {
-        name: (here[name] / inputs.shards.rows, trained.get(name, 0.0)) for name in inputs.recipe.text.fields
-    }
-    scarce = [
-        f"{name} {now:.0%} ({then:.0%} in training)"
-        for name, (now, then) in shares.items()
-        if now < LOW_TEXT_COVERAGE * then
-    ]
-    if not scarce:
-        return []
-    return [f"molecules with text: {', '.join(scarce)}; join tables of text with --text"]
-
-
 def _missing_choice(inputs: Inputs, trained: bool) -> list[str]:
     """A line on molecules that read all fields, where those of the training chose some."""
     selection = inputs.shards.manifest.get("selection")
@@ -183,20 +227,36 @@ def _missing_choice(inputs: Inputs, trained: bool) -> list[str]:
     ]
 
 
-def _write(out: Path, ids: np.ndarray, targets: list[str], predictions: Predictions) -> None:
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet as pq
+def prediction_table(rows: InputRows, targets: list[str], predictions: Predictions) -> pa.Table:
+    """Make the table of predictions: `id`, the targets, `gate` if there is one, and `reason`.
 
-    columns: dict[str, Any] = {"id": ids}
+    It has one row for each row of the sources; where the reason is not null, the other values are.
+
+    Args:
+        rows: what became of each row of the sources [n].
+        targets: names of the targets.
+        predictions: predictions of the molecules that were kept, sorted by row.
+    """
+    import pyarrow as pa
+
+    kept = pa.array(rows.kept, mask=rows.kept < 0)
+    columns: dict[str, pa.Array] = {"id": pa.array(rows.ids)}
     for place, name in enumerate(targets):
         names = predictions.heads.classes[place]
         values = predictions.predicted[:, place]
-        columns[name] = [names[int(k)] for k in values] if names else values
+        columns[name] = pa.array([names[int(k)] for k in values] if names else values).take(kept)
         for k, label in enumerate(names):
-            columns[f"{name}_p_{label}"] = predictions.probabilities[place][:, k]
+            columns[f"{name}_p_{label}"] = pa.array(predictions.probabilities[place][:, k]).take(kept)
     if predictions.gate is not None:
-        columns["gate"] = predictions.gate
+        columns["gate"] = pa.array(predictions.gate).take(kept)
+    columns["reason"] = pa.array([reason or None for reason in rows.reasons], pa.string())
+    return pa.table(columns)
+
+
+def _write(out: Path, table: pa.Table) -> None:
+    import pyarrow.csv
+    import pyarrow.parquet as pq
+
     with atomic_path(out) as part:
         write = pq.write_table if out.suffix == ".parquet" else pyarrow.csv.write_csv
-        write(pa.table(columns), part)
+        write(table, part)

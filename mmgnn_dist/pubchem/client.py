@@ -21,12 +21,12 @@ from types import ModuleType, SimpleNamespace
 from urllib.parse import urlsplit
 from urllib.request import HTTPErrorProcessor, HTTPSHandler, OpenerDirector, build_opener
 
-from mmgnn_dist import __version__
 from mmgnn_dist.errors import TryAgain, UserError, need
 from mmgnn_dist.pubchem.answers import Kind, Verdict, classify_answer
 from mmgnn_dist.pubchem.limits import Limits
 from mmgnn_dist.pubchem.redirects import HOPS, redirect_target
 from mmgnn_dist.pubchem.throttle import Throttle, retry_after
+from mmgnn_dist.version import __version__
 
 LARGEST = 64 << 20  # most bytes of one answer; a real one of 100 compounds has a few hundred kilobytes
 OVERTAXED = (500, 504)  # statuses that a too long list may cause

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mmgnn_dist.config import Recipe, load_recipe
+from mmgnn_dist.config import Recipe
 from mmgnn_dist.data.shardset.groups import identities
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.shardset.splits import load_split
@@ -207,6 +207,7 @@ def collect(folder: Path) -> Results:
     import pyarrow.parquet as pq
 
     from mmgnn_dist.train.provenance import refuse_changed
+    from mmgnn_dist.train.stored.recipe import stored_recipe
 
     recipe, cells = load_grid(folder)
     cell_states = states(folder, cells)
@@ -214,14 +215,16 @@ def collect(folder: Path) -> Results:
     if not done:
         raise UserError(f"no cell of {folder} is done yet: there is nothing to report")
     runs = {cell: RunDir(cell.run(folder)) for cell in done}
-    refuse_changed({run.path: load_recipe(run.recipe) for run in runs.values()})
+    refuse_changed({run.path: stored_recipe(run) for run in runs.values()})
     metrics: dict[Cell, RunMetrics] = {cell: read_json(run.metrics) for cell, run in runs.items()}
     tested: dict[int, np.ndarray] = {}
     truth: dict[tuple[int, str], np.ndarray] = {}
     errors: dict[tuple[Model, str], dict[tuple[int, int], np.ndarray]] = {}
     chances: dict[tuple[Model, str], dict[tuple[int, int], np.ndarray]] = {}
-    assert recipe.data.shards is not None
-    shards = ShardSet.open(recipe.data.shards, verify=False)
+    found = stored_recipe(runs[done[0]]).data.shards
+    assert found is not None
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"shards": found})})
+    shards = ShardSet.open(found, verify=False)
     classes = {t: tuple(shards.classes[t]) for t in recipe.targets if shards.classes.get(t)}
     for cell in done:
         table = pq.read_table(runs[cell].predictions)

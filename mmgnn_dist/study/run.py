@@ -38,7 +38,7 @@ def plan_study(recipe: Recipe, folder: Path) -> dict[Cell, Recipe]:
         UserError: if an input is wrong, or if the directory holds cells of another recipe.
     """
     from mmgnn_dist.train.inputs import open_inputs
-    from mmgnn_dist.train.session import refuse_other
+    from mmgnn_dist.train.stored.claims import refuse_other
 
     cells = make_grid(recipe)
     refuse_other({cell.run(folder): part for cell, part in cells.items()})
@@ -63,7 +63,7 @@ def laid_out(recipe: Recipe, folder: Path) -> list[Cell]:
     """
     if (folder / CELLS).is_file():
         stored, cells = load_grid(folder)
-        if stored == recipe:
+        if stored == recipe.absolute():
             return cells
     planned = plan_study(recipe, folder)
     save_grid(folder, recipe, planned)

@@ -6,7 +6,6 @@ import gc
 import traceback
 from pathlib import Path
 
-from mmgnn_dist.config import load_recipe
 from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, UserError
 from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.run_dir import RunDir
@@ -51,11 +50,12 @@ def failure_line(folder: Path) -> str:
 def cell_state(folder: Path) -> str:
     """State of a cell, read from its run directory."""
     from mmgnn_dist.train.report.results import done
+    from mmgnn_dist.train.stored.recipe import stored_recipe
 
     run = RunDir(folder)
     if not run.recipe.is_file():
         return WAITING
-    if done(folder, load_recipe(run.recipe)):
+    if done(folder, stored_recipe(run)):
         return DONE
     if run.failure.is_file():
         return FAILED

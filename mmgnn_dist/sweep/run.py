@@ -28,7 +28,8 @@ from mmgnn_dist.train.inputs import Inputs, open_inputs
 from mmgnn_dist.train.optim.schedule import total_steps
 from mmgnn_dist.train.provenance import refuse_changed
 from mmgnn_dist.train.ranks import init_distributed
-from mmgnn_dist.train.session import differences
+from mmgnn_dist.train.stored.claims import differences
+from mmgnn_dist.train.stored.recipe import stored_recipe
 from mmgnn_dist.train.text_data import open_text_data
 
 FREE = (
@@ -63,7 +64,7 @@ def check_sweep(recipe: Recipe, folder: Path) -> Inputs:
     for package in ("ray", "optuna"):
         if importlib.util.find_spec(package) is None:
             raise need(package, "sweep")
-    inputs = open_inputs(recipe)
+    inputs = open_inputs(recipe, run=RunDir(folder / TRIALS / recipe.name))  # beside all trials
     names = ["val/score", *(f"val/mae/{name}" for name in inputs.metrics)]
     if recipe.sweep.metric not in names:
         raise UserError(
@@ -77,7 +78,7 @@ def check_sweep(recipe: Recipe, folder: Path) -> Inputs:
                 f"{folder} holds another sweep ({', '.join(changed_keys)} differ): give another --dir"
             )
     trials = [run for run in map(RunDir, sorted((folder / TRIALS).glob("*"))) if run.recipe.is_file()]
-    refuse_changed({run.path: load_recipe(run.recipe) for run in trials})
+    refuse_changed({run.path: stored_recipe(run) for run in trials})
     return inputs
 
 
@@ -91,8 +92,8 @@ def _validations(inputs: Inputs, quiet: bool) -> int:
 
 
 def _compared(recipe: Recipe) -> dict[str, Any]:
-    excluded: Any = {"track": True, "sweep": set(FREE), "data": {"pubchem"}, "twins": True}
-    return recipe.model_dump(mode="json", exclude=excluded)
+    kept = {"sweep": recipe.model_dump(mode="json", include={"sweep"}, exclude={"sweep": set(FREE)})["sweep"]}
+    return recipe.identity_fields() | kept
 
 
 def sweep(recipe: Recipe, folder: Path, quiet: bool) -> int:

@@ -29,10 +29,13 @@ from mmgnn_dist.models.fused import FusedModel, TextSource
 from mmgnn_dist.models.heads import Heads
 from mmgnn_dist.models.matched import Matched, match_width
 from mmgnn_dist.models.readout import Scaler
-from mmgnn_dist.run_records import Origin
+from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.run_records import ExportRecord, Origin
+from mmgnn_dist.train.application.targets import with_model_targets
 from mmgnn_dist.train.metrics import metric_unit
 from mmgnn_dist.train.provenance import origin
 from mmgnn_dist.train.ranks import Ranks
+from mmgnn_dist.train.stored.recipe import sidecar_folder
 from mmgnn_dist.train.tracking.wandb_sink import check_tracking
 
 EVALUATED = 64  # largest evaluation batch of a rank without train.micro_batch, molecules
@@ -189,7 +192,12 @@ class Inputs:
 
 
 def open_inputs(
-    recipe: Recipe, verify: bool = True, whole: bool = False, verified: VerifiedFiles | None = None
+    recipe: Recipe,
+    verify: bool = True,
+    whole: bool = False,
+    verified: VerifiedFiles | None = None,
+    run: RunDir | None = None,
+    model: ExportRecord | None = None,
 ) -> Inputs:
     """Open and check everything that a recipe names, before any expensive work.
 
@@ -198,6 +206,9 @@ def open_inputs(
         verify: check the checksums of all shards.
         whole: use all molecules as the test part, without a split.
         verified: checksums of files that were read before; None reads every file.
+        run: run directory, beside which text sidecars go if neither the shard set can be written nor
+            `data.cache` is set.
+        model: description of a trained model; the set may then lack some of its targets.
 
     Raises:
         UserError: a shard set, split or encoder is missing or damaged; a target is unknown, has no labels to
@@ -208,6 +219,9 @@ def open_inputs(
         raise UserError("the recipe names no shard set: give data.shards=DIR (made by 'mmgnn data prepare')")
     verified = verified or VerifiedFiles()
     shards = ShardSet.open(recipe.data.shards, verify, verified.sha256)
+    shards = replace(shards, cache=sidecar_folder(recipe, run))
+    if model is not None:
+        shards = with_model_targets(shards, model)
     for name in recipe.targets:
         if name not in shards.targets:
             allowed = ", ".join(shards.targets)
@@ -253,7 +267,7 @@ def open_inputs(
     reads = not {recipe.model.modality, *recipe.twins}.isdisjoint(("text", "both"))
     text = recipe.text
     if reads:
-        _check_fields(list(text.fields), shards)
+        _check_fields(list(text.fields), shards, whole)
     files = resolve_encoder(text.encoder, text.revision, text.random) if reads else None
     if files is not None:
         files = replace(files, digest=verified.sha256)
@@ -264,8 +278,8 @@ def open_inputs(
     return inputs
 
 
-def _check_fields(fields: list[str], shards: ShardSet) -> None:
-    """Refuse a text field that the shard set does not have."""
+def _check_fields(fields: list[str], shards: ShardSet, whole: bool) -> None:
+    """Refuse a text field that the shard set does not have, and training on text that no molecule has."""
     for field in fields:
         if field not in shards.text_fields:
             raise UserError(
@@ -273,6 +287,15 @@ def _check_fields(fields: list[str], shards: ShardSet) -> None:
                 f"{nearest(field, shards.text_fields)}: it has {', '.join(shards.text_fields)}; own ones are "
                 "declared by data.text_columns when it is prepared"
             )
+    coverage = shards.manifest.get("coverage")
+    if whole or coverage is None or any(coverage.get(field) for field in fields):
+        return
+    present = [field for field in shards.text_fields if coverage.get(field)]
+    cure = f"take some of {', '.join(present)}" if present else "join text with 'mmgnn data prepare --text'"
+    raise UserError(
+        f"no molecule of {shards.path} has text in {', '.join(fields)}, so text could teach nothing: {cure}, "
+        "or train with model.modality=graph and no twins"
+    )
 
 
 def fit_scaler(inputs: Inputs) -> Scaler:

@@ -64,12 +64,17 @@ def start_here(command: list[str], nproc: int, **options: Any) -> list[subproces
     return ranks
 
 
-def launch(run: Path, nproc: int) -> int:
+def launch(run: Path, nproc: int, module: str = "mmgnn_dist.train.run") -> int:
     """Run the recipe of a run directory in `nproc` processes; return the exit code.
 
     Signals are forwarded meanwhile; ranks killed by one before they handle signals count as stopped.
+
+    Args:
+        run: the run directory.
+        nproc: number of processes.
+        module: what each process runs, with the directory as its argument.
     """
-    command = [sys.executable, "-m", "mmgnn_dist.train.run", str(run)]
+    command = [sys.executable, "-m", module, str(run)]
     ranks = start_here(command, nproc, preexec_fn=die_with_parent)
     forwarded: set[int] = set()
 

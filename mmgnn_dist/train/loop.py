@@ -42,6 +42,7 @@ from mmgnn_dist.train.optim.schedule import ema_decay, learning_rate, seed_step,
 from mmgnn_dist.train.ranks import Ranks
 from mmgnn_dist.train.tracking.journal import Journal
 from mmgnn_dist.train.tracking.meter import RateMeter
+from mmgnn_dist.train.tracking.proof import StepProof
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +107,7 @@ class Trainer:
             parts.forget_ids(state.step)
             self._ids = Journal(parts.run.ids_log(parts.ranks.rank), state.step)
         self._last_saved = state.step
+        self.proof = StepProof(parts.train.shards, parts.engine.module, parts.ranks)
         self._note = ""
         self._meter = RateMeter(parts.ranks.device)
 
@@ -138,6 +140,19 @@ class Trainer:
         """Make one step on a global batch, without validation and checkpoint: for measurements."""
         self._step(step, 0, False)
 
+    def until(self, last: int, stop: Callable[[], bool]) -> None:
+        """Make the steps up to `last`, without validations and checkpoints: neither changes the weights.
+
+        Args:
+            last: number of the last step.
+            stop: says whether to end early, after the next step.
+        """
+        while self.state.step < last:
+            epoch, first = divmod(self.state.step, self.parts.train.steps_per_epoch)
+            for step in self.parts.train.epoch(epoch, first):
+                if self._step(step, epoch, stop()) or self.state.step >= last:
+                    return
+
     def _patience_spent(self) -> bool:
         train, state = self.parts.recipe.train, self.state
         return train.patience is not None and state.stale >= train.patience and state.step >= train.min_steps
@@ -151,6 +166,7 @@ class Trainer:
         seed_step(train.seed, number, parts.ranks.rank)
         for group in engine.optimizer.param_groups:
             group["lr"] = learning_rate(group, number, self.total, train.optim)
+        self.proof.begin(number, saved=number == self._last_saved)
         engine.train()
         labels = torch.from_numpy(np.asarray(step.label_count)).to(device)
         # on the device: to read the loss before the backward pass would make the host wait
@@ -174,7 +190,7 @@ class Trainer:
         self._log_ids(step)
         if self.guard.taken:
             self.average.update(ema_decay(number, train.optim))
-            self._tell(epoch, float(total[0]), step.imbalance)
+            self._tell(epoch, float(total[0]), step)
         else:
             self._skipped(epoch, float(total[0]), step)
         if total[4] > 0:
@@ -206,7 +222,8 @@ class Trainer:
         if parts.ranks.is_rank0:
             ids = parts.train.shards.ids(step.global_rows).tolist()
             write_json(path, {"step": state.step, "why": reason, "ids": ids})
-        parts.write("skipped", step=state.step, epoch=epoch, why=reason, skipped=state.skipped)
+        proof = self.proof.fields(step.global_rows)
+        parts.write("skipped", step=state.step, epoch=epoch, why=reason, skipped=state.skipped, **proof)
         parts.progress.say(f"step {state.step} is left out: {reason}; its molecules are in {path}")
         most = parts.recipe.train.max_skipped
         if state.skipped > most:
@@ -230,7 +247,7 @@ class Trainer:
                 "train", step=self.state.step, ids=self.parts.train.shards.ids(rows.numpy()).tolist()
             )
 
-    def _tell(self, epoch: int, loss: float, imbalance: float) -> None:
+    def _tell(self, epoch: int, loss: float, step: Step) -> None:
         parts, state = self.parts, self.state
         molecules = parts.train.seen(state.step)
         rate = molecules / max(state.seconds, 1e-9)
@@ -244,7 +261,8 @@ class Trainer:
             lr=lrs,
             rate=round(rate, 2),
             seconds=round(state.seconds, 3),
-            imbalance=round(imbalance, 4),
+            imbalance=round(step.imbalance, 4),
+            **self.proof.fields(step.global_rows),
         )
         if parts.journal and (usage := self._meter.read()):
             parts.write("system", step=state.step, epoch=epoch, **usage)
@@ -315,6 +333,8 @@ class Trainer:
         return score
 
     def _save(self) -> None:
+        if self.parts.journal:
+            self.state.journal = self.parts.journal.head
         average = self.average.whole(self.parts.ranks.is_rank0)
         self.parts.saver.save(average, self.state.values())
         self._last_saved = self.state.step

@@ -13,15 +13,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
-from mmgnn_dist import __version__
+import torch
+
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.shardset.splits import load_split, split_sha256
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json
 from mmgnn_dist.run_dir import RunDir
-from mmgnn_dist.run_records import Origin
+from mmgnn_dist.run_records import Conditions, Origin
 from mmgnn_dist.train.checkpoint import store as checkpoint
+from mmgnn_dist.train.stored.recipe import has_data, read_data_record
+from mmgnn_dist.version import __version__
 
 PACKAGES = ("torch", "torch-geometric", "deepspeed", "transformers", "numpy", "pyarrow")
 Data = tuple[Path | None, str, int]  # shard set, split and fold
@@ -44,6 +47,15 @@ def origin(recipe: Recipe, shards: ShardSet, split: str) -> Origin:
     return sources
 
 
+def same_recipe(run: Path, recipe: Recipe, recorded: str) -> bool:
+    """Whether a fingerprint that a run recorded, also one of an earlier version, is that of a recipe."""
+    if recorded == recipe.fingerprint():
+        return True
+    begun = read_data_record(RunDir(run))
+    written = {str(recipe.data.shards), begun["shards"] if begun else str(recipe.data.shards)}
+    return any(recorded == recipe.earlier_fingerprint(shards) for shards in written)
+
+
 def refuse_changed(runs: Mapping[Path, Recipe]) -> None:
     """Check that checkpoints and results of runs were made from the current recipes and data.
 
@@ -61,13 +73,23 @@ def refuse_changed(runs: Mapping[Path, Recipe]) -> None:
             "shards_sha256": f"content of {recipe.data.shards}",
             "split_sha256": split_label,
         }
+        finished = RunDir(run).metrics.is_file()
         for path, recorded in _records(run):
             if "split_sha256" not in recorded:
                 continue
-            current = origin(recipe, *_data(recipe, data_cache))
-            current_values: Mapping[str, object] = current
-            _refuse_other_plugins(path, cast(Origin, recorded).get("plugins", []), current.get("plugins", []))
-            if changed := [label for key, label in labels.items() if recorded[key] != current_values[key]]:
+            made = cast(Origin, recorded)
+            current: Mapping[str, object] = made  # a finished run needs no shards
+            if has_data(recipe) or not finished:
+                current = origin(recipe, *_data(recipe, data_cache))
+            _refuse_other_plugins(
+                path, made.get("plugins", []), [plugin.identity for plugin in recipe.plugins()]
+            )
+            changed = [label for key, label in labels.items() if recorded[key] != current[key]]
+            if same_recipe(run, recipe, made["recipe"]):
+                changed = [label for label in changed if label != labels["recipe"]]
+            elif labels["recipe"] not in changed:
+                changed.insert(0, labels["recipe"])
+            if changed:
                 raise UserError(
                     f"{path} was made with another {' and another '.join(changed)}: its test "
                     "might include molecules that it was trained on; put the old one back, or train anew in "
@@ -122,3 +144,21 @@ def versions() -> dict[str, str]:
     """
     own = {"python": platform.python_version(), "mmgnn_dist": __version__}
     return own | {name: version(name) for name in PACKAGES}
+
+
+def conditions(recipe: Recipe, device: torch.device) -> Conditions:
+    """Return what decides the bits of a rank's steps beside recipe, data and number of ranks."""
+    return {
+        "machine": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "threads": torch.get_num_threads(),
+        "micro_batch": recipe.train.micro_batch,
+        "versions": versions(),
+    }
+
+
+def _processor() -> str:
+    """Name of the processor, and the instructions that torch uses: AVX2, AVX512."""
+    listed = Path("/proc/cpuinfo")
+    lines = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"

@@ -12,15 +12,16 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 from mmgnn_dist.checksums import VerifiedFiles
-from mmgnn_dist.config import load_recipe
+from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, EXIT_USER, UserError
-from mmgnn_dist.files import DISK_ERRORS, lock_file
-from mmgnn_dist.process import exit_now, write_for_owner_only
+from mmgnn_dist.files import DISK_ERRORS, disk_problem, lock_file
+from mmgnn_dist.process import exit_now, temporary_folders, write_for_owner_only
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.signals import Stopped, stop_flag
@@ -32,6 +33,7 @@ from mmgnn_dist.train.ranks import init_distributed, set_deterministic, uses_gpu
 from mmgnn_dist.train.report.results import done
 from mmgnn_dist.train.stages.sequence import train_stages
 from mmgnn_dist.train.stages.setting import Setting
+from mmgnn_dist.train.stored.recipe import stored_recipe
 
 LOCK_WAIT = 240.0  # seconds that a requeued job waits for the lock of the run directory
 
@@ -51,22 +53,33 @@ def run(folder: Path, quiet: bool = False, verified: VerifiedFiles | None = None
         UserError: the input is wrong.
     """
     paths = RunDir(folder)
-    recipe = load_recipe(paths.recipe)
+    recipe = stored_recipe(paths)
     deadline = Deadline(recipe.train.deadline)
+    with temporary_folders():  # libraries and W&B's process make some, also for the life of the process
+        return _run(paths, recipe, deadline, quiet, verified)
+
+
+def _run(
+    paths: RunDir, recipe: Recipe, deadline: Deadline, quiet: bool, verified: VerifiedFiles | None
+) -> int:
+    """Run a recipe whose time is counted by `deadline`."""
+    folder = paths.path
     # always without a GPU: it costs nothing there, and sums on several threads have no fixed order
     set_deterministic(recipe.train.deterministic or not uses_gpus())
     ranks = init_distributed(recipe.train.threads, recipe.train.timeout)
-    paths.logs.mkdir(exist_ok=True)
-    lock = _only_one(folder) if ranks.is_rank0 else None
-    handler = _log_to(paths.rank_log(ranks.rank))
+    lock: IO[str] | None = None
+    handler: logging.Handler = logging.NullHandler()
     try:
+        paths.logs.mkdir(exist_ok=True)
+        lock = _only_one(folder) if ranks.is_rank0 else None
+        handler = _log_to(paths.rank_log(ranks.rank))
         refuse_changed({folder: recipe})
         if done(folder, recipe):
             return EXIT_DONE
         if verified is None:
             verified = VerifiedFiles()
             verified.load(paths.verified)
-        inputs = open_inputs(recipe, ranks.is_rank0, verified=verified)
+        inputs = open_inputs(recipe, ranks.is_rank0, verified=verified, run=paths)
         if ranks.is_rank0:
             verified.save(paths.verified)
         watch = HangWatchdog(paths, ranks.rank, ranks.world, recipe.train.timeout)
@@ -88,10 +101,7 @@ def run(folder: Path, quiet: bool = False, verified: VerifiedFiles | None = None
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
-        raise UserError(
-            f"{error.filename or folder} cannot be written ({error.strerror}): make room or allow it, "
-            "then the same command continues"
-        ) from error
+        raise UserError(f"{disk_problem(error, folder)}; then the same command continues") from error
     finally:
         logging.getLogger("mmgnn_dist").removeHandler(handler)
         if lock:
@@ -105,8 +115,8 @@ def _only_one(folder: Path) -> IO[str]:
         UserError: another process trains it.
     """
     # a node that Slurm lost may still compute for a while, or a file server may keep the lock of a dead node
-    requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
-    end = time.monotonic() + (LOCK_WAIT if requeued else 0)
+    starts = (os.environ.get(name, "0") for name in ("SLURM_RESTART_COUNT", "MMGNN_START"))  # job.sh
+    end = time.monotonic() + (LOCK_WAIT if any(start != "0" for start in starts) else 0)
     while True:
         try:
             return lock_file(RunDir(folder).lock)
@@ -127,10 +137,19 @@ def _log_to(path: Path) -> logging.Handler:
 
 
 def main() -> int:
-    """Run a launched rank; return its exit code even after a fault, so that no other rank waits for it."""
+    """Train as a launched rank; return the exit code."""
+    return work_as_rank(run)
+
+
+def work_as_rank(work: Callable[[Path], int]) -> int:
+    """Run a launched rank; return its exit code even after a fault, so that no other rank waits for it.
+
+    Args:
+        work: called with the directory of the command line; returns the exit code.
+    """
     write_for_owner_only()
     try:
-        return run(Path(sys.argv[1]))
+        return work(Path(sys.argv[1]))
     except UserError as error:
         print(f"mmgnn: {error}", file=sys.stderr)
         return EXIT_USER
@@ -139,8 +158,12 @@ def main() -> int:
         return EXIT_FAULT
 
 
-if __name__ == "__main__":
-    exit_code = main()
+def end_rank(exit_code: int) -> NoReturn:
+    """End the process of a rank: gloo's threads can abort the interpreter at exit, after all is written."""
     sys.stdout.flush()
     sys.stderr.flush()
-    exit_now(exit_code)  # gloo's threads can abort the interpreter at exit, after the results are written
+    exit_now(exit_code)
+
+
+if __name__ == "__main__":
+    end_rank(main())

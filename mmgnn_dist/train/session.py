@@ -1,26 +1,23 @@
-"""Steps of `mmgnn train` and `mmgnn evaluate` around a run: checks, twins, launch, table, report."""
+"""Steps of `mmgnn train` around a run: checks, twins, launch, table, report."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+
+import torch
 
 from mmgnn_dist.checksums import VerifiedFiles
-from mmgnn_dist.config import Recipe, load_recipe
+from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import EXIT_DONE, UserError
-from mmgnn_dist.files import read_json, write_json
-from mmgnn_dist.progress import Progress
+from mmgnn_dist.files import read_json
 from mmgnn_dist.run_dir import RunDir
-from mmgnn_dist.run_records import ExportRecord
-from mmgnn_dist.train.checkpoint.export import in_trained_words, load_export, unseen
-from mmgnn_dist.train.evaluate import Predictions, predict
-from mmgnn_dist.train.inputs import Inputs, open_inputs
+from mmgnn_dist.train.engine import compute_type
+from mmgnn_dist.train.inputs import open_inputs
 from mmgnn_dist.train.launch import launch
-from mmgnn_dist.train.provenance import refuse_changed
-from mmgnn_dist.train.ranks import check_gpus, init_distributed
+from mmgnn_dist.train.ranks import Ranks, check_gpus, uses_gpus
 from mmgnn_dist.train.report.plots import draw_comparison, loss, share
-from mmgnn_dist.train.report.results import draw_curves
+from mmgnn_dist.train.report.results import done, draw_curves
 from mmgnn_dist.train.report.table import (
     ComparisonRow,
     comparison_rows,
@@ -29,7 +26,8 @@ from mmgnn_dist.train.report.table import (
     write_run_report,
 )
 from mmgnn_dist.train.run import run
-from mmgnn_dist.train.text_data import open_text_data
+from mmgnn_dist.train.stored.claims import refuse_other
+from mmgnn_dist.train.stored.recipe import has_data
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def train_with_twins(
     check_gpus(nproc)
     verified = VerifiedFiles()
     verified.load(RunDir(folder).verified)
-    planned = plan_runs(recipe, folder, verified)
+    planned = plan_runs(recipe, folder, verified, nproc)
     for run_folder, run_recipe in planned.items():
         run_recipe.save(RunDir(run_folder).recipe)
     for run_folder in planned:
@@ -117,26 +115,34 @@ def _compare(recipe: Recipe, folder: Path, twins: list[Path]) -> TrainedTable:
     )
 
 
-def plan_runs(recipe: Recipe, folder: Path, verified: VerifiedFiles | None = None) -> dict[Path, Recipe]:
+def plan_runs(
+    recipe: Recipe, folder: Path, verified: VerifiedFiles | None = None, here: int | None = None
+) -> dict[Path, Recipe]:
     """Make all checks and return the recipe of each run directory, of a recipe and its twins; write nothing.
+
+    Runs that are done need no shard set: if it is gone, they are returned as they are.
 
     Args:
         recipe: recipe with its twins.
         folder: run directory of the recipe itself.
         verified: checksums of files that were read before; None reads every file.
+        here: number of ranks that start on this machine, which is then checked too; None if they start
+            elsewhere.
 
     Raises:
         UserError: the input is wrong, or a directory holds a run of another recipe.
     """
     if recipe.study is not None:
         raise UserError(f"{recipe.name} is a grid of runs (section study): train it with 'mmgnn study'")
+    grouped = recipe.grouped(recipe.name) if recipe.twins else recipe
+    planned = _with_twins(grouped, folder)
+    if not has_data(recipe) and all(done(run, part) for run, part in planned.items()):
+        return planned
     inputs = open_inputs(recipe, verified=verified)
-    if recipe.twins:
-        recipe = recipe.grouped(recipe.name)
-    planned = {folder: recipe.model_copy(update={"twins": []})}
-    for modality in recipe.twins:
-        model = recipe.model.model_copy(update={"modality": modality})
-        planned[RunDir(folder).twin(modality).path] = recipe.model_copy(update={"twins": [], "model": model})
+    if here is not None:
+        device = torch.device("cuda" if uses_gpus() else "cpu")
+        compute_type(recipe, device)  # refuses a precision that this machine does not have
+        inputs.training(None, Ranks(0, here, device))  # refuses a batch that these ranks cannot divide
     refuse_other(planned)
     for run_recipe in planned.values():
         # checks before hours of training that a matching width exists
@@ -144,136 +150,10 @@ def plan_runs(recipe: Recipe, folder: Path, verified: VerifiedFiles | None = Non
     return planned
 
 
-@dataclass(frozen=True)
-class Evaluated:
-    """Errors of an exported model.
-
-    Attributes:
-        metrics: MAE by metric name, `test/mae/homo_eV`; None without a label.
-        molecules: number of molecules.
-        shards: path of their shard set.
-    """
-
-    metrics: dict[str, float | None]
-    molecules: int
-    shards: Path
-
-    def lines(self) -> list[str]:
-        """Return the errors as lines of text."""
-        values = {name: "no label" if mae is None else f"{mae:.6g}" for name, mae in self.metrics.items()}
-        return [
-            f"{self.molecules} molecules of {self.shards}",
-            *(f"  {name:24s} {value}" for name, value in values.items()),
-        ]
-
-
-def evaluate_run(folder: Path, data: Path | None, quiet: bool) -> Evaluated:
-    """Apply the exported model of a run to its test part, or to all molecules of another shard set.
-
-    With `data`, predictions and metrics go to `evaluations/NAME/` of the run directory.
-
-    Args:
-        folder: run directory.
-        data: another shard set; None for the test part of the run.
-        quiet: show no progress on the terminal.
-
-    Raises:
-        UserError: the run is missing or not finished, the shard set lacks targets of the run, or the data of
-            the run has changed.
-    """
-    paths = RunDir(folder)
-    if not paths.recipe.is_file():
-        raise UserError(f"no run at {folder}: give a run directory made by 'mmgnn train'")
-    recipe = load_recipe(paths.recipe)
-    if data is not None:
-        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"shards": data})})
-        if paths.export_about.is_file():
-            recipe = in_trained_words(recipe, read_json(paths.export_about))
-    else:
-        refuse_changed({folder: recipe})
-    inputs = open_inputs(recipe, whole=data is not None)
-    with Progress("evaluate", quiet=quiet) as progress:
-        predictions = apply_export(folder, inputs, progress)
-        for warning in unseen(read_json(paths.export_about), inputs.shards, predictions.rows):
-            progress.say(warning)
-    metrics = predictions.named_metrics("test", inputs.metrics, recipe.targets)
-    if data is not None:
-        evaluation = paths.evaluation(data.name)
-        predictions.save(evaluation.predictions, inputs.shards.ids(predictions.rows), recipe.targets)
-        write_json(
-            evaluation.metrics, {"shards": str(data), "molecules": len(predictions.rows), "metrics": metrics}
-        )
-    return Evaluated(metrics, molecules=len(predictions.rows), shards=inputs.shards.path)
-
-
-def apply_export(folder: Path, inputs: Inputs, progress: Progress) -> Predictions:
-    """Predict the test part of some inputs with the exported model of a run.
-
-    Raises:
-        UserError: the export is missing or altered, or the language model has changed.
-    """
-    ranks = init_distributed(inputs.recipe.train.threads)
-    text = open_text_data(inputs, ranks, progress)
-    refuse_other_classes(read_json(RunDir(folder).export_about), inputs)
-    model, scaler, _ = load_export(RunDir(folder), inputs.recipe, inputs.forms, text.source)
-    loader = inputs.ordered("test", text.tokens, ranks)
-    predictions = predict(model.to(ranks.device), loader, scaler.to(ranks.device), ranks, text.embeddings)
-    assert predictions is not None  # there is one rank
-    return predictions
-
-
-def refuse_other_classes(about: ExportRecord, inputs: Inputs) -> None:
-    """Refuse molecules whose classes are not those of the model.
-
-    Raises:
-        UserError: a target has other classes in the shard set than in training.
-    """
-    for name, classes in about.get("classes", {}).items():
-        found = inputs.shards.classes.get(name)
-        if found != classes:
-            raise UserError(
-                f"target {name} of {inputs.shards.path} has the classes {', '.join(found or ['none'])}, and "
-                f"the model was trained on {', '.join(classes)}: prepare a set that has all of these"
-            )
-
-
-def refuse_other(runs: dict[Path, Recipe]) -> None:
-    """Check that existing run directories were made from these recipes and from the same data.
-
-    Args:
-        runs: recipe of each run directory; a directory need not exist.
-
-    Raises:
-        UserError: one of them was not, or a path cannot be a run directory.
-    """
-    for folder, recipe in runs.items():
-        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        if not existing.is_dir():
-            raise UserError(f"{existing} is a file: give a directory for the run (--run DIR, --dir DIR)")
-        if patterns := set("*?[]") & set(str(folder)):
-            raise UserError(
-                f"{folder}: DeepSpeed takes {' '.join(sorted(patterns))} for patterns and would find no "
-                "checkpoint there again; give a directory without them (--run DIR, --dir DIR)"
-            )
-        if not RunDir(folder).recipe.is_file():
-            continue
-        other = load_recipe(RunDir(folder).recipe)
-        if other.fingerprint() != recipe.fingerprint():
-            keys = ", ".join(differences(other.identity_fields(), recipe.identity_fields()))
-            raise UserError(
-                f"{folder} holds a run of another recipe ({keys} differ): give another directory "
-                "(--run DIR, for a study --dir DIR)"
-            )
-    refuse_changed(runs)
-
-
-def differences(a: dict[str, Any], b: dict[str, Any], above: str = "") -> list[str]:
-    """Return the dotted keys whose values differ."""
-    keys = []
-    for key in a.keys() | b.keys():
-        left, right = a.get(key), b.get(key)
-        if isinstance(left, dict) and isinstance(right, dict):
-            keys += differences(left, right, f"{above}{key}.")
-        elif left != right:
-            keys.append(above + key)
-    return sorted(keys)
+def _with_twins(recipe: Recipe, folder: Path) -> dict[Path, Recipe]:
+    """Return the recipe of each run directory."""
+    planned = {folder: recipe.model_copy(update={"twins": []})}
+    for modality in recipe.twins:
+        model = recipe.model.model_copy(update={"modality": modality})
+        planned[RunDir(folder).twin(modality).path] = recipe.model_copy(update={"twins": [], "model": model})
+    return planned

@@ -23,6 +23,7 @@ PARTITIONS = {
     "main": "Default=YES MaxTime=2-00:00:00 PriorityTier=1 PreemptMode=REQUEUE",
     "gpu": "MaxTime=2-00:00:00 PriorityTier=1 PreemptMode=REQUEUE",
     "graced": "MaxTime=2-00:00:00 PriorityTier=1 PreemptMode=REQUEUE GraceTime=60",
+    "cancelled": "MaxTime=2-00:00:00 PriorityTier=1 PreemptMode=CANCEL",
     "urgent": "MaxTime=04:00:00 PriorityTier=100 PreemptMode=OFF",
 }
 
@@ -59,6 +60,7 @@ def slurm_conf(folder: Path, host: str, nodes: list[str], ports: dict[str, int])
         "SelectType": "select/cons_tres",
         "SelectTypeParameters": "CR_CPU",
         "GresTypes": "gpu",
+        "Licenses": "solver:2",
         "SlurmdParameters": "config_overrides",
         "JobRequeue": 1,
         "PreemptType": "preempt/partition_prio",

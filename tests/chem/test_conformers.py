@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from mmgnn_dist.chem.checks import BadRecord
 from mmgnn_dist.chem.conformers import embed_smiles
 from mmgnn_dist.cli.main import main
 from mmgnn_dist.config import ConformerConfig
@@ -125,3 +126,17 @@ def test_hard_smiles_are_all_read(shared, tmp_path):
     shards = prepared(tmp_path, table)
     assert shards.manifest["counts"]["kept"] == len(table) == 6
     assert pq.read_table(shards.path / "notes.parquet").num_rows == 4
+
+
+@pytest.mark.parametrize("smiles", ["[Na+].[Cl-]", "CC(=O)[O-].[Na+]", "O.O"])
+def test_the_parts_of_a_salt_lie_apart(smiles):
+    """RDKit puts parts that it embeds separately in one place, which is no fault of their author."""
+    pos = embed_smiles(smiles).positions[0].reshape(-1, 3)
+    assert np.linalg.norm(pos[:, None] - pos[None], axis=-1)[np.triu_indices(len(pos), 1)].min() > 0.7
+
+
+def test_a_dummy_atom_and_a_wrong_smiles_are_shown():
+    with pytest.raises(BadRecord, match=r"atom 1: '\*' is no element"):
+        embed_smiles("*C")
+    with pytest.raises(BadRecord, match="^invalid SMILES: SMILES Parse Error"):  # without the time of day
+        embed_smiles("C1CC")

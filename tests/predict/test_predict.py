@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from command_line import mmgnn, write_recipe
 
+import mmgnn_dist
 import mmgnn_dist.sample
 from mmgnn_dist.cli.main import main
+from mmgnn_dist.config import load_recipe
+from mmgnn_dist.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +58,14 @@ def test_predictions_are_those_of_the_test_part(run, molecules, tmp_path, capsys
     told = json.loads(capsys.readouterr().out)
     found = pq.read_table(out) if suffix == ".parquet" else pyarrow.csv.read_csv(out)
     expected = pq.read_table(run / "predictions.parquet")
-    assert told["in"] == len(expected) and told["kept"] == len(found) == len(expected) - 1
+    assert told["in"] == len(found) == len(expected) and told["kept"] == len(expected) - 1
+    assert found["id"].to_pylist() == pq.read_table(source)["id"].to_pylist()
+    (absent,) = (row for row in found.to_pylist() if row["reason"])
+    assert absent["id"] == bad and "non-finite coordinates: atom 1" in absent["reason"]
+    assert absent["homo"] is None and absent["gate"] is None
+    found = found.filter(
+        pc.is_null(found["reason"]) if suffix == ".parquet" else pc.equal(found["reason"], "")
+    )
     assert told["set_aside"] == 1 and told["units"] == {"homo": "eV", "gap": "eV", "energy": "eV"}
     assert pq.read_table(told["aside"])["id"].to_pylist() == [bad]
     order = {name: row for row, name in enumerate(expected["id"].to_pylist())}
@@ -79,7 +92,13 @@ def test_elements_that_the_model_has_not_seen_are_set_aside(run, tmp_path, capsy
     told = json.loads(capsys.readouterr().out)
     assert (told["kept"], told["reasons"]) == (1, {"element not trained on": 3})
     assert "elements that the model was trained on: H, C, N, O, F" in told["notes"]
-    assert pyarrow.csv.read_csv(told["out"])["id"].to_pylist() == ["NH3"]
+    found = pyarrow.csv.read_csv(told["out"]).to_pylist()
+    assert [(row["id"], row["homo"] is None) for row in found] == [
+        ("HBr", True),
+        ("HI", True),
+        ("NH3", False),
+        ("UF", True),
+    ]
     aside = pq.read_table(told["aside"]).to_pylist()
     assert [(row["id"], row["row"]) for row in aside] == [("HBr", 0), ("HI", 1), ("UF", 3)]
     assert "Br" in aside[0]["detail"]
@@ -143,3 +162,73 @@ def test_wrong_input_is_one_line(run, molecules, tmp_path, capsys):
         error = capsys.readouterr().err.strip()
         assert says in error and "\n" not in error
     assert not list(tmp_path.iterdir())
+
+
+LIGHT = """
+import importlib.machinery as machinery, sys
+names = {"ray", "deepspeed", "submitit", "wandb", "optuna"}
+found = machinery.PathFinder.find_spec
+def find_spec(name, path=None, target=None):
+    return None if name.partition(".")[0] in names else found(name, path, target)
+machinery.PathFinder.find_spec = find_spec
+from mmgnn_dist.cli.main import main
+code = main(sys.argv[1:])
+assert not names & set(sys.modules), names & set(sys.modules)
+sys.exit(code)
+"""
+
+
+def test_the_light_extra_is_enough_and_small_inputs_need_no_ray(run, tmp_path):
+    """SMILES with own names, a salt, one that the model was trained on; the run was trained with workers."""
+    model = tmp_path / "model"
+    assert main(["export", str(run), str(model)]) == 0
+    recipe = model / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("workers: 0", "workers: 2"))
+    trained = pq.read_table(f"{next(iter(mmgnn_dist.sample.__path__))}/molecules.parquet").to_pylist()
+    tested = set(pq.read_table(run / "predictions.parquet")["id"].to_pylist())
+    split = pq.read_table(load_recipe(run / "recipe.yaml").data.shards / "splits" / "random.parquet")
+    learned = {row["id"] for row in split.to_pylist() if row["fold_0"] == "train"}
+    old, new = (next(row["smiles"] for row in trained if row["id"] in ids) for ids in (learned, tested))
+    lines = ["Name,smiles", f"old,{old}", f"new,{new}", "salt,[Na+].[Cl-]", "mine 4,C", "mine 5,CCO"]
+    (tmp_path / "five.csv").write_text("\n".join(lines))
+    words = ["predict", model, tmp_path / "five.csv", "-o", tmp_path / "out.csv", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-c", LIGHT, *map(str, words)], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    rows = pyarrow.csv.read_csv(tmp_path / "out.csv").to_pylist()
+    assert [row["id"] for row in rows] == ["old", "new", "salt", "mine 4", "mine 5"]
+    assert [row["gap"] is None for row in rows] == [bool(row["reason"]) for row in rows]
+    assert [bool(row["reason"]) for row in rows[:3]] == [False, False, True]
+    aside = {row["id"]: row for row in pq.read_table(told["aside"]).to_pylist()}
+    assert aside["salt"]["reason"] in ("no conformer", "element not trained on")
+    assert any("was trained on" in note and "of these" in note for note in told["notes"])
+
+
+def test_the_python_door_gives_the_numbers_of_the_command_line(run, molecules, tmp_path):
+    """As files, as ASE's and RDKit's molecules, as arrays: in order, with a reason where there is none."""
+    from ase import Atoms
+    from rdkit import Chem
+
+    model = mmgnn_dist.load(run)
+    assert model.targets == ["homo", "gap", "energy"] and model.units["gap"] == "eV"
+    source, _ = molecules
+    expected = pq.read_table(run / "predictions.parquet")
+    whole = model.predict(source)
+    rows = pq.read_table(source).slice(0, 3).to_pylist()
+    pairs = [(row["atomic_numbers"], np.reshape(row["positions"], (-1, 3))) for row in rows]
+    names = {"iupac_name": [row["iupac_name"] for row in rows]}
+    vectors = model.embed([Atoms(numbers, positions) for numbers, positions in pairs], names)
+    assert vectors["graph"].shape == vectors["fused"].shape == (3, 16) and np.isfinite(vectors["fused"]).all()
+    for given in ([Atoms(numbers, positions) for numbers, positions in pairs], pairs):
+        found = model.predict(given, names)
+        for target in model.targets:
+            np.testing.assert_allclose(found[target], expected[f"{target}_pred"][:3], rtol=1e-5)
+            np.testing.assert_allclose(whole[target][:3], expected[f"{target}_pred"][:3], rtol=1e-5)
+    mixed = model.predict([Chem.MolFromSmiles("CCO"), "C(", "[Na+].[Cl-]", "O"])
+    assert [bool(reason) for reason in mixed["reason"].to_pylist()] == [False, True, True, False]
+    with pytest.raises(UserError, match="some molecules have a geometry"):
+        model.predict([pairs[0], "CCO"])
+    with pytest.raises(UserError, match="no molecule"):
+        model.predict([3])

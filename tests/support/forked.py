@@ -14,6 +14,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from mmgnn_dist.process import exit_now
 from mmgnn_dist.signals import STOP_SIGNALS
 
 NEW_INTERPRETERS = "MMGNN_TESTS_NEW_INTERPRETERS"  # set where a test is about what a new interpreter finds
-RANK = [sys.executable, "-m", "mmgnn_dist.train.run"]
+RANKS = [[sys.executable, "-m", f"mmgnn_dist.train.{name}"] for name in ("run", "verify.replay")]
 
 
 def fork(passed: Sequence[int], run: Callable[[], int | None]) -> int:
@@ -65,9 +66,7 @@ class ForkedRank:
             os.environ.clear()
             os.environ.update(env)
             sys.argv = list(command[2:])
-            from mmgnn_dist.train import run
-
-            return run.main()
+            return import_module(command[2]).main()
 
         self.returncode: int | None = None
         self.pid = fork(pass_fds, run)
@@ -95,7 +94,7 @@ def fork_what_it_starts() -> None:
 
     class Popen(popen):  # still a class: libraries that are imported later name its types and inherit from it
         def __new__(cls, command: Any, *arguments: Any, **options: Any) -> Any:
-            is_rank = isinstance(command, list) and command[:3] == RANK
+            is_rank = isinstance(command, list) and command[:3] in RANKS
             return ForkedRank(command, *arguments, **options) if is_rank else super().__new__(cls)
 
     def serve(path: Any, words: list[str], passed: Sequence[int]) -> int:

@@ -36,6 +36,7 @@ LIBRARIES = (
     "rich.progress",
     "mmgnn_dist.cli.main",
     "mmgnn_dist.train.session",
+    "mmgnn_dist.train.application.evaluation",
     "mmgnn_dist.models.backbones.schnet",
     "mmgnn_dist.train.report.plots",
 )

@@ -18,9 +18,9 @@ from mmgnn_dist.config import load_recipe
 from mmgnn_dist.data.loading.context import fit_context
 from mmgnn_dist.data.shardset.splits import load_split
 from mmgnn_dist.data.text.encoder_files import TOKENIZER_FILES, resolve_encoder
+from mmgnn_dist.train.application.evaluation import evaluate_run
 from mmgnn_dist.train.loop import Trainer
 from mmgnn_dist.train.run import run
-from mmgnn_dist.train.session import evaluate_run
 
 STEPS = 40
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from names import ALKYLS, MAX_HEAVY, STEMS, SUBSTITUENTS
+from name_parts import ALKYLS, MAX_HEAVY, STEMS, SUBSTITUENTS
 
 # Common names we vouch for; each becomes the title of whatever OPSIN says it is.
 COMMON = (

@@ -9,6 +9,7 @@ from mmgnn_dist.chem.own_targets.classes import sorted_classes
 from mmgnn_dist.chem.own_targets.target_names import known_name
 from mmgnn_dist.chem.states.electronic_state import is_state_column
 from mmgnn_dist.chem.targets import CLASS, TARGETS, Target, accepted_units, target_for
+from mmgnn_dist.chem.units import same_unit
 from mmgnn_dist.config import Declared, TargetConfig
 from mmgnn_dist.errors import UserError
 
@@ -116,6 +117,22 @@ def class_columns(declared: Declared) -> set[str]:
     )
 
 
+def other_units(stated: Mapping[str, str], declared: Declared) -> list[str]:
+    """Return a line on each column to which the recipe gives another unit than its file.
+
+    Args:
+        stated: unit that the file gives, by column.
+        declared: what the recipe declares.
+    """
+    lines = []
+    for name, value in declared.items():
+        config = value if isinstance(value, TargetConfig) else TargetConfig(unit=value)
+        unit = stated.get(config.column or name)
+        if unit and config.unit and not same_unit(name, unit, config.unit):
+            lines.append(f"{config.column or name} is read in {config.unit}, as the recipe says, not {unit}")
+    return lines
+
+
 def unit_is_missing(name: str, column: str) -> str:
     """Return the message on a target without a unit."""
     units = ", ".join(accepted_units(name.lower())) if name.lower() in TARGETS else "1 for none"
@@ -133,7 +150,8 @@ def _check_column(
 ) -> None:
     """Refuse a column that cannot be the target `name`."""
     if kind:
-        raise UserError(f"{path}: target column '{column}' is {kind}, not a number")
+        classes = f": declare data.targets.{name}={{kind: class}}" if kind == "bool" else ""
+        raise UserError(f"{path}: target column '{column}' is {kind}, not a number{classes}")
     if column in found:
         raise UserError(
             f"{path}: column '{column}' is declared as target {found[column][1].name} and as {name}: "

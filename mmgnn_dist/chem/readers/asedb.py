@@ -17,17 +17,18 @@ import pyarrow as pa
 
 from mmgnn_dist.chem.checks import DAMAGED, PERIODIC, REASONS, UNREADABLE, BadRecord
 from mmgnn_dist.chem.own_targets.classes import class_name
-from mmgnn_dist.chem.own_targets.target_columns import declared_columns, resolve_targets
+from mmgnn_dist.chem.own_targets.target_columns import declared_columns, other_units, resolve_targets
 from mmgnn_dist.chem.own_targets.target_names import known_name
+from mmgnn_dist.chem.own_targets.values import is_value
 from mmgnn_dist.chem.readers.columns import known_names
-from mmgnn_dist.chem.readers.source import IDENTIFIERS, TEXT_COLUMNS, one_line
+from mmgnn_dist.chem.readers.source import IDENTIFIERS, TEXT_COLUMNS, one_line, printable
 from mmgnn_dist.chem.readers.table import FAULT, WHY, TableSource
 from mmgnn_dist.chem.readers.tables.array_layouts import LENGTHS
 from mmgnn_dist.chem.readers.tables.lmdb_rows import LmdbRows
 from mmgnn_dist.chem.readers.tables.sqlite_rows import SqliteRows
 from mmgnn_dist.chem.states.charge_spin import state_columns, sum_of_atoms
 from mmgnn_dist.chem.states.electronic_state import CHARGE_COLUMNS, MULTIPLICITY_COLUMNS, SPIN_COLUMN
-from mmgnn_dist.chem.targets import target_for
+from mmgnn_dist.chem.targets import is_unit
 from mmgnn_dist.config import Declared
 from mmgnn_dist.errors import UserError
 
@@ -157,7 +158,9 @@ def inspect_asedb(path: Path, name: str, declared: Declared) -> AseSource:
     if "energy" in numbers:
         metadata_units = {"energy": ENERGY_UNIT} | metadata_units
     metadata_units = {
-        key: str(unit) for key, unit in metadata_units.items() if key in numbers and _is_unit(key, str(unit))
+        key: str(unit)
+        for key, unit in metadata_units.items()
+        if key in numbers and is_unit(known_name(key) or key, str(unit))
     }
 
     def classes(column: str) -> set[str]:
@@ -165,7 +168,14 @@ def inspect_asedb(path: Path, name: str, declared: Declared) -> AseSource:
         renamed_rows = ({known.get(name, name): value for name, value in row.items()} for row in rows)
         return {name for row in renamed_rows if (name := class_name(row.get(column)))}
 
-    kinds = [(known.get(key, key), "" if key in numbers else "text") for key in in_file]
+    wanted = declared_columns(declared)
+    with_units = {
+        key
+        for values in _first_values(database, LOOKED_AT if {key.lower() for key in texts} & wanted else 1)
+        for key, value in values.items()
+        if key.lower() in wanted and isinstance(value, str) and is_value(value)
+    }
+    kinds = [(known.get(key, key), "" if key in numbers | with_units else "text") for key in in_file]
     targets, ignored = resolve_targets(path, kinds, metadata_units | declared, non_targets, classes)
     return AseSource(
         path,
@@ -175,6 +185,7 @@ def inspect_asedb(path: Path, name: str, declared: Declared) -> AseSource:
         False,
         targets,
         ignored,
+        notes=tuple(f"{path.name}: {printable(line)}" for line in other_units(metadata_units, declared)),
         renamed=tuple(known.items()),
         keys=database.keys,
         length=LENGTHS[length.lower()],
@@ -192,15 +203,6 @@ def _first_values(database: RowStore, count: int) -> Iterator[dict[str, Any]]:
         count -= 1
         if not count:
             return
-
-
-def _is_unit(name: str, unit: str) -> bool:
-    """Whether a unit of the metadata can be read; the recipe may name another unit."""
-    try:
-        target_for(known_name(name) or name, unit)
-    except UserError:
-        return False
-    return True
 
 
 def _values(row: Any) -> dict[str, Any]:

@@ -16,8 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from mmgnn_dist.chem.checks import OVERSIZED, REASONS, UNREADABLE, BadRecord
-from mmgnn_dist.chem.labels import NO_LABELS, Beside, LabelTable, LabelUse, join_labels, labels_of
-from mmgnn_dist.chem.molecules import Molecules
+from mmgnn_dist.chem.labels import NO_LABELS, Beside, LabelUse, labels_of
 from mmgnn_dist.chem.own_targets.target_columns import declared_columns, resolve_targets
 from mmgnn_dist.chem.rdkit_tools import rdkit_version
 from mmgnn_dist.chem.readers.columns import known_names
@@ -28,13 +27,13 @@ from mmgnn_dist.chem.readers.source import (
     QM9_UNITS,
     TEXT_COLUMNS,
     SequentialStream,
-    Spread,
     is_qm9_table,
     printable,
     qm9_list,
     qm9_notes,
 )
 from mmgnn_dist.chem.readers.table import FAULT, WHY, TableSource
+from mmgnn_dist.chem.readers.tables.id_column import IdColumn, id_note
 from mmgnn_dist.chem.readers.tables.text_geometry import find_text_geometry
 from mmgnn_dist.chem.streams.csv_rows import (
     DECIMAL_COMMA,
@@ -62,12 +61,10 @@ class CsvSource(TableSource):
     Attributes:
         digest: SHA-256 of its content.
         commas: columns whose numbers have a decimal comma.
-        labels: tables of labels by id.
     """
 
     digest: str = ""
     commas: frozenset[str] = frozenset()
-    labels: tuple[LabelTable, ...] = ()
 
     sequential = True
 
@@ -83,17 +80,6 @@ class CsvSource(TableSource):
     def stream(self, start: int) -> CsvStream:
         """Open a stream at row `start`."""
         return CsvStream(self.path, start, dict(self.renamed), self.commas)
-
-    def convert(self, table: pa.Table, start: int, order: list[str], spread: Spread = map) -> Molecules:
-        """Convert rows to molecules, with their labels."""
-        if self.labels:
-            ids = self.ids(table, start).to_pylist()
-            rows = [join_labels(self.labels, (name or "",)) for name in ids]
-            for column in sorted({column for labels in self.labels for column in labels.columns}):
-                table = table.append_column(
-                    column, pa.array([row.get(column) for row in rows], pa.large_string())
-                )
-        return super().convert(table, start, order, spread)
 
 
 class CsvStream(SequentialStream[Fields]):
@@ -138,6 +124,7 @@ def inspect_csv(path: Path, name: str, declared: Declared, beside: Beside = NO_L
     first_rows: list[dict[str, str]] = []
     census, digest, count = Census(declared), hashlib.sha256(repr(columns).encode()), 0
     nameless, replaced, use = Counter[int](), 0, LabelUse(beside.labels)
+    ids = IdColumn(columns, declared)
     forms: dict[str, list[bool]] = {column: [False, False] for column in columns}
     for row in rows:
         count += 1
@@ -151,29 +138,36 @@ def inspect_csv(path: Path, name: str, declared: Declared, beside: Beside = NO_L
         if head.delimiter == ";":
             values = _decimals(values, forms)
         census.add(values)
+        ids.add(values)
         if len(first_rows) < LOOKED_AT_ROWS:
             first_rows.append(values)
         use.add((values.get("id", "").strip(),))
     commas = frozenset(column for column, (comma, point) in forms.items() if comma and not point)
     named = tuple(column for column in columns if column)
+    own_ids = None if is_qm9_table(named) else ids.chosen
     layout = find_text_geometry(path, named, first_rows)
     renamed = layout.known_columns()
     qm9 = is_qm9_table(named)
     kinds = census.columns(declared)
     kinds += labels_of(path, beside.labels, named, census, declared)
     non_targets = {*IDENTIFIERS, *TEXT_COLUMNS, "inchi", *renamed, *(QM9_EXTRA if qm9 else ())}
-    given = (QM9_UNITS if qm9 else {}) | declared
+    given = (QM9_UNITS if qm9 else census.stated_units(declared)) | declared
     targets, ignored = resolve_targets(path, kinds, given, non_targets, census.classes_of)
     excluded = qm9_list(path.parent, beside.lists) if qm9 else frozenset[int]()
     notes = [f"{path.name}: column {place + 1} has no name and is not read" for place in sorted(nameless)]
-    notes += [f"{path.name}: {line}" for line in census.missing_notes(targets)]
+    notes += [f"{path.name}: {line}" for line in census.value_notes(targets)]
     if not targets and head is SMILES_HEAD and beside.labelled:
-        notes.append(f"{path.name} has no labels of its own: name a CSV table of labels by id, too")
+        notes.append(
+            f"{path.name} has no labels of its own: name a table of labels by id (CSV or Parquet), too"
+        )
     if replaced:
         notes.append(
             f"{path.name}: {replaced} rows are not in UTF-8, some of their letters are lost: save it as UTF-8"
         )
     notes += use.notes(path)
+    if own_ids and own_ids not in renamed:
+        renamed = renamed | {own_ids: "id"}
+        notes.append(id_note(path, own_ids))
     return CsvSource(
         path,
         name,

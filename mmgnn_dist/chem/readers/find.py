@@ -14,13 +14,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmgnn_dist.chem.checks import REASONS, UNREADABLE
-from mmgnn_dist.chem.labels import TABLES, Beside, LabelTable, label_tables
+from mmgnn_dist.chem.labels import PARQUET, TABLES, Beside, LabelTable, label_tables
 from mmgnn_dist.chem.own_targets.classes import check_classes, sorted_classes
 from mmgnn_dist.chem.readers import asedb, csvfile, records
 from mmgnn_dist.chem.readers.comment import COMMENT
 from mmgnn_dist.chem.readers.formats import faulty_formats, record_formats, record_suffixes
 from mmgnn_dist.chem.readers.parquet import inspect_parquet
-from mmgnn_dist.chem.readers.source import QM9_LISTS, Source, printable
+from mmgnn_dist.chem.readers.source import (
+    GEOMETRY,
+    IDENTIFIERS,
+    QM9_LISTS,
+    TEXT_COLUMNS,
+    Source,
+    printable,
+)
 from mmgnn_dist.chem.readers.tables.array_files import HDF5_SUFFIXES, NPZ_SUFFIXES
 from mmgnn_dist.chem.readers.tables.arrays import inspect_arrays
 from mmgnn_dist.chem.readers.tables.pcqm4mv2 import inspect_pcqm4mv2, pcqm_labels
@@ -32,7 +39,8 @@ from mmgnn_dist.errors import UserError, nearest
 
 LOOK = 10  # records to try if no record has a column
 SAMPLE = "sample"  # the word that names the bundled molecules
-PARQUET = (".parquet", ".pq")
+SHOWN_SOURCES = 3  # whose columns a message names
+JOINED = ("records", "csv", "parquet")  # readers of molecules to which labels are joined by id
 DATABASES = (".db", asedb.LMDB_SUFFIX)
 ARCHIVES = (*TARS, ".zip")
 ANY_NAME = ("records", "csv")  # readers that open a file whose name is not UTF-8
@@ -83,14 +91,8 @@ def find_sources(
     if not sum(source.rows for source in sources):
         notes = "".join(f"; {note}" for source in sources for note in source.notes)
         raise UserError(f"no molecule in {', '.join(names)}{notes}")
-    lowered = {column.lower() for column in columns}
-    for name, value in declared.items():
-        config = value if isinstance(value, TargetConfig) else None
-        column = (config.column if config else None) or name
-        if labelled and column.lower() not in lowered:
-            check_readable(sources)
-            key = "data.targets" if config else "data.units"
-            raise UserError(f"{key} names '{column}', no source has it{nearest(column, columns)}")
+    if labelled:
+        _refuse_missing(sources, columns, declared)
     made_names = [source.name for source in sources if source.makes_ids]
     for name in made_names:
         if made_names.count(name) > 1:
@@ -106,6 +108,37 @@ def find_sources(
                     f"{first.unit}: declare it once for all by data.targets.{target.name}"
                 )
     return sources
+
+
+def _refuse_missing(sources: list[Source], columns: set[str], declared: Declared) -> None:
+    """Refuse a declared target that no source has.
+
+    Raises:
+        UserError: there is one; the message says what the sources have, and what to add.
+    """
+    lowered = {column.lower() for column in columns}
+    for name, value in declared.items():
+        config = value if isinstance(value, TargetConfig) else None
+        column = (config.column if config else None) or name
+        if column.lower() in lowered:
+            continue
+        check_readable(sources)
+        have = "; ".join(f"{source.path.name}: {source.has()}" for source in sources[:SHOWN_SOURCES])
+        more = f"; and {len(sources) - SHOWN_SOURCES} more sources" if len(sources) > SHOWN_SOURCES else ""
+        raise UserError(
+            f"{'data.targets' if config else 'data.units'} names '{column}', no source has it"
+            f"{nearest(column, columns)}: {have}{more}: {_cure(sources, columns, name)}"
+        )
+
+
+def _cure(sources: list[Source], columns: set[str], name: str) -> str:
+    """Say how a target gets its labels."""
+    cures = []
+    if set(columns) - {*GEOMETRY, *IDENTIFIERS, COMMENT, *TEXT_COLUMNS}:
+        cures.append(f"give the right column (data.targets={{{name}: {{column: COLUMN, unit: UNIT}}}})")
+    if any(form(source.path) in JOINED for source in sources):
+        cures.append(f"name a table (CSV or Parquet) with columns id and {name} as a further source")
+    return ", or ".join(cures) or f"add a column '{name}'"
 
 
 def with_common_classes(sources: list[Source], labelled: bool) -> list[Source]:
@@ -162,17 +195,17 @@ def _inspect_all(
     lists = tuple(path for path, _ in files if path.name in QM9_LISTS)
     molecules = []
     for path, name in files:
-        tables = label_tables(path) if _suffix(path) in TABLES and path.is_file() else []
+        tables = label_tables(path) if _suffix(path) in (*TABLES, *PARQUET) and path.is_file() else []
         labels += tables
         if not tables and path not in lists:
             molecules.append((path, name))
-    if (labels or lists) and not any(form(path) in ("records", "csv") for path, _ in molecules):
+    if (labels or lists) and not any(form(path) in JOINED for path, _ in molecules):
         if not labels:
             raise UserError(f"{lists[0]} is a list for QM9, whose molecules are not named: name them, too")
         names = ", ".join(labels[0].columns)[:200]
         raise UserError(
-            f"{labels[0].path} has no column smiles: its columns are {names} and ids; labels by id need "
-            "their molecules: name the XYZ, SD or SMILES files, too"
+            f"{labels[0].path} has no column smiles and no geometry: its columns are {names} and ids; "
+            "labels by id need their molecules: name their XYZ, SD, SMILES, CSV or Parquet files, too"
         )
     sources: list[Source] = []
     for path, name in molecules:
@@ -180,9 +213,11 @@ def _inspect_all(
         own = [table for table in labels if table.path == side]
         others = [table for table in labels if not _is_side_table(table.path)]
         # QM9's table belongs to its SD file, wherever it is
-        sources += _inspected(
-            path, name, declared, Beside(tuple(own or others), lists, add_hydrogens, labelled)
-        )
+        beside = Beside(tuple(own or others), lists, add_hydrogens, labelled)
+        for source in _inspected(path, name, declared, beside):
+            unjoined = (f"{path.name}: labels by id are not joined to files of this form",)
+            noted = bool(beside.labels) and form(path) not in JOINED
+            sources.append(replace(source, notes=(*source.notes, *unjoined)) if noted else source)
     return sources
 
 
@@ -213,7 +248,7 @@ def inspect(path: Path, name: str, declared: Declared, beside: Beside) -> Source
     """Recognise one file, or the records of one folder (see `find_sources` for the errors)."""
     kind = form(path)
     if kind == "parquet":
-        return inspect_parquet(path, name, declared)
+        return inspect_parquet(path, name, declared, beside)
     if kind == "csv":
         return csvfile.inspect_csv(path, name, declared, beside)
     if kind == "database":

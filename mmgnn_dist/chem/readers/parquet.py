@@ -10,17 +10,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
 
+from mmgnn_dist.chem.labels import NO_LABELS, Beside, LabelUse, labels_of
 from mmgnn_dist.chem.own_targets.classes import MOST, class_name
 from mmgnn_dist.chem.own_targets.target_columns import declared_columns, resolve_targets
 from mmgnn_dist.chem.own_targets.target_names import known_name
+from mmgnn_dist.chem.own_targets.values import is_missing, is_value
 from mmgnn_dist.chem.readers.columns import check_columns, known_names
-from mmgnn_dist.chem.readers.record import is_missing, is_number
+from mmgnn_dist.chem.readers.record import Census
 from mmgnn_dist.chem.readers.source import (
     GEOMETRY,
     IDENTIFIERS,
@@ -36,6 +39,7 @@ from mmgnn_dist.chem.readers.source import (
 from mmgnn_dist.chem.readers.table import TableSource, strings
 from mmgnn_dist.chem.readers.tables.arrow_types import is_number_type, is_text_type, plain_table
 from mmgnn_dist.chem.readers.tables.geometry import find_geometry
+from mmgnn_dist.chem.readers.tables.id_column import IdColumn, id_note
 from mmgnn_dist.chem.states.charge_spin import state_columns
 from mmgnn_dist.config import Declared
 from mmgnn_dist.errors import UserError
@@ -53,6 +57,10 @@ class ParquetSource(TableSource):
         """Whether its geometries are made from SMILES."""
         return "positions" not in self.columns
 
+    def content(self) -> list[Any]:
+        """Return the values that identify the content."""
+        return [*super().content(), *(labels.digest for labels in self.labels)]
+
     def stream(self, start: int) -> RowStream:
         """Open a stream at row `start`."""
         return RowStream(self.path, self.wanted(), start)
@@ -65,7 +73,10 @@ class ParquetSource(TableSource):
         names += [column for _, column in self.own_text]
         if self.embeds:
             names = names[len(GEOMETRY) :]
-        return self._in_file(name for name in dict.fromkeys(names) if name in self.columns)
+        beside = {column for labels in self.labels for column in labels.columns}
+        return self._in_file(
+            name for name in dict.fromkeys(names) if name in self.columns and name not in beside
+        )
 
     def reading_text(self, text_columns: dict[str, str]) -> Source:
         """Return this source with the user's own text fields that it has; see `Source.reading_text`."""
@@ -124,7 +135,7 @@ class RowStream:
             raise UserError(f"{self.path} is damaged ({one_line(error)}): get it anew") from None
 
 
-def inspect_parquet(path: Path, name: str, declared: Declared) -> Source:
+def inspect_parquet(path: Path, name: str, declared: Declared, beside: Beside = NO_LABELS) -> Source:
     """Recognise one Parquet file by its columns (see `readers.find_sources` for the errors)."""
     schema, rows = open_parquet(path)
     known = known_names(path, schema.names, declared_columns(declared))
@@ -142,6 +153,10 @@ def inspect_parquet(path: Path, name: str, declared: Declared) -> Source:
             default_units = default_units | dict(json.loads(metadata))
         except ValueError:
             raise UserError(f"{path}: its metadata mmgnn.units is not a JSON object") from None
+    own_ids = None if qm9 else _own_ids(path, schema, columns, declared)
+    if own_ids:
+        known[own_ids] = "id"
+        columns = tuple("id" if name == own_ids else name for name in columns)
     non_targets = {"uncharacterized", "inchi", *GEOMETRY, *IDENTIFIERS, *TEXT_COLUMNS}
     non_targets |= QM9_EXTRA if qm9 else frozenset()
     given = default_units | declared
@@ -156,29 +171,55 @@ def inspect_parquet(path: Path, name: str, declared: Declared) -> Source:
         for field in schema
     ]
     in_file = {new: old for old, new in known.items()}
-    targets, ignored = resolve_targets(
-        path, column_types, given, non_targets, partial(_classes, path, in_file)
-    )
+    census = Census(declared)
+    column_types += labels_of(path, beside.labels, columns, census, declared)
+    use = LabelUse(beside.labels)
+    for own in _ids(path, in_file.get("id", "id"), columns) if beside.labels else ():
+        use.add((own,))
+    beside_columns = [column for labels in beside.labels for column in labels.columns]
+
+    def classes_of(column: str) -> set[str]:
+        return census.classes_of(column) if column in beside_columns else _classes(path, in_file, column)
+
+    targets, ignored = resolve_targets(path, column_types, given, non_targets, classes_of)
     excluded = qm9_list(path.parent) if qm9 and "uncharacterized" not in columns else frozenset[int]()
     notes = qm9_notes(path, excluded) if qm9 and "uncharacterized" not in columns else ()
     source = ParquetSource(
         path,
         name,
         rows,
-        columns,
+        (*columns, *beside_columns),
         qm9,
         targets,
         ignored,
         excluded,
-        (*layout.notes, *notes),
+        (*layout.notes, *notes, *([id_note(path, own_ids)] if own_ids else []), *use.notes(path)),
         renamed=tuple((old, new) for old, new in known.items() if old != new),
         axes_first=layout.axes_first,
         padded=layout.padded,
+        labels=beside.labels,
     )
     unchecked = {column for column, _, _ in targets} | set(state_columns(columns, targets))
     read = [column for column in source.wanted() if known.get(column, column) not in unchecked]
     check_columns(path, schema, read, known)
     return source
+
+
+def _own_ids(path: Path, schema: pa.Schema, columns: tuple[str, ...], declared: Declared) -> str | None:
+    """Return the column of ids of a file that has no column id; None without one."""
+    words = {field.name for field in schema if is_text_type(field.type) or types.is_integer(field.type)}
+    ids = IdColumn(columns, declared, set(columns) - words)
+    for column in ids.candidates:
+        for table in _portions(path, [column]):
+            for value in strings(table[column]).to_pylist():
+                ids.add_value(column, value or "")
+    return ids.chosen
+
+
+def _ids(path: Path, column: str, columns: tuple[str, ...]) -> Iterator[str]:
+    """Yield the id of each row, "" where it has none."""
+    for table in _portions(path, [column]) if "id" in columns else ():
+        yield from (own or "" for own in strings(table[column]).to_pylist())
 
 
 def _portions(path: Path, names: list[str]) -> Iterator[pa.Table]:
@@ -202,7 +243,7 @@ def _kind(path: Path, field: pa.Field, wanted: bool) -> str:
     if wanted and is_text_type(field.type):
         table = next(_portions(path, [field.name]), None)
         words = strings(table[field.name]).drop_null().to_pylist() if table is not None else []
-        if all(map(is_missing, words)) or any(map(is_number, words)):
+        if all(map(is_missing, words)) or any(map(is_value, words)):
             return ""
     return str(field.type)
 

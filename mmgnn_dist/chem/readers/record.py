@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,59 +15,18 @@ from mmgnn_dist.chem.composition import contradictions
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.own_targets.classes import MOST, class_index, class_name
 from mmgnn_dist.chem.own_targets.target_columns import Found, class_columns, declared_columns
+from mmgnn_dist.chem.own_targets.values import (
+    is_missing,
+    is_number,
+    number_list,
+    target_value,
+    value_and_unit,
+)
 from mmgnn_dist.chem.states.electronic_state import NO_STATEMENT, StatedStates, StructureState
-from mmgnn_dist.chem.targets import CLASS, Target
+from mmgnn_dist.chem.targets import CLASS, TARGETS
 from mmgnn_dist.config import Declared
 
-# words for a value that is not there, in lower case: programs', those of tables made by hand, Excel's faults
-MISSING = frozenset(
-    [
-        "nan",
-        "+nan",
-        "-nan",
-        "nan(ind)",
-        "-nan(ind)",
-        "1.#qnan",
-        "-1.#ind",
-        "1.#ind",
-        "none",
-        "null",
-        "nil",
-        "na",
-        "n/a",
-        "n.a.",
-        "n.a",
-        "<na>",
-        "#n/a",
-        "#na",
-        "#n/a!",
-        "nd",
-        "n.d.",
-        "n.d",
-        "nd.",
-        "not_available",
-        "unavailable",
-        "missing",
-        "empty",
-        "unknown",
-        "undefined",
-        "-",
-        "--",
-        "---",
-        "?",
-        "??",
-        ".",
-        "*",
-        "#value!",
-        "#div/0!",
-        "#ref!",
-        "#name?",
-        "#num!",
-        "#null!",
-    ]
-) | {"", "\u2013", "\u2014", "not available", "not determined", "no data", "(empty)", "(blank)"}
-BRACKETS = str.maketrans("[]{}(),;", "        ")
-JSON_SIGN = "_JSON"  # what ASE writes before a value in JSON
+MOST_UNITS, MOST_UNIT = 20, 40  # different units of a column, and characters of one, that are counted
 
 
 @dataclass
@@ -107,6 +65,7 @@ class Census:
         self.seen: dict[str, list[int]] = {}
         self.numbers: dict[str, str] = {}  # the first number of each column, as it is written
         self.missing: dict[str, Counter[str]] = {}
+        self.units: dict[str, Counter[str]] = {}  # units that stand behind the values of each column
 
     def add(self, values: dict[str, str]) -> None:
         """Count the columns of one record."""
@@ -121,13 +80,27 @@ class Census:
                 counts[number] += 1
                 if number and name not in self.numbers:
                     self.numbers[name] = text.strip()
+                elif not number and (found := value_and_unit(text)):
+                    self._add_unit(name, found[1])
             elif word := text.strip()[:20]:
                 self.missing.setdefault(name, Counter())[word] += 1
 
-    def missing_notes(self, targets: Found) -> list[str]:
-        """Return a line on each target some of whose values are words for a missing one."""
+    def stated_units(self, declared: Declared) -> Declared:
+        """Return the units behind the values of known targets to which the recipe gives none."""
+        wanted = declared_columns(declared)
+        return {
+            name: units.most_common(1)[0][0]
+            for name, units in self.units.items()
+            if name.lower() in TARGETS and name.lower() not in wanted and not self.seen[name][1]
+        }
+
+    def value_notes(self, targets: Found) -> list[str]:
+        """Return lines on the targets some of whose values carry a unit, or are words for a missing one."""
         lines = []
         for column, _, _ in targets:
+            if units := self.units.get(column):
+                shown = ", ".join(f"'{unit}'" for unit, _ in units.most_common(4))
+                lines.append(f"{column}: {units.total()} values are read in the unit behind them ({shown})")
             if words := self.missing.get(column):
                 shown = ", ".join(f"'{word}'" for word, _ in words.most_common(4))
                 lines.append(f"{column}: {words.total()} values are missing ({shown})")
@@ -136,6 +109,11 @@ class Census:
     def classes_of(self, column: str) -> set[str]:
         """Return the class names in a column that is declared as classes."""
         return self.classes.get(column, set())
+
+    def _add_unit(self, name: str, unit: str) -> None:
+        units = self.units.setdefault(name, Counter())
+        if unit in units or len(units) < MOST_UNITS:
+            units[unit[:MOST_UNIT]] += 1
 
     def _add_class(self, name: str, text: str) -> None:
         names, label = self.classes.setdefault(name, set()), class_name(text)
@@ -147,68 +125,11 @@ class Census:
 
         Declared columns count as numbers; a record with another value there is set aside on its own.
         """
-        wanted = declared_columns(declared)
+        wanted = declared_columns(declared) | {name.lower() for name in self.stated_units(declared)}
         return [
             (name, "" if good >= bad or name.lower() in wanted else "text")
             for name, (bad, good) in sorted(self.seen.items())
         ]
-
-
-def is_missing(text: str) -> bool:
-    """Whether a text stands for a value that is not there."""
-    return text.strip().lower() in MISSING
-
-
-def is_number(text: str) -> bool:
-    """Whether a text is one number."""
-    try:
-        to_float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def to_float(text: str) -> float:
-    """Read a number as C, Fortran (`1D-3`) or Mathematica (`6.*^-6`) writes it.
-
-    Raises:
-        ValueError: the text is no number.
-    """
-    if "_" in text:  # Python alone takes 1_000 for a number
-        raise ValueError(text)
-    try:
-        return float(text)
-    except ValueError:
-        return float(text.replace("*^", "e").replace("D", "e").replace("d", "e"))
-
-
-def number_list(text: str) -> list[float]:
-    """Return the numbers of `[1, 2]`, `1 2` or ASE's `_JSON [1, 2]`; no number for any other text."""
-    words = text.strip().removeprefix(JSON_SIGN).translate(BRACKETS).split()
-    try:
-        return [to_float(word) for word in words] if len(words) < 100 else []
-    except ValueError:
-        return []
-
-
-def target_value(column: str, text: str, target: Target) -> float:
-    """Read a target: a number, a list of one number, or the vector of a dipole, of which it is the norm.
-
-    Raises:
-        BadRecord: it is none of these.
-    """
-    try:
-        return to_float(text)
-    except ValueError:
-        numbers = number_list(text)
-    if len(numbers) == 1:
-        return numbers[0]
-    if len(numbers) == 3 and "dipole" in (target.kind, target.dimension):
-        return math.hypot(*numbers)
-    what = f" are {len(numbers)} numbers" if numbers else ""
-    if re.fullmatch(r"[-+]?\d+,\d+", text.strip()):
-        what = " has a decimal comma: write a point"
-    raise BadRecord(BAD_TARGET, f"{column}: '{' '.join(text.split())[:60]}'{what}") from None
 
 
 def target_values(record: Record, targets: Found, order: list[str]) -> list[float]:
@@ -228,7 +149,7 @@ def target_values(record: Record, targets: Found, order: list[str]) -> list[floa
             except ValueError:
                 raise BadRecord(BAD_TARGET, f"{column}: '{text[:60]}'") from None
         elif not is_missing(text):
-            row[order.index(target.name)] = target_value(column, text, target) * factor
+            row[order.index(target.name)] = target_value(column, text, target, factor)
     return row
 
 

@@ -27,6 +27,7 @@ from mmgnn_dist.chem.labels import (
     join_labels,
     label_tables,
     labels_of,
+    side_table,
 )
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.own_targets.target_columns import Found, resolve_targets
@@ -53,7 +54,6 @@ from mmgnn_dist.chem.readers.source import (
 from mmgnn_dist.chem.states.charge_spin import with_record_states
 from mmgnn_dist.chem.streams.members import Passed, members
 from mmgnn_dist.config import Declared
-from mmgnn_dist.errors import UserError
 
 QM9_TOTAL = 133885
 MOST_REMARKS = 20  # kinds of remarks on the records of a source
@@ -71,6 +71,7 @@ class RecordSource(Source):
         labels: tables of labels by id, such as PyG's gdb9.sdf.csv.
         repeated: hashes of the ids that several records have, see `id_hash`.
         add_hydrogens: whether hydrogens that bonds require are added.
+        told: what its first record gives beside the geometry.
     """
 
     digest: str = ""
@@ -78,6 +79,7 @@ class RecordSource(Source):
     labels: tuple[LabelTable, ...] = ()
     repeated: frozenset[int] = frozenset()
     add_hydrogens: bool = False
+    told: str = ""
 
     sequential = True
 
@@ -90,6 +92,10 @@ class RecordSource(Source):
     def bytes(self) -> int:
         """Size on disk; for a folder, of all its files."""
         return self.size
+
+    def has(self) -> str:
+        """Say what it has beside its geometries."""
+        return super().has() if self.labels else self.told or "it has no value beside its geometries"
 
     def content(self) -> list[Any]:
         """Return the values that identify the content."""
@@ -234,7 +240,7 @@ def inspect_records(path: Path, name: str, declared: Declared, beside: Beside = 
         UserError: see `find_sources`.
     """
     seen, passed = Inspection(declared), Passed()
-    labels = (*_side_table(path, beside), *beside.labels)
+    labels = (*side_table(path, beside), *beside.labels)
     use = LabelUse(labels)
     for row in raw_records(path, passed):
         seen.add(row, use)
@@ -258,7 +264,7 @@ def inspect_records(path: Path, name: str, declared: Declared, beside: Beside = 
     targets, ignored = resolve_targets(
         path,
         columns,
-        (QM9_UNITS if original else {}) | declared,
+        (QM9_UNITS if original else seen.census.stated_units(declared)) | declared,
         non_targets,
         seen.census.classes_of,
     )
@@ -302,37 +308,19 @@ def inspect_records(path: Path, name: str, declared: Declared, beside: Beside = 
         labels=labels,
         repeated=repeated,
         add_hydrogens=beside.add_hydrogens,
+        told=printable(seen.first),
     )
 
 
 def _value_notes(path: Path, census: Census, targets: Found, ignored: tuple[str, ...]) -> list[str]:
     """Return lines on comments that are numbers and not read, and on words for missing values."""
-    lines = [f"{path.name}: {line}" for line in census.missing_notes(targets)]
+    lines = [f"{path.name}: {line}" for line in census.value_notes(targets)]
     if COMMENT in ignored and COMMENT in census.numbers:
         lines.append(
             f"{path.name}: comments such as '{census.numbers[COMMENT][:40]}' are not read: a target in them "
             "is declared as data.targets.NAME={column: comment, unit: UNIT}"
         )
     return lines
-
-
-def _side_table(path: Path, beside: Beside) -> list[LabelTable]:
-    """Return the table of QM9's values beside its SD file, such as gdb9.sdf.csv.
-
-    Raises:
-        UserError: there is such a file, and it is not that of QM9.
-    """
-    side = path.with_name(path.name + ".csv")
-    if not path.is_file() or not side.is_file() or side in [table.path for table in beside.labels]:
-        return []
-    tables = label_tables(side)
-    if not tables or not tables[0].qm9:
-        raise UserError(
-            f"{side} is next to {path.name} and lacks columns of QM9 (mol_id, A, B, C, "
-            f"{', '.join(QM9_UNITS)}): name it on the command line, too, if its rows are labels by id, else "
-            "move it away"
-        )
-    return tables
 
 
 def _inner_tables(path: Path, passed: Passed) -> list[LabelTable]:

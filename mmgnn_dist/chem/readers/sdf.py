@@ -17,8 +17,9 @@ import numpy as np
 
 from mmgnn_dist.chem.checks import FLAT, NO_ELEMENT, NO_HYDROGENS, UNREADABLE, BadRecord
 from mmgnn_dist.chem.elements import SYMBOLS, element_number, no_element
+from mmgnn_dist.chem.own_targets.values import to_float
 from mmgnn_dist.chem.rdkit_tools import chem, logged
-from mmgnn_dist.chem.readers.record import Record, to_float
+from mmgnn_dist.chem.readers.record import Record
 from mmgnn_dist.chem.readers.record_format import RecordFormat
 from mmgnn_dist.chem.readers.source import QM9_ID, column_name
 from mmgnn_dist.chem.states.charge_spin import block_state
@@ -174,13 +175,13 @@ def parse_sdf(raw: bytes, name: str, add_hydrogens: bool = False) -> Record:
         if z and _is_sound(rdkit, mol):
             missing = sum(atom.GetNumImplicitHs() for atom in mol.GetAtoms())
             if missing and mol.GetNumBonds() and not qm9_name:
+                if len(z) > PLANAR and not pos.reshape(-1, 3)[:, 2].any():
+                    raise BadRecord(FLAT, "all z are 0, a drawing: give SMILES to have a conformer made")
                 if not add_hydrogens:
                     raise BadRecord(
                         NO_HYDROGENS,
                         f"{missing} by its bonds: add them (data.add_hydrogens=true), or give XYZ",
                     )
-                if len(z) > PLANAR and not pos.reshape(-1, 3)[:, 2].any():
-                    raise BadRecord(FLAT, "all z are 0, a drawing: give SMILES to have a conformer made")
                 mol = rdkit.AddHs(mol, addCoords=True)
                 z, pos = _geometry(mol)
             derived = not smiles

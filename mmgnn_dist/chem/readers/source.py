@@ -46,6 +46,7 @@ QM9_UNITS: Declared = {
 QM9_EXTRA = frozenset({"gdb_idx", "mol_id"})  # columns of QM9 files that give the ids
 QM9_ID = re.compile(r"(?:gdb_|dsgdb9nsd_)0*(\d{1,6})")
 QM9_LISTS = ("uncharacterized.txt", "qm9_uncharacterized_idx.txt", "3195404")  # the last is figshare's name
+MOST_SHOWN = 200  # characters of the names of columns in a message
 WHOLE = 1 << 26  # bytes; files up to this size are identified by their whole content
 END = 1 << 20  # bytes; larger files by size, time and this much of their end, where Parquet keeps its index
 
@@ -139,6 +140,15 @@ class Source:
     def numbers_conformers(self) -> bool:
         """Whether ids name the conformers of one molecule or formula, `GROUP#NUMBER`."""
         return False
+
+    def has(self) -> str:
+        """Say what it has beside its geometries, for a message on a target that no source has."""
+        names = [name for name in self.columns if name not in GEOMETRY]
+        return (
+            f"its columns are {printable(', '.join(names))[:MOST_SHOWN]}"
+            if names
+            else "it has no other column"
+        )
 
     @property
     def bytes(self) -> int:

@@ -15,14 +15,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmgnn_dist.chem.checks import BAD_TARGET, REASONS, UNREADABLE, BadRecord
+from mmgnn_dist.chem.checks import BAD_TARGET, NO_ELEMENT, REASONS, UNREADABLE, BadRecord
 from mmgnn_dist.chem.composition import contradictions
 from mmgnn_dist.chem.conformers import Embedded, embed_smiles
+from mmgnn_dist.chem.elements import no_element
+from mmgnn_dist.chem.labels import LabelTable, with_labels
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.own_targets.classes import class_index
 from mmgnn_dist.chem.own_targets.target_columns import Found
+from mmgnn_dist.chem.own_targets.values import is_missing, target_value
 from mmgnn_dist.chem.rdkit_tools import rdkit_version
-from mmgnn_dist.chem.readers.record import is_missing, target_value
 from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, Source, Spread, one_line
 from mmgnn_dist.chem.readers.tables.arrow_types import flat, is_text_type, plain_table
 from mmgnn_dist.chem.readers.tables.geometry_values import (
@@ -32,6 +34,7 @@ from mmgnn_dist.chem.readers.tables.geometry_values import (
     float_values,
     symbols_of_text,
     triples_of_text,
+    unknown_symbols,
 )
 from mmgnn_dist.chem.states.charge_spin import Values, smiles_states, state_columns, stated_states
 from mmgnn_dist.chem.targets import CLASS, Target
@@ -52,12 +55,14 @@ class TableSource(Source):
         axes_first: whether positions are [3][n] instead of [n][3].
         padded: whether zeros behind the atoms are cut.
         conformers: how many geometries are made for a SMILES, and which are kept.
+        labels: tables of labels by id.
     """
 
     renamed: tuple[tuple[str, str], ...] = ()
     axes_first: bool = False
     padded: bool = False
     conformers: ConformerConfig = field(default_factory=ConformerConfig)
+    labels: tuple[LabelTable, ...] = ()
 
     def reading_text(self, text_columns: dict[str, str]) -> Source:
         """Return this source with the user's own text fields that it has; see `Source.reading_text`.
@@ -84,6 +89,8 @@ class TableSource(Source):
     def convert(self, table: pa.Table, start: int, order: list[str], spread: Spread = map) -> Molecules:
         """Convert rows to molecules."""
         table = self.known(table)
+        if self.labels:
+            table = with_labels(self.labels, table, self.ids(table, start).to_pylist())
         n = table.num_rows
         row = np.arange(start, start + n)
         fault, why = _verdicts(table)
@@ -92,8 +99,7 @@ class TableSource(Source):
             if target.kind == CLASS:
                 y[:, order.index(target.name)] = _classes(column, table[column], target, fault, why)
                 continue
-            values = float_values(_parsed(column, target, table[column], fault, why)) * factor
-            y[:, order.index(target.name)] = values
+            y[:, order.index(target.name)] = _numbers(column, target, factor, table[column], fault, why)
         inchikey = optional(table, "inchikey")
         embeds = "positions" not in table.column_names
         smiles = strings(table["smiles"]).to_pylist() if embeds else []
@@ -159,6 +165,9 @@ class TableSource(Source):
         if is_text_type(places.type):
             places = _lists_of_text(places, triples_of_text, "positions", fault, why)
         numbers = flat_numbers(elements)
+        for row, (atom, word) in unknown_symbols(elements).items():
+            if not fault[row]:
+                fault[row], why[row] = REASONS.index(NO_ELEMENT), f"atom {atom}: {no_element(word)}"
         pos, pos_count, ragged = flat_positions(places, self.axes_first)
         if not self.padded:
             return numbers, (pos, pos_count), ragged
@@ -318,19 +327,22 @@ def _classes(
     return values
 
 
-def _parsed(
-    name: str, target: Target, column: pa.ChunkedArray, fault: np.ndarray, why: list[str | None]
-) -> pa.Array | pa.ChunkedArray:
-    """Return a column of numbers; text that is no number is recorded as a fault."""
+def _numbers(
+    name: str,
+    target: Target,
+    factor: float,
+    column: pa.ChunkedArray,
+    fault: np.ndarray,
+    why: list[str | None],
+) -> np.ndarray:
+    """Return a column in the unit of its target; text that is no number is recorded as a fault."""
     if not is_text_type(column.type):
-        return column
-    values: list[float | None] = []
+        return float_values(column) * factor
+    values = np.full(len(column), np.nan)
     for row, text in enumerate(strings(column).to_pylist()):
-        value = None
         if text is not None and not is_missing(text) and not fault[row]:
             try:
-                value = target_value(name, text, target)
+                values[row] = target_value(name, text, target, factor)
             except BadRecord as error:
                 fault[row], why[row] = REASONS.index(error.reason), error.detail
-        values.append(value)
-    return pa.array(values, pa.float64())
+    return values

@@ -14,9 +14,10 @@ from typing import IO
 
 from mmgnn_dist.chem.checks import NO_ELEMENT, OVERSIZED, PERIODIC, UNREADABLE, BadRecord
 from mmgnn_dist.chem.elements import element_number, no_element
+from mmgnn_dist.chem.own_targets.values import is_number, to_float
 from mmgnn_dist.chem.rdkit_tools import logged
-from mmgnn_dist.chem.readers.comment import COMMENT, MAX_COMMENT, pairs, repeated
-from mmgnn_dist.chem.readers.record import Record, is_number, to_float
+from mmgnn_dist.chem.readers.comment import COMMENT, MAX_COMMENT, pairs, repeated, unread_words
+from mmgnn_dist.chem.readers.record import Record
 from mmgnn_dist.chem.readers.record_format import RecordFormat
 from mmgnn_dist.chem.readers.source import QM9_UNITS
 from mmgnn_dist.chem.streams.frames import QM9_TAIL, xyz_frames
@@ -104,6 +105,8 @@ class XyzFormat(RecordFormat):
         comment = second_line(raw)
         for name, values in repeated(comment).items() if "=" in comment else ():
             yield f"{name} stands twice in the comment ({values})"
+        if "=" in comment and (unread := unread_words(comment)):
+            yield f"words behind a number in the comment are not read ('{unread[:40]}')"
 
     def describe(self, raw: bytes) -> str:
         """Show the comment, and how to write it."""

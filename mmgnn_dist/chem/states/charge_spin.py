@@ -20,8 +20,9 @@ import pyarrow as pa
 from mmgnn_dist.chem.checks import REASONS, BadRecord
 from mmgnn_dist.chem.conformers import MAX_SMILES
 from mmgnn_dist.chem.molecules import Molecules
+from mmgnn_dist.chem.own_targets.values import is_missing, to_float
 from mmgnn_dist.chem.rdkit_tools import chem, logged
-from mmgnn_dist.chem.readers.record import Record, is_missing, to_float
+from mmgnn_dist.chem.readers.record import Record
 from mmgnn_dist.chem.readers.source import Found, Source, printable
 from mmgnn_dist.chem.states.electronic_state import (
     BAD_CHARGE,

@@ -7,6 +7,7 @@ them found a fault that would make them wait forever.
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sys
 import time
@@ -15,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypedDict
 
-from mmgnn_dist.cluster.doctor.line import Line, fail
+from mmgnn_dist.cluster.doctor.line import Line, fail, warn
 from mmgnn_dist.cluster.doctor.network import disk, hosts, interface, plain, together
 from mmgnn_dist.cluster.doctor.node import check_node
 from mmgnn_dist.config import load_recipe
@@ -28,10 +29,11 @@ BLOCKING = ("GPUs", "interface", "host names", "packages")
 
 
 class RankRequest(TypedDict):
-    """`ask.json`: GPUs of a node, and number of ranks."""
+    """`ask.json`: GPUs of a node, number of ranks, whether a job here sends itself back to the queue."""
 
     gpus: int
     world: int
+    requeues: bool
 
 
 class Examine:
@@ -70,6 +72,9 @@ def examine(folder: Path, rank: int, prepare: Callable[[], object]) -> None:
     if local == 0:  # one rank checks the node for all ranks on it
         lines += check_node(recipe, request["gpus"])
         lines += [*interface(), *hosts(), *disk(folder, rank)]
+        if request["requeues"] and shutil.which("scontrol") is None:
+            cure = "set restart: successor in the profile"
+            lines.append(warn("requeue", "no scontrol here to send a job back to the queue", cure))
     write_json(folder / f"rank_{rank}.json", {"node": node, "lines": [asdict(line) for line in lines]})
     write_json(folder / f"done_{rank}.json", [asdict(line) for line in _join(folder, rank, request, prepare)])
 

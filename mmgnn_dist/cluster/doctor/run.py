@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TypedDict
 
 from mmgnn_dist.cluster.doctor.line import Line, fail, ok
-from mmgnn_dist.cluster.doctor.rank import Examine
-from mmgnn_dist.cluster.doctor.settings import check_settings
+from mmgnn_dist.cluster.doctor.rank import Examine, RankRequest
+from mmgnn_dist.cluster.doctor.settings import check_profile_here, check_settings
 from mmgnn_dist.cluster.slurm import queries as slurm
 from mmgnn_dist.cluster.slurm.code_copy import take_snapshot
 from mmgnn_dist.cluster.slurm.profile import Profile, load_profile
-from mmgnn_dist.cluster.slurm.script import mounts_of, parameters
+from mmgnn_dist.cluster.slurm.script import interpreter, mounts_of, parameters
+from mmgnn_dist.cluster.slurm.send import new_link, send
 from mmgnn_dist.cluster.slurm.states import active, job_states
-from mmgnn_dist.cluster.slurm.submit import check_paths, send
+from mmgnn_dist.cluster.slurm.submit import check_paths
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, write_json
+from mmgnn_dist.process import owned_folder
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train.launch import start_here
 
@@ -42,15 +43,15 @@ def examine_here(recipe: Recipe) -> Found:
     import torch
 
     world = torch.cuda.device_count() if torch.cuda.is_available() else 2
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=".mmgnn-doctor-", dir=Path.cwd()))
-    except OSError as error:
-        raise UserError(
-            f"the ranks of an examination meet in the current folder, and {Path.cwd()} cannot be "
-            f"written ({error.strerror}): change to the folder of your runs"
-        ) from None
-    try:
-        _write_ask(folder, recipe, 0, world)
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(owned_folder(Path.cwd(), ".mmgnn-doctor-"))
+        except OSError as error:
+            raise UserError(
+                f"the ranks of an examination meet in the current folder, and {Path.cwd()} cannot be "
+                f"written ({error.strerror}): change to the folder of your runs"
+            ) from None
+        _write_ask(folder, recipe, {"gpus": 0, "world": world, "requeues": False})
         command = [sys.executable, "-m", "mmgnn_dist.cluster.doctor.rank", str(folder)]
         ranks = start_here(command, world, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         try:
@@ -65,8 +66,6 @@ def examine_here(recipe: Recipe) -> Found:
         )
         here = socket.gethostname()
         return [*((here, line) for line in check_settings()), *_read(folder, world, last_line)]
-    finally:
-        shutil.rmtree(folder)
 
 
 def examine_cluster(recipe: Recipe, path: Path, base: Path) -> Found:
@@ -78,22 +77,25 @@ def examine_cluster(recipe: Recipe, path: Path, base: Path) -> Found:
         base: folder of the job, on a shared disk.
 
     Returns:
-        The findings of this machine and of all ranks.
+        The findings of this machine and of all ranks; no job runs if the profile does not fit the cluster.
 
     Raises:
         UserError: if the profile is wrong, or there is no Slurm.
     """
-    profile = load_profile(path)
-    check_paths(profile, path)
-    findings: Found = [(socket.gethostname(), line) for line in check_settings()]
-    slurm.check_profile(profile, path)
+    profile, findings = _examine_profile(path)
+    if any(line.level == "FAIL" for _, line in findings):
+        return findings
     folder = base.resolve() / time.strftime("%Y%m%d-%H%M%S")
     code = take_snapshot(base.resolve() / "code")
     short_profile = profile.model_copy(update={"time": LIMIT})
-    _write_ask(folder, recipe, profile.gpus_per_node, profile.world)
+    requeues = profile.restart != "successor" and profile.container is None
+    request: RankRequest = {"gpus": profile.gpus_per_node, "world": profile.world, "requeues": requeues}
+    _write_ask(folder, recipe, request)
     mounts = mounts_of(profile, base.resolve(), [recipe])
-    options = parameters(short_profile, "mmgnn-doctor", [folder], code, mounts) | {"teardown": None}
-    (job,) = send(folder / "submission.json", profile, options, [Examine(folder)], mounts)
+    options = parameters(short_profile, new_link("mmgnn-doctor"), [folder], code, mounts)
+    options["teardown"] = None
+    python = interpreter(profile, sys.executable, mounts)
+    (job,) = send(folder / "submission.json", options, [Examine(folder)], python)
     job_id = str(job.job_id)
     outcome = _wait(folder, profile, job_id)
     findings += _read(folder, profile.world, outcome)
@@ -102,9 +104,25 @@ def examine_cluster(recipe: Recipe, path: Path, base: Path) -> Found:
     return findings
 
 
-def _write_ask(folder: Path, recipe: Recipe, gpus: int, world: int) -> None:
+def examine_profile(path: Path) -> Found:
+    """Examine Slurm, and compare a profile with what the cluster has; runs no job.
+
+    Raises:
+        UserError: if the profile is wrong, or there is no Slurm.
+    """
+    return _examine_profile(path)[1]
+
+
+def _examine_profile(path: Path) -> tuple[Profile, Found]:
+    profile = load_profile(path)
+    check_paths(profile, path)
+    lines = [*check_settings(), *check_profile_here(profile, path)]
+    return profile, [(socket.gethostname(), line) for line in lines]
+
+
+def _write_ask(folder: Path, recipe: Recipe, request: RankRequest) -> None:
     recipe.save(RunDir(folder).recipe)
-    write_json(folder / "ask.json", {"gpus": gpus, "world": world})
+    write_json(folder / "ask.json", request)
 
 
 def _wait(folder: Path, profile: Profile, job: str) -> str:

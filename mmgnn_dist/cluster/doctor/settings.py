@@ -1,12 +1,18 @@
-"""Checks of Slurm's configuration: version, requeueing, accounting, nodes that are up."""
+"""Checks of Slurm's configuration: version, requeueing, accounting, nodes that are up; and of a profile."""
 
 from __future__ import annotations
 
 import re
 import shutil
+import sys
+from pathlib import Path
 
 from mmgnn_dist.cluster.doctor.line import Line, fail, ok, warn
 from mmgnn_dist.cluster.slurm import queries as slurm
+from mmgnn_dist.cluster.slurm.profile import Profile
+from mmgnn_dist.cluster.slurm.profile_check import profile_faults
+from mmgnn_dist.cluster.slurm.script import Link, interpreter, parameters, script_text
+from mmgnn_dist.cluster.slurm.site import restart_mode, site_settings
 from mmgnn_dist.errors import UserError
 
 OLD_SLURM = (21, 8)
@@ -18,14 +24,12 @@ def check_settings() -> list[Line]:
     if not slurm.here():
         return [ok("Slurm", "none on this machine: runs start by mmgnn train")]
     try:
-        shown = slurm.must("scontrol", "show", "config")
+        settings = site_settings()
     except UserError as error:
         cure = (
             "see that SLURM_CONF names this cluster's slurm.conf and that its controller is up: scontrol ping"
         )
         return [warn("Slurm", str(error), cure)]
-    pairs = (line.partition("=") for line in shown.splitlines())
-    settings = {key.strip(): value.strip() for key, _, value in pairs}
     return [*_version(settings), *_requeue(settings), *_accounting(settings), *_nodes()]
 
 
@@ -47,14 +51,17 @@ def _requeue(settings: dict[str, str]) -> list[Line]:
     lines = []
     if settings.get("JobRequeue") == "0":
         cure = (
-            "jobs of mmgnn submit ask for --requeue by themselves; put #SBATCH --requeue into your own, or "
-            "have the site set JobRequeue=1"
+            "none is needed for mmgnn submit, which sends jobs that follow each other (restart: successor); "
+            "put #SBATCH --requeue into your own scripts"
         )
         lines.append(
             warn("requeue", "JobRequeue=0: jobs do not go back to the queue unless they ask to", cure)
         )
     if settings.get("PreemptType") != "preempt/none" and "CANCEL" in settings.get("PreemptMode", ""):
-        cure = "submit a preempted run again, it continues; or use a partition with PreemptMode=REQUEUE"
+        cure = (
+            "none is needed for mmgnn submit, which sends jobs that follow each other (restart: successor); "
+            "submit jobs of your own again, they continue"
+        )
         lines.append(warn("requeue", "PreemptMode=CANCEL: preempted jobs end", cure))
     kill_wait = re.match(r"\d+", settings.get("KillWait", ""))
     if kill_wait and int(kill_wait[0]) < SHORT_KILL:
@@ -81,3 +88,25 @@ def _nodes() -> list[Line]:
     if not usable:
         return [fail("nodes", "no node is up", "ask the site, or see sinfo -R for reasons")]
     return [ok("nodes", f"partitions {', '.join(up)}")]
+
+
+def check_profile_here(profile: Profile, path: Path) -> list[Line]:
+    """Compare a profile with what this cluster has, and let Slurm test a job of it; nothing is submitted.
+
+    Raises:
+        UserError: if Slurm does not answer.
+    """
+    what = "profile"
+    if faults := profile_faults(profile):
+        return [fail(what, fault, f"change it in {path}") for fault in faults]
+    mode, why = restart_mode(profile)
+    asked = parameters(
+        profile.model_copy(update={"restart": mode}), Link("doctor"), [Path("run")], Path(), []
+    )
+    text = script_text(asked, Path("slurm"), interpreter(profile, sys.executable, []))
+    try:
+        verdict = slurm.check_script(text, path)
+    except UserError as error:
+        return [fail(what, str(error), f"change it in {path}, or ask the site")]
+    jobs = f"in {profile.max_restarts} jobs that follow" if mode == "successor" else "by a requeue"
+    return [ok(what, f"{path}: {verdict}"), ok("restart", f"a run starts again {jobs}: {why}")]

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from mmgnn_dist.cluster.slurm.supervisor import own_address
+from mmgnn_dist.data.prepare.ray_run import LOOPBACK, ray_parent
 from mmgnn_dist.errors import TryAgain, UserError
 
 FIRST, SPAN, EACH = 20000, 1200, 10  # SPAN blocks of EACH ports, from FIRST on; a job has one block
 PATIENCE = 180.0  # seconds in which all nodes must join
 LEAVING = 60.0  # seconds in which they must end
-LONGEST = 20  # characters of the folder below which Ray puts its sockets, whose paths have a limit
 
 
 @contextmanager
@@ -52,7 +52,15 @@ def ray_around() -> Iterator[None]:
             "container?): call it outside, or 'unset SLURM_JOB_ID' for Ray on this node alone"
         )
     nodes = int(os.environ["SLURM_JOB_NUM_NODES"])
-    ip = _own_ip()
+    ip = _own_ip() if nodes > 1 else "127.0.0.1"
+    if ip.startswith("127."):
+        os.environ.update([LOOPBACK])
+    else:
+        print(
+            f"mmgnn: Ray's servers listen on all interfaces of the nodes, not on {ip} alone, as Ray cannot "
+            "be told; the random token of this job keeps out other clients",
+            file=sys.stderr,
+        )
     address = f"{ip}:{free_of(int(os.environ['SLURM_JOB_ID']), ip)}"
     os.environ.update(
         RAY_AUTH_MODE="token",
@@ -71,10 +79,9 @@ def ray_around() -> Iterator[None]:
 
 def ray_temp_dir() -> Path:
     """Return a new name for the folder of Ray's sockets and logs on each node: short, not to be guessed."""
-    temp_dir = os.environ.get("TMPDIR", "/tmp")
-    temp_dir = temp_dir if len(temp_dir) <= LONGEST else "/tmp"
+    temp_dir = ray_parent(os.environ.get("TMPDIR", "/tmp"))
     start = f"{os.environ['SLURM_JOB_ID']}.{os.environ.get('SLURM_RESTART_COUNT', '0')}"
-    return Path(temp_dir) / f"r{start}.{secrets.token_hex(2)}"
+    return temp_dir / f"r{start}.{secrets.token_hex(2)}"
 
 
 def ports_of(job: int) -> range:

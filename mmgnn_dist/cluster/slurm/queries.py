@@ -1,15 +1,13 @@
-"""Queries to Slurm: its programs, its partitions, whether it accepts a script."""
+"""Queries to Slurm: its programs, and whether it accepts a script."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import subprocess
-from collections import Counter
 from pathlib import Path
 
-from mmgnn_dist.cluster.slurm.profile import Profile
-from mmgnn_dist.errors import UserError, nearest
+from mmgnn_dist.errors import UserError
 
 TRY = "use a login node of the cluster, or try on your machine: slurm/README.md, devcluster"
 ANSWER = 60  # seconds within which Slurm must answer
@@ -56,64 +54,6 @@ def reason_of(output: str) -> str:
     lines = output.strip().splitlines()
     prefix = r"^([a-z]+: )?(error: |fatal: |allocation failure: )?"
     return re.sub(prefix, "", lines[-1]) if lines else "no reason given"
-
-
-def check_profile(profile: Profile, path: Path) -> None:
-    """Refuse a profile that asks for what this cluster does not have.
-
-    Raises:
-        UserError: if the partition, GPUs or nodes do not exist, or the time is over the limit.
-    """
-    rows = [line.split("|") for line in must("sinfo", "-h", "-o", "%R|%G|%D|%l").splitlines()]
-    names = list(dict.fromkeys(row[0] for row in rows))
-    chosen = profile.partition
-    if chosen and chosen not in names:
-        raise UserError(
-            f"{path}: partition={chosen} is unknown{nearest(chosen, names)}; "
-            f"this cluster has {', '.join(names)}"
-        )
-    rows = [row for row in rows if row[0] == chosen] if chosen else rows
-    where = f"partition {chosen}" if chosen else "this cluster"
-    if profile.gpus_per_node:
-        kinds = {kind: int(count) for row in rows for kind, count in _gpus(row[1])}
-        wanted = profile.gpu_type
-        if wanted and wanted not in kinds:
-            raise UserError(f"{path}: gpu_type={wanted}: {where} has {', '.join(sorted(kinds)) or 'no GPUs'}")
-        most = kinds[wanted] if wanted else max(kinds.values(), default=0)
-        if profile.gpus_per_node > most:
-            raise UserError(
-                f"{path}: gpus_per_node={profile.gpus_per_node}, but a node of {where} has {most}: ask for "
-                "more nodes instead"
-            )
-    sizes: Counter[str] = Counter()
-    for row in rows:
-        sizes[row[0]] += int(row[2])
-    if profile.nodes > max(sizes.values(), default=0):
-        raise UserError(
-            f"{path}: nodes={profile.nodes}, but {where} has {max(sizes.values(), default=0)}: ask for fewer"
-        )
-    limits = [_minutes(row[3]) for row in rows]
-    longest = None if None in limits else max((limit for limit in limits if limit is not None), default=0)
-    if longest is not None and profile.minutes > longest:
-        text = next(row[3] for row in rows if _minutes(row[3]) == longest)
-        raise UserError(
-            f"{path}: time={profile.time} is over the limit of {where}, which is {text}: lower it"
-        )
-
-
-def _gpus(text: str) -> list[tuple[str, str]]:
-    """Split `gpu:a100:4(S:0),gpu:v100:2` into pairs of type and count; GPUs without a type are called gpu."""
-    return [(kind or "gpu", count) for kind, count in re.findall(r"gpu:(?:([^:,(]+):)?(\d+)", text)]
-
-
-def _minutes(text: str) -> int | None:
-    """Convert a time limit of sinfo to minutes; None if there is no limit."""
-    if text in ("infinite", "n/a"):
-        return None
-    days, _, rest = text.rpartition("-")
-    parts = [int(part) for part in rest.split(":")]
-    hours, minutes = parts[-3] if len(parts) > 2 else 0, parts[-2] if len(parts) > 1 else 0
-    return (int(days or 0) * 24 + hours) * 60 + minutes
 
 
 def check_script(text: str, path: Path) -> str:

@@ -8,39 +8,73 @@ queue. The shell functions for that are in `job.sh`, which the plain sbatch file
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmgnn_dist.cluster.slurm.profile import Profile
+from mmgnn_dist.cluster.slurm.profile import GPUS, Profile
 from mmgnn_dist.config import Recipe
 
 SHELL = Path(__file__).with_name("job.sh")
 
 
+@dataclass(frozen=True)
+class Link:
+    """Place of a job among those of one submission that follow each other.
+
+    Attributes:
+        submission: name of the submission, which no other one has.
+        before: the jobs before this one, on whose end it waits; the last one is that which it follows.
+    """
+
+    submission: str
+    before: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Name of the job, which no other one has."""
+        return f"{self.submission}-{len(self.before)}" if self.before else self.submission
+
+
 def parameters(
-    profile: Profile, name: str, runs: list[Path], code: Path, mounts: list[str]
+    profile: Profile,
+    link: Link,
+    runs: list[Path],
+    code: Path,
+    mounts: list[str],
 ) -> dict[str, Any]:
     """Return the parameters of submitit's Slurm executor.
 
     Args:
         profile: where to run.
-        name: name of the job.
+        link: name of the job, and the jobs that it follows.
         runs: run directory of each element of the array, or of the single job.
         code: folder of the copy of the package that the job imports.
         mounts: mounts of the container, SOURCE:TARGET.
     """
-    additional: dict[str, Any] = {"requeue": True}
+    additional: dict[str, Any] = {"no-requeue" if profile.restart == "successor" else "requeue": True}
     for option in profile.sbatch:
         key, equals, value = option.removeprefix("--").partition("=")
         additional[key] = value if equals else True
-    if profile.gpus_per_node:
+    named: dict[str, Any] = {
+        "exclude": profile.exclude,
+        "nodelist": profile.nodelist,
+        "licenses": profile.licenses,
+        "gres": profile.gres,
+        "mem-per-gpu": profile.mem_per_gpu,
+        "exclusive": profile.exclusive,
+    }
+    additional |= {key: value for key, value in named.items() if value}
+    if link.before:
+        additional["dependency"] = f"afterany:{':'.join(link.before)}"
+    if profile.gpus_per_node and not GPUS.search(profile.gres or ""):
         kind = f"{profile.gpu_type}:" if profile.gpu_type else ""
         additional["gpus-per-node"] = f"{kind}{profile.gpus_per_node}"
     srun = [f"--cpus-per-task={profile.cpus_per_task}", "--kill-on-bad-exit=1"]
     if profile.container and profile.container.kind == "pyxis":
         srun += [f"--container-image={profile.container.image}", f"--container-mounts={','.join(mounts)}"]
     options: dict[str, Any] = {
-        "job_name": name,
+        "job_name": link.name,
         "time": profile.minutes,
         "nodes": profile.nodes,
         "ntasks_per_node": profile.tasks_per_node,
@@ -54,17 +88,36 @@ def parameters(
         "mem": f"{profile.memory_gb}GB" if profile.memory_gb else None,
         "stderr_to_stdout": True,
         "additional_parameters": additional,
-        "setup": setup(profile, runs, code),
+        "setup": setup(profile, link, runs, code),
         "teardown": ["mmgnn_after $?"],
         "srun_args": srun,
     }
     return options
 
 
-def setup(profile: Profile, runs: list[Path], code: Path) -> list[str]:
+def script_text(options: dict[str, Any], folder: Path, python: str, count: int | None = None) -> str:
+    """Return a batch script as submitit writes it.
+
+    Args:
+        options: parameters of the executor, as `parameters` returns them.
+        folder: folder of pickles and logs.
+        python: shell words that start Python on a node.
+        count: number of elements of an array; None for a single job.
+    """
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    given = {key: value for key, value in options.items() if value is not None} | {"wckey": None}
+    command = f"{python} -u -m submitit.core._submit {folder}"
+    text: str = _make_sbatch_string(command, folder, map_count=count, **given)
+    return text
+
+
+def setup(profile: Profile, link: Link, runs: list[Path], code: Path) -> list[str]:
     """Return the shell lines that run before the ranks."""
     lines = [f"runs=({' '.join(shlex.quote(str(run)) for run in runs)})"]
     lines += ["run=${runs[${SLURM_ARRAY_TASK_ID:-0}]}", f"max_restarts={profile.max_restarts}"]
+    lines += [f"submission={shlex.quote(link.submission)}", f"code={shlex.quote(str(code))}"]
+    lines += [f"restart={profile.restart}", f"previous={link.before[-1] if link.before else ''}"]
     lines += [f"module load {shlex.quote(name)} || exit" for name in profile.modules]
     lines += profile.setup
     variables: dict[str, str] = {}
@@ -74,7 +127,7 @@ def setup(profile: Profile, runs: list[Path], code: Path) -> list[str]:
         variables["TMPDIR"] = str(profile.scratch)
     variables |= profile.models() | profile.environment
     lines += [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
-    lines.append(f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}")
+    lines.append("export PYTHONPATH=$code${PYTHONPATH:+:$PYTHONPATH}")
     return [*lines, *SHELL.read_text(encoding="utf-8").splitlines(), "mmgnn_before"]
 
 

@@ -1,4 +1,4 @@
-"""Sending of jobs to Slurm by submitit, each under a name that no other job has.
+"""Sending of jobs to Slurm by submitit, each under a name that no other job has (`Link`).
 
 `sbatch` may fail by a timeout although Slurm took the job. The job is then found again by its name, so that
 it is neither lost nor sent twice. While a submission is at work its name stands in `slurm/submission.json`:
@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import re
 import secrets
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mmgnn_dist.cluster.slurm.profile import Profile
-from mmgnn_dist.cluster.slurm.script import interpreter
+from mmgnn_dist.cluster.slurm.script import Link
 from mmgnn_dist.cluster.slurm.states import jobs_named
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, write_json
@@ -27,17 +25,19 @@ UNSURE = re.compile(r"timed? ?out|contact|communicat|connect|zero bytes|try agai
 LATE = 30.0  # seconds in which such a job appears in the queue
 
 
-def send(
-    record: Path, profile: Profile, options: dict[str, Any], tasks: list[Any], mounts: list[str]
-) -> list[Any]:
+def new_link(name: str) -> Link:
+    """Return the first job of a new submission; its name ends with a random word."""
+    return Link(f"{name}-{secrets.token_hex(4)}")
+
+
+def send(record: Path, options: dict[str, Any], tasks: list[Any], python: str) -> list[Any]:
     """Have submitit submit one job, or an array of several tasks; returns its jobs.
 
     Args:
-        record: file that holds the job's name meanwhile; pickles and logs go to its folder.
-        profile: where to run.
+        record: file that holds the names of jobs being sent; pickles and logs go to its folder.
         options: parameters of the executor, as `parameters` returns them.
         tasks: callable of each element.
-        mounts: mounts of the container, SOURCE:TARGET.
+        python: shell words that start Python on a node.
 
     Raises:
         NoAnswer: if sbatch failed, and Slurm does not say whether it has the job.
@@ -46,10 +46,11 @@ def send(
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    name = f"{options['job_name']}-{secrets.token_hex(4)}"
-    executor = SlurmExecutor(folder=record.parent, python=interpreter(profile, sys.executable, mounts))
-    executor.update_parameters(**(options | {"job_name": name}))
-    write_json(record, {"name": name})
+    name = options["job_name"]
+    executor = SlurmExecutor(folder=record.parent, python=python)
+    executor.update_parameters(**options)
+    names = [*(read_json(record)["name"].split(",") if record.is_file() else ()), name]
+    write_json(record, {"name": ",".join(names)})  # as squeue --name takes them
     try:
         if len(tasks) == 1:
             return [executor.submit(tasks[0])]
@@ -60,7 +61,8 @@ def send(
         words = " ".join(str(error).split())
         number = _taken(name, LATE if UNSURE.search(words) else 0.0)
         if number is None:
-            record.unlink()
+            if names == [name]:
+                record.unlink()
             raise UserError(f"Slurm refused the job: {words}") from None
         return _adopt(number, executor, tasks)
 
@@ -75,10 +77,10 @@ def refuse_interrupted(record: Path) -> None:
     if not record.is_file():
         return
     if jobs := jobs_named(read_json(record)["name"]):
-        number, state = next(iter(jobs.items()))
+        shown = ", ".join(f"{number} already ({state})" for number, state in jobs.items())
         raise UserError(
-            f"an interrupted submission has sent job {number} already ({state}): wait for its end, or "
-            f"scancel {number}, then submit again"
+            f"an interrupted submission has sent job {shown}: wait for its end, or "
+            f"scancel {' '.join(jobs)}, then submit again"
         )
     record.unlink()
 

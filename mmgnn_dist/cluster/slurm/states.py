@@ -10,8 +10,10 @@ from __future__ import annotations
 import re
 import shutil
 import time
+from typing import cast
 
 from mmgnn_dist.cluster.slurm.queries import NoAnswer, ask, reason_of
+from mmgnn_dist.run_records import JobRecord, ReportJobRecord
 
 PAUSES = (1.0, 4.0, 10.0)  # seconds between two attempts
 UNKNOWN = "UNKNOWN"  # Slurm gave no answer
@@ -88,8 +90,13 @@ def _accounted(jobs: list[str]) -> dict[str, str]:
     return {job: state.split()[0] for job, _, state in rows if job in jobs and state}
 
 
+def jobs_of(record: JobRecord | ReportJobRecord) -> list[str]:
+    """Return all jobs of a record, in the order in which they follow each other."""
+    return [record["job"], *cast("list[str]", record.get("successors", []))]
+
+
 def jobs_named(name: str) -> dict[str, str]:
-    """Return the state of each job that has this name and waits or runs, by its number.
+    """Return the state of each job that has this name (or one of several, with commas) and waits or runs.
 
     Raises:
         NoAnswer: Slurm does not answer.

@@ -34,6 +34,7 @@ class RunStatus(TypedDict):
     rate: float | None
     seconds_left: float | None
     restarts: int
+    successors: int  # jobs that wait for the end of this one
     error: str | None
 
 
@@ -61,15 +62,32 @@ def status(runs: list[Path]) -> list[RunStatus]:
         is UNKNOWN where Slurm does not answer; the rest comes from the run directory.
     """
     jobs: dict[Path, JobRecord] = {run: read_json(RunDir(run).job) for run in runs}
-    numbers = [record["job"] for record in jobs.values()]
+    numbers = [job for record in jobs.values() for job in slurm.jobs_of(record)]
     try:
         states = slurm.job_states(numbers)
     except NoAnswer:
         states = dict.fromkeys(numbers, slurm.UNKNOWN)
-    return [_one(run, record, states[record["job"]]) for run, record in jobs.items()]
+    return [_one(run, record, states) for run, record in jobs.items()]
 
 
-def _one(run: Path, record: JobRecord, state: str) -> RunStatus:
+def current_job(run: Path, record: JobRecord, states: dict[str, str]) -> str:
+    """Return that job of a run which waits or runs, the first of several; else the last one that started."""
+    active = [job for job in slurm.jobs_of(record) if slurm.active(states[job])]
+    if active and states[active[0]] != slurm.UNKNOWN:
+        return active[0]
+    return started[-1] if (started := _started(run, record)) else record["job"]
+
+
+def _started(run: Path, record: JobRecord) -> list[str]:
+    """Return the job of each start of a submission; jobs of earlier versions did not note them."""
+    path = RunDir(run).starts(record.get("submission", ""))
+    return [line.split()[1] for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def _one(run: Path, record: JobRecord, states: dict[str, str]) -> RunStatus:
+    job = current_job(run, record, states)
+    state = states[job]
+    following = slurm.jobs_of(record)[slurm.jobs_of(record).index(job) + 1 :]
     journal = read_journal(RunDir(run).journal)
     steps = [line for line in journal if line["kind"] == "train"]
     start: JournalLine = {"kind": "train", "step": 0, "loss": math.nan, "seconds": 0.0, "molecules": 0}
@@ -79,7 +97,7 @@ def _one(run: Path, record: JobRecord, state: str) -> RunStatus:
     done = RunDir(run).metrics.is_file()
     run_status: RunStatus = {
         "run": str(run),
-        "job": record["job"],
+        "job": job,
         "state": state,
         "done": done,
         "step": last["step"],
@@ -88,6 +106,7 @@ def _one(run: Path, record: JobRecord, state: str) -> RunStatus:
         "rate": None,
         "seconds_left": None,
         "restarts": restarts(run),
+        "successors": sum(slurm.active(states[other]) for other in following),
         "error": None,
     }
     if not done:
@@ -113,7 +132,10 @@ def _number(path: Path) -> tuple[int, ...]:
 
 
 def restarts(run: Path) -> int:
-    """Return how often the newest job of a run went back to the queue."""
+    """Return how often the newest job of a run went back to the queue, or was followed by another one."""
+    record: JobRecord = read_json(RunDir(run).job)
+    if record.get("successors"):
+        return max(0, len(_started(run, record)) - 1)
     folders = attempts(run)
     return _number(folders[-1])[1] if folders else 0
 
@@ -133,9 +155,16 @@ def own_fault(run: Path) -> str | None:
 
 def last_words(run: Path) -> str | None:
     """Return the last line of a job's log, which says why no rank started, or that restarts ran out."""
-    path = Path(read_json(RunDir(run).job)["log"].replace("%t", "0"))
+    record: JobRecord = read_json(RunDir(run).job)
+    started = _started(run, record)
+    path = _log(record, started[-1] if started else record["job"], 0)
     lines = path.read_text(errors="replace").split("\n") if path.is_file() else []
     return next((line.strip() for line in reversed(lines) if line.strip()), None)
+
+
+def _log(record: JobRecord, job: str, rank: int) -> Path:
+    """Return the path of a rank's log in a job of a run."""
+    return Path(record["log"]).with_name(f"{job}_{rank}_log.out")
 
 
 def print_status(found: list[RunStatus]) -> None:
@@ -152,7 +181,10 @@ def print_status(found: list[RunStatus]) -> None:
             line += f", {span(run_status['seconds_left'])} left"
         if run_status["loss"] is not None:
             line += f", loss {run_status['loss']:.4g}"
-        print(f"{line}, {run_status['restarts']} restarts")
+        line += f", {run_status['restarts']} restarts"
+        if run_status["successors"]:
+            line += f", {run_status['successors']} jobs wait to follow"
+        print(line)
         if run_status["error"]:
             print(f"  {run_status['error']}")
 
@@ -179,29 +211,43 @@ def log_end(run: Path, rank: int, lines: int) -> tuple[Path, str]:
         UserError: if there is no such log yet.
     """
     record: JobRecord = read_json(RunDir(run).job)
-    path = Path(record["log"].replace("%t", str(rank)))
+    job = (_started(run, record) or [record["job"]])[-1]
+    path = _log(record, job, rank)
     if not path.is_file():
-        state = slurm.job_states([record["job"]])[record["job"]]
-        raise UserError(f"no log of rank {rank} yet, job {record['job']} is {state}: it will be {path}")
+        state = slurm.job_states([job])[job]
+        raise UserError(f"no log of rank {rank} yet, job {job} is {state}: it will be {path}")
     with path.open(encoding="utf-8", errors="replace") as log:
         return path, "".join(deque(log, maxlen=lines))
 
 
 def follow_log(run: Path, path: Path) -> None:
     """Print the lines that are added to a log of a run until its job ends or the user presses Ctrl-C."""
-    job = read_json(RunDir(run).job)["job"]
-    with subprocess.Popen(["tail", "-n", "0", "-F", str(path)]) as tail:
-        try:
-            while _may_go_on(job):
-                time.sleep(3)
-        finally:
-            tail.terminate()
+    record: JobRecord = read_json(RunDir(run).job)
+    going = True
+    while going:
+        with subprocess.Popen(["tail", "-n", "0", "-F", str(path)]) as tail:
+            try:
+                while (going := _may_go_on(record)) and (newer := _newer_log(run, record, path)) is None:
+                    time.sleep(3)
+            finally:
+                tail.terminate()
+        if going and newer is not None:
+            path = newer
+            print(path.read_text(encoding="utf-8", errors="replace"), end="", flush=True)
 
 
-def _may_go_on(job: str) -> bool:
-    """Return whether a job may still write to its log: it is active, or Slurm does not answer."""
+def _newer_log(run: Path, record: JobRecord, path: Path) -> Path | None:
+    """Return the log of the same rank in the job that has followed, None if there is none yet."""
+    started = _started(run, record)
+    rank = int(path.name.removesuffix("_log.out").rpartition("_")[2])
+    newer = _log(record, started[-1], rank) if started else path
+    return newer if newer != path and newer.is_file() else None
+
+
+def _may_go_on(record: JobRecord) -> bool:
+    """Return whether jobs may still write to their logs: one is active, or Slurm does not answer."""
     try:
-        return slurm.active(slurm.job_states([job])[job])
+        return any(slurm.active(state) for state in slurm.job_states(slurm.jobs_of(record)).values())
     except NoAnswer as error:
         print(f"mmgnn: {error}; still following the log", file=sys.stderr, flush=True)
         return True
@@ -213,12 +259,12 @@ def cancel(runs: list[Path]) -> list[str]:
     Raises:
         NoAnswer: Slurm does not answer, so jobs may still wait or run.
     """
-    jobs = [read_json(RunDir(run).job)["job"] for run in runs]
+    jobs = [job for run in runs for job in slurm.jobs_of(read_json(RunDir(run).job))]
     for base in dict.fromkeys(above for run in runs for above in run.parents):
         if RunDir(base).report_job.is_file() and set(find_runs([base], base)) <= set(runs):
             jobs.append(read_json(RunDir(base).report_job)["job"])
     states = slurm.job_states(jobs)
     active = [job for job in jobs if slurm.active(states[job])]
-    for job in active:
+    for job in reversed(active):  # those that follow first: the end of a job would start them
         must("scancel", job)
     return active

@@ -60,9 +60,19 @@ def plan_array(
 
 
 def submit_array(
-    plan: SubmitPlan, cells: dict[Cell, Recipe], recipe: Recipe, profile: Path
+    plan: SubmitPlan, cells: dict[Cell, Recipe], recipe: Recipe, profile: Path, quiet: bool
 ) -> list[JobRecord | ReportJobRecord]:
-    """Submit the cells of a plan and the report job; returns the content of each `slurm/job.json`.
+    """Submit the cells of a plan and the report job.
+
+    Args:
+        plan: the plan of the cells that are not done.
+        cells: all cells.
+        recipe: recipe of the study.
+        profile: file of the profile.
+        quiet: show no progress.
+
+    Returns:
+        The content of each `slurm/job.json`.
 
     Raises:
         UserError: if Slurm refuses.
@@ -71,7 +81,7 @@ def submit_array(
     save_grid(plan.base, recipe, cells)
     for run in plan.runs:
         RunDir(run).failure.unlink(missing_ok=True)
-    return submit(plan, profile)
+    return submit(plan, profile, quiet)
 
 
 class StudyReport:

@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,16 @@ from mmgnn_dist.cluster.slurm import queries as slurm
 from mmgnn_dist.cluster.slurm.array_report import FoldReport, Report
 from mmgnn_dist.cluster.slurm.code_copy import take_snapshot
 from mmgnn_dist.cluster.slurm.profile import Profile, load_profile
-from mmgnn_dist.cluster.slurm.script import interpreter, mounts_of, parameters
-from mmgnn_dist.cluster.slurm.send import refuse_interrupted, send
-from mmgnn_dist.cluster.slurm.states import active, job_states
+from mmgnn_dist.cluster.slurm.profile_check import check_profile
+from mmgnn_dist.cluster.slurm.script import Link, interpreter, mounts_of, parameters, script_text
+from mmgnn_dist.cluster.slurm.send import new_link, refuse_interrupted, send
+from mmgnn_dist.cluster.slurm.site import restart_mode
+from mmgnn_dist.cluster.slurm.stage import STAGED_PYTHON, Stage, check_stage, pack_stage
+from mmgnn_dist.cluster.slurm.states import active, job_states, jobs_of
 from mmgnn_dist.cluster.slurm.supervisor import Task
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import UserError, need
-from mmgnn_dist.files import lock_file, others_may_write, read_json, write_json
+from mmgnn_dist.files import lock_file, open_parts, others_may_write, read_json, write_json, write_text
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.run_records import JobRecord, ReportJobRecord
@@ -63,26 +66,31 @@ class SubmitPlan:
     steps: list[int]
     report: Report | None = None
     concurrent: int | None = None
+    staged: bool = False
 
     def script(self) -> str:
         """Return the batch script as submitit writes it; the code is copied only at submission."""
-        from submitit.slurm.slurm import _make_sbatch_string
-
         folder = RunDir(self.base).slurm
-        code = RunDir(self.base).code / "SNAPSHOT"
-        options = self.options(code)
+        options = self.options(RunDir(self.base).code / "SNAPSHOT", Link(self.name))
+        if self.staged:
+            options["setup"] = [*options["setup"], "mmgnn_stage ARCHIVE SHA256 PYTHON"]
         count = len(self.runs) if len(self.runs) > 1 else None
-        python = interpreter(self.profile, sys.executable, self.mounts)
-        command = f"{python} -u -m submitit.core._submit {folder}"
-        set_options = {key: value for key, value in options.items() if value is not None}
-        set_options["wckey"] = None
-        text: str = _make_sbatch_string(command, folder, map_count=count, **set_options)
-        return text
+        return script_text(options, folder, self.python, count)
 
-    def options(self, code: Path) -> dict[str, Any]:
-        """Return the parameters of submitit's executor; `code` is the folder of the copy of the package."""
-        options = parameters(self.profile, self.name, list(self.runs), code, self.mounts)
+    def options(self, code: Path, link: Link) -> dict[str, Any]:
+        """Return the parameters of submitit's executor for a job; `code` is the copy of the package."""
+        options = parameters(self.profile, link, list(self.runs), code, self.mounts)
         return options | ({"array_parallelism": self.concurrent} if self.concurrent else {})
+
+    @property
+    def successors(self) -> int:
+        """Number of jobs that are submitted to follow the first one."""
+        return self.profile.max_restarts if self.profile.restart == "successor" else 0
+
+    @property
+    def python(self) -> str:
+        """Shell words that start Python on a node."""
+        return STAGED_PYTHON if self.staged else interpreter(self.profile, sys.executable, self.mounts)
 
     @property
     def mounts(self) -> list[str]:
@@ -141,8 +149,19 @@ def usable_profile(path: Path) -> Profile:
     profile = load_profile(path)
     check_paths(profile, path)
     if slurm.here():
-        slurm.check_profile(profile, path)
+        check_profile(profile, path)
+        profile = profile.model_copy(update={"restart": restart_mode(profile).mode})
     return profile
+
+
+def with_stage(plan: SubmitPlan) -> SubmitPlan:
+    """Return the plan of a submission that packs the environment.
+
+    Raises:
+        UserError: if the environment cannot be packed.
+    """
+    check_stage(plan.profile, sys.executable)
+    return replace(plan, staged=True)
 
 
 def plan_batches(
@@ -156,8 +175,8 @@ def plan_batches(
     batches, steps = [], []
     first = Ranks(0, profile.world, torch.device("cpu"))
     with Progress("submit", quiet) as progress:
-        for part in runs.values():
-            inputs = open_inputs(part, verify=False)
+        for run, part in runs.items():
+            inputs = open_inputs(part, verify=False, run=RunDir(run))
             loader = inputs.training(inputs.tokens(progress), first)
             batches.append(BatchPlan(part.train.batch, loader.passes, profile.world))
             steps.append(total_steps(part.train, loader.steps_per_epoch))
@@ -191,7 +210,8 @@ def refuse_active(base: Path, runs: list[Path]) -> None:
         UserError: if one is; names the first one.
     """
     existing = next(path for path in (base, *base.parents) if path.exists())
-    if writable := others_may_write(existing):
+    inside = (part for path in (base, *runs) for part in open_parts(RunDir(path).slurm))
+    if writable := others_may_write(existing) or next(inside, None):
         raise UserError(
             f"group or others may write to {writable}, and a job runs what lies in {base}: 'chmod go-w "
             f"{writable}', or take a directory elsewhere (--run DIR, for a study --dir DIR)"
@@ -199,12 +219,13 @@ def refuse_active(base: Path, runs: list[Path]) -> None:
     refuse_interrupted(RunDir(base).submission)
     record_files = {run: RunDir(run).job for run in runs} | {base / "report": RunDir(base).report_job}
     jobs = {
-        name: read_json(record_file)["job"]
+        job: name
         for name, record_file in record_files.items()
         if record_file.is_file()
+        for job in jobs_of(read_json(record_file))
     }
-    states = job_states(list(jobs.values()))
-    for name, job in jobs.items():
+    states = job_states(list(jobs))
+    for job, name in jobs.items():
         if active(states[job]):
             conflict = f"{name} is job {job} already ({states[job]})"
             raise UserError(f"{conflict}: mmgnn status {base} or mmgnn cancel {base}")
@@ -220,8 +241,16 @@ def check_with_slurm(plan: SubmitPlan, profile_path: Path) -> str:
     return slurm.check_script(plan.script(), profile_path)
 
 
-def submit(plan: SubmitPlan, profile_path: Path) -> list[JobRecord | ReportJobRecord]:
-    """Submit a plan; returns the content of each run's `slurm/job.json`, and last that of the report job.
+def submit(plan: SubmitPlan, profile_path: Path, quiet: bool = True) -> list[JobRecord | ReportJobRecord]:
+    """Submit a plan.
+
+    Args:
+        plan: the plan.
+        profile_path: file of the profile.
+        quiet: show no progress.
+
+    Returns:
+        The content of each run's `slurm/job.json`, and last that of the report job.
 
     Raises:
         UserError: if Slurm refuses the job, or another process submits the same runs.
@@ -232,49 +261,96 @@ def submit(plan: SubmitPlan, profile_path: Path) -> list[JobRecord | ReportJobRe
         raise UserError(f"another 'mmgnn submit' is at work in {plan.base}: wait for it") from None
     with lock:
         refuse_active(plan.base, list(plan.runs))
-        return _submit(plan, profile_path)
+        return _submit(plan, profile_path, quiet)
 
 
-def _submit(plan: SubmitPlan, profile_path: Path) -> list[JobRecord | ReportJobRecord]:
+def _submit(plan: SubmitPlan, profile_path: Path, quiet: bool) -> list[JobRecord | ReportJobRecord]:
     """Submit a plan while no other process does."""
     code = take_snapshot(RunDir(plan.base).code)
     for run, recipe in plan.runs.items():
         recipe.save(RunDir(run).recipe)
         RunDir(run).slurm.mkdir(exist_ok=True)
+    stage = _stage(plan, code, quiet) if plan.staged else None
     tasks = [Task(run) for run in plan.runs]
     submission = RunDir(plan.base).submission
-    jobs = send(submission, plan.profile, plan.options(code), tasks, plan.mounts)
+    link, refused = new_link(plan.name), ""
+    sent: list[list[str]] = []  # numbers of each job, or of the elements of each array
     records: list[JobRecord | ReportJobRecord] = []
-    for index, (run, job) in enumerate(zip(plan.runs, jobs, strict=True)):
+    try:
+        for _ in range(1 + plan.successors):
+            options = plan.options(code, link)
+            if stage:
+                options["setup"] = [*options["setup"], *stage.lines()]
+            jobs = send(submission, options, tasks, plan.python)
+            sent.append([str(job.job_id) for job in jobs])
+            link = replace(link, before=(*link.before, sent[-1][0].split("_")[0]))
+    except slurm.NoAnswer:
+        raise
+    except UserError as error:  # a site may limit the number of jobs that wait
+        if not sent:
+            raise
+        refused = str(error)
+    finally:
+        if sent:
+            records += _record(plan, profile_path, code, link.submission, sent, refused)
+    submission.unlink()
+    if plan.report:
+        records.append(_send_report(plan, plan.report, list(link.before), code))
+    return records
+
+
+def _stage(plan: SubmitPlan, code: Path, quiet: bool) -> Stage:
+    """Pack the environment, unless it is packed, and say so."""
+    stage = pack_stage(plan.profile, sys.executable, code, RunDir(plan.base).stage, quiet)
+    with Progress("submit", quiet) as progress:
+        packed = "packed" if stage.packed_now else "packed before"
+        megabytes = stage.record["bytes"] / 1e6
+        progress.say(f"{stage.archive}: {stage.record['files']} files, {megabytes:.0f} MB, {packed}")
+        if stage.elsewhere:
+            progress.say(f"not packed, read where it is: {', '.join(stage.elsewhere)}")
+    return stage
+
+
+def _record(
+    plan: SubmitPlan, profile_path: Path, code: Path, submission: str, sent: list[list[str]], refused: str
+) -> list[JobRecord]:
+    """Write down the jobs of each run: the first one, and those that follow it."""
+    records = []
+    for index, run in enumerate(plan.runs):
+        job, *successors = [numbers[index] for numbers in sent]
         record: JobRecord = {
-            "job": str(job.job_id),
+            "job": job,
+            "submission": submission,
+            "successors": successors,
             "submitted": time.time(),
             "profile": str(profile_path.resolve()),
             "world": plan.profile.world,
             "steps": plan.steps[index],
             "run": str(run),
-            "log": str(job.paths.folder / f"{job.job_id}_%t_log.out"),
+            "log": str(RunDir(plan.base).slurm / f"{job}_%t_log.out"),
             "code": str(code),
             "max_restarts": plan.profile.max_restarts,
         }
+        if refused:
+            record["refused"] = refused
+        if successors:
+            write_text(RunDir(run).successors(submission), "\n".join(successors) + "\n")
         write_json(RunDir(run).job, record)
         records.append(record)
-    submission.unlink()
-    if plan.report:
-        records.append(_send_report(plan, plan.report, str(jobs[0].job_id).split("_")[0], code))
     return records
 
 
-def _send_report(plan: SubmitPlan, report: Report, array: str, code: Path) -> ReportJobRecord:
+def _send_report(plan: SubmitPlan, report: Report, arrays: list[str], code: Path) -> ReportJobRecord:
     """Submit the job that waits until all elements have ended, with success or not, and writes the report."""
-    profile = plan.profile.model_copy(
-        update={"nodes": 1, "tasks_per_node": 1, "gpus_per_node": 0, "gpu_type": None, "time": report.time}
-    )
-    options = parameters(profile, f"{plan.name}-report", [plan.base], code, plan.mounts)
-    options |= {"dependency": f"afterany:{array}", "teardown": None}
+    profile = plan.profile.for_one_task(report.time)
+    options = parameters(profile, new_link(f"{plan.name}-report"), [plan.base], code, plan.mounts)
+    options["additional_parameters"]["dependency"] = f"afterany:{':'.join(arrays)}"
+    options["teardown"] = None
     submission = RunDir(plan.base).submission
-    job = send(submission, plan.profile, options, [report], plan.mounts)[0]
-    record: ReportJobRecord = {"job": str(job.job_id), "report": str(plan.base / report.page), "after": array}
+    python = interpreter(plan.profile, sys.executable, plan.mounts)
+    job = send(submission, options, [report], python)[0]
+    after = arrays[0]
+    record: ReportJobRecord = {"job": str(job.job_id), "report": str(plan.base / report.page), "after": after}
     write_json(RunDir(plan.base).report_job, record)
     submission.unlink()
     return record

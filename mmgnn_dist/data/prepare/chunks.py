@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,7 @@ from mmgnn_dist.data.prepare.statistics import shard_statistics
 from mmgnn_dist.data.prepare.text.chosen_fields import known_fields
 from mmgnn_dist.data.prepare.text.join import MISFITS, clean_text
 from mmgnn_dist.data.prepare.text.providers import TableText, gather_text, make_providers
+from mmgnn_dist.data.shardset.chunk_records import ChunkRecord, NoteRow, QuarantineRow
 from mmgnn_dist.data.shardset.shards import (
     CONTEXT_FIELDS,
     SELECTED,
@@ -39,6 +40,28 @@ from mmgnn_dist.data.shardset.shards import (
 )
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, sha256, write_json
+
+
+class PlannedRun(TypedDict):
+    """Consecutive chunks as a row of Ray Data, see `plan.Run`."""
+
+    first: int
+    end: int
+    fed: bool
+
+
+class ChunkRun(PlannedRun):
+    """Chunks to work through; `tables` are their pickled rows if they are fed, `error` the user's error."""
+
+    tables: bytes
+    error: str
+
+
+class FinishedRun(TypedDict):
+    """First chunk of a finished run, and the user's error, "" if there is none."""
+
+    first: int
+    error: str
 
 
 class Staging:
@@ -97,7 +120,7 @@ class ChunkRunner:
     def __init__(self, plan: PreparePlan, staging: Staging):
         self.plan, self.staging = plan, staging
 
-    def feed(self, run: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def feed(self, run: PlannedRun) -> Iterator[ChunkRun]:
         """Yield the unfinished chunks of a fed run with their rows; yield any other run unchanged."""
         if not run["fed"]:
             yield {**run, "tables": b"", "error": ""}
@@ -106,7 +129,7 @@ class ChunkRunner:
         for chunk in range(run["first"], run["end"]):
             if self.staging.is_done(chunk):
                 continue
-            part = {"first": chunk, "end": chunk + 1, "fed": True, "tables": b"", "error": ""}
+            part: ChunkRun = {"first": chunk, "end": chunk + 1, "fed": True, "tables": b"", "error": ""}
             try:
                 part["tables"] = pickle.dumps(reading.tables(chunk), protocol=5)
             except UserError as error:
@@ -114,7 +137,7 @@ class ChunkRunner:
                 return
             yield part
 
-    def work(self, run: dict[str, Any]) -> dict[str, Any]:
+    def work(self, run: ChunkRun) -> FinishedRun:
         """Do the unfinished chunks from `first` to before `end`; `error` is the user's error, or ''."""
         error = run["error"]
         reading = Reading(self.plan)
@@ -148,8 +171,8 @@ class ChunkRunner:
         tables = [self.staging.text(number) for number in range(len(self.plan.text))]
         own = self.plan.own_fields
         providers = make_providers(self.plan.providers, tables, own, self.plan.check_names, spread)
-        quarantine: list[dict[str, Any]] = []
-        notes: list[dict[str, Any]] = []
+        quarantine: list[QuarantineRow] = []
+        notes: list[NoteRow] = []
         kept_parts, kept_texts, assumed, offset = [], [], list[int](), 0
         for molecules in parts:
             text = gather_text(molecules, providers, own)
@@ -170,7 +193,7 @@ class ChunkRunner:
             text = text.set_column(text.column_names.index(SELECTED), SELECTED, selected)
         batch = to_batch(kept_parts, text, len(self.plan.targets), own, self.plan.selects)
         entry = write_shard(self.staging.shard(chunk), batch)
-        record = {
+        record: ChunkRecord = {
             "in": sum(len(part) for part in parts),
             "entry": entry,
             "joined": next((p.joined.tolist() for p in providers if isinstance(p, TableText)), []),
@@ -183,7 +206,7 @@ class ChunkRunner:
             "quarantine": quarantine,
             "assumed": assumed,
             "notes": notes,
-            "origins": [[part.source, row] for part in parts for row in part.row.tolist()] if several else [],
+            "origins": [(part.source, row) for part in parts for row in part.row.tolist()] if several else [],
         }
         write_json(self.staging.record(chunk), record)
 
@@ -249,7 +272,7 @@ def _states(molecules: Molecules) -> States:
     return settle(molecules.stated, molecules.z, molecules.z_count, molecules.smiles)
 
 
-def _notes(molecules: Molecules, verdict: np.ndarray, offset: int) -> list[dict[str, Any]]:
+def _notes(molecules: Molecules, verdict: np.ndarray, offset: int) -> list[NoteRow]:
     """Rows on the kept molecules that carry a note; `at` is their position in the chunk."""
     if molecules.note is None:
         return []
@@ -266,7 +289,7 @@ def _notes(molecules: Molecules, verdict: np.ndarray, offset: int) -> list[dict[
     ]
 
 
-def _set_aside(molecules: Molecules, verdict: np.ndarray, offset: int) -> list[dict[str, Any]]:
+def _set_aside(molecules: Molecules, verdict: np.ndarray, offset: int) -> list[QuarantineRow]:
     """Quarantine rows of the molecules that failed a check; `at` is their position in the chunk."""
     return [
         {

@@ -7,15 +7,16 @@ molecule. The first occurrence in source order stays. A second pass over the res
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from mmgnn_dist.chem.checks import DUPLICATE
+from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.data.prepare.chunks import Staging
 from mmgnn_dist.data.prepare.plan import PreparePlan
 from mmgnn_dist.data.prepare.statistics import shard_statistics
+from mmgnn_dist.data.shardset.chunk_records import ChunkRecord
 from mmgnn_dist.data.shardset.hashing import hash_strings
 from mmgnn_dist.data.shardset.shards import Shard, without_plain_states, write_shard
 from mmgnn_dist.files import read_json, write_json
@@ -69,7 +70,7 @@ def set_rows_aside(
     if not len(local):
         return
     batch = Shard(staging.shard(chunk)).table.to_batches()[0]
-    record: dict[str, Any] = read_json(staging.record(chunk))
+    record: ChunkRecord = read_json(staging.record(chunk))
     positions = kept_positions(record)[local]
     names = batch.column("id").take(pa.array(local)).to_pylist()
     for name, position, detail in zip(names, positions.tolist(), details, strict=True):
@@ -83,11 +84,11 @@ def set_rows_aside(
     keep[local] = False
     rest = without_plain_states(batch.filter(pa.array(keep)))
     record["entry"] = write_shard(staging.shard(chunk), rest)
-    record["summary"] = shard_statistics(rest, plan.names)
+    record["summary"] = shard_statistics(rest, plan.names, (*TEXT_FIELDS, *plan.own_fields))
     write_json(staging.record(chunk), record)
 
 
-def kept_positions(record: dict[str, Any]) -> np.ndarray:
+def kept_positions(record: ChunkRecord) -> np.ndarray:
     """Positions, among the rows that were read into a chunk, of those that its shard has."""
     return np.delete(np.arange(record["in"]), [entry["at"] for entry in record["quarantine"]])
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mmgnn_dist.chem.readers.table import TableSource
-from mmgnn_dist.data.prepare.chunks import ChunkRunner, Staging
+from mmgnn_dist.data.prepare.chunks import ChunkRunner, PlannedRun, Staging
 from mmgnn_dist.data.prepare.plan import PreparePlan
 from mmgnn_dist.data.prepare.ray_run import WORK, interruptible, staged_rows, watch
 from mmgnn_dist.data.prepare.text.join import open_text_table
@@ -52,7 +52,7 @@ def run_in_process(plan: PreparePlan, staging: Staging, report: Callable[[int, i
     with watch(plan.rows, staged_rows(plan, staging), report, WORK), interruptible():
         try:
             for run in plan.runs():
-                for part in runner.feed(run._asdict()):
+                for part in runner.feed(PlannedRun(first=run.first, end=run.end, fed=run.fed)):
                     if error := runner.work(part)["error"]:
                         raise WrongInput(error)
         finally:

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mmgnn_dist.data.shardset.chunk_records import ChunkRecord
 from mmgnn_dist.files import atomic_path
 
 NOTES = pa.schema([("id", pa.string()), ("source", pa.string()), ("row", pa.int64()), ("note", pa.string())])
 FILE = "notes.parquet"
 
 
-def write_notes(folder: Path, records: list[dict[str, Any]]) -> dict[str, int]:
+def write_notes(folder: Path, records: list[ChunkRecord]) -> dict[str, int]:
     """Write the notes of all chunks, if there are any.
 
     Args:
@@ -30,9 +30,8 @@ def write_notes(folder: Path, records: list[dict[str, Any]]) -> dict[str, int]:
     """
     notes = [note for record in records for note in record["notes"]]
     if notes:
-        columns = {name: [note[name] for note in notes] for name in NOTES.names}
         with atomic_path(folder / FILE) as part:
-            pq.write_table(pa.table(columns, schema=NOTES), part)
+            pq.write_table(pa.Table.from_pylist([dict(note) for note in notes], schema=NOTES), part)
     return dict(sorted(Counter(note["note"] for note in notes).items()))
 
 

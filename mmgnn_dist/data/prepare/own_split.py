@@ -7,12 +7,11 @@ identity.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mmgnn_dist.chem.readers.tables.pcqm4mv2 import PCQM_SPLIT
 from mmgnn_dist.data.prepare.plan import PreparePlan
+from mmgnn_dist.data.shardset.chunk_records import ChunkRecord
 from mmgnn_dist.data.shardset.groups import identities
 from mmgnn_dist.data.shardset.hashing import hash_strings
 from mmgnn_dist.data.shardset.shards import ShardSet
@@ -21,7 +20,7 @@ from mmgnn_dist.data.shardset.splits import PARTS, TENTH, write_split
 SEED = 42
 
 
-def store_own_split(plan: PreparePlan, records: list[dict[str, Any]], shards: ShardSet) -> None:
+def store_own_split(plan: PreparePlan, records: list[ChunkRecord], shards: ShardSet) -> None:
     """Store the published split, if the sources of a preparation are the parts of one.
 
     Args:
@@ -48,7 +47,7 @@ def store_own_split(plan: PreparePlan, records: list[dict[str, Any]], shards: Sh
         )
 
 
-def _parts(plan: PreparePlan, chunk: int, record: dict[str, Any]) -> np.ndarray:
+def _parts(plan: PreparePlan, chunk: int, record: ChunkRecord) -> np.ndarray:
     """Return the index into PARTS of each molecule that was kept of a chunk."""
     parts = [np.full(rows, PARTS.index(plan.sources[source].part)) for source, _, rows in plan.chunks[chunk]]
     return np.delete(np.concatenate(parts), [entry["at"] for entry in record["quarantine"]])

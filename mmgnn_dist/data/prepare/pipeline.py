@@ -22,13 +22,11 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmgnn_dist import __version__
 from mmgnn_dist.chem.readers.source import printable
 from mmgnn_dist.chem.targets import CLASS, Target
 from mmgnn_dist.config import DataConfig
@@ -44,6 +42,7 @@ from mmgnn_dist.data.prepare.state_counts import combine_states, state_lines
 from mmgnn_dist.data.prepare.statistics import combine
 from mmgnn_dist.data.prepare.text.join import JOINS, stage_text
 from mmgnn_dist.data.prepare.text.text_report import text_entries, text_lines
+from mmgnn_dist.data.shardset.chunk_records import ChunkRecord
 from mmgnn_dist.data.shardset.groups import count_identities
 from mmgnn_dist.data.shardset.manifest import MoleculeCounts, ShardManifest, TargetEntry
 from mmgnn_dist.data.shardset.set_aside import reasons_in_words, refuse_bad
@@ -51,6 +50,7 @@ from mmgnn_dist.data.shardset.shards import KIND, MANIFEST, ShardSet, read_manif
 from mmgnn_dist.data.shardset.splits import PARTS, make_split
 from mmgnn_dist.errors import UserError, WrongInput
 from mmgnn_dist.files import atomic_path, read_json, write_json
+from mmgnn_dist.version import __version__
 
 Progress = Callable[[int, int, str], None]  # molecules done, molecules in all, present step
 STAGED = "mmgnn-preparation"
@@ -125,7 +125,8 @@ def prepare(
         for number, table in enumerate(plan.text):
             if not staging.text(number).is_file():
                 stage_text(table, staging.text(number), plan.text_columns)
-        if data.workers == 0 and is_small(plan):
+        without_ray = learned is not None and find_spec("ray") is None  # as in the light extra `predict`
+        if data.workers == 0 and (without_ray or is_small(plan)):
             run_in_process(plan, staging, report)
         else:
             with around():
@@ -194,7 +195,7 @@ def _staging(to: Path, plan: PreparePlan) -> Iterator[Staging]:
         shutil.rmtree(folder)
 
 
-def _count(records: list[dict[str, Any]]) -> MoleculeCounts:
+def _count(records: list[ChunkRecord]) -> MoleculeCounts:
     reasons = Counter(entry["reason"] for record in records for entry in record["quarantine"])
     counts: MoleculeCounts = {
         "in": sum(record["in"] for record in records),
@@ -210,7 +211,7 @@ def _count(records: list[dict[str, Any]]) -> MoleculeCounts:
 def _finish(
     plan: PreparePlan,
     staging: Staging,
-    records: list[dict[str, Any]],
+    records: list[ChunkRecord],
     counts: MoleculeCounts,
     targets: Sequence[Target],
     kinds: dict[str, str],
@@ -229,8 +230,7 @@ def _finish(
     ):
         for record in records:
             rows = sorted(record["quarantine"], key=lambda entry: entry["at"])
-            columns = {name: [row[name] for row in rows] for name in QUARANTINE.names}
-            writer.write_table(pa.table(columns, schema=QUARANTINE))
+            writer.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=QUARANTINE))
     joined = np.sum([record["joined"] for record in records], axis=0) if plan.text else []
     states = combine_states([record["summary"] for record in records], sum(map(_assumed, records)))
     manifest: ShardManifest = {
@@ -276,7 +276,7 @@ def _finish(
         store_own_split(plan, records, shards)
 
 
-def _assumed(record: dict[str, Any]) -> int:
+def _assumed(record: ChunkRecord) -> int:
     """Number of molecules of a chunk that are kept and have an assumed multiplicity."""
     return len(set(record["assumed"]) - {entry["at"] for entry in record["quarantine"]})
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from mmgnn_dist import __version__
 from mmgnn_dist.chem.checks import check_molecules
 from mmgnn_dist.chem.identity import key_maker
 from mmgnn_dist.chem.own_targets.label_ranges import out_of_range
@@ -28,6 +27,7 @@ from mmgnn_dist.data.prepare.text.join import MISFITS, own_fields, text_columns
 from mmgnn_dist.data.prepare.text.providers import make_providers, provider_plugins
 from mmgnn_dist.data.shardset.shards import FIRST_SCHEMA, SELECTED
 from mmgnn_dist.errors import UserError, nearest
+from mmgnn_dist.version import __version__
 
 TASKS = 8  # about the smallest number of runs of chunks; longer runs decode a file fewer times
 RUN = 16  # most chunks in a run

@@ -10,19 +10,26 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from mmgnn_dist.data.prepare.chunks import ChunkRunner, Staging
 from mmgnn_dist.data.prepare.plan import PreparePlan
 from mmgnn_dist.errors import TryAgain, WrongInput, need
+from mmgnn_dist.process import owned_folder
 
 OBJECT_STORE = 256 << 20  # bytes; only small data goes through it
 RAY_BLOCK_BYTES = 1  # target bytes of a Ray block: each chunk of raw records is a block, open to any worker
 POLL = 0.2  # s between two looks at the progress
+# Ray then takes 127.0.0.1 for this machine's address, as on macOS and Windows, and listens there alone; with
+# any other address it listens on all interfaces
+LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+LONGEST = 20  # characters of the folder below which Ray puts its sockets, whose paths have a limit
 STARTS = 2  # tries to start Ray: its node has to be up within a time that a busy machine may exceed
 WORK = "reading, joining, checking, writing"
 
@@ -88,7 +95,9 @@ def ray_here(cpus: int) -> Iterator[Any]:
         UserError: Ray is not installed.
         TryAgain: Ray does not start.
     """
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when ray is imported
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when ray is imported, like LOOPBACK
+    if "SLURM_JOB_ID" not in os.environ:
+        os.environ.setdefault(*LOOPBACK)
     try:
         import ray
     except ImportError:
@@ -96,15 +105,22 @@ def ray_here(cpus: int) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    _start(ray, cpus)
-    try:
-        with interruptible():  # Ray's own handler prints a stack trace and exits
-            yield ray
-    finally:
-        ray.shutdown()
+    # Ray makes its folder writable for everybody: it lies in one that only this user can enter
+    with owned_folder(ray_parent(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()), "mmgnn-") as folder:
+        _start(ray, cpus, folder / "t")
+        try:
+            with interruptible():  # Ray's own handler prints a stack trace and exits
+                yield ray
+        finally:
+            ray.shutdown()
 
 
-def _start(ray: Any, cpus: int) -> None:
+def ray_parent(folder: str) -> Path:
+    """Return the folder for the one of Ray: `/tmp` if the given one makes the paths of sockets too long."""
+    return Path(folder if len(folder) <= LONGEST else "/tmp")
+
+
+def _start(ray: Any, cpus: int, folder: Path) -> None:
     """Start Ray on this machine, with the handler of SIGTERM left as it is."""
     handler = signal.getsignal(signal.SIGTERM)
     for left in reversed(range(STARTS)):
@@ -116,6 +132,7 @@ def _start(ray: Any, cpus: int) -> None:
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
+                _temp_dir=str(folder),
             )
         except Exception as error:  # a bare Exception if a node is not up within Ray's fixed 30 s
             ray.shutdown()

@@ -7,8 +7,7 @@ shards, so they do not depend on which worker computed which shard.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -16,13 +15,14 @@ import pyarrow as pa
 from mmgnn_dist.chem.elements import SYMBOLS
 from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.data.prepare.state_counts import count_states
+from mmgnn_dist.data.shardset.chunk_records import Moments, ShardSummary
 from mmgnn_dist.data.shardset.manifest import MoleculeStatistics, TargetStatistics
 from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS
 
 
 def shard_statistics(
     batch: pa.RecordBatch, targets: list[str], fields: Sequence[str] = TEXT_FIELDS
-) -> dict[str, Any]:
+) -> ShardSummary:
     """Target moments, coverage of text fields, elements, largest molecule and states of one shard."""
     y = batch.column("y").flatten().to_numpy().reshape(len(batch), len(targets))
     z = batch.column("z")
@@ -45,7 +45,7 @@ def presence(batch: pa.RecordBatch, field: str) -> np.ndarray:
     return ~np.isnan(context[:, CONTEXT_FIELDS.index(field)])
 
 
-def combine(summaries: list[dict[str, Any]]) -> MoleculeStatistics:
+def combine(summaries: list[ShardSummary]) -> MoleculeStatistics:
     """Combine shard statistics to the manifest's entries target_stats, coverage, elements, max_atoms."""
     stats: dict[str, TargetStatistics] = {}
     for name in summaries[0]["targets"]:
@@ -71,7 +71,7 @@ def combine(summaries: list[dict[str, Any]]) -> MoleculeStatistics:
     }
 
 
-def _moments(values: np.ndarray) -> dict[str, Any]:
+def _moments(values: np.ndarray) -> Moments:
     """Count, mean, sum of squared deviations and range of the values that are not NaN."""
     values = values[~np.isnan(values)]
     if not len(values):
@@ -86,7 +86,7 @@ def _moments(values: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _add(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+def _add(first: Moments, second: Moments) -> Moments:
     if not first["count"] or not second["count"]:
         return first if first["count"] else second
     count = first["count"] + second["count"]
@@ -95,6 +95,11 @@ def _add(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
         "count": count,
         "mean": first["mean"] + shift * second["count"] / count,
         "squares": first["squares"] + second["squares"] + shift**2 * first["count"] * second["count"] / count,
-        "min": min(first["min"], second["min"]),
-        "max": max(first["max"], second["max"]),
+        "min": _extreme(min, first["min"], second["min"]),
+        "max": _extreme(max, first["max"], second["max"]),
     }
+
+
+def _extreme(choose: Callable[[list[float]], float], *values: float | None) -> float | None:
+    known = [value for value in values if value is not None]
+    return choose(known) if known else None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mmgnn_dist.chem.checks import DUPLICATE, EXCLUDED
 from mmgnn_dist.chem.readers.source import printable
+from mmgnn_dist.data.shardset.chunk_records import ChunkRecord
 from mmgnn_dist.data.shardset.manifest import MoleculeCounts
 from mmgnn_dist.errors import WrongInput
 
@@ -15,7 +14,7 @@ def reasons_in_words(counts: MoleculeCounts) -> str:
     return ", ".join(f"{number} {reason}" for reason, number in counts["reasons"].items())
 
 
-def refuse_bad(counts: MoleculeCounts, most: float, records: list[dict[str, Any]]) -> None:
+def refuse_bad(counts: MoleculeCounts, most: float, records: list[ChunkRecord]) -> None:
     """Refuse a set with no molecule left or too many bad ones.
 
     Args:
@@ -39,7 +38,7 @@ def refuse_bad(counts: MoleculeCounts, most: float, records: list[dict[str, Any]
         )
 
 
-def _example(records: list[dict[str, Any]]) -> str:
+def _example(records: list[ChunkRecord]) -> str:
     """Show the first molecule that was set aside and of which there is something to say, else nothing."""
     rows = [row for record in records for row in record["quarantine"] if row["detail"]]
     return f" (the first, {rows[0]['id']}: {printable(rows[0]['detail'])})" if rows else ""

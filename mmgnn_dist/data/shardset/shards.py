@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from mmgnn_dist.chem.targets import CLASS, Target
 from mmgnn_dist.config import TEXT_FIELDS
-from mmgnn_dist.data.shardset.manifest import ShardEntry, ShardManifest
+from mmgnn_dist.data.shardset.manifest import ShardEntry, ShardManifest, TargetEntry
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json, sha256
 
@@ -166,10 +166,17 @@ def _view(array: pa.Array) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ShardSet:
-    """An opened shard set. It can be pickled and used after a fork: the other process maps the same files."""
+    """An opened shard set. It can be pickled and used after a fork: the other process maps the same files.
+
+    Attributes:
+        path: its folder.
+        manifest: its manifest.
+        cache: folder for sidecars of sets that cannot be written; None: they go into the set itself.
+    """
 
     path: Path
     manifest: ShardManifest
+    cache: Path | None = None
 
     @classmethod
     def open(cls, path: Path, verify: bool = True, digest: Callable[[Path], str] = sha256) -> ShardSet:
@@ -190,12 +197,26 @@ class ShardSet:
         return cls(path, manifest)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ShardSet, (self.path, self.manifest)
+        return ShardSet, (self.path, self.manifest, self.cache)
+
+    def with_targets(self, more: Sequence[TargetEntry]) -> ShardSet:
+        """Return a view of this set with more targets, of which no molecule has a label."""
+        targets = [*self.manifest["targets"], *more]
+        return ShardSet(self.path, {**self.manifest, "targets": targets}, self.cache)
+
+    @property
+    def sidecars(self) -> Path:
+        """Folder in which new sidecars (`tokens/`, `embeddings/`) are written."""
+        return self.path if self.cache is None else self.cache / self.sha256[:16]
 
     @cached_property
     def shards(self) -> list[Shard]:
-        """The memory-mapped shards, in order."""
-        return [Shard(self.path / entry["name"]) for entry in self.manifest["shards"]]
+        """The memory-mapped shards, in order; targets that the files lack (`with_targets`) are NaN."""
+        shards = [Shard(self.path / entry["name"]) for entry in self.manifest["shards"]]
+        for shard in shards:
+            if more := len(self.targets) - shard.y.shape[1]:
+                shard.y = np.hstack([shard.y, np.full((shard.rows, more), np.nan)])
+        return shards
 
     @cached_property
     def starts(self) -> np.ndarray:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from pathlib import Path
+from typing import TypedDict, cast
+
+from mmgnn_dist.files import read_json
 
 
 class SidecarCounts(TypedDict):
@@ -49,3 +52,11 @@ def total_counts(files: list[SidecarEntry]) -> dict[str, int]:
         "cut_tokens": sum(file["cut_tokens"] for file in files),
         "unknown": sum(file["unknown"] for file in files),
     }
+
+
+def read_sidecar(path: Path) -> SidecarManifest:
+    """Read FIELD-WORDING.json; empty if it is absent or damaged (it is rebuilt from the files)."""
+    try:
+        return cast(SidecarManifest, read_json(path))
+    except (OSError, ValueError):
+        return {"budget": 0, "counts": {}, "files": []}

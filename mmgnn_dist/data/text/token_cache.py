@@ -35,12 +35,18 @@ from mmgnn_dist.data.text.sentences import (
     render_synonyms,
     sentence_of,
 )
-from mmgnn_dist.data.text.sidecar_records import SidecarCounts, SidecarEntry, SidecarManifest, total_counts
+from mmgnn_dist.data.text.sidecar_files import META, is_whole, sidecar_entry, sound_entry
+from mmgnn_dist.data.text.sidecar_records import (
+    SidecarCounts,
+    SidecarEntry,
+    SidecarManifest,
+    read_sidecar,
+    total_counts,
+)
 from mmgnn_dist.data.text.tokenizer import encode, load_tokenizer, special_tokens, whole_words
 from mmgnn_dist.errors import UserError
-from mmgnn_dist.files import atomic_path, read_json, sha256, write_json
+from mmgnn_dist.files import atomic_path, sha256, write_json
 
-META = b"mmgnn.tokens"
 Progress = Callable[[int, int, str], None]  # (sentences done, sentences in all, field)
 
 
@@ -93,6 +99,7 @@ class TokenSet:
         encoder: EncoderFiles,
         tokenizer: Any,
         manifests: dict[str, SidecarManifest],
+        files: dict[str, list[Path]],
         selected: dict[str, np.ndarray] | None = None,
     ):
         self.folder = folder
@@ -107,10 +114,7 @@ class TokenSet:
         self.ordinary = np.setdiff1d(np.arange(self.vocab), tokenizer.all_special_ids)
         self.pad: int = tokenizer.pad_token_id or 0
         self.prefix, self.suffix = (np.array(ids, _dtype(tokenizer)) for ids in special_tokens(tokenizer))
-        self.runs = {
-            field: [_open(folder / sidecar / file["name"]) for file in manifests[field]["files"]]
-            for field, sidecar in places.items()
-        }
+        self.runs = {field: [_open(path) for path in files[field]] for field in places}
         self.counts: dict[str, dict[str, int]] = {field: manifests[field]["counts"] for field in places}
         self.selected = selected
 
@@ -146,11 +150,12 @@ class TokenSet:
             UserError: no such field, no fast tokenizer, transformers not installed, folder not writable.
         """
         tokenizer = load_tokenizer(encoder)
-        folder = shards.path / "tokens" / token_key(encoder)
+        own, folder = (base / "tokens" / token_key(encoder) for base in (shards.path, shards.sidecars))
         total, done = shards.rows * len(fields), 0
         sentences = {**own_sentences(shards.text_columns), **(template or {})}
         manifests: dict[str, SidecarManifest] = {}
         places: dict[str, str] = {}
+        paths: dict[str, list[Path]] = {}
         for field in fields:
             wording = Wording(
                 field,
@@ -160,14 +165,19 @@ class TokenSet:
                 whole_words=field not in LABELS,
             )
             places[field] = wording.place
+            if folder != own and is_whole(own, wording.place, shards, digest):
+                manifests[field] = read_sidecar(own / f"{wording.place}.json")
+                paths[field] = [own / wording.place / file["name"] for file in manifests[field]["files"]]
+                done += shards.rows
+                continue
             manifest_file = folder / f"{wording.place}.json"
-            old = _old_manifest(manifest_file)
+            old = read_sidecar(manifest_file)
             old_entries = {file["name"]: file for file in old["files"]}
             files = []
             try:
                 for entry, shard in zip(shards.manifest["shards"], shards.shards, strict=True):
                     path = folder / wording.place / entry["name"]
-                    file = _check(path, entry["sha256"], old_entries.get(path.name), digest)
+                    file = sound_entry(path, entry["sha256"], old_entries.get(path.name), digest)
                     if file is None:
                         file = _write(path, shard, entry["sha256"], wording, tokenizer, digest)
                     files.append(file)
@@ -176,12 +186,15 @@ class TokenSet:
                         progress(done, total, field)
                 content = {**asdict(wording), "counts": total_counts(files), "files": files}
                 manifests[field] = cast(SidecarManifest, content)
+                paths[field] = [folder / wording.place / file["name"] for file in files]
                 if manifests[field] != old:
                     write_json(manifest_file, manifests[field])
             except OSError as error:
-                raise UserError(f"cannot write tokens to {folder}: {error.strerror or error}") from None
+                raise UserError(
+                    f"cannot write tokens to {folder}: {error.strerror or error}; give data.cache=DIR"
+                ) from None
         selected = read_selection(shards, fields) if selected_fields else None
-        return cls(folder, places, encoder, tokenizer, manifests, selected)
+        return cls(folder, places, encoder, tokenizer, manifests, paths, selected)
 
     def lengths(self, fields: Sequence[str] | None = None) -> np.ndarray:
         """Number of tokens of each molecule, special ones included, 0 without text, int64 [rows].
@@ -303,33 +316,7 @@ def _write(
     batch = pa.record_batch({"run": run}).replace_schema_metadata({META: json.dumps(counts).encode()})
     with atomic_path(path) as part, pa.ipc.new_file(str(part), batch.schema) as writer:
         writer.write_batch(batch)
-    return _entry(path, counts, digest)
-
-
-def _entry(path: Path, counts: SidecarCounts, digest: Callable[[Path], str]) -> SidecarEntry:
-    return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest(path), **counts}
-
-
-def _check(
-    path: Path, shard_sha: str, old_entry: SidecarEntry | None, digest: Callable[[Path], str]
-) -> SidecarEntry | None:
-    """The entry of a file that is complete and belongs to its shard, else None."""
-    if not path.is_file():
-        return None
-    try:
-        counts: SidecarCounts = json.loads(pa.ipc.open_file(pa.memory_map(str(path))).schema.metadata[META])
-    except (pa.ArrowException, OSError, TypeError, KeyError, ValueError):
-        return None
-    entry = _entry(path, counts, digest)
-    return entry if counts["shard_sha256"] == shard_sha and old_entry in (None, entry) else None
-
-
-def _old_manifest(path: Path) -> SidecarManifest:
-    """Read FIELD-WORDING.json; empty if it is absent or damaged (it is rebuilt from the files)."""
-    try:
-        return read_json(path)
-    except (OSError, ValueError):
-        return {"budget": 0, "counts": {}, "files": []}
+    return sidecar_entry(path, counts, digest)
 
 
 def _open(path: Path) -> Runs:

@@ -110,7 +110,8 @@ def embeddings_folder(
     if config.control == "random":
         key_parts += [config.control, seed]
     key = hashlib.sha256(json.dumps(key_parts).encode()).hexdigest()[:16]
-    return shards.path / "embeddings" / key
+    own, new = (base / "embeddings" / key for base in (shards.path, shards.sidecars))
+    return own if (own / MANIFEST).is_file() else new
 
 
 def ensure_embeddings(
@@ -137,7 +138,9 @@ def ensure_embeddings(
             if not (folder / MANIFEST).is_file():
                 _write(folder, shards, tokens, files, config, device, progress, seed)
     except OSError as error:
-        raise UserError(f"cannot write embeddings to {folder}: {error.strerror or error}") from None
+        raise UserError(
+            f"cannot write embeddings to {folder}: {error.strerror or error}; give data.cache=DIR"
+        ) from None
 
 
 def _write(

@@ -28,6 +28,8 @@ from mmgnn_dist.study.report.verdicts import (
     verdict_table,
 )
 from mmgnn_dist.train.metrics import metric_unit
+from mmgnn_dist.train.report.baseline_verdict import baseline_verdict
+from mmgnn_dist.train.report.plots import share
 
 SHOWN_NAMES = {
     "graph": "graph",
@@ -173,8 +175,9 @@ def gains_section(results: Results, found: Gained, family: Family) -> ReportSect
         own = [c for c in found.compared if c.reference.arm == arm and np.isfinite(c.test.estimate).any()]
         if own:
             panels[f"graph + text over {SHOWN_NAMES[arm]}"] = [_series(c) for c in own]
+    mae = errors(results)
     items: list[Table | Figure] = [
-        errors(results),
+        mae,
         verdict_table("gains", "Gains of text", found.rows, family, BASE),
         components_table("components", found.rows, family),
     ]
@@ -184,7 +187,16 @@ def gains_section(results: Results, found: Gained, family: Family) -> ReportSect
             "judged, over test molecules alone), not corrected for several rows."
         )
         items.append(forest("gains", caption, panels, AXIS, results.targets))
-    return ReportSection(title, verdict(family, found.rows), items)
+    return ReportSection(title, [_over_baselines(mae), *verdict(family, found.rows)], items)
+
+
+def _over_baselines(table: Table) -> str:
+    """Say whether the best models of a table of errors beat the baselines."""
+    shares: dict[str, float] = {}
+    for row in table.numbers:
+        value = share(row["mae"], min(row["baseline_mean"], row["baseline_composition"]))
+        shares[row["target"]] = float(np.fmin(shares.get(row["target"], np.nan), value))
+    return baseline_verdict(shares)
 
 
 def _series(comparison: Compared) -> Series:

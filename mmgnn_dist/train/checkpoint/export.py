@@ -27,7 +27,13 @@ from mmgnn_dist.models.fused import FusedModel, TextSource
 from mmgnn_dist.models.readout import Scaler
 from mmgnn_dist.models.zero3 import gathered, local_shard, repartition, shard_of
 from mmgnn_dist.run_dir import RunDir
-from mmgnn_dist.run_records import EncoderIdentity, ExportedClasses, ExportRecord, LearnedFrom
+from mmgnn_dist.run_records import (
+    EncoderIdentity,
+    ExportedClasses,
+    ExportRecord,
+    LearnedFrom,
+    same_encoder,
+)
 from mmgnn_dist.train.checkpoint.host_copies import save_safetensors
 
 OLD_EXPORT = "the model was exported by an older version: it does not say on which elements it was trained"
@@ -161,6 +167,18 @@ def encoder_identity(files: EncoderFiles | None) -> EncoderIdentity | None:
     return {"name": files.name, "revision": files.revision, "fingerprint": files.model_fingerprint}
 
 
+def read_export(run: RunDir) -> ExportRecord:
+    """Read the description of an export.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not run.export_about.is_file():
+        raise UserError(f"no trained model at {run.export}: train the run first with 'mmgnn train'")
+    about: ExportRecord = read_json(run.export_about)
+    return about
+
+
 def load_export(
     run: RunDir, recipe: Recipe, forms: list[str], text: TextSource | None, into: FusedModel | None = None
 ) -> tuple[FusedModel, Scaler, ExportRecord]:
@@ -178,12 +196,10 @@ def load_export(
     """
     from safetensors.torch import load_file
 
-    if not (run.export_about).is_file():
-        raise UserError(f"no trained model at {run.export}: train the run first with 'mmgnn train'")
-    about: ExportRecord = read_json(run.export_about)
+    about = read_export(run)
     if sha256(run.export_weights) != about["sha256"]:
         raise UserError(f"{run.export_weights} is truncated or altered: train the run again")
-    if about["encoder"] != encoder_identity(text.files if text else None):
+    if not same_encoder(about["encoder"], encoder_identity(text.files if text else None)):
         raise UserError(
             f"{run.export} was trained with the encoder {about['encoder']}, and this run has another one"
         )

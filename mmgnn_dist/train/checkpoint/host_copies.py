@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,10 @@ def save_safetensors(tensors: dict[str, torch.Tensor], place: Path) -> None:
     from safetensors.torch import save_file
 
     with reraise_disk_error(place, SafetensorError):
-        save_file(tensors, place)
+        place.touch()
+        mode = stat.S_IMODE(place.stat().st_mode)
+        save_file(tensors, place)  # replaces the file by one that only its owner may read
+        place.chmod(mode)
 
 
 def write_files(folder: Path, files: dict[str, Write]) -> dict[str, FileEntry]:

@@ -26,7 +26,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import others_may_write, read_json, sha256
-from mmgnn_dist.run_records import CheckpointManifest, EncoderIdentity, LoopValues
+from mmgnn_dist.run_records import CheckpointManifest, EncoderIdentity, LoopValues, same_encoder
 from mmgnn_dist.train.checkpoint.reshard import load_universal
 from mmgnn_dist.train.ranks import Ranks
 
@@ -82,11 +82,8 @@ def newest(folder: Path, moved: Callable[[], None] = lambda: None) -> Path | Non
     """
     checkpoints = complete(folder)
     unusable: list[Path] = []
-    if checkpoints and (writable := others_may_write(folder)):
-        raise UserError(
-            f"group or others may write to {writable}, so the pickles of {folder} may be theirs: see that "
-            f"they are yours and 'chmod go-w {writable}', or take a --run DIR elsewhere"
-        )
+    if checkpoints:
+        refuse_foreign(folder)
     for checkpoint in reversed(checkpoints):
         fault = fault_of(checkpoint, moved)
         if fault is None:
@@ -98,6 +95,22 @@ def newest(folder: Path, moved: Callable[[], None] = lambda: None) -> Path | Non
     if checkpoints:
         raise UserError(f"no checkpoint of {folder} can be used: remove the folder to start again")
     return None
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuse checkpoints that group or others may have put there.
+
+    Args:
+        folder: `checkpoints/` of a run.
+
+    Raises:
+        UserError: group or others may write to the folder or to one above it.
+    """
+    if writable := others_may_write(folder):
+        raise UserError(
+            f"group or others may write to {writable}, so the pickles of {folder} may be theirs: see that "
+            f"they are yours and 'chmod go-w {writable}', or take a --run DIR elsewhere"
+        )
 
 
 def agreed_newest(folder: Path, ranks: Ranks) -> Path | None:
@@ -173,7 +186,7 @@ def load(
     from safetensors.torch import load_file
 
     manifest: CheckpointManifest = read_json(checkpoint / CHECKPOINT_MANIFEST)
-    if manifest["encoder"] != encoder:
+    if not same_encoder(manifest["encoder"], encoder):
         raise UserError(
             f"{checkpoint} was written with the encoder {manifest['encoder']}, and this run has "
             f"{encoder}: give the same one, or another --run DIR"

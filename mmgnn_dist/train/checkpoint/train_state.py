@@ -19,6 +19,7 @@ class TrainState:
         seconds: time spent in training, s.
         skipped: steps skipped because they were not finite.
         tables: whether radial functions are tabulated (see `models/table_watch.py`).
+        journal: hash of the last line of the journal when the state was saved (see `tracking/chain.py`).
     """
 
     step: int = 0
@@ -28,6 +29,7 @@ class TrainState:
     seconds: float = 0.0
     skipped: int = 0
     tables: bool = False
+    journal: str = ""
 
     def values(self) -> LoopValues:
         """Return the state as a checkpoint stores it."""
@@ -39,4 +41,5 @@ class TrainState:
             "seconds": self.seconds,
             "skipped": self.skipped,
             "tables": self.tables,
+            "journal": self.journal,
         }

@@ -14,6 +14,7 @@ from mmgnn_dist.run_records import NamedMetrics, RunFacts, RunMetrics
 from mmgnn_dist.train.evaluate import Predictions, mean_absolute_error, named_errors
 from mmgnn_dist.train.inputs import Inputs, class_shares
 from mmgnn_dist.train.metrics import metric_unit
+from mmgnn_dist.train.provenance import same_recipe
 from mmgnn_dist.train.report.class_baseline import logistic_probabilities
 from mmgnn_dist.train.report.class_metrics import CLASS_TITLES, class_metrics
 from mmgnn_dist.train.report.plots import draw_learning, draw_run
@@ -95,7 +96,7 @@ def write_results(folder: Path, inputs: Inputs, found: Predictions, facts: RunFa
 def done(folder: Path, recipe: Recipe) -> bool:
     """Whether a run is complete: its results exist and belong to this recipe."""
     path = RunDir(folder).metrics
-    return path.is_file() and read_json(path)["recipe"] == recipe.fingerprint()
+    return path.is_file() and same_recipe(folder, recipe, read_json(path)["recipe"])
 
 
 def read_results(folder: Path) -> NamedMetrics:

@@ -10,6 +10,7 @@ from mmgnn_dist.files import write_text
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.run_records import NamedMetrics
 from mmgnn_dist.train.metrics import metric_unit
+from mmgnn_dist.train.report.baseline_verdict import baseline_verdict
 from mmgnn_dist.train.report.class_metrics import CLASS_TITLES
 from mmgnn_dist.train.report.plots import TITLES, loss, share
 from mmgnn_dist.train.report.results import read_results
@@ -91,6 +92,17 @@ def _columns(rows: list[ComparisonRow]) -> list[tuple[str, str]]:
     return columns
 
 
+def verdict_line(rows: list[ComparisonRow]) -> str:
+    """Say whether the models beat the baselines, by the best of them on each target or metric."""
+    shares: dict[str, float] = {}
+    for row in rows:
+        errors = [loss(row.unit, error) for error in row.errors.values()]
+        best = min((error for error in errors if not math.isnan(error)), default=math.nan)
+        name = f"{row.target}, {row.unit}" if row.unit in CLASS_TITLES.values() else row.target
+        shares[name] = share(best, min(loss(row.unit, row.mean), loss(row.unit, row.composition)))
+    return baseline_verdict(shares)
+
+
 def legend(run: Path, twins: list[Path]) -> str:
     """Explain the columns in one paragraph."""
     results = [read_results(folder) for folder in (run, *twins)]
@@ -136,6 +148,7 @@ def print_table(rows: list[ComparisonRow], title: str, note: str) -> None:
         values = row.values()
         table.add_row(*(_cell(key, values[key]) for key, _ in columns))
     console = Console()
+    console.print(verdict_line(rows), highlight=False)
     console.print(table)
     console.print(note, highlight=False)
 
@@ -143,7 +156,8 @@ def print_table(rows: list[ComparisonRow], title: str, note: str) -> None:
 def write_run_report(run: Path, rows: list[ComparisonRow], title: str, note: str) -> Path:
     """Write the table and links to the plots as Markdown; return the path of the report."""
     columns = _columns(rows)
-    lines = [f"# {run.name}", "", title, "", "| " + " | ".join(heading for _, heading in columns) + " |"]
+    lines = [f"# {run.name}", "", verdict_line(rows), "", title, ""]
+    lines.append("| " + " | ".join(heading for _, heading in columns) + " |")
     lines.append("|" + "---|" * len(columns))
     for values in (row.values() for row in rows):
         lines.append("| " + " | ".join(_cell(key, values[key]) for key, _ in columns) + " |")

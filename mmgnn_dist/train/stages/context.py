@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mmgnn_dist.run_records import CheckpointAbout, ExportRecord
+from mmgnn_dist.train.application.trained_on import identity_hashes, write_trained_on
 from mmgnn_dist.train.checkpoint.export import export_model, exported_classes, learned_from
 from mmgnn_dist.train.checkpoint.train_state import TrainState
 from mmgnn_dist.train.checkpoint.writer import Saver
@@ -73,6 +74,8 @@ def _exporter(setting: Setting, built: Built) -> Callable[[TrainState], None]:
             "learned_from": learned,
             "reads_states": inputs.shards.has_states,
         }
+        if setting.ranks.is_rank0 and not setting.run.export_trained_on.is_file():
+            write_trained_on(setting.run, identity_hashes(inputs.shards, inputs.split["train"]))
         export_model(setting.run, built.model, built.scaler, about, setting.ranks.is_rank0)
 
     return export

@@ -12,11 +12,12 @@ from mmgnn_dist.train.checkpoint.store import CHECKPOINT_MANIFEST
 from mmgnn_dist.train.checkpoint.train_state import TrainState
 from mmgnn_dist.train.engine import deepspeed_config
 from mmgnn_dist.train.loop import TrainContext
-from mmgnn_dist.train.provenance import versions
+from mmgnn_dist.train.provenance import conditions, versions
 from mmgnn_dist.train.report.results import write_results
 from mmgnn_dist.train.stages.build import Built
 from mmgnn_dist.train.stages.final_test import Tested
 from mmgnn_dist.train.stages.setting import Setting
+from mmgnn_dist.train.stored.recipe import paths_from_run, read_data_record
 from mmgnn_dist.train.tracking.guarded import GuardedSink
 from mmgnn_dist.train.tracking.wandb_sink import guarded_wandb
 
@@ -33,7 +34,14 @@ def record_start(
     if sink:
         context.sink = sink
     kind = "resume" if found else "start"
-    context.write(kind, step=state.step, world=ranks.world, precision=built.precision)
+    context.write(
+        kind,
+        step=state.step,
+        world=ranks.world,
+        precision=built.precision,
+        conditions=conditions(recipe, ranks.device),
+        data=setting.inputs.origin,
+    )
     if found:
         _say_resumed(setting, state, found)
     return sink
@@ -47,7 +55,13 @@ def _write_identity(setting: Setting, built: Built) -> None:
     size: SizeRecord = {**built.size, "backbone": inputs.backbone_values}
     write_json(run.size, size)
     manifest = sha256(shards.path / MANIFEST)
-    data: DataRecord = {"shards": str(shards.path), "manifest_sha256": manifest, **inputs.origin}
+    begun = read_data_record(run)
+    data: DataRecord = {
+        "shards": begun["shards"] if begun else str(shards.path),
+        **paths_from_run(run, inputs.recipe),
+        "manifest_sha256": manifest,
+        **inputs.origin,
+    }
     write_json(run.data, data)
 
 

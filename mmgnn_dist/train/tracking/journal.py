@@ -4,7 +4,7 @@ Kinds of lines: `start` and `resume` (versions, world size), `train` (one a step
 `train`, for a step that was not finite), `direct` (tables of radial functions are given up), `validation`,
 `system` (memory and processor, some seconds apart), `tracker` (W&B has failed and gets no more lines of this
 start), `end`. A run that continues from step N first drops the lines of later steps, since these steps run
-again. The journal therefore has every step once, and every restart.
+again. The journal therefore has every step once, and every restart. Every line carries a hash (see `chain`).
 """
 
 from __future__ import annotations
@@ -15,36 +15,57 @@ from typing import IO, Any, cast
 
 from mmgnn_dist.files import write_text
 from mmgnn_dist.run_records import JournalLine
+from mmgnn_dist.train.tracking.chain import chained, read_chain, rewound
 
 STEPPED = ("train", "skipped", "direct", "validation", "system", "end")
 
 
+def journal_texts(path: Path) -> list[str]:
+    """Read the lines of a journal as they are written; a last line truncated by a crash is left out."""
+    if not Path(path).is_file():
+        return []
+    *texts, last = Path(path).read_text(encoding="utf-8", errors="backslashreplace").split("\n")
+    return [*texts, last] if parsed(last) else texts
+
+
+def parsed(text: str) -> JournalLine | None:
+    """Parse one line of a journal; None if it is damaged."""
+    try:
+        line = json.loads(text)
+    except json.JSONDecodeError:
+        return None
+    good = isinstance(line, dict) and isinstance(line.get("kind"), str) and isinstance(line.get("step"), int)
+    return cast(JournalLine, line) if good else None
+
+
 def read_journal(path: Path) -> list[JournalLine]:
-    """Read all complete lines of a journal; a last line truncated by a crash is left out."""
-    lines: list[JournalLine] = []
-    if Path(path).is_file():
-        for line in Path(path).read_text(encoding="utf-8").splitlines():
-            try:
-                lines.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-    return lines
+    """Read all lines of a journal; damaged lines are left out ('mmgnn verify' names them)."""
+    return [line for line in map(parsed, journal_texts(path)) if line is not None]
 
 
 class Journal:
-    """Appends lines to a journal, and flushes each at once for other readers."""
+    """Appends lines to a journal, and flushes each at once for other readers.
+
+    Attributes:
+        lines: the lines so far.
+        head: hash of the last line, which covers all lines; the next line covers it.
+    """
 
     def __init__(self, path: Path, step: int) -> None:
         """Open the journal of a run at `step` and drop the lines of later steps."""
-        lines = [line for line in read_journal(path) if line["kind"] not in STEPPED or line["step"] <= step]
-        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
-        self.lines = lines
+        texts = journal_texts(path)
+        found = [parsed(text) for text in texts]
+        kept = [line is None or line["kind"] not in STEPPED or line["step"] <= step for line in found]
+        texts, self.head = rewound(read_chain(texts), kept)
+        write_text(path, "".join(text + "\n" for text in texts))
+        self.lines = [line for line, stays in zip(found, kept, strict=True) if line is not None and stays]
         self._file: IO[str] = open(path, "a", encoding="utf-8")  # noqa: SIM115  closed by close()
 
     def write(self, kind: str, **fields: Any) -> JournalLine:
-        """Append one line and return it."""
+        """Append one line and return it, without its hash."""
         line = cast(JournalLine, {"kind": kind, **fields})
-        self._file.write(json.dumps(line) + "\n")
+        text, self.head = chained(self.head, line)
+        self._file.write(text + "\n")
         self._file.flush()
         self.lines.append(line)
         return line

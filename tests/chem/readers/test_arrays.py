@@ -217,3 +217,26 @@ def test_a_cut_lmdb_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:9000])
     with pytest.raises(UserError, match="is not a readable ASE database"):
         read(path)
+
+
+def test_the_unit_of_an_array_is_read_and_one_of_the_recipe_is_told(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        group = file.create_group("water")
+        group["atomic_numbers"], group["positions"] = WATER.numbers, conformers(WATER, 2)
+        group["gap"] = [1.0, 2.0]
+        group["gap"].attrs["units"] = "hartree"
+    [source] = find_sources([str(tmp_path / "a.h5")], {})
+    assert [(column, factor) for column, _, factor in source.targets] == [("gap", 27.211386245988)]
+    [source] = find_sources([str(tmp_path / "a.h5")], {"gap": "eV"})
+    assert (
+        source.targets[0][2] == 1.0
+        and "gap is read in eV, as the recipe says, not hartree" in source.notes[-1]
+    )
+
+
+def test_positions_with_the_axes_first_are_not_taken_as_atoms(tmp_path, save):
+    turned = conformers(METHANOL, 2).transpose(0, 2, 1)
+    save(tmp_path / "a.npz", z=METHANOL.numbers, R=turned, energy=np.zeros(2))
+    with pytest.raises(UserError, match=r"needs positions \[molecules, atoms, 3\].*R \[2, 3, 6\]"):
+        find_sources([str(tmp_path / "a.npz")], {"energy": "eV"})

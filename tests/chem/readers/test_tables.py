@@ -305,3 +305,31 @@ os._exit(0)
         assert reasons == ["overlapping atoms", ""] and block.smiles.to_pylist() == ["O", "CO"]
     else:
         assert reasons == [""] * 3 and is_right(block)
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        {"coords": [np.zeros(9).tobytes()]},
+        {"geom": ["[('O', (0, 0, 0.117)), ('H', (0, 0.755, -0.47)), ('H', (0, -0.755, -0.47))]"]},
+        {"geom": ["O 0.0 0.0 0.117; H 0.0 0.755 -0.47; H 0.0 -0.755 -0.47"]},
+    ],
+)
+def test_no_conformer_where_bytes_or_a_text_may_be_a_geometry(tmp_path, geometry):
+    pq.write_table(pa.table({"smiles": ["O"], "gap": [1.0], **geometry}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="what looks like a geometry would not be read"):
+        read(tmp_path / "a.parquet")
+
+
+def test_numbers_in_a_description_are_no_geometry(tmp_path):
+    words = ["Boils at 99.97, melts at 0.0, 18.02 g/mol, 1.0 g/mL, 3.2 kPa, 1.8 D, 4.2 J."]
+    pq.write_table(pa.table({"smiles": ["O"], "gap": [1.0], "words": words}), tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet")
+
+
+def test_a_symbol_that_is_no_element_is_shown(tmp_path):
+    z = {"atomic_numbers": [["Xq", "H"], ["6", "O"]], "positions": [[0, 0, 0, 0, 0, 1.2]] * 2}
+    pq.write_table(pa.table({**z, "gap": [1.0, 2.0]}), tmp_path / "a.parquet")
+    [source] = find_sources([str(tmp_path / "a.parquet")], {"gap": "eV"})
+    block = source.convert(source.stream(0).read(2), 0, ["gap"])
+    assert block.why.to_pylist() == ["atom 1: 'Xq' is no element", None] and block.z[2:].tolist() == [6, 8]

@@ -4,12 +4,14 @@ import lzma
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from made_files import METHANE, archive, xyz_text
 
 from mmgnn_dist.chem.checks import REASONS, check_molecules, detail
 from mmgnn_dist.chem.elements import element_number, no_element
 from mmgnn_dist.chem.readers.find import find_sources
+from mmgnn_dist.config import TargetConfig
 from mmgnn_dist.errors import UserError
 
 WATER = "O 0 0 0.119\nH 0 0.763 -0.477\nH 0 -0.763 -0.477\n"
@@ -239,7 +241,7 @@ def test_hydrogens_on_request(tmp_path, flat):
     if flat:
         rdDepictor.Compute2DCoords(heavy)
     text = Chem.MolToMolBlock(heavy).replace("2D", "3D") + "> <energy>\n1\n\n$$$$\n"
-    assert one(tmp_path, "a.sdf", text)[1][0][0] == "missing hydrogens"
+    assert one(tmp_path, "a.sdf", text)[1][0][0] == ("2D coordinates" if flat else "missing hydrogens")
     block, [(reason, _)], notes = one(tmp_path, "a.sdf", text, add_hydrogens=True)
     assert reason == ("2D coordinates" if flat else "") and "hydrogens that bonds require" in notes
     if not flat:
@@ -322,7 +324,8 @@ def test_words_for_a_missing_value(tmp_path):
 
 def test_smiles_files(tmp_path):
     text = "SMILES name\nCCO ethanol\nCO\tmethyl alcohol\nC\n"
-    with pytest.raises(UserError, match="names 'gap', no source has it"):
+    says = r"names 'gap', no source has it: a.smi: its columns are smiles, id: name a table .* id and gap as"
+    with pytest.raises(UserError, match=says):
         one(tmp_path, "a.smi", text, {"gap": "eV"})
     block, outcomes, notes = one(tmp_path, "a.smi", text, {})
     assert block.id.to_pylist()[:2] == ["ethanol", "methyl alcohol"] and "has no labels of its own" in notes
@@ -345,8 +348,57 @@ def test_labels_by_id_beside_xyz_files(tmp_path):
     (tmp_path / "labels.csv").write_text("file,gap\nx,0.2\n")
     with pytest.raises(UserError, match="labels no molecule of .*: its first id is 'x', that .* is 'a'"):
         read(tmp_path, {"gap": "eV"})
-    with pytest.raises(UserError, match="has no column smiles: its columns are gap and ids"):
+    with pytest.raises(UserError, match="has no column smiles and no geometry: its columns are gap and ids"):
         read(tmp_path / "labels.csv", {"gap": "eV"})
+
+
+@pytest.mark.parametrize("molecules", ["a.smi", "m.csv", "m.parquet", "mols"])
+def test_labels_by_id_in_a_parquet_file(tmp_path, molecules):
+    """Numbers, words with units and classes; ids are whole numbers that a null has made floats."""
+    if molecules == "mols":
+        (tmp_path / "mols").mkdir()
+        for name in "12":
+            (tmp_path / "mols" / f"{name}.xyz").write_text(frame(""))
+    elif molecules == "m.parquet":
+        pq.write_table(pa.table({"id": [1, 2], "smiles": ["CCO", "CO"]}), tmp_path / molecules)
+    else:
+        head = "smiles,id\n" if molecules == "m.csv" else ""
+        sign = "," if molecules == "m.csv" else " "
+        (tmp_path / molecules).write_text(f"{head}CCO{sign}1\nCO{sign}2\n")
+    labels = {"Name": [2.0, None, 1.0], "gap": ["1 Hartree", "9", "0.5"], "toxic": [True, None, False]}
+    pq.write_table(pa.table(labels), tmp_path / "labels.parquet")
+    declared = {"gap": "eV", "toxic": TargetConfig(kind="class")}
+    blocks, outcomes, notes = read([tmp_path / molecules, tmp_path / "labels.parquet"], declared)
+    assert outcomes == [("", "")] * 2
+    assert blocks[0].y.tolist() == [[0.5, 0.0], [pytest.approx(27.211386245988), 1.0]]
+    assert f"labels.parquet: labels of 2 of 2 molecules of {molecules}" in notes
+
+
+def test_labels_with_decimal_commas_and_of_files_in_folders(tmp_path):
+    for name in ("x/a", "x/b"):
+        (tmp_path / f"{name}.xyz").parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.xyz").write_text(frame(""))
+    (tmp_path / "labels.csv").write_text("file;gap\na.xyz;0,25\nx/b.xyz;0,5\n")
+    blocks, _, _ = read(tmp_path, {"gap": "eV"})
+    assert blocks[0].y[:, 0].tolist() == [0.25, 0.5]
+    (tmp_path / "y").mkdir()
+    (tmp_path / "y" / "a.xyz").write_text(frame(""))
+    with pytest.raises(UserError, match="'a' may be x/a and y/a"):
+        read(tmp_path, {"gap": "eV"})
+
+
+def test_units_behind_values_of_every_text_reader(tmp_path):
+    texts = {
+        "a.xyz": frame("energy=-1 Hartree") + frame("energy='-2 eV'") + frame("energy=-3 D"),
+        "a.csv": "smiles,energy\nO,-1 Hartree\nO,-2eV\nO,-3 D\n",
+    }
+    for name, text in texts.items():
+        block, outcomes, notes = one(tmp_path, name, text, {})  # the values give the unit
+        assert (
+            block.y[:2, 0] == pytest.approx([-27.211386245988, -2.0])
+            and outcomes[2][0] == "unreadable target"
+        )
+        assert "energy: 3 values are read in the unit behind them ('Hartree', 'eV', 'D')" in notes
 
 
 QM9_HEAD = "mol_id,A,B,C,mu,alpha,homo,lumo,gap,r2,zpve,u0,u298,h298,g298,cv,u0_atom\n"

@@ -43,7 +43,26 @@ def test_a_healthy_cluster_is_ok_throughout(cluster, recipe, tmp_path):
     for what in ("packages", "GPUs", "interface", "host names", "temporary files", "limits", "encoder"):
         assert found[what]["nodes"] == ["node1", "node2"], what
     assert "2 ranks" in found["all-reduce"]["found"] and "GB/s" in found["all-reduce"]["found"]
-    assert {"requeue", "shards", "shared disk", "clock", "accounting"} <= set(found)
+    assert {"requeue", "shards", "shared disk", "clock", "accounting", "profile"} <= set(found)
+    assert "by a requeue" in found["restart"]["found"]
+
+
+@pytest.mark.slurm
+def test_a_profile_is_compared_with_the_site_without_a_job(cluster, tmp_path, capsys):
+    wrong = profile(tmp_path, account="nobody", licenses="solver:9", nodes=7, constraint="v100")
+    before = ask("squeue", "-h", "-t", "all")
+    assert main(["doctor", "--profile", str(wrong), "--json"]) == 2
+    told = json.loads(capsys.readouterr().out)["lines"]
+    faults = [line["found"] for line in told if line["what"] == "profile"]
+    assert all(
+        line["level"] == "FAIL" and str(wrong) in line["cure"] for line in told if line["found"] in faults
+    )
+    for fault, says in zip(faults, ("nodes=7", "no feature v100", "you have dev", "solver:2"), strict=True):
+        assert says in fault
+    assert main(["doctor", "--profile", str(profile(tmp_path, partition="cancelled"))]) == 0
+    shown = capsys.readouterr().out
+    assert "in 10 jobs that follow: PreemptMode of partition cancelled is CANCEL" in shown
+    assert "to start at" in shown and ask("squeue", "-h", "-t", "all") == before
 
 
 @pytest.mark.slurm

@@ -6,9 +6,10 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
 
 import pytest
-from command_line import journal
+from command_line import journal, mmgnn
 from jobs import (
     PROFILE,
     ask,
@@ -101,6 +102,39 @@ def test_preempted_by_a_partition_of_higher_priority(cluster, recipe, undisturbe
     finish(run, job)
     same_end(run, undisturbed)
     assert status(run)["restarts"] == 1
+
+
+@pytest.fixture
+def another_user(cluster) -> Iterator[list[str]]:
+    """Start of the command line by which another user submits a job to the partition of higher priority."""
+    ask("sacctmgr", "-i", "add", "user", "nobody", "Account=dev", "QOS=normal", "DefaultQOS=normal")
+    try:
+        words = ["sbatch", "--uid=nobody", "--gid=nogroup", "-D/", "-Adev", "-purgent", "-N3", "--exclusive"]
+        yield [*words, "-o/dev/null"]
+    finally:
+        ask("sacctmgr", "-i", "delete", "user", "nobody")
+
+
+@pytest.mark.slow
+def test_preempted_again_and_again_with_a_grace_time(cluster, recipe, another_user, tmp_path):
+    """300 steps; the other user wants all nodes every 60 steps: same bits, at most one step lost a time."""
+    words = ("train.max_steps=300", "train.epochs=9")
+    alone, run = tmp_path / "alone", tmp_path / "run"
+    mmgnn("train", recipe, "--run", alone, "--nproc", 2, *words)
+    job = submit(recipe, run, *words, profile=changed(tmp_path, partition="graced"))
+    before = []
+    for start in range(1, 5):
+        reach(run, 60 * start, starts=start)
+        with held(run):
+            before.append(journal(run)[-1]["step"])
+            ask(*another_user, "--wrap", "sleep 1")
+            wait(lambda: "PreemptTime=2" in ask("scontrol", "-o", "show", "job", job), "preemption", run)
+        wait(lambda start=start: len(journal(run, "resume")) >= start, f"start {start + 1}", run)
+    finish(run, job)
+    same_end(run, alone)
+    lost = [b - line["step"] for b, line in zip(before, journal(run, "resume"), strict=True)]
+    assert max(lost) <= 1, lost
+    assert status(run)["restarts"] == 4
 
 
 @pytest.mark.slow

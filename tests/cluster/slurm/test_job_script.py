@@ -22,22 +22,29 @@ class Job:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.run, self.restarts = folder, folder / "run", 0
-        (folder / "scontrol").write_text(SCONTROL)
-        (folder / "scontrol").chmod(0o755)
+        for name in ("scontrol", "scancel"):
+            (folder / name).write_text(SCONTROL)
+            (folder / name).chmod(0o755)
 
     def start(
-        self, notes: dict[str, str], srun: int = 1, step: int = 0, preempted: str = "None"
+        self,
+        notes: dict[str, str],
+        srun: int = 1,
+        step: int = 0,
+        preempted: str = "None",
+        job: int = 7,
+        more: str = "",
     ) -> tuple[int, str, str]:
         """Let one start end with these notes; returns code, its words, what it asked of Slurm."""
-        attempt = self.run / "slurm" / f"7.{self.restarts}"
-        said = self.folder / f"said-{self.restarts}"
-        script = f"run={self.run} max_restarts=20\nsleep() {{ :; }}\n. {SHELL}\nmmgnn_before\n"
+        attempt = self.run / "slurm" / f"{job}.{self.restarts}"
+        said = self.folder / f"said-{job}.{self.restarts}"
+        script = f"run={self.run} max_restarts=20 {more}\nsleep() {{ :; }}\n. {SHELL}\nmmgnn_before\n"
         script += "".join(f"printf '%s\\n' '{text}' > {attempt}/{name}\n" for name, text in notes.items())
         if step:
             script += f"mkdir -p {self.run}/checkpoints/step_{step}\n"
             script += f"touch {self.run}/checkpoints/step_{step}/manifest.json\n"
         variables = {
-            "SLURM_JOB_ID": "7",
+            "SLURM_JOB_ID": str(job),
             "SLURM_RESTART_COUNT": str(self.restarts),
             "SLURM_JOB_NUM_NODES": "2",
         }
@@ -50,7 +57,7 @@ class Job:
             text=True,
             env=variables,
         )
-        self.restarts += 1
+        self.restarts += not more
         return done.returncode, done.stderr, said.read_text() if said.exists() else ""
 
 
@@ -115,3 +122,58 @@ def test_a_node_that_hangs_twice_is_left_out(job):
     _, words, asked = job.start(notes, step=20)
     assert "update jobid=7 excnodelist=node2" in asked and "requeue 7" in asked
     assert "ranks on node2 hung twice" in words
+
+
+CHAIN = "restart=successor submission=small previous="
+SAVED = BOTH | {"rank_0.stopped": "", "rank_1.stopped": ""}
+DONE = BOTH | {"rank_0.done": "", "rank_1.done": ""}
+
+
+@pytest.fixture
+def chain(job) -> Job:
+    """Three jobs that follow each other."""
+    (job.run / "slurm").mkdir(parents=True)
+    (job.run / "slurm" / "successors.small").write_text("8\n9\n")
+    return job
+
+
+def test_a_job_leaves_the_run_to_the_next_one_until_it_is_done(chain):
+    code, words, asked = chain.start(SAVED, step=10, more=CHAIN)
+    assert (code, words) == (3, "") and "requeue" not in asked and "8" not in asked
+    code, words, asked = chain.start(SAVED, step=20, job=8, more=f"{CHAIN}7")
+    assert (code, words) == (3, "") and "show job 7" in asked
+    code, words, asked = chain.start(SAVED, step=30, job=9, more=f"{CHAIN}8")
+    assert code == 1 and "no job is left to follow this one" in words
+
+
+def test_the_end_of_a_run_ends_the_jobs_that_wait(chain):
+    assert chain.start(SAVED, step=10, more=CHAIN)[0] == 3
+    assert chain.start(DONE, srun=0, job=8, more=f"{CHAIN}7") == (0, "", "-o show job 7\n9\n")
+    code, words, asked = chain.start({}, job=9, more=f"{CHAIN}8")  # where nobody could cancel it
+    assert (code, asked) == (0, "") and "nothing to do" in words
+    assert (chain.run / "slurm" / "starts.small").read_text() == "7.0 7\n8.0 8\n"
+
+
+def test_a_fault_ends_the_jobs_that_wait(chain):
+    code, _, asked = chain.start(BOTH | {"rank_0.failed": "mmgnn: no", "rank_1.ended": ""}, more=CHAIN)
+    assert code == 1 and asked == "8 9\n"
+
+
+def test_starts_without_progress_are_counted_over_jobs(chain):
+    for job in (7, 8):
+        assert chain.start(SAVED, job=job, more=CHAIN)[0] == 3
+    code, words, _ = chain.start(SAVED, job=9, more=CHAIN)
+    assert code == 1 and "3 starts in a row without a checkpoint" in words
+
+
+def test_what_others_may_write_does_not_run(job):
+    """Also below the folder of the run, where a pickle or the code lies."""
+    (job.run / "slurm" / "code").mkdir(parents=True)
+    pickle = job.run / "slurm" / "7_submitted.pkl"
+    pickle.touch()
+    pickle.chmod(0o664)
+    code, words, _ = job.start(DONE, srun=0)
+    assert code == 1 and f"group or others may write to {pickle}" in words
+    pickle.chmod(0o644)
+    (job.run / "slurm" / "code").chmod(0o777)
+    assert job.start(DONE, srun=0)[0] == 1

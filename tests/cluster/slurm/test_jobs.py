@@ -29,6 +29,7 @@ from jobs import (
     wait,
     wandb_groups,
 )
+from listeners import listeners
 
 pytestmark = pytest.mark.slurm
 QUIET = 40.0  # seconds from submission to the first step on an idle machine
@@ -57,6 +58,8 @@ def test_two_nodes_train_as_one_machine_does_and_soon(cluster, recipe, undisturb
     busy = max(1.0, max(load, *os.getloadavg()) / (os.cpu_count() or 1))
     print(f"from submit to the first step {took:.1f} s, load {busy:.1f} times the processors")
     assert took < QUIET * busy
+
+    assert set(listeners(f"SLURM_JOB_ID={job}\0", str(cluster.folder))) == {"127.0.0.1"}
 
     follower = start("logs", run, "--follow")
     content = Path(f"/proc/{tasks(run)[0]}/environ").read_text().split("\0")

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from mmgnn_dist.cluster.slurm.profile import Profile, load_profile
-from mmgnn_dist.cluster.slurm.queries import _gpus, _minutes
-from mmgnn_dist.cluster.slurm.script import interpreter, mounts_of, parameters, setup
+from mmgnn_dist.cluster.slurm.profile_check import _gpus, _minutes
+from mmgnn_dist.cluster.slurm.script import Link, interpreter, mounts_of, parameters, setup
 from mmgnn_dist.cluster.slurm.supervisor import rank_variables, tasks_per_node
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import UserError
@@ -28,6 +28,14 @@ SLURM = Path(__file__).parents[3] / "slurm"
         ('time: "00:00:00"', "is no time limit"),
         ("gpus_per_node: 4", "tasks_per_node=1 with gpus_per_node=4"),
         ("gpu_type: a100", "gpu_type=a100 without gpus_per_node"),
+        ("gres: gpu", "gres='gpu' names no number of GPUs"),
+        ("gres: gpu:4", "tasks_per_node=1 with gpus_per_node=4"),
+        ("{gres: gpu:4, gpus_per_node: 2}", "gres=gpu:4 says otherwise than gpus_per_node=2"),
+        ("mem_per_gpu: 40G", "mem_per_gpu=40G without GPUs: give memory_gb"),
+        ("mem_per_gpu: 40 GB", "mem_per_gpu='40 GB' is no amount of memory: write it as 40G"),
+        ("{gpus_per_node: 1, memory_gb: 9, mem_per_gpu: 9G}", "mem_per_gpu=9G and memory_gb together"),
+        ('sbatch: ["--exclusive"]', "'--exclusive' is the profile's own"),
+        ("restart: never", "restart='never'"),
         ("sbatch: [reservation=x]", "write --NAME=VALUE"),
         ('sbatch: ["--time=02:00:00"]', "'--time=02:00:00' is the profile's own"),
         ("container: {kind: docker, image: x}", "container.kind='docker'"),
@@ -99,20 +107,52 @@ def test_the_profile_stands_in_the_script(tmp_path):
         environment={"NAME": "two words"},
         interface="hsn0",
         cache=Path("/models"),
-        sbatch=["--exclusive"],
+        sbatch=["--hold"],
+        exclude="node7",
+        exclusive="user",
+        licenses="solver:2",
+        mem_per_gpu="40G",
     )
-    lines = setup(profile, [tmp_path / "a run"], tmp_path / "code")
-    shell = "\n".join(lines[: lines.index(f"export PYTHONPATH={tmp_path}/code${{PYTHONPATH:+:$PYTHONPATH}}")])
+    lines = setup(profile, Link("name"), [tmp_path / "a run"], tmp_path / "code")
+    shell = "\n".join(lines[: lines.index("export PYTHONPATH=$code${PYTHONPATH:+:$PYTHONPATH}")])
     shell = shell.replace("module load", "echo module load")
     shell += '\necho "$run|$NAME|$GLOO_SOCKET_IFNAME|$NCCL_SOCKET_IFNAME|$HF_HOME"'
     said = subprocess.run(["bash", "-euc", shell], check=True, capture_output=True, text=True).stdout
     assert said.splitlines() == ["module load cuda/12.8", f"{tmp_path}/a run|two words|hsn0|hsn0|/models"]
-    options = parameters(profile, "name", [tmp_path], tmp_path, [])
+    options = parameters(profile, Link("name"), [tmp_path], tmp_path, [])
     assert options["additional_parameters"] == {
         "requeue": True,
-        "exclusive": True,
+        "hold": True,
         "gpus-per-node": "a100:4",
+        "exclude": "node7",
+        "exclusive": "user",
+        "licenses": "solver:2",
+        "mem-per-gpu": "40G",
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "gpus", "kind", "asked"),
+    [
+        ("gpu:4", 4, None, {"gres": "gpu:4"}),
+        ("gpu:a100:4,nvme:1", 4, "a100", {"gres": "gpu:a100:4,nvme:1"}),
+        ("nvme:1", 2, None, {"gres": "nvme:1", "gpus-per-node": "2"}),
+    ],
+)
+def test_gpus_in_either_form(tmp_path, text, gpus, kind, asked):
+    given = {} if text.startswith("gpu") else {"gpus_per_node": gpus}
+    profile = Profile(gres=text, tasks_per_node=gpus, **given)
+    assert (profile.gpus_per_node, profile.gpu_type) == (gpus, kind)
+    options = parameters(profile, Link("name"), [tmp_path], tmp_path, [])
+    assert options["additional_parameters"] == {"requeue": True, **asked}
+
+
+def test_a_job_that_follows_waits_for_all_before_it(tmp_path):
+    link = Link("small-0123", ("12", "13"))
+    options = parameters(Profile(restart="successor"), link, [tmp_path], tmp_path, [])
+    expected = {"no-requeue": True, "dependency": "afterany:12:13"}
+    assert options["additional_parameters"] == expected and options["job_name"] == "small-0123-2"
+    assert "previous=13" in options["setup"] and "submission=small-0123" in options["setup"]
 
 
 def test_a_container_sees_what_the_run_reads_and_writes(tmp_path):
@@ -127,5 +167,5 @@ def test_a_container_sees_what_the_run_reads_and_writes(tmp_path):
     assert words == f"apptainer exec --nv {binds} /images/m.sif python3"
     profile = Profile(container={"kind": "pyxis", **image})
     assert interpreter(profile, "/usr/bin/python3", seen) == "python3"
-    srun = parameters(profile, "n", [base], tmp_path, seen)["srun_args"]
+    srun = parameters(profile, Link("n"), [base], tmp_path, seen)["srun_args"]
     assert srun[-2:] == ["--container-image=/images/m.sif", f"--container-mounts={','.join(seen)}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -40,6 +41,7 @@ def test_shipped_profiles_are_accepted_and_one_gpu_too_many_is_not(
 
     assert dry_run(profile) == 0
     shown = capsys.readouterr().out
+    assert "a run starts again by a requeue of its job" in shown
     done = judge(shown)
     assert done.returncode == 0 and "to start at" in done.stderr
     # the same script with five GPUs a node, and the profile with them
@@ -76,10 +78,20 @@ def test_plain_files_are_accepted(cluster, name):
             {"container": {"kind": "apptainer", "image": "/bin/sh", "mounts": ["/no/data:/data"]}},
             "container.mounts=/no/data is not there",
         ),
-        ({"account": "nobody"}, "Slurm refuses the job: Invalid account"),
-        ({"qos": "best"}, "Slurm refuses the job: Invalid qos"),
+        ({"account": "debv"}, "account=debv is none of yours (did you mean 'dev'?); you have dev, m0000_g"),
+        ({"qos": "best"}, "qos=best is none of account dev; there are "),
         ({"qos": "debug", "time": "01:00:00"}, "Slurm refuses the job"),
-        ({"constraint": "h100"}, "Slurm refuses the job: Invalid feature"),
+        ({"constraint": "gpu&h100"}, "no feature h100, partition main has a100, gpu"),
+        (
+            {"nodelist": "node9"},
+            "nodelist=node9: partition main has no node9 (did you mean 'node1'?), only node1",
+        ),
+        ({"exclude": "node[1"}, "exclude=node[1 is no list of nodes"),
+        ({"licenses": "solver:3"}, "licenses=solver:3: this cluster has solver:2, not solver:3"),
+        ({"gres": "gpu:v100:1"}, "gpu_type=v100: partition main has a100"),
+        ({"gres": "gpu:5", "tasks_per_node": 5}, "gres=gpu:5, but a node of partition main has 4"),
+        ({"gres": "nvme:1"}, "gres=nvme:1: partition main has no nvme, only gpu"),
+        ({"memory_gb": 900}, "memory_gb=900 is 900 GB a node, and a node of partition main has 488"),
         ({"sbatch": ["--reservation=none"]}, "Slurm refuses the job: Requested reservation is invalid"),
         ({"nodes": 99}, "nodes=99, but partition main has 3"),
     ],
@@ -135,3 +147,25 @@ def test_inside_of_a_job_nothing_is_submitted(recipe, tmp_path, capsys, monkeypa
     words = ["submit", str(recipe), "--profile", str(PROFILE), "--run", str(tmp_path / "run")]
     assert main(words) == 2
     assert "submit from a login node" in capsys.readouterr().err
+
+
+@pytest.mark.slurm
+def test_all_site_keys_are_accepted_together(cluster, recipe, tmp_path, capsys):
+    """By Slurm itself; and the way in which a run starts again is that of the partition."""
+    keys = {"gres": "gpu:a100:2", "tasks_per_node": 2, "mem_per_gpu": "40G", "exclude": "node3"}
+    keys |= {"nodelist": "node[1-2]", "exclusive": True, "licenses": "solver:1", "partition": "cancelled"}
+    words = [
+        "submit",
+        str(recipe),
+        "--profile",
+        str(changed(tmp_path, **keys)),
+        "--run",
+        str(tmp_path / "run"),
+    ]
+    assert main([*words, "--json", "--dry-run"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert "to start at" in told["slurm"] and "node[1-2]" in told["slurm"]
+    assert told["restart"] == {"mode": "successor", "why": "PreemptMode of partition cancelled is CANCEL"}
+    for line in ("--gres=gpu:a100:2", "--mem-per-gpu=40G", "--exclude=node3", "--exclusive", "--no-requeue"):
+        assert f"#SBATCH {line}\n" in told["script"]
+    assert "gpus-per-node" not in told["script"]

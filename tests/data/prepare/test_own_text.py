@@ -192,3 +192,15 @@ def test_a_built_in_field_may_come_from_another_column(tmp_path):
     shards = ShardSet.open(tmp_path / "set")
     assert shards.column("title").to_pylist()[0] == WORDS[0] and not shards.text_columns
     assert shards.manifest["schema"] == 1
+
+
+def test_own_text_of_a_set_of_which_a_molecule_is_set_aside_late(tmp_path):
+    """A second molecule of one id, found when all chunks are staged, counts for no field any more."""
+    source = csv(tmp_path, WORDS, USES)
+    lines = source.read_text().splitlines()
+    ids = ["id", "a", "b", "a"]
+    source.write_text("\n".join(f"{own},{line}" for own, line in zip(ids, lines, strict=True)))
+    run([source], tmp_path / "set", text_columns=OWN, units={"gap": "eV"}, rows_per_shard=2)
+    manifest = ShardSet.open(tmp_path / "set").manifest
+    assert manifest["counts"]["reasons"] == {"duplicate id": 1}
+    assert manifest["coverage"]["description"] == 2 and manifest["coverage"]["use"] == 1

@@ -93,6 +93,8 @@ def array_layout(arrays: Arrays) -> ArrayLayout | None:
     if positions is None or numbers is None:
         return None
     place, atoms = arrays[positions].shape, arrays[numbers].shape
+    if place[-1:] != (3,):
+        return None  # such as [molecules, 3, atoms]
     if len(place) == 3 and len(atoms) == 1:
         return ArrayLayout("shared", positions, numbers)
     if len(place) == 3 and len(atoms) == 2 and place[:2] == atoms:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from mmgnn_dist.chem.checks import DAMAGED, REASONS
 from mmgnn_dist.chem.elements import element_number
-from mmgnn_dist.chem.own_targets.target_columns import Found, declared_columns, resolve_targets
+from mmgnn_dist.chem.own_targets.target_columns import Found, declared_columns, other_units, resolve_targets
 from mmgnn_dist.chem.readers.source import TEXT_COLUMNS, one_line, printable
 from mmgnn_dist.chem.readers.table import FAULT, WHY, TableSource
 from mmgnn_dist.chem.readers.tables.array_files import Arrays, Hdf5Groups, NpzGroups, array_texts, open_arrays
@@ -30,7 +30,7 @@ from mmgnn_dist.chem.readers.tables.array_layouts import (
     published_layout,
     stored_unit,
 )
-from mmgnn_dist.chem.targets import target_for
+from mmgnn_dist.chem.targets import TARGETS, is_unit, target_for
 from mmgnn_dist.config import Declared
 from mmgnn_dist.errors import UserError
 
@@ -176,10 +176,18 @@ def inspect_arrays(path: Path, name: str, declared: Declared) -> ArraySource:
         length = _length(path, arrays, layout, published)
         kinds = _columns(file, groups, layouts)
         found = _energy(arrays, published, declared)
-        targets, ignored = resolve_targets(path, kinds, declared, {column for column, _, _ in found})
+        stated = {name: unit for name, kind in kinds if not kind and (unit := stored_unit(arrays, name))}
+        wanted = declared_columns(declared)
+        given: Declared = {
+            name: unit
+            for name, unit in stated.items()
+            if name in TARGETS and name not in wanted and is_unit(name, unit)
+        }
+        targets, ignored = resolve_targets(path, kinds, given | declared, {column for column, _, _ in found})
     except BROKEN_ARRAYS as error:
         raise UserError(f"{path} is no readable file of arrays ({one_line(error)}): get it anew") from None
     notes = _notes(path, published, layout, found, unread)
+    notes += tuple(f"{path.name}: {printable(line)}" for line in other_units(stated, declared))
     return ArraySource(
         path,
         name,

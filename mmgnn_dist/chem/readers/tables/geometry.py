@@ -51,6 +51,8 @@ NUMBER_NAMES = (
 LOOKED_AT = 64  # rows in which a geometry is looked for
 XYZ_LINE = re.compile(r"^\s*[A-Z][a-z]?(\s+-?\d+\.\d*){3}\s*$", re.MULTILINE)
 MOL_END = "M  END"
+NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?(?![\w.])")
+FEWEST = 6  # numbers of a text that may be coordinates
 
 Read = Callable[
     [list[str]], Iterator[pa.Table]
@@ -240,13 +242,24 @@ def _looks_like(name: str, kind: pa.DataType, values: pa.Array, atoms: list[set[
     if _has_axes(kind):
         return "fields x, y, z"
     if not is_text_type(kind):
-        return ""
-    for text in values.drop_null().to_pylist():
+        return "bytes" if name.lower() in POSITION_NAMES else ""
+    texts = values.to_pylist()
+    for text in filter(None, texts):
         if MOL_END in text or len(XYZ_LINE.findall(text)) > 1:
             return "a file of a molecule in each row"
         if name.lower() in POSITION_NAMES and _is_nested_list(text):
             return "a list as text"
+    pairs = [(text, counts) for text, counts in zip(texts, atoms, strict=True) if text and counts]
+    if pairs and all(_has_coordinates(text, counts) for text, counts in pairs):
+        return "coordinates of all atoms as text"
     return ""
+
+
+def _has_coordinates(text: str, counts: set[int]) -> bool:
+    """Whether a text has as many numbers as the atoms have coordinates, with or without atomic numbers."""
+    found = NUMBER.findall(text)
+    several = len(found) >= FEWEST and 2 * sum("." in number for number in found) >= len(found)
+    return several and len(found) in {size * count for count in counts for size in (3, 4)}
 
 
 def _is_nested_list(text: str) -> bool:
@@ -269,7 +282,8 @@ def _atom_counts(smiles: list[str | None]) -> list[set[int]]:
 
 
 def _may_hold_geometry(kind: pa.DataType) -> bool:
-    return is_list_type(kind) or is_text_type(kind) or types.is_struct(kind)
+    binary = types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+    return is_list_type(kind) or is_text_type(kind) or types.is_struct(kind) or binary
 
 
 def _is_axis(kind: pa.DataType) -> bool:
@@ -304,6 +318,14 @@ def _unused_elements(path: Path, kinds: dict[str, pa.DataType]) -> tuple[str, ..
 
 def _absent(path: Path, kinds: dict[str, pa.DataType]) -> str:
     absent = [name for name in ("atomic_numbers", "positions") if name not in kinds]
+    if not kinds:
+        return f"{path} holds no table: its first line has to name columns, smiles among them"
+    likely = [name for name in kinds if "smi" in name.lower()]
+    if likely:
+        return (
+            f"{path} has no column smiles: rename '{printable(likely[0])[:60]}' to smiles if it holds the "
+            f"structures; its columns are {_shown(kinds)}"
+        )
     return (
         f"{path} has no column {' and no column '.join(absent)}: molecules need atomic_numbers (list) and "
         f"positions (list, Å), or smiles; its columns are {_shown(kinds)}"

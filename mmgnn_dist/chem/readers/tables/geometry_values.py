@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from mmgnn_dist.chem.elements import element_number
-from mmgnn_dist.chem.readers.record import to_float
+from mmgnn_dist.chem.own_targets.values import to_float
 from mmgnn_dist.chem.readers.tables.arrow_types import flat, is_list_type, is_text_type, list_sizes
 
 TOKENS = re.compile(r"[\[\]()]|[^\s,;\[\]()'\"]+")  # of a list as JSON, Python or numpy writes it
@@ -43,6 +43,22 @@ def flat_numbers(column: pa.ChunkedArray | pa.Array) -> Counted:
         whole = np.isfinite(raw) & (raw == np.round(raw)) & (np.abs(raw) < 2**31)
         return np.where(whole, raw, 0).astype(np.int64), count
     return np.asarray(values.fill_null(0)).astype(np.int64), count
+
+
+def unknown_symbols(column: pa.ChunkedArray | pa.Array) -> dict[int, tuple[int, str]]:
+    """Return the first word of each molecule that is no element: its atom, counted from 1, and the word."""
+    lists = flat(column)
+    if not (is_list_type(lists.type) and is_text_type(lists.type.value_type)):
+        return {}
+    z, count = flat_numbers(lists)
+    found: dict[int, tuple[int, str]] = {}
+    starts = np.cumsum(count) - count
+    words = lists.flatten()
+    for place in np.flatnonzero(z == 0).tolist():
+        row, word = int(np.searchsorted(starts, place, side="right")) - 1, words[place].as_py() or ""
+        if word.strip() not in ("", "0"):
+            found.setdefault(row, (place - int(starts[row]) + 1, word))
+    return found
 
 
 def flat_positions(

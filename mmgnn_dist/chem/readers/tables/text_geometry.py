@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from mmgnn_dist.chem.checks import BadRecord
-from mmgnn_dist.chem.readers.record import is_missing, is_number, to_float
+from mmgnn_dist.chem.own_targets.values import is_missing, is_number, to_float
 from mmgnn_dist.chem.readers.source import IDENTIFIERS
 from mmgnn_dist.chem.readers.tables.geometry import LOOKED_AT, POSITION_NAMES, GeometryLayout, find_geometry
 from mmgnn_dist.chem.readers.tables.geometry_values import list_of_text, triples_of_text
@@ -67,6 +67,8 @@ def _lists(lists: list[list[Any] | None], values: list[str | None]) -> pa.Array:
     """Return lists of lists of numbers, else lists of numbers, else lists of words; null for all others."""
     if any(isinstance(item, list) for items in lists for item in items or ()):
         nested = [_read(triples_of_text, text) for text in values]
+        if not any(nested):
+            return pa.array(values, pa.large_string())  # lists of other things
         return pa.array(nested, pa.large_list(pa.large_list(pa.float64())))
     if all(is_number(item) for items in lists for item in items or ()):
         numbers = [None if items is None else [to_float(item) for item in items] for items in lists]

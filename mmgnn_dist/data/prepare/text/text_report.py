@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
 from mmgnn_dist.data.prepare.plan import PreparePlan
+from mmgnn_dist.data.shardset.chunk_records import ChunkRecord
 from mmgnn_dist.data.shardset.manifest import SelectionEntry
 
 SHOWN = 5  # reasons and names that are listed, the commonest first
@@ -20,7 +21,7 @@ class TextEntries(TypedDict, total=False):
     without_text: dict[str, dict[str, int]]
 
 
-def text_entries(plan: PreparePlan, records: list[dict[str, Any]]) -> TextEntries:
+def text_entries(plan: PreparePlan, records: list[ChunkRecord]) -> TextEntries:
     """Return the entries of the manifest on own text, none of them for a set without it.
 
     Args:
@@ -37,7 +38,7 @@ def text_entries(plan: PreparePlan, records: list[dict[str, Any]]) -> TextEntrie
     return entries
 
 
-def _total_selection(records: Iterable[Mapping[str, Any]]) -> SelectionEntry:
+def _total_selection(records: Iterable[ChunkRecord]) -> SelectionEntry:
     """Add up the entries `selection` of the records of all chunks."""
     unknown: Counter[str] = Counter()
     molecules = 0
@@ -47,7 +48,7 @@ def _total_selection(records: Iterable[Mapping[str, Any]]) -> SelectionEntry:
     return {"molecules": molecules, "unknown": dict(sorted(unknown.items()))}
 
 
-def _total_without_text(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+def _total_without_text(records: Iterable[ChunkRecord]) -> dict[str, dict[str, int]]:
     """Add up the entries `without_text` of the records of all chunks, by provider and reason."""
     totals: dict[str, Counter[str]] = {}
     for record in records:
