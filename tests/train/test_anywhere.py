@@ -58,7 +58,8 @@ def refuse(tokens: TokenSet, most: float) -> None:
 
 
 def train(base: Path, run: Path, *words: str) -> int:
-    return main(["train", str(base / "small.yaml"), "--run", str(run), *WORDS, *words])
+    shards = f"data.shards={base / 'shards'}"
+    return main(["train", str(base / "small.yaml"), "--run", str(run), *WORDS, shards, *words])
 
 
 def error_of(capsys) -> str:

@@ -106,12 +106,10 @@ def _ours(path: Path) -> bool:
 
 def _used(path: Path, match: re.Match[str], processes: list[_Process]) -> bool:
     """Return whether a living process may use a file; matplotlib names its folder nowhere."""
-    numbers = {int(number) for number in match.groups()}
+    if any(psutil.pid_exists(int(number)) for number in match.groups()):
+        return True
     draws = path.name.startswith("matplotlib-")
-    return any(
-        process.number in numbers or path.name in process.words or (draws and process.draws())
-        for process in processes
-    )
+    return any(path.name in process.words or (draws and process.draws()) for process in processes)
 
 
 def _size(path: Path) -> int:

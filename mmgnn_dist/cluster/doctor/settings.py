@@ -11,7 +11,7 @@ from mmgnn_dist.cluster.doctor.line import Line, fail, ok, warn
 from mmgnn_dist.cluster.slurm import queries as slurm
 from mmgnn_dist.cluster.slurm.profile import Profile
 from mmgnn_dist.cluster.slurm.profile_check import profile_faults
-from mmgnn_dist.cluster.slurm.script import Link, interpreter, parameters, script_text
+from mmgnn_dist.cluster.slurm.script import JobLink, interpreter, parameters, script_text
 from mmgnn_dist.cluster.slurm.site import restart_mode, site_settings
 from mmgnn_dist.errors import UserError
 
@@ -101,7 +101,7 @@ def check_profile_here(profile: Profile, path: Path) -> list[Line]:
         return [fail(what, fault, f"change it in {path}") for fault in faults]
     mode, why = restart_mode(profile)
     asked = parameters(
-        profile.model_copy(update={"restart": mode}), Link("doctor"), [Path("run")], Path(), []
+        profile.model_copy(update={"restart": mode}), JobLink("doctor"), [Path("run")], Path(), []
     )
     text = script_text(asked, Path("slurm"), interpreter(profile, sys.executable, []))
     try:

@@ -19,7 +19,7 @@ SHELL = Path(__file__).with_name("job.sh")
 
 
 @dataclass(frozen=True)
-class Link:
+class JobLink:
     """Place of a job among those of one submission that follow each other.
 
     Attributes:
@@ -38,7 +38,7 @@ class Link:
 
 def parameters(
     profile: Profile,
-    link: Link,
+    link: JobLink,
     runs: list[Path],
     code: Path,
     mounts: list[str],
@@ -112,7 +112,7 @@ def script_text(options: dict[str, Any], folder: Path, python: str, count: int |
     return text
 
 
-def setup(profile: Profile, link: Link, runs: list[Path], code: Path) -> list[str]:
+def setup(profile: Profile, link: JobLink, runs: list[Path], code: Path) -> list[str]:
     """Return the shell lines that run before the ranks."""
     lines = [f"runs=({' '.join(shlex.quote(str(run)) for run in runs)})"]
     lines += ["run=${runs[${SLURM_ARRAY_TASK_ID:-0}]}", f"max_restarts={profile.max_restarts}"]

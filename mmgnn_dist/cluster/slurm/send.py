@@ -1,4 +1,4 @@
-"""Sending of jobs to Slurm by submitit, each under a name that no other job has (`Link`).
+"""Sending of jobs to Slurm by submitit, each under a name that no other job has (`JobLink`).
 
 `sbatch` may fail by a timeout although Slurm took the job. The job is then found again by its name, so that
 it is neither lost nor sent twice. While a submission is at work its name stands in `slurm/submission.json`:
@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mmgnn_dist.cluster.slurm.script import Link
+from mmgnn_dist.cluster.slurm.script import JobLink
 from mmgnn_dist.cluster.slurm.states import jobs_named
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, write_json
@@ -25,9 +25,9 @@ UNSURE = re.compile(r"timed? ?out|contact|communicat|connect|zero bytes|try agai
 LATE = 30.0  # seconds in which such a job appears in the queue
 
 
-def new_link(name: str) -> Link:
+def new_link(name: str) -> JobLink:
     """Return the first job of a new submission; its name ends with a random word."""
-    return Link(f"{name}-{secrets.token_hex(4)}")
+    return JobLink(f"{name}-{secrets.token_hex(4)}")
 
 
 def send(record: Path, options: dict[str, Any], tasks: list[Any], python: str) -> list[Any]:

@@ -23,7 +23,7 @@ from mmgnn_dist.cluster.slurm.array_report import FoldReport, Report
 from mmgnn_dist.cluster.slurm.code_copy import take_snapshot
 from mmgnn_dist.cluster.slurm.profile import Profile, load_profile
 from mmgnn_dist.cluster.slurm.profile_check import check_paths, check_profile
-from mmgnn_dist.cluster.slurm.script import Link, interpreter, mounts_of, parameters, script_text
+from mmgnn_dist.cluster.slurm.script import JobLink, interpreter, mounts_of, parameters, script_text
 from mmgnn_dist.cluster.slurm.send import new_link, refuse_interrupted, send
 from mmgnn_dist.cluster.slurm.site import restart_mode
 from mmgnn_dist.cluster.slurm.states import active, job_states, jobs_of
@@ -70,13 +70,13 @@ class SubmitPlan:
     def script(self) -> str:
         """Return the batch script as submitit writes it; the code is copied only at submission."""
         folder = RunDir(self.base).slurm
-        options = self.options(RunDir(self.base).code / "SNAPSHOT", Link(self.name))
+        options = self.options(RunDir(self.base).code / "SNAPSHOT", JobLink(self.name))
         if self.staged:
             options["setup"] = [*options["setup"], "mmgnn_stage ARCHIVE SHA256 PYTHON"]
         count = len(self.runs) if len(self.runs) > 1 else None
         return script_text(options, folder, self.python, count)
 
-    def options(self, code: Path, link: Link) -> dict[str, Any]:
+    def options(self, code: Path, link: JobLink) -> dict[str, Any]:
         """Return the parameters of submitit's executor for a job; `code` is the copy of the package."""
         options = parameters(self.profile, link, list(self.runs), code, self.mounts)
         return options | ({"array_parallelism": self.concurrent} if self.concurrent else {})

@@ -10,7 +10,7 @@ import yaml
 
 from mmgnn_dist.cluster.slurm.profile import Profile, load_profile
 from mmgnn_dist.cluster.slurm.profile_check import _gpus, _minutes
-from mmgnn_dist.cluster.slurm.script import Link, interpreter, mounts_of, parameters, setup
+from mmgnn_dist.cluster.slurm.script import JobLink, interpreter, mounts_of, parameters, setup
 from mmgnn_dist.cluster.slurm.supervisor import rank_variables, tasks_per_node
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import UserError
@@ -113,13 +113,13 @@ def test_the_profile_stands_in_the_script(tmp_path):
         licenses="solver:2",
         mem_per_gpu="40G",
     )
-    lines = setup(profile, Link("name"), [tmp_path / "a run"], tmp_path / "code")
+    lines = setup(profile, JobLink("name"), [tmp_path / "a run"], tmp_path / "code")
     shell = "\n".join(lines[: lines.index("export PYTHONPATH=$code${PYTHONPATH:+:$PYTHONPATH}")])
     shell = shell.replace("module load", "echo module load")
     shell += '\necho "$run|$NAME|$GLOO_SOCKET_IFNAME|$NCCL_SOCKET_IFNAME|$HF_HOME"'
     said = subprocess.run(["bash", "-euc", shell], check=True, capture_output=True, text=True).stdout
     assert said.splitlines() == ["module load cuda/12.8", f"{tmp_path}/a run|two words|hsn0|hsn0|/models"]
-    options = parameters(profile, Link("name"), [tmp_path], tmp_path, [])
+    options = parameters(profile, JobLink("name"), [tmp_path], tmp_path, [])
     assert options["additional_parameters"] == {
         "requeue": True,
         "hold": True,
@@ -143,12 +143,12 @@ def test_gpus_in_either_form(tmp_path, text, gpus, kind, asked):
     given = {} if text.startswith("gpu") else {"gpus_per_node": gpus}
     profile = Profile(gres=text, tasks_per_node=gpus, **given)
     assert (profile.gpus_per_node, profile.gpu_type) == (gpus, kind)
-    options = parameters(profile, Link("name"), [tmp_path], tmp_path, [])
+    options = parameters(profile, JobLink("name"), [tmp_path], tmp_path, [])
     assert options["additional_parameters"] == {"requeue": True, **asked}
 
 
 def test_a_job_that_follows_waits_for_all_before_it(tmp_path):
-    link = Link("small-0123", ("12", "13"))
+    link = JobLink("small-0123", ("12", "13"))
     options = parameters(Profile(restart="successor"), link, [tmp_path], tmp_path, [])
     expected = {"no-requeue": True, "dependency": "afterany:12:13"}
     assert options["additional_parameters"] == expected and options["job_name"] == "small-0123-2"
@@ -167,5 +167,5 @@ def test_a_container_sees_what_the_run_reads_and_writes(tmp_path):
     assert words == f"apptainer exec --nv {binds} /images/m.sif python3"
     profile = Profile(container={"kind": "pyxis", **image})
     assert interpreter(profile, "/usr/bin/python3", seen) == "python3"
-    srun = parameters(profile, Link("n"), [base], tmp_path, seen)["srun_args"]
+    srun = parameters(profile, JobLink("n"), [base], tmp_path, seen)["srun_args"]
     assert srun[-2:] == ["--container-image=/images/m.sif", f"--container-mounts={','.join(seen)}"]

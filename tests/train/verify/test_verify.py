@@ -197,7 +197,7 @@ def test_a_run_of_an_older_version_is_recomputed_by_its_losses(copied):
     ("words", "says"),
     [
         (("--steps", "5"), "as in 101:200"),
-        (("--steps", "5:99"), "has no step 99, its last is 6"),
+        (("--steps", "5:99"), "has no step 99, the last is 6"),
         (("--steps", "5:4"), "after the last"),
         (("--nproc", "0"), "at least one rank"),
     ],
