@@ -53,7 +53,7 @@ def ray_around() -> Iterator[None]:
         )
     nodes = int(os.environ["SLURM_JOB_NUM_NODES"])
     ip = _own_ip() if nodes > 1 else "127.0.0.1"
-    if ip.startswith("127."):
+    if nodes == 1:
         os.environ.update([LOOPBACK])
     else:
         print(

@@ -49,10 +49,9 @@ def words(address: str, folder: str) -> list[str]:
     command = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats"]
     command += [f"--num-cpus={cpus}", f"--num-gpus={gpus}", f"--object-store-memory={OBJECT_STORE}"]
     command += [f"--{name}-port=0" for name in ANY]  # any free port: nodes may share one address
-    host, port = address.split(":")
     if node:
-        own = host if host.startswith("127.") else own_address()
-        return [*command, f"--address={address}", f"--node-ip-address={own}"]
+        return [*command, f"--address={address}", f"--node-ip-address={own_address()}"]
+    host, port = address.split(":")
     # Ray makes its folder writable for everybody: it lies in one that only this user can enter
     command += ["--head", f"--node-ip-address={host}", f"--port={port}", f"--temp-dir={folder}/t"]
     return [*command, "--include-dashboard=false", "--dashboard-host=127.0.0.1"]

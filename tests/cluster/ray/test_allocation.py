@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from jobs import ask
-from listeners import listeners
 from processes_left import none_left
 from ray_batch import LIMIT, batch
 from sweep_states import RECIPE, half_way, progress, states, went_on
@@ -87,9 +86,6 @@ def test_two_clusters_at_a_time_do_not_meet(cluster, tmp_path):
         batch(log, sys.executable, script, tmp_path, *pair, wait=False)
         for log, pair in zip(logs, pairs, strict=True)
     ]
-    until((tmp_path / "a.json").exists, logs[0], "the first look")
-    heard = listeners(f"SLURM_JOB_ID={jobs[0]}\0", str(cluster.folder))
-    assert set(heard) == {"127.0.0.1"} and {"gcs_server", "raylet"} <= heard["127.0.0.1"]
     for name, log in zip("ab", logs, strict=True):
         until((tmp_path / f"{name}.again").exists, log, "the second look")
     first = [json.loads((tmp_path / f"{name}.json").read_text()) for name in "ab"]
