@@ -131,19 +131,21 @@ def test_missing_recipe_names_the_path():
 
 def test_keys_that_were_added_later_leave_the_fingerprints_of_before():
     """A run that was begun before is continued: these hashes are those of the first version with a recipe."""
-    recipe = load_recipe(LAUNCH / "demo.yaml")
+    then = ["train.epochs=6", "train.batch=32", "train.checkpoint_every=200"]
+    recipe = load_recipe(LAUNCH / "demo.yaml", then)
     shards = str(recipe.data.shards)
     assert (
         recipe.earlier_fingerprint(shards)
         == "e29bdc1284900b19a116b70c51d2b1aba707b81ec56c524d16b507f52b456c23"
     )
-    painn = load_recipe(LAUNCH / "demo.yaml", ["model.backbone={name: painn}", "train.optim.lr=0.01"])
+    changed = ["model.backbone={name: painn}", "train.optim.lr=0.01"]
+    painn = load_recipe(LAUNCH / "demo.yaml", [*then, *changed])
     assert (
         painn.earlier_fingerprint(shards)
         == "928167dc27eefb933c6628c5709bc3daf93c56aa9f73ab459421e7fe9addec31"
     )
     assert "name" not in recipe.identity_fields()["train"]["optim"]
-    other = load_recipe(LAUNCH / "demo.yaml", ["train.metrics=[mae]"])
+    other = load_recipe(LAUNCH / "demo.yaml", [*then, "train.metrics=[mae]"])
     assert other.identity_fields()["train"]["metrics"] == ["mae"]
     assert other.fingerprint() != recipe.fingerprint()
 

@@ -6,6 +6,7 @@ what is left between these rows are the molecules that were kept.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,11 +40,11 @@ def input_rows(shards: ShardSet) -> InputRows:
     aside = _set_aside(shards.path)
     sources = shards.manifest["sources"]
     counts = np.array([source["rows"] for source in sources])
-    starts = dict(zip([source["name"] for source in sources], np.cumsum(counts) - counts, strict=True))
+    starts = _starts([source["name"] for source in sources], (np.cumsum(counts) - counts).tolist())
     total = shards.rows + len(aside)
     known = all(Path(source).name in starts for _, source, _, _ in aside)
-    if len(starts) == len(sources) and counts.sum() == total and known:
-        places = [int(starts[Path(source).name]) + row for _, source, row, _ in aside]
+    if counts.sum() == total and known:
+        places = [starts[Path(source).name] + row for _, source, row, _ in aside]
     else:
         places = list(range(shards.rows, total))
     kept = np.full(total, -1)
@@ -54,6 +55,14 @@ def input_rows(shards: ShardSet) -> InputRows:
     for place, name in zip(np.flatnonzero(kept >= 0).tolist(), shards.ids().tolist(), strict=True):
         ids[place] = name
     return InputRows(ids, kept, reasons)
+
+
+def _starts(names: list[str], first_rows: list[int]) -> dict[str, int]:
+    """Map each name of a source, with its suffix and without, to its first row, unless several have it."""
+    pairs = zip(names, first_rows, strict=True)
+    both = [(key, row) for name, row in pairs for key in {name, Path(name).stem}]
+    often = Counter(key for key, _ in both)
+    return {key: row for key, row in both if often[key] == 1}
 
 
 def _set_aside(folder: Path) -> list[tuple[str, str, int, str]]:

@@ -150,8 +150,10 @@ def test_what_training_refuses_is_refused(sample_shards, tmp_path, capsys, words
 
 
 def test_a_directory_of_another_recipe_is_refused(sample_shards, tmp_path, capsys):
+    """A directory that has trained belongs to its recipe; one where nothing was trained belongs to nobody."""
     recipe = write_recipe(tmp_path, sample_shards.path)
     load_recipe(recipe, ["train.seed=5"]).save(tmp_path / "run" / "recipe.yaml")
+    (tmp_path / "run" / "journal.jsonl").write_text('{"kind": "train", "step": 1}\n')
     assert main(["train", str(recipe), "--run", str(tmp_path / "run"), "--dry-run"]) == 2
     assert "train.seed differ" in capsys.readouterr().err
 

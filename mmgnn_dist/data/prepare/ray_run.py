@@ -106,7 +106,10 @@ def ray_here(cpus: int) -> Iterator[Any]:
         yield ray
         return
     # Ray makes its folder writable for everybody: it lies in one that only this user can enter
-    with owned_folder(ray_parent(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()), "mmgnn-") as folder:
+    parent = ray_parent(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise TryAgain(f"Ray does not start on this machine: {parent} cannot be written to: set RAY_TMPDIR")
+    with owned_folder(parent, "mmgnn-") as folder:
         _start(ray, cpus, folder / "t")
         try:
             with interruptible():  # Ray's own handler prints a stack trace and exits
