@@ -10,7 +10,7 @@ import re
 from typing import Literal, NamedTuple
 
 from mmgnn_dist.cluster.slurm.profile import Profile
-from mmgnn_dist.cluster.slurm.queries import ask, must
+from mmgnn_dist.cluster.slurm.queries import NoAnswer, ask, must, reason_of
 
 
 class RestartMode(NamedTuple):
@@ -24,9 +24,14 @@ def site_settings() -> dict[str, str]:
     """Return Slurm's configuration.
 
     Raises:
-        UserError: if Slurm does not answer.
+        NoAnswer: if Slurm does not answer.
     """
-    pairs = (line.partition("=") for line in must("scontrol", "show", "config").splitlines())
+    result = ask("scontrol", "show", "config")
+    if result.returncode != 0:
+        raise NoAnswer(
+            f"Slurm does not answer ({reason_of(result.stderr)}): the same command again when it does"
+        )
+    pairs = (line.partition("=") for line in result.stdout.splitlines())
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
