@@ -50,7 +50,7 @@ def test_a_healthy_cluster_is_ok_throughout(cluster, recipe, tmp_path):
 @pytest.mark.slurm
 def test_a_profile_is_compared_with_the_site_without_a_job(cluster, tmp_path, capsys):
     wrong = profile(tmp_path, account="nobody", licenses="solver:9", nodes=7, constraint="v100")
-    before = ask("squeue", "-h", "-t", "all")
+    before = ask("squeue", "-h", "-t", "all", "-o", "%i")
     assert main(["doctor", "--profile", str(wrong), "--json"]) == 2
     told = json.loads(capsys.readouterr().out)["lines"]
     faults = [line["found"] for line in told if line["what"] == "profile"]
@@ -62,7 +62,7 @@ def test_a_profile_is_compared_with_the_site_without_a_job(cluster, tmp_path, ca
     assert main(["doctor", "--profile", str(profile(tmp_path, partition="cancelled"))]) == 0
     shown = capsys.readouterr().out
     assert "in 10 jobs that follow: PreemptMode of partition cancelled is CANCEL" in shown
-    assert "to start at" in shown and ask("squeue", "-h", "-t", "all") == before
+    assert "to start at" in shown and ask("squeue", "-h", "-t", "all", "-o", "%i") == before
 
 
 @pytest.mark.slurm
