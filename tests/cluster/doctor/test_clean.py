@@ -33,8 +33,9 @@ def dead(tmp_path, monkeypatch) -> list[Path]:
         folder.mkdir()
         (folder / LOCK).write_text(socket.gethostname())
     found.append(places["tmp"] / f"wandb_symon-{ended.pid}-{ended.pid}-5.sock")
-    with socket.socket(socket.AF_UNIX) as left:
-        left.bind(os.path.relpath(found[-1]))  # the path of a socket has a limit
+    with monkeypatch.context() as inside, socket.socket(socket.AF_UNIX) as left:
+        inside.chdir(places["tmp"])  # the path of a socket has a limit of 108 bytes
+        left.bind(found[-1].name)
     (places["tmp"] / f"wandb-{os.getppid()}-{os.getppid()}-1").mkdir()  # living
     make_owned_folder(places["tmp"], "mmgnn-")
     for other in ("mmgnn-notes", "matplotlib", "r7", "data"):
