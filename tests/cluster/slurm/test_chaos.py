@@ -16,6 +16,7 @@ pytestmark = pytest.mark.slurm
 DISK = ("full", "read-only")  # faults that need a disk of the cluster's own
 
 
+@pytest.mark.slow  # `make soak` runs an hour of it; each fault by name is in test_faults.py
 def test_random_faults_end_equal_or_with_a_cause(cluster, recipe, undisturbed, monkeypatch):
     seed = int(os.environ.get("CHAOS_SEED", "9"))
     site = Site(cluster.folder.parent)
