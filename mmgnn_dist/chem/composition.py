@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib.util import find_spec
 
@@ -37,6 +38,18 @@ INCHI = re.compile(r"InChI=1S?/([^/]+)")
 PROTONS = re.compile(r"/p([-+]\d+)")
 MAX_TEXT = 2000  # characters of a SMILES or formula that is looked at
 HYDROGEN = 1
+# names, in lower case, of the columns that state which atoms a molecule has; of each kind the first is read
+FORMULA_COLUMNS = ("molecular_formula", "formula", "mol_formula", "chemical_formula", "sum_formula")
+STATING = {"SMILES": ("smiles",), "formula": FORMULA_COLUMNS, "InChI": ("inchi",)}
+
+
+def stating_columns(names: Iterable[str]) -> dict[str, str]:
+    """Return the column of each kind in `STATING` that there is, whatever the case of its name."""
+    names_of = {name.lower(): name for name in names}
+    chosen = {
+        kind: next((word for word in words if word in names_of), None) for kind, words in STATING.items()
+    }
+    return {kind: names_of[word] for kind, word in chosen.items() if word}
 
 
 def formula_counts(text: str) -> Composition | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -132,7 +131,14 @@ def test_a_large_encoder_is_extended_from_two_layers(planned, monkeypatch, tmp_p
     assert extended["choices"][0]["peak"] == pytest.approx(whole["choices"][0]["peak"], rel=2.5e-3)
 
 
-def test_recipes_of_launch_without_any_weights(planned, sample_shards, tmp_path):
+def test_the_recipe_for_qm9_without_any_weights(planned, sample_shards):
+    words = ["--world", 8, "--gpu-memory", "16GB", f"data.shards={sample_shards.path}"]
+    found = planned(*words, path=LAUNCH / "qm9.yaml")
+    assert found["smallest"]["stage"] == 0 and "ZeRO buys nothing" in found["warnings"][0]
+
+
+@pytest.mark.slow
+def test_the_large_recipe_without_any_weights(planned, sample_shards, tmp_path):
     """The folder of the encoder of one billion parameters holds its sizes and a tokenizer, no weights."""
     encoder = make_encoder(tmp_path / "ettin", "modernbert")
     config = json.loads((encoder / "config.json").read_text())
@@ -150,11 +156,6 @@ def test_recipes_of_launch_without_any_weights(planned, sample_shards, tmp_path)
     by = by_choice(large)
     assert by[0, "none"]["peak"] > 16e9 > 8e9 > by[3, "none"]["peak"]
     assert by[3, "none"]["sent_per_step"] == 12 * large["parameters"] * 63 // 64
-    shutil.rmtree(encoder)
-    qm9 = planned(
-        "--world", 8, "--gpu-memory", "16GB", f"data.shards={sample_shards.path}", path=LAUNCH / "qm9.yaml"
-    )
-    assert qm9["smallest"]["stage"] == 0 and "ZeRO buys nothing" in qm9["warnings"][0]
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from mmgnn_dist.chem.composition import FORMULA_COLUMNS
 from mmgnn_dist.chem.own_targets.classes import sorted_classes
 from mmgnn_dist.chem.own_targets.target_names import known_name
 from mmgnn_dist.chem.states.electronic_state import is_state_column
@@ -66,7 +67,9 @@ def resolve_targets(
         if left and (column in TARGETS or (lowered in TARGETS and not kind)):
             raise UserError(f"{path}: {unit_is_missing(column, column)}")
     unread = (column for column in kinds if column not in found and column not in known)
-    ignored = tuple(column for column in unread if not is_state_column(column))
+    ignored = tuple(
+        column for column in unread if not is_state_column(column) and column.lower() not in FORMULA_COLUMNS
+    )
     return tuple(found[column] for column in kinds if column in found), ignored
 
 

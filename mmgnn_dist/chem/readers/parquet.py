@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
 
+from mmgnn_dist.chem.composition import stating_columns
 from mmgnn_dist.chem.labels import NO_LABELS, Beside, LabelUse, labels_of
 from mmgnn_dist.chem.own_targets.classes import MOST, class_name
 from mmgnn_dist.chem.own_targets.target_columns import declared_columns, resolve_targets
@@ -27,6 +28,7 @@ from mmgnn_dist.chem.readers.record import Census
 from mmgnn_dist.chem.readers.source import (
     GEOMETRY,
     IDENTIFIERS,
+    KNOWN_COLUMNS,
     QM9_EXTRA,
     QM9_UNITS,
     TEXT_COLUMNS,
@@ -74,6 +76,7 @@ class ParquetSource(TableSource):
     def wanted(self) -> list[str]:
         """Return the columns to read, by their names in the file."""
         names = [*GEOMETRY, "id", "gdb_idx", "mol_id", "smiles", "inchikey", "inchi", *TEXT_COLUMNS]
+        names += stating_columns(self.columns).values()
         names += [column for column, _, _ in self.targets] + (["uncharacterized"] if self.qm9 else [])
         names += state_columns(self.columns, self.targets)
         names += [column for _, column in self.own_text]
@@ -206,6 +209,7 @@ def inspect_parquet(path: Path, name: str, declared: Declared, beside: Beside = 
         labels=beside.labels,
     )
     unchecked = {column for column, _, _ in targets} | set(state_columns(columns, targets))
+    unchecked |= set(stating_columns(columns).values()) - KNOWN_COLUMNS
     read = [column for column in source.wanted() if known.get(column, column) not in unchecked]
     check_columns(path, schema, read, known)
     return source

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmgnn_dist.chem.checks import BAD_TARGET, REASONS, BadRecord
-from mmgnn_dist.chem.composition import contradictions
+from mmgnn_dist.chem.composition import contradictions, stating_columns
 from mmgnn_dist.chem.molecules import Molecules
 from mmgnn_dist.chem.own_targets.classes import MOST, class_index, class_name
 from mmgnn_dist.chem.own_targets.target_columns import Found, class_columns, declared_columns
@@ -186,8 +186,8 @@ def assemble(
     why = [fault.detail[:200] if fault else None for fault in bad]
     stated = {
         "SMILES": _strings([record.smiles if record and not record.derived else None for record in good]),
-        "formula": _strings([_said(record, "molecular_formula") for record in good]),
-        "InChI": _strings([_said(record, "inchi") for record in good]),
+        "formula": _strings([_stated(record, "formula") for record in good]),
+        "InChI": _strings([_stated(record, "InChI") for record in good]),
     }
     flat_z, z_count = (
         np.concatenate([np.zeros(0, np.int64), *z]),
@@ -216,6 +216,10 @@ def assemble(
         text=pa.table(text) if text else pa.table({"": pa.nulls(n)}).select([]),
         stated=StatedStates.nothing(n),
     )
+
+
+def _stated(record: Record | None, kind: str) -> str | None:
+    return _said(record, stating_columns(record.values).get(kind, "")) if record else None
 
 
 def _said(record: Record | None, column: str) -> str | None:

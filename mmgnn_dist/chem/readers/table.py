@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmgnn_dist.chem.checks import BAD_TARGET, NO_ELEMENT, REASONS, UNREADABLE, BadRecord
-from mmgnn_dist.chem.composition import contradictions
+from mmgnn_dist.chem.composition import contradictions, stating_columns
 from mmgnn_dist.chem.conformers import Embedded, embed_smiles
 from mmgnn_dist.chem.elements import no_element
 from mmgnn_dist.chem.labels import LabelTable, with_labels
@@ -109,7 +109,6 @@ class TableSource(Source):
         ids, notes = self.ids(table, start), [""] * n
         if not embeds:
             (z, z_count), (pos, pos_count), ragged = self._geometry(table, fault, why)
-            contradictions(z, z_count, _identities(table), fault, why)
         else:
             make = partial(make_conformers, wanted=self.conformers)
             made = _conformers(smiles, fault, why, make, spread)
@@ -124,6 +123,7 @@ class TableSource(Source):
             pos, pos_count = _joined([pos for one in made for pos in one.positions], np.float64)
             ragged = np.zeros(len(origin), bool)
             notes = [": ".join(filter(None, (made[k].note, made[k].why))) for k in origin.tolist()]
+        contradictions(z, z_count, _identities(table, embeds), fault, why)
         if self.qm9 and "uncharacterized" in self.columns:
             excluded = np.asarray(flat(table["uncharacterized"]).fill_null(False), dtype=bool)
         else:
@@ -275,10 +275,10 @@ def _verdicts(table: pa.Table) -> tuple[np.ndarray, list[str | None]]:
     return np.array(table[FAULT].to_pylist(), np.int8), table[WHY].to_pylist()
 
 
-def _identities(table: pa.Table) -> dict[str, pa.Array]:
-    """Return the columns that state which atoms a molecule has, by the names of `contradictions`."""
-    names = {"SMILES": "smiles", "formula": "molecular_formula", "InChI": "inchi"}
-    return {kind: optional(table, name) for kind, name in names.items() if name in table.column_names}
+def _identities(table: pa.Table, embeds: bool) -> dict[str, pa.Array]:
+    """Return the columns that state which atoms a molecule has; SMILES do not where the atoms are theirs."""
+    names = stating_columns(name for name in table.column_names if is_text_type(table[name].type))
+    return {kind: optional(table, name) for kind, name in names.items() if not (embeds and kind == "SMILES")}
 
 
 def _state_values(table: pa.Table, targets: Found) -> dict[str, Values]:

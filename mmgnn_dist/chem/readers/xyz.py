@@ -2,7 +2,7 @@
 
 QM9's form is recognised by its second line (`gdb 1` and 15 numbers); it ends with frequencies, SMILES and
 InChI, and its numbers may be in Mathematica's notation (`6.*^-6`). In extended XYZ the second line holds
-`key=value` pairs. Coordinates are in Å in all forms.
+`key=value` pairs. Coordinates are in Å, unless a key of `LENGTH_KEYS` gives another unit.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mmgnn_dist.chem.readers.comment import COMMENT, MAX_COMMENT, pairs, repeate
 from mmgnn_dist.chem.readers.record import Record
 from mmgnn_dist.chem.readers.record_format import RecordFormat
 from mmgnn_dist.chem.readers.source import QM9_UNITS
+from mmgnn_dist.chem.readers.tables.array_layouts import LENGTHS
 from mmgnn_dist.chem.streams.frames import QM9_TAIL, xyz_frames
 from mmgnn_dist.errors import need
 
@@ -67,6 +68,8 @@ NUMBER_NAMES = (
 )
 POSITION_NAMES = ("pos", "position", "positions", "coord", "coords", "coordinate", "coordinates", "xyz", "r")
 FLAGS = {"T", "TRUE", "1"}
+# keys, in lower case, that give the unit of the positions; the first two may speak of something else
+LENGTH_KEYS = ("units", "unit", "length_unit", "length_units", "pos_unit", "pos_units", "position_units")
 
 
 class XyzFormat(RecordFormat):
@@ -81,7 +84,10 @@ class XyzFormat(RecordFormat):
     def columns(self, raw: bytes) -> dict[str, str]:
         """Return the values of the comment, or for QM9 its targets, which are always present."""
         comment = second_line(raw)
-        return comment_values(comment) if qm9_index(comment) is None else dict.fromkeys(QM9_UNITS, "0")
+        if qm9_index(comment) is not None:
+            return dict.fromkeys(QM9_UNITS, "0")
+        values = comment_values(comment)
+        return {key: value for key, value in values.items() if key != length_key(values)}
 
     def parse(self, raw: bytes, name: str) -> Record:
         """See `parse_xyz`."""
@@ -103,8 +109,11 @@ class XyzFormat(RecordFormat):
             shown = words[0].decode("utf-8", "replace").strip()[:40]
             yield f"words behind the number of atoms are not read ('{shown}')"
         comment = second_line(raw)
-        for name, values in repeated(comment).items() if "=" in comment else ():
-            yield f"{name} stands twice in the comment ({values})"
+        values = comment_values(comment)
+        if (key := length_key(values)) and LENGTHS.get(values[key].lower(), 1.0) != 1.0:
+            yield f"positions are in {values[key].lower()}, as {key} says, and are read as Å"
+        for name, both in repeated(comment).items() if "=" in comment else ():
+            yield f"{name} stands twice in the comment ({both})"
         if "=" in comment and (unread := unread_words(comment)):
             yield f"words behind a number in the comment are not read ('{unread[:40]}')"
 
@@ -138,6 +147,15 @@ def comment_values(comment: str) -> dict[str, str]:
     """Return the `key=value` pairs of a comment; a comment without any is the value of `COMMENT`."""
     text = comment.strip()
     return pairs(comment) or ({COMMENT: text} if text else {})
+
+
+def length_key(values: Mapping[str, str]) -> str | None:
+    """Return the key of a comment that gives the unit of the positions, None without one."""
+    return next((key for key in values if _is_length(key, values[key])), None)
+
+
+def _is_length(key: str, value: str) -> bool:
+    return key.lower() in LENGTH_KEYS and (value.lower() in LENGTHS or key.lower() not in LENGTH_KEYS[:2])
 
 
 @lru_cache(maxsize=4)
@@ -179,6 +197,11 @@ def parse_xyz(raw: bytes, name: str) -> Record:
     _refuse_periodic(values)
     properties = next((value for key, value in values.items() if key.lower() == "properties"), "")
     z, pos = _atoms(lines[2 : 2 + count], *_layout(properties))
+    if key := length_key(values):
+        unit = values.pop(key).lower()
+        if unit not in LENGTHS:
+            raise BadRecord(UNREADABLE, f"{key}={unit[:20]}: allowed are {', '.join(LENGTHS)}")
+        pos = [LENGTHS[unit] * place for place in pos]
     return Record(
         id=values.get("id") or name,
         z=z,

@@ -110,6 +110,39 @@ def test_formula_and_inchi_are_identities(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("column", ["formula", "Formula", "mol_formula", "Molecular_Formula"])
+def test_a_formula_is_compared_whatever_its_column_is_called(tmp_path, column):
+    """In comments and tables, also where the geometry is made from the SMILES beside it."""
+    said = ("contradictory identity", "H2O2 by its formula, H2O by its atoms")
+    text = frame(f"energy=-1 {column}=H2O2") + frame(f"energy=-1 {column}=H2O")
+    _, outcomes, notes = one(tmp_path, "a.xyz", text)
+    assert outcomes == [said, ("", "")] and "not read" not in notes
+    _, outcomes, notes = one(tmp_path, "a.csv", f"smiles,{column},energy\nO,H2O2,1\nO,H2O,1\n")
+    assert outcomes == [said, ("", "")] and "not read" not in notes
+    table = {column: ["H2O2", "H2O"], "atomic_numbers": [[8, 1, 1]] * 2, "positions": [PLACES.ravel()] * 2}
+    pq.write_table(pa.table(table | {"energy": [1.0, 2.0]}), tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet")[1] == [said, ("", "")]
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"),
+    [("units=bohr", 1 / 0.529177210903), ("Length_Unit=nm", 0.1), ("unit=Angstrom", 1.0), ("units=eV", 1.0)],
+)
+def test_positions_in_the_unit_that_the_comment_gives(tmp_path, unit, factor):
+    atoms = "".join(
+        f"{s} {x:.9f} {y:.9f} {z:.9f}\n" for s, (x, y, z) in zip("OHH", PLACES * factor, strict=True)
+    )
+    block, outcomes, notes = one(tmp_path, "a.xyz", frame(f"energy=-1 {unit}", atoms))
+    assert outcomes == [("", "")]
+    assert np.allclose(block.pos.reshape(3, 3), PLACES, atol=1e-8)
+    assert ("are read as Å" in notes) == (factor != 1)
+
+
+def test_positions_in_no_known_unit_are_set_aside(tmp_path):
+    _, outcomes, _ = one(tmp_path, "a.xyz", frame("energy=-1 length_unit=furlong"))
+    assert outcomes[0][0] == "unreadable record" and "allowed are ang, angstrom" in outcomes[0][1]
+
+
 @pytest.mark.parametrize("words", ["atoms", "water molecule 1", "! made by hand"])
 def test_words_behind_the_number_of_atoms(tmp_path, words):
     good = frame(count=f"3 {words}")

@@ -76,6 +76,7 @@ with ray_around():
 """
 
 
+@pytest.mark.slow
 def test_two_clusters_at_a_time_do_not_meet(cluster, tmp_path):
     """Two jobs on the same nodes, under one address: each sees its own nodes and processes alone."""
     script = tmp_path / "meet.py"

@@ -33,7 +33,7 @@ exec {python} "$@"
 """
 
 
-@pytest.mark.parametrize("kind", ["apptainer", "pyxis"])
+@pytest.mark.parametrize("kind", ["apptainer", pytest.param("pyxis", marks=pytest.mark.slow)])
 def test_ranks_run_in_a_container(cluster, recipe, tmp_path, kind):
     programs, image, seen = tmp_path / "bin", tmp_path / "image.sif", tmp_path / "seen"
     programs.mkdir()

@@ -133,7 +133,7 @@ def test_a_job_that_cannot_start_fails_once(cluster, recipe, tmp_path, keys, say
     job = submit(recipe, run, profile=changed(tmp_path, **keys))
     finish(run, job, ("FAILED",))
     found = status(run)
-    assert found["restarts"] == 0 and says in found["error"]
+    assert found["restarts"] == 0 and says in found["error"], log(run)
 
 
 def test_cancelled_is_not_requeued_and_continues_when_submitted_again(cluster, recipe, undisturbed, tmp_path):
@@ -154,6 +154,7 @@ def test_cancelled_is_not_requeued_and_continues_when_submitted_again(cluster, r
     same_end(run, undisturbed)
 
 
+@pytest.mark.slow  # an array of a study, in test_study_jobs.py, is in every run
 def test_three_folds_and_their_report(cluster, recipe, tmp_path):
     """An array with an encoder of the hub, which the login node brings; and the job that waits for all.
 

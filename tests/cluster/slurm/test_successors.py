@@ -40,6 +40,7 @@ def preempt(run: Path, job: str, folder: Path) -> None:
         wait(lambda: state(job) not in ("RUNNING", "COMPLETING"), "the preemption", run)
 
 
+@pytest.mark.slow  # up to four minutes of starts; successors without preemption are in every run
 def test_a_partition_that_cancels_preempted_jobs(cluster, recipe, undisturbed, tmp_path):
     """Preempted for good, then killed: two successors go on, the third goes away with the end of the run."""
     run, profile = tmp_path / "run", changed(tmp_path, partition="cancelled", max_restarts=3)

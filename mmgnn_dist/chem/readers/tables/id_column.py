@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from mmgnn_dist.chem.composition import FORMULA_COLUMNS
 from mmgnn_dist.chem.own_targets.target_columns import declared_columns
 from mmgnn_dist.chem.own_targets.target_names import known_name
 from mmgnn_dist.chem.readers.source import GEOMETRY, KNOWN_COLUMNS
@@ -35,7 +36,7 @@ class IdColumn:
             for column in columns
             if column
             and column not in taken
-            and column.lower() not in asked
+            and column.lower() not in {*asked, *FORMULA_COLUMNS}
             and known_name(column, columns) is None
         ]
         if "id" in columns:
