@@ -112,7 +112,8 @@ class Recipe(ConfigSection):
         if metric != "val/score" and not any(metric.startswith(f"val/mae/{name}_") for name in targets):
             raise ValueError(
                 f"sweep.metric={metric}: choose by the validation part alone, val/score or "
-                f"val/mae/TARGET_UNIT with a target of {', '.join(targets)}"
+                f"val/mae/TARGET_UNIT of a target that is a number, here of {', '.join(targets)}; "
+                "classes count in val/score"
             )
         for key, dimension in self.sweep.space.items():
             where = f"sweep.space.{key}"

@@ -89,7 +89,8 @@ class SweepConfig(ConfigSection):
     samples: int = Field(16, ge=1, description="number of trials in all")
     metric: str = Field(
         "val/score",
-        description="what is minimised: val/score (mean error in standard deviations) or val/mae/TARGET_UNIT",
+        description="what is minimised: val/score (mean of all targets: errors in "
+        "standard deviations, cross entropies of classes) or val/mae/TARGET_UNIT",
         json_schema_extra={"with": ["targets", "train.weights"]},
     )
     searcher: Literal["optuna", "random"] = Field(

@@ -13,6 +13,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mmgnn_dist.train.metrics import metric_unit
+
 CLASS_METRICS = ("auroc", "auprc", "balanced_accuracy")  # of each target, the first one stands for it
 CLASS_TITLES = {"auroc": "AUROC", "auprc": "AUPRC", "balanced_accuracy": "balanced accuracy"}
 
@@ -90,3 +92,11 @@ def _over_classes(
         return metric(classes == 1, chances[:, 1])
     values = [metric(classes == k, chances[:, k]) for k in np.unique(classes)]
     return float(np.mean(values)) if values else np.nan
+
+
+def target_of_metric(metric: str, units: dict[str, str]) -> tuple[str, str]:
+    """Return the target of a metric such as `mae/homo_eV`, and its unit or the title of the metric."""
+    kind, _, name = metric.partition("/")
+    if kind in CLASS_TITLES:
+        return name, CLASS_TITLES[kind]
+    return next((t, u) for t, u in units.items() if name == f"{t}_{metric_unit(u)}")

@@ -9,9 +9,8 @@ from pathlib import Path
 from mmgnn_dist.files import write_text
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.run_records import NamedMetrics
-from mmgnn_dist.train.metrics import metric_unit
 from mmgnn_dist.train.report.baseline_verdict import baseline_verdict
-from mmgnn_dist.train.report.class_metrics import CLASS_TITLES
+from mmgnn_dist.train.report.class_metrics import CLASS_TITLES, target_of_metric
 from mmgnn_dist.train.report.plots import TITLES, loss, share
 from mmgnn_dist.train.report.results import read_results
 
@@ -54,7 +53,7 @@ def comparison_rows(run: Path, twins: list[Path]) -> list[ComparisonRow]:
 def _row(results: list[NamedMetrics], name: str) -> ComparisonRow:
     """Make the row of a test metric from the results of all runs, twins first."""
     baselines, metric = results[-1]["baselines"], name.removeprefix("test/")
-    target, unit = _target_of(metric, results[-1]["units"])
+    target, unit = target_of_metric(metric, results[-1]["units"])
     mean, linear = (_number(baselines[f"{kind}/{metric}"]) for kind in ("mean", "composition"))
     errors = {result["modality"]: _number(result["metrics"][name]) for result in results}
     own, first = (loss(unit, errors[results[place]["modality"]]) for place in (-1, 0))
@@ -67,14 +66,6 @@ def _row(results: list[NamedMetrics], name: str) -> ComparisonRow:
         of_baseline=share(own, min(loss(unit, mean), loss(unit, linear))),
         gain_percent=100.0 * share(first - own, first) if len(results) > 1 else None,
     )
-
-
-def _target_of(metric: str, units: dict[str, str]) -> tuple[str, str]:
-    """Return the target of a metric such as `mae/homo_eV`, and its unit or the title of the metric."""
-    kind, _, name = metric.partition("/")
-    if kind in CLASS_TITLES:
-        return name, CLASS_TITLES[kind]
-    return next((t, u) for t, u in units.items() if name == f"{t}_{metric_unit(u)}")
 
 
 def _number(value: float | None) -> float:

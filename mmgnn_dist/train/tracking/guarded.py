@@ -11,10 +11,15 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from mmgnn_dist.run_records import JournalLine, RunMetrics
 
+ERRORS = (
+    Exception,
+    SystemExit,
+)  # W&B exits the program with the exit code of its own process, if that was killed
 PATIENCE = 600.0  # seconds that the end of a run waits for the last lines, plots and artifacts to be sent
 
 
@@ -52,7 +57,7 @@ class GuardedSink:
         self._results: RunMetrics | None = None
         try:
             self._sink = make()
-        except Exception as error:
+        except ERRORS as error:
             self._fault = _words(error)
         self._thread = threading.Thread(target=self._send, name=name, daemon=True)
         self._thread.start()
@@ -72,7 +77,8 @@ class GuardedSink:
         if self._thread.is_alive() and self._fault is None:
             self._fault = f"it took nothing for {self._patience:g} s"
         if self._fault is not None and self._sink is not None:
-            self._sink.abandon()
+            with suppress(*ERRORS):
+                self._sink.abandon()
         self._tell_once()
 
     def _send(self) -> None:
@@ -83,7 +89,7 @@ class GuardedSink:
                     self._sink.finish(self._results)
                     return
                 self._sink(line)
-            except Exception as error:
+            except ERRORS as error:
                 self._fault = _words(error)
 
     def _tell_once(self) -> None:
@@ -92,6 +98,6 @@ class GuardedSink:
             self._tell(f"{self._name} gets no more of this run ({self._fault}); the journal goes on")
 
 
-def _words(error: Exception) -> str:
+def _words(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__

@@ -26,6 +26,7 @@ from mmgnn_dist.process import temporary_folders
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.run_records import JournalLine, RunMetrics
 from mmgnn_dist.train.evaluate import GATE_BINS
+from mmgnn_dist.train.report.class_metrics import target_of_metric
 from mmgnn_dist.train.tracking.guarded import GuardedSink
 from mmgnn_dist.train.tracking.journal import STEPPED
 
@@ -126,8 +127,7 @@ class Wandb:
                     child.kill()
         import wandb
 
-        with suppress(Exception):  # it tells the process that was killed
-            wandb.teardown()
+        wandb.teardown()
 
     def _results(self, results: RunMetrics) -> None:
         import wandb
@@ -136,9 +136,10 @@ class Wandb:
         errors = {"test": results["metrics"], **_by_kind(results["baselines"])}
         columns = ["target", "unit", "test", "mean", "composition"]
         rows = []
-        for (target, unit), metric in zip(results["units"].items(), results["metrics"], strict=True):
+        for metric in results["metrics"]:
             name = metric.removeprefix("test/")
-            rows.append([target, unit, *(errors[kind].get(f"{kind}/{name}") for kind in columns[2:])])
+            found = [errors[kind].get(f"{kind}/{name}") for kind in columns[2:]]
+            rows.append([*target_of_metric(name, results["units"]), *found])
         values: dict[str, Any] = {"test/table": wandb.Table(columns=columns, data=rows)}
         pictures = sorted(RunDir(self._folder).plots.glob("*.png"))
         values |= {f"plots/{path.stem}": wandb.Image(str(path)) for path in pictures}

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from command_line import journal, metrics, mmgnn, reach, signal_step, start, write_recipe
 from read_wandb import read
+from small_set import make_set
 
+from mmgnn_dist.data.shardset.splits import make_split
 from mmgnn_dist.train.tracking.guarded import GuardedSink
 
 SLOW = "it took nothing for 0.2 s"
@@ -105,6 +107,30 @@ def test_a_sink_that_stands_still_holds_nothing_up():
     sink.finish(None)
     still.set()
     assert abandoned.is_set() and told == [f"it gets no more of this run ({SLOW}); the journal goes on"]
+
+
+def test_a_sink_that_exits_ends_nothing():
+    """As W&B does in its end, if its own process was killed."""
+
+    class Leaving:
+        def __init__(self) -> None:
+            self.abandoned = 0
+
+        def __call__(self, line):
+            sys.exit(247)
+
+        finish = None
+
+        def abandon(self):
+            self.abandoned += 1
+            sys.exit(247)
+
+    made, told = Leaving(), []
+    sink = GuardedSink("it", lambda: made, told.append)
+    sink({"kind": "train", "step": 1})
+    sink.finish(None)
+    assert made.abandoned == 1
+    assert told == ["it gets no more of this run (SystemExit: 247); the journal goes on"]
 
 
 def test_a_sink_that_cannot_start_is_told_once():
@@ -201,3 +227,14 @@ def test_no_way_to_wandb_is_one_line(synced, monkeypatch):
     done = mmgnn("sync", synced[0], "--online", code=2, limit=120)
     assert done.stderr.startswith("mmgnn: W&B did not take the run") and done.stderr.count("\n") == 1
     assert KEY not in done.stderr + done.stdout
+
+
+def test_of_a_class_the_table_has_a_row_for_each_metric(tmp_path):
+    shards = make_set(tmp_path / "shards", classes={"toxic": ["no", "yes"]})
+    make_split(shards, "random")
+    recipe, run = write_recipe(tmp_path, shards.path), tmp_path / "run"
+    words = ["targets=[gap, toxic]", "model.modality=graph", "track.wandb=offline", "train.max_steps=2"]
+    told = mmgnn("train", recipe, "--run", run, *words)
+    assert "gets no more of this run" not in told.stdout + told.stderr
+    segment = read(Path(json.loads(mmgnn("sync", run, "--json").stdout)["segments"][0]))
+    assert segment["history"][-1]["test/table.nrows"] == len(metrics(run)["metrics"]) == 4
