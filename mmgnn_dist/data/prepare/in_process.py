@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mmgnn_dist.chem.readers.source import Source
 from mmgnn_dist.chem.readers.table import TableSource
 from mmgnn_dist.data.prepare.chunks import ChunkRunner, PlannedRun, Staging
 from mmgnn_dist.data.prepare.plan import PreparePlan
@@ -15,10 +16,11 @@ from mmgnn_dist.data.prepare.ray_run import WORK, interruptible, staged_rows, wa
 from mmgnn_dist.data.prepare.text.join import open_text_table
 from mmgnn_dist.errors import WrongInput
 
-# processor time in s on one core of a server; only its order of magnitude matters: the bundled sample takes
-# 9.8 s with Ray and 2.5 s without
+# processor time in s on one core of a server; its order of magnitude counts: QM9 as a table with InChIKeys
+# takes 20 s with Ray and 4 s without
 RAY_START = 8.0
-ROW = 4e-4  # reading, checking and writing a molecule
+ROW = 1e-4  # reading, checking and writing a molecule of a table
+RECORD = 4e-4  # the same of a record of text
 SMILES_KEY = 1e-3  # InChIKey from a SMILES, RDKit's descriptors
 CONFORMER = 2.5e-2  # a geometry from a SMILES of 9 heavy atoms
 NAME = 1.6e-2  # a name by openclatura
@@ -28,13 +30,15 @@ PROVIDER_COSTS = {"table": 0.0, "file": 0.0, "rdkit": SMILES_KEY, "names": NAME}
 
 def is_small(plan: PreparePlan) -> bool:
     """Whether a preparation takes less time in this process than the start of Ray."""
-    row = ROW + SMILES_KEY
-    row += sum(PROVIDER_COSTS.get(provider, OTHER_PROVIDER) for provider in plan.providers)
-    seconds = 0.0
-    for source in plan.sources:
-        conformers = source.conformers.count if isinstance(source, TableSource) and source.embeds else 0
-        seconds += source.rows * (row + CONFORMER * conformers)
-    return seconds < RAY_START
+    text = sum(PROVIDER_COSTS.get(provider, OTHER_PROVIDER) for provider in plan.providers)
+    return sum(source.rows * (_row_cost(source) + text) for source in plan.sources) < RAY_START
+
+
+def _row_cost(source: Source) -> float:
+    key = 0.0 if "inchikey" in source.columns else SMILES_KEY
+    if not isinstance(source, TableSource):
+        return RECORD + key
+    return ROW + key + (CONFORMER * source.conformers.count if source.embeds else 0.0)
 
 
 def run_in_process(plan: PreparePlan, staging: Staging, report: Callable[[int, int, str], None]) -> None:
