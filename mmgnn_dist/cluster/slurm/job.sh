@@ -99,6 +99,8 @@ mmgnn_private() {
 }
 
 mmgnn_before() {
+  # ranks and their srun act on a signal; the script that decides afterwards, by their notes, has to outlive it
+  trap : TERM INT USR1 USR2
   umask "$(printf %04o $((8#$(umask) | 8#22)))"
   mkdir -p "$run/slurm" && mmgnn_private "$run/slurm"
   [ -z "${code:-}" ] || mmgnn_private "$(dirname "$(dirname "$code")")"

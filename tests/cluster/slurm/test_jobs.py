@@ -145,6 +145,9 @@ def test_cancelled_is_not_requeued_and_continues_when_submitted_again(cluster, r
     assert f"job {first}: run directory {run}, log {run}/slurm/{first}_0_log.out" in said
     assert f"mmgnn status {run}" in said and f"mmgnn logs {run}" in said and f"mmgnn cancel {run}" in said
     assert f"job {first} already" in mmgnn(*words, code=2).stderr
+    reach(run, 10)
+    for name in ("TERM", "INT", "USR1", "USR2"):
+        ask("scancel", "--batch", f"--signal={name}", first)  # the batch shell alone: the ranks go on
     reach(run, 25)
     assert first in mmgnn("cancel", run).stdout
     finish(run, first, ("CANCELLED",))

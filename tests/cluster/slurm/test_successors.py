@@ -57,7 +57,7 @@ def test_a_partition_that_cancels_preempted_jobs(cluster, recipe, undisturbed, t
     reach(run, 45, starts=2)
     assert status(run)["job"] == second and status(run)["successors"] == 2
     with held(run):
-        ask("scancel", "--signal=USR2", second)
+        ask("scancel", "--full", "--signal=USR2", second)  # the batch shell, srun and the step
     finish(run, third)
     same_end(run, undisturbed)
     found = status(run)
