@@ -118,6 +118,11 @@ mmgnn_before() {
   fi
   [ "$MMGNN_START" -le "$max_restarts" ] ||
     mmgnn_over 1 "restarted $MMGNN_START times (max_restarts): submit it again to continue"
+  # submitit writes it just after the submission, and waits a minute for it
+  local task
+  task=$(dirname "$(dirname "${code:-/}")")/$(mmgnn_job)_submitted.pkl
+  [ "$MMGNN_START" = 0 ] || [ -z "${code:-}" ] || [ -f "$task" ] ||
+    mmgnn_over 1 "$task is gone: submit it again to continue"
   mkdir -p "$(mmgnn_attempt)" && mmgnn_step >"$(mmgnn_attempt)/from"
   [ -z "${submission:-}" ] ||
     echo "$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0} $(mmgnn_job)" >>"$run/slurm/starts.$submission"

@@ -40,12 +40,14 @@ class Job:
         job: int = 7,
         more: str = "",
         mute: bool = False,
+        meanwhile: str = "",
     ) -> tuple[int, str, str]:
         """Let one start end with these notes; returns code, its words, what it asked of Slurm."""
         attempt = self.run / "slurm" / f"{job}.{self.restarts}"
         said = self.folder / f"said-{job}.{self.restarts}"
         script = f"run={self.run} max_restarts=20 {more}\nsleep() {{ :; }}\n. {SHELL}\nmmgnn_before\n"
         script += "".join(f"printf '%s\\n' '{text}' > {attempt}/{name}\n" for name, text in notes.items())
+        script += f"{meanwhile}\n"
         if mute:
             script += f"touch {said}.mute\n"
         if step:
@@ -190,3 +192,22 @@ def test_what_others_may_write_does_not_run(job):
     pickle.chmod(0o644)
     (job.run / "slurm" / "code").chmod(0o777)
     assert job.start(DONE, srun=0)[0] == 1
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT", "USR1", "USR2"])
+def test_a_signal_to_the_script_ends_nothing(job, name):
+    code, _, asked = job.start(
+        {**BOTH, "rank_0.stopped": "", "rank_1.stopped": ""}, meanwhile=f"kill -{name} $$"
+    )
+    assert code == 0 and "requeue 7" in asked
+
+
+def test_a_task_that_is_gone_costs_no_further_start(job):
+    """It is looked for from the second start on: submitit writes it after the submission."""
+    code = f"code={job.run}/slurm/code/1234"
+    for start in (0, 1):
+        job.restarts = start
+        ended, said, asked = job.start(BOTH, more=code)
+        gone = f"{job.run}/slurm/7_submitted.pkl is gone: submit it again to continue"
+        assert (gone in said) == (start == 1) and ("requeue" in asked) == (start == 0)
+    assert ended == 1
