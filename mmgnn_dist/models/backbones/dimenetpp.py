@@ -35,7 +35,7 @@ from torch.nn.functional import silu
 from torch_geometric.nn.inits import glorot_orthogonal
 
 from mmgnn_dist.config import DimeNetPPConfig
-from mmgnn_dist.models.backbones.angular_density import NeighbourSlots, most_heard
+from mmgnn_dist.models.backbones.angular_density import Chains, neighbour_sums
 from mmgnn_dist.models.backbones.base import ELEMENTS, AtomFeatures, Backbone
 from mmgnn_dist.models.backbones.radial import bessel_zeros, spherical_bessel
 from mmgnn_dist.models.graph import Graph, edge_vectors, edges_within
@@ -146,10 +146,10 @@ class DimeNetPPInteraction(nn.Module):
         self.skip = _linear(hidden, hidden)
         self.after = nn.Sequential(Residual(hidden), Residual(hidden))
 
-    def forward(self, m: Tensor, rbf: Tensor, slots: NeighbourSlots) -> Tensor:
+    def forward(self, m: Tensor, rbf: Tensor, slots: Chains) -> Tensor:
         """Update the messages over the triplets."""
         inner = silu(self.down(silu(self.other(m)) * self.radial(rbf)))
-        orders, _, functions = slots.radial.shape
+        orders, functions = slots.orders, slots.functions
         # the product of both matrices; calls of the layers, since ZeRO stage 3 gathers weights around these
         weights = self.spherical(torch.eye(orders * functions, dtype=m.dtype, device=m.device))
         heard = slots.chains(inner, weights.view(orders, functions, -1))
@@ -205,7 +205,7 @@ class DimeNetPP(Backbone):
         x = distance / self.config.cutoff
         rbf = self.rbf(x)
         unit = vector / distance.unsqueeze(-1)
-        slots = NeighbourSlots(i, j, unit, self.waves(x), len(graph.z), most_heard(graph, i))
+        slots = neighbour_sums(i, j, unit, self.waves(x), graph, self.config.triplet)
         m = self.embedding(self.with_state(self.embedding.element(graph.z), graph), rbf, i, j)
         out = [self.outputs[0](m, rbf, i, len(graph.z))]
         for interaction, output in zip(self.interactions, self.outputs[1:], strict=True):

@@ -13,7 +13,7 @@ from torch_geometric.nn.models import dimenet, dimenet_utils
 from triplet_form import cosines, legendre, spherical_basis
 
 from mmgnn_dist.config import DimeNetPPConfig
-from mmgnn_dist.models.backbones.angular_density import NeighbourSlots
+from mmgnn_dist.models.backbones.angular_density import neighbour_sums
 from mmgnn_dist.models.backbones.dimenetpp import DimeNetPP, SphericalWaves
 from mmgnn_dist.models.backbones.radial import bessel_zeros, spherical_bessel
 from mmgnn_dist.models.graph import Graph, edge_vectors, edges_within, triplets
@@ -156,9 +156,7 @@ def test_densities_equal_the_sum_over_triplets(orders):
         distance = vector.norm(dim=-1)
         unit, radial = vector / distance.unsqueeze(-1), waves(distance / 4.0)
         if densities:
-            heard = NeighbourSlots(i, j, unit, radial, len(pos), int(i.bincount().max())).chains(
-                sent, weights
-            )
+            heard = neighbour_sums(i, j, unit, radial, graph, 5).chains(sent, weights)
         else:
             basis = spherical_basis(radial, cosines(unit, kj, ji), kj) @ weights.flatten(0, 1)
             heard = torch.zeros_like(sent).index_add(0, ji, sent.index_select(0, kj) * basis)

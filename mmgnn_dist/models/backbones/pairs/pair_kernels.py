@@ -29,7 +29,7 @@ def _interpolate(table: Array, first: int, weight: Array, out: Array) -> None:
 
 
 @njit(nogil=True, fastmath={"contract"})
-def _add_product(out: Array, left: Array, right: Array) -> None:
+def add_product(out: Array, left: Array, right: Array) -> None:
     """Add left * right to `out`, all [C]."""
     for n in range(len(out)):
         out[n] += left[n] * right[n]
@@ -53,8 +53,8 @@ def exchange_forward(
     filters = np.empty(source.shape[1], source.dtype)
     for p in range(len(first)):
         _interpolate(table, first[p], weight[p], filters)
-        _add_product(out[i[p]], filters, source[j[p]])
-        _add_product(out[j[p]], filters, source[i[p]])
+        add_product(out[i[p]], filters, source[j[p]])
+        add_product(out[j[p]], filters, source[i[p]])
 
 
 @njit(nogil=True, fastmath={"contract"})
@@ -74,11 +74,11 @@ def exchange_backward(
     for p in range(len(first)):
         at_first, at_second = gradient[i[p]], gradient[j[p]]
         _interpolate(table, first[p], weight[p], filters)
-        _add_product(of_source[j[p]], filters, at_first)
-        _add_product(of_source[i[p]], filters, at_second)
+        add_product(of_source[j[p]], filters, at_first)
+        add_product(of_source[i[p]], filters, at_second)
         slope[:] = 0.0
-        _add_product(slope, source[j[p]], at_first)
-        _add_product(slope, source[i[p]], at_second)
+        add_product(slope, source[j[p]], at_first)
+        add_product(slope, source[i[p]], at_second)
         for knot in range(weight.shape[1]):
             row, factor = of_table[first[p] + knot], weight[p, knot]
             for n in range(len(slope)):
@@ -86,7 +86,7 @@ def exchange_backward(
 
 
 @njit(nogil=True, fastmath={"contract"})
-def _add_scaled(out: Array, factor: float, values: Array) -> None:
+def add_scaled(out: Array, factor: float, values: Array) -> None:
     """Add factor * values to `out`, both [C]."""
     for n in range(len(out)):
         out[n] += factor * values[n]
@@ -119,14 +119,14 @@ def vectors_forward(
     for p in range(len(i)):
         for direction in range(2):
             to, sender = (i[p], j[p]) if direction == 0 else (j[p], i[p])
-            _add_product(scalars[to], context[sender, 0], weight[p, 0])
+            add_product(scalars[to], context[sender, 0], weight[p, 0])
             along[:] = 0.0
-            _add_product(along, context[sender, 1], weight[p, 1])
+            add_product(along, context[sender, 1], weight[p, 1])
             of_vectors[:] = 0.0
-            _add_product(of_vectors, context[sender, 2], weight[p, 2])
+            add_product(of_vectors, context[sender, 2], weight[p, 2])
             for axis in range(3):
-                _add_scaled(vectors[to, axis], unit[p, axis] if direction == 0 else -unit[p, axis], along)
-                _add_product(vectors[to, axis], of_vectors, v[sender, axis])
+                add_scaled(vectors[to, axis], unit[p, axis] if direction == 0 else -unit[p, axis], along)
+                add_product(vectors[to, axis], of_vectors, v[sender, axis])
 
 
 @njit(nogil=True, fastmath={"contract"})
@@ -150,15 +150,15 @@ def vectors_backward(
         for direction in range(2):
             to, sender = (i[p], j[p]) if direction == 0 else (j[p], i[p])
             along[:], across[:], factor[:] = 0.0, 0.0, 0.0
-            _add_product(factor, context[sender, 2], weight[p, 2])
+            add_product(factor, context[sender, 2], weight[p, 2])
             for axis in range(3):
                 slope = of_vectors[to, axis]
-                _add_scaled(along, unit[p, axis] if direction == 0 else -unit[p, axis], slope)
-                _add_product(across, v[sender, axis], slope)
-                _add_product(of_v[sender, axis], factor, slope)
-            _add_product(of_weight[p, 0], context[sender, 0], of_scalars[to])
-            _add_product(of_weight[p, 1], context[sender, 1], along)
-            _add_product(of_weight[p, 2], context[sender, 2], across)
-            _add_product(of_context[sender, 0], weight[p, 0], of_scalars[to])
-            _add_product(of_context[sender, 1], weight[p, 1], along)
-            _add_product(of_context[sender, 2], weight[p, 2], across)
+                add_scaled(along, unit[p, axis] if direction == 0 else -unit[p, axis], slope)
+                add_product(across, v[sender, axis], slope)
+                add_product(of_v[sender, axis], factor, slope)
+            add_product(of_weight[p, 0], context[sender, 0], of_scalars[to])
+            add_product(of_weight[p, 1], context[sender, 1], along)
+            add_product(of_weight[p, 2], context[sender, 2], across)
+            add_product(of_context[sender, 0], weight[p, 0], of_scalars[to])
+            add_product(of_context[sender, 1], weight[p, 1], along)
+            add_product(of_context[sender, 2], weight[p, 2], across)

@@ -6,11 +6,14 @@ import pytest
 import torch
 from model_batches import real_molecules
 
+from mmgnn_dist.models.backbones.angular_density import NeighbourSlots, neighbour_sums
+from mmgnn_dist.models.backbones.dimenetpp import SphericalWaves
 from mmgnn_dist.models.backbones.pairs import pair_loop
+from mmgnn_dist.models.backbones.pairs.chain_loop import NeighbourLists
 from mmgnn_dist.models.backbones.pairs.painn_messages import exchange_vectors
 from mmgnn_dist.models.backbones.pairs.radial_table import RadialGrid
 from mmgnn_dist.models.backbones.pairs.table_messages import table_messages
-from mmgnn_dist.models.graph import Graph, edge_vectors, pairs_within
+from mmgnn_dist.models.graph import Graph, edge_vectors, edges_within, pairs_within
 
 pytest.importorskip("numba")
 CHANNELS = 5
@@ -68,6 +71,28 @@ def test_scalars_and_vectors(monkeypatch):
 
     for loop, tensors in both(call, (context, v, weight), monkeypatch):
         torch.testing.assert_close(loop, tensors, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("orders", [1, 3, 7])
+def test_chains_of_two_edges(orders, monkeypatch):
+    graph = real_molecules(9, torch.float32)
+    i, j = edges_within(graph, 4.0)
+    vector = edge_vectors(graph, i, j)
+    distance = vector.norm(dim=-1)
+    radial = SphericalWaves(orders, 2)(distance / 4.0)
+    sent = torch.randn(len(i), CHANNELS, requires_grad=True)
+    weights = torch.randn(orders, 2, CHANNELS, requires_grad=True)
+
+    def call():
+        sums = neighbour_sums(i, j, vector / distance.unsqueeze(-1), radial, graph, CHANNELS)
+        kinds.append(type(sums))
+        return sums.chains(sent, weights)
+
+    kinds: list[type] = []
+    for loop, tensors in both(call, (sent, weights), monkeypatch):
+        torch.testing.assert_close(loop, tensors, rtol=1e-5, atol=1e-5 * float(tensors.abs().max()))
+    assert kinds == [NeighbourLists, NeighbourSlots]
 
 
 @pytest.mark.parametrize("parts", [1, 2, 7])
