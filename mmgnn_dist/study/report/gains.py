@@ -191,12 +191,14 @@ def gains_section(results: Results, found: Gained, family: Family) -> ReportSect
 
 
 def _over_baselines(table: Table) -> str:
-    """Say whether the best models of a table of errors beat the baselines."""
-    shares: dict[str, float] = {}
+    """Say whether the best and the worst models of a table of errors beat the baselines."""
+    best: dict[str, float] = {}
+    worst: dict[str, float] = {}
     for row in table.numbers:
-        value = share(row["mae"], min(row["baseline_mean"], row["baseline_composition"]))
-        shares[row["target"]] = float(np.fmin(shares.get(row["target"], np.nan), value))
-    return baseline_verdict(shares)
+        target, baseline = row["target"], min(row["baseline_mean"], row["baseline_composition"])
+        best[target] = float(np.fmin(best.get(target, np.nan), share(row["mae"], baseline)))
+        worst[target] = float(np.fmax(worst.get(target, np.nan), share(row["mae"], baseline)))
+    return baseline_verdict(best, worst)
 
 
 def _series(comparison: Compared) -> Series:

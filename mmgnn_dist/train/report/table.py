@@ -84,14 +84,16 @@ def _columns(rows: list[ComparisonRow]) -> list[tuple[str, str]]:
 
 
 def verdict_line(rows: list[ComparisonRow]) -> str:
-    """Say whether the models beat the baselines, by the best of them on each target or metric."""
-    shares: dict[str, float] = {}
+    """Say whether the models beat the baselines, the best and the worst of them on each target or metric."""
+    best: dict[str, float] = {}
+    worst: dict[str, float] = {}
     for row in rows:
         errors = [loss(row.unit, error) for error in row.errors.values()]
-        best = min((error for error in errors if not math.isnan(error)), default=math.nan)
+        known = [error for error in errors if not math.isnan(error)] or [math.nan]
         name = f"{row.target}, {row.unit}" if row.unit in CLASS_TITLES.values() else row.target
-        shares[name] = share(best, min(loss(row.unit, row.mean), loss(row.unit, row.composition)))
-    return baseline_verdict(shares)
+        baseline = min(loss(row.unit, row.mean), loss(row.unit, row.composition))
+        best[name], worst[name] = share(min(known), baseline), share(max(known), baseline)
+    return baseline_verdict(best, worst)
 
 
 def legend(run: Path, twins: list[Path]) -> str:

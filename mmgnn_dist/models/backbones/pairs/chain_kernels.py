@@ -1,8 +1,8 @@
 """Compiled loops over the chains of two edges k -> j -> i for a CPU, by numba: all of an atom j in one pass.
 
-As tensor operations the densities of `angular_density.py` are passes over [L, N n, H] values, n being the number
-of neighbours of the atom that has most. Here what one atom j needs stays in the cache, and nothing of that
-size is stored. The order of additions is fixed, so a result has the same bits every time.
+As tensor operations the densities of `angular_density.py` are passes over [L, N n, H] values, with n
+neighbours at most. Here what one atom j needs stays in the cache, and nothing of that size is stored. The
+order of additions is fixed, so a result has the same bits every time.
 """
 
 from __future__ import annotations
