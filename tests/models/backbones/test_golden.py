@@ -148,10 +148,12 @@ def test_dimenetpp_intermediate_values(golden):
     cosine = cosines(vector / distance.unsqueeze(-1), kj, ji)
     close(cosine, torch.cos(case.io["angle"]), 1e-14)
     x = distance / 5.0
-    close(body.rbf(x)[:202], case.io["rbf_first8"], 1e-12)
-    close(spherical_basis(body.waves(x), cosine, kj)[:894], case.io["sbf_exact_first8"], 1e-12)
-    elements = body.embedding.element(case.graph.z)
-    close(body.embedding(elements, body.rbf(x), i, j)[:202], case.io["x_emb_first8"], 1e-12)
+    first = body.embedding(body.embedding.element(case.graph.z), body.rbf(x), i, j)
+    values = {"rbf": body.rbf(x), "sbf_exact": spherical_basis(body.waves(x), cosine, kj), "x_emb": first}
+    for name, found in values.items():
+        expected = case.io[f"{name}_first8"]  # of the first eight molecules
+        assert 0 < len(expected) <= len(found)
+        close(found[: len(expected)], expected, 1e-12)
     close(bessel_zeros(7, 6), case.io["aux.bessel_zeros_exact"], 1e-15)
     order = 2.0 * torch.arange(7.0).unsqueeze(-1) + 1.0
     norm = SphericalWaves(7, 6).scale / (order / (4.0 * torch.pi)).sqrt()
