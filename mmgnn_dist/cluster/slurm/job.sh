@@ -160,6 +160,17 @@ mmgnn_unstage() {
   done
 }
 
+# Prints how many ranks had a fault of their own: the others only lost the connection to a rank, which may have been on a
+# node that is gone (`status.py` reads the notes in the same way).
+mmgnn_faults() {
+  local note faults=0
+  while read -r note; do
+    tail -n 1 "$note" | grep -qEi 'DistNetworkError|DistStoreError|connection (was )?(likely )?(closed|reset|refused)' ||
+      faults=$((faults + 1))
+  done < <(find "$(mmgnn_attempt)" -name 'rank_*.failed')
+  echo "$faults"
+}
+
 mmgnn_notes() { find "$(mmgnn_attempt)" -name "rank_*.$1" 2>/dev/null | wc -l; }
 
 # Prints in one line why the ranks of this start ended; its argument is what Slurm shows of the job.
@@ -216,7 +227,7 @@ mmgnn_after() {
   if [ "$(mmgnn_notes started)" = 0 ] && [ "$ended" -lt 128 ]; then  # above: a signal came very early
     mmgnn_over 1 "no rank started (srun ended with $ended)"
   fi
-  [ "$(mmgnn_notes failed)" -gt 0 ] && [ "$(mmgnn_notes killed)" = 0 ] && [ "$(mmgnn_notes hung)" = 0 ] &&
+  [ "$(mmgnn_faults)" -gt 0 ] && [ "$(mmgnn_notes killed)" = 0 ] && [ "$(mmgnn_notes hung)" = 0 ] &&
     [ "$told" = "$world" ] && mmgnn_over 1
   if command -v scontrol >/dev/null; then
     shown=$(scontrol -o show job "$(mmgnn_job)") || exit 1

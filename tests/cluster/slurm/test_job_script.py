@@ -211,3 +211,12 @@ def test_a_task_that_is_gone_costs_no_further_start(job):
         gone = f"{job.run}/slurm/7_submitted.pkl is gone: submit it again to continue"
         assert (gone in said) == (start == 1) and ("requeue" in asked) == (start == 0)
     assert ended == 1
+
+
+@pytest.mark.parametrize("other", ["Connection closed by peer", "ValueError: a fault of its own"])
+def test_ranks_that_only_lost_each_other_go_back(job, other):
+    """As when a node is lost: the ranks on both sides see a connection that ended."""
+    gloo = "RuntimeError: [pair.cc:547] Connection closed by peer [127.0.0.1]:4711"
+    code, _, asked = job.start({**BOTH, "rank_0.failed": gloo, "rank_1.failed": other})
+    back = other.startswith("Connection")
+    assert ("requeue 7" in asked) == back and (code == 0) == back
