@@ -68,6 +68,7 @@ def test_a_partition_that_cancels_preempted_jobs(cluster, recipe, undisturbed, t
     assert mmgnn("logs", run).returncode == 0
 
 
+@pytest.mark.slow  # one to four minutes; the cancelled successors below are in every run
 def test_nodes_without_slurms_commands_and_a_limit_on_waiting_jobs(cluster, recipe, undisturbed, tmp_path):
     """The last successor cannot be cancelled there: it starts, sees that the run is done, and ends."""
     ask("sacctmgr", "-i", "modify", "user", "root", "set", "MaxSubmitJobs=3")
@@ -95,7 +96,7 @@ def test_nodes_without_slurms_commands_and_a_limit_on_waiting_jobs(cluster, reci
     assert status(run)["restarts"] == 1 and status(run)["job"] == second
 
 
-@pytest.mark.parametrize("by", ["mmgnn cancel", "scancel"])
+@pytest.mark.parametrize("by", [pytest.param("mmgnn cancel", marks=pytest.mark.slow), "scancel"])
 def test_a_run_that_the_user_cancels_ends_with_all_its_jobs(cluster, recipe, tmp_path, by):
     run, profile = tmp_path / "run", changed(tmp_path, restart="successor", max_restarts=2)
     (told,) = submit_all(recipe, run, profile=profile)
