@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmgnn_dist.cluster.slurm.script import SHELL
+from mmgnn_dist.cluster.slurm.status import LOST
 
 SCONTROL = """#!/bin/sh
 echo "$*" >> "$SAID"
@@ -220,3 +221,7 @@ def test_ranks_that_only_lost_each_other_go_back(job, other):
     code, _, asked = job.start({**BOTH, "rank_0.failed": gloo, "rank_1.failed": other})
     back = other.startswith("Connection")
     assert ("requeue 7" in asked) == back and (code == 0) == back
+
+
+def test_the_script_and_status_know_a_lost_connection_by_the_same_words():
+    assert f"'{LOST.pattern}'" in SHELL.read_text()
