@@ -69,11 +69,12 @@ def test_every_rank_has_the_same_weights(two_processes):
         assert first == second
 
 
+OFFLOADED = ["train.offload=parameters", "text.checkpointing=true"]
 PLANS = {
+    "full": OFFLOADED,
     # weights in lists, which no module has as its own
-    "full": [
-        "train.offload=parameters",
-        "text.checkpointing=true",
+    "lists": [
+        *OFFLOADED,
         "model.backbone={name: equiformer, hidden: [8, 4, 4], layers: 1, heads: 2, head: [4, 2, 2], "
         "mlp: [8, 4, 4], features: 16, gaussians: 8, radial: [8, 8], cutoff: 4.0}",
     ],
@@ -81,7 +82,9 @@ PLANS = {
 }
 
 
-@pytest.mark.parametrize("plan", ["full", pytest.param("lora", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "plan", ["full", *(pytest.param(plan, marks=pytest.mark.slow) for plan in ("lists", "lora"))]
+)
 def test_stage_3_continues_bit_for_bit(start, plan):
     """With every dropout on; stopped at step 2 of 4, another group of processes goes on."""
     words = ["train.zero_stage=3", "train.max_steps=4", "train.dropout=true", "model.dropout=0.1"]

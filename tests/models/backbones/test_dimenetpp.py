@@ -25,6 +25,10 @@ class TestDimeNetPP(BackboneSuite):
     config = DimeNetPPConfig(hidden=32, triplet=16, output=32, blocks=2)
     published = DimeNetPPConfig()
 
+    @pytest.mark.slow
+    def test_overfits_sixteen_molecules(self):
+        super().test_overfits_sixteen_molecules()
+
 
 class ExactBessel(torch.autograd.Function):
     """j_l of scipy with its derivative."""

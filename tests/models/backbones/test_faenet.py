@@ -32,6 +32,10 @@ class TestPaper(BackboneSuite):
     published = FAENetConfig()
     smooth = False
 
+    @pytest.mark.slow  # the other configuration does it in every run
+    def test_overfits_sixteen_molecules(self):
+        super().test_overfits_sixteen_molecules()
+
 
 class TestGroupsAndEnvelope(BackboneSuite):
     config = SMALL.model_copy(update=GROUPS)
