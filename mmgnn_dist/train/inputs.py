@@ -115,6 +115,7 @@ class Inputs:
             config.sample_synonyms,
             self.verified.sha256,
             config.selected_fields,
+            config.total_tokens,
         )
         tokens.check_length()
         tokens.check_unknown(config.max_unknown)
