@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from small_set import make_set
 
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.data.shardset.splits import load_split, make_split
 from mmgnn_dist.errors import UserError
+from mmgnn_dist.files import write_json
 from mmgnn_dist.study.grid import make_grid
 from mmgnn_dist.train.inputs import fit_scaler, open_inputs
 
@@ -149,6 +151,21 @@ def test_raw_targets_are_taken_as_they_are(shards):
         v.any() for v in (scaler.mean, scaler.reference, scaler.extent)
     )
     assert fit_scaler(open_inputs(load_recipe(None, words))).mean.any()
+
+
+def test_a_norm_of_a_dipole_has_no_mean(tmp_path):
+    made = make_set(tmp_path / "shards", (60,))
+    kinds = [
+        {**target, "kind": "dipole"} if target["name"] == "mu" else target
+        for target in made.manifest["targets"]
+    ]
+    write_json(made.path / "manifest.json", made.manifest | {"targets": kinds})
+    make_split(made)
+    words = [f"data.shards={made.path}", "targets=[mu, gap]", "model.modality=graph"]
+    bare = fit_scaler(open_inputs(load_recipe(None, [*words, "model.readout={mu: dipole_norm}"])))
+    usual = fit_scaler(open_inputs(load_recipe(None, words)))
+    assert bare.mean[0] == 0 != usual.mean[0] and bare.mean[1] == usual.mean[1] != 0
+    assert torch.equal(bare.std, usual.std)
 
 
 def test_presets():

@@ -99,7 +99,7 @@ class Wording:
 
 
 def wording_of(
-    field: str, sentence: str, budget: int, each: bool = False, total_tokens: int | None = None
+    field: str, sentence: str, budget: int, sample_synonyms: bool = False, total_tokens: int | None = None
 ) -> Wording:
     """How a field is written and cut.
 
@@ -107,9 +107,10 @@ def wording_of(
         field: the field.
         sentence: its sentence with a placeholder.
         budget: most tokens that it may have.
-        each: make one run per synonym.
+        sample_synonyms: make one run per synonym.
         total_tokens: the budget of the joined text; if there is one, no name, formula or number is cut.
     """
+    each = sample_synonyms and field == "synonyms"
     if total_tokens is None:
         return Wording(field, sentence, budget, each, "tokens" if field in LABELS else "words")
     if field not in LABELS:

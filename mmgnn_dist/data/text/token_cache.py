@@ -138,13 +138,8 @@ class TokenSet:
         places: dict[str, str] = {}
         paths: dict[str, list[Path]] = {}
         for field in fields:
-            wording = wording_of(
-                field,
-                sentence_of(field, sentences),
-                (budgets or {}).get(field, budget),
-                sample_synonyms and field == "synonyms",
-                total_tokens,
-            )
+            sentence, most = sentence_of(field, sentences), (budgets or {}).get(field, budget)
+            wording = wording_of(field, sentence, most, sample_synonyms, total_tokens)
             places[field] = wording.place
             if folder != own and is_whole(own, wording.place, shards, digest):
                 manifests[field] = read_sidecar(own / f"{wording.place}.json")
