@@ -155,7 +155,7 @@ def test_every_weight_of_a_fresh_read_out_learns_within_two_steps():
         (readout(atoms, graph, vectors) - 1.0).square().sum().backward()
         optimizer.step()
     # a shift of all charges, or of all scores, changes nothing
-    still = {name for name, p in readout.named_parameters() if not float(p.grad.abs().max()) > 1e-12}
+    still = {name for name, p in readout.named_parameters() if not float(p.grad.abs().max()) > 1e-10}
     assert still == {"charge.bias", "vector_charge.bias", "score.bias", "norm_charge.bias"}
 
 
