@@ -162,6 +162,14 @@ class LearnedFrom(TypedDict):
     selected_fields: NotRequired[bool]
     charges: NotRequired[list[int]]
     multiplicities: NotRequired[list[int]]
+    atoms: NotRequired[list[int]]  # of the smallest and of the largest molecule
+
+
+class Calibration(TypedDict):
+    """Radii of intervals of a target by their level, from so many molecules of the validation part."""
+
+    molecules: int
+    radii: dict[str, float | None]
 
 
 class ExportedClasses(TypedDict, total=False):
@@ -182,6 +190,7 @@ class ExportRecord(ExportedClasses):
     kinds: dict[str, str]
     learned_from: NotRequired[LearnedFrom]
     reads_states: NotRequired[bool]  # charge and multiplicity; earlier versions read none
+    calibration: NotRequired[dict[str, Calibration]]  # by target; earlier versions have none
     sha256: NotRequired[str]
 
 

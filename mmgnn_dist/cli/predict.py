@@ -21,6 +21,13 @@ def add_verbs(verbs: Verbs) -> None:
     predict.add_argument(
         "--text", type=Path, action="append", default=[], metavar="FILE", help="table of text"
     )
+    predict.add_argument(
+        "--level",
+        type=float,
+        default=0.9,
+        metavar="P",
+        help="share of molecules that the intervals cover: 0.5, 0.8, 0.9 (default), 0.95 or 0.99",
+    )
     add_json(predict)
     predict.set_defaults(action=_predict, overrides=[])
     export = verbs.add_parser("export", help="copy a trained model to a folder of its own")
@@ -32,12 +39,11 @@ def add_verbs(verbs: Verbs) -> None:
 
 def _predict(arguments: argparse.Namespace) -> int:
     quiet_libraries()
-    from mmgnn_dist.predict.molecules import predict_molecules
+    from mmgnn_dist.predict.molecules import Asked, predict_molecules
 
     sources, overrides = split_sources(arguments)
-    predicted = predict_molecules(
-        arguments.run, sources, arguments.out, arguments.text, overrides, arguments.json
-    )
+    asked = Asked(arguments.text, overrides, arguments.level, quiet=arguments.json)
+    predicted = predict_molecules(arguments.run, sources, arguments.out, asked)
     counts = predicted.counts
     units = ", ".join(
         f"{name} in {unit}" if unit else f"{name} with probabilities"

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from mmgnn_dist.chem.elements import MASSES
 from mmgnn_dist.models.graph import Graph, sum_molecules
 from mmgnn_dist.models.heads import Heads
-from mmgnn_dist.models.readout_forms import attention_weights, dipole_norms, squared_distances
+from mmgnn_dist.models.readout_forms import attention_weights, dipole_moments, dipole_norms, squared_distances
 
 FORMS = frozenset({"sum", "mean", "attention", "dipole", "dipole_vectors", "r2"})
 PLACES = {"attended": "attention", "dipoles": "dipole", "vector_dipoles": "dipole_vectors", "extents": "r2"}
@@ -110,16 +110,44 @@ class ReadOut(nn.Module):
         if len(self.dipoles):
             out = out.index_add(1, self.dipoles, dipole_norms(self.charge(hidden), graph))
         if len(self.vector_dipoles):
-            weights = self.moment(hidden).unflatten(1, (len(self.vector_dipoles), -1))
-            if vectors is None:  # a model of text alone has no vectors, but the same parameters
-                vectors = weights.new_zeros(len(weights), 3, weights.shape[-1])
-            moments = torch.einsum("nkv,nxv->nkx", weights, vectors)
-            norms = dipole_norms(self.vector_charge(hidden), graph, moments)
+            norms = dipole_norms(self.vector_charge(hidden), graph, self._moments(hidden, vectors))
             out = out.index_add(1, self.vector_dipoles, norms)
         if len(self.extents):
             distances = squared_distances(graph, self.masses) / EXTENT
             out = out.index_add(1, self.extents, sum_molecules(self.density(hidden) * distances, graph))
         return out
+
+    def _moments(self, hidden: Tensor, vectors: Tensor | None) -> Tensor:
+        """Atomic dipoles of dipole_vectors [N, K, 3]."""
+        weights = self.moment(hidden).unflatten(1, (len(self.vector_dipoles), -1))
+        if vectors is None:  # a model of text alone has no vectors, but the same parameters
+            vectors = weights.new_zeros(len(weights), 3, weights.shape[-1])
+        return torch.einsum("nkv,nxv->nkx", weights, vectors)
+
+    def dipole_vector(
+        self, output: int, atoms: Tensor, graph: Graph, vectors: Tensor | None = None
+    ) -> Tensor | None:
+        """Vector of the dipole whose norm is part of an output: [B, 3], in scaled units.
+
+        Only norms are learned: all vectors of a model may point the opposite way.
+
+        Args:
+            output: place of the output.
+            atoms: as in `forward`.
+            graph: as in `forward`.
+            vectors: as in `forward`.
+
+        Returns:
+            The vectors; None if the read-out of the output has none.
+        """
+        hidden = self.hidden(atoms)
+        if output in self.dipoles:
+            moments = dipole_moments(self.charge(hidden), graph)
+            return moments[:, self.dipoles.tolist().index(output)]
+        if output in self.vector_dipoles:
+            moments = dipole_moments(self.vector_charge(hidden), graph, self._moments(hidden, vectors))
+            return moments[:, self.vector_dipoles.tolist().index(output)]
+        return None
 
 
 @cache

@@ -27,7 +27,12 @@ def attention_weights(scores: Tensor, graph: Graph) -> Tensor:
 
 
 def dipole_norms(charges: Tensor, graph: Graph, moments: Tensor | None = None) -> Tensor:
-    """Norms of the dipoles of atom charges: [B, K] in charge times Å.
+    """Norms of the dipoles of atom charges: [B, K] in charge times Å; the arguments of `dipole_moments`."""
+    return (dipole_moments(charges, graph, moments).square().sum(-1) + TINY).sqrt()
+
+
+def dipole_moments(charges: Tensor, graph: Graph, moments: Tensor | None = None) -> Tensor:
+    """Dipoles of atom charges: [B, K, 3] in charge times Å.
 
     The charges of every molecule are shifted to sum to zero, as in PhysNet (Unke and Meuwly 2019, arXiv
     1902.08408), so the origin does not matter.
@@ -43,8 +48,7 @@ def dipole_norms(charges: Tensor, graph: Graph, moments: Tensor | None = None) -
     products = neutral.unsqueeze(-1) * graph.pos.unsqueeze(1)
     if moments is not None:
         products = products + moments
-    vectors = sum_molecules(products.flatten(1), graph).unflatten(1, (-1, 3))
-    return (vectors.square().sum(-1) + TINY).sqrt()
+    return sum_molecules(products.flatten(1), graph).unflatten(1, (-1, 3))
 
 
 def squared_distances(graph: Graph, masses: Tensor) -> Tensor:

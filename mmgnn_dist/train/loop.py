@@ -263,7 +263,7 @@ class Trainer:
             state.stale += 1
             if state.best is None or value < state.best:
                 state.best, state.best_step, state.stale = value, state.step, 0
-                parts.export(state)
+                parts.export(state, predictions)
             return state.stale == 0
 
     def _record(self, epoch: int, predictions: Predictions) -> float:
