@@ -194,6 +194,20 @@ class ExportRecord(ExportedClasses):
     sha256: NotRequired[str]
 
 
+class StartRecord(TypedDict):
+    """`start.json`: the trained model that a run started from, and the score of its weights before training.
+
+    `recorded` is the score that the source recorded, None if its data or its task are others.
+    """
+
+    source: str
+    sha256: str
+    parts: list[str]
+    targets: list[str]
+    score: float
+    recorded: float | None
+
+
 class FileEntry(TypedDict):
     """Size and SHA-256 of a file."""
 

@@ -11,7 +11,7 @@ from mmgnn_dist.api.molecules import TextFields, sources_of
 from mmgnn_dist.predict.bundle import open_bundle
 from mmgnn_dist.predict.molecules import Asked, Predicted, predict_sources
 from mmgnn_dist.run_dir import RunDir
-from mmgnn_dist.train.application.conformal import LEVEL
+from mmgnn_dist.train.application.conformal import COVERED
 from mmgnn_dist.train.checkpoint.export import read_export
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class TrainedModel:
         self,
         molecules: Any,
         text: TextFields | None = None,
-        level: float = LEVEL,
+        level: float = COVERED,
         overrides: Sequence[str] = (),
     ) -> pa.Table:
         """Predict the targets of some molecules.

@@ -26,8 +26,8 @@ def to_pyg(shards: ShardSet, row: int, targets: Sequence[str] | None = None) -> 
 
     Returns:
         `z` int64 [N], `pos` float32 [N, 3] in Å, `y` float64 [1, T] in the units of the set (NaN without a
-        label), `charge` and `multiplicity` int64 [1], `id`, `smiles`, `inchikey` and the text fields, which
-        are None where absent.
+        label), `charge` and `multiplicity` int64 [1], `id`, `smiles`, `inchikey` and the text fields. PyG
+        collates no None: an absent text is "", an absent list empty, an absent number NaN.
     """
     number = int(np.searchsorted(shards.starts, row, side="right")) - 1
     shard, place = shards.shards[number], row - int(shards.starts[number])
@@ -42,9 +42,10 @@ def to_pyg(shards: ShardSet, row: int, targets: Sequence[str] | None = None) -> 
         multiplicity=torch.tensor([int(shard.multiplicity[place])]),
     )
     for name in ("id", "smiles", "inchikey", *(f for f in shards.text_fields if f not in CONTEXT_FIELDS)):
-        data[name] = shard.table.column(name)[place].as_py()
+        value = shard.table.column(name)[place].as_py()
+        data[name] = value or ([] if name == "synonyms" else "")
     for name, value in zip(CONTEXT_FIELDS, shard.context[place].tolist(), strict=True):
-        data[name] = None if np.isnan(value) else value
+        data[name] = value
     return data
 
 

@@ -27,13 +27,13 @@ from mmgnn_dist.files import atomic_path
 from mmgnn_dist.predict.bundle import open_bundle
 from mmgnn_dist.predict.domain import flags
 from mmgnn_dist.predict.rows import InputRows, input_rows
-from mmgnn_dist.predict.table import Judged, prediction_table
+from mmgnn_dist.predict.table import PredictionFacts, prediction_table
 from mmgnn_dist.process import owned_folder
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.run_records import ExportRecord
 from mmgnn_dist.train.application.apply import apply_export
-from mmgnn_dist.train.application.conformal import LEVEL, check_level
+from mmgnn_dist.train.application.conformal import COVERED, check_level
 from mmgnn_dist.train.application.text_coverage import missing_text
 from mmgnn_dist.train.application.trained_on import trained_on, trained_on_note
 from mmgnn_dist.train.checkpoint.export import OLD_EXPORT, in_trained_words, read_export, states_of
@@ -101,7 +101,7 @@ class Asked:
 
     text: Sequence[Path] = ()
     overrides: Sequence[str] = ()
-    level: float = LEVEL
+    level: float = COVERED
     vectors: bool = False
     quiet: bool = False
 
@@ -165,14 +165,14 @@ def predict_sources(run: Path, sources: list[str], folder: Path, asked: Asked) -
         predictions = apply_export(run, inputs, progress, asked.vectors)
     known = trained_on(RunDir(run), inputs.shards, predictions.rows)
     calibration = export.get("calibration", {})
-    judged = Judged(
+    facts = PredictionFacts(
         export["units"],
         flags(inputs, predictions.rows, known, export.get("learned_from")),
         calibration,
         asked.level,
     )
     rows = input_rows(inputs.shards)
-    table = prediction_table(rows, predictions, judged)
+    table = prediction_table(rows, predictions, facts)
     notes = _notes(prepared, known)
     return Predicted(table, rows, predictions, export["units"], prepared.result.counts, notes)
 

@@ -11,12 +11,12 @@ import pyarrow as pa
 
 from mmgnn_dist.predict.rows import InputRows
 from mmgnn_dist.run_records import Calibration
-from mmgnn_dist.train.application.conformal import LEVEL, class_sets, radius_of
+from mmgnn_dist.train.application.conformal import COVERED, class_sets, radius_of
 from mmgnn_dist.train.evaluate import Predictions
 
 
 @dataclass(frozen=True)
-class Judged:
+class PredictionFacts:
     """What is known of predictions beside their values.
 
     Attributes:
@@ -29,10 +29,10 @@ class Judged:
     units: dict[str, str]
     flags: Sequence[Sequence[str]]
     calibration: dict[str, Calibration] = field(default_factory=dict)
-    level: float = LEVEL
+    level: float = COVERED
 
 
-def prediction_table(rows: InputRows, predictions: Predictions, judged: Judged) -> pa.Table:
+def prediction_table(rows: InputRows, predictions: Predictions, facts: PredictionFacts) -> pa.Table:
     """Make the table of predictions.
 
     It has one row for each row of the sources: `id`; for each target its value, and `<target>_low` and
@@ -44,24 +44,24 @@ def prediction_table(rows: InputRows, predictions: Predictions, judged: Judged) 
     Args:
         rows: what became of each row of the sources [n].
         predictions: predictions of the molecules that were kept, sorted by row.
-        judged: what is known of them beside their values.
+        facts: what is known of them beside their values.
     """
     kept = pa.array(rows.kept, mask=rows.kept < 0)
     columns: dict[str, pa.Array] = {"id": pa.array(rows.ids)}
-    for place, name in enumerate(judged.units):
-        radius = radius_of(judged.calibration, name, judged.level)
+    for place, name in enumerate(facts.units):
+        radius = radius_of(facts.calibration, name, facts.level)
         of_target = _number if place not in predictions.probabilities else _class
         for column, values in of_target(name, place, predictions, radius).items():
             columns[column] = values.take(kept)
     if predictions.gate is not None:
         columns["gate"] = pa.array(predictions.gate).take(kept)
-    columns["flags"] = pa.array(["; ".join(words) or None for words in judged.flags], pa.string()).take(kept)
+    columns["flags"] = pa.array(["; ".join(words) or None for words in facts.flags], pa.string()).take(kept)
     columns["reason"] = pa.array([reason or None for reason in rows.reasons], pa.string())
     fields = [
-        pa.field(name, values.type, metadata={"unit": judged.units[name]} if name in judged.units else None)
+        pa.field(name, values.type, metadata={"unit": facts.units[name]} if name in facts.units else None)
         for name, values in columns.items()
     ]
-    about = {"mmgnn.units": json.dumps(judged.units), "mmgnn.level": str(judged.level)}
+    about = {"mmgnn.units": json.dumps(facts.units), "mmgnn.level": str(facts.level)}
     return pa.table(list(columns.values()), pa.schema(fields, about))
 
 

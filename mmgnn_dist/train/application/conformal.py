@@ -12,7 +12,7 @@ much, `mmgnn evaluate` says on the test part.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -23,7 +23,7 @@ from mmgnn_dist.run_records import Calibration
 from mmgnn_dist.train.evaluate import Predictions
 
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
-LEVEL = 0.9
+COVERED = 0.9
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,14 @@ class IntervalQuality:
         molecules: number of labelled molecules.
         coverage: the share of labels within their interval, or of classes within their set.
         width: width of an interval in the unit of the target, or mean number of classes in a set.
+        unit: unit of the width.
     """
 
     level: float
     molecules: int
     coverage: float
     width: float
+    unit: str
 
 
 def conformal_radius(errors: np.ndarray, level: float) -> float:
@@ -88,20 +90,28 @@ def class_sets(probabilities: np.ndarray, radius: float) -> np.ndarray:
 
 def interval_quality(
     predictions: Predictions,
-    targets: Sequence[str],
+    units: Mapping[str, str],
     calibration: dict[str, Calibration],
-    level: float = LEVEL,
+    level: float = COVERED,
 ) -> dict[str, IntervalQuality]:
-    """Coverage and width by target, of those that have a radius and labels."""
+    """Coverage and width by target, of those that have a radius and labels.
+
+    Args:
+        predictions: predictions for molecules that the model has not learned.
+        units: unit of each target, in the order of the predictions.
+        calibration: radii of the targets.
+        level: share that the intervals promise to cover.
+    """
     found = {}
-    for place, name in enumerate(targets):
+    for place, (name, unit) in enumerate(units.items()):
         errors, radius = _errors(predictions, place), radius_of(calibration, name, level)
         if not len(errors) or math.isnan(radius):
             continue
-        width = 2 * radius
+        width, words = 2 * radius, unit
         if place in predictions.probabilities:
             width = float(class_sets(predictions.probabilities[place], radius).sum(1).mean())
-        found[name] = IntervalQuality(level, len(errors), float((errors <= radius).mean()), width)
+            words = "classes"
+        found[name] = IntervalQuality(level, len(errors), float((errors <= radius).mean()), width, words)
     return found
 
 

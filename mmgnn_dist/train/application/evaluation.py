@@ -16,6 +16,7 @@ from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.run_records import RunMetrics
 from mmgnn_dist.train.application.apply import apply_export
+from mmgnn_dist.train.application.conformal import IntervalQuality, interval_quality
 from mmgnn_dist.train.application.text_coverage import missing_text
 from mmgnn_dist.train.application.trained_on import trained_on, trained_on_note
 from mmgnn_dist.train.checkpoint.export import in_trained_words, read_export, unseen
@@ -42,6 +43,7 @@ class Evaluated:
         unknown: metrics of the others, if there are both; the names as in `metrics`.
         notes: what is to be known of these molecules.
         verdict: whether the run beats the baselines on its own test part; "" for other molecules.
+        intervals: by target, which share of the molecules that it was not trained on the intervals cover.
     """
 
     metrics: Named
@@ -51,6 +53,7 @@ class Evaluated:
     unknown: Named = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     verdict: str = ""
+    intervals: dict[str, IntervalQuality] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """Return the errors as lines of text."""
@@ -62,6 +65,11 @@ class Evaluated:
         for name, mae in self.metrics.items():
             value = f"  {name:24s} {_shown(mae)}"
             lines.append(f"{value:39s} {_shown(self.unknown[name])}" if self.unknown else value)
+        for name, found in self.intervals.items():
+            lines.append(
+                f"  {found.level:.0%} intervals of {name}: {found.width:.3g} {found.unit} wide, cover "
+                f"{found.coverage:.1%} of {found.molecules}"
+            )
         return lines
 
 
@@ -103,7 +111,12 @@ def evaluate_run(folder: Path, data: Path | None, quiet: bool, out: Path | None 
     if data is not None:
         predictions.save(target.predictions, ids, recipe.targets)
         record = {"shards": str(data), "molecules": evaluated.molecules, "metrics": evaluated.metrics}
-        more = {"trained_on": evaluated.trained_on, "unknown": evaluated.unknown, "notes": evaluated.notes}
+        more = {
+            "trained_on": evaluated.trained_on,
+            "unknown": evaluated.unknown,
+            "notes": evaluated.notes,
+            "intervals": {name: vars(found) for name, found in evaluated.intervals.items()},
+        }
         write_json(target.metrics, record | more)
     return evaluated
 
@@ -127,8 +140,9 @@ def _evaluate(
             progress.say(note)
     names, targets = inputs.metrics, recipe.targets
     unknown: Named = {}
+    new = predictions if known is None else _part(predictions, ~known)
     if known is not None and known.any() and not known.all():
-        unknown = _part(predictions, ~known).named_metrics("test", names, targets)
+        unknown = new.named_metrics("test", names, targets)
     evaluated = Evaluated(
         predictions.named_metrics("test", names, targets),
         molecules=len(predictions.rows),
@@ -137,6 +151,7 @@ def _evaluate(
         unknown=unknown,
         notes=notes,
         verdict="" if whole else _verdict(paths),
+        intervals=interval_quality(new, about["units"], about.get("calibration", {})),
     )
     return evaluated, predictions, inputs.shards.ids(predictions.rows)
 
