@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mmgnn_dist.api.model import TrainedModel, load_model
 from mmgnn_dist.config import Recipe, load_recipe
-from mmgnn_dist.errors import EXIT_DONE, TryAgain
+from mmgnn_dist.errors import EXIT_DONE, TryAgain, UserError
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.train.application.evaluation import Evaluated, evaluate_run
 
@@ -126,5 +126,7 @@ def study_models(
 
 def _recipe(recipe: Recipe | str | Path, overrides: Sequence[str]) -> Recipe:
     if isinstance(recipe, Recipe):
+        if overrides:
+            raise UserError("overrides change a file: give its path, or a recipe that has these values")
         return recipe
     return load_recipe(Path(recipe), list(overrides))

