@@ -92,12 +92,11 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.out and not arguments.data:
         raise UserError("--out goes with --data: without it nothing is written")
     evaluated = evaluate_run(arguments.run, arguments.data, quiet=arguments.json, out=arguments.out)
-    intervals = {name: vars(found) for name, found in evaluated.intervals.items()}
     more = {
         "trained_on": evaluated.trained_on,
         "unknown": evaluated.unknown,
         "notes": evaluated.notes,
-        "intervals": intervals,
+        **evaluated.coverages(),
     }
     print_result(arguments.json, evaluated.metrics | more, evaluated.lines())
     return EXIT_DONE

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmgnn_dist.data.prepare.statistics import presence
 from mmgnn_dist.data.shardset.groups import sizes
-from mmgnn_dist.data.shardset.shards import ShardSet
+from mmgnn_dist.data.shardset.text_presence import with_text
 from mmgnn_dist.run_records import LearnedFrom
 from mmgnn_dist.train.inputs import Inputs
 
@@ -47,14 +46,5 @@ def flags(
         flag(SMALLER, atoms < least)
         flag(LARGER, atoms > most)
     if inputs.files is not None:
-        flag(NO_TEXT, ~_with_text(inputs.shards, list(inputs.recipe.text.fields))[rows])
+        flag(NO_TEXT, ~with_text(inputs.shards, list(inputs.recipe.text.fields))[rows])
     return found
-
-
-def _with_text(shards: ShardSet, fields: list[str]) -> np.ndarray:
-    """Whether each molecule has one of some text fields, bool [rows]."""
-    parts = []
-    for shard in shards.shards:
-        (batch,) = shard.table.to_batches()
-        parts.append(np.any([presence(batch, name) for name in fields], axis=0))
-    return np.concatenate(parts)

@@ -250,8 +250,16 @@ def test_intervals_are_the_errors_on_the_validation_part_and_evaluate_counts_wha
         names = {"iupac_name": [row["iupac_name"] for row in own]}
         parts[part] = own, model.predict(pairs, names, level=0.8)
     assert main(["evaluate", str(run), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)["intervals"]
+    evaluated = json.loads(capsys.readouterr().out)
+    told = evaluated["intervals"]
     for target in model.targets:
+        parts_told = evaluated["strata"][target]
+        by_size = [quality for name, quality in parts_told.items() if "atoms" in name]
+        by_text = [parts_told["with text"], parts_told["without text"]]
+        for qualities in (by_size, by_text):
+            assert sum(quality["molecules"] for quality in qualities) == told[target]["molecules"]
+            covered = sum(quality["coverage"] * quality["molecules"] for quality in qualities)
+            assert covered == pytest.approx(told[target]["coverage"] * told[target]["molecules"])
         own, found = parts["val"]
         errors = np.sort(np.abs(np.array([row[target] for row in own]) - found[target].to_numpy()))
         count = len(own)

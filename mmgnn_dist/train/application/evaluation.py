@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -14,14 +15,15 @@ from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import may_write, read_json, write_json
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
-from mmgnn_dist.run_records import RunMetrics
+from mmgnn_dist.run_records import ExportRecord, RunMetrics
 from mmgnn_dist.train.application.apply import apply_export
 from mmgnn_dist.train.application.conformal import IntervalQuality, interval_quality
+from mmgnn_dist.train.application.strata import strata
 from mmgnn_dist.train.application.text_coverage import missing_text
 from mmgnn_dist.train.application.trained_on import trained_on, trained_on_note
 from mmgnn_dist.train.checkpoint.export import in_trained_words, read_export, unseen
 from mmgnn_dist.train.evaluate import Predictions
-from mmgnn_dist.train.inputs import open_inputs
+from mmgnn_dist.train.inputs import Inputs, open_inputs
 from mmgnn_dist.train.provenance import refuse_changed
 from mmgnn_dist.train.report.baseline_verdict import baseline_verdict
 from mmgnn_dist.train.report.class_metrics import CLASS_TITLES
@@ -44,6 +46,7 @@ class Evaluated:
         notes: what is to be known of these molecules.
         verdict: whether the run beats the baselines on its own test part; "" for other molecules.
         intervals: by target, which share of the molecules that it was not trained on the intervals cover.
+        strata: the same of their parts by size and by text (see `strata`), by target and part.
     """
 
     metrics: Named
@@ -54,6 +57,7 @@ class Evaluated:
     notes: list[str] = field(default_factory=list)
     verdict: str = ""
     intervals: dict[str, IntervalQuality] = field(default_factory=dict)
+    strata: dict[str, dict[str, IntervalQuality]] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """Return the errors as lines of text."""
@@ -70,7 +74,16 @@ class Evaluated:
                 f"  {found.level:.0%} intervals of {name}: {found.width:.3g} {found.unit} wide, cover "
                 f"{found.coverage:.1%} of {found.molecules}"
             )
+            parts = [f"{part} {own.coverage:.1%}" for part, own in self.strata.get(name, {}).items()]
+            lines += [f"    {', '.join(parts)}"] if parts else []
         return lines
+
+    def coverages(self) -> dict[str, Any]:
+        """Return the quality of the intervals as plain values, `intervals` and `strata`."""
+        parts = {
+            name: {part: vars(own) for part, own in found.items()} for name, found in self.strata.items()
+        }
+        return {"intervals": {name: vars(own) for name, own in self.intervals.items()}, "strata": parts}
 
 
 def _shown(value: float | None) -> str:
@@ -115,7 +128,7 @@ def evaluate_run(folder: Path, data: Path | None, quiet: bool, out: Path | None 
             "trained_on": evaluated.trained_on,
             "unknown": evaluated.unknown,
             "notes": evaluated.notes,
-            "intervals": {name: vars(found) for name, found in evaluated.intervals.items()},
+            **evaluated.coverages(),
         }
         write_json(target.metrics, record | more)
     return evaluated
@@ -152,8 +165,21 @@ def _evaluate(
         notes=notes,
         verdict="" if whole else _verdict(paths),
         intervals=interval_quality(new, about["units"], about.get("calibration", {})),
+        strata=_strata(inputs, about, new),
     )
     return evaluated, predictions, inputs.shards.ids(predictions.rows)
+
+
+def _strata(
+    inputs: Inputs, about: ExportRecord, predictions: Predictions
+) -> dict[str, dict[str, IntervalQuality]]:
+    """Return the quality of the intervals in each part of the molecules, by target and part."""
+    found: dict[str, dict[str, IntervalQuality]] = {}
+    for part, chosen in strata(inputs, predictions.rows).items():
+        own = interval_quality(_part(predictions, chosen), about["units"], about.get("calibration", {}))
+        for name, quality in own.items():
+            found.setdefault(name, {})[part] = quality
+    return found
 
 
 def _part(predictions: Predictions, chosen: np.ndarray) -> Predictions:
