@@ -308,7 +308,8 @@ def test_an_export_has_a_card_that_the_hub_reads(run, tmp_path):
     named = metrics["metrics"] | metrics["baselines"]
     errors = [f"{named[f'{kind}/mae/gap_eV']:.4g}" for kind in ("test", "mean", "composition")]
     assert cells[:6] == ["gap", "intensive", "eV", *errors] and cells[6].startswith("± ")
-    for said in (metrics["shards_sha256"], "elements: H, C, N, O, F", "iupac_name 8", "train 320"):
+    counts = f"train {metrics['molecules']['train']}, "
+    for said in (metrics["shards_sha256"], "elements: H, C, N, O, F", "iupac_name 8", counts):
         assert said in text
 
 

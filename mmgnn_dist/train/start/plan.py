@@ -55,7 +55,7 @@ def plan_start(inputs: Inputs) -> StartPlan | None:
     recipe = inputs.recipe
     if recipe.train.start_from is None:
         return None
-    source = RunDir(Path(recipe.train.start_from))
+    source = RunDir(Path(recipe.train.start_from).expanduser())
     if not source.recipe.is_file() or not source.export_weights.is_file():
         raise UserError(
             f"train.start_from={source.path}: no trained model there; give a folder of 'mmgnn train' or "
