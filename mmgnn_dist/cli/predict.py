@@ -22,7 +22,7 @@ def add_verbs(verbs: Verbs) -> None:
         metavar="SOURCE",
         help="as 'data prepare' takes them; - for lines of SMILES and names on standard input; or key=value",
     )
-    predict.add_argument("-o", "--out", type=Path, metavar="OUT", help=".parquet or .csv")
+    predict.add_argument("-o", "--out", type=Path, metavar="OUT", help=".parquet, .csv or .jsonl")
     predict.add_argument(
         "--smiles", action="append", metavar="SMILES", help="one molecule, whose predictions are printed"
     )

@@ -7,6 +7,8 @@ Molecules that cannot be read are set aside, with the reason, in a file next to 
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-FORMATS = (".parquet", ".csv")
+FORMATS = (".parquet", ".csv", ".jsonl")
 
 
 @dataclass(frozen=True)
@@ -127,14 +129,14 @@ def predict_molecules(run: Path, sources: list[str], out: Path, asked: Asked) ->
     Args:
         run: run directory, or a folder made by `mmgnn export`.
         sources: sources as for `mmgnn data prepare`.
-        out: table to write, `.parquet` or `.csv`: see `table.prediction_table`.
+        out: table to write, `.parquet`, `.csv` or `.jsonl`: see `table.prediction_table`.
         asked: text, overrides and level of the prediction.
 
     Raises:
         UserError: as in `predict_sources`; the suffix is wrong, or `out` cannot be written.
     """
     if out.suffix not in FORMATS:
-        raise UserError(f"{out}: tables are written as {' or '.join(FORMATS)}")
+        raise UserError(f"{out}: tables are written as {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
     open_bundle(run, list(asked.overrides))
     with owned_folder(_writable(out), ".predict-") as temporary:
         found = predict_sources(run, sources, temporary, asked)
@@ -290,5 +292,16 @@ def _write(out: Path, table: pa.Table) -> None:
     import pyarrow.parquet as pq
 
     with atomic_path(out) as part:
-        write = pq.write_table if out.suffix == ".parquet" else pyarrow.csv.write_csv
-        write(table, part)
+        if out.suffix == ".jsonl":
+            with part.open("w", encoding="utf-8") as lines:
+                for row in table.to_pylist():
+                    lines.write(json.dumps({name: _json_value(value) for name, value in row.items()}) + "\n")
+        elif out.suffix == ".parquet":
+            pq.write_table(table, part)
+        else:
+            pyarrow.csv.write_csv(table, part)
+
+
+def _json_value(value: Any) -> Any:
+    """A value of a table for JSON, which has no number that is not finite."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

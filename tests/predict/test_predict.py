@@ -152,7 +152,7 @@ def test_wrong_input_is_one_line(run, molecules, tmp_path, capsys):
     source = str(molecules[0])
     for words, says in (
         (["predict", str(tmp_path), source, "-o", "x.csv"], "no trained model at"),
-        (["predict", str(run), source, "-o", "x.xlsx"], "written as .parquet or .csv"),
+        (["predict", str(run), source, "-o", "x.xlsx"], "written as .parquet, .csv or .jsonl"),
         (["predict", str(run), "none.sdf", "-o", str(tmp_path / "a/b/x.csv"), "--json"], "no file none.sdf"),
         (["predict", str(run), source, "-o", f"{source}/x.csv"], "x.csv cannot be written"),
         (["predict", str(run), "none.sdf", "-o", str(tmp_path / "x.csv"), "--json"], "no file none.sdf"),
@@ -327,6 +327,12 @@ def test_one_molecule_and_standard_input(run, tmp_path, capsys, monkeypatch):
     rows = pyarrow.csv.read_csv(tmp_path / "out.csv").to_pylist()
     assert [row["id"] for row in rows] == ["ethanol", "water"]
     assert rows[0]["gap"] == pytest.approx(told["molecules"][0]["gap"], rel=1e-5)
+    molecules = tmp_path / "two.smi"
+    molecules.write_text("CCO ethanol\n[Na+].[Cl-] salt\n")
+    assert main(["predict", str(run), str(molecules), "-o", str(tmp_path / "out.jsonl"), "--json"]) == 0
+    ethanol, salt = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
+    assert ethanol["gap"] == pytest.approx(rows[0]["gap"], rel=1e-5)
+    assert salt["gap"] is None and salt["reason"].startswith("element not trained on")
     for wrong in (["-o", "x.csv"], ["a.sdf"], ["--smiles", "C", "-o", "x.csv"]):
         assert main(["predict", str(run), *wrong]) == 2
         assert "SOURCE" in capsys.readouterr().err

@@ -63,7 +63,7 @@ def plan_start(inputs: Inputs) -> StartPlan | None:
         )
     other, about = stored_recipe(source), read_export(source)
     heads, forms = _outputs(other, about)
-    targets = _shared_targets(inputs, other, heads, forms)
+    targets = _shared_targets(inputs, other, about["units"], heads, forms)
     there = parts_of(other, readout=True)
     here = parts_of(recipe, readout=bool(targets))
     wanted: list[str] = [*(recipe.train.start_parts or [])]
@@ -98,11 +98,13 @@ def _outputs(recipe: Recipe, about: ExportRecord) -> tuple[Heads, list[str]]:
     return heads, forms
 
 
-def _shared_targets(inputs: Inputs, other: Recipe, heads: Heads, forms: Sequence[str]) -> list[str]:
-    """Targets that both models have, with the same classes and the same read-out."""
+def _shared_targets(
+    inputs: Inputs, other: Recipe, units: dict[str, str], heads: Heads, forms: Sequence[str]
+) -> list[str]:
+    """Targets that both models have, with the same unit, classes and read-out."""
     shared = []
     for place, name in enumerate(inputs.recipe.targets):
-        if name not in other.targets:
+        if name not in other.targets or units[name] != inputs.units[place]:
             continue
         there, own = other.targets.index(name), inputs.heads.outputs(place)
         same_form = forms[heads.outputs(there)] == inputs.forms[own]
