@@ -22,6 +22,7 @@ from mmgnn_dist.train.stages.record import record_end, record_start
 from mmgnn_dist.train.stages.resume import resume
 from mmgnn_dist.train.stages.setting import Setting
 from mmgnn_dist.train.stages.untrained import save_untrained
+from mmgnn_dist.train.start.plan import StartPlan
 from mmgnn_dist.train.start.proof import prove_start
 from mmgnn_dist.train.tracking.train_context import TrainContext
 
@@ -59,13 +60,16 @@ def fit(setting: Setting, built: Built, context: TrainContext, state: TrainState
     trainer = Trainer(context, state, built.average)
     try:
         if built.start is not None and state.step == 0:
-            score = trainer.start_score()
-            if setting.ranks.is_rank0:
-                for line in (
-                    *built.start.notes,
-                    prove_start(setting.run, setting.inputs, built.start, score),
-                ):
-                    setting.progress.say(line)
+            _begin_warm(setting, built.start, trainer)
         return trainer.run() and not context.ranks.stop_asked()
     finally:
         context.saver.close()
+
+
+def _begin_warm(setting: Setting, start: StartPlan, trainer: Trainer) -> None:
+    """Say what is taken of the source, validate it, and compare the score with what the source recorded."""
+    for note in start.notes:
+        setting.progress.say(note)
+    score = trainer.start_score()
+    if setting.ranks.is_rank0:
+        setting.progress.say(prove_start(setting.run, setting.inputs, start, score))
