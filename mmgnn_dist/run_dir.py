@@ -17,11 +17,13 @@
     logs/                             log of each rank, and the lock of the process that trains
     slurm/                            `mmgnn submit`: job.json, the copy of the code, notes of each start,
                                       packed environments
+    start.json                        what was taken of `train.start_from`, and its score before training
     failure.json                      why the run failed as a cell of a study
     trial.json                        the record of the run as a trial of a sweep
     replay.json                       only in the temporary folder of `mmgnn verify`: which steps to recompute
 
-A path of `RunDir` need not exist. A folder made by `mmgnn export` has only `recipe.yaml` and `export/`.
+A path of `RunDir` need not exist. A folder made by `mmgnn export` has only `recipe.yaml`, `export/` and
+README.md, the model card.
 """
 
 from __future__ import annotations
@@ -101,6 +103,11 @@ class RunDir:
         return self.path / "report.md"
 
     @property
+    def start_record(self) -> Path:
+        """The trained model that the run started from (`train.start_from`)."""
+        return self.path / "start.json"
+
+    @property
     def failure(self) -> Path:
         """Why the run failed as a cell of a study."""
         return self.path / "failure.json"
@@ -139,6 +146,11 @@ class RunDir:
     def export_trained_on(self) -> Path:
         """Hashes of the molecules that the exported model was trained on."""
         return self.path / "export" / "trained_on.safetensors"
+
+    @property
+    def card(self) -> Path:
+        """The model card of a folder made by `mmgnn export`."""
+        return self.path / "README.md"
 
     @property
     def plots(self) -> Path:

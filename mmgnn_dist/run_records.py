@@ -163,6 +163,14 @@ class LearnedFrom(TypedDict):
     selected_fields: NotRequired[bool]
     charges: NotRequired[list[int]]
     multiplicities: NotRequired[list[int]]
+    atoms: NotRequired[list[int]]  # of the smallest and of the largest molecule
+
+
+class Calibration(TypedDict):
+    """Radii of intervals of a target by their level, from so many molecules of the validation part."""
+
+    molecules: int
+    radii: dict[str, float | None]
 
 
 class ExportedClasses(TypedDict, total=False):
@@ -183,7 +191,22 @@ class ExportRecord(ExportedClasses):
     kinds: dict[str, str]
     learned_from: NotRequired[LearnedFrom]
     reads_states: NotRequired[bool]  # charge and multiplicity; earlier versions read none
+    calibration: NotRequired[dict[str, Calibration]]  # by target; earlier versions have none
     sha256: NotRequired[str]
+
+
+class StartRecord(TypedDict):
+    """`start.json`: the trained model that a run started from, and the score of its weights before training.
+
+    `recorded` is the score that the source recorded, None if its data or its task are others.
+    """
+
+    source: str
+    sha256: str
+    parts: list[str]
+    targets: list[str]
+    score: float
+    recorded: float | None
 
 
 class FileEntry(TypedDict):

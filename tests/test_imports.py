@@ -28,9 +28,9 @@ ORDER = (
     ("data.inspect", "pubchem", "models"),
     ("train",),
     ("bench", "plan", "predict", "study"),
-    ("cluster", "api"),
-    ("sweep",),
-    ("cli",),
+    ("cluster",),
+    ("sweep", "api"),
+    ("cli", "ase"),
 )
 LEVEL = {wing: level for level, wings in enumerate(ORDER) for wing in wings}
 HEAVY = {

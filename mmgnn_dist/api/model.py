@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from mmgnn_dist.api.molecules import sources_of
+from mmgnn_dist.api.molecules import TextFields, sources_of
 from mmgnn_dist.predict.bundle import open_bundle
+from mmgnn_dist.predict.molecules import Asked, Predicted, predict_sources
 from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.train.application.conformal import COVERED
 from mmgnn_dist.train.checkpoint.export import read_export
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ class TrainedModel:
     Attributes:
         path: its folder.
         units: unit of each target; "" for a class.
-        card: what its export records: targets, backbone, encoder, training data.
+        card: what its export records: targets, backbone, encoder, training data, calibration.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,33 +52,37 @@ class TrainedModel:
         return list(self.units)
 
     def predict(
-        self, molecules: Any, text: Mapping[str, Sequence[Any]] | None = None, overrides: Sequence[str] = ()
+        self,
+        molecules: Any,
+        text: TextFields | None = None,
+        level: float = COVERED,
+        overrides: Sequence[str] = (),
     ) -> pa.Table:
         """Predict the targets of some molecules.
 
         Args:
             molecules: one or many SMILES, RDKit molecules, `ase.Atoms`, PyG `Data`, pairs of atomic numbers
                 and positions in Å, or files.
-            text: text fields of the molecules, such as `{"iupac_name": ["ethanol"]}`.
+            text: text fields of the molecules, such as `{"iupac_name": ["ethanol"]}`; a word for one
+                molecule.
+            level: share of molecules that the intervals cover: 0.5, 0.8, 0.9, 0.95 or 0.99.
             overrides: `key=value` as of `mmgnn predict`.
 
         Returns:
-            One row for each molecule, in order: `id`, the targets in `units`, `gate` if there is one, and the
-            `reason` where there is no prediction. The notes are in the metadata of the schema.
+            One row for each molecule, in order: `id`, the targets in `units` with their intervals
+            (`<target>_low`, `<target>_high`), `gate` if there is one, `flags`, and the `reason` where there
+            is no prediction. Units and notes are in the metadata of the schema, `mmgnn.units` and
+            `mmgnn.notes`.
 
         Raises:
             UserError: as of `mmgnn predict`.
         """
-        from mmgnn_dist.predict.molecules import predict_sources
-
-        with TemporaryDirectory(prefix="mmgnn-predict-") as folder:
-            sources = sources_of(molecules, text or {}, Path(folder))
-            found = predict_sources(self.path, sources, Path(folder), [], list(overrides), quiet=True)
-        notes = "\n".join(found.notes)
-        return found.table.replace_schema_metadata({"mmgnn.notes": notes})
+        found = self._predicted(molecules, text, Asked((), overrides, level, quiet=True))
+        notes = {"mmgnn.notes": "\n".join(found.notes)}
+        return found.table.replace_schema_metadata((found.table.schema.metadata or {}) | notes)
 
     def embed(
-        self, molecules: Any, text: Mapping[str, Sequence[Any]] | None = None, overrides: Sequence[str] = ()
+        self, molecules: Any, text: TextFields | None = None, overrides: Sequence[str] = ()
     ) -> dict[str, np.ndarray]:
         """Return the vectors of some molecules, float32 [n, H] by name; NaN where there is no prediction.
 
@@ -89,13 +95,15 @@ class TrainedModel:
         """
         import numpy as np
 
-        from mmgnn_dist.predict.molecules import predict_sources
-
-        with TemporaryDirectory(prefix="mmgnn-embed-") as folder:
-            sources = sources_of(molecules, text or {}, Path(folder))
-            found = predict_sources(self.path, sources, Path(folder), [], list(overrides), True, vectors=True)
+        found = self._predicted(molecules, text, Asked((), overrides, vectors=True, quiet=True))
         rows, vectors = found.rows.kept, {}
         for name, values in found.predictions.vectors.items():
             vectors[name] = np.full((len(rows), values.shape[1]), np.nan, np.float32)
             vectors[name][rows >= 0] = values
         return vectors
+
+    def _predicted(self, molecules: Any, text: TextFields | None, asked: Asked) -> Predicted:
+        with TemporaryDirectory(prefix="mmgnn-predict-") as folder:
+            return predict_sources(
+                self.path, sources_of(molecules, text or {}, Path(folder)), Path(folder), asked
+            )

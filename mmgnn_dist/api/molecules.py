@@ -10,15 +10,18 @@ import numpy as np
 
 from mmgnn_dist.errors import UserError
 
+TextFields = Mapping[str, Sequence[Any]]  # a word stands for the value of one molecule
 GEOMETRY_KEYS = ("atomic_numbers", "positions")
+STATES = ("charge", "multiplicity", "spin")
 
 
-def sources_of(molecules: Any, text: Mapping[str, Sequence[Any]], folder: Path) -> list[str]:
+def sources_of(molecules: Any, text: TextFields, folder: Path) -> list[str]:
     """Return sources for some molecules; those that are no files are written to a table in `folder`.
 
     Args:
         molecules: one or many SMILES, RDKit molecules, `ase.Atoms`, PyG `Data` (with `z` and `pos`) or pairs
-            of atomic numbers and positions in Å; or one or many files.
+            of atomic numbers and positions in Å; or one or many files. Charge and multiplicity are read from
+            `Atoms.info` or the initial charges, from `Data`, and from the structure of RDKit's molecules.
         text: text fields, one value a molecule.
         folder: an empty folder.
 
@@ -41,8 +44,10 @@ def sources_of(molecules: Any, text: Mapping[str, Sequence[Any]], folder: Path) 
         raise UserError(
             "some molecules have a geometry and others are SMILES: predict them one after the other"
         )
-    columns = {key: [row.get(key) for row in rows] for key in ("smiles", *sorted(keys))}
-    for name, values in text.items():
+    states = [key for key in STATES if any(key in row for row in rows)]
+    columns = {key: [row.get(key) for row in rows] for key in ("smiles", *sorted(keys), *states)}
+    for name, given in text.items():
+        values = [given] if isinstance(given, str) else given
         if len(values) != len(rows):
             raise UserError(f"text {name} has {len(values)} values for {len(rows)} molecules")
         columns[name] = list(values)
@@ -90,9 +95,14 @@ def _row(molecule: Any) -> dict[str, Any]:
     if hasattr(molecule, "get_atomic_numbers"):
         if any(molecule.pbc):
             raise UserError("a periodic cell is no molecule: give the molecule without one (pbc=False)")
-        return _geometry(molecule.get_atomic_numbers(), molecule.get_positions())
+        states = {key: molecule.info[key] for key in STATES if key in molecule.info}
+        if molecule.has("initial_charges"):
+            states.setdefault("charge", round(float(molecule.get_initial_charges().sum()), 6))
+        return _geometry(molecule.get_atomic_numbers(), molecule.get_positions()) | states
     if hasattr(molecule, "z") and hasattr(molecule, "pos"):
-        return _geometry(np.asarray(molecule.z), np.asarray(molecule.pos))
+        given = {key: getattr(molecule, key, None) for key in STATES}
+        states = {key: int(value) for key, value in given.items() if value is not None}
+        return _geometry(np.asarray(molecule.z), np.asarray(molecule.pos)) | states
     if isinstance(molecule, tuple) and len(molecule) == 2:
         return _geometry(*map(np.asarray, molecule))
     kind = type(molecule).__name__
@@ -112,6 +122,8 @@ def _of_rdkit(mol: Any) -> dict[str, Any]:
             )
         numbers = np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()])
         row |= _geometry(numbers, mol.GetConformer().GetPositions())
+        row["charge"] = Chem.GetFormalCharge(mol)
+        row["multiplicity"] = 1 + sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms())
     return row
 
 

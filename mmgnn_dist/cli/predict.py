@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mmgnn_dist.cli.common import Verbs, add_json, print_result, split_sources
-from mmgnn_dist.errors import EXIT_DONE
+from mmgnn_dist.errors import EXIT_DONE, UserError
 from mmgnn_dist.progress import quiet_libraries
 
 
@@ -15,11 +17,24 @@ def add_verbs(verbs: Verbs) -> None:
     predict = verbs.add_parser("predict", help="apply a trained model to molecules of a file")
     predict.add_argument("run", type=Path, metavar="RUN", help="run directory, or a folder of 'mmgnn export'")
     predict.add_argument(
-        "sources", nargs="+", metavar="SOURCE", help="as 'data prepare' takes them; or key=value"
+        "sources",
+        nargs="*",
+        metavar="SOURCE",
+        help="as 'data prepare' takes them; - for lines of SMILES and names on standard input; or key=value",
     )
-    predict.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help=".parquet or .csv")
+    predict.add_argument("-o", "--out", type=Path, metavar="OUT", help=".parquet, .csv or .jsonl")
+    predict.add_argument(
+        "--smiles", action="append", metavar="SMILES", help="one molecule, whose predictions are printed"
+    )
     predict.add_argument(
         "--text", type=Path, action="append", default=[], metavar="FILE", help="table of text"
+    )
+    predict.add_argument(
+        "--level",
+        type=float,
+        default=0.9,
+        metavar="P",
+        help="share of molecules that the intervals cover: 0.5, 0.8, 0.9 (default), 0.95 or 0.99",
     )
     add_json(predict)
     predict.set_defaults(action=_predict, overrides=[])
@@ -31,13 +46,20 @@ def add_verbs(verbs: Verbs) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    quiet_libraries()
-    from mmgnn_dist.predict.molecules import predict_molecules
-
     sources, overrides = split_sources(arguments)
-    predicted = predict_molecules(
-        arguments.run, sources, arguments.out, arguments.text, overrides, arguments.json
-    )
+    if arguments.smiles:
+        if sources or arguments.out or arguments.text:
+            raise UserError("--smiles is printed: give it without SOURCE, --out and --text")
+        return _print_smiles(arguments, overrides)
+    if not sources or not arguments.out:
+        raise UserError("give at least one SOURCE and -o OUT, or --smiles 'CCO' for one molecule")
+    quiet_libraries()
+    from mmgnn_dist.predict.molecules import Asked, predict_molecules
+
+    asked = Asked(arguments.text, overrides, arguments.level, quiet=arguments.json)
+    with TemporaryDirectory(prefix="mmgnn-input-") as folder:
+        sources = [_standard_input(Path(folder)) if source == "-" else source for source in sources]
+        predicted = predict_molecules(arguments.run, sources, arguments.out, asked)
     counts = predicted.counts
     units = ", ".join(
         f"{name} in {unit}" if unit else f"{name} with probabilities"
@@ -57,6 +79,35 @@ def _predict(arguments: argparse.Namespace) -> int:
         f"{predicted.out}: {units}",
     ]
     print_result(arguments.json, result, lines)
+    return EXIT_DONE
+
+
+def _standard_input(folder: Path) -> str:
+    """Keep the lines of standard input in a file that the readers take."""
+    path = folder / "stdin.smi"
+    path.write_bytes(sys.stdin.buffer.read())
+    return str(path)
+
+
+def _print_smiles(arguments: argparse.Namespace, overrides: list[str]) -> int:
+    """Print the predictions for SMILES, one line a value."""
+    quiet_libraries()
+    from mmgnn_dist.api.model import load_model
+
+    model = load_model(arguments.run)
+    rows = model.predict(arguments.smiles, level=arguments.level, overrides=overrides).to_pylist()
+    lines = []
+    for smiles, row in zip(arguments.smiles, rows, strict=True):
+        row["id"] = smiles
+        lines.append(f"{smiles}: {row['reason']}" if row["reason"] else smiles)
+        for name, unit in model.units.items() if not row["reason"] else ():
+            low, high, value = row.get(f"{name}_low"), row.get(f"{name}_high"), row[name]
+            between = "" if low is None else f"  ({arguments.level:.0%}: {low:.6g} to {high:.6g})"
+            lines.append(
+                f"  {name:12s} {value if isinstance(value, str) else f'{value:.6g}'} {unit}{between}"
+            )
+        lines += [f"  {row['flags']}"] if row["flags"] else []
+    print_result(arguments.json, {"units": model.units, "molecules": rows}, lines)
     return EXIT_DONE
 
 

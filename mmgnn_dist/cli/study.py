@@ -12,7 +12,7 @@ from mmgnn_dist.cli.cluster import add_stage
 from mmgnn_dist.cli.common import Verbs, add_json, add_recipe, print_result, read_recipe
 from mmgnn_dist.cli.study_array import submit_cells
 from mmgnn_dist.errors import EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, UserError
-from mmgnn_dist.progress import Progress, quiet_libraries
+from mmgnn_dist.progress import quiet_libraries
 
 if TYPE_CHECKING:
     from mmgnn_dist.study.report.report import Written
@@ -97,27 +97,21 @@ def _run_cells(arguments: argparse.Namespace, runner: Callable[..., bool]) -> in
     """Run all cells that are not done, and write the report."""
     recipe = read_recipe(arguments)
     quiet_libraries()
-    from mmgnn_dist.study.grid import save_grid
-    from mmgnn_dist.study.run import plan_study, states
+    from mmgnn_dist.study.complete import complete_study
     from mmgnn_dist.study.run_cell import DONE, FAILED
 
     folder = arguments.dir or Path("runs") / recipe.name
-    planned = plan_study(recipe, folder)
-    save_grid(folder, recipe, planned)
-    with Progress(recipe.name, quiet=arguments.json) as progress:
-        finished = runner(folder, planned, recipe, progress)
-    cells = states(folder, list(planned))
+    outcome = complete_study(recipe, folder, arguments.json, runner)
+    cells = outcome.states
     counts = Counter(cells.values())
     lines, result = [], _states(folder, cells)
-    if counts[DONE]:
-        written, report_lines = _write_report(folder)
-        lines += report_lines
-        result["report"] = written
-    stopped = not finished and counts[DONE] < len(cells)
-    if stopped:
+    if outcome.report:
+        lines += _report_lines(outcome.report)
+        result["report"] = vars(outcome.report)
+    if outcome.stopped:
         lines.append(f"stopped: {counts[DONE]} of {len(cells)} cells are done; the same command continues")
     print_result(arguments.json, result, lines)
-    if stopped:
+    if outcome.stopped:
         return EXIT_STOPPED
     return EXIT_FAULT if counts[FAILED] else EXIT_DONE
 
@@ -149,15 +143,14 @@ def _run_one(arguments: argparse.Namespace, recipe: Any) -> int:
 
 def _report(arguments: argparse.Namespace) -> int:
     quiet_libraries()
-    written, lines = _write_report(arguments.study)
-    print_result(arguments.json, written, lines)
+    from mmgnn_dist.study.report.report import write_study_report
+
+    written = write_study_report(arguments.study)
+    print_result(arguments.json, vars(written), _report_lines(written))
     return EXIT_DONE
 
 
-def _write_report(folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """Write the report of a study; returns its files, for `--json`, and its lines, for the text form."""
-    from mmgnn_dist.study.report.report import write_study_report
-
-    written: Written = write_study_report(folder)
+def _report_lines(written: Written) -> list[str]:
+    """Return the main results of a report, and where it is."""
     files = f"numbers {written.numbers}; figures {written.figures}"
-    return vars(written), [*written.lines, f"report {written.page}, {written.markdown}; {files}"]
+    return [*written.lines, f"report {written.page}, {written.markdown}; {files}"]

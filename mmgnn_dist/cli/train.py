@@ -92,7 +92,12 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.out and not arguments.data:
         raise UserError("--out goes with --data: without it nothing is written")
     evaluated = evaluate_run(arguments.run, arguments.data, quiet=arguments.json, out=arguments.out)
-    more = {"trained_on": evaluated.trained_on, "unknown": evaluated.unknown, "notes": evaluated.notes}
+    more = {
+        "trained_on": evaluated.trained_on,
+        "unknown": evaluated.unknown,
+        "notes": evaluated.notes,
+        **evaluated.coverages(),
+    }
     print_result(arguments.json, evaluated.metrics | more, evaluated.lines())
     return EXIT_DONE
 

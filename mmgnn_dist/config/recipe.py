@@ -196,13 +196,16 @@ class Recipe(ConfigSection):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
     def absolute(self) -> Recipe:
-        """Return this recipe with absolute paths of the shard set, its cache, and an encoder in a folder."""
+        """Return this recipe with absolute paths: shard set, cache, start, and an encoder in a folder."""
         data, encoder = self.data, Path(self.text.encoder).expanduser()
         places = {name: getattr(data, name) for name in ("shards", "cache")}
         found = {name: path.absolute() for name, path in places.items() if path is not None}
         update: dict[str, Any] = {"data": data.model_copy(update=found)}
         if self.text.encoder != TextConfig().encoder and encoder.is_dir():
             update["text"] = self.text.model_copy(update={"encoder": str(encoder.absolute())})
+        if self.train.start_from is not None:
+            start = str(Path(self.train.start_from).expanduser().absolute())
+            update["train"] = self.train.model_copy(update={"start_from": start})
         return self.model_copy(update=update)
 
     def save(self, path: Path) -> None:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from mmgnn_dist.config.choices import MetricName, OptimizerName
 from mmgnn_dist.config.section import ADDED_LATER, ConfigSection
 
+StartPart = Literal["backbone", "text", "fusion", "readout"]
 # keys of `train` that may change when a run continues
 RESUMABLE_KEYS = {
     "deadline",
@@ -81,6 +82,25 @@ class TrainConfig(ConfigSection):
     )
     seed: int = Field(
         0, ge=0, description="seed of initial weights, order of molecules, dropout and all other random draws"
+    )
+    start_from: Annotated[str | None, ADDED_LATER] = Field(
+        None,
+        description="run directory, or folder of `mmgnn export`, with whose weights training starts; null: "
+        "random weights",
+    )
+    start_parts: Annotated[list[StartPart] | None, ADDED_LATER] = Field(
+        None,
+        min_length=1,
+        description="what is taken of train.start_from: backbone, text (language model and its projection), "
+        "fusion, readout (of the targets that both have); null: all that both have",
+        json_schema_extra={"with": ["train.start_from"]},
+    )
+    start_scaling: Annotated[Literal["taken", "fitted"], ADDED_LATER] = Field(
+        "taken",
+        description="scale and atom references of read-outs that are taken; taken: those of "
+        "train.start_from, so that the first predictions are its own; fitted: anew, for labels of another "
+        "method",
+        json_schema_extra={"with": ["train.start_from", "train.start_parts"]},
     )
     loss: Literal["l1", "mse", "huber"] = Field(
         "l1",
@@ -168,6 +188,14 @@ class TrainConfig(ConfigSection):
         [], description="metrics that validations write into the journal besides the mean absolute error"
     )
     optim: OptimConfig = OptimConfig()
+
+    @model_validator(mode="after")
+    def _start(self) -> TrainConfig:
+        if self.start_from is None and (self.start_parts is not None or self.start_scaling != "taken"):
+            raise ValueError(
+                "train.start_parts and start_scaling say what is taken of train.start_from: give it"
+            )
+        return self
 
     @model_validator(mode="after")
     def _sharding(self) -> TrainConfig:

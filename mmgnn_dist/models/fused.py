@@ -113,12 +113,15 @@ class FusedModel(nn.Module):
         reads_context = config.context and config.reads_text
         self.context = ContextEncoder(context, text_width) if reads_context else None
 
-    def forward(self, batch: Batch, embeddings: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, batch: Batch, embeddings: Tensor | None = None, side: TextSide | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Predict the targets of a batch.
 
         Args:
             batch: B molecules.
             embeddings: vectors of a frozen encoder [B, D]; None if the encoder is not frozen.
+            side: the text side, for molecules of which only the positions change; None computes it.
 
         Returns:
             Scaled targets [B, T]; gate [B] (mean over atoms and channels), None for a fusion without a gate
@@ -126,7 +129,8 @@ class FusedModel(nn.Module):
         """
         graph = Graph.make(batch.z, batch.pos, batch.ptr, batch.charge, batch.multiplicity, batch.neighbours)
         features = self._graph_side(graph)
-        fused, gate = self.fusion(features.scalars, self._text_side(batch, embeddings), graph)
+        side = side or self.text_side(batch, embeddings)
+        fused, gate = self.fusion(features.scalars, side, graph)
         scaled = self.readout(fused, graph, features.vectors)
         if gate is None or self.backbone is None or self.project is None:
             return scaled, None
@@ -143,8 +147,8 @@ class FusedModel(nn.Module):
         atoms = self.backbone.features(graph)
         return AtomFeatures(sum_molecules(atoms.scalars, graph)) if self.fusion.pooled else atoms
 
-    def _text_side(self, batch: Batch, embeddings: Tensor | None) -> TextSide:
-        """Text and context of each molecule, as the fusion reads them."""
+    def text_side(self, batch: Batch, embeddings: Tensor | None = None) -> TextSide:
+        """Compute text and context of each molecule, as the fusion reads them; the arguments of `forward`."""
         if self.absent is None:  # the fusion does not read the text side
             return TextSide(batch.pos.new_empty(batch.size, 0))
         side = TextSide(self.absent.expand(batch.size, -1))

@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from mmgnn_dist.chem.elements import MASSES
 from mmgnn_dist.models.graph import Graph, sum_molecules
 from mmgnn_dist.models.heads import Heads
-from mmgnn_dist.models.readout_forms import attention_weights, dipole_norms, squared_distances
+from mmgnn_dist.models.readout_forms import attention_weights, dipole_moments, dipole_norms, squared_distances
 
 FORMS = frozenset({"sum", "mean", "attention", "dipole", "dipole_vectors", "dipole_norm", "r2"})
 PLACES = {
@@ -126,14 +126,47 @@ class ReadOut(nn.Module):
             norms = dipole_norms(self.vector_charge(hidden), graph, moments)
             out = out.index_add(1, self.vector_dipoles, norms)
         if len(self.norms):
-            layer = self.norm_moment
-            added = None if layer is None else _moments(layer(hidden), vectors, len(self.norms))
+            added = self._norm_moments(hidden, vectors)
             norms = dipole_norms(self.norm_charge(hidden), graph, added, from_zero=True)
             out = out.index_copy(1, self.norms, norms)
         if len(self.extents):
             distances = squared_distances(graph, self.masses) / EXTENT
             out = out.index_add(1, self.extents, sum_molecules(self.density(hidden) * distances, graph))
         return out
+
+    def _norm_moments(self, hidden: Tensor, vectors: Tensor | None) -> Tensor | None:
+        """Atomic dipoles of dipole_norm [N, K, 3]; None if the backbone has no vectors."""
+        layer = self.norm_moment
+        return None if layer is None else _moments(layer(hidden), vectors, len(self.norms))
+
+    def dipole_vector(
+        self, output: int, atoms: Tensor, graph: Graph, vectors: Tensor | None = None
+    ) -> Tensor | None:
+        """Vector of the dipole whose norm is part of an output: [B, 3], in scaled units.
+
+        Only norms are learned: all vectors of a model may point the opposite way.
+
+        Args:
+            output: place of the output.
+            atoms: as in `forward`.
+            graph: as in `forward`.
+            vectors: as in `forward`.
+
+        Returns:
+            The vectors; None if the read-out of the output has none.
+        """
+        hidden = self.hidden(atoms)
+        if output in self.dipoles:
+            moments = dipole_moments(self.charge(hidden), graph)
+            return moments[:, self.dipoles.tolist().index(output)]
+        if output in self.vector_dipoles:
+            added = _moments(self.moment(hidden), vectors, len(self.vector_dipoles))
+            moments = dipole_moments(self.vector_charge(hidden), graph, added)
+            return moments[:, self.vector_dipoles.tolist().index(output)]
+        if output in self.norms:
+            moments = dipole_moments(self.norm_charge(hidden), graph, self._norm_moments(hidden, vectors))
+            return moments[:, self.norms.tolist().index(output)]
+        return None
 
 
 @cache

@@ -31,6 +31,20 @@ def dipole_norms(
 ) -> Tensor:
     """Norms of the dipoles of atom charges: [B, K] in charge times Å.
 
+    Args:
+        charges: as in `dipole_moments`, as are the next two.
+        graph: see there.
+        moments: see there.
+        from_zero: a vanishing dipole has the norm zero, not the root of `TINY`.
+    """
+    squares = dipole_moments(charges, graph, moments).square().sum(-1)
+    norms = (squares + TINY).sqrt()
+    return squares / (norms + TINY**0.5) if from_zero else norms  # norms - TINY**0.5 without cancellation
+
+
+def dipole_moments(charges: Tensor, graph: Graph, moments: Tensor | None = None) -> Tensor:
+    """Dipoles of atom charges: [B, K, 3] in charge times Å.
+
     The charges of every molecule are shifted to sum to zero, as in PhysNet (Unke and Meuwly 2019, arXiv
     1902.08408), so the origin does not matter.
 
@@ -38,7 +52,6 @@ def dipole_norms(
         charges: atom charges [N, K].
         graph: the batch.
         moments: atomic dipoles [N, K, 3] that are added, as in PaiNN.
-        from_zero: a vanishing dipole has the norm zero, not the root of `TINY`.
     """
     counts = (graph.ptr[1:] - graph.ptr[:-1]).unsqueeze(-1)
     mean = sum_molecules(charges, graph) / counts
@@ -46,10 +59,7 @@ def dipole_norms(
     products = neutral.unsqueeze(-1) * graph.pos.unsqueeze(1)
     if moments is not None:
         products = products + moments
-    vectors = sum_molecules(products.flatten(1), graph).unflatten(1, (-1, 3))
-    squares = vectors.square().sum(-1)
-    norms = (squares + TINY).sqrt()
-    return squares / (norms + TINY**0.5) if from_zero else norms  # norms - TINY**0.5 without cancellation
+    return sum_molecules(products.flatten(1), graph).unflatten(1, (-1, 3))
 
 
 def squared_distances(graph: Graph, masses: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """A trained model in a separate folder: the recipe, and weights in safetensors.
 
 The folder has the files of a run directory that predictions need, without journal, checkpoints and data. It
-names the frozen weights of a language model and does not copy them (`train/checkpoint/export.py`).
+names the frozen weights of a language model and does not copy them (`train/checkpoint/export.py`). Its
+README.md is the model card.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from pathlib import Path
 
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import UserError
-from mmgnn_dist.files import read_json, sha256
+from mmgnn_dist.files import read_json, sha256, write_text
+from mmgnn_dist.predict.card import model_card
 from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.train.checkpoint.export import read_export
 from mmgnn_dist.train.stored.recipe import stored_recipe
 
 
@@ -36,7 +39,7 @@ def export_run(run: Path, to: Path) -> Path:
     Raises:
         UserError: `run` has no trained model, the model is damaged, or `to` is not empty.
     """
-    open_bundle(run, [])
+    recipe = open_bundle(run, [])
     if to.exists() and any(to.iterdir()):
         raise UserError(f"{to} is not empty: give a new folder")
     old, new = RunDir(run), RunDir(to)
@@ -51,4 +54,8 @@ def export_run(run: Path, to: Path) -> Path:
         shutil.copyfile(source, copy)
     if old.export_trained_on.is_file():
         shutil.copyfile(old.export_trained_on, new.export_trained_on)
+    if old.card.is_file():  # of an exported folder: it has no results of its own
+        shutil.copyfile(old.card, new.card)
+    else:
+        write_text(new.card, model_card(old, recipe, read_export(old)))
     return to

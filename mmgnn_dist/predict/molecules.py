@@ -7,8 +7,11 @@ Molecules that cannot be read are set aside, with the reason, in a file next to 
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,19 +20,22 @@ from mmgnn_dist.chem.checks import NO_CHARGE, UNSEEN, UNSEEN_STATE
 from mmgnn_dist.chem.states.electronic_state import TrainedStates
 from mmgnn_dist.chem.targets import TARGETS, Target
 from mmgnn_dist.config import DataConfig, Recipe
-from mmgnn_dist.data.prepare.pipeline import prepare
+from mmgnn_dist.data.prepare.pipeline import PrepareResult, prepare
 from mmgnn_dist.data.prepare.plan import TrainedModelSpec
 from mmgnn_dist.data.shardset.manifest import MoleculeCounts
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path
 from mmgnn_dist.predict.bundle import open_bundle
+from mmgnn_dist.predict.domain import flags
 from mmgnn_dist.predict.rows import InputRows, input_rows
+from mmgnn_dist.predict.table import PredictionFacts, prediction_table
 from mmgnn_dist.process import owned_folder
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.run_records import ExportRecord
 from mmgnn_dist.train.application.apply import apply_export
+from mmgnn_dist.train.application.conformal import COVERED, check_level
 from mmgnn_dist.train.application.text_coverage import missing_text
 from mmgnn_dist.train.application.trained_on import trained_on, trained_on_note
 from mmgnn_dist.train.checkpoint.export import OLD_EXPORT, in_trained_words, read_export, states_of
@@ -37,9 +43,10 @@ from mmgnn_dist.train.evaluate import Predictions
 from mmgnn_dist.train.inputs import Inputs, open_inputs
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
-FORMATS = (".parquet", ".csv")
+FORMATS = (".parquet", ".csv", ".jsonl")
 
 
 @dataclass(frozen=True)
@@ -82,29 +89,57 @@ class Outcome:
     notes: list[str]
 
 
-def predict_molecules(
-    run: Path, sources: list[str], out: Path, text: list[Path], overrides: list[str], quiet: bool
-) -> Outcome:
+@dataclass(frozen=True)
+class Asked:
+    """What a prediction is asked for, beside model and molecules.
+
+    Attributes:
+        text: tables of text fields to join.
+        overrides: overrides of the recipe, such as data.units or data.workers.
+        level: share of molecules that the intervals cover, one of `conformal.LEVELS`.
+        vectors: also keep the vectors of the molecules.
+        quiet: show no progress.
+    """
+
+    text: Sequence[Path] = ()
+    overrides: Sequence[str] = ()
+    level: float = COVERED
+    vectors: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class PreparedMolecules:
+    """Molecules that a model can read.
+
+    Attributes:
+        inputs: their shard set, with the recipe of the model.
+        export: description of the model.
+        result: what became of them in the preparation.
+    """
+
+    inputs: Inputs
+    export: ExportRecord
+    result: PrepareResult
+
+
+def predict_molecules(run: Path, sources: list[str], out: Path, asked: Asked) -> Outcome:
     """Predict the targets of a run for the molecules of some sources, and write a table of them.
 
     Args:
         run: run directory, or a folder made by `mmgnn export`.
         sources: sources as for `mmgnn data prepare`.
-        out: table to write, `.parquet` or `.csv`, one row for each row of the sources, in their order: `id`,
-            the targets in their units (of classes the name, and the probability of each), `gate` if there is
-            one, and the `reason` where there is no prediction.
-        text: tables of text fields to join.
-        overrides: overrides of the recipe, such as data.units or data.workers.
-        quiet: show no progress.
+        out: table to write, `.parquet`, `.csv` or `.jsonl`: see `table.prediction_table`.
+        asked: text, overrides and level of the prediction.
 
     Raises:
         UserError: as in `predict_sources`; the suffix is wrong, or `out` cannot be written.
     """
     if out.suffix not in FORMATS:
-        raise UserError(f"{out}: tables are written as {' or '.join(FORMATS)}")
-    open_bundle(run, overrides)
+        raise UserError(f"{out}: tables are written as {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+    open_bundle(run, list(asked.overrides))
     with owned_folder(_writable(out), ".predict-") as temporary:
-        found = predict_sources(run, sources, temporary, text, overrides, quiet)
+        found = predict_sources(run, sources, temporary, asked)
         _write(out, found.table)
         aside = None
         if found.counts["set_aside"]:
@@ -113,18 +148,43 @@ def predict_molecules(
     return Outcome(out, found.units, found.counts, aside, found.notes)
 
 
-def predict_sources(
-    run: Path,
-    sources: list[str],
-    folder: Path,
-    text: list[Path],
-    overrides: list[str],
-    quiet: bool,
-    vectors: bool = False,
-) -> Predicted:
+def predict_sources(run: Path, sources: list[str], folder: Path, asked: Asked) -> Predicted:
     """Predict the targets of a run for the molecules of some sources.
 
-    Text comes from the providers that the training set had, unless `overrides` names others. Molecules with
+    Args:
+        run: run directory, or a folder made by `mmgnn export`.
+        sources: sources as for `mmgnn data prepare`.
+        folder: folder for the shard set of the molecules, `shards`.
+        asked: text, overrides and level of the prediction.
+
+    Raises:
+        UserError: as in `prepare_molecules`; there is no such level.
+    """
+    check_level(asked.level)
+    with Progress("predict", asked.quiet) as progress:
+        prepared = prepare_molecules(run, sources, folder, asked, progress)
+        inputs, export = prepared.inputs, prepared.export
+        predictions = apply_export(run, inputs, progress, asked.vectors)
+    known = trained_on(RunDir(run), inputs.shards, predictions.rows)
+    calibration = export.get("calibration", {})
+    facts = PredictionFacts(
+        export["units"],
+        flags(inputs, predictions.rows, known, export.get("learned_from")),
+        calibration,
+        asked.level,
+    )
+    rows = input_rows(inputs.shards)
+    table = prediction_table(rows, predictions, facts)
+    notes = _notes(prepared, known)
+    return Predicted(table, rows, predictions, export["units"], prepared.result.counts, notes)
+
+
+def prepare_molecules(
+    run: Path, sources: list[str], folder: Path, asked: Asked, progress: Progress
+) -> PreparedMolecules:
+    """Prepare the molecules of some sources for a trained model.
+
+    Text comes from the providers that the training set had, unless an override names others. Molecules with
     elements, charges or multiplicities on which the model was not trained are set aside; so are ions without
     a charge, if the model was trained on charges.
 
@@ -132,36 +192,36 @@ def predict_sources(
         run: run directory, or a folder made by `mmgnn export`.
         sources: sources as for `mmgnn data prepare`.
         folder: folder for the shard set of the molecules, `shards`.
-        text: tables of text fields to join.
-        overrides: overrides of the recipe, such as data.units or data.workers.
-        quiet: show no progress.
-        vectors: also keep the vectors of the molecules.
+        asked: text and overrides of the prediction.
+        progress: progress on the terminal.
 
     Raises:
         UserError: `run` has no trained model, sources cannot be read, or no molecule is left.
     """
-    recipe = open_bundle(run, overrides)
+    recipe = open_bundle(run, list(asked.overrides))
     export = read_export(RunDir(run))
-    states = states_of(export)
-    data, spec = _preparation(recipe, export, overrides)
-    with Progress("predict", quiet) as progress:
-        result = prepare(sources, folder / "shards", text, data, progress, spec)
-        local_recipe = in_trained_words(recipe, export).model_copy(
-            update={"data": data.model_copy(update={"shards": folder / "shards"})}
-        )
-        inputs = open_inputs(local_recipe, whole=True)
-        predictions = apply_export(run, inputs, progress, vectors)
+    data, spec = _preparation(recipe, export, list(asked.overrides))
+    result = prepare(sources, folder / "shards", list(asked.text), data, progress, spec)
+    local_recipe = in_trained_words(recipe, export).model_copy(
+        update={"data": data.model_copy(update={"shards": folder / "shards"})}
+    )
+    return PreparedMolecules(open_inputs(local_recipe, whole=True), export, result)
+
+
+def _notes(prepared: PreparedMolecules, known: np.ndarray | None) -> list[str]:
+    """Lines on the sources, and on differences between these molecules and those of the training."""
+    inputs, export, result = prepared.inputs, prepared.export, prepared.result
     learned = export.get("learned_from")
     notes = [*result.notes, *([] if learned else [OLD_EXPORT])]
     if learned and result.counts["reasons"].get(UNSEEN):
         notes.append(f"elements that the model was trained on: {', '.join(learned['elements'])}")
-    notes += trained_on_note(trained_on(RunDir(run), inputs.shards, predictions.rows))
-    notes += _state_notes(states, result.counts, inputs.shards)
+    notes += trained_on_note(known)
+    notes += _state_notes(states_of(export), result.counts, inputs.shards)
     notes += missing_text(inputs, learned)
     notes += _missing_choice(inputs, bool(learned and learned.get("selected_fields", False)))
-    rows = input_rows(inputs.shards)
-    table = prediction_table(rows, recipe.targets, predictions)
-    return Predicted(table, rows, predictions, export["units"], result.counts, notes)
+    if "calibration" not in export:
+        notes.append("the model was exported by an older version: it has no intervals")
+    return notes
 
 
 def _preparation(
@@ -227,36 +287,21 @@ def _missing_choice(inputs: Inputs, trained: bool) -> list[str]:
     ]
 
 
-def prediction_table(rows: InputRows, targets: list[str], predictions: Predictions) -> pa.Table:
-    """Make the table of predictions: `id`, the targets, `gate` if there is one, and `reason`.
-
-    It has one row for each row of the sources; where the reason is not null, the other values are.
-
-    Args:
-        rows: what became of each row of the sources [n].
-        targets: names of the targets.
-        predictions: predictions of the molecules that were kept, sorted by row.
-    """
-    import pyarrow as pa
-
-    kept = pa.array(rows.kept, mask=rows.kept < 0)
-    columns: dict[str, pa.Array] = {"id": pa.array(rows.ids)}
-    for place, name in enumerate(targets):
-        names = predictions.heads.classes[place]
-        values = predictions.predicted[:, place]
-        columns[name] = pa.array([names[int(k)] for k in values] if names else values).take(kept)
-        for k, label in enumerate(names):
-            columns[f"{name}_p_{label}"] = pa.array(predictions.probabilities[place][:, k]).take(kept)
-    if predictions.gate is not None:
-        columns["gate"] = pa.array(predictions.gate).take(kept)
-    columns["reason"] = pa.array([reason or None for reason in rows.reasons], pa.string())
-    return pa.table(columns)
-
-
 def _write(out: Path, table: pa.Table) -> None:
     import pyarrow.csv
     import pyarrow.parquet as pq
 
     with atomic_path(out) as part:
-        write = pq.write_table if out.suffix == ".parquet" else pyarrow.csv.write_csv
-        write(table, part)
+        if out.suffix == ".jsonl":
+            with part.open("w", encoding="utf-8") as lines:
+                for row in table.to_pylist():
+                    lines.write(json.dumps({name: _json_value(value) for name, value in row.items()}) + "\n")
+        elif out.suffix == ".parquet":
+            pq.write_table(table, part)
+        else:
+            pyarrow.csv.write_csv(table, part)
+
+
+def _json_value(value: Any) -> Any:
+    """A value of a table for JSON, which has no number that is not finite."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

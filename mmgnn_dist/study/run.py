@@ -38,6 +38,7 @@ def plan_study(recipe: Recipe, folder: Path) -> dict[Cell, Recipe]:
         UserError: if an input is wrong, or if the directory holds cells of another recipe.
     """
     from mmgnn_dist.train.inputs import open_inputs
+    from mmgnn_dist.train.start.plan import plan_start
     from mmgnn_dist.train.stored.claims import refuse_other
 
     cells = make_grid(recipe)
@@ -51,6 +52,7 @@ def plan_study(recipe: Recipe, folder: Path) -> dict[Cell, Recipe]:
         if kind not in matched:
             matched.add(kind)
             inputs = replace(opened[data], recipe=part)
+            plan_start(inputs)
             _ = inputs.forms, inputs.matched  # an unfit backbone fails here, not after hours of training
     return cells
 

@@ -28,6 +28,7 @@ from mmgnn_dist.train.inputs import Inputs, open_inputs
 from mmgnn_dist.train.optim.schedule import total_steps
 from mmgnn_dist.train.provenance import refuse_changed
 from mmgnn_dist.train.ranks import init_distributed
+from mmgnn_dist.train.start.plan import plan_start
 from mmgnn_dist.train.stored.claims import differences
 from mmgnn_dist.train.stored.recipe import stored_recipe
 from mmgnn_dist.train.text_data import open_text_data
@@ -65,6 +66,7 @@ def check_sweep(recipe: Recipe, folder: Path) -> Inputs:
         if importlib.util.find_spec(package) is None:
             raise need(package, "sweep")
     inputs = open_inputs(recipe, run=RunDir(folder / TRIALS / recipe.name))  # beside all trials
+    plan_start(inputs)
     names = ["val/score", *(f"val/mae/{name}" for name in inputs.metrics)]
     names += [f"val/{name}" for name in inputs.class_metrics]
     if recipe.sweep.metric not in names:

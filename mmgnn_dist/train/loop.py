@@ -242,31 +242,41 @@ class Trainer:
         parts.progress(state.step, self.total, note)
 
     def _validate(self, epoch: int) -> bool:
-        """Validate the averaged weights; if they are the best so far, export them and return True.
+        """Validate the averaged weights; if they are the best so far, export them and return True."""
+        parts, state = self.parts, self.state
+        with self.average.applied():
+            value, predictions = self._score("validation", epoch)
+            state.stale += 1
+            if state.best is None or value < state.best:
+                state.best, state.best_step, state.stale = value, state.step, 0
+                parts.export(state, predictions)
+            return state.stale == 0
+
+    def start_score(self) -> float:
+        """Validate the weights before the first step, record this as `start_from`, and return the score."""
+        return self._score("start_from", 0)[0]
+
+    def _score(self, kind: str, epoch: int) -> tuple[float, Predictions | None]:
+        """Return the score of the present weights on the validation part, and rank 0's predictions.
 
         Raises:
             UserError: on all ranks, if the predictions are not finite.
         """
-        parts, state = self.parts, self.state
-        with self.average.applied():
-            model = parts.engine.module
-            predictions = predict(model, parts.validation, parts.scaler, parts.ranks, parts.embeddings)
-            score = torch.zeros(1, dtype=torch.float64, device=parts.ranks.device)
-            if predictions is not None:
-                score += self._record(epoch, predictions)
-            value = float(parts.ranks.all_reduce_sum(score))
-            if not np.isfinite(value):
-                raise UserError(
-                    f"the predictions for the validation part at step {state.step} are not finite: lower "
-                    "train.optim.lr, or start again with train.precision=fp32"
-                )
-            state.stale += 1
-            if state.best is None or value < state.best:
-                state.best, state.best_step, state.stale = value, state.step, 0
-                parts.export(state)
-            return state.stale == 0
+        parts = self.parts
+        model = parts.engine.module
+        predictions = predict(model, parts.validation, parts.scaler, parts.ranks, parts.embeddings)
+        score = torch.zeros(1, dtype=torch.float64, device=parts.ranks.device)
+        if predictions is not None:
+            score += self._record(kind, epoch, predictions)
+        value = float(parts.ranks.all_reduce_sum(score))
+        if not np.isfinite(value):
+            raise UserError(
+                f"the predictions for the validation part at step {self.state.step} are not finite: lower "
+                "train.optim.lr, or start again with train.precision=fp32"
+            )
+        return value, predictions
 
-    def _record(self, epoch: int, predictions: Predictions) -> float:
+    def _record(self, kind: str, epoch: int, predictions: Predictions) -> float:
         """Record a validation; return the score, a weighted mean over the targets.
 
         A number has its MAE in standard deviations, a class its balanced cross entropy as a share of log K; a
@@ -290,7 +300,7 @@ class Trainer:
         of_classes = predictions.named_class_metrics("val", parts.recipe.targets)
         gate = {} if predictions.gate is None else {"gate": predictions.gates()}
         fields = named | of_classes | {"val/score": score}
-        parts.write("validation", step=step, epoch=epoch, **fields, **gate)
+        parts.write(kind, step=step, epoch=epoch, **fields, **gate)
         summaries = [f"{t} {v:.3g} {u}" for (t, u), v in zip(targets.items(), values[0], strict=True)]
         areas = [
             f"{name.removeprefix('val/auroc/')} {'no' if value is None else f'{value:.3g}'}"
@@ -300,7 +310,8 @@ class Trainer:
         titled = (("MAE", summaries), ("AUROC", areas))
         found = [f"{title}: {', '.join(words)}" for title, words in titled if words]
         self._note = "MAE " + ", ".join(summaries[:2]) if summaries else found[0]
-        parts.progress.say(f"epoch {epoch + 1}, validation {'; '.join(found)}")
+        when = f"epoch {epoch + 1}" if kind == "validation" else "before training"
+        parts.progress.say(f"{when}, validation {'; '.join(found)}")
         return score
 
     def _save(self) -> None:

@@ -26,6 +26,7 @@ from mmgnn_dist.train.report.table import (
     write_run_report,
 )
 from mmgnn_dist.train.run import run
+from mmgnn_dist.train.start.plan import plan_start
 from mmgnn_dist.train.stored.claims import refuse_other
 from mmgnn_dist.train.stored.recipe import has_data
 
@@ -145,8 +146,10 @@ def plan_runs(
         inputs.training(None, Ranks(0, here, device))  # refuses a batch that these ranks cannot divide
     refuse_other(planned)
     for run_recipe in planned.values():
-        # checks before hours of training that a matching width exists
-        _ = replace(inputs, recipe=run_recipe).matched
+        # checks before hours of training that a matching width exists, and that a start fits
+        own = replace(inputs, recipe=run_recipe)
+        _ = own.matched
+        plan_start(own)
     return planned
 
 

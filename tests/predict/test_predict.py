@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -151,7 +152,7 @@ def test_wrong_input_is_one_line(run, molecules, tmp_path, capsys):
     source = str(molecules[0])
     for words, says in (
         (["predict", str(tmp_path), source, "-o", "x.csv"], "no trained model at"),
-        (["predict", str(run), source, "-o", "x.xlsx"], "written as .parquet or .csv"),
+        (["predict", str(run), source, "-o", "x.xlsx"], "written as .parquet, .csv or .jsonl"),
         (["predict", str(run), "none.sdf", "-o", str(tmp_path / "a/b/x.csv"), "--json"], "no file none.sdf"),
         (["predict", str(run), source, "-o", f"{source}/x.csv"], "x.csv cannot be written"),
         (["predict", str(run), "none.sdf", "-o", str(tmp_path / "x.csv"), "--json"], "no file none.sdf"),
@@ -232,3 +233,106 @@ def test_the_python_door_gives_the_numbers_of_the_command_line(run, molecules, t
         model.predict([pairs[0], "CCO"])
     with pytest.raises(UserError, match="no molecule"):
         model.predict([3])
+
+
+def test_intervals_are_the_errors_on_the_validation_part_and_evaluate_counts_what_they_cover(
+    run, few_shards, capsys
+):
+    """Worked out from the predictions for the validation part and the labels of the bundled file."""
+    table = pq.read_table(f"{next(iter(mmgnn_dist.sample.__path__))}/molecules.parquet")
+    rows = {row["id"]: row for row in table.to_pylist()}
+    split = pq.read_table(few_shards.path / "splits" / "random.parquet").to_pylist()
+    model = mmgnn_dist.load(run)
+    parts = {}
+    for part in ("val", "test"):
+        own = [rows[row["id"]] for row in split if row["fold_0"] == part]
+        pairs = [(row["atomic_numbers"], np.reshape(row["positions"], (-1, 3))) for row in own]
+        names = {"iupac_name": [row["iupac_name"] for row in own]}
+        parts[part] = own, model.predict(pairs, names, level=0.8)
+    assert main(["evaluate", str(run), "--json"]) == 0
+    evaluated = json.loads(capsys.readouterr().out)
+    told = evaluated["intervals"]
+    for target in model.targets:
+        parts_told = evaluated["strata"][target]
+        by_size = [quality for name, quality in parts_told.items() if "atoms" in name]
+        by_text = [parts_told["with text"], parts_told["without text"]]
+        for qualities in (by_size, by_text):
+            assert sum(quality["molecules"] for quality in qualities) == told[target]["molecules"]
+            covered = sum(quality["coverage"] * quality["molecules"] for quality in qualities)
+            assert covered == pytest.approx(told[target]["coverage"] * told[target]["molecules"])
+        own, found = parts["val"]
+        errors = np.sort(np.abs(np.array([row[target] for row in own]) - found[target].to_numpy()))
+        count = len(own)
+        eighty, ninety = (errors[-(-(count + 1) * tenths // 10) - 1] for tenths in (8, 9))
+        own, found = parts["test"]
+        predicted, known = found[target].to_numpy(), np.array([row[target] for row in own])
+        np.testing.assert_allclose(found[f"{target}_low"], predicted - eighty, rtol=1e-6, atol=1e-4)
+        np.testing.assert_allclose(found[f"{target}_high"], predicted + eighty, rtol=1e-6, atol=1e-4)
+        assert told[target]["coverage"] == pytest.approx(np.mean(np.abs(predicted - known) <= ninety + 1e-4))
+        assert told[target]["width"] == pytest.approx(2 * ninety, rel=1e-4)
+        assert told[target]["molecules"] == len(own) and told[target]["unit"] == "eV"
+    assert model.card["calibration"]["gap"]["molecules"] == count
+    with pytest.raises(UserError, match="level 0.7: intervals are kept for 0.5, 0.8, 0.9, 0.95, 0.99"):
+        model.predict("CCO", level=0.7)
+
+
+def test_the_verbs_in_python_do_what_the_command_line_does(run):
+    """A finished run is found finished; its evaluation has the errors that it recorded."""
+    model = mmgnn_dist.train_model(run.parent / "small.yaml", run, quiet=True)
+    assert model.path == run and model.targets == ["homo", "gap", "energy"]
+    recorded = json.loads((run / "metrics.json").read_text())["metrics"]
+    found = mmgnn_dist.evaluate_model(run).metrics
+    assert found.keys() == recorded.keys()
+    for name, value in recorded.items():
+        assert found[name] == pytest.approx(value, rel=1e-6)
+    with pytest.raises(UserError, match="overrides change a file"):
+        mmgnn_dist.study_models(load_recipe(run / "recipe.yaml"), run, ["train.seed=7"])
+    with pytest.raises(UserError, match="study"):
+        mmgnn_dist.study_models(run / "recipe.yaml", run.parent / "study")
+    with pytest.raises(UserError, match="another recipe"):
+        mmgnn_dist.train_model(run.parent / "small.yaml", run, ["train.seed=7"], quiet=True)
+
+
+def test_an_export_has_a_card_that_the_hub_reads(run, tmp_path):
+    """Its numbers are those of the run; an export of the export keeps it."""
+    from huggingface_hub import ModelCard
+
+    for source, name in ((run, "model"), (tmp_path / "model", "copy")):
+        assert main(["export", str(source), str(tmp_path / name)]) == 0
+    text = (tmp_path / "copy" / "README.md").read_text()
+    card = ModelCard(text)
+    assert card.data.library_name == "mmgnn_dist" and "schnet" in card.data.tags
+    metrics = json.loads((run / "metrics.json").read_text())
+    (row,) = (line for line in text.splitlines() if line.startswith("| gap |"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    named = metrics["metrics"] | metrics["baselines"]
+    errors = [f"{named[f'{kind}/mae/gap_eV']:.4g}" for kind in ("test", "mean", "composition")]
+    assert cells[:6] == ["gap", "intensive", "eV", *errors] and cells[6].startswith("± ")
+    counts = f"train {metrics['molecules']['train']}, "
+    for said in (metrics["shards_sha256"], "elements: H, C, N, O, F", "iupac_name 8", counts):
+        assert said in text
+
+
+def test_one_molecule_and_standard_input(run, tmp_path, capsys, monkeypatch):
+    words = ["predict", str(run), "--smiles", "CCO", "--smiles", "[Na+].[Cl-]"]
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "CCO" and lines[1].split()[0] == "homo" and "(90%: " in lines[1]
+    assert lines[-1].startswith("[Na+].[Cl-]: element not trained on")
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [row["id"] for row in told["molecules"]] == ["CCO", "[Na+].[Cl-]"]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"CCO ethanol\nO water\n")))
+    assert main(["predict", str(run), "-", "-o", str(tmp_path / "out.csv"), "--json"]) == 0
+    rows = pyarrow.csv.read_csv(tmp_path / "out.csv").to_pylist()
+    assert [row["id"] for row in rows] == ["ethanol", "water"]
+    assert rows[0]["gap"] == pytest.approx(told["molecules"][0]["gap"], rel=1e-5)
+    molecules = tmp_path / "two.smi"
+    molecules.write_text("CCO ethanol\n[Na+].[Cl-] salt\n")
+    assert main(["predict", str(run), str(molecules), "-o", str(tmp_path / "out.jsonl"), "--json"]) == 0
+    ethanol, salt = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
+    assert ethanol["gap"] == pytest.approx(rows[0]["gap"], rel=1e-5)
+    assert salt["gap"] is None and salt["reason"].startswith("element not trained on")
+    for wrong in (["-o", "x.csv"], ["a.sdf"], ["--smiles", "C", "-o", "x.csv"]):
+        assert main(["predict", str(run), *wrong]) == 2
+        assert "SOURCE" in capsys.readouterr().err

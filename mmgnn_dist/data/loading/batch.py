@@ -76,6 +76,10 @@ class Batch:
         """Return the batch in memory from which a GPU copies while the host goes on."""
         return self._moved(torch.Tensor.pin_memory)
 
+    def cloned(self) -> Batch:
+        """Return the batch with memory of its own, which outlives the epoch."""
+        return self._moved(torch.Tensor.clone)
+
     def _moved(self, move: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
         found = self.neighbours
         if found is not None:

@@ -17,7 +17,7 @@ from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.data.prepare.state_counts import count_states
 from mmgnn_dist.data.shardset.chunk_records import Moments, ShardSummary
 from mmgnn_dist.data.shardset.manifest import MoleculeStatistics, TargetStatistics
-from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS
+from mmgnn_dist.data.shardset.text_presence import presence
 
 
 def shard_statistics(
@@ -35,14 +35,6 @@ def shard_statistics(
         "max_atoms": int(sizes.max(initial=0)),
         **count_states(batch),
     }
-
-
-def presence(batch: pa.RecordBatch, field: str) -> np.ndarray:
-    """Which molecules of a shard have a text field, bool [rows]."""
-    if field not in CONTEXT_FIELDS:
-        return np.asarray(batch.column(field).is_valid())
-    context = batch.column("context").flatten().to_numpy().reshape(len(batch), len(CONTEXT_FIELDS))
-    return ~np.isnan(context[:, CONTEXT_FIELDS.index(field)])
 
 
 def combine(summaries: list[ShardSummary]) -> MoleculeStatistics:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmgnn_dist.data.prepare.statistics import presence
 from mmgnn_dist.data.shardset.shards import ShardSet
+from mmgnn_dist.data.shardset.text_presence import presence
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.study.collect import Model, Results
 from mmgnn_dist.study.compare import relative_errors

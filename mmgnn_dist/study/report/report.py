@@ -14,8 +14,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmgnn_dist.data.prepare.statistics import presence
 from mmgnn_dist.data.shardset.shards import ShardSet
+from mmgnn_dist.data.shardset.text_presence import presence
 from mmgnn_dist.files import write_text
 from mmgnn_dist.study.collect import Results, collect
 from mmgnn_dist.study.report.ablations import controls_section, fields_section, variants_section

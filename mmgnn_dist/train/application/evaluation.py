@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -14,13 +15,15 @@ from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import may_write, read_json, write_json
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
-from mmgnn_dist.run_records import RunMetrics
+from mmgnn_dist.run_records import ExportRecord, RunMetrics
 from mmgnn_dist.train.application.apply import apply_export
+from mmgnn_dist.train.application.conformal import IntervalQuality, interval_quality
+from mmgnn_dist.train.application.strata import strata
 from mmgnn_dist.train.application.text_coverage import missing_text
 from mmgnn_dist.train.application.trained_on import trained_on, trained_on_note
 from mmgnn_dist.train.checkpoint.export import in_trained_words, read_export, unseen
 from mmgnn_dist.train.evaluate import Predictions
-from mmgnn_dist.train.inputs import open_inputs
+from mmgnn_dist.train.inputs import Inputs, open_inputs
 from mmgnn_dist.train.provenance import refuse_changed
 from mmgnn_dist.train.report.baseline_verdict import baseline_verdict
 from mmgnn_dist.train.report.class_metrics import CLASS_TITLES
@@ -42,6 +45,8 @@ class Evaluated:
         unknown: metrics of the others, if there are both; the names as in `metrics`.
         notes: what is to be known of these molecules.
         verdict: whether the run beats the baselines on its own test part; "" for other molecules.
+        intervals: by target, which share of the molecules that it was not trained on the intervals cover.
+        strata: the same of their parts by size and by text (see `strata`), by target and part.
     """
 
     metrics: Named
@@ -51,6 +56,8 @@ class Evaluated:
     unknown: Named = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     verdict: str = ""
+    intervals: dict[str, IntervalQuality] = field(default_factory=dict)
+    strata: dict[str, dict[str, IntervalQuality]] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """Return the errors as lines of text."""
@@ -62,7 +69,21 @@ class Evaluated:
         for name, mae in self.metrics.items():
             value = f"  {name:24s} {_shown(mae)}"
             lines.append(f"{value:39s} {_shown(self.unknown[name])}" if self.unknown else value)
+        for name, found in self.intervals.items():
+            lines.append(
+                f"  {found.level:.0%} intervals of {name}: {found.width:.3g} {found.unit} wide, cover "
+                f"{found.coverage:.1%} of {found.molecules}"
+            )
+            parts = [f"{part} {own.coverage:.1%}" for part, own in self.strata.get(name, {}).items()]
+            lines += [f"    {', '.join(parts)}"] if parts else []
         return lines
+
+    def coverages(self) -> dict[str, Any]:
+        """Return the quality of the intervals as plain values, `intervals` and `strata`."""
+        parts = {
+            name: {part: vars(own) for part, own in found.items()} for name, found in self.strata.items()
+        }
+        return {"intervals": {name: vars(own) for name, own in self.intervals.items()}, "strata": parts}
 
 
 def _shown(value: float | None) -> str:
@@ -103,7 +124,12 @@ def evaluate_run(folder: Path, data: Path | None, quiet: bool, out: Path | None 
     if data is not None:
         predictions.save(target.predictions, ids, recipe.targets)
         record = {"shards": str(data), "molecules": evaluated.molecules, "metrics": evaluated.metrics}
-        more = {"trained_on": evaluated.trained_on, "unknown": evaluated.unknown, "notes": evaluated.notes}
+        more = {
+            "trained_on": evaluated.trained_on,
+            "unknown": evaluated.unknown,
+            "notes": evaluated.notes,
+            **evaluated.coverages(),
+        }
         write_json(target.metrics, record | more)
     return evaluated
 
@@ -127,8 +153,9 @@ def _evaluate(
             progress.say(note)
     names, targets = inputs.metrics, recipe.targets
     unknown: Named = {}
+    new = predictions if known is None else _part(predictions, ~known)
     if known is not None and known.any() and not known.all():
-        unknown = _part(predictions, ~known).named_metrics("test", names, targets)
+        unknown = new.named_metrics("test", names, targets)
     evaluated = Evaluated(
         predictions.named_metrics("test", names, targets),
         molecules=len(predictions.rows),
@@ -137,8 +164,22 @@ def _evaluate(
         unknown=unknown,
         notes=notes,
         verdict="" if whole else _verdict(paths),
+        intervals=interval_quality(new, about["units"], about.get("calibration", {})),
+        strata=_strata(inputs, about, new),
     )
     return evaluated, predictions, inputs.shards.ids(predictions.rows)
+
+
+def _strata(
+    inputs: Inputs, about: ExportRecord, predictions: Predictions
+) -> dict[str, dict[str, IntervalQuality]]:
+    """Return the quality of the intervals in each part of the molecules, by target and part."""
+    found: dict[str, dict[str, IntervalQuality]] = {}
+    for part, chosen in strata(inputs, predictions.rows).items():
+        own = interval_quality(_part(predictions, chosen), about["units"], about.get("calibration", {}))
+        for name, quality in own.items():
+            found.setdefault(name, {})[part] = quality
+    return found
 
 
 def _part(predictions: Predictions, chosen: np.ndarray) -> Predictions:

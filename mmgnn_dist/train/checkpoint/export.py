@@ -17,6 +17,7 @@ import torch
 
 from mmgnn_dist.chem.states.electronic_state import TrainedStates
 from mmgnn_dist.config import ModelConfig, Recipe
+from mmgnn_dist.data.shardset.groups import sizes
 from mmgnn_dist.data.shardset.references import elements, row_states, trained_states, with_other_elements
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.text.encoder_files import EncoderFiles
@@ -67,19 +68,20 @@ def export_model(
 
 
 def learned_from(shards: ShardSet, rows: np.ndarray) -> LearnedFrom:
-    """Describe the training data of a model: elements, text providers, coverage and column of fields, states.
+    """Describe the training data of a model: elements, sizes, states, text providers, coverage of fields.
 
     Args:
         shards: the shard set.
         rows: global rows of the training part.
     """
-    manifest, seen = shards.manifest, trained_states(shards, rows)
+    manifest, seen, atoms = shards.manifest, trained_states(shards, rows), sizes(shards)[rows]
     learned: LearnedFrom = {
         "elements": elements(shards, rows),
         "providers": manifest.get("prepare", {}).get("providers"),
         "coverage": {name: count / shards.rows for name, count in manifest.get("coverage", {}).items()},
         "charges": list(seen.charges),
         "multiplicities": list(seen.multiplicities),
+        "atoms": [int(atoms.min()), int(atoms.max())],
     }
     if shards.text_columns:
         learned["text_columns"] = shards.text_columns

@@ -18,6 +18,9 @@ from mmgnn_dist.train.engine import BatchPlan, compute_type, make_engine, zero_i
 from mmgnn_dist.train.inputs import Inputs, fit_scaler
 from mmgnn_dist.train.optim.ema import Average
 from mmgnn_dist.train.stages.setting import Setting
+from mmgnn_dist.train.start.plan import StartPlan, plan_start
+from mmgnn_dist.train.start.proof import refuse_other_start
+from mmgnn_dist.train.start.weights import load_start
 from mmgnn_dist.train.text_data import TextData, open_text_data
 
 
@@ -36,6 +39,7 @@ class Built:
         average: averaged weights.
         size: number of trainable parameters, and the number to match.
         encoder: identity of the language model.
+        start: what was taken of a trained model; None for random weights.
     """
 
     text: TextData
@@ -48,6 +52,7 @@ class Built:
     average: Average
     size: ModelSize
     encoder: EncoderIdentity | None
+    start: StartPlan | None
 
     @property
     def precision(self) -> str:
@@ -71,6 +76,11 @@ def build(setting: Setting) -> Built:
     plan = BatchPlan(inputs.recipe.train.batch, batches.passes, ranks.world)
     with zero_init(inputs.recipe, plan, ranks.device):
         model = inputs.model(text.source, autocast)
+    start = plan_start(inputs)
+    refuse_other_start(setting.run, start)
+    if start is not None:
+        taken = inputs.recipe.train.start_scaling == "taken"
+        scaler = load_start(model, scaler, start, inputs.forms, taken)
     size = _size(model, inputs)
     ranks.beat("starting DeepSpeed")
     engine = make_engine(model, inputs.recipe, plan, ranks.device)
@@ -85,6 +95,7 @@ def build(setting: Setting) -> Built:
         average=Average(model),
         size=size,
         encoder=encoder_identity(inputs.files),
+        start=start,
     )
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mmgnn_dist.run_records import CheckpointAbout, ExportRecord
+from mmgnn_dist.train.application.conformal import calibrate
 from mmgnn_dist.train.application.trained_on import identity_hashes, write_trained_on
 from mmgnn_dist.train.checkpoint.export import export_model, exported_classes, learned_from
 from mmgnn_dist.train.checkpoint.train_state import TrainState
 from mmgnn_dist.train.checkpoint.writer import Saver
+from mmgnn_dist.train.evaluate import Predictions
 from mmgnn_dist.train.optim.optimizers import optimizer_of
 from mmgnn_dist.train.provenance import versions
 from mmgnn_dist.train.stages.build import Built
@@ -56,12 +58,12 @@ def _saver(setting: Setting, built: Built) -> Saver:
     return Saver(run.checkpoints, built.engine, ranks, train.keep_checkpoints, about, state_bytes)
 
 
-def _exporter(setting: Setting, built: Built) -> Callable[[TrainState], None]:
+def _exporter(setting: Setting, built: Built) -> Callable[[TrainState, Predictions | None], None]:
     """Make the function that exports the model with its current weights."""
     inputs, targets = setting.inputs, setting.inputs.recipe.targets
     learned = learned_from(inputs.shards, inputs.split["train"])
 
-    def export(best: TrainState) -> None:
+    def export(best: TrainState, validated: Predictions | None) -> None:
         about: ExportRecord = {
             "step": best.step,
             "score": best.best,
@@ -74,6 +76,8 @@ def _exporter(setting: Setting, built: Built) -> Callable[[TrainState], None]:
             "learned_from": learned,
             "reads_states": inputs.shards.has_states,
         }
+        if validated is not None:  # on the first rank
+            about["calibration"] = calibrate(validated, targets)
         if setting.ranks.is_rank0 and not setting.run.export_trained_on.is_file():
             write_trained_on(setting.run, identity_hashes(inputs.shards, inputs.split["train"]))
         export_model(setting.run, built.model, built.scaler, about, setting.ranks.is_rank0)

@@ -15,14 +15,15 @@ from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED
 from mmgnn_dist.files import read_json
 from mmgnn_dist.train.checkpoint.train_state import TrainState
 from mmgnn_dist.train.loop import Trainer
-from mmgnn_dist.train.optim.ema import Average
-from mmgnn_dist.train.stages.build import build
+from mmgnn_dist.train.stages.build import Built, build
 from mmgnn_dist.train.stages.context import make_context
 from mmgnn_dist.train.stages.final_test import test
 from mmgnn_dist.train.stages.record import record_end, record_start
 from mmgnn_dist.train.stages.resume import resume
 from mmgnn_dist.train.stages.setting import Setting
 from mmgnn_dist.train.stages.untrained import save_untrained
+from mmgnn_dist.train.start.plan import StartPlan
+from mmgnn_dist.train.start.proof import prove_start
 from mmgnn_dist.train.tracking.train_context import TrainContext
 
 
@@ -38,7 +39,7 @@ def train_stages(setting: Setting) -> int:
     state, checkpoint_dir = resume(setting, built)
     context = make_context(setting, built, state)
     sink = record_start(setting, built, context, state, checkpoint_dir)
-    finished = fit(context, state, built.average)
+    finished = fit(setting, built, context, state)
     tested = test(setting, built) if finished else None
     setting.watch.stop()  # the first rank does the rest alone, and an upload may take long
     if tested:
@@ -50,10 +51,25 @@ def train_stages(setting: Setting) -> int:
     return EXIT_DONE if finished else EXIT_STOPPED
 
 
-def fit(context: TrainContext, state: TrainState, average: Average) -> bool:
-    """Train; return whether training reached its end and no rank was asked to stop since."""
-    trainer = Trainer(context, state, average)
+def fit(setting: Setting, built: Built, context: TrainContext, state: TrainState) -> bool:
+    """Train; return whether training reached its end and no rank was asked to stop since.
+
+    Raises:
+        UserError: the weights that training starts from do not give what their source recorded.
+    """
+    trainer = Trainer(context, state, built.average)
     try:
+        if built.start is not None and state.step == 0:
+            _begin_warm(setting, built.start, trainer)
         return trainer.run() and not context.ranks.stop_asked()
     finally:
         context.saver.close()
+
+
+def _begin_warm(setting: Setting, start: StartPlan, trainer: Trainer) -> None:
+    """Say what is taken of the source, validate it, and compare the score with what the source recorded."""
+    for note in start.notes:
+        setting.progress.say(note)
+    score = trainer.start_score()
+    if setting.ranks.is_rank0:
+        setting.progress.say(prove_start(setting.run, setting.inputs, start, score))

@@ -18,6 +18,7 @@ from mmgnn_dist.train.checkpoint.train_state import TrainState
 from mmgnn_dist.train.checkpoint.writer import Saver
 from mmgnn_dist.train.deadline import Deadline
 from mmgnn_dist.train.engine import BatchPlan
+from mmgnn_dist.train.evaluate import Predictions
 from mmgnn_dist.train.ranks import Ranks
 from mmgnn_dist.train.tracking.journal import Journal
 
@@ -41,7 +42,7 @@ class TrainContext:
     units: list[str]
     journal: Journal | None
     progress: Progress
-    export: Callable[[TrainState], None]
+    export: Callable[[TrainState, Predictions | None], None]
     saver: Saver
     deadline: Deadline
     sink: Callable[[JournalLine], None] = field(default=lambda line: None)

@@ -1,0 +1,1 @@
+"""Warm start: a run that begins with the weights of a trained model instead of random ones."""
