@@ -54,10 +54,10 @@ def test_a_packed_environment_works_where_it_is_unpacked(environment, tmp_path):
     assert again.archive == stage.archive and not again.packed_now
     previous = os.umask(0)
     try:
-        unpack(stage.archive, stage.record["sha256"], tmp_path / "mmgnn-stage-7")
+        unpack(stage.archive, stage.record["sha256"], tmp_path / "mmgnn_stage-7")
     finally:
         os.umask(previous)
-    there = tmp_path / "mmgnn-stage-7"
+    there = tmp_path / "mmgnn_stage-7"
     assert there.stat().st_mode & 0o777 == 0o700 and (there / "code" / "frozen.py").is_file()
     assert not [path for path in there.rglob("*") if path.lstat().st_mode & 0o022 and not path.is_symlink()]
     environment.joinpath("venv").rename(environment / "away")  # nothing is read there
@@ -77,27 +77,27 @@ def test_a_damaged_archive_is_refused_and_leaves_nothing(environment, tmp_path):
     stage = pack(environment, tmp_path)
     content = bytearray(stage.archive.read_bytes())
     with pytest.raises(ValueError, match="not what was packed"):
-        unpack(stage.archive, "0" * 64, tmp_path / "mmgnn-stage-7")
+        unpack(stage.archive, "0" * 64, tmp_path / "mmgnn_stage-7")
     content[len(content) // 2] ^= 4
     stage.archive.write_bytes(content)
     with pytest.raises(ValueError, match="not what was packed"):
-        unpack(stage.archive, stage.record["sha256"], tmp_path / "mmgnn-stage-7")
+        unpack(stage.archive, stage.record["sha256"], tmp_path / "mmgnn_stage-7")
     stage.archive.write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match="not what was packed"):
-        unpack(stage.archive, stage.record["sha256"], tmp_path / "mmgnn-stage-7")
-    assert not list(tmp_path.glob("mmgnn-stage-*"))
+        unpack(stage.archive, stage.record["sha256"], tmp_path / "mmgnn_stage-7")
+    assert not list(tmp_path.glob("mmgnn_stage-*"))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
 def test_a_folder_that_somebody_else_made_is_refused(environment, tmp_path):
     stage = pack(environment, tmp_path)
-    theirs = tmp_path / "mmgnn-stage-7"
+    theirs = tmp_path / "mmgnn_stage-7"
     theirs.mkdir(mode=0o700)
     (theirs / "trap").touch()
     os.chown(theirs, 65534, 65534)
     with pytest.raises(PermissionError, match="no folder of this user alone"):
         unpack(stage.archive, stage.record["sha256"], theirs)
-    assert list(tmp_path.glob("mmgnn-stage-*")) == [theirs]
+    assert list(tmp_path.glob("mmgnn_stage-*")) == [theirs]
 
 
 def test_what_cannot_be_packed_is_refused(environment, tmp_path):
