@@ -85,8 +85,8 @@ def hosts() -> list[Line]:
 def listeners() -> list[Line]:
     """Tell on which interfaces a job listens; Ray over several nodes cannot be bound to one of them.
 
-    Ray 2.60 binds its servers (GCS, raylet, object manager, workers) to the loopback interface if that is the
-    address of the node, and else to all interfaces. No option or variable of it changes that.
+    Ray 2.60 binds its servers (GCS, raylet, object manager, workers) to the loopback interface or to all
+    interfaces, whatever the address of the node; and a node on the loopback interface has no other node.
     """
     several = int(os.environ.get("SLURM_JOB_NUM_NODES", "1")) > 1
     try:
@@ -95,8 +95,8 @@ def listeners() -> list[Line]:
         return []
     others = {name: address for name, address in addresses().items() if address not in (own, "127.0.0.1")}
     found = f"torch's store on {own} alone"
-    if not several or own.startswith("127.") or not others:
-        return [ok("listeners", f"{found}, Ray too" if several else f"{found}, Ray on 127.0.0.1")]
+    if not several or not others:
+        return [ok("listeners", found if several else f"{found}, Ray on 127.0.0.1")]
     cure = "close these networks to others (firewall), or run preparations and sweeps on one node (--nodes=1)"
     named = ", ".join(f"{name} {address}" for name, address in others.items())
     told = f"{found}; Ray over several nodes, behind a token of its job, also on {named}"

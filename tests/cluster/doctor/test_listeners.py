@@ -15,7 +15,7 @@ ALL = {"lo": "127.0.0.1", "ib0": "192.0.2.7", "eth0": "198.51.100.7"}
         ("1", "192.0.2.7", ALL, "OK"),
         ("2", "192.0.2.7", ALL, "WARN"),
         ("2", "192.0.2.7", {name: ALL[name] for name in ("lo", "ib0")}, "OK"),
-        ("2", "127.0.0.1", ALL, "OK"),  # Ray listens there alone
+        ("2", "127.0.0.1", ALL, "WARN"),
     ],
 )
 def test_other_interfaces_are_told_if_ray_listens_there(monkeypatch, nodes, own, addresses, level):
