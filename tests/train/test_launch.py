@@ -42,7 +42,7 @@ os._exit(0)
 
 @pytest.mark.parametrize(("bound", "threads"), [("0", 4), ("1", 8)])
 def test_nobody_takes_the_port_and_only_shared_cores_are_divided(monkeypatch, bound, threads):
-    """Two ranks share eight cores, or a launcher has bound each to eight of its own; they listen here alone."""
+    """Two ranks share eight cores, or a launcher has bound each to eight of its own; they listen on lo."""
     monkeypatch.setenv("BOUND", bound)
     monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}

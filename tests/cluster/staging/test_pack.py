@@ -112,10 +112,7 @@ def test_what_cannot_be_packed_is_refused(environment, tmp_path):
 @pytest.mark.slow
 @pytest.mark.slurm
 def test_a_job_trains_from_its_staged_environment(cluster, recipe, undisturbed, environment, tmp_path):
-    """Unpacked at each start, what a killed job has left goes; at the end the disk is as before.
-
-    Known to fail: after a node was lost, the folder of the last start stays until the next one.
-    """
+    """Unpacked at each start, what a killed job has left goes; at the end the disk is as before."""
     linked = tmp_path / "packages"  # not packed: 2 GB
     linked.symlink_to(PACKAGES)
     (packages,) = (environment / "venv").glob("lib/python*/site-packages")
