@@ -90,7 +90,9 @@ def _one(output: Path, note: CommandNote | None, found: dict[str, str]) -> Comma
     if note:
         status["error"] = note["stopped"] or None
         if not note["stopped"] and not slurm.active(status["state"]):
-            status["error"] = last_line(Path(note["log"])) if note["log"] else "it was killed, and has no log"
+            killed = slurm.killed_by(note["job"]) if status["state"] == "FAILED" else None
+            words = last_line(Path(note["log"])) if note["log"] else "it was killed, and has no log"
+            status["error"] = killed or words
     return status
 
 

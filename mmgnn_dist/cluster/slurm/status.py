@@ -122,7 +122,9 @@ def _one(run: Path, record: JobRecord, states: dict[str, str]) -> RunStatus:
         "error": None,
     }
     if not done:
-        run_status["error"] = own_fault(run) or (None if slurm.active(state) else last_words(run))
+        run_status["error"] = own_fault(run)
+        if run_status["error"] is None and not slurm.active(state):
+            run_status["error"] = (slurm.killed_by(job) if state == "FAILED" else None) or last_words(run)
     if spent > 0:
         run_status["rate"] = (last["molecules"] - first["molecules"]) / spent
         seconds_per_step = spent / (last["step"] - first["step"])

@@ -17,7 +17,7 @@ MOLECULE = "3\nenergy=-76.4\nO 0 0 0\nH 0 0 0.96\nH 0.93 0 -0.24\n"
 
 
 @pytest.fixture
-def job(tmp_path, monkeypatch) -> Callable[[str], None]:
+def job(tmp_path, monkeypatch) -> Callable[..., None]:
     """This process is job 7, whose state the test sets; what is cancelled is written down."""
     programs = tmp_path / "programs"
     programs.mkdir()
@@ -39,10 +39,12 @@ def job(tmp_path, monkeypatch) -> Callable[[str], None]:
     monkeypatch.chdir(tmp_path)
     log.write_text("prepare 10/20 starting Ray\nslurmstepd: error: killed\n")
 
-    def put(state: str) -> None:
+    def put(state: str, code: str = "1:0") -> None:
         running = state in ("RUNNING", "PENDING")
         (tmp_path / "queue").write_text(f"7 {state} None\n" if running else "")
-        (tmp_path / "shown").write_text(f"JobId=7 JobState={state} StdErr={log} StdOut={log}\n")
+        (tmp_path / "shown").write_text(
+            f"JobId=7 JobState={state} ExitCode={code} StdErr={log} StdOut={log}\n"
+        )
 
     put("RUNNING")
     return put
@@ -71,6 +73,8 @@ def test_a_preparation_is_known_while_it_works_and_when_it_was_killed(job, tmp_p
     job("NODE_FAIL")
     (status,) = told(capsys)["commands"]
     assert status["state"] == "NODE_FAIL" and status["error"] == "slurmstepd: error: killed"
+    job("FAILED", "0:9")
+    assert told(capsys)["commands"][0]["error"] == "signal 9 killed its batch script"
     assert main(["logs", str(to), "--lines", "1"]) == 0
     assert capsys.readouterr().out == "slurmstepd: error: killed\n"
     assert main(["cancel", str(to)]) == 0
