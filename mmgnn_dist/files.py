@@ -105,9 +105,12 @@ def disk_problem(error: OSError, path: Path | None = None) -> str:
 
 
 def open_parts(folder: Path) -> Iterator[Path]:
-    """Yield the folder, if it is there, and what is in it, where group or others may write to them."""
+    """Yield the folder, if it is there, and what is in it, if not only this user and root may write there."""
     for path in (folder, *folder.rglob("*")):
-        if path.exists() and not path.is_symlink() and path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        if not path.exists() or path.is_symlink():
+            continue
+        status = path.stat()
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or status.st_uid not in (os.geteuid(), 0):
             yield path
 
 

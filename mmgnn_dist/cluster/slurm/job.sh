@@ -80,12 +80,13 @@ mmgnn_step() {
   echo "$newest"
 }
 
-# Ends the job if others may write to a folder or to what it holds, or replace it: what lies in it runs as this user.
+# Ends the job if others may write to a folder or to what it holds (its owner too, unless it is this user or root), or
+# replace it: what lies in it runs as this user.
 mmgnn_private() {
   local path open
   path=$(readlink -f "$1")
-  open=$(find "$path" -perm /022 ! -type l -print -quit) && [ -z "$open" ] || {
-    echo "mmgnn: group or others may write to $open: chmod -R go-w $path, or take another run directory" >&2
+  open=$(find "$path" ! -type l \( -perm /022 -o ! -uid "$(id -u)" ! -uid 0 \) -print -quit) && [ -z "$open" ] || {
+    echo "mmgnn: group or others may write to $open, or it is another user's: chmod -R go-w $path, or take another run directory" >&2
     exit 1
   }
   while true; do
