@@ -35,10 +35,10 @@ def _sweep(arguments: argparse.Namespace) -> int:
         if code == EXIT_STOPPED:
             stop("stopped in order: the same command continues")
     assert recipe.sweep
-    metric = recipe.sweep.metric
+    section = recipe.sweep
 
     def print_text() -> None:
-        print_leaderboard(recipe, folder, read_trials(folder, metric))
+        print_leaderboard(recipe, folder, read_trials(folder, section))
         if code == EXIT_STOPPED:
             print("stopped; the same command continues")
 
