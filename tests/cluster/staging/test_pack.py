@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tarfile
@@ -15,10 +16,12 @@ import submitit
 from command_line import mmgnn
 from jobs import changed, finish, held, reach, same_end, state, tasks
 
+from mmgnn_dist.cluster.doctor.clean import find_leftovers
 from mmgnn_dist.cluster.slurm.profile import Profile
 from mmgnn_dist.cluster.staging.pack import Stage, check_stage, pack_stage
 from mmgnn_dist.cluster.staging.unpack import unpack
 from mmgnn_dist.errors import UserError
+from mmgnn_dist.process import remove_owned_folder
 
 PACKAGES = Path(submitit.__file__).parents[1]  # with torch and the rest
 
@@ -86,6 +89,24 @@ def test_a_damaged_archive_is_refused_and_leaves_nothing(environment, tmp_path):
     with pytest.raises(ValueError, match="not what was packed"):
         unpack(stage.archive, stage.record["sha256"], tmp_path / "mmgnn_stage-7")
     assert not list(tmp_path.glob("mmgnn_stage-*"))
+
+
+def test_what_a_dead_step_has_unpacked_stays_while_ranks_use_it(environment, tmp_path):
+    """Slurm may end the step that holds the folder alone; ranks still import from it."""
+    stage = pack(environment, tmp_path)
+    left = tmp_path / "mmgnn_stage-6.0-ab"
+    left.mkdir(mode=0o700)
+    (left / ".lock").write_text(socket.gethostname())
+    rank = subprocess.Popen(["sleep", "60"], env={"MMGNN_STAGED": str(left)})
+    try:
+        remove_owned_folder(unpack(stage.archive, stage.record["sha256"], tmp_path / "mmgnn_stage-7"))
+        assert left.is_dir() and left not in [found.path for found in find_leftovers([tmp_path])]
+    finally:
+        rank.kill()
+        rank.wait()
+    assert left in [found.path for found in find_leftovers([tmp_path])]
+    remove_owned_folder(unpack(stage.archive, stage.record["sha256"], tmp_path / "mmgnn_stage-8"))
+    assert not left.exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
