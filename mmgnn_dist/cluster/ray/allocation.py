@@ -139,8 +139,8 @@ def _join(nodes: int, address: str, step: subprocess.Popen[bytes], log: IO[str])
             if probe.connect_ex((host, int(port))) == 0:
                 break
         time.sleep(0.2)
-    # on a busy machine `ray start` gives up after 30 s, though its raylet has joined: it is started again, and
-    # whoever has counted on the first one waits minutes for it
+    # on a busy machine `ray start` gives up after 30 s, though its raylet has joined: it is started again,
+    # and whoever has counted on the first one waits minutes for it
     while (started := len(started_nodes(log))) < nodes:
         if step.poll() is not None or time.monotonic() > end:
             raise TryAgain(
