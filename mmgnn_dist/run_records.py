@@ -99,6 +99,7 @@ class JournalLine(TypedDict, total=False):
     skipped: int
     world: int
     precision: str
+    text_left_out: dict[str, int]
     # older lines lack what follows
     conditions: Conditions
     data: Origin

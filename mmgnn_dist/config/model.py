@@ -11,7 +11,7 @@ from mmgnn_dist.config.choices import Backbone, Fusion
 from mmgnn_dist.config.section import ADDED_LATER, ConfigSection
 
 Modality = Literal["graph", "text", "both", "width_matched"]
-ReadOutName = Literal["sum", "mean", "attention", "dipole", "dipole_vectors", "r2"]
+ReadOutName = Literal["sum", "mean", "attention", "dipole", "dipole_vectors", "dipole_norm", "r2"]
 
 
 class ModelConfig(ConfigSection):
@@ -66,7 +66,8 @@ class ModelConfig(ConfigSection):
     readout: dict[str, ReadOutName] = Field(
         {},
         description="read-out of single targets, instead of the default for their physical kind; "
-        "dipole_vectors needs a backbone with vectors",
+        "dipole_vectors needs a backbone with vectors; dipole_norm has no mean, is never negative, and reads "
+        "vectors where the backbone has them",
         json_schema_extra={"with": ["targets", "model.fusion", "model.backbone"]},
     )
 

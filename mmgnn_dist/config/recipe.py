@@ -51,11 +51,41 @@ class Recipe(ConfigSection):
     )
     sweep: SweepConfig | None = Field(None, description="The search of `mmgnn sweep`.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fields_by_target(cls, raw: Any) -> Any:
+        """Take `text.fields` as a mapping apart: the union of its lists, and overrides for each target."""
+        text = raw.get("text") if isinstance(raw, dict) else None
+        if not isinstance(text, dict) or not isinstance(by_target := text.get("fields"), dict):
+            return raw
+        study, targets = raw.get("study"), raw.get("targets", [])
+        if not isinstance(study, dict) or study.get("targets") != "each":
+            raise ValueError(
+                "text.fields by target needs a study with study.targets=each: give one list for all targets, "
+                "or train each target in a run of its own"
+            )
+        for name in [*by_target, *targets]:
+            if name not in by_target or name not in targets:
+                raise ValueError(
+                    f"text.fields by target: give one list for each of targets, {', '.join(targets)}; "
+                    f"'{name}' is not in both"
+                )
+        own = study.get("by_target") or {}
+        merged = {name: {"text.fields": by_target[name], **own.get(name, {})} for name in by_target}
+        union = list(dict.fromkeys(field for fields in by_target.values() for field in fields or []))
+        return {**raw, "text": {**text, "fields": union}, "study": {**study, "by_target": {**own, **merged}}}
+
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         if len(set(self.targets)) != len(self.targets):
             raise ValueError("targets: each target may stand once")
-        for key, chosen in (("model.readout", self.model.readout), ("train.weights", self.train.weights)):
+        by_target = self.study.by_target if self.study else {}
+        named: tuple[tuple[str, Collection[str]], ...] = (
+            ("model.readout", self.model.readout),
+            ("train.weights", self.train.weights),
+            ("study.by_target", by_target),
+        )
+        for key, chosen in named:
             for name in chosen:
                 if name not in self.targets:
                     raise ValueError(

@@ -13,6 +13,12 @@ Arm = Literal["graph", "text", "both", "width_matched", "zero", "shuffled", "ran
 AGAIN_SEED = 10_000  # what the arm again adds to train.seed
 CONTROLS = ("zero", "shuffled", "random")  # arms that read a control text beside the graph
 
+# what overrides of single targets may not change
+SET_BY_STUDY = {
+    *("name", "targets", "twins", "data", "study", "sweep", "track"),
+    *("model.modality", "text.control", "train.seed"),
+}
+
 
 class StudyConfig(ConfigSection):
     """Backbones x arms x targets x folds x seeds, and variants of them one at a time."""
@@ -34,6 +40,12 @@ class StudyConfig(ConfigSection):
         "together",
         description="one model for all targets, or one for each",
         json_schema_extra={"with": ["targets"]},
+    )
+    by_target: dict[str, dict[str, Any]] = Field(
+        {},
+        description="overrides of the recipe for single targets, with study.targets=each: {homo: "
+        "{text.fields: [iupac_name, xlogp]}}; text.fields may itself be a mapping from target to list",
+        json_schema_extra={"with": ["study.targets", "text.fields"]},
     )
     folds: list[Annotated[int, Field(ge=0)]] = Field(
         [],
@@ -82,6 +94,22 @@ class StudyConfig(ConfigSection):
         description="runs at a time; 0: one for each GPU; without GPUs as many as the cores have room for",
         json_schema_extra={"with": ["train.threads"]},
     )
+
+    @model_validator(mode="after")
+    def _by_target(self) -> StudyConfig:
+        if self.by_target and self.targets != "each":
+            raise ValueError(
+                "study.by_target and text.fields by target need a model for each target: use "
+                "study.targets=each"
+            )
+        for target, changes in self.by_target.items():
+            for key in changes:
+                if key in SET_BY_STUDY or key.split(".")[0] in SET_BY_STUDY:
+                    raise ValueError(
+                        f"study.by_target.{target}: {key} must be the same for all targets, or is set by the "
+                        "study: leave it out"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _names(self) -> StudyConfig:

@@ -22,6 +22,8 @@ TEXT_FIELDS: tuple[str, ...] = (
     "synonyms",
 )
 NUMBER_FIELDS = frozenset(TEXT_FIELDS) - {"iupac_name", "title", "molecular_formula", "synonyms"}
+# what text.total_tokens reads whole or not at all; synonyms are a list of names, own fields may be long texts
+UNCUT_FIELDS = frozenset(TEXT_FIELDS) - {"synonyms"}
 # names of columns of the shards, and of columns with a meaning of their own
 RESERVED = frozenset(
     (
@@ -81,11 +83,20 @@ class TextConfig(ConfigSection):
         "text.fields that it names; false: all of them",
         json_schema_extra={"with": ["text.fields"]},
     )
+    total_tokens: Annotated[int | None, ADDED_LATER] = Field(
+        None,
+        ge=1,
+        description="tokens that the whole text may have, special ones included: of a longer text whole "
+        "fields are left out, the last of text.fields first, and counted; no name, formula or number is cut; "
+        "null: every field is cut at its own budget",
+        json_schema_extra={"with": ["text.fields", "text.field_tokens", "text.budgets"]},
+    )
     field_tokens: int = Field(
         64,
         ge=1,
-        description="tokens that one field may have; what is cut is counted",
-        json_schema_extra={"with": ["text.budgets"]},
+        description="tokens that one field may have; what is cut is counted; with text.total_tokens only "
+        "synonyms (between two names) and own fields (between two words) are cut",
+        json_schema_extra={"with": ["text.budgets", "text.total_tokens"]},
     )
     budgets: dict[FieldName, Annotated[int, Field(ge=1)]] = Field(
         {}, description="tokens that single fields may have, instead of text.field_tokens"
@@ -124,6 +135,12 @@ class TextConfig(ConfigSection):
         description="how tokens become one vector: mean over all, cls (the first), last (the usual choice "
         "for CLIP)",
     )
+    projection: Annotated[bool, ADDED_LATER] = Field(
+        False,
+        description="map the pooled vector by the projection that the encoder stores (CLIP's "
+        "text_projection), to the space that it shares with pictures",
+        json_schema_extra={"with": ["text.mode", "text.pooling"]},
+    )
     lora_rank: int = Field(
         8,
         ge=1,
@@ -159,6 +176,27 @@ class TextConfig(ConfigSection):
             if name in RESERVED:
                 allowed = ", ".join(map(repr, TEXT_FIELDS))
                 raise ValueError(f"text: '{name}' is no text field; there are {allowed}, and own ones")
+        return self
+
+    @model_validator(mode="after")
+    def _whole(self) -> TextConfig:
+        if self.total_tokens is not None:
+            for name in self.budgets:
+                if name in UNCUT_FIELDS:
+                    raise ValueError(
+                        f"text.budgets.{name}: with text.total_tokens this field is read whole or not at "
+                        "all: leave its budget out (synonyms and own fields may have one), or leave "
+                        "text.total_tokens out"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _projection(self) -> TextConfig:
+        if self.projection and (self.mode, self.pooling) != ("frozen", "last"):
+            raise ValueError(
+                "text.projection=true maps the frozen vector of the last token: use text.mode=frozen and "
+                "text.pooling=last, or leave text.projection out (a trained fusion learns a map of its own)"
+            )
         return self
 
     @model_validator(mode="after")

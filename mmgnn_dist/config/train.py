@@ -43,7 +43,9 @@ class OptimConfig(ConfigSection):
     final_lr: float = Field(
         0.01, ge=0, le=1, description="learning rate at the end of the cosine, as a share of the peak"
     )
-    clip: float = Field(1.0, gt=0, description="largest norm of the gradient over all parameters")
+    clip: float | None = Field(
+        1.0, gt=0, description="largest norm of the gradient over all parameters; null: no limit"
+    )
     ema: float = Field(
         0.999,
         ge=0,

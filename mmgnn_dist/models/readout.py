@@ -8,18 +8,20 @@ it). With s_i, a_i, q_i linear in one hidden layer of atom i, in scaled units:
     attention       sum_i w_i s_i,  w = softmax of a over the atoms of the molecule
     dipole          mean_i s_i + |sum_i (q_i - mean q) r_i|      neutral atom charges as in PhysNet
     dipole_vectors  mean_i s_i + |sum_i (q_i - mean q) r_i + sum_c p_ic v_ic|
+    dipole_norm     |sum_i (q_i - mean q) r_i + sum_c p_ic v_ic|       without v if there are no vectors
     r2              sum_i s_i + sum_i q_i |r_i - r_c|^2          r_c the centre of mass
 
 `dipole_vectors` adds atomic dipoles from the vectors v_ic of the backbone, as PaiNN does (Schütt, Unke,
-Gastegger 2021, arXiv 2102.03150). r2 is SchNetPack's form of the electronic spatial extent
-(ElectronicSpatialExtent, also used by PaiNN), plus a term for the extent of the atoms themselves. All s, a, p
-and the q of r2 start at zero: training starts at the prediction of mean and references, and attention starts
-as the mean. `Scaler` holds the values fitted on the training part and converts scaled values to target units,
-in float64 (float32 has too few digits for energies near -1e4 eV):
+Gastegger 2021, arXiv 2102.03150). `dipole_norm` is the norm alone, as there: the scaler adds no mean to it.
+It is never negative, and zero where symmetry forbids a dipole. r2 is SchNetPack's form of the electronic
+spatial extent (ElectronicSpatialExtent, also used by PaiNN), plus a term for the extent of the atoms
+themselves. All s, a, p and the q of r2 start at zero: training starts at the prediction of mean and
+references, and attention starts as the mean. `Scaler` holds the values fitted on the training part and
+converts scaled values to target units, in float64 (float32 has too few digits for energies near -1e4 eV):
 
     extensive   y = std * s + sum_i reference[z_i]           least squares on composition
     r2          y = std * s + sum_i (reference[z_i] + extent[z_i] |r_i - r_c|^2)
-    others      y = std * s + mean
+    others      y = std * s + mean                           mean 0 for dipole_norm
 
 Dipole and r2 read the positions even in a model of text alone; only its learned part ignores them.
 """
@@ -38,8 +40,14 @@ from mmgnn_dist.models.graph import Graph, sum_molecules
 from mmgnn_dist.models.heads import Heads
 from mmgnn_dist.models.readout_forms import attention_weights, dipole_norms, squared_distances
 
-FORMS = frozenset({"sum", "mean", "attention", "dipole", "dipole_vectors", "r2"})
-PLACES = {"attended": "attention", "dipoles": "dipole", "vector_dipoles": "dipole_vectors", "extents": "r2"}
+FORMS = frozenset({"sum", "mean", "attention", "dipole", "dipole_vectors", "dipole_norm", "r2"})
+PLACES = {
+    "attended": "attention",
+    "dipoles": "dipole",
+    "vector_dipoles": "dipole_vectors",
+    "norms": "dipole_norm",
+    "extents": "r2",
+}
 EXTENT = 10.0  # Å^2, squared distance of a typical atom: gives both terms of r2 the same scale
 
 
@@ -48,9 +56,9 @@ class ReadOut(nn.Module):
 
     Args:
         width: H, the width of the atom vectors.
-        forms: one form per target: sum, mean, attention, dipole, dipole_vectors or r2.
+        forms: one form per target: sum, mean, attention, dipole, dipole_vectors, dipole_norm or r2.
         dropout: dropout between the layers.
-        vectors: number of equivariant vectors per atom, for dipole_vectors.
+        vectors: number of equivariant vectors per atom, for dipole_vectors and dipole_norm.
     """
 
     summed: Tensor
@@ -58,6 +66,7 @@ class ReadOut(nn.Module):
     attended: Tensor
     dipoles: Tensor
     vector_dipoles: Tensor
+    norms: Tensor
     extents: Tensor
 
     def __init__(self, width: int, forms: Sequence[str], dropout: float, vectors: int = 0) -> None:
@@ -82,6 +91,9 @@ class ReadOut(nn.Module):
                 raise ValueError("dipole_vectors needs a backbone with vectors")
             self.vector_charge = nn.Linear(width, len(self.vector_dipoles))
             self.moment = _from_zero(width, len(self.vector_dipoles) * vectors)
+        if len(self.norms):
+            self.norm_charge = nn.Linear(width, len(self.norms))
+            self.norm_moment = _from_zero(width, len(self.norms) * vectors) if vectors else None
         if len(self.attended):
             self.score = _from_zero(width, len(self.attended))
         if len(self.extents):
@@ -110,12 +122,14 @@ class ReadOut(nn.Module):
         if len(self.dipoles):
             out = out.index_add(1, self.dipoles, dipole_norms(self.charge(hidden), graph))
         if len(self.vector_dipoles):
-            weights = self.moment(hidden).unflatten(1, (len(self.vector_dipoles), -1))
-            if vectors is None:  # a model of text alone has no vectors, but the same parameters
-                vectors = weights.new_zeros(len(weights), 3, weights.shape[-1])
-            moments = torch.einsum("nkv,nxv->nkx", weights, vectors)
+            moments = _moments(self.moment(hidden), vectors, len(self.vector_dipoles))
             norms = dipole_norms(self.vector_charge(hidden), graph, moments)
             out = out.index_add(1, self.vector_dipoles, norms)
+        if len(self.norms):
+            layer = self.norm_moment
+            added = None if layer is None else _moments(layer(hidden), vectors, len(self.norms))
+            norms = dipole_norms(self.norm_charge(hidden), graph, added, from_zero=True)
+            out = out.index_copy(1, self.norms, norms)
         if len(self.extents):
             distances = squared_distances(graph, self.masses) / EXTENT
             out = out.index_add(1, self.extents, sum_molecules(self.density(hidden) * distances, graph))
@@ -126,6 +140,14 @@ class ReadOut(nn.Module):
 def _exact_masses(device: torch.device) -> Tensor:
     """Masses of the elements, float64 [119], copied to a device once."""
     return torch.tensor(MASSES, dtype=torch.float64, device=device)
+
+
+def _moments(weights: Tensor, vectors: Tensor | None, count: int) -> Tensor:
+    """Atomic dipoles [N, K, 3] from weights [N, K * V] and the vectors [N, 3, V] of the backbone."""
+    weights = weights.unflatten(1, (count, -1))
+    if vectors is None:  # a model of text alone has no vectors, but the same parameters
+        vectors = weights.new_zeros(len(weights), 3, weights.shape[-1])
+    return torch.einsum("nkv,nxv->nkx", weights, vectors)
 
 
 def _from_zero(inward: int, outward: int) -> nn.Linear:
@@ -142,7 +164,7 @@ class Scaler:
 
     Attributes:
         std: scale of each target [T].
-        mean: mean of each target [T], zero for targets with references.
+        mean: mean of each target [T], zero for targets with references and for a dipole_norm.
         reference: reference of each element [119, T], zero for targets without references.
         extent: factor of each element per Å^2 from the centre of mass [119, T], zero except for r2.
     """

@@ -26,7 +26,9 @@ def attention_weights(scores: Tensor, graph: Graph) -> Tensor:
     return weights / sum_molecules(weights, graph).index_select(0, graph.molecule)
 
 
-def dipole_norms(charges: Tensor, graph: Graph, moments: Tensor | None = None) -> Tensor:
+def dipole_norms(
+    charges: Tensor, graph: Graph, moments: Tensor | None = None, from_zero: bool = False
+) -> Tensor:
     """Norms of the dipoles of atom charges: [B, K] in charge times Å.
 
     The charges of every molecule are shifted to sum to zero, as in PhysNet (Unke and Meuwly 2019, arXiv
@@ -36,6 +38,7 @@ def dipole_norms(charges: Tensor, graph: Graph, moments: Tensor | None = None) -
         charges: atom charges [N, K].
         graph: the batch.
         moments: atomic dipoles [N, K, 3] that are added, as in PaiNN.
+        from_zero: a vanishing dipole has the norm zero, not the root of `TINY`.
     """
     counts = (graph.ptr[1:] - graph.ptr[:-1]).unsqueeze(-1)
     mean = sum_molecules(charges, graph) / counts
@@ -44,7 +47,9 @@ def dipole_norms(charges: Tensor, graph: Graph, moments: Tensor | None = None) -
     if moments is not None:
         products = products + moments
     vectors = sum_molecules(products.flatten(1), graph).unflatten(1, (-1, 3))
-    return (vectors.square().sum(-1) + TINY).sqrt()
+    squares = vectors.square().sum(-1)
+    norms = (squares + TINY).sqrt()
+    return squares / (norms + TINY**0.5) if from_zero else norms  # norms - TINY**0.5 without cancellation
 
 
 def squared_distances(graph: Graph, masses: Tensor) -> Tensor:

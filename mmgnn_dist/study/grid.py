@@ -27,6 +27,7 @@ from mmgnn_dist.study.run_cell import DONE, cell_state
 
 CELLS, RECIPE = "cells.json", "study.yaml"
 BASE = "base"
+BY_FIELD = ("without-", "alone-")  # how names of variants of text.fields begin
 SIZED = ("graph", "both", "shuffled")  # arms of the learning curve
 
 
@@ -82,7 +83,14 @@ def make_grid(recipe: Recipe) -> dict[Cell, Recipe]:
         for targets, fold, seed in product(groups, folds, study.seeds):
             own_seed = seed + AGAIN_SEED * (arm == "again")
             axes = {"targets": list(targets), "data.fold": fold, "train.seed": own_seed}
-            part = _recipe(recipe, {**backbones[backbone], **changes, **axes}, trained[fold])
+            own = study.by_target.get(targets[0], {})
+            varied = changes
+            if variant.startswith(BY_FIELD) and "text.fields" in own:
+                kept = _varied_fields(variant, own["text.fields"])
+                if kept is None:  # the target does not read this field, or it alone
+                    continue
+                varied = {**changes, "text.fields": kept}
+            part = _recipe(recipe, {**backbones[backbone], **own, **varied, **axes}, trained[fold])
             parts = [backbone, arm] + [variant] * (variant != BASE) + [targets[0]] * (len(groups) > 1)
             name = "-".join([*parts, f"f{fold}", f"s{seed}"])
             cell = Cell(len(cells), name, backbone, arm, variant, targets, fold, seed)
@@ -107,12 +115,20 @@ def _arms(recipe: Recipe, study: StudyConfig, backbone: str) -> Iterator[tuple[s
     fields = list(recipe.text.fields)
     for kind in study.fields if len(fields) > 1 else []:
         for field in fields:
-            kept = [field] if kind == "alone" else [f for f in fields if f != field]
-            yield f"{kind}-{field}", "both", {**_arm("both"), "text.fields": kept}
+            variant = f"{kind}-{field}"
+            yield variant, "both", {**_arm("both"), "text.fields": _varied_fields(variant, fields)}
     for size in study.sizes:
         for arm in study.arms:
             if arm in SIZED:
                 yield f"size-{size}", arm, {**_arm(arm), "data.train_size": size}
+
+
+def _varied_fields(variant: str, fields: list[str]) -> list[str] | None:
+    """The fields of a variant `without-FIELD` or `alone-FIELD`; None if it is no variant of these fields."""
+    kind, _, field = variant.partition("-")
+    if field not in fields or len(fields) < 2:
+        return None
+    return [field] if kind == "alone" else [name for name in fields if name != field]
 
 
 def _arm(arm: str) -> dict[str, Any]:
@@ -135,6 +151,9 @@ def _recipe(recipe: Recipe, changes: dict[str, Any], trained: int) -> Recipe:
     raw["train"] |= {"save_vectors": True, "threads": recipe.train.threads or 1}
     for key, value in changes.items():
         set_key(raw, key, copy.deepcopy(value))
+    for section, key in (("model", "readout"), ("train", "weights")):  # of the targets of this cell
+        of_targets = raw[section][key]
+        raw[section][key] = {name: of_targets[name] for name in raw["targets"] if name in of_targets}
     size = changes.get("data.train_size")
     if size is not None:
         if size > trained:

@@ -105,7 +105,7 @@ def deepspeed_config(recipe: Recipe, plan: BatchPlan) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": plan.micro,
         "gradient_accumulation_steps": plan.accumulation,
         # at stage 0 DeepSpeed clips parameter by parameter; `guards.py` does it in a few operations
-        "gradient_clipping": recipe.train.optim.clip if stage else 0.0,
+        "gradient_clipping": (recipe.train.optim.clip or 0.0) if stage else 0.0,
         "zero_optimization": zero,
         "zero_force_ds_cpu_optimizer": False,  # it would be compiled; torch's is fused on the host too
         "steps_per_print": 10**9,

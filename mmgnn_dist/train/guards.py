@@ -40,13 +40,13 @@ class StepGuard:
 
     Args:
         engine: DeepSpeed engine.
-        clip: largest norm of the gradient; 0 for any.
+        clip: largest norm of the gradient; None for any.
 
     Attributes:
         taken: whether the last engine step changed the weights.
     """
 
-    def __init__(self, engine: Any, clip: float) -> None:
+    def __init__(self, engine: Any, clip: float | None) -> None:
         self._zero, self._clip = engine.optimizer, clip
         self._optimizer = getattr(engine.optimizer, "optimizer", engine.optimizer)
         self._sharded = self._zero is not self._optimizer
@@ -77,7 +77,7 @@ class StepGuard:
     def _guarded(self, *args: Any, **kwargs: Any) -> Any:
         if not self._finite or (self._sharded and not self._sharded_norm_finite()):
             return None
-        if self._clip > 0 and not self._sharded:
+        if self._clip is not None and not self._sharded:
             scale = torch.clamp(self._clip / (self._norm + 1e-6), max=1.0)  # torch's and DeepSpeed's formula
             torch._foreach_mul_(self._gradients(), scale.squeeze(0))
         self.taken = True

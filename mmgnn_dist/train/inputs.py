@@ -124,6 +124,7 @@ class Inputs:
             config.sample_synonyms,
             self.verified.sha256,
             config.selected_fields,
+            config.total_tokens,
         )
         tokens.check_length()
         tokens.check_unknown(config.max_unknown)
@@ -316,6 +317,7 @@ def _check_fields(fields: list[str], shards: ShardSet, whole: bool) -> None:
 def fit_scaler(inputs: Inputs) -> Scaler:
     """Fit the scaler on the training part: a target has references or a mean; raw scaling has neither."""
     scaler = _fitted_scaler(inputs)
+    scaler.mean[[place for place, form in enumerate(inputs.forms) if form == "dipole_norm"]] = 0.0
     for place in inputs.heads.classed:  # prevalence is added to learned logits
         outputs = inputs.heads.outputs(place)
         scaler.std[outputs] = 1.0
@@ -334,9 +336,8 @@ def class_shares(inputs: Inputs, place: int) -> np.ndarray:
 
 def _fitted_scaler(inputs: Inputs) -> Scaler:
     if inputs.recipe.train.scaling == "raw":
-        count = len(inputs.forms)
-        zeros = torch.zeros(MAX_Z + 1, count, dtype=torch.float64)
-        ones = torch.ones(count, dtype=torch.float64)
+        ones = torch.ones(len(inputs.forms), dtype=torch.float64)
+        zeros = ones.new_zeros(MAX_Z + 1, len(ones))
         return Scaler(std=ones, mean=torch.zeros_like(ones), reference=zeros, extent=zeros.clone())
     references = fit_references(inputs.shards, inputs.split["train"], inputs.recipe.targets)
     referenced = np.array([kind in REFERENCED for kind in inputs.kinds])

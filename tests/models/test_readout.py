@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ase.build
 import ase.data
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from mmgnn_dist.models.fused import FusedModel, TextSource
 from mmgnn_dist.models.graph import Graph
 from mmgnn_dist.models.readout import EXTENT, ReadOut
 
-FORMS = ["sum", "mean", "attention", "dipole", "r2", "attention", "dipole_vectors"]
+FORMS = ["sum", "mean", "attention", "dipole", "r2", "attention", "dipole_vectors", "dipole_norm"]
 WIDTH, VECTORS = 8, 3
 BACKBONES = ("schnet", "painn", "dimenetpp", "equiformer", "faenet")
 
@@ -98,9 +99,9 @@ def test_forms_are_those_of_their_equations():
     found = readout(atoms, graph, vectors).detach().numpy()
     hidden = readout.hidden(atoms)
     s, scores = readout.contribution(hidden).detach().numpy(), readout.score(hidden).detach()
-    layers = (readout.charge, readout.density, readout.vector_charge)
-    charges, density, others = (layer(hidden).detach().numpy()[:, 0] for layer in layers)
-    moments = readout.moment(hidden).detach().numpy()
+    layers = (readout.charge, readout.density, readout.vector_charge, readout.norm_charge)
+    charges, density, others, bare = (layer(hidden).detach().numpy()[:, 0] for layer in layers)
+    moments, added = (layer(hidden).detach().numpy() for layer in (readout.moment, readout.norm_moment))
     for number, p in enumerate(parts(graph)):
         pos, mass = graph.pos[p].numpy(), ase.data.atomic_masses[graph.z[p].numpy()]
         centre = (mass[:, None] * pos).sum(0) / mass.sum()
@@ -108,6 +109,9 @@ def test_forms_are_those_of_their_equations():
         other = ((others[p] - others[p].mean())[:, None] * pos).sum(0)
         for weight, vector in zip(moments[p], vectors[p].numpy(), strict=True):
             other += vector @ weight
+        norm = ((bare[p] - bare[p].mean())[:, None] * pos).sum(0)
+        for weight, vector in zip(added[p], vectors[p].numpy(), strict=True):
+            norm += vector @ weight
         weights = torch.softmax(scores[p], 0).numpy()
         extent = (density[p] / EXTENT * np.square(pos - centre).sum(1)).sum()
         expected = [
@@ -118,6 +122,7 @@ def test_forms_are_those_of_their_equations():
             s[p, 4].sum() + extent,
             (weights[:, 1] * s[p, 5]).sum(),
             s[p, 6].mean() + np.linalg.norm(other),
+            np.hypot(np.linalg.norm(norm), 1e-4) - 1e-4,
         ]
         np.testing.assert_allclose(found[number], expected, rtol=1e-7)
 
@@ -150,8 +155,8 @@ def test_every_weight_of_a_fresh_read_out_learns_within_two_steps():
         (readout(atoms, graph, vectors) - 1.0).square().sum().backward()
         optimizer.step()
     # a shift of all charges, or of all scores, changes nothing
-    still = {name for name, p in readout.named_parameters() if not float(p.grad.abs().max()) > 1e-12}
-    assert still == {"charge.bias", "vector_charge.bias", "score.bias"}
+    still = {name for name, p in readout.named_parameters() if not float(p.grad.abs().max()) > 1e-10}
+    assert still == {"charge.bias", "vector_charge.bias", "score.bias", "norm_charge.bias"}
 
 
 def test_modalities_share_a_read_out_of_every_form():
@@ -198,3 +203,21 @@ def test_dipole_of_a_backbone_with_vectors(name, double):
 def test_masses_are_those_of_ase():
     assert len(MASSES) == len(SYMBOLS)
     np.testing.assert_allclose(MASSES[1:], ase.data.atomic_masses[1:119], rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_dipole_norm_is_zero_by_symmetry_and_never_negative(name, double):
+    """Carbon dioxide and methane have no dipole, by symmetry; water has one."""
+    sizes = {"painn": ", hidden: 8, interactions: 1", "equiformer": ", layers: 1"}.get(name, "")
+    backbone = f"model.backbone={{name: {name}{sizes}}}"
+    model = FusedModel(load_recipe(None, [backbone, "model.modality=graph"]), ["dipole_norm"], None).eval()
+    noise = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in model.readout.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=noise, dtype=torch.float64))
+    batch = batch_of([3, 5, 3], [[]] * 3, targets=1)
+    found = [ase.build.molecule(formula) for formula in ("CO2", "CH4", "H2O")]
+    batch.z = torch.tensor(np.concatenate([molecule.numbers for molecule in found]))
+    batch.pos = torch.tensor(np.concatenate([molecule.positions for molecule in found]))
+    norms, _ = model(batch)
+    assert norms.min() >= 0 and norms[:2].max() < 1e-6 and norms[2] > 1e-3

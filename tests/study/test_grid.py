@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from small_set import make_set
 
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.data.shardset.splits import load_split, make_split
+from mmgnn_dist.errors import UserError
+from mmgnn_dist.files import write_json
 from mmgnn_dist.study.grid import make_grid
 from mmgnn_dist.train.inputs import fit_scaler, open_inputs
 
@@ -150,14 +153,29 @@ def test_raw_targets_are_taken_as_they_are(shards):
     assert fit_scaler(open_inputs(load_recipe(None, words))).mean.any()
 
 
+def test_a_norm_of_a_dipole_has_no_mean(tmp_path):
+    made = make_set(tmp_path / "shards", (60,))
+    kinds = [
+        {**target, "kind": "dipole"} if target["name"] == "mu" else target
+        for target in made.manifest["targets"]
+    ]
+    write_json(made.path / "manifest.json", made.manifest | {"targets": kinds})
+    make_split(made)
+    words = [f"data.shards={made.path}", "targets=[mu, gap]", "model.modality=graph"]
+    bare = fit_scaler(open_inputs(load_recipe(None, [*words, "model.readout={mu: dipole_norm}"])))
+    usual = fit_scaler(open_inputs(load_recipe(None, words)))
+    assert bare.mean[0] == 0 != usual.mean[0] and bare.mean[1] == usual.mean[1] != 0
+    assert torch.equal(bare.std, usual.std)
+
+
 def test_presets():
     paper, raw = (yaml.safe_load((LAUNCH / f"{name}.yaml").read_text()) for name in ("paper", "paper-raw"))
     assert differences(paper, raw) == {"name", "train.scaling"} and raw["train"]["scaling"] == "raw"
     for name in ("paper", "paper-raw", "quick"):
         assert load_recipe(LAUNCH / f"{name}.yaml").study is not None
     paper = load_recipe(LAUNCH / "paper.yaml")
-    tokens = [paper.text.budgets.get(field, paper.text.field_tokens) for field in paper.text.fields]
-    assert sum(tokens) <= 75
+    assert paper.text.total_tokens == 77 and paper.text.projection  # CLIP's positions, and its projection
+    assert paper.train.optim.clip is None and load_recipe(LAUNCH / "paper-raw.yaml").train.optim.clip is None
     widths = {name: keys["model.paper_width"] for name, keys in paper.study.backbones.items()}
     assert widths == {"schnet": 8, "dimenetpp": 16, "equiformer": 32, "faenet": 32}
     quick = load_recipe(LAUNCH / "quick.yaml").study
@@ -165,3 +183,63 @@ def test_presets():
         "schnet",
         "painn",
     ]
+
+
+BY_TARGET = "text.fields={mu: [iupac_name, xlogp], gap: [title]}"
+
+
+def test_every_target_may_have_fields_and_overrides_of_its_own(shards):
+    cells = grid(
+        shards,
+        BY_TARGET,
+        "study.targets=each",
+        "study.by_target={gap: {train.optim.lr: 0.002}}",
+        "study.fields=[without, alone]",
+        "study.arms=[graph, both]",
+        "study.folds=[0]",
+        "study.variants_of=[one]",
+        "train.weights={mu: 2}",
+        "model.readout={gap: attention}",
+    )
+    read = {
+        (c.targets, c.variant, c.backbone): (r.text.fields, r.train.optim.lr)
+        for c, r in cells.items()
+        if c.arm == "both"
+    }
+    mu, gap = ("mu",), ("gap",)
+    for backbone in ("one", "two"):
+        assert read.pop((mu, "base", backbone)) == (["iupac_name", "xlogp"], 0.001)
+        assert read.pop((gap, "base", backbone)) == (["title"], 0.002)
+    names = {"without-iupac_name": ["xlogp"], "without-xlogp": ["iupac_name"]}
+    names |= {"alone-iupac_name": ["iupac_name"], "alone-xlogp": ["xlogp"]}
+    assert read == {(mu, variant, "one"): (fields, 0.001) for variant, fields in names.items()}
+    assert [c.number for c in cells] == list(range(len(cells)))
+    for cell, recipe in cells.items():
+        assert set(recipe.train.weights) <= set(cell.targets) and set(recipe.model.readout) <= set(
+            cell.targets
+        )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([BY_TARGET], r"text.fields by target needs a study with study.targets=each"),
+        (
+            ["study.targets=each", "text.fields={mu: [title]}"],
+            r"one list for each of targets, mu, gap; 'gap'",
+        ),
+        (
+            ["study.targets=each", "study.by_target={nu: {text.mode: full}}"],
+            r"by_target.nu: no target of this",
+        ),
+        (["study.by_target={mu: {text.mode: full}}"], r"study.by_target and .* use study.targets=each"),
+        (
+            ["study.targets=each", "study.by_target={mu: {data.fold: 1}}"],
+            r"by_target.mu: data.fold must be the",
+        ),
+        (["study.targets=each", "study.by_target={mu: {train.lr: 1}}"], r"unknown key train.lr"),
+    ],
+)
+def test_overrides_of_targets_that_do_not_fit_are_refused(shards, words, message):
+    with pytest.raises(UserError, match=message):
+        grid(shards, *words)

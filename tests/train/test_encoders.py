@@ -213,6 +213,19 @@ def test_cls_of_t5_is_refused_before_anything_is_written(tmp_path, shards, encod
     assert (folder / "metrics.json").is_file()
 
 
+def test_fields_that_are_left_out_are_in_the_journal(tmp_path, shards, encoders):
+    """As in launch/paper.yaml: CLIP frozen with its projection, one budget for the text, no clipping."""
+    folder = train(
+        tmp_path / "run",
+        shards,
+        encoders("clip"),
+        *("text.mode=frozen", "text.pooling=last", "text.projection=true", "train.optim.clip=null"),
+        *("text.fields=[iupac_name, molecular_formula]", "text.total_tokens=24"),
+    )
+    start = json.loads((folder / "journal.jsonl").read_text().splitlines()[0])
+    assert start["text_left_out"]["molecular_formula"] > 0 and (folder / "metrics.json").is_file()
+
+
 @pytest.mark.slow
 def test_two_processes_unfreeze_as_one_does(tmp_path, shards, encoders):
     """Layers before their turn have gradients on every rank, so nobody waits and the losses are the same.

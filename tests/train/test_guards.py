@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from mmgnn_dist.train import guards
 from mmgnn_dist.train import run as run_module
 from mmgnn_dist.train.checkpoint.writer import Saver
 from mmgnn_dist.train.evaluate import _batches
-from mmgnn_dist.train.guards import HangWatchdog
+from mmgnn_dist.train.guards import HangWatchdog, StepGuard
 from mmgnn_dist.train.loop import Trainer
 from mmgnn_dist.train.ranks import Ranks
 from mmgnn_dist.train.stages import build
@@ -223,3 +224,16 @@ def _signalled(function):
         return function(*arguments)
 
     return call
+
+
+@pytest.mark.parametrize(("clip", "moved"), [(None, 5.0), (1.0, 1.0)])
+def test_a_gradient_without_limit_is_not_clipped(clip, moved):
+    """One step of plain descent by a gradient of norm 5 (3, 4), at stage 0."""
+    module = torch.nn.Linear(2, 1, bias=False)
+    engine = SimpleNamespace(module=module, optimizer=torch.optim.SGD(module.parameters(), lr=1.0))
+    guard = StepGuard(engine, load_recipe(None, [f"train.optim.clip={clip or 'null'}"]).train.optim.clip)
+    before = module.weight.detach().clone()
+    module(torch.tensor([3.0, 4.0])).backward()
+    guard.judge(1.0, float(guard.norm()))
+    engine.optimizer.step()
+    assert float((module.weight.detach() - before).norm()) == pytest.approx(moved, rel=1e-5)

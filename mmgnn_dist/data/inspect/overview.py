@@ -29,8 +29,10 @@ from mmgnn_dist.data.shardset.references import visits
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.shardset.splits import split_info, split_names
 from mmgnn_dist.data.text.encoder_files import resolve_encoder
-from mmgnn_dist.data.text.sentences import own_sentences, render
-from mmgnn_dist.data.text.tokenizer import encode, load_tokenizer, special_tokens
+from mmgnn_dist.data.text.sentences import own_sentences, render, sentence_of, wording_of
+from mmgnn_dist.data.text.token_runs import encode_field
+from mmgnn_dist.data.text.tokenizer import load_tokenizer, special_tokens
+from mmgnn_dist.data.text.total_budget import fitting_fields
 from mmgnn_dist.errors import UserError
 
 BINS = 40
@@ -110,23 +112,38 @@ def _token_lengths(shards: ShardSet, text: TextConfig) -> TokenLengths | TokensM
     rng = np.random.default_rng(0)
     rows = np.sort(rng.choice(shards.rows, min(SAMPLE, shards.rows), replace=False))
     fields: dict[str, TokenSpread] = {}
-    whole = np.zeros(len(rows), np.int64)
+    kept_of: dict[str, np.ndarray] = {}
     tables = [shard.table.take(local) for _, shard, local in visits(shards, rows)]
     template = own_sentences(shards.text_columns) | text.template
     for field in shards.text_fields:
-        encoded = [encode(render(table, field, template), tokenizer) for table in tables]
-        lengths = np.concatenate([np.diff(ptr) for _, ptr in encoded])
         budget = text.budgets.get(field, text.field_tokens)
+        wording = wording_of(field, sentence_of(field, template), budget, total_tokens=text.total_tokens)
+        texts = [sentence for table in tables for sentence in render(table, field, template)]
+        ids, ptr, lengths = encode_field(texts, wording, tokenizer)
+        kept = np.diff(ptr)
         fields[field] = {
             **_spread(lengths[lengths > 0]),
-            "budget": budget,
-            "cut_molecules": int((lengths > budget).sum()),
-            "cut_tokens": int(np.maximum(lengths - budget, 0).sum()),
-            "unknown": sum(int((ids == tokenizer.unk_token_id).sum()) for ids, _ in encoded),
+            "budget": wording.budget,
+            "cut_molecules": int((lengths > kept).sum()),
+            "cut_tokens": int((lengths - kept).sum()),
+            "left_out": 0,
+            "unknown": int((ids == tokenizer.unk_token_id).sum()),
         }
-        whole += np.minimum(lengths, budget)
+        kept_of[field] = kept
+    if text.total_tokens is not None:
+        kept_of = {field: kept_of[field] for field in text.fields if field in kept_of}
+        for field, reads in fitting_fields(kept_of, text.total_tokens - special).items():
+            fields[field]["left_out"] = int(((kept_of[field] > 0) & ~reads).sum())
+            kept_of[field] = kept_of[field] * reads
+    whole = sum(kept_of.values(), np.zeros(len(rows), np.int64))
     everything = _spread(whole[whole > 0] + special)
-    return {"encoder": files.name, "sample": len(rows), "fields": fields, "all": everything}
+    return {
+        "encoder": files.name,
+        "sample": len(rows),
+        "total_tokens": text.total_tokens,
+        "fields": fields,
+        "all": everything,
+    }
 
 
 def _spread(lengths: np.ndarray) -> TokenSpread:
@@ -216,20 +233,28 @@ def _target_cells(name: str, target: TargetOverview) -> list[str]:
 
 
 def _token_table(tokens: TokenLengths) -> OverviewTable:
-    spreads = {**tokens["fields"], "all within budgets": tokens["all"]}
+    total = tokens["total_tokens"]
+    joined = "all within budgets" if total is None else f"text.fields within {total}"
+    spreads = {**tokens["fields"], joined: tokens["all"]}
     return OverviewTable(
-        title=f"Tokens of {tokens['encoder']} in {tokens['sample']:,} molecules; cut: tokens, of molecules",
-        columns=["field", "present", "mean", "95 %", "max", "budget", "cut"],
-        rows=[(_token_cells(name, spread), spread["histogram"]) for name, spread in spreads.items()],
+        title=f"Tokens of {tokens['encoder']} in {tokens['sample']:,} molecules; cut: tokens, of molecules"
+        + ("" if total is None else "; left out: molecules"),
+        columns=["field", "present", "mean", "95 %", "max", "budget", "cut"]
+        + (["left out"] if total is not None else []),
+        rows=[
+            (_token_cells(name, spread, total is not None), spread["histogram"])
+            for name, spread in spreads.items()
+        ],
     )
 
 
-def _token_cells(name: str, spread: TokenSpread) -> list[str]:
+def _token_cells(name: str, spread: TokenSpread, leaves_out: bool) -> list[str]:
     cells = [name, f"{spread['present']:,}", f"{spread['mean']:.1f}", str(spread["p95"]), str(spread["max"])]
     if "budget" not in spread:
-        return [*cells, "", ""]
+        return [*cells, "", "", *[""] * leaves_out]
     cut = f"{spread['cut_tokens']:,} of {spread['cut_molecules']:,}" if spread["cut_tokens"] else "0"
-    return [*cells, str(spread["budget"]), cut]
+    budget = "whole" if spread["budget"] is None else str(spread["budget"])
+    return [*cells, budget, cut, *[f"{spread['left_out']:,}"] * leaves_out]
 
 
 def print_overview(overview: Overview) -> None:

@@ -33,8 +33,9 @@ class TargetOverview(TargetStatistics):
 class TokenSpread(TypedDict):
     """Number, mean, 95th percentile, maximum and histogram of token lengths.
 
-    A field also has its budget, the molecules and tokens that the budget cuts, and the tokens that the
-    tokenizer does not know.
+    A field also has its budget (None: it is read whole), the molecules and tokens that the budget cuts, the
+    molecules that leave it out because of the budget of the joined text, and the tokens that the tokenizer
+    does not know.
     """
 
     present: int
@@ -42,7 +43,8 @@ class TokenSpread(TypedDict):
     p95: int
     max: int
     histogram: Histogram
-    budget: NotRequired[int]
+    budget: NotRequired[int | None]
+    left_out: NotRequired[int]
     cut_molecules: NotRequired[int]
     cut_tokens: NotRequired[int]
     unknown: NotRequired[int]
@@ -50,10 +52,14 @@ class TokenSpread(TypedDict):
 
 @final
 class TokenLengths(TypedDict):
-    """Token lengths of a sample of molecules: of each field, and of all fields within their budgets."""
+    """Token lengths of a sample of molecules: of each field, and of the joined text within the budgets.
+
+    The joined text has all fields; with `text.total_tokens` it has those of `text.fields` that fit.
+    """
 
     encoder: str
     sample: int
+    total_tokens: int | None
     fields: dict[str, TokenSpread]
     all: TokenSpread
 

@@ -158,9 +158,9 @@ class TextInput:
 
     def _leave_out(self, length: np.ndarray, field: str, rows: np.ndarray, epoch: int) -> None:
         """Set the length of a field to 0 for molecules that do not read it, or lose it in this epoch."""
-        if self.tokens.selected is not None:
+        if self.tokens.reads is not None:
             sources = rows if self._partners is None else self._partners[rows]
-            length[~self.tokens.selected[field][sources]] = 0
+            length[~self.tokens.reads[field][sources]] = 0
         if self.choice.dropout:
             key = (DROPOUT, self.choice.seed, epoch, _number(field))
             length[uniform(key, rows) < self.choice.dropout] = 0

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -21,6 +21,7 @@ from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS
 from mmgnn_dist.errors import UserError, nearest
 
 TEMPLATE = 3
+NAME_END = ";"  # stands between two synonyms, and in none
 LABELS: dict[str, str] = {
     "iupac_name": "IUPAC name",
     "title": "Name",
@@ -33,6 +34,9 @@ LABELS: dict[str, str] = {
     "tpsa": "Polar surface area",
     "synonyms": "Synonyms",
 }
+Cut = Literal["tokens", "words", "blanks", "names"]
+# in the names of sidecars; earlier versions knew the first two
+_CUT_MARKS: dict[Cut, bool | str] = {"tokens": False, "words": True, "blanks": "blanks", "names": "names"}
 DECIMALS = {"molecular_weight": 2, "xlogp": 1, "tpsa": 1}  # the other numbers are counts
 
 # Source marks after a name: "ethane [HSDB]". Brackets within a name, bicyclo[1.1.1]..., follow no space.
@@ -69,22 +73,51 @@ class Wording:
     Attributes:
         field: name of the field.
         sentence: sentence with a placeholder for the value.
-        budget: most tokens of a run.
+        budget: most tokens of a run; None: a text is read whole.
         each: make one run per synonym.
-        whole_words: cut a long text between two words.
+        cut: where a text of more tokens than `budget` is cut: after any token; between two words, or within
+            the first if it is too long; at blanks alone; between two names of a list.
     """
 
     field: str
     sentence: str
-    budget: int
+    budget: int | None
     each: bool = False
-    whole_words: bool = False
+    cut: Cut = "tokens"
+
+    @property
+    def record(self) -> dict[str, str | int | bool | None]:
+        """What the manifest of the sidecar says of the wording."""
+        words = {"field": self.field, "sentence": self.sentence}
+        return {**words, "budget": self.budget, "each": self.each, "whole_words": _CUT_MARKS[self.cut]}
 
     @property
     def place(self) -> str:
         """Name of the folder of the sidecar."""
-        parts = json.dumps([self.sentence, self.budget, self.each, self.whole_words])
+        parts = json.dumps([self.sentence, self.budget, self.each, _CUT_MARKS[self.cut]])
         return f"{self.field}-{hashlib.sha256(parts.encode()).hexdigest()[:8]}"
+
+
+def wording_of(
+    field: str, sentence: str, budget: int, sample_synonyms: bool = False, total_tokens: int | None = None
+) -> Wording:
+    """How a field is written and cut.
+
+    Args:
+        field: the field.
+        sentence: its sentence with a placeholder.
+        budget: most tokens that it may have.
+        sample_synonyms: make one run per synonym.
+        total_tokens: the budget of the joined text; if there is one, no name, formula or number is cut.
+    """
+    each = sample_synonyms and field == "synonyms"
+    if total_tokens is None:
+        return Wording(field, sentence, budget, each, "tokens" if field in LABELS else "words")
+    if field not in LABELS:
+        return Wording(field, sentence, budget, each, "blanks")
+    if field == "synonyms" and not each:
+        return Wording(field, sentence, budget, each, "names")
+    return Wording(field, sentence, None, each)
 
 
 def is_accession(name: str) -> bool:
@@ -96,7 +129,7 @@ def plain_names(synonyms: Iterable[str | None]) -> list[str]:
     """The distinct names among synonyms, without accessions and source marks."""
     kept: dict[str, str] = {}
     for name in chain.from_iterable(
-        (synonym or "").split(";") for synonym in synonyms
+        (synonym or "").split(NAME_END) for synonym in synonyms
     ):  # some hold several names
         plain = " ".join(_SOURCE_MARK.sub("", name).split()).rstrip(" :,")
         if plain and plain[0] not in "[{" and not is_accession(plain) and not _CATALOGUE.search(plain):
@@ -164,7 +197,7 @@ def render(table: pa.Table, field: str, template: Mapping[str, str] | None = Non
             decimals = DECIMALS.get(field, 0)
             values = [None if x is None else format_number(x, decimals) for x in values]
     elif field == "synonyms":
-        values = ["; ".join(names) or None for names in _names(table)]
+        values = [f"{NAME_END} ".join(names) or None for names in _names(table)]
     else:
         values = _words(table, field)
         if field not in LABELS and sentence.endswith("{value}."):  # free text has its own full stop

@@ -32,7 +32,7 @@ class SidecarEntry(SidecarCounts):
 class SidecarManifest(TypedDict):
     """The manifest of a field: its `Wording`, sums over its sidecars, and the entries of its sidecars."""
 
-    budget: int
+    budget: int | None
     counts: dict[str, int]
     files: list[SidecarEntry]
 

@@ -14,60 +14,25 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import pyarrow as pa
 
-from mmgnn_dist.data.shardset.ragged import ragged_index
-from mmgnn_dist.data.shardset.shards import Shard, ShardSet
+from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.text.encoder_files import EncoderFiles
 from mmgnn_dist.data.text.selection import read_selection
-from mmgnn_dist.data.text.sentences import (
-    LABELS,
-    TEMPLATE,
-    Wording,
-    own_sentences,
-    render,
-    render_synonyms,
-    sentence_of,
-)
-from mmgnn_dist.data.text.sidecar_files import META, is_whole, sidecar_entry, sound_entry
-from mmgnn_dist.data.text.sidecar_records import (
-    SidecarCounts,
-    SidecarEntry,
-    SidecarManifest,
-    read_sidecar,
-    total_counts,
-)
-from mmgnn_dist.data.text.tokenizer import encode, load_tokenizer, special_tokens, whole_words
+from mmgnn_dist.data.text.sentences import TEMPLATE, own_sentences, sentence_of, wording_of
+from mmgnn_dist.data.text.sidecar_files import is_whole, sound_entry
+from mmgnn_dist.data.text.sidecar_records import SidecarManifest, read_sidecar, total_counts
+from mmgnn_dist.data.text.token_runs import open_runs, token_dtype, write_runs
+from mmgnn_dist.data.text.tokenizer import load_tokenizer, special_tokens
+from mmgnn_dist.data.text.total_budget import fitting_fields
 from mmgnn_dist.errors import UserError
-from mmgnn_dist.files import atomic_path, sha256, write_json
+from mmgnn_dist.files import sha256, write_json
 
 Progress = Callable[[int, int, str], None]  # (sentences done, sentences in all, field)
-
-
-@dataclass(frozen=True)
-class Runs:
-    """Memory-mapped tokens of one field in one shard: run i is values[ptr[i]:ptr[i + 1]], empty where absent.
-
-    A molecule has the run of its row. If `items` is not None, it has the runs items[row]:items[row + 1], at
-    least one, and the loader takes one of them.
-    """
-
-    values: np.ndarray  # uint16 or int32 [tokens]
-    ptr: np.ndarray  # int64 [runs + 1]
-    items: np.ndarray | None = None  # int64 [rows + 1]
-
-    def longest(self) -> np.ndarray:
-        """Tokens of the longest run of each molecule, int64 [rows]."""
-        length = np.diff(self.ptr)
-        if self.items is None or not len(length):
-            return length
-        return np.maximum.reduceat(length, self.items[:-1])
 
 
 class TokenSet:
@@ -86,10 +51,14 @@ class TokenSet:
         vocab: number of ids.
         ordinary: ids of all tokens that are not special, int64.
         max_positions: most tokens the encoder can read, special ones included; None: no limit.
-        budgets: most tokens of each field.
+        budgets: most tokens of each field; None: it is read whole.
+        total_tokens: most tokens of the joined text, special ones included; None: no limit but the budgets.
         counts: for each field: rows, present (molecules), runs (not empty), tokens, cut_molecules,
             cut_tokens, unknown (tokens that stand for a word that the tokenizer does not know).
-        selected: which molecules read each field, bool [rows]; None: all molecules read all fields.
+        selected: for which molecules the set selects each field, bool [rows]; None: it selects none.
+        reads: which molecules read each field, bool [rows]: selected, and within `total_tokens`; None: all
+            molecules read all fields.
+        left_out: molecules that do not read a field that they have, because of `total_tokens`, by field.
     """
 
     def __init__(
@@ -101,22 +70,29 @@ class TokenSet:
         manifests: dict[str, SidecarManifest],
         files: dict[str, list[Path]],
         selected: dict[str, np.ndarray] | None = None,
+        total_tokens: int | None = None,
     ):
         self.folder = folder
         self.places = places
         self.fields = list(places)
         self.key = f"{folder.name}/{','.join(places.values())}"
         self.encoder = encoder.name
-        self.budgets: dict[str, int] = {field: manifests[field]["budget"] for field in places}
+        self.budgets: dict[str, int | None] = {field: manifests[field]["budget"] for field in places}
         self.max_positions = encoder.max_positions
         self.rows: int = max((manifests[field]["counts"]["rows"] for field in places), default=0)
         self.vocab = len(tokenizer)
         self.ordinary = np.setdiff1d(np.arange(self.vocab), tokenizer.all_special_ids)
         self.pad: int = tokenizer.pad_token_id or 0
-        self.prefix, self.suffix = (np.array(ids, _dtype(tokenizer)) for ids in special_tokens(tokenizer))
-        self.runs = {field: [_open(path) for path in files[field]] for field in places}
+        self.prefix, self.suffix = (
+            np.array(ids, token_dtype(tokenizer)) for ids in special_tokens(tokenizer)
+        )
+        self.runs = {field: [open_runs(path) for path in files[field]] for field in places}
         self.counts: dict[str, dict[str, int]] = {field: manifests[field]["counts"] for field in places}
-        self.selected = selected
+        self.selected = self.reads = selected
+        self.total_tokens = total_tokens
+        self.left_out = dict.fromkeys(places, 0)
+        if total_tokens is not None:
+            self._fit(total_tokens - len(self.prefix) - len(self.suffix))
 
     @classmethod
     def ensure(
@@ -131,6 +107,7 @@ class TokenSet:
         sample_synonyms: bool = False,
         digest: Callable[[Path], str] = sha256,
         selected_fields: bool = True,
+        total_tokens: int | None = None,
     ) -> TokenSet:
         """Open the sidecars of `fields`; make those that are missing, damaged or of another shard.
 
@@ -145,11 +122,15 @@ class TokenSet:
             sample_synonyms: make one run per synonym, instead of one for all.
             digest: function that computes the SHA-256 of a file.
             selected_fields: a molecule reads only the fields that the set chooses for it, if it chooses any.
+            total_tokens: most tokens of the joined text, special ones included (see `fitting_fields`); no
+                name, formula or number is then cut.
 
         Raises:
-            UserError: no such field, no fast tokenizer, transformers not installed, folder not writable.
+            UserError: the encoder cannot read `total_tokens`; no such field, no fast tokenizer, transformers
+                not installed, folder not writable.
         """
         tokenizer = load_tokenizer(encoder)
+        _check_total(total_tokens, encoder, sum(map(len, special_tokens(tokenizer))))
         own, folder = (base / "tokens" / token_key(encoder) for base in (shards.path, shards.sidecars))
         total, done = shards.rows * len(fields), 0
         sentences = {**own_sentences(shards.text_columns), **(template or {})}
@@ -157,13 +138,8 @@ class TokenSet:
         places: dict[str, str] = {}
         paths: dict[str, list[Path]] = {}
         for field in fields:
-            wording = Wording(
-                field,
-                sentence_of(field, sentences),
-                (budgets or {}).get(field, budget),
-                each=sample_synonyms and field == "synonyms",
-                whole_words=field not in LABELS,
-            )
+            sentence, most = sentence_of(field, sentences), (budgets or {}).get(field, budget)
+            wording = wording_of(field, sentence, most, sample_synonyms, total_tokens)
             places[field] = wording.place
             if folder != own and is_whole(own, wording.place, shards, digest):
                 manifests[field] = read_sidecar(own / f"{wording.place}.json")
@@ -179,12 +155,12 @@ class TokenSet:
                     path = folder / wording.place / entry["name"]
                     file = sound_entry(path, entry["sha256"], old_entries.get(path.name), digest)
                     if file is None:
-                        file = _write(path, shard, entry["sha256"], wording, tokenizer, digest)
+                        file = write_runs(path, shard, entry["sha256"], wording, tokenizer, digest)
                     files.append(file)
                     done += shard.rows
                     if progress:
                         progress(done, total, field)
-                content = {**asdict(wording), "counts": total_counts(files), "files": files}
+                content = {**wording.record, "counts": total_counts(files), "files": files}
                 manifests[field] = cast(SidecarManifest, content)
                 paths[field] = [folder / wording.place / file["name"] for file in files]
                 if manifests[field] != old:
@@ -194,7 +170,20 @@ class TokenSet:
                     f"cannot write tokens to {folder}: {error.strerror or error}; give data.cache=DIR"
                 ) from None
         selected = read_selection(shards, fields) if selected_fields else None
-        return cls(folder, places, encoder, tokenizer, manifests, paths, selected)
+        return cls(folder, places, encoder, tokenizer, manifests, paths, selected, total_tokens)
+
+    def _fit(self, room: int) -> None:
+        """Leave whole fields out of the texts that have more than `room` tokens, and count them."""
+        lengths = {field: self._longest(field) for field in self.fields}
+        fitting = fitting_fields(lengths, room)
+        self.left_out = {field: int(((lengths[field] > 0) & ~fits).sum()) for field, fits in fitting.items()}
+        chosen = self.selected or {}
+        self.reads = {field: fits & chosen.get(field, True) for field, fits in fitting.items()}
+
+    def _longest(self, field: str) -> np.ndarray:
+        """Tokens of the longest run of each molecule that the set selects for it, int64 [rows]."""
+        longest = np.concatenate([run.longest() for run in self.runs[field]])
+        return longest if self.selected is None else longest * self.selected[field]
 
     def lengths(self, fields: Sequence[str] | None = None) -> np.ndarray:
         """Number of tokens of each molecule, special ones included, 0 without text, int64 [rows].
@@ -203,8 +192,8 @@ class TokenSet:
         """
         length = np.zeros(self.rows, np.int64)
         for field in self.fields if fields is None else fields:
-            longest = np.concatenate([run.longest() for run in self.runs[field]])
-            length += longest if self.selected is None else longest * self.selected[field]
+            longest = self._longest(field)
+            length += longest if self.reads is None else longest * self.reads[field]
         return np.where(length > 0, length + len(self.prefix) + len(self.suffix), 0)
 
     @property
@@ -223,11 +212,13 @@ class TokenSet:
         Raises:
             UserError: the input is too long; the message names both lengths and what to change.
         """
-        if self.max_positions is not None and self.longest > self.max_positions:
+        most = self.max_positions
+        if most is not None and self.longest > most:
             raise UserError(
-                f"the longest text has {self.longest} tokens, {self.encoder} reads {self.max_positions}: "
-                f"lower text.field_tokens={max(self.budgets.values())} or text.budgets, or take fewer of the "
-                f"{len(self.fields)} fields"
+                f"the longest text has {self.longest} tokens, {self.encoder} reads {most}: lower "
+                f"text.field_tokens={max(budget or 0 for budget in self.budgets.values())} or text.budgets, "
+                f"take fewer of the {len(self.fields)} fields, or leave whole fields out by "
+                f"text.total_tokens={most}"
             )
 
     def check_unknown(self, most: float) -> None:
@@ -249,7 +240,7 @@ class TokenSet:
                 )
 
     def summary(self) -> str:
-        """One line with coverage, mean tokens of a run, cut and unknown tokens, per field."""
+        """One line with coverage, mean tokens of a run, what is cut, unknown or left out, per field."""
         parts = []
         for field, count in self.counts.items():
             mean = count["tokens"] / max(count["runs"], 1)
@@ -261,10 +252,29 @@ class TokenSet:
                 )
             if count["unknown"]:
                 part += f", {count['unknown']} unknown ({count['unknown'] / count['tokens']:.2%})"
+            if self.left_out[field]:
+                part += f", left out for {self.left_out[field]} by text.total_tokens={self.total_tokens}"
             if self.selected is not None:
                 part += f", selected for {int(self.selected[field].sum())}"
             parts.append(part)
         return f"tokens of {self.encoder}: " + "; ".join(parts)
+
+
+def _check_total(total: int | None, encoder: EncoderFiles, special: int) -> None:
+    """Refuse a budget of the joined text that the encoder cannot read, or that holds no text."""
+    if total is None:
+        return
+    most = encoder.max_positions
+    if most is not None and total > most:
+        raise UserError(
+            f"text.total_tokens={total} is more than the {most} tokens that {encoder.name} reads: give at "
+            f"most {most}"
+        )
+    if total <= special:
+        raise UserError(
+            f"text.total_tokens={total} leaves no room beside the {special} special tokens of "
+            f"{encoder.name}: give at least {special + 1}"
+        )
 
 
 def token_key(encoder: EncoderFiles) -> str:
@@ -272,56 +282,3 @@ def token_key(encoder: EncoderFiles) -> str:
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", encoder.name.rstrip("/").rsplit("/", 1)[-1])[:48]
     parts = json.dumps([encoder.fingerprint, TEMPLATE])
     return f"{slug}-{hashlib.sha256(parts.encode()).hexdigest()[:12]}"
-
-
-def _dtype(tokenizer: Any) -> type[np.generic]:
-    return np.uint16 if len(tokenizer) <= 1 << 16 else np.int32
-
-
-def _write(
-    path: Path,
-    shard: Shard,
-    shard_sha: str,
-    wording: Wording,
-    tokenizer: Any,
-    digest: Callable[[Path], str],
-) -> SidecarEntry:
-    template = {wording.field: wording.sentence}
-    texts: list[str | None]
-    if wording.each:
-        texts, entries = render_synonyms(shard.table, template)
-    else:
-        texts, entries = render(shard.table, wording.field, template), [1] * shard.rows
-    values, offsets = encode(texts, tokenizer)
-    length = np.diff(offsets)
-    kept = np.minimum(length, wording.budget)
-    if wording.whole_words and len(long := np.flatnonzero(length > wording.budget)):
-        kept[long] = whole_words([texts[row] or "" for row in long], tokenizer, wording.budget)
-    index, ptr = ragged_index(offsets[:-1], kept)
-    ids = values[index]
-    molecule = np.repeat(np.arange(shard.rows), entries)
-    counts: SidecarCounts = {
-        "shard_sha256": shard_sha,
-        "rows": shard.rows,
-        "present": len(np.unique(molecule[length > 0])),
-        "runs": int((length > 0).sum()),
-        "tokens": int(kept.sum()),
-        "cut_molecules": len(np.unique(molecule[length > kept])),
-        "cut_tokens": int((length - kept).sum()),
-        "unknown": 0 if tokenizer.unk_token_id is None else int((ids == tokenizer.unk_token_id).sum()),
-    }
-    run = pa.LargeListArray.from_arrays(pa.array(ptr), pa.array(ids.astype(_dtype(tokenizer))))
-    if wording.each:
-        run = pa.LargeListArray.from_arrays(pa.array(np.cumsum([0, *entries])), run)
-    batch = pa.record_batch({"run": run}).replace_schema_metadata({META: json.dumps(counts).encode()})
-    with atomic_path(path) as part, pa.ipc.new_file(str(part), batch.schema) as writer:
-        writer.write_batch(batch)
-    return sidecar_entry(path, counts, digest)
-
-
-def _open(path: Path) -> Runs:
-    run = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0).column("run")
-    items = None
-    if pa.types.is_large_list(run.values.type):
-        items, run = run.offsets.to_numpy(zero_copy_only=True), run.values
-    return Runs(run.values.to_numpy(zero_copy_only=True), run.offsets.to_numpy(zero_copy_only=True), items)

@@ -6,7 +6,7 @@ text can end an input, mask a part of it, or pass for padding.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from mmgnn_dist.data.shardset.ragged import ragged_index
 from mmgnn_dist.data.text.encoder_files import EncoderFiles
+from mmgnn_dist.data.text.sentences import NAME_END
 from mmgnn_dist.errors import UserError, need
 
 PROBE = "water"
@@ -85,22 +86,46 @@ def encode(texts: Iterable[str | None], tokenizer: Any) -> tuple[np.ndarray, np.
     return flat[index], ptr
 
 
-def whole_words(texts: Sequence[str], tokenizer: Any, budget: int) -> np.ndarray:
+def whole_words(texts: Sequence[str], tokenizer: Any, budget: int, least: int) -> np.ndarray:
     """How many tokens of long texts to keep so that no word is cut, int64 [texts].
 
     Args:
         texts: texts of more than `budget` tokens.
         tokenizer: the tokenizer.
-        budget: most tokens to keep; all of them where the first word alone has more.
+        budget: most tokens to keep.
+        least: tokens to keep where the first word alone has more.
     """
     kept = []
+    for text, spans in _places(texts, tokenizer):
+        ends = (k for k in range(budget, 0, -1) if _between_words(text, spans[k - 1], spans[k]))
+        kept.append(next(ends, least))
+    return np.array(kept, np.int64)
+
+
+def whole_names(texts: Sequence[str], tokenizer: Any, budget: int) -> list[str | None]:
+    """Long lists of names without their last names, so that they fit; None where no name fits.
+
+    Args:
+        texts: lists of more than `budget` tokens, with `NAME_END` behind each name but the last.
+        tokenizer: the tokenizer.
+        budget: most tokens that a list may have.
+    """
+    shorter: list[str | None] = []
+    for text, spans in _places(texts, tokenizer):
+        ends = (place for place in range(spans[budget][0], 0, -1) if text[place] == NAME_END)
+        # a name at the end of a text may have more tokens than within it
+        fits = (text[1:end] for end in ends if len(encode([text[1:end]], tokenizer)[0]) <= budget)
+        shorter.append(next(fits, None))
+    return shorter
+
+
+def _places(texts: Sequence[str], tokenizer: Any) -> Iterator[tuple[str, list[tuple[int, int]]]]:
+    """Yield each text as `encode` gives it to the tokenizer, with first character and end of its tokens."""
     for first in range(0, len(texts), BLOCK):
         words = [" " + text for text in texts[first : first + BLOCK]]
-        places = _tokenise(words, tokenizer, return_offsets_mapping=True)["offset_mapping"]
-        for text, spans in zip(words, places, strict=True):
-            ends = (k for k in range(budget, 0, -1) if _between_words(text, spans[k - 1], spans[k]))
-            kept.append(next(ends, budget))
-    return np.array(kept, np.int64)
+        yield from zip(
+            words, _tokenise(words, tokenizer, return_offsets_mapping=True)["offset_mapping"], strict=True
+        )
 
 
 def _between_words(text: str, before: tuple[int, int], after: tuple[int, int]) -> bool:

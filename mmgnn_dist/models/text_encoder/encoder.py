@@ -15,7 +15,13 @@ from torch import Tensor, nn
 
 from mmgnn_dist.config import TextConfig
 from mmgnn_dist.data.text.encoder_files import EncoderFiles
-from mmgnn_dist.models.text_encoder.hf_model import checkpoint_layers, depths, load_encoder, lora_targets
+from mmgnn_dist.models.text_encoder.hf_model import (
+    checkpoint_layers,
+    depths,
+    load_encoder,
+    load_projection,
+    lora_targets,
+)
 from mmgnn_dist.models.text_encoder.packing import lay_out, pack, token_positions
 from mmgnn_dist.models.zero3 import is_sharded
 
@@ -57,6 +63,9 @@ class TextEncoder(nn.Module):
         elif config.mode == "frozen":
             model.requires_grad_(False)
         self.model = model
+        self.projection = load_projection(files).requires_grad_(False) if config.projection else None
+        if self.projection is not None:
+            self.width = self.projection.out_features
 
     def train(self, mode: bool = True) -> TextEncoder:
         """Set training mode; dropout is active only if it is wanted and the encoder is trained."""
@@ -119,6 +128,8 @@ class TextEncoder(nn.Module):
     def pool(self, states: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
         """Pool to one vector per molecule: the mean of its states, the first (`cls`) or the last state.
 
+        The vector is projected if the recipe wants it.
+
         Args:
             states: float32 [K, D].
             ptr: as in `forward`.
@@ -134,7 +145,8 @@ class TextEncoder(nn.Module):
             chosen = torch.zeros_like(position) if self.config.pooling == "cls" else lengths[molecule] - 1
             weight = (position == chosen).float()
         out = states.new_zeros(len(lengths), states.shape[-1])
-        return out.index_add(0, molecule, states * weight.unsqueeze(-1)), lengths > 0
+        out = out.index_add(0, molecule, states * weight.unsqueeze(-1))
+        return out if self.projection is None else self.projection(out), lengths > 0
 
     def depths(self) -> dict[str, int]:
         """Depth of each parameter by name: 0 for the embeddings, the largest for the top layer."""

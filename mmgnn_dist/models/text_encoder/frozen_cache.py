@@ -107,6 +107,10 @@ def embeddings_folder(
     ]
     if tokens.selected is not None:
         key_parts.append("selected_fields")
+    if tokens.total_tokens is not None:
+        key_parts.append(f"total_tokens={tokens.total_tokens}")
+    if config.projection:
+        key_parts.append("projection")
     if config.control == "random":
         key_parts += [config.control, seed]
     key = hashlib.sha256(json.dumps(key_parts).encode()).hexdigest()[:16]

@@ -29,6 +29,8 @@ LORA_TARGETS = (
     ("query_key_value",),
 )
 
+PROJECTION = "text_projection.weight"
+
 
 def load_encoder(files: EncoderFiles) -> Any:
     """Load an encoder in float32 from safetensors; of a larger model, load only the text encoder.
@@ -77,6 +79,29 @@ def _stored(family: Any, files: EncoderFiles) -> Any:
             f"{min(missing)} for one: give a folder with all of them"
         )
     return model
+
+
+def load_projection(files: EncoderFiles) -> nn.Linear:
+    """Load the map from a pooled vector to the space that text shares with pictures, [P, D] without bias.
+
+    CLIP (Radford et al. 2021, arXiv 2103.00020) multiplies the state of the last token by `text_projection`.
+
+    Raises:
+        UserError: if the encoder has random weights, or stores no such map.
+    """
+    from safetensors import safe_open
+
+    for path in sorted(files.folder.glob("*.safetensors")) if files.random is None else []:
+        with safe_open(path, framework="pt") as stored:
+            if PROJECTION in stored.keys():  # noqa: SIM118  safe_open is no mapping
+                weight = stored.get_tensor(PROJECTION).float()
+                layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+                layer.weight.data.copy_(weight)
+                return layer
+    raise UserError(
+        f"text.projection=true: {files.name} stores no {PROJECTION}: leave text.projection out, or take an "
+        "encoder with a projection, such as openai/clip-vit-large-patch14"
+    )
 
 
 def text_skeleton(files: EncoderFiles) -> Any:

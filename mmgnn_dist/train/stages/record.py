@@ -41,10 +41,17 @@ def record_start(
         precision=built.precision,
         conditions=conditions(recipe, ranks.device),
         data=setting.inputs.origin,
+        **_left_out(built),
     )
     if found:
         _say_resumed(setting, state, found)
     return sink
+
+
+def _left_out(built: Built) -> dict[str, dict[str, int]]:
+    """Count the molecules that leave a text field out because of `text.total_tokens`, if there is one."""
+    tokens = built.text.tokens
+    return {} if tokens is None or tokens.total_tokens is None else {"text_left_out": tokens.left_out}
 
 
 def _write_identity(setting: Setting, built: Built) -> None:

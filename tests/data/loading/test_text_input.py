@@ -193,14 +193,14 @@ def test_selected_fields_are_read_alone(shards, joined):
     """The choice goes with the text: where texts are shuffled, it is that of the other molecule."""
     rng = np.random.default_rng(5)
     selected = {field: rng.random(shards.rows) < 0.6 for field in FIELDS}
-    joined.selected = selected
+    joined.reads = selected
     try:
         plain = texts(shards, joined, TextChoice(seed=3), shuffle=False)
         lengths = joined.lengths()
         shuffled = texts(shards, joined, TextChoice(seed=3, control="shuffled"), shuffle=False)
         other = partners(joined, FIELDS, 3)
     finally:
-        joined.selected = None
+        joined.reads = None
     runs = {
         f: [run.values[a:b].tolist() for run in joined.runs[f] for a, b in pairwise(run.ptr)] for f in FIELDS
     }

@@ -10,7 +10,7 @@ import pytest
 import torch
 from make_encoder import make_encoder
 from small_set import make_set
-from transformers import AutoModel, T5EncoderModel
+from transformers import AutoModel, CLIPTextModelWithProjection, T5EncoderModel
 
 from mmgnn_dist.config import TextConfig
 from mmgnn_dist.data.loading.loader import Loader
@@ -99,6 +99,32 @@ def test_vectors_are_transformers_own_forward_and_mean(tmp_path, family):
         torch.testing.assert_close(vector, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_projected_vectors_are_those_of_transformers(tmp_path):
+    """CLIP's text features are the state of the last token times its projection; others have none."""
+    shards = make_set(tmp_path / "set", (7, 5))
+    files = resolve_encoder(str(make_encoder(tmp_path / "model", "clip")))
+    tokens = TokenSet.ensure(shards, FIELDS, files, 64)
+    config = TextConfig(mode="frozen", fields=FIELDS, pooling="last", projection=True)
+    encoder = TextEncoder(files, config, tokens.blank).eval()
+    (batch,) = next(Loader(shards, np.arange(12), [], tokens, batch=12, shuffle=False).epoch()).micro
+    found, present = encoder(batch.tokens, batch.token_ptr)
+    model = CLIPTextModelWithProjection.from_pretrained(files.folder).eval()
+    assert encoder.width == found.shape[1] == model.config.projection_dim
+    for row, text in enumerate(batch.tokens.split(batch.token_ptr.diff().tolist())):
+        if present[row]:
+            with torch.no_grad():
+                states = model.text_model(input_ids=text[None].long()).last_hidden_state
+                expected = model.text_projection(states[0, -1])
+            torch.testing.assert_close(found[row], expected, rtol=1e-5, atol=1e-5)
+        else:
+            assert not found[row].any()
+    other = resolve_encoder(str(make_encoder(tmp_path / "bert", "bert")))
+    with pytest.raises(UserError, match=r"stores no text_projection.weight: leave text.projection out"):
+        TextEncoder(other, config, tokens.blank)
+    with pytest.raises(ValueError, match=r"use text.mode=frozen and text.pooling=last"):
+        TextConfig(mode="lora", pooling="last", projection=True)
+
+
 def test_every_part_of_the_key_makes_a_new_sidecar(tmp_path):
     shards = make_set(tmp_path / "set", (6, 4))
     folders = [make_encoder(tmp_path / f"m{seed}", "bert", seed) for seed in (0, 1)]
@@ -107,7 +133,9 @@ def test_every_part_of_the_key_makes_a_new_sidecar(tmp_path):
     def place(encoder=folders[0], shards=shards, template=None, budget=64, **words):
         config = TextConfig(mode="frozen", **{"fields": FIELDS, **words})
         files = resolve_encoder(str(encoder))
-        tokens = TokenSet.ensure(shards, config.fields, files, budget, template=template)
+        tokens = TokenSet.ensure(
+            shards, config.fields, files, budget, template=template, total_tokens=config.total_tokens
+        )
         return embeddings_folder(shards, tokens, files, config, 0).name
 
     same = place()
@@ -118,6 +146,10 @@ def test_every_part_of_the_key_makes_a_new_sidecar(tmp_path):
         place(template={"iupac_name": "Called {value}."}),
         place(budget=5),
         place(pooling="cls"),
+        place(pooling="last"),
+        place(pooling="last", projection=True),
+        place(total_tokens=60),
+        place(total_tokens=61),
         place(control="random"),
         place(shards=make_set(tmp_path / "other", (6, 4), seed=1)),
     ]

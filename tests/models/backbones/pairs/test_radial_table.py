@@ -61,9 +61,13 @@ def test_gradient_is_the_transposed_product():
     assert torch.autograd.gradcheck(RadialTable(grid, distance, 1 + distance), values)
 
 
-@pytest.mark.parametrize("steps", [12, pytest.param(500, marks=pytest.mark.slow)])
-def test_loss_curve_is_that_of_the_direct_form(steps):
-    """The same start, molecules and schedule: the losses of both forms stay within 1e-3 of the first one."""
+@pytest.mark.parametrize(("steps", "rate"), [(12, 3e-3), pytest.param(500, 1e-3, marks=pytest.mark.slow)])
+def test_loss_curve_is_that_of_the_direct_form(steps, rate):
+    """The same start, molecules and schedule: the losses of both forms stay within 1e-3 of the first one.
+
+    At a rate of 3e-3 500 steps tell nothing: there the direct form departs from itself by some 1e-2 if each
+    of its first weights changes by one unit of the last place.
+    """
     graph, gap = real_molecules(32, torch.float32, target="gap")
     target = ((gap - gap.mean()) / gap.std()).unsqueeze(-1)
     curves = []
@@ -72,7 +76,7 @@ def test_loss_curve_is_that_of_the_direct_form(steps):
         model, readout = SchNet(SETTINGS[1]), ReadOut(16, ["mean"], 0.0)
         model.tabulated = tabulated
         parameters = [*model.parameters(), *readout.parameters()]
-        optimizer = torch.optim.Adam(parameters, lr=3e-3)
+        optimizer = torch.optim.Adam(parameters, lr=rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         losses = []
         for _ in range(steps):
