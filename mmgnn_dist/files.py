@@ -84,24 +84,33 @@ def may_write(folder: Path) -> bool:
     return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK, effective_ids=True)
 
 
+def is_disk_error(error: OSError) -> bool:
+    """Whether an error is one of the disk or of its rights, not a bug; safetensors leaves out its number."""
+    return error.errno in DISK_ERRORS or isinstance(error, PermissionError)
+
+
 def disk_problem(error: OSError, path: Path | None = None) -> str:
     """Say in one line which file cannot be read or written, and why.
 
     Args:
-        error: an error with a number of `DISK_ERRORS`.
+        error: an error of the disk (see `is_disk_error`).
         path: what is named if the error names no file.
     """
     quoted = re.search(r"'([^']+)'", str(error))  # pyarrow names the file only in its text
     name = error.filename or (quoted[1] if quoted else path)
-    reason = os.strerror(error.errno or errno.EIO)
+    unknown = errno.EACCES if isinstance(error, PermissionError) else errno.EIO
+    reason = os.strerror(error.errno or unknown)
     what = f"{name} cannot be read or written" if name else "a file cannot be read or written"
     return f"{what} ({reason}): make room, allow it, or give another place"
 
 
 def open_parts(folder: Path) -> Iterator[Path]:
-    """Yield the folder, if it is there, and what is in it, where group or others may write to them."""
+    """Yield the folder, if it is there, and what is in it, if not only this user and root may write there."""
     for path in (folder, *folder.rglob("*")):
-        if path.exists() and not path.is_symlink() and path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        if not path.exists() or path.is_symlink():
+            continue
+        status = path.stat()
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or status.st_uid not in (os.geteuid(), 0):
             yield path
 
 

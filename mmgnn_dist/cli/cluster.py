@@ -34,7 +34,11 @@ def add_verbs(verbs: Verbs) -> None:
     add_json(submit)
     submit.set_defaults(continues=True, action=_submit)
     for verb, action, description in (
-        ("status", _status, "show the state of submitted runs (default: all below runs/)"),
+        (
+            "status",
+            _status,
+            "show the state of submitted runs, and of jobs that prepare or sweep (default: all)",
+        ),
         ("cancel", _cancel, "cancel submitted runs"),
     ):
         parser = verbs.add_parser(verb, help=description)
@@ -169,45 +173,77 @@ def _submit(arguments: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
+def _found(given: list[Path]) -> tuple[list[Path], list[Path]]:
+    """Find the submitted runs, and the outputs of commands in jobs, of what the user gives; else all.
+
+    Raises:
+        UserError: if a given folder is neither, and holds neither.
+    """
+    from mmgnn_dist.cluster.ray.command_status import find_commands
+    from mmgnn_dist.cluster.slurm.status import find_runs, submitted_below
+
+    if not given:
+        return find_runs([], Path("runs")), find_commands([], map(Path, ("runs", "sweeps", "shards")))
+    commands = {folder: find_commands([folder]) for folder in given}
+    with_runs = [folder for folder in given if not commands[folder] or submitted_below(folder)]
+    runs = find_runs(with_runs, Path("runs")) if with_runs else []
+    return runs, list(dict.fromkeys(output for found in commands.values() for output in found))
+
+
 def _status(arguments: argparse.Namespace) -> int:
+    from mmgnn_dist.cluster.ray.command_status import command_status, print_commands
     from mmgnn_dist.cluster.slurm.states import UNKNOWN
-    from mmgnn_dist.cluster.slurm.status import find_runs, print_status, status
+    from mmgnn_dist.cluster.slurm.status import print_status, status
     from mmgnn_dist.cluster.slurm.study_status import print_studies, study_status
 
-    runs = find_runs(arguments.runs, Path("runs"))
+    runs, outputs = _found(arguments.runs)
     states = status(runs)
     studies = study_status(runs, states)
+    commands = command_status(outputs)
 
     def print_text() -> None:
-        print_status(states)
+        if states or not commands:
+            print_status(states)
         print_studies(studies)
+        print_commands(commands)
 
-    print_result(arguments.json, {"runs": states, "studies": studies}, print_text)
-    if any(run["state"] == UNKNOWN for run in states):
+    print_result(arguments.json, {"runs": states, "studies": studies, "commands": commands}, print_text)
+    if UNKNOWN in [run["state"] for run in states] + [command["state"] for command in commands]:
         raise UserError("Slurm does not answer, so states are unknown; the rest is from the run directories")
     return EXIT_DONE
 
 
 def _logs(arguments: argparse.Namespace) -> int:
-    from mmgnn_dist.cluster.slurm.status import find_runs, follow_log, log_end
+    from mmgnn_dist.cluster.ray.command_status import command_goes_on, command_log
+    from mmgnn_dist.cluster.slurm.status import follow_log, follow_run, log_end, log_tail
 
     if arguments.json and arguments.follow:
         raise UserError("--follow prints until the job ends, --json one object: give one of them")
-    runs = find_runs([arguments.run], arguments.run)
-    if len(runs) > 1:
-        raise UserError(f"{arguments.run} holds {len(runs)} runs: name one, such as {runs[0]}")
-    path, end = log_end(runs[0], arguments.rank, arguments.lines)
-    result = {"run": runs[0], "rank": arguments.rank, "log": path, "lines": end.splitlines()}
+    runs, outputs = _found([arguments.run])
+    if len(runs) + len(outputs) > 1:
+        raise UserError(
+            f"{arguments.run} holds {len(runs) + len(outputs)} runs: name one, such as {[*runs, *outputs][0]}"
+        )
+    if runs:
+        path, end = log_end(runs[0], arguments.rank, arguments.lines)
+    else:
+        path = command_log(outputs[0])
+        end = log_tail(path, arguments.lines)
+    result = {"run": [*runs, *outputs][0], "rank": arguments.rank, "log": path, "lines": end.splitlines()}
     print_result(arguments.json, result, lambda: print(end, end="", flush=True))
-    if arguments.follow:
-        follow_log(runs[0], path)
+    if arguments.follow and runs:
+        follow_run(runs[0], path)
+    elif arguments.follow:
+        follow_log(path, lambda: command_goes_on(outputs[0]))
     return EXIT_DONE
 
 
 def _cancel(arguments: argparse.Namespace) -> int:
-    from mmgnn_dist.cluster.slurm.status import cancel, find_runs
+    from mmgnn_dist.cluster.ray.command_status import cancel_commands
+    from mmgnn_dist.cluster.slurm.status import cancel
 
-    cancelled = cancel(find_runs(arguments.runs, Path("runs")))
+    runs, outputs = _found(arguments.runs)
+    cancelled = cancel(runs) + cancel_commands(outputs)
     line = (
         f"cancelled {', '.join(cancelled)}" if cancelled else "nothing to cancel: no job of these is active"
     )

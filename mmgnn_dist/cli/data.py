@@ -133,13 +133,14 @@ def _add_inspect(kinds: Verbs) -> None:
 
 def _prepare(arguments: argparse.Namespace) -> int:
     from mmgnn_dist.cluster.ray.allocation import ray_around
+    from mmgnn_dist.cluster.ray.command import noted_command
     from mmgnn_dist.config import load_recipe
     from mmgnn_dist.data.prepare.pipeline import prepare
     from mmgnn_dist.progress import Progress
 
     sources, overrides = split_sources(arguments)
     recipe = load_recipe(arguments.recipe, overrides)
-    with Progress("prepare", quiet=arguments.json) as progress:
+    with Progress("prepare", quiet=arguments.json) as progress, noted_command(arguments.to, "preparation"):
         result = prepare(sources, arguments.to, arguments.text, recipe.data, progress, around=ray_around)
     print_result(arguments.json, result.counts, result.lines)
     return EXIT_DONE

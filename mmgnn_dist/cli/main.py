@@ -7,7 +7,7 @@ import sys
 
 from mmgnn_dist.cli import bench, cluster, data, doctor, plan, predict, recipe, study, sweep, train
 from mmgnn_dist.errors import EXIT_STOPPED, EXIT_USER, EXTRAS, UserError, need
-from mmgnn_dist.files import DISK_ERRORS, disk_problem
+from mmgnn_dist.files import disk_problem, is_disk_error
 from mmgnn_dist.process import write_for_owner_only
 from mmgnn_dist.version import __version__
 
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"mmgnn: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        if error.errno not in DISK_ERRORS:
+        if not is_disk_error(error):
             raise
         print(f"mmgnn: {disk_problem(error)}", file=sys.stderr)
         return EXIT_USER

@@ -70,9 +70,7 @@ def _study(arguments: argparse.Namespace) -> int:
     if ways["--profile"]:
         return submit_cells(arguments)
     if arguments.ray:
-        from mmgnn_dist.cluster.ray.study import run_on_ray
-
-        return _run_cells(arguments, run_on_ray)
+        return _run_on_ray(arguments)
     recipe = read_recipe(arguments)
     quiet_libraries()
     if ways["--cell"]:
@@ -114,6 +112,19 @@ def _run_cells(arguments: argparse.Namespace, runner: Callable[..., bool]) -> in
     if outcome.stopped:
         return EXIT_STOPPED
     return EXIT_FAULT if counts[FAILED] else EXIT_DONE
+
+
+def _run_on_ray(arguments: argparse.Namespace) -> int:
+    """Run all cells on Ray."""
+    from mmgnn_dist.cluster.ray.command import noted_command
+    from mmgnn_dist.cluster.ray.study import run_on_ray
+
+    folder = arguments.dir or Path("runs") / read_recipe(arguments).name
+    with noted_command(folder, "study") as stop:
+        code = _run_cells(arguments, run_on_ray)
+        if code != EXIT_DONE:
+            stop("stopped in order: the same command continues" if code == EXIT_STOPPED else "cells failed")
+    return code
 
 
 def _states(folder: Path, cells: dict[Any, str]) -> dict[str, Any]:

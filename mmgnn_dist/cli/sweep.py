@@ -24,12 +24,16 @@ def _sweep(arguments: argparse.Namespace) -> int:
     recipe = read_recipe(arguments)
     quiet_libraries()
     folder = arguments.dir or Path("sweeps") / recipe.name
+    from mmgnn_dist.cluster.ray.command import noted_command
     from mmgnn_dist.files import read_json
     from mmgnn_dist.sweep.leaderboard import print_leaderboard
     from mmgnn_dist.sweep.ledger import read_trials
     from mmgnn_dist.sweep.run import sweep
 
-    code = sweep(recipe, folder, arguments.json)
+    with noted_command(folder, "sweep") as stop:
+        code = sweep(recipe, folder, arguments.json)
+        if code == EXIT_STOPPED:
+            stop("stopped in order: the same command continues")
     assert recipe.sweep
     section = recipe.sweep
 

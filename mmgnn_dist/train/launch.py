@@ -55,6 +55,8 @@ def start_here(command: list[str], nproc: int, **options: Any) -> list[subproces
                 "LOCAL_WORLD_SIZE": nproc,
                 "MASTER_ADDR": "127.0.0.1",
                 "MASTER_PORT": port,
+                # else gloo listens at the address of the machine's name, without a password
+                "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo"),
             }
             if rank == 0:
                 variables[LISTENING] = listening.fileno()

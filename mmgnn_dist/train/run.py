@@ -20,7 +20,7 @@ from typing import IO, NoReturn
 from mmgnn_dist.checksums import VerifiedFiles
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.errors import EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, EXIT_USER, UserError
-from mmgnn_dist.files import DISK_ERRORS, disk_problem, lock_file
+from mmgnn_dist.files import disk_problem, is_disk_error, lock_file
 from mmgnn_dist.process import exit_now, temporary_folders, write_for_owner_only
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
@@ -99,7 +99,7 @@ def _run(
                 progress.say("stopped between two steps; the same command continues")
                 return EXIT_STOPPED
     except OSError as error:
-        if error.errno not in DISK_ERRORS:
+        if not is_disk_error(error):
             raise
         raise UserError(f"{disk_problem(error, folder)}; then the same command continues") from error
     finally:

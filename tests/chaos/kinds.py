@@ -110,7 +110,8 @@ def told(site: Site, folder: Path) -> str | None:
     code, said = call("status", folder, "--json")
     if code:
         return None
-    for run in json.loads(said[said.index("{") :])["runs"]:
+    found = json.loads(said[said.index("{") :])
+    for run in found["runs"] + found["commands"]:
         if run["error"]:
             return f"{run['state']}: {run['error']}"
         if "PENDING" in run["state"] and "held" in run["state"].lower():
@@ -118,15 +119,6 @@ def told(site: Site, folder: Path) -> str | None:
         if run["state"].startswith("CANCELLED") and not run["done"]:
             return "CANCELLED"
     return None
-
-
-def last_line(site: Site, folder: Path) -> str | None:
-    """Why it stopped, as the log of the job tells it."""
-    log = folder.parent / "log"
-    text = log.read_text(errors="replace") if log.is_file() else ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    said = [line for line in lines if line.startswith(("mmgnn:", "slurmstepd:", "srun: error"))]
-    return (said or lines or [None])[-1]
 
 
 def listed(folder: Path) -> dict[str, str]:
@@ -231,7 +223,7 @@ def sweep(base: Path) -> Kind:
             found += [f"{run.name}: {what}" for what in run_differs(run, other)]
         return found
 
-    return Kind("sweep", batch("sweep", base / "sweep.yaml", "--dir", "TO"), done, differs, last_line)
+    return Kind("sweep", batch("sweep", base / "sweep.yaml", "--dir", "TO"), done, differs, told)
 
 
 def preparation(base: Path) -> Kind:
@@ -244,7 +236,7 @@ def preparation(base: Path) -> Kind:
         return found + (["files"] if listed(folder) != listed(whole) else [])
 
     words = ("data", "prepare", base / "some.parquet", "--to", "TO", ROWS, "data.workers=2")
-    return Kind("prepare", batch(*words), lambda to: (to / "manifest.json").is_file(), differs, last_line)
+    return Kind("prepare", batch(*words), lambda to: (to / "manifest.json").is_file(), differs, told)
 
 
 def kinds(base: Path) -> dict[str, Kind]:

@@ -26,22 +26,25 @@ from mmgnn_dist.train.launch import start_here
 from mmgnn_dist.train.ranks import Ranks, init_distributed, uses_gpus
 
 RANK = """
-import os, sys, torch
+import os, psutil, sys, torch
 print(os.environ["MASTER_PORT"], flush=True)
 sys.stdin.readline()
 first = 8 * int(os.environ["RANK"]) * int(os.environ.get("BOUND", 0))
 os.sched_getaffinity = lambda pid: set(range(first, first + 8))
 from mmgnn_dist.train.ranks import init_distributed
 ranks = init_distributed(0, 30)
-print(float(ranks.all_reduce_sum(torch.ones(1))), torch.get_num_threads(), flush=True)
+total = float(ranks.all_reduce_sum(torch.ones(1)))
+listening = [c.laddr.ip for c in psutil.Process().net_connections("tcp") if c.status == "LISTEN"]
+print(total, torch.get_num_threads(), *set(listening), flush=True)
 os._exit(0)
 """
 
 
 @pytest.mark.parametrize(("bound", "threads"), [("0", 4), ("1", 8)])
 def test_nobody_takes_the_port_and_only_shared_cores_are_divided(monkeypatch, bound, threads):
-    """Two ranks share eight cores, or a launcher has bound each to eight of its own."""
+    """Two ranks share eight cores, or a launcher has bound each to eight of its own; they listen on lo."""
     monkeypatch.setenv("BOUND", bound)
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     ranks = start_here([sys.executable, "-c", RANK], 2, **pipes)
     try:
@@ -50,7 +53,7 @@ def test_nobody_takes_the_port_and_only_shared_cores_are_divided(monkeypatch, bo
             socket.create_server(("127.0.0.1", port))
         for rank in ranks:
             rank.stdin.close()  # now they may meet
-        assert [rank.stdout.read().strip() for rank in ranks] == [f"2.0 {threads}"] * 2
+        assert [rank.stdout.read().strip() for rank in ranks] == [f"2.0 {threads} 127.0.0.1"] * 2
     finally:
         for rank in ranks:
             rank.kill()

@@ -1,7 +1,7 @@
 """What killed processes have left in temporary folders: found by owner and name, and by who still uses it.
 
-Folders of this package are locked while their process lives (`process.py`). Of everything else no living
-process may have the name in its command line or its environment, or be the one whose number is in the name.
+Folders of this package are locked while their process lives (`process.py`). No living process may have the
+name of anything in its command line or its environment, or be the one whose number is in the name.
 """
 
 from __future__ import annotations
@@ -18,9 +18,16 @@ from typing import NamedTuple
 
 import psutil
 
+from mmgnn_dist.cluster.staging.unpack import STAGE
 from mmgnn_dist.process import PREFIX, dead_folders
 
-LOCKED = (PREFIX, ".predict-", ".mmgnn-doctor-", ".mmgnn-bench-")  # prefixes of folders that are locked
+LOCKED = (
+    PREFIX,
+    STAGE,
+    ".predict-",
+    ".mmgnn-doctor-",
+    ".mmgnn-bench-",
+)  # prefixes of folders that are locked
 OTHERS = {
     "W&B's socket": re.compile(r"wandb_symon-(\d+)-(\d+)-\d+\.sock"),
     "W&B's folder": re.compile(r"wandb-(\d+)-(\d+)-\d+"),
@@ -50,7 +57,8 @@ def find_leftovers(folders: Iterable[Path]) -> list[Leftover]:
     processes = list(_processes())
     for place in places:
         for prefix in LOCKED:
-            found |= dict.fromkeys(dead_folders(place, prefix), "folder of a process that has ended")
+            dead = [path for path in dead_folders(place, prefix) if not _named(path, processes)]
+            found |= dict.fromkeys(dead, "folder of a process that has ended")
         for path in sorted(place.iterdir()):
             for what, name in OTHERS.items():
                 if (match := name.fullmatch(path.name)) and _ours(path) and not _used(path, match, processes):
@@ -109,7 +117,12 @@ def _used(path: Path, match: re.Match[str], processes: list[_Process]) -> bool:
     if any(psutil.pid_exists(int(number)) for number in match.groups()):
         return True
     draws = path.name.startswith("matplotlib-")
-    return any(path.name in process.words or (draws and process.draws()) for process in processes)
+    return _named(path, processes) or (draws and any(process.draws() for process in processes))
+
+
+def _named(path: Path, processes: list[_Process]) -> bool:
+    """Return whether a living process has the name in its command line or its environment."""
+    return any(path.name in process.words for process in processes)
 
 
 def _size(path: Path) -> int:

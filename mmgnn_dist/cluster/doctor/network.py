@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from mmgnn_dist.cluster.doctor.line import Line, fail, ok, warn
+from mmgnn_dist.cluster.slurm.supervisor import own_address
 
 SLOW_NAMES = 2.0  # seconds
 SKEW, FAR = 1.0, 30.0  # seconds between two clocks: above them a warning, a failure
@@ -79,6 +80,27 @@ def hosts() -> list[Line]:
             cure = "set interface in the profile; its DNS is not reached from the nodes"
             return [warn("host names", f"{name} is {address}, resolved after {spent:.0f} s", cure)]
     return [ok("host names", f"{name} is {address}")]
+
+
+def listeners() -> list[Line]:
+    """Tell on which interfaces a job listens; Ray over several nodes cannot be bound to one of them.
+
+    Ray 2.60 binds its servers (GCS, raylet, object manager, workers) to the loopback interface or to all
+    interfaces, whatever the address of the node; and a node on the loopback interface has no other node.
+    """
+    several = int(os.environ.get("SLURM_JOB_NUM_NODES", "1")) > 1
+    try:
+        own = socket.gethostbyname(own_address())
+    except (OSError, ValueError):  # `interface` and `hosts` have told why
+        return []
+    others = {name: address for name, address in addresses().items() if address not in (own, "127.0.0.1")}
+    found = f"torch's store on {own} alone"
+    if not several or not others:
+        return [ok("listeners", found if several else f"{found}, Ray on 127.0.0.1")]
+    cure = "close these networks to others (firewall), or run preparations and sweeps on one node (--nodes=1)"
+    named = ", ".join(f"{name} {address}" for name, address in others.items())
+    told = f"{found}; Ray over several nodes, behind a token of its job, also on {named}"
+    return [warn("listeners", told, cure)]
 
 
 def disk(folder: Path, rank: int) -> list[Line]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from mmgnn_dist.cluster.doctor.line import Line, fail, warn
-from mmgnn_dist.cluster.doctor.network import disk, hosts, interface, plain, together
+from mmgnn_dist.cluster.doctor.network import disk, hosts, interface, listeners, plain, together
 from mmgnn_dist.cluster.doctor.node import check_node
 from mmgnn_dist.config import load_recipe
 from mmgnn_dist.files import read_json, write_json
@@ -71,7 +71,7 @@ def examine(folder: Path, rank: int, prepare: Callable[[], object]) -> None:
     local = int(os.environ["LOCAL_RANK"])
     if local == 0:  # one rank checks the node for all ranks on it
         lines += check_node(recipe, request["gpus"])
-        lines += [*interface(), *hosts(), *disk(folder, rank)]
+        lines += [*interface(), *hosts(), *listeners(), *disk(folder, rank)]
         if request["requeues"] and shutil.which("scontrol") is None:
             cure = "set restart: successor in the profile"
             lines.append(warn("requeue", "no scontrol here to send a job back to the queue", cure))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -26,7 +27,8 @@ from mmgnn_dist.data.prepare.ray_run import LOOPBACK, ray_parent
 from mmgnn_dist.errors import TryAgain, UserError
 
 FIRST, SPAN, EACH = 20000, 1200, 10  # SPAN blocks of EACH ports, from FIRST on; a job has one block
-PATIENCE = 180.0  # seconds in which all nodes must join
+PATIENCE = 300.0  # seconds in which all nodes must join
+STARTED = re.compile(rb"^ *(\d+): .*Ray runtime started\.", re.M)  # what `ray start` says, as srun labels it
 LEAVING = 60.0  # seconds in which they must end
 
 
@@ -137,6 +139,14 @@ def _join(nodes: int, address: str, step: subprocess.Popen[bytes], log: IO[str])
             if probe.connect_ex((host, int(port))) == 0:
                 break
         time.sleep(0.2)
+    # on a busy machine `ray start` gives up after 30 s, though its raylet has joined: it is started again,
+    # and whoever has counted on the first one waits minutes for it
+    while (started := len(started_nodes(log))) < nodes:
+        if step.poll() is not None or time.monotonic() > end:
+            raise TryAgain(
+                f"Ray has started on {started} of {nodes} nodes after {PATIENCE:.0f} s: {_last(log)}"
+            )
+        time.sleep(0.2)
     while not ray.is_initialized():
         try:
             ray.init(
@@ -155,6 +165,11 @@ def _join(nodes: int, address: str, step: subprocess.Popen[bytes], log: IO[str])
         if step.poll() is not None or time.monotonic() > end:
             raise TryAgain(f"Ray has {joined} of {nodes} nodes after {PATIENCE:.0f} s: {_last(log)}")
         time.sleep(0.2)
+
+
+def started_nodes(log: IO[str]) -> set[bytes]:
+    """Return the tasks of srun whose Ray has started; srun goes on to write where the file stands."""
+    return set(STARTED.findall(os.pread(log.fileno(), os.fstat(log.fileno()).st_size, 0)))
 
 
 def _alive(nodes: list[dict[str, Any]]) -> list[bool]:

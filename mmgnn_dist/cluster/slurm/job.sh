@@ -80,12 +80,13 @@ mmgnn_step() {
   echo "$newest"
 }
 
-# Ends the job if others may write to a folder or to what it holds, or replace it: what lies in it runs as this user.
+# Ends the job if others may write to a folder or to what it holds (its owner too, unless it is this user or root), or
+# replace it: what lies in it runs as this user.
 mmgnn_private() {
   local path open
   path=$(readlink -f "$1")
-  open=$(find "$path" -perm /022 ! -type l -print -quit) && [ -z "$open" ] || {
-    echo "mmgnn: group or others may write to $open: chmod -R go-w $path, or take another run directory" >&2
+  open=$(find "$path" ! -type l \( -perm /022 -o ! -uid "$(id -u)" ! -uid 0 \) -print -quit) && [ -z "$open" ] || {
+    echo "mmgnn: group or others may write to $open, or it is another user's: chmod -R go-w $path, or take another run directory" >&2
     exit 1
   }
   while true; do
@@ -129,12 +130,14 @@ mmgnn_before() {
 }
 
 # Unpacks an environment on the local disk of every node: its archive, SHA-256, and the interpreter that unpacks it. A
-# step keeps it there until this script closes its input.
+# step keeps it there until this script closes its input. Its srun dies with this script, since one that lives on ends
+# the step of this number in the next start of the job.
 mmgnn_stage() {
   local parent=${TMPDIR:-/tmp} end=$((SECONDS + 1800))
   mkdir -p "$parent"
-  MMGNN_STAGED=$parent/mmgnn-stage-$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}-$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')
-  exec {staging}> >(exec env PYTHONPATH="$code" srun --overlap "--nodes=$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \
+  MMGNN_STAGED=$parent/mmgnn_stage-$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}-$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')
+  local dying="import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execvp(sys.argv[1], sys.argv[1:])"
+  exec {staging}> >(exec env PYTHONPATH="$code" "$3" -c "$dying" srun --overlap "--nodes=$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \
     "--ntasks=$SLURM_JOB_NUM_NODES" --cpu-bind=none --kill-on-bad-exit=1 "$3" -m mmgnn_dist.cluster.staging.unpack \
     "$1" "$2" "$MMGNN_STAGED" "$(mmgnn_attempt)")
   staged_by=$!
@@ -149,15 +152,19 @@ mmgnn_stage() {
   export MMGNN_STAGED PATH="$MMGNN_STAGED/env/bin:$PATH" PYTHONPATH="$code${PYTHONPATH:+:$PYTHONPATH}"
 }
 
-# Has every node remove its environment, and waits for that.
+# Has every node remove its environment, and waits for that. Where the step has lost nodes, the others do it now.
 mmgnn_unstage() {
   [ -n "${staging:-}" ] || return 0
   exec {staging}>&-
   staging=""
   for _ in {1..600}; do
-    kill -0 "$staged_by" 2>/dev/null || return 0
+    kill -0 "$staged_by" 2>/dev/null || break
     sleep 0.1
   done
+  kill -KILL "$staged_by" 2>/dev/null
+  wait "$staged_by" 2>/dev/null ||
+    timeout 30 srun --overlap "--nodes=$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 "--ntasks=$SLURM_JOB_NUM_NODES" \
+      --cpu-bind=none rm -rf -- "$MMGNN_STAGED"
 }
 
 # Prints how many ranks had a fault of their own: the others only lost the connection to a rank, which may have been on a

@@ -13,6 +13,7 @@ import time
 from typing import cast
 
 from mmgnn_dist.cluster.slurm.queries import NoAnswer, ask, reason_of
+from mmgnn_dist.errors import UserError
 from mmgnn_dist.run_records import JobRecord, ReportJobRecord
 
 PAUSES = (1.0, 4.0, 10.0)  # seconds between two attempts
@@ -88,6 +89,19 @@ def _accounted(jobs: list[str]) -> dict[str, str]:
         return {}
     rows = [line.partition("|") for line in result.stdout.splitlines()]
     return {job: state.split()[0] for job, _, state in rows if job in jobs and state}
+
+
+def killed_by(job: str) -> str | None:
+    """Return which signal killed the batch script of a job, in words; None: none, or Slurm does not say."""
+    accounted = ("sacct", "-n", "-X", "-P", "-j", job, "-o", "ExitCode")
+    for words in (("scontrol", "-o", "show", "job", job), accounted):
+        try:
+            shown = ask(*words).stdout
+        except UserError:
+            continue
+        if found := re.search(r"(?:^|\bExitCode=)\d+:(\d+)", shown):
+            return f"signal {found[1]} killed its batch script" if found[1] != "0" else None
+    return None
 
 
 def jobs_of(record: JobRecord | ReportJobRecord) -> list[str]:

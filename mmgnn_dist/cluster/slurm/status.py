@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypedDict
 
@@ -49,11 +50,19 @@ def find_runs(given: list[Path], below: Path) -> list[Path]:
     """
     runs: list[Path] = []
     for folder in given or [below]:
-        submitted = sorted(path.parent.parent for path in Path(folder).rglob(str(RunDir(Path()).job)))
+        submitted = submitted_below(folder)
         if not submitted and given:
-            raise UserError(f"no submitted run in {folder}: give a run directory of 'mmgnn submit'")
+            raise UserError(
+                f"no submitted run in {folder}: give a run directory of 'mmgnn submit', or what a job of "
+                "slurm/ray.sbatch makes"
+            )
         runs += submitted
     return list(dict.fromkeys(runs))
+
+
+def submitted_below(folder: Path) -> list[Path]:
+    """Return the submitted runs in and below a folder."""
+    return sorted(path.parent.parent for path in Path(folder).rglob(str(RunDir(Path()).job)))
 
 
 def status(runs: list[Path]) -> list[RunStatus]:
@@ -113,7 +122,9 @@ def _one(run: Path, record: JobRecord, states: dict[str, str]) -> RunStatus:
         "error": None,
     }
     if not done:
-        run_status["error"] = own_fault(run) or (None if slurm.active(state) else last_words(run))
+        run_status["error"] = own_fault(run)
+        if run_status["error"] is None and not slurm.active(state):
+            run_status["error"] = (slurm.killed_by(job) if state == "FAILED" else None) or last_words(run)
     if spent > 0:
         run_status["rate"] = (last["molecules"] - first["molecules"]) / spent
         seconds_per_step = spent / (last["step"] - first["step"])
@@ -164,7 +175,11 @@ def last_words(run: Path, rank: str = "0") -> str:
     """Return the last line of a rank's log; that of rank 0 says why none started, or why restarts stopped."""
     record: JobRecord = read_json(RunDir(run).job)
     started = _started(run, record)
-    path = _log(record, started[-1] if started else record["job"], int(rank))
+    return last_line(_log(record, started[-1] if started else record["job"], int(rank)))
+
+
+def last_line(path: Path) -> str:
+    """Return the last line of a log that tells something, or in words that there is none."""
     if not path.is_file():
         return f"there is no {path}: its node could not write it, or the job ended before it started"
     lines = [line.strip() for line in path.read_text(errors="replace").split("\n")]
@@ -226,18 +241,40 @@ def log_end(run: Path, rank: int, lines: int) -> tuple[Path, str]:
     if not path.is_file():
         state = slurm.job_states([job])[job]
         raise UserError(f"no log of rank {rank} yet, job {job} is {state}: it will be {path}")
+    return path, log_tail(path, lines)
+
+
+def log_tail(path: Path, lines: int) -> str:
+    """Return the last lines of a log, with their line ends."""
     with path.open(encoding="utf-8", errors="replace") as log:
-        return path, "".join(deque(log, maxlen=lines))
+        return "".join(deque(log, maxlen=lines))
 
 
-def follow_log(run: Path, path: Path) -> None:
+def follow_run(run: Path, path: Path) -> None:
     """Print the lines that are added to a log of a run until its job ends or the user presses Ctrl-C."""
     record: JobRecord = read_json(RunDir(run).job)
+
+    def goes_on() -> bool:
+        return any(slurm.active(state) for state in slurm.job_states(slurm.jobs_of(record)).values())
+
+    follow_log(path, goes_on, lambda path: _newer_log(run, record, path))
+
+
+def follow_log(
+    path: Path, goes_on: Callable[[], bool], newer_log: Callable[[Path], Path | None] = lambda path: None
+) -> None:
+    """Print the lines that are added to a log.
+
+    Args:
+        path: the log.
+        goes_on: whether a job may still write to it; raises NoAnswer if Slurm does not say so.
+        newer_log: the log that has followed this one, None if there is none yet.
+    """
     going = True
     while going:
         with subprocess.Popen(["tail", "-n", "0", "-F", str(path)]) as tail:
             try:
-                while (going := _may_go_on(record)) and (newer := _newer_log(run, record, path)) is None:
+                while (going := _may_go_on(goes_on)) and (newer := newer_log(path)) is None:
                     time.sleep(3)
             finally:
                 tail.terminate()
@@ -254,10 +291,10 @@ def _newer_log(run: Path, record: JobRecord, path: Path) -> Path | None:
     return newer if newer != path and newer.is_file() else None
 
 
-def _may_go_on(record: JobRecord) -> bool:
+def _may_go_on(goes_on: Callable[[], bool]) -> bool:
     """Return whether jobs may still write to their logs: one is active, or Slurm does not answer."""
     try:
-        return any(slurm.active(state) for state in slurm.job_states(slurm.jobs_of(record)).values())
+        return goes_on()
     except NoAnswer as error:
         print(f"mmgnn: {error}; still following the log", file=sys.stderr, flush=True)
         return True

@@ -187,14 +187,15 @@ def refuse_active(base: Path, runs: list[Path]) -> None:
 
     Raises:
         NoAnswer: if there are jobs, and Slurm does not say whether they are active.
-        UserError: if one is; names the first one.
+        UserError: if one is; names the first one. Or if others may write there.
     """
     existing = next(path for path in (base, *base.parents) if path.exists())
     inside = (part for path in (base, *runs) for part in open_parts(RunDir(path).slurm))
     if writable := others_may_write(existing) or next(inside, None):
         raise UserError(
-            f"group or others may write to {writable}, and a job runs what lies in {base}: 'chmod go-w "
-            f"{writable}', or take a directory elsewhere (--run DIR, for a study --dir DIR)"
+            f"group or others may write to {writable}, or it is another user's, and a job runs what lies "
+            f"in {base}: 'chmod go-w {writable}', or take a directory elsewhere (--run DIR, for a study "
+            "--dir DIR)"
         )
     refuse_interrupted(RunDir(base).submission)
     record_files = {run: RunDir(run).job for run in runs} | {base / "report": RunDir(base).report_job}

@@ -11,22 +11,26 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
 import sys
 import tarfile
+from contextlib import suppress
 from pathlib import Path
 
 from mmgnn_dist.process import (
+    dead_folders,
     make_owned_folder,
-    remove_dead_folders,
     remove_owned_folder,
     write_for_owner_only,
 )
 from mmgnn_dist.signals import STOP_SIGNALS
 
-STAGE = "mmgnn-stage-"  # first part of the names of unpacked environments
+# first part of the names of unpacked environments; not that of other folders, which processes remove as
+# soon as their maker is dead: ranks may still import from it
+STAGE = "mmgnn_stage-"
 
 
 def unpack(archive: Path, sha256: str, folder: Path) -> Path:
@@ -45,7 +49,9 @@ def unpack(archive: Path, sha256: str, folder: Path) -> Path:
         PermissionError: somebody else has made the folder.
     """
     write_for_owner_only()
-    remove_dead_folders(folder.parent, STAGE)
+    for dead in dead_folders(folder.parent, STAGE):
+        if not _in_use(dead):
+            shutil.rmtree(dead, ignore_errors=True)
     part = make_owned_folder(folder.parent, STAGE)
     try:
         with open(archive, "rb") as file:
@@ -64,6 +70,16 @@ def unpack(archive: Path, sha256: str, folder: Path) -> Path:
         remove_owned_folder(part)
         raise
     return part
+
+
+def _in_use(folder: Path) -> bool:
+    """Return whether a process of this user has a folder in its environment, as the ranks have."""
+    name = os.fsencode(folder.name)
+    for variables in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):  # of somebody else, or gone meanwhile
+            if name in variables.read_bytes():
+                return True
+    return False
 
 
 def _see_that_it_is_ours(folder: Path) -> None:

@@ -64,8 +64,13 @@ class FinishedRun(TypedDict):
     error: str
 
 
+def staging_folder(to: Path) -> Path:
+    """Return the folder of a preparation in progress."""
+    return to.with_name(to.name + ".partial")
+
+
 class Staging:
-    """The files of a preparation in progress, in the folder `TO.partial`."""
+    """The files of a preparation in progress, in its staging folder."""
 
     def __init__(self, folder: Path):
         self.folder = folder

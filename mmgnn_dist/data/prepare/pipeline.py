@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 from mmgnn_dist.chem.readers.source import printable
 from mmgnn_dist.chem.targets import CLASS, Target
 from mmgnn_dist.config import DataConfig
-from mmgnn_dist.data.prepare.chunks import Staging
+from mmgnn_dist.data.prepare.chunks import Staging, staging_folder
 from mmgnn_dist.data.prepare.duplicates import drop_duplicates
 from mmgnn_dist.data.prepare.in_process import is_small, run_in_process
 from mmgnn_dist.data.prepare.notes import note_lines, write_notes
@@ -162,7 +162,7 @@ def _standing(plan: PreparePlan, to: Path, began: float) -> PrepareResult:
 @contextmanager
 def _staging(to: Path, plan: PreparePlan) -> Iterator[Staging]:
     """Lock the staging folder of this plan; remove it when done or when the input is wrong."""
-    folder = to.with_name(to.name + ".partial")
+    folder = staging_folder(to)
     plan_file = folder / "plan.json"
     if folder.exists() and not (folder.is_dir() and (plan_file.is_file() or not any(folder.iterdir()))):
         raise UserError(f"{folder} is in the way and not ours: remove it or choose another --to")

@@ -8,6 +8,7 @@ Such folders are refused before anything else is done with them. The weights are
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -38,12 +39,14 @@ def check_whole(folder: Path, patterns: Iterable[str], weights: bool, cure: str)
         cure: what the user can do, the end of the message.
 
     Raises:
-        UserError: a link leads nowhere; config.json or the vocabulary is missing or cut; weights are needed
-            and there are none, one of their files is missing, or one is cut.
+        UserError: a link leads nowhere; a file may not be read; config.json or the vocabulary is missing or
+            cut; weights are needed and there are none, one of their files is missing, or one is cut.
     """
     for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
         if path.is_symlink() and not path.exists():
             raise UserError(f"{path} is a link to {path.readlink()}, which is not there: {cure}")
+        if not os.access(path, os.R_OK, effective_ids=True):
+            raise UserError(f"{path} is not readable for you: have its owner allow it (chmod), or {cure}")
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} is not a model (it has no config.json): {cure}")
     if not isinstance(_read_json(folder / "config.json", cure), dict):

@@ -104,8 +104,13 @@ def refuse_foreign(folder: Path) -> None:
         folder: `checkpoints/` of a run.
 
     Raises:
-        UserError: group or others may write to the folder or to one above it.
+        UserError: group or others may write to the folder or to one above it, or it is another user's.
     """
+    if (owner := folder.stat().st_uid) != os.getuid():
+        raise UserError(
+            f"{folder} belongs to another user (uid {owner}), and pickles of others are not loaded: have "
+            "that user continue it, or take a copy ('cp -r') of the run"
+        )
     if writable := others_may_write(folder):
         raise UserError(
             f"group or others may write to {writable}, so the pickles of {folder} may be theirs: see that "

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from command_line import mmgnn
 from jobs import ask
 from processes_left import none_left
 from ray_batch import LIMIT, batch
@@ -114,12 +115,16 @@ def test_a_sweep_of_two_nodes_that_is_killed_continues(cluster, sample_shards, t
     until(lambda: half_way(folder, 3), log, "the middle")
     ask("scancel", "--signal=KILL", "--full", job)
     none_left(log.stem)
+    (status,) = json.loads(mmgnn("status", folder, "--json").stdout)["commands"]
+    assert (status["job"], status["kind"], status["log"]) == (job, "sweep", str(log))
+    assert status["error"] and not status["done"] and sum(status["progress"].values()) > 0
     before = progress(folder)
     batch(log, *words)
     none_left(log.stem)
     assert set(states(folder).values()) == {"done"} and len(states(folder)) == 8
     went_on(folder, before)
-    assert (folder / "best.yaml").exists()
+    (status,) = json.loads(mmgnn("status", folder, "--json").stdout)["commands"]
+    assert status["done"] and status["progress"] == {"done": 8} and (folder / "best.yaml").exists()
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import pytest
 
 from mmgnn_dist.cluster.slurm.script import SHELL
 from mmgnn_dist.cluster.slurm.status import LOST
+from mmgnn_dist.files import open_parts
 
 SCONTROL = """#!/bin/sh
 echo "$*" >> "$SAID"
@@ -193,6 +194,12 @@ def test_what_others_may_write_does_not_run(job):
     pickle.chmod(0o644)
     (job.run / "slurm" / "code").chmod(0o777)
     assert job.start(DONE, srun=0)[0] == 1
+    (job.run / "slurm" / "code").chmod(0o755)
+    if os.geteuid() == 0:
+        os.chown(pickle, 65534, 65534)  # root must not run what another user has put there
+        code, words, _ = job.start(DONE, srun=0)
+        assert code == 1 and f"{pickle}, or it is another user's" in words
+        assert list(open_parts(job.run / "slurm")) == [pickle]
 
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "USR1", "USR2"])

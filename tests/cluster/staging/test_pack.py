@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tarfile
@@ -15,10 +16,12 @@ import submitit
 from command_line import mmgnn
 from jobs import changed, finish, held, reach, same_end, state, tasks
 
+from mmgnn_dist.cluster.doctor.clean import find_leftovers
 from mmgnn_dist.cluster.slurm.profile import Profile
 from mmgnn_dist.cluster.staging.pack import Stage, check_stage, pack_stage
 from mmgnn_dist.cluster.staging.unpack import unpack
 from mmgnn_dist.errors import UserError
+from mmgnn_dist.process import remove_owned_folder
 
 PACKAGES = Path(submitit.__file__).parents[1]  # with torch and the rest
 
@@ -54,10 +57,10 @@ def test_a_packed_environment_works_where_it_is_unpacked(environment, tmp_path):
     assert again.archive == stage.archive and not again.packed_now
     previous = os.umask(0)
     try:
-        unpack(stage.archive, stage.record["sha256"], tmp_path / "mmgnn-stage-7")
+        unpack(stage.archive, stage.record["sha256"], tmp_path / "mmgnn_stage-7")
     finally:
         os.umask(previous)
-    there = tmp_path / "mmgnn-stage-7"
+    there = tmp_path / "mmgnn_stage-7"
     assert there.stat().st_mode & 0o777 == 0o700 and (there / "code" / "frozen.py").is_file()
     assert not [path for path in there.rglob("*") if path.lstat().st_mode & 0o022 and not path.is_symlink()]
     environment.joinpath("venv").rename(environment / "away")  # nothing is read there
@@ -77,27 +80,45 @@ def test_a_damaged_archive_is_refused_and_leaves_nothing(environment, tmp_path):
     stage = pack(environment, tmp_path)
     content = bytearray(stage.archive.read_bytes())
     with pytest.raises(ValueError, match="not what was packed"):
-        unpack(stage.archive, "0" * 64, tmp_path / "mmgnn-stage-7")
+        unpack(stage.archive, "0" * 64, tmp_path / "mmgnn_stage-7")
     content[len(content) // 2] ^= 4
     stage.archive.write_bytes(content)
     with pytest.raises(ValueError, match="not what was packed"):
-        unpack(stage.archive, stage.record["sha256"], tmp_path / "mmgnn-stage-7")
+        unpack(stage.archive, stage.record["sha256"], tmp_path / "mmgnn_stage-7")
     stage.archive.write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match="not what was packed"):
-        unpack(stage.archive, stage.record["sha256"], tmp_path / "mmgnn-stage-7")
-    assert not list(tmp_path.glob("mmgnn-stage-*"))
+        unpack(stage.archive, stage.record["sha256"], tmp_path / "mmgnn_stage-7")
+    assert not list(tmp_path.glob("mmgnn_stage-*"))
+
+
+def test_what_a_dead_step_has_unpacked_stays_while_ranks_use_it(environment, tmp_path):
+    """Slurm may end the step that holds the folder alone; ranks still import from it."""
+    stage = pack(environment, tmp_path)
+    left = tmp_path / "mmgnn_stage-6.0-ab"
+    left.mkdir(mode=0o700)
+    (left / ".lock").write_text(socket.gethostname())
+    rank = subprocess.Popen(["sleep", "60"], env={"MMGNN_STAGED": str(left)})
+    try:
+        remove_owned_folder(unpack(stage.archive, stage.record["sha256"], tmp_path / "mmgnn_stage-7"))
+        assert left.is_dir() and left not in [found.path for found in find_leftovers([tmp_path])]
+    finally:
+        rank.kill()
+        rank.wait()
+    assert left in [found.path for found in find_leftovers([tmp_path])]
+    remove_owned_folder(unpack(stage.archive, stage.record["sha256"], tmp_path / "mmgnn_stage-8"))
+    assert not left.exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
 def test_a_folder_that_somebody_else_made_is_refused(environment, tmp_path):
     stage = pack(environment, tmp_path)
-    theirs = tmp_path / "mmgnn-stage-7"
+    theirs = tmp_path / "mmgnn_stage-7"
     theirs.mkdir(mode=0o700)
     (theirs / "trap").touch()
     os.chown(theirs, 65534, 65534)
     with pytest.raises(PermissionError, match="no folder of this user alone"):
         unpack(stage.archive, stage.record["sha256"], theirs)
-    assert list(tmp_path.glob("mmgnn-stage-*")) == [theirs]
+    assert list(tmp_path.glob("mmgnn_stage-*")) == [theirs]
 
 
 def test_what_cannot_be_packed_is_refused(environment, tmp_path):
@@ -112,10 +133,7 @@ def test_what_cannot_be_packed_is_refused(environment, tmp_path):
 @pytest.mark.slow
 @pytest.mark.slurm
 def test_a_job_trains_from_its_staged_environment(cluster, recipe, undisturbed, environment, tmp_path):
-    """Unpacked at each start, what a killed job has left goes; at the end the disk is as before.
-
-    Known to fail: after a node was lost, the folder of the last start stays until the next one.
-    """
+    """Unpacked at each start, what a killed job has left goes; at the end the disk is as before."""
     linked = tmp_path / "packages"  # not packed: 2 GB
     linked.symlink_to(PACKAGES)
     (packages,) = (environment / "venv").glob("lib/python*/site-packages")

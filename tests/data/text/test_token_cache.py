@@ -10,6 +10,7 @@ from importlib import util
 import numpy as np
 import pyarrow as pa
 import pytest
+from bound_rights import bound_rights
 from safetensors.numpy import save_file
 from small_set import make_set
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
@@ -20,6 +21,7 @@ from mmgnn_dist.data.text.sentences import render
 from mmgnn_dist.data.text.token_cache import TokenSet
 from mmgnn_dist.data.text.tokenizer import encode, load_tokenizer, special_tokens
 from mmgnn_dist.errors import UserError
+from mmgnn_dist.files import is_disk_error
 
 FIELDS = ["iupac_name", "molecular_formula"]
 
@@ -318,6 +320,16 @@ def test_half_an_encoder_is_refused(tmp_path, tiny_bert, harm):
     with pytest.raises(UserError, match=f"{says}.*copy the whole folder again") as told:
         resolve_encoder(str(folder))
     assert "\n" not in str(told.value)
+
+
+def test_an_encoder_of_another_user_is_refused_in_one_line(tmp_path, tiny_bert):
+    folder = tmp_path / "encoder"
+    shutil.copytree(tiny_bert, folder)
+    (folder / "model.safetensors").chmod(0)
+    with bound_rights(), pytest.raises(UserError, match="model.safetensors is not readable for you"):
+        resolve_encoder(str(folder))
+    # what safetensors raises has no number
+    assert is_disk_error(PermissionError("Permission denied")) and not is_disk_error(OSError("unknown"))
 
 
 def test_a_cut_vocabulary_is_refused(tmp_path, tiny_bert):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -221,4 +222,7 @@ def test_two_ranks_with_sharded_weights_are_bit_equal_by_two(runs):
 def test_a_run_that_others_may_write_is_refused(copied):
     (copied / "checkpoints").chmod(0o777)
     assert "group or others may write" in verify(copied, "--steps", "5:", code=2)
+    if os.geteuid() == 0:
+        os.chown(copied / "checkpoints", 65534, 65534)
+        assert "belongs to another user" in verify(copied, "--steps", "5:", code=2)
     assert "no run at" in verify(copied.parent, code=2)
