@@ -27,7 +27,8 @@ from mmgnn_dist.run_dir import RunDir
 
 log = logging.getLogger(__name__)
 ALIVE_EVERY = 60.0  # seconds between two lines in a rank's log that say it is alive
-NOTE_EVERY = 5.0  # most seconds between two notes for the other ranks
+NOTE_EVERY = 5.0  # most seconds between two notes for the other ranks, where these are few
+NOTES = 10.0  # notes of all ranks together, each second: a file server bears them for any number of ranks
 
 
 class StepGuard:
@@ -90,6 +91,16 @@ class StepGuard:
         """Whether DeepSpeed's norm, of the gradients on all ranks, is finite."""
         norm = float(self._zero._global_grad_norm)
         return math.isfinite(norm) and norm >= 0
+
+
+def note_every(world: int, limit: float) -> float:
+    """Return the seconds between two notes of a rank.
+
+    Args:
+        world: number of ranks.
+        limit: seconds after which a rank without progress ends; its last note is then of that time.
+    """
+    return min(max(NOTE_EVERY, world / NOTES), limit / 4)
 
 
 class HangWatchdog:
@@ -158,7 +169,7 @@ class HangWatchdog:
                     self._give_up(idle)
             except OSError as error:  # a full disk ends the run at its own writes, not here
                 log.warning("the progress of this rank cannot be written: %s", error)
-            if self._end.wait(min(NOTE_EVERY, self.limit / 4)):
+            if self._end.wait(note_every(self.world, self.limit)):
                 return
 
     def _give_up(self, idle: float) -> None:

@@ -23,7 +23,7 @@ from mmgnn_dist.train import guards
 from mmgnn_dist.train import run as run_module
 from mmgnn_dist.train.checkpoint.writer import Saver
 from mmgnn_dist.train.evaluate import _batches
-from mmgnn_dist.train.guards import HangWatchdog
+from mmgnn_dist.train.guards import HangWatchdog, note_every
 from mmgnn_dist.train.loop import Trainer
 from mmgnn_dist.train.ranks import Ranks
 from mmgnn_dist.train.stages import build
@@ -223,3 +223,10 @@ def _signalled(function):
         return function(*arguments)
 
     return call
+
+
+def test_notes_of_many_ranks_are_a_bounded_load():
+    """A write and a rename a note; a note is never older than a quarter of the time after which a rank ends."""
+    for world in (2, 64, 512, 4096):
+        assert 2 * world / note_every(world, 1800.0) <= 25
+    assert note_every(2, 1800.0) == 5.0 and note_every(512, 40.0) == 10.0
