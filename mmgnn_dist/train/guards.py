@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from mmgnn_dist.errors import EXIT_HUNG
 from mmgnn_dist.files import read_json
@@ -181,7 +182,16 @@ class HangWatchdog:
         print(f"mmgnn: {message}", file=sys.stderr, flush=True)
         with suppress(OSError):  # without the note the others end with the error of their connection
             self._note(gave_up=True)
+        with suppress(Exception):  # it explains a hang, and must not keep the rank from ending
+            self._dump_flight()
         exit_now(EXIT_HUNG)  # the thread that waits in a collective cannot be stopped
+
+    def _dump_flight(self) -> None:
+        """Write NCCL's last collectives, as its own timeout would; gloo records none."""
+        dump = getattr(torch._C._distributed_c10d, "_dump_nccl_trace", None)  # only where torch has NCCL
+        if dump is not None and dist.is_initialized() and dist.get_backend() == "nccl":
+            place = self.run.flight_dump
+            place.with_name(f"{place.name}{self.rank}").write_bytes(dump())
 
     def _notes(self) -> dict[int, Any]:
         """The last note of each rank that has written one."""
