@@ -229,7 +229,7 @@ def _signalled(function):
 
 
 def test_notes_of_many_ranks_are_a_bounded_load():
-    """A write and a rename a note; a note is never older than a quarter of the time after which a rank ends."""
+    """A write and a rename a note; notes are at most a quarter as old as a rank without progress may be."""
     for world in (2, 64, 512, 4096):
         assert 2 * world / note_every(world, 1800.0) <= 25
     assert note_every(2, 1800.0) == 5.0 and note_every(512, 40.0) == 10.0

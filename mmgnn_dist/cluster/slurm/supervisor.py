@@ -11,8 +11,8 @@ signal. An `ended` rank was ended because another one failed. A rank whose super
 note. The batch script reads the notes to decide whether the job goes back to the queue (`job.sh`). It runs on
 the host, so this also works where ranks run in a container.
 
-Every supervisor looks for one file, which the first one whose rank fails makes, and looks the less often the more
-ranks there are: the file server answers the same few questions a second for any number of ranks.
+Every supervisor looks for one file, which the first one whose rank fails makes, and looks the less often the
+more ranks there are: the file server answers the same few questions a second for any number of ranks.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def _another_failed(attempt: Path) -> bool:
 
 
 def look_every(world: int) -> float:
-    """Return the seconds between two looks of a supervisor, so that all together look `LOOKS` times a second."""
+    """Return the seconds between two looks of a supervisor; all together look `LOOKS` times a second."""
     return max(0.2, world / LOOKS)
 
 

@@ -40,7 +40,7 @@ def test_notes_on_a_full_disk_are_empty_and_the_log_has_the_words(tmp_path, monk
 
 @pytest.mark.parametrize("world", [2, 64, 512])
 def test_looks_at_the_disk_grow_slower_than_ranks(tmp_path, world):
-    """Fifty questions a second for any number of ranks, and no listing; a lost rank is noticed within 30 s."""
+    """Fifty questions a second for any number of ranks, no listing; a lost rank is noticed within 30 s."""
     every = supervisor.look_every(world)
     assert world / every <= 50 and every <= 30
     assert not supervisor._another_failed(tmp_path)
