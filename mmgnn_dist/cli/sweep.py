@@ -31,10 +31,10 @@ def _sweep(arguments: argparse.Namespace) -> int:
 
     code = sweep(recipe, folder, arguments.json)
     assert recipe.sweep
-    metric = recipe.sweep.metric
+    section = recipe.sweep
 
     def print_text() -> None:
-        print_leaderboard(recipe, folder, read_trials(folder, metric))
+        print_leaderboard(recipe, folder, read_trials(folder, section))
         if code == EXIT_STOPPED:
             print("stopped; the same command continues")
 

@@ -15,7 +15,7 @@ from mmgnn_dist.config.data import DataConfig
 from mmgnn_dist.config.model import Modality, ModelConfig
 from mmgnn_dist.config.section import ConfigSection
 from mmgnn_dist.config.study import StudyConfig
-from mmgnn_dist.config.sweep import FIXED, SweepConfig
+from mmgnn_dist.config.sweep import CLASS_METRICS, FIXED, SweepConfig
 from mmgnn_dist.config.text import TextConfig
 from mmgnn_dist.config.train import RESUMABLE_KEYS, TrackConfig, TrainConfig
 from mmgnn_dist.errors import nearest
@@ -109,11 +109,13 @@ class Recipe(ConfigSection):
         if self.study is not None:
             raise ValueError("sections study and sweep in one recipe: make a recipe of each")
         metric, targets = self.sweep.metric, self.targets
-        if metric != "val/score" and not any(metric.startswith(f"val/mae/{name}_") for name in targets):
+        of_targets = [f"val/mae/{name}_" for name in targets]
+        of_targets += [f"val/{kind}/{name}" for kind in CLASS_METRICS for name in targets]
+        if metric != "val/score" and not metric.startswith(tuple(of_targets)):
             raise ValueError(
-                f"sweep.metric={metric}: choose by the validation part alone, val/score or "
-                f"val/mae/TARGET_UNIT of a target that is a number, here of {', '.join(targets)}; "
-                "classes count in val/score"
+                f"sweep.metric={metric}: choose by the validation part alone, val/score, "
+                f"val/mae/TARGET_UNIT of a target that is a number, or val/auroc/TARGET of one that is a "
+                f"class, here of {', '.join(targets)}"
             )
         for key, dimension in self.sweep.space.items():
             where = f"sweep.space.{key}"

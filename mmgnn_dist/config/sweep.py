@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 
 from mmgnn_dist.config.section import ConfigSection
 
+CLASS_METRICS = ("auroc", "auprc", "balanced_accuracy")  # of each target, the first one stands for it
+Mode = Literal["min", "max"]
+
 # keys that must be the same in all trials, so that their validation errors can be compared
 FIXED = {
     "name",
@@ -89,8 +92,9 @@ class SweepConfig(ConfigSection):
     samples: int = Field(16, ge=1, description="number of trials in all")
     metric: str = Field(
         "val/score",
-        description="what is minimised: val/score (mean of all targets: errors in "
-        "standard deviations, cross entropies of classes) or val/mae/TARGET_UNIT",
+        description="what trials are judged by: val/score (mean of all targets: errors in standard "
+        "deviations, cross entropies of classes) or val/mae/TARGET_UNIT, which are minimised, or "
+        "val/auroc/CLASS, val/auprc/CLASS or val/balanced_accuracy/CLASS, which are maximised",
         json_schema_extra={"with": ["targets", "train.weights"]},
     )
     searcher: Literal["optuna", "random"] = Field(
@@ -128,3 +132,8 @@ class SweepConfig(ConfigSection):
                 "GPU each, use sweep.gpus=1"
             )
         return self
+
+    @property
+    def mode(self) -> Mode:
+        """Whether the least or the largest value of the metric is the best."""
+        return "max" if self.metric.startswith(tuple(f"val/{kind}/" for kind in CLASS_METRICS)) else "min"

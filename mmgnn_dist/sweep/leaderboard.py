@@ -20,9 +20,7 @@ SHOWN = 12  # characters of a value on the plot's axis
 def ranked(entries: list[Entry]) -> list[Entry]:
     """Sort trials, the best first: whole ones, then stopped or open ones, each by score; failed ones last."""
     order = {"done": 0, "stopped": 1, "open": 1, "failed": 2}
-    return sorted(
-        entries, key=lambda e: (order[e.state], e.best if e.best is not None else float("inf"), e.number)
-    )
+    return sorted(entries, key=lambda e: (order[e.state], e.loss, e.number))
 
 
 def write_leaderboard(recipe: Recipe, folder: Path, entries: list[Entry]) -> None:
@@ -103,12 +101,13 @@ def _parallel(path: Path, recipe: Recipe, scored: list[Entry]) -> None:
     scores = [entry.best or 0.0 for entry in scored]
     low, high = min(scores), max(scores)
     heights.append([(score - low) / ((high - low) or 1.0) for score in scores])
+    losses = heights[-1] if recipe.sweep.mode == "min" else [1 - height for height in heights[-1]]
     for text, height in ((f"{low:.3g}", 0), (f"{high:.3g}", 1)):
         axis.text(len(space) + 0.04, height, text, ha="left", va="center", fontsize=7, color=GREY)
     for number, entry in reversed(list(enumerate(scored))):
         line = [column[number] for column in heights]
         first = number == 0
-        alpha = 1.0 if first else 0.75 - 0.55 * line[-1]
+        alpha = 1.0 if first else 0.75 - 0.55 * losses[number]
         style = "-" if entry.state == "done" else ":"
         axis.plot(line, style, color=ORANGE if first else BLUE, lw=2.2 if first else 1.1, alpha=alpha)
     names = [key.split(".", 1)[-1] for key in space]
@@ -129,11 +128,8 @@ def _history(path: Path, recipe: Recipe, scored: list[Entry]) -> None:
     for state, colour, label in (("done", BLUE, "done"), ("stopped", GREY, "stopped early")):
         part = [entry for entry in entries if entry.state == state]
         axis.plot([e.number for e in part], [e.best for e in part], "o", ms=4, color=colour, label=label)
-    best, line = float("inf"), []
-    for entry in entries:
-        best = min(best, entry.best if entry.best is not None else best)
-        line.append(best)
-    axis.step([e.number for e in entries], line, where="post", color=ORANGE, lw=1.5, label="best so far")
+    best = [min(entries[: k + 1], key=lambda entry: entry.loss).best for k in range(len(entries))]
+    axis.step([e.number for e in entries], best, where="post", color=ORANGE, lw=1.5, label="best so far")
     axis.set(xlabel="trial", title=f"best validation of each trial ({recipe.sweep.metric})")
     axis.legend(frameon=False)
     save(figure, path)

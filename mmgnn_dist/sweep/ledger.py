@@ -6,11 +6,13 @@ A trial is `open` until its run is `done`, asha `stopped` it, or it `failed` by 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmgnn_dist.config import Recipe
+from mmgnn_dist.config.sweep import Mode, SweepConfig
 from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.run_records import TrialRecord, journal_metric
@@ -29,6 +31,7 @@ class Entry:
         state: open, done, stopped or failed.
         reason: why it failed, empty if it did not.
         scores: the metric at each validation, from its journal.
+        mode: whether the least or the largest score is the best, min or max.
     """
 
     number: int
@@ -36,11 +39,19 @@ class Entry:
     state: str = "open"
     reason: str = ""
     scores: list[float] = field(default_factory=list)
+    mode: Mode = "min"
 
     @property
     def best(self) -> float | None:
-        """The lowest score; the trial keeps the weights of that validation."""
-        return min(self.scores, default=None)
+        """The best score of all validations, None before the first."""
+        return (min if self.mode == "min" else max)(self.scores, default=None)
+
+    @property
+    def loss(self) -> float:
+        """What is the less the better the trial is; infinite before the first validation."""
+        if self.best is None:
+            return math.inf
+        return self.best if self.mode == "min" else -self.best
 
 
 def trial_dir(sweep: Path, number: int) -> Path:
@@ -55,13 +66,14 @@ def validation_scores(run: Path, metric: str) -> list[float]:
     return [score for score in scores if score is not None]
 
 
-def read_trials(sweep: Path, metric: str) -> list[Entry]:
+def read_trials(sweep: Path, config: SweepConfig) -> list[Entry]:
     """Read all trials of a sweep, in the order of their numbers."""
     entries = []
     for run in map(RunDir, sorted((sweep / TRIALS).glob("*"))):
         if run.trial.is_file():
             record: TrialRecord = read_json(run.trial)
-            entries.append(Entry(**record, scores=validation_scores(run.path, metric)))
+            scores = validation_scores(run.path, config.metric)
+            entries.append(Entry(**record, scores=scores, mode=config.mode))
     return entries
 
 

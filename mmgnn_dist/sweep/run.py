@@ -66,6 +66,7 @@ def check_sweep(recipe: Recipe, folder: Path) -> Inputs:
             raise need(package, "sweep")
     inputs = open_inputs(recipe, run=RunDir(folder / TRIALS / recipe.name))  # beside all trials
     names = ["val/score", *(f"val/mae/{name}" for name in inputs.metrics)]
+    names += [f"val/{name}" for name in inputs.class_metrics]
     if recipe.sweep.metric not in names:
         raise UserError(
             f"sweep.metric={recipe.sweep.metric} is not measured: choose one of {', '.join(names)}"
@@ -117,12 +118,12 @@ def sweep(recipe: Recipe, folder: Path, quiet: bool) -> int:
         raise UserError(f"another process works on {folder}: wait for it, or end it") from None
     with lock:
         recipe.save(RunDir(folder).recipe)
-        entries = read_trials(folder, recipe.sweep.metric)
+        entries = read_trials(folder, recipe.sweep)
         if _left(recipe, entries):
             validations = _validations(inputs, quiet)
             with Progress("sweep", quiet) as progress:
                 _search(recipe, folder, validations, progress)
-            entries = read_trials(folder, recipe.sweep.metric)
+            entries = read_trials(folder, recipe.sweep)
         write_leaderboard(recipe, folder, entries)
     if _left(recipe, entries):
         return EXIT_STOPPED
@@ -229,6 +230,6 @@ def _tell(recipe: Recipe, entries: list[Entry], progress: Progress) -> None:
     scored = [entry for entry in entries if entry.best is not None]
     note = f"{len(entries) - ended} open"
     if scored:
-        best = min(scored, key=lambda entry: entry.best or 0.0)
+        best = min(scored, key=lambda entry: entry.loss)
         note += f"  best {recipe.sweep.metric} {best.best:.4g} (trial {best.number})"
     progress(ended, max(recipe.sweep.samples, len(entries)), note)

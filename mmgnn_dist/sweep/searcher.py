@@ -51,9 +51,9 @@ class Search(Searcher):
     ) -> None:
         assert recipe.sweep
         self.sweep = recipe.sweep
-        super().__init__(metric=self.sweep.metric, mode="min")
+        super().__init__(metric=self.sweep.metric, mode=self.sweep.mode)
         self._recipe, self._sweep_folder, self._report, self._stopping = recipe, folder, report, stopping
-        self.entries = read_trials(folder, self.sweep.metric)
+        self.entries = read_trials(folder, self.sweep)
         self._open = [entry for entry in self.entries if entry.state == "open"]
         self._given: dict[str, tuple[Entry, Any]] = {}  # by Tune's id: our entry, Optuna's trial
         self._ways = {key: _distribution(way) for key, way in self.sweep.space.items()}
@@ -65,7 +65,7 @@ class Search(Searcher):
             if self.sweep.searcher == "random"
             else samplers.TPESampler(seed=seed, n_startup_trials=max(3, self.sweep.samples // STARTUP))
         )
-        self._study = optuna.create_study(direction="minimize", sampler=sampler)
+        self._study = optuna.create_study(direction=f"{self.sweep.mode}imize", sampler=sampler)
         for entry in self.entries:
             if entry.state != "open":
                 self._study.add_trial(self._known(entry))
@@ -83,7 +83,7 @@ class Search(Searcher):
                 optuna_trial = self._study.ask(self._ways)
             else:
                 optuna_trial = self._study.ask(self._ways)
-                entry = Entry(len(self.entries), self._values(optuna_trial.params))
+                entry = Entry(len(self.entries), self._values(optuna_trial.params), mode=self.sweep.mode)
                 self.entries.append(entry)
             run = trial_dir(self._sweep_folder, entry.number)
             try:
@@ -127,6 +127,9 @@ class Search(Searcher):
         ended = (result or {}).get("ended", "stopped")
         if ended == "failed" or (error and not self._stopping()):
             self._finish(entry, optuna_trial, "failed", reason(run))
+        elif ended == "done" and entry.best is None:
+            why = f"no validation has a value of {self.sweep.metric}: too few labels in the validation part"
+            self._finish(entry, optuna_trial, "failed", why)
         elif ended == "done":
             self._finish(entry, optuna_trial, "done", "")
         elif ended == "stopped" and not self._stopping():
@@ -193,7 +196,7 @@ def scheduler(sweep: SweepConfig, most: int, known: list[Entry]) -> Any:
     asha = ASHAScheduler(
         time_attr="validations",
         metric=sweep.metric,
-        mode="min",
+        mode=sweep.mode,
         max_t=most - 1,
         grace_period=sweep.grace,
         reduction_factor=sweep.reduction,
@@ -203,5 +206,5 @@ def scheduler(sweep: SweepConfig, most: int, known: list[Entry]) -> Any:
         if entry.state in ("done", "stopped"):
             trial = SimpleNamespace(trial_id=f"known-{entry.number}")
             for validation, score in enumerate(entry.scores, 1):
-                asha._brackets[0].on_result(trial, validation, -score)
+                asha._brackets[0].on_result(trial, validation, score if sweep.mode == "max" else -score)
     return asha

@@ -14,6 +14,7 @@ from mmgnn_dist.checksums import VerifiedFiles
 from mmgnn_dist.chem.elements import MAX_Z
 from mmgnn_dist.chem.targets import readout_for
 from mmgnn_dist.config import Recipe
+from mmgnn_dist.config.sweep import CLASS_METRICS
 from mmgnn_dist.data.loading.balance import Costs
 from mmgnn_dist.data.loading.context import fit_context
 from mmgnn_dist.data.loading.loader import Loader
@@ -78,6 +79,14 @@ class Inputs:
         """The name of each target that is a number with its unit, as in names of metrics: `homo_eV`."""
         chosen = [(self.recipe.targets[place], self.units[place]) for place in self.heads.numbers]
         return [f"{name}_{metric_unit(unit)}" for name, unit in chosen]
+
+    @property
+    def class_metrics(self) -> list[str]:
+        """The names of the metrics of each target that is a class: `auroc/toxic`."""
+        classes = [
+            name for name, kind in zip(self.recipe.targets, self.kinds, strict=True) if kind == "class"
+        ]
+        return [f"{metric}/{name}" for name in classes for metric in CLASS_METRICS]
 
     @cached_property
     def heads(self) -> Heads:

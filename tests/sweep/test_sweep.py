@@ -143,7 +143,9 @@ def test_a_wrong_section_is_refused(recipe, tmp_path, capsys, section, says):
     assert not (tmp_path / "sweep").exists()
 
 
-def test_asha_knows_the_trials_of_earlier_sessions():
+@pytest.mark.parametrize(("metric", "mode"), [("val/score", "min"), ("val/auroc/toxic", "max")])
+def test_asha_knows_the_trials_of_earlier_sessions(metric, mode):
+    """Errors are the better the less, areas under a curve the more."""
     from types import SimpleNamespace
 
     from ray.tune.schedulers import TrialScheduler
@@ -154,15 +156,42 @@ def test_asha_knows_the_trials_of_earlier_sessions():
 
     space = {"model.dropout": Dimension(kind="float", low=0, high=0.5)}
     known = [Entry(number, {}, "done", scores=[0.1 * number, 0.1 * number]) for number in range(1, 7)]
-    asha = scheduler(SweepConfig(space=space, reduction=3), 9, known)
+    asha = scheduler(SweepConfig(space=space, metric=metric, reduction=3), 9, known)
 
     def verdict(score: float) -> str:
         trial = SimpleNamespace(trial_id=f"new-{score}")
         asha.on_trial_add(None, trial)
-        return asha.on_trial_result(None, trial, {"validations": 1, "val/score": score})
+        return asha.on_trial_result(None, trial, {"validations": 1, metric: score})
 
-    assert verdict(0.55) == TrialScheduler.STOP
-    assert verdict(0.05) == TrialScheduler.CONTINUE
+    assert verdict(0.55 if mode == "min" else 0.15) == TrialScheduler.STOP
+    assert verdict(0.05 if mode == "min" else 0.65) == TrialScheduler.CONTINUE
+
+
+def test_a_sweep_over_a_class_takes_the_largest_area_under_its_curve(tmp_path):
+    """A trial without a value, as in a validation part of one class, fails; the others are ranked."""
+    from mmgnn_dist.sweep.leaderboard import write_leaderboard
+    from mmgnn_dist.sweep.searcher import Search
+
+    words = ["targets=[toxic]", "sweep.metric=val/auroc/toxic"]
+    space = "sweep.space={model.dropout: {kind: float, low: 0, high: 0.5}}"
+    recipe = load_recipe(None, [*words, space])
+    search = Search(recipe, tmp_path, lambda entries: None, lambda: False)
+    for number, areas in enumerate([[0.6, 0.9], [0.7, 0.65], [None]]):
+        assert search.suggest(str(number))
+        lines = [
+            {"kind": "validation", "step": step, "val/auroc/toxic": area} for step, area in enumerate(areas)
+        ]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (tmp_path / "trials" / f"{number:03d}" / "journal.jsonl").write_text(text)
+        search.on_trial_complete(str(number), {"ended": "done"})
+    assert [entry.best for entry in search.entries] == [0.9, 0.7, None]
+    assert search._study.best_value == 0.9
+    assert "too few labels" in search.entries[2].reason
+    write_leaderboard(recipe, tmp_path, search.entries)
+    rows = json.loads((tmp_path / "leaderboard.json").read_text())["trials"]
+    assert [row["trial"] for row in rows] == [0, 1, 2]
+    best = load_recipe(tmp_path / "best.yaml")
+    assert best.model.dropout == search.entries[0].values["model.dropout"]
 
 
 def test_a_trial_whose_worker_ends_by_a_stop_is_not_failed(tmp_path):

@@ -130,6 +130,15 @@ def _mean(x: Tensor, graph: Graph) -> Tensor:
     return (total / counts).index_select(1, graph.molecule)
 
 
+def in_both_directions(values: Tensor, edges: int) -> Tensor:
+    """Values of the edges j -> i, [F, P, K] -> those of all edges, [F, 2P, K], if they are not of all already.
+
+    An edge that is turned round has the opposite vector, which is its own in the frame with all signs
+    changed: of the 8 frames of `signs` the last but f is opposite to frame f.
+    """
+    return values if values.shape[1] == edges else torch.cat([values, values.flip(0)], 1)
+
+
 class EdgeFilter(nn.Linear):
     """Lin [e; h_j; h_i] of the edges in three parts; the two atom parts are computed once per atom."""
 
@@ -140,10 +149,10 @@ class EdgeFilter(nn.Linear):
     def forward(  # type: ignore[override]
         self, edge: Tensor, h: Tensor, source: Tensor, receiver: Tensor
     ) -> Tensor:
-        """Apply the map: edges [F, E, K] and atoms [F, N, H] -> [F, E, K]."""
+        """Apply the map: edges [F, E, K] or [F, E / 2, K], atoms [F, N, H] -> [F, E, K]."""
         of_edge, of_source, of_receiver = self.weight.split(self.parts, 1)
         return (
-            edge @ of_edge.T
+            in_both_directions(edge @ of_edge.T, len(source))
             + (h @ of_source.T).index_select(1, source)
             + (h @ of_receiver.T + self.bias).index_select(1, receiver)
         )
@@ -164,7 +173,7 @@ class FAENetInteraction(nn.Module):
     def forward(
         self, h: Tensor, edge: Tensor, envelope: Tensor | None, source: Tensor, receiver: Tensor, graph: Graph
     ) -> Tensor:
-        """Compute the update from messages along the edges; `edge` holds edge embeddings [F, E, K]."""
+        """Compute the update from messages along the edges; `edge` is the result of `FAENet.edges`."""
         weight = self.filter(edge, h, source, receiver)
         weight = silu(weight) if envelope is None else silu(weight) * envelope
         messages = silu(self.down(h)).index_select(1, source) * weight
@@ -197,19 +206,17 @@ class FAENet(Backbone):
         if config.skip == "concat":
             self.mix = nn.Linear((config.interactions + 1) * config.hidden, config.hidden)
 
-    def layers(self, graph: Graph, pos: Tensor) -> list[Tensor]:
+    def layers(self, graph: Graph, pos: Tensor, opposite: bool = False) -> list[Tensor]:
         """Compute the atom vectors after the embedding and after each interaction, each [F, N, H].
 
         Args:
             graph: the batch; neighbours follow from its positions.
             pos: positions in F frames in Å, [F, N, 3].
+            opposite: whether the last frame but f is the opposite of frame f, as in all 8 of `signs`.
         """
         i, j, distance = pairs_within(graph, self.config.cutoff)
         receiver, source = torch.cat([i, j]), torch.cat([j, i])
-        vectors = pos.index_select(1, source) - pos.index_select(1, receiver)
-        radial = self.from_distance(self.smearing(distance).to(distance.dtype)).repeat(2, 1)
-        parts = [self.from_vector(vectors), radial.expand(len(pos), -1, -1)]
-        edge = silu(self.edge(silu(torch.cat(parts, -1))))
+        edge = self.edges(pos, i, j, distance, opposite)
         envelope = None
         if self.config.envelope == "polynomial":
             envelope = polynomial_envelope(distance, self.config.cutoff).repeat(2).unsqueeze(-1)
@@ -220,6 +227,18 @@ class FAENet(Backbone):
             out.append(h)
         return out
 
+    def edges(self, pos: Tensor, i: Tensor, j: Tensor, distance: Tensor, opposite: bool) -> Tensor:
+        """Compute the embeddings of the edges j -> i, then of the edges i -> j, [F, 2P, K].
+
+        In opposite frames the second half is left out, [F, P, K]; see `in_both_directions`.
+        """
+        radial = self.from_distance(self.smearing(distance).to(distance.dtype))
+        if not opposite:
+            i, j, radial = torch.cat([i, j]), torch.cat([j, i]), radial.repeat(2, 1)
+        vectors = pos.index_select(1, j) - pos.index_select(1, i)
+        parts = [self.from_vector(vectors), radial.expand(len(pos), -1, -1)]
+        return silu(self.edge(silu(torch.cat(parts, -1))))
+
     def positions(self, graph: Graph) -> Tensor:
         """Compute the positions in the configured frames in Å, [F, N, 3]."""
         if self.config.frames == "none":
@@ -229,6 +248,7 @@ class FAENet(Backbone):
 
     def features(self, graph: Graph) -> AtomFeatures:
         """Compute atom vectors [N, H], the mean over frames; positions in Å."""
-        layers = self.layers(graph, self.positions(graph))
+        pos = self.positions(graph)
+        layers = self.layers(graph, pos, opposite=len(pos) == 8)
         h = layers[-1] if self.mix is None else self.mix(torch.cat(layers, -1))
         return AtomFeatures(h.mean(0))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mmgnn_dist.config.sweep import CLASS_METRICS
 from mmgnn_dist.study.collect import Model, Results, model_of
 from mmgnn_dist.study.compare import compare_classes
 from mmgnn_dist.study.effects import Effect
@@ -32,7 +33,7 @@ from mmgnn_dist.study.report.verdicts import (
     verdict,
     verdict_table,
 )
-from mmgnn_dist.train.report.class_metrics import CLASS_METRICS, CLASS_TITLES
+from mmgnn_dist.train.report.class_metrics import CLASS_TITLES
 
 CLASSES = "Classes: when does text help?"
 AXIS = "difference in AUROC (right of 0: text helps)"

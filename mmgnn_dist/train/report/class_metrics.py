@@ -15,7 +15,6 @@ import numpy as np
 
 from mmgnn_dist.train.metrics import metric_unit
 
-CLASS_METRICS = ("auroc", "auprc", "balanced_accuracy")  # of each target, the first one stands for it
 CLASS_TITLES = {"auroc": "AUROC", "auprc": "AUPRC", "balanced_accuracy": "balanced accuracy"}
 
 

@@ -131,7 +131,10 @@ class TestAuthorsValues:
         apart = frames["nondegenerate"]
         y = torch.cat(
             [
-                head(golden.weights, model.layers(alone(golden, b), model.positions(alone(golden, b))))
+                head(
+                    golden.weights,
+                    model.layers(alone(golden, b), model.positions(alone(golden, b)), opposite=True),
+                )
                 for b in range(golden.graph.size)
             ]
         )
@@ -139,7 +142,7 @@ class TestAuthorsValues:
         (gradient,) = torch.autograd.grad(y[apart].sum(), golden.pos)
         close(gradient, golden.io["grad_pos_single_through_frames"], 1e-9)
         # the batch gives what each molecule gives alone
-        layers = model.layers(golden.graph, model.positions(golden.graph))
+        layers = model.layers(golden.graph, model.positions(golden.graph), opposite=True)
         together = [
             head(golden.weights, [h[:, atoms(golden, b)] for h in layers]) for b in range(golden.graph.size)
         ]

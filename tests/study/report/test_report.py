@@ -26,6 +26,7 @@ from small_set import TARGETS, make_set
 
 from mmgnn_dist.cli.main import main
 from mmgnn_dist.config import load_recipe
+from mmgnn_dist.config.sweep import CLASS_METRICS
 from mmgnn_dist.data.shardset.references import labels
 from mmgnn_dist.data.shardset.splits import load_split, make_split
 from mmgnn_dist.study import compare, energy
@@ -35,7 +36,6 @@ from mmgnn_dist.study.report.architectures import agreement
 from mmgnn_dist.study.report.report_elements import Figure
 from mmgnn_dist.study.statistics.auroc_bootstrap import auroc_differences
 from mmgnn_dist.study.statistics.bootstrap import paired_gains
-from mmgnn_dist.train.report.class_metrics import CLASS_METRICS
 
 LABELS = [*TARGETS, "toxic"]
 WORDS = (
