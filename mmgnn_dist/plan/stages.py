@@ -8,7 +8,7 @@ from mmgnn_dist.config import Recipe
 from mmgnn_dist.plan.dry_run_table import scaled
 from mmgnn_dist.plan.measure import measured_dry_run
 from mmgnn_dist.plan.memory import checkpoint_bytes, memory, sent_bytes
-from mmgnn_dist.plan.records import RecipePlan, SmallestStage, StageCost
+from mmgnn_dist.plan.records import RecipePlan, RunSummary, SmallestStage, StageCost
 from mmgnn_dist.train.optim.optimizers import optimizer_of
 
 RUNTIME = 1_500_000_000  # bytes of a GPU used by CUDA, its libraries and NCCL
@@ -57,28 +57,7 @@ def plan(
     summary, assumed = measured_dry_run(recipe, world, measured, quiet)
     count, steps = summary["parameters"]["all"], summary["steps"]
     total, trained = count["total"], count["trainable"]
-    activations = summary["memory_bytes_per_rank"]["activations"]
-    choices: list[StageCost] = []
-    passes, largest = steps["passes_per_step"], summary["largest_parameter"]
-    state, rounding = optimizer_of(recipe).state_bytes, summary["pinned_rounding"]
-    for stage, offload in CHOICES:
-        memory_use = memory(
-            total, trained, largest, activations, stage, world, offload, passes, state, rounding
-        )
-        sent = sent_bytes(total, trained, stage, world, passes)
-        choices.append(
-            {
-                "stage": stage,
-                "offload": offload,
-                "bytes": memory_use.device,
-                "peak": memory_use.peak,
-                "host": memory_use.host,
-                "sent_per_step": sent,
-                "seconds_of_messages": sent / bandwidth if bandwidth else None,
-                "checkpoint_bytes": checkpoint_bytes(trained, stage, state),
-                "fits": memory_use.peak + RUNTIME <= gpu_memory if gpu_memory else None,
-            }
-        )
+    choices = _choices(recipe, summary, world, gpu_memory, bandwidth)
     molecules = steps["molecules_per_step"] / world
     flop = summary["flop"]["training_per_molecule"] * molecules
     speed = None if rate == "measured" else rate
@@ -110,6 +89,37 @@ def plan(
         "smallest": smallest,
         "warnings": _warnings(recipe, choices, world, gpu_memory, fitting),
     }
+
+
+def _choices(
+    recipe: Recipe, summary: RunSummary, world: int, gpu_memory: int | None, bandwidth: float | None
+) -> list[StageCost]:
+    """Cost of every stage and offload; arguments as in `plan`."""
+    count = summary["parameters"]["all"]
+    total, trained = count["total"], count["trainable"]
+    activations = summary["memory_bytes_per_rank"]["activations"]
+    choices: list[StageCost] = []
+    passes, largest = summary["steps"]["passes_per_step"], summary["largest_parameter"]
+    state, rounding = optimizer_of(recipe).state_bytes, summary["pinned_rounding"]
+    for stage, offload in CHOICES:
+        memory_use = memory(
+            total, trained, largest, activations, stage, world, offload, passes, state, rounding
+        )
+        sent = sent_bytes(total, trained, stage, world, passes)
+        choices.append(
+            {
+                "stage": stage,
+                "offload": offload,
+                "bytes": memory_use.device,
+                "peak": memory_use.peak,
+                "host": memory_use.host,
+                "sent_per_step": sent,
+                "seconds_of_messages": sent / bandwidth if bandwidth else None,
+                "checkpoint_bytes": checkpoint_bytes(trained, stage, state),
+                "fits": memory_use.peak + RUNTIME <= gpu_memory if gpu_memory else None,
+            }
+        )
+    return choices
 
 
 def _warnings(
