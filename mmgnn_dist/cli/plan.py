@@ -25,7 +25,6 @@ def add_verbs(verbs: Verbs) -> None:
     )
     plan.add_argument(
         "--rate",
-        type=_rate,
         metavar="TFLOPS",
         help="TFLOP/s of one GPU in training, or 'measured': measure this machine (default: give no time)",
     )
@@ -36,6 +35,8 @@ def add_verbs(verbs: Verbs) -> None:
 
 def _plan(arguments: argparse.Namespace) -> int:
     recipe = read_recipe(arguments)
+    if arguments.rate is not None:
+        arguments.rate = _rate(arguments.rate)
     for name in ("world", "rate", "bandwidth"):
         value = getattr(arguments, name)
         if value not in (None, MEASURED) and value <= 0:
@@ -53,8 +54,11 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _rate(text: str) -> float | str:
-    """Convert `--rate`; argparse turns a ValueError into its message."""
-    return text if text == MEASURED else float(text)
+    """Convert `--rate`."""
+    try:
+        return text if text == MEASURED else float(text)
+    except ValueError:
+        raise UserError(f"--rate {text}: give the TFLOP/s of one GPU in training, or {MEASURED}") from None
 
 
 def _bytes(text: str) -> int:

@@ -115,6 +115,7 @@ def test_a_rate_is_measured_only_when_asked(recipe, planned, capsys):
     assert main(["plan", str(recipe), *words]) == 0
     assert "--rate measured" in capsys.readouterr().out.replace("\n", " ")
     assert main(["plan", str(recipe), *words, "--rate", "fast"]) == 2
+    assert "--rate fast: give the TFLOP/s" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("backbone", ["schnet", "painn", "equiformer, hidden: [8, 4, 2]", "faenet"])
