@@ -39,6 +39,8 @@ from mmgnn_dist.models.backbones.equivariant import (
     Features,
     Gate,
 )
+from mmgnn_dist.models.backbones.pairs.head_sums import head_sums
+from mmgnn_dist.models.backbones.pairs.pair_loop import looped
 from mmgnn_dist.models.backbones.radial import polynomial_envelope
 from mmgnn_dist.models.graph import Graph, edge_vectors, pairs_within
 
@@ -56,6 +58,7 @@ class Edges:
         basis: radial basis [P, R], the same for both directions.
         envelope: envelope of each edge [2P, 1], None in the published form.
         atoms: number of atoms N.
+        fixed: whether no gradient with respect to positions is asked for.
     """
 
     receiver: Tensor
@@ -64,6 +67,7 @@ class Edges:
     basis: Tensor
     envelope: Tensor | None
     atoms: int
+    fixed: bool
 
     def gather(self, values: Tensor) -> Tensor:
         """Sum edge values [2P, ...] at their receivers: [N, ...]."""
@@ -174,11 +178,29 @@ class Attention(nn.Module):
         if self.nonlinear:
             gated = self.gate(self.message(product))
             product = self.second(gated, edges.matrices, self.second_weight)
-        values = self.value(product)
-        gathered = [
-            edges.gather(x * weight.repeat_interleave(c, -1)) for x, c in zip(values, self.head, strict=True)
+        return self.project(self.messages(product, weight, edges))
+
+    def messages(self, product: Features, weight: Tensor, edges: Edges) -> Features:
+        """Sum the values of the edges at their receivers, weighted by head; `weight` is [E, 1, heads]."""
+        if edges.fixed and looped(weight, len(weight) * self.value.weight[0].shape[0]):
+            return self._linear_of_sums(product, weight.squeeze(1), edges)
+        return [
+            edges.gather(x * weight.repeat_interleave(c, -1))
+            for x, c in zip(self.value(product), self.head, strict=True)
         ]
-        return self.project(gathered)
+
+    def _linear_of_sums(self, product: Features, weight: Tensor, edges: Edges) -> Features:
+        """The linear map of the values after their sum, on atoms in place of edges."""
+        out = []
+        for x, linear, c in zip(product, self.value.weight, self.head, strict=False):
+            sums = head_sums(x.flatten(1), weight, edges.receiver, edges.atoms)
+            sums = sums.unflatten(2, x.shape[1:]).transpose(0, 1).flatten(1, 2)  # [heads, N (2l + 1), C]
+            values = torch.bmm(sums, linear.unflatten(1, (-1, c)).transpose(0, 1))
+            out.append(values.unflatten(1, (edges.atoms, -1)).permute(1, 2, 0, 3).flatten(2))
+        assert self.value.bias is not None
+        total = edges.gather(weight).repeat_interleave(self.head[0], -1)
+        out[0] = out[0] + (total * self.value.bias).unsqueeze(1)
+        return out
 
     def weights(self, scores: Tensor, edges: Edges) -> Tensor:
         """Softmax over the edges of each receiver: scores [E, 1, heads * C_0] -> weights [E, heads]."""
@@ -273,6 +295,7 @@ class Equiformer(Backbone):
             basis=self.basis(distance),
             envelope=envelope,
             atoms=len(graph.z),
+            fixed=not vectors.requires_grad,
         )
 
     def degrees(self, graph: Graph) -> tuple[Features, Edges]:

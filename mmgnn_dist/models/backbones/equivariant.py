@@ -12,9 +12,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from e3nn import o3
 from torch import Tensor, nn
+
+from mmgnn_dist.models.backbones.pairs.pair_loop import looped
+from mmgnn_dist.models.backbones.pairs.product_loop import ProductLoop
 
 Features = list[Tensor]
 Channels = tuple[int, ...]  # C_0, C_1, ...
@@ -94,11 +98,20 @@ class DepthwiseProduct(nn.Module):
         )
         self.sizes = [sum(path[0] == a for path in self.paths) * width for a, width in enumerate(channels)]
         self.weights = sum(self.sizes)
+        places: list[list[tuple[int, int, int]]] = []  # see ProductLoop
+        filled = [0] * len(self.outputs)
         for a in range(len(channels)):
             every = [path for path in paths(DEGREES, DEGREES - 1) if path[0] == a]
             kept = torch.tensor([path in self.paths for path in every])
+            rows_before = np.cumsum([0, *(2 * c + 1 for _, _, c in every)])
+            places.append([])
+            for path, row in zip(every, rows_before, strict=False):
+                if path in self.paths:
+                    places[a].append((path[2], row, filled[path[2]]))
+                    filled[path[2]] += channels[a]
             rows = kept.repeat_interleave(torch.tensor([2 * c + 1 for _, _, c in every])).nonzero()[:, 0]
             self.register_buffer(f"rows_{a}", rows, persistent=False)
+        self.loop = ProductLoop([np.array(of_a) for of_a in places], self.outputs, self.sizes)
 
     def forward(self, features: Features, matrices: list[Tensor], weight: Tensor) -> Features:
         """Compute the product.
@@ -108,6 +121,9 @@ class DepthwiseProduct(nn.Module):
             matrices: matrices of the edges, see `EdgeMatrices`.
             weight: [E, weights] or [1, weights].
         """
+        differentiable = any(matrix.requires_grad for matrix in matrices)
+        if looped(weight, len(matrices[0])) and not differentiable:
+            return self.loop(features, matrices, weight)
         out: list[list[Tensor]] = [[] for _ in self.outputs]
         for a, part in enumerate(weight.split(self.sizes, 1)):
             matrix, rows = matrices[a], getattr(self, f"rows_{a}")

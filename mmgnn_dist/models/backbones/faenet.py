@@ -131,7 +131,7 @@ def _mean(x: Tensor, graph: Graph) -> Tensor:
 
 
 def in_both_directions(values: Tensor, edges: int) -> Tensor:
-    """Values of the edges j -> i, [F, P, K] -> those of all edges, [F, 2P, K], if they are not of all already.
+    """Values of the edges j -> i, [F, P, K] -> those of all edges, [F, 2P, K], if these are not all already.
 
     An edge that is turned round has the opposite vector, which is its own in the frame with all signs
     changed: of the 8 frames of `signs` the last but f is opposite to frame f.

@@ -6,8 +6,10 @@ import pytest
 import torch
 from model_batches import real_molecules
 
+from mmgnn_dist.config import EquiformerConfig
 from mmgnn_dist.models.backbones.angular_density import NeighbourSlots, neighbour_sums
 from mmgnn_dist.models.backbones.dimenetpp import SphericalWaves
+from mmgnn_dist.models.backbones.equiformer import Attention, Equiformer
 from mmgnn_dist.models.backbones.pairs import pair_loop
 from mmgnn_dist.models.backbones.pairs.chain_loop import NeighbourLists
 from mmgnn_dist.models.backbones.pairs.painn_messages import exchange_vectors
@@ -93,6 +95,37 @@ def test_chains_of_two_edges(orders, monkeypatch):
     for loop, tensors in both(call, (sent, weights), monkeypatch):
         torch.testing.assert_close(loop, tensors, rtol=1e-5, atol=1e-5 * float(tensors.detach().abs().max()))
     assert kinds == [NeighbourLists, NeighbourSlots]
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize(("messages", "degrees"), [("linear", 3), ("nonlinear", 3), ("linear", 1)])
+def test_attention_over_three_degrees(messages, degrees, monkeypatch):
+    """Products, also with one weight for all edges, and values that are mapped after their sum."""
+    torch.manual_seed(0)
+    widths = {"hidden": (5, 3, 2), "heads": 2, "head": (3, 2, 1), "radial": (4, 4), "gaussians": 4}
+    config = EquiformerConfig(**widths, messages=messages, envelope="polynomial", features=4, cutoff=4.0)
+    attention = Attention(config, degrees).eval()  # without dropout
+    torch.nn.init.normal_(attention.value.bias)
+    graph = real_molecules(9, torch.float32)
+    edges = Equiformer(config).edges(graph)
+    edges.basis = edges.basis.detach()
+    features = [
+        torch.randn(edges.atoms, 2 * degree + 1, width, requires_grad=True)
+        for degree, width in enumerate(config.hidden)
+    ]
+    inputs = [*features, *attention.parameters()]
+    for loop, tensors in both(lambda: tuple(attention(features, edges)), inputs, monkeypatch):
+        torch.testing.assert_close(loop, tensors, rtol=1e-5, atol=2e-5 * float(tensors.detach().abs().max()))
+
+
+def test_products_that_are_asked_for_position_gradients_are_tensor_operations(monkeypatch):
+    """The loops have no gradient with respect to the matrices of the edges."""
+    monkeypatch.setattr(pair_loop, "WORTH_COMPILING", 0)
+    model = Equiformer(EquiformerConfig(hidden=(4, 2, 2), layers=1, heads=1, head=(2, 2, 2), features=4))
+    graph = real_molecules(2, torch.float32)
+    graph.pos.requires_grad_()
+    (forces,) = torch.autograd.grad(model(graph).sum(), graph.pos)
+    assert forces.abs().max() > 0
 
 
 @pytest.mark.parametrize("parts", [1, 2, 7])
