@@ -256,6 +256,11 @@ class RunDir:
         """Progress of a rank, rewritten while the rank runs."""
         return self.logs / f"alive_rank_{rank}.json"
 
+    @property
+    def flight_dump(self) -> Path:
+        """Start of the names of NCCL's flight recorder dumps; torch adds the number of the rank."""
+        return self.logs / "flight_recorder_rank_"
+
     def not_finite(self, step: int) -> Path:
         """Ids of the molecules of a step that was skipped."""
         return self.logs / f"not_finite_step_{step}.json"

@@ -69,6 +69,14 @@ class GateCounts(TypedDict):
     counts: list[int]
 
 
+class BusyRanks(TypedDict):
+    """Seconds for which ranks worked on a step by themselves: mean, longest, and the rank of the longest."""
+
+    mean: float
+    worst: float
+    rank: int
+
+
 class Conditions(TypedDict):
     """What decides the bits of a run beside its recipe, its data and the number of ranks."""
 
@@ -94,6 +102,7 @@ class JournalLine(TypedDict, total=False):
     rate: float
     seconds: float
     imbalance: float
+    busy: BusyRanks  # only with several ranks
     gate: GateCounts
     why: str
     skipped: int

@@ -9,6 +9,7 @@ from mmgnn_dist.cli.common import Verbs, add_json, add_recipe, print_result, rea
 from mmgnn_dist.errors import EXIT_DONE, UserError
 from mmgnn_dist.progress import quiet_libraries
 
+MEASURED = "measured"
 POWERS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
@@ -23,7 +24,9 @@ def add_verbs(verbs: Verbs) -> None:
         "--gpu-memory", metavar="SIZE", help="memory of one GPU, such as 80GiB: shows which stages fit"
     )
     plan.add_argument(
-        "--rate", type=float, metavar="TFLOPS", help="TFLOP/s of one GPU, as measured (default: this machine)"
+        "--rate",
+        metavar="TFLOPS",
+        help="TFLOP/s of one GPU in training, or 'measured': measure this machine (default: give no time)",
     )
     plan.add_argument("--bandwidth", type=float, metavar="GB/S", help="GB/s that each rank can send")
     add_json(plan)
@@ -32,20 +35,30 @@ def add_verbs(verbs: Verbs) -> None:
 
 def _plan(arguments: argparse.Namespace) -> int:
     recipe = read_recipe(arguments)
+    if arguments.rate is not None:
+        arguments.rate = _rate(arguments.rate)
     for name in ("world", "rate", "bandwidth"):
         value = getattr(arguments, name)
-        if value is not None and value <= 0:
+        if value not in (None, MEASURED) and value <= 0:
             raise UserError(f"--{name} {value}: give a number above 0")
     size = _bytes(arguments.gpu_memory) if arguments.gpu_memory else None
     quiet_libraries()
     from mmgnn_dist.plan.stages import plan
     from mmgnn_dist.plan.table import print_plan
 
-    rate = arguments.rate and arguments.rate * 1e12
+    rate = arguments.rate if arguments.rate in (None, MEASURED) else arguments.rate * 1e12
     bandwidth = arguments.bandwidth and arguments.bandwidth * 1e9
     stages = plan(recipe, arguments.world, size, rate, bandwidth, arguments.json)
     print_result(arguments.json, stages, lambda: print_plan(stages))
     return EXIT_DONE
+
+
+def _rate(text: str) -> float | str:
+    """Convert `--rate`."""
+    try:
+        return text if text == MEASURED else float(text)
+    except ValueError:
+        raise UserError(f"--rate {text}: give the TFLOP/s of one GPU in training, or {MEASURED}") from None
 
 
 def _bytes(text: str) -> int:

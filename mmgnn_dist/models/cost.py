@@ -55,9 +55,9 @@ def count_flops(model: nn.Module, forward: Callable[[], Tensor]) -> tuple[dict[s
         Forward operations by branch (adapters count with the text encoder); total operations of the forward
         and backward pass.
     """
-    branches = count_forward(model, forward)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         out = forward()
+        branches = _named_branches(model, counter)
         if out.requires_grad:
             out.sum().backward()
     return branches, counter.get_total_flops()
@@ -68,6 +68,11 @@ def count_forward(model: nn.Module, forward: Callable[[], Tensor]) -> dict[str, 
     # the counter does not know the fused attention of CPUs; it counts the products of the MATH backend
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         forward()
+    return _named_branches(model, counter)
+
+
+def _named_branches(model: nn.Module, counter: FlopCounterMode) -> dict[str, int]:
+    """Operations that were counted so far, by branch in the order of `BRANCHES`."""
     branches = _by_branch(type(model).__name__, counter)
     return {branch: branches[branch] for branch in BRANCHES if branch in branches}
 

@@ -1,16 +1,14 @@
 """Cost of a run, from its recipe and one real batch: `mmgnn train RECIPE --dry-run`.
 
-A dry run makes all checks of a run and measures one micro-batch of its shard set. It trains nothing, and it
-writes only missing token sidecars of the shard set, as the run itself would. The cost of a frozen encoder is
-reported apart from training, because its vectors are computed once for a shard set. `memory.py` estimates
-the memory of each rank.
+A dry run makes all checks of a run and counts one micro-batch of its shard set, on tensors without memory
+(`without_memory.py`). It trains nothing, and it writes only missing token sidecars of the shard set, as the
+run itself would. The cost of a frozen encoder is reported apart from training, because its vectors are
+computed once for a shard set. `memory.py` estimates the memory of each rank.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -22,9 +20,11 @@ from mmgnn_dist.data.loading.batch import Batch
 from mmgnn_dist.data.text.token_cache import TokenSet
 from mmgnn_dist.models.cost import activation_bytes, count_flops, count_parameters
 from mmgnn_dist.models.fused import FusedModel, TextSource
+from mmgnn_dist.models.ready import ready_step
 from mmgnn_dist.models.text_encoder.encoder import TextEncoder
-from mmgnn_dist.plan.memory import memory
+from mmgnn_dist.plan.memory import memory, pinned_rounding
 from mmgnn_dist.plan.records import FrozenEncoderCost, RunSummary
+from mmgnn_dist.plan.without_memory import WithoutMemory
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train.engine import compute_type
@@ -69,24 +69,20 @@ def summarise_recipe(recipe: Recipe, folder: Path, nproc: int, quiet: bool) -> l
 
 @dataclass
 class Measured:
-    """Measurements of one pass over a micro-batch.
+    """Counts of one pass over a micro-batch.
 
     Attributes:
         forward: FLOP of the forward pass by branch.
         training: FLOP of forward and backward pass.
         activations: bytes kept for the backward pass.
-        seconds: time of forward and backward pass; infinite if it was not measured.
     """
 
     forward: dict[str, int]
     training: int
     activations: int
-    seconds: float
 
 
-def summary_of(
-    inputs: Inputs, ranks: Ranks, progress: Progress, autocast: torch.dtype | None, timed: bool = False
-) -> RunSummary:
+def summary_of(inputs: Inputs, ranks: Ranks, progress: Progress, autocast: torch.dtype | None) -> RunSummary:
     """Compute the cost of one recipe, as in `summarise_recipe`.
 
     Args:
@@ -94,19 +90,24 @@ def summary_of(
         ranks: the ranks that share a step.
         progress: progress of writing token sidecars.
         autocast: type in which the language model computes, None for float32.
-        timed: also measure `seconds_per_pass`, forward and backward.
     """
     recipe, train, text = inputs.recipe, inputs.recipe.train, inputs.recipe.text
     tokens = inputs.tokens(progress)
     loader = inputs.training(tokens, ranks)
-    source, frozen = None, None
-    if tokens is not None and inputs.files is not None:
-        if text.mode == "frozen":
-            frozen = TextEncoder(inputs.files, text, tokens.blank).eval().to(ranks.device)
-        source = TextSource(inputs.files, tokens.blank, frozen.width if frozen else None)
-    model = inputs.model(source, autocast).to(ranks.device)
-    batch = next(loader.epoch(0)).micro[0].to(ranks.device)
-    measured = _measure(model, batch, frozen.width if frozen else None, timed)
+    source, frozen, sizes = None, None, WithoutMemory()
+    with sizes:
+        if tokens is not None and inputs.files is not None:
+            files = replace(inputs.files, random=inputs.files.random or {})  # reads no weights
+            if text.mode == "frozen":
+                frozen = TextEncoder(files, text, tokens.blank).eval()
+            source = TextSource(files, tokens.blank, frozen.width if frozen else None)
+        model = inputs.model(source, autocast)
+    for made in (model, *([frozen] if frozen is not None else [])):
+        sizes.hollow(made)
+    batch = sizes.emptied(ready_step(next(loader.epoch(0)), model.backbone, pinned=False).micro[0])
+    with sizes:
+        measured = _measure(model, batch, frozen.width if frozen else None)
+        once = _once(frozen, batch) if frozen is not None else None
     parameters = count_parameters(model.named_parameters())
     total, trainable = (sum(column) for column in zip(*parameters.values(), strict=True))
     largest = max(p.numel() for p in model.parameters() if p.requires_grad)
@@ -143,6 +144,7 @@ def summary_of(
             "text_forward_per_token": encoder_flop / token_count if encoder_flop and token_count else None,
         },
         "largest_parameter": largest,
+        "pinned_rounding": pinned_rounding(model.parameters()),
         "memory_bytes_per_rank": memory_use.device | {"peak": memory_use.peak},
         "steps": {
             "per_epoch": loader.steps_per_epoch,
@@ -153,37 +155,22 @@ def summary_of(
         },
         "measured_on": {"molecules": batch.size, "atoms": len(batch.z), "tokens": token_count},
     }
-    if timed:
-        summary["seconds_per_pass"] = measured.seconds
-    if frozen is not None:
-        summary["frozen_encoder"] = _once(frozen, batch)
+    if once is not None:
+        summary["frozen_encoder"] = once
     return summary
 
 
-def _measure(model: FusedModel, batch: Batch, width: int | None, timed: bool) -> Measured:
+def _measure(model: FusedModel, batch: Batch, width: int | None) -> Measured:
     """Run the model as in training; vectors of a frozen encoder (`width` numbers each) are zeros here."""
     model.train()
-    vectors = torch.zeros(batch.size, width, device=batch.z.device) if width else None
+    vectors = torch.zeros(batch.size, width) if width else None
     existing = [*model.parameters(), *model.buffers(), *batch.tensors().values()]
 
     def forward() -> Tensor:
         return model(batch, vectors)[0]
 
     activations = activation_bytes(forward, existing if vectors is None else [*existing, vectors])
-    flop = count_flops(model, forward)
-    return Measured(*flop, activations, min(_times(forward)) if timed else float("inf"))
-
-
-def _times(forward: Callable[[], Tensor], repeats: int = 2) -> list[float]:
-    """Time forward and backward passes in seconds; the first pass chooses kernels and does not count."""
-    seconds = []
-    for _ in range(repeats + 1):
-        begin = time.perf_counter()
-        total = forward().sum()
-        total.backward()
-        total.item()  # waits for a GPU
-        seconds.append(time.perf_counter() - begin)
-    return seconds[1:]
+    return Measured(*count_flops(model, forward), activations)
 
 
 def _once(encoder: TextEncoder, batch: Batch) -> FrozenEncoderCost:

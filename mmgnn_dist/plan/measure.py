@@ -1,12 +1,14 @@
 """Cost of a recipe as in `train --dry-run`, without the weights of its encoder.
 
-A large encoder is measured with one and with two of its layers, and its cost is extrapolated: all its layers
+A large encoder is counted with one and with two of its layers, and its cost is extrapolated: all its layers
 are alike.
 """
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,26 +18,33 @@ from mmgnn_dist.data.text.encoder_files import EncoderFiles
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.models.text_encoder.hf_model import text_skeleton
 from mmgnn_dist.models.zero3 import count
+from mmgnn_dist.plan.assumed import with_assumed
 from mmgnn_dist.plan.dry_run import summary_of
+from mmgnn_dist.plan.rate import seconds_per_pass
 from mmgnn_dist.plan.records import RunSummary
+from mmgnn_dist.process import PREFIX, owned_folder
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.train.engine import compute_type
 from mmgnn_dist.train.inputs import Inputs, open_inputs
 from mmgnn_dist.train.ranks import Ranks, init_distributed
 
-LARGE = 250_000_000  # an encoder with at least this many parameters is not built whole
+LARGE = 250_000_000  # an encoder with at least this many parameters is not made whole
 # names of the number of layers in model configurations
 DEPTHS = ("num_hidden_layers", "n_layers", "num_layers", "n_layer")
 
 
-def measured_dry_run(recipe: Recipe, world: int, timed: bool, quiet: bool) -> RunSummary:
-    """Summarise a recipe on `world` ranks, with `extrapolated` and, if `timed`, `seconds_per_pass`.
+def measured_dry_run(recipe: Recipe, world: int, timed: bool, quiet: bool) -> tuple[RunSummary, list[str]]:
+    """Summarise a recipe on `world` ranks.
 
     Args:
         recipe: the recipe; its twins are ignored.
         world: number of ranks.
-        timed: measure the time of a pass.
+        timed: measure the time of a pass on this machine.
         quiet: show no progress on the terminal.
+
+    Returns:
+        The summary with `extrapolated` and, if `timed`, `seconds_per_pass` and `rate_precision`; what was
+        assumed for what is not on this machine.
 
     Raises:
         UserError: training would refuse the recipe, other than for missing weights of the encoder.
@@ -45,20 +54,33 @@ def measured_dry_run(recipe: Recipe, world: int, timed: bool, quiet: bool) -> Ru
     ranks = Ranks(0, world, init_distributed(recipe.train.threads).device)
     # a machine without bf16 instructions still counts the bytes that a bf16 run needs elsewhere
     autocast = torch.bfloat16 if recipe.train.precision == "bf16" else compute_type(recipe, ranks.device)
-    with Progress("plan", quiet) as progress:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # tensors are small or without memory: more threads would only wait
+    with owned_folder(Path(tempfile.gettempdir()), PREFIX) as folder, Progress("plan", quiet) as progress:
+        recipe, assumed = with_assumed(recipe, folder)
+        whole = _open(recipe)
+        parts, layers = [whole], 1
+        if whole.files is not None and _size(whole.files) >= LARGE:
+            depth, layers = _depth(whole.files)
+            parts = [_with_layers(whole, whole.files, depth, number) for number in (1, 2)]
+        summaries = [summary_of(inputs, ranks, progress, autocast) for inputs in parts]
+        summary: RunSummary = _extend(summaries[0], summaries[-1], layers)
+        summary["extrapolated"] = len(parts) > 1
+        torch.set_num_threads(threads)
+        if timed:
+            own = _own_type(recipe, ranks.device)
+            seconds = [seconds_per_pass(inputs, ranks, progress, own) for inputs in parts]
+            # noise must not make more layers faster than two
+            summary["seconds_per_pass"] = max(_extend(seconds[0], seconds[-1], layers), seconds[-1])
+            summary["rate_precision"] = "bf16" if own is not None else "fp32"
+    return summary, assumed
 
-        def summarise(inputs: Inputs) -> RunSummary:
-            return summary_of(inputs, ranks, progress, autocast, timed)
 
-        inputs = _open(recipe)
-        if inputs.files is None or _size(inputs.files) < LARGE:
-            return {**summarise(inputs), "extrapolated": False}
-        depth, layers = _depth(inputs.files)
-        summaries = [summarise(_with_layers(inputs, inputs.files, depth, number)) for number in (1, 2)]
-    extended: RunSummary = _extend(summaries[0], summaries[1], layers)
-    if timed:  # noise must not make more layers faster than two
-        extended["seconds_per_pass"] = max(extended["seconds_per_pass"], summaries[1]["seconds_per_pass"])
-    return {**extended, "extrapolated": True}
+def _own_type(recipe: Recipe, device: torch.device) -> torch.dtype | None:
+    """Return the type in which this machine computes the language model: never one that it emulates."""
+    if recipe.train.precision == "bf16":
+        recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"precision": "auto"})})
+    return compute_type(recipe, device)
 
 
 def _open(recipe: Recipe) -> Inputs:

@@ -12,7 +12,10 @@ Offload moves the optimiser, or at stage 3 also the weights, to host memory.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from torch import Tensor
 
 from mmgnn_dist.train.engine import BUCKET, LIVE
 from mmgnn_dist.train.optim.optimizers import AdamW, checkpoint_bytes_per_parameter
@@ -36,6 +39,17 @@ class Memory:
     peak: int
 
 
+def pinned_bytes(size: int) -> int:
+    """Return the bytes of a block of pinned host memory: torch rounds them up to a power of two."""
+    return 1 << (size - 1).bit_length() if size else 0
+
+
+def pinned_rounding(weights: Iterable[Tensor]) -> int:
+    """Return the bytes that pinned memory adds to a float32 copy of the trained ones of some weights."""
+    sizes = [4 * weight.numel() for weight in weights if weight.requires_grad]
+    return sum(map(pinned_bytes, sizes)) - sum(sizes)
+
+
 def memory(
     parameters: int,
     trained: int,
@@ -46,6 +60,7 @@ def memory(
     offload: str,
     passes: int = 1,
     state_bytes: int = AdamW.state_bytes,
+    rounding: int = 0,
 ) -> Memory:
     """Estimate the memory of a rank.
 
@@ -59,6 +74,7 @@ def memory(
         offload: `none`, `optimizer` or `parameters`.
         passes: micro-batches in a step.
         state_bytes: bytes of optimiser state for each trained parameter.
+        rounding: `pinned_rounding` of the weights, if the host copies of a GPU's tensors are pinned; 0: not.
     """
     # from stage 1 on: one bucket to fill and one to send, each at least as large as the largest parameter
     messages = 2 * 4 * max(min(BUCKET, trained), largest)
@@ -90,6 +106,10 @@ def memory(
     # stage 0, weights and average at stages 1 and 2, and two copies of the gathered average at stage 3
     full_copy, own_share = (8 + state_bytes) * trained, (4 + state_bytes) * trained // world
     host["checkpoint"] = full_copy if stage == 0 else 8 * trained + own_share
+    if rounding:
+        # at stage 0 every tensor is copied by itself; else the rank's part of the state lies in flat tensors
+        flat = (4 + state_bytes) // 4 * (pinned_bytes(4 * trained // world) - 4 * trained // world)
+        host["rounding"] = rounding * (8 + state_bytes) // 4 if stage == 0 else 2 * rounding + flat
     steady = sum(size for name, size in device.items() if name not in ("activations", "messages"))
     temporary = activations, messages
     # stage 0 sends after the backward pass, when the activations are gone

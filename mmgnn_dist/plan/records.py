@@ -68,10 +68,12 @@ class RunSummary(TypedDict):
     parameters: dict[str, ParameterCount]
     flop: FlopCount
     largest_parameter: int
+    pinned_rounding: int  # bytes that pinned memory adds to a copy of the trained weights
     memory_bytes_per_rank: dict[str, int]
     steps: StepSummary
     measured_on: BatchSize
     seconds_per_pass: NotRequired[float]
+    rate_precision: NotRequired[str]  # of the language model in `seconds_per_pass`
     frozen_encoder: NotRequired[FrozenEncoderCost]
     extrapolated: NotRequired[bool]
 
@@ -108,8 +110,10 @@ class RecipePlan(TypedDict):
     choices: list[StageCost]
     activation_precision: str
     flop_per_step_and_rank: float
-    rate: float
-    seconds_per_step: float
+    rate: float | None  # None, like the next two: neither given nor measured
+    rate_precision: str | None
+    seconds_per_step: float | None
+    assumed: list[str]
     measured_on: BatchSize
     device: str
     extrapolated: bool

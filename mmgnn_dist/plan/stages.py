@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.plan.dry_run_table import scaled
 from mmgnn_dist.plan.measure import measured_dry_run
 from mmgnn_dist.plan.memory import checkpoint_bytes, memory, sent_bytes
-from mmgnn_dist.plan.records import RecipePlan, SmallestStage, StageCost
+from mmgnn_dist.plan.records import RecipePlan, RunSummary, SmallestStage, StageCost
 from mmgnn_dist.train.optim.optimizers import optimizer_of
 
 RUNTIME = 1_500_000_000  # bytes of a GPU used by CUDA, its libraries and NCCL
@@ -28,7 +30,7 @@ def plan(
     recipe: Recipe,
     world: int,
     gpu_memory: int | None = None,
-    rate: float | None = None,
+    rate: float | Literal["measured"] | None = None,
     bandwidth: float | None = None,
     quiet: bool = True,
 ) -> RecipePlan:
@@ -38,45 +40,28 @@ def plan(
         recipe: the recipe; its twins, ZeRO stage and offload are ignored.
         world: number of ranks.
         gpu_memory: bytes of one GPU.
-        rate: FLOP/s of one rank in training; None measures this machine.
+        rate: FLOP/s of one rank in training, or `measured` here; None leaves out the time of a step.
         bandwidth: bytes/s that a rank can send; None leaves out the time of messages.
         quiet: show no progress on the terminal.
 
     Returns:
         parameters, trainable; `choices`, one for each stage and offload: bytes on each rank by use, bytes in
         host memory, bytes sent by each rank in a step, checkpoint_bytes of all ranks, whether it fits;
-        flop_per_step_and_rank, rate, seconds_per_step (computation only); the smallest that fits; warnings.
+        flop_per_step_and_rank, rate, seconds_per_step (computation only); the smallest that fits; what is
+        assumed; warnings.
 
     Raises:
         UserError: training would refuse the recipe.
     """
-    summary = measured_dry_run(recipe, world, rate is None, quiet)
+    measured = rate == "measured"
+    summary, assumed = measured_dry_run(recipe, world, measured, quiet)
     count, steps = summary["parameters"]["all"], summary["steps"]
     total, trained = count["total"], count["trainable"]
-    activations = summary["memory_bytes_per_rank"]["activations"]
-    choices: list[StageCost] = []
-    passes, largest = steps["passes_per_step"], summary["largest_parameter"]
-    state = optimizer_of(recipe).state_bytes
-    for stage, offload in CHOICES:
-        memory_use = memory(total, trained, largest, activations, stage, world, offload, passes, state)
-        sent = sent_bytes(total, trained, stage, world, passes)
-        choices.append(
-            {
-                "stage": stage,
-                "offload": offload,
-                "bytes": memory_use.device,
-                "peak": memory_use.peak,
-                "host": memory_use.host,
-                "sent_per_step": sent,
-                "seconds_of_messages": sent / bandwidth if bandwidth else None,
-                "checkpoint_bytes": checkpoint_bytes(trained, stage, state),
-                "fits": memory_use.peak + RUNTIME <= gpu_memory if gpu_memory else None,
-            }
-        )
+    choices = _choices(recipe, summary, world, gpu_memory, bandwidth)
     molecules = steps["molecules_per_step"] / world
     flop = summary["flop"]["training_per_molecule"] * molecules
-    speed = rate
-    if speed is None:
+    speed = None if rate == "measured" else rate
+    if measured:
         measured_flop = summary["flop"]["training_per_molecule"] * summary["measured_on"]["molecules"]
         speed = measured_flop / summary["seconds_per_pass"]
     fitting = next((choice for choice in choices if choice["fits"]), None)
@@ -94,7 +79,9 @@ def plan(
         "activation_precision": summary["precision"],
         "flop_per_step_and_rank": flop,
         "rate": speed,
-        "seconds_per_step": flop / speed,
+        "rate_precision": summary["rate_precision"] if measured else None,
+        "seconds_per_step": flop / speed if speed else None,
+        "assumed": assumed,
         "measured_on": summary["measured_on"],
         "device": summary["device"],
         "extrapolated": summary["extrapolated"],
@@ -102,6 +89,37 @@ def plan(
         "smallest": smallest,
         "warnings": _warnings(recipe, choices, world, gpu_memory, fitting),
     }
+
+
+def _choices(
+    recipe: Recipe, summary: RunSummary, world: int, gpu_memory: int | None, bandwidth: float | None
+) -> list[StageCost]:
+    """Cost of every stage and offload; arguments as in `plan`."""
+    count = summary["parameters"]["all"]
+    total, trained = count["total"], count["trainable"]
+    activations = summary["memory_bytes_per_rank"]["activations"]
+    choices: list[StageCost] = []
+    passes, largest = summary["steps"]["passes_per_step"], summary["largest_parameter"]
+    state, rounding = optimizer_of(recipe).state_bytes, summary["pinned_rounding"]
+    for stage, offload in CHOICES:
+        memory_use = memory(
+            total, trained, largest, activations, stage, world, offload, passes, state, rounding
+        )
+        sent = sent_bytes(total, trained, stage, world, passes)
+        choices.append(
+            {
+                "stage": stage,
+                "offload": offload,
+                "bytes": memory_use.device,
+                "peak": memory_use.peak,
+                "host": memory_use.host,
+                "sent_per_step": sent,
+                "seconds_of_messages": sent / bandwidth if bandwidth else None,
+                "checkpoint_bytes": checkpoint_bytes(trained, stage, state),
+                "fits": memory_use.peak + RUNTIME <= gpu_memory if gpu_memory else None,
+            }
+        )
+    return choices
 
 
 def _warnings(

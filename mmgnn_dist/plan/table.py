@@ -33,9 +33,7 @@ def print_plan(found: RecipePlan) -> None:
         "+opt: offload of the optimiser to host memory, +all: of the weights too; checkpoint: of all ranks"
     )
     console.print(
-        f"a step computes {scaled(found['flop_per_step_and_rank'], 'FLOP')} on each rank: "
-        f"{found['seconds_per_step']:.3g} s at {scaled(found['rate'], 'FLOP/s')}; messages overlap it "
-        "or come on top"
+        f"a step computes {scaled(found['flop_per_step_and_rank'], 'FLOP')} on each rank{_time(found)}"
     )
     if found["smallest"]:
         best = found["smallest"]
@@ -43,8 +41,19 @@ def print_plan(found: RecipePlan) -> None:
             f"smallest stage that fits: train.zero_stage={best['stage']} train.offload={best['offload']}, "
             f"{scaled(best['peak'], 'B')} and {scaled(RUNTIME, 'B')} for CUDA and NCCL"
         )
-    for warning in found["warnings"]:
-        console.print(f"note: {warning}")
+    for note in (*found["assumed"], *found["warnings"]):
+        console.print(f"note: {note}")
+
+
+def _time(found: RecipePlan) -> str:
+    """Time of a step, or how to get it."""
+    if found["rate"] is None:
+        return ": its time takes --rate TFLOPS of a GPU, or --rate measured on this machine"
+    measured = f", measured here in {found['rate_precision']}" if found["rate_precision"] else ""
+    return (
+        f": {found['seconds_per_step']:.3g} s at {scaled(found['rate'], 'FLOP/s')}{measured}; messages "
+        "overlap it or come on top"
+    )
 
 
 def _table(plan: RecipePlan) -> Any:

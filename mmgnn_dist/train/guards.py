@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from mmgnn_dist.errors import EXIT_HUNG
 from mmgnn_dist.files import read_json
@@ -27,7 +28,8 @@ from mmgnn_dist.run_dir import RunDir
 
 log = logging.getLogger(__name__)
 ALIVE_EVERY = 60.0  # seconds between two lines in a rank's log that say it is alive
-NOTE_EVERY = 5.0  # most seconds between two notes for the other ranks
+NOTE_EVERY = 5.0  # most seconds between two notes for the other ranks, where these are few
+NOTES = 10.0  # notes of all ranks together, each second: a file server bears them for any number of ranks
 
 
 class StepGuard:
@@ -90,6 +92,16 @@ class StepGuard:
         """Whether DeepSpeed's norm, of the gradients on all ranks, is finite."""
         norm = float(self._zero._global_grad_norm)
         return math.isfinite(norm) and norm >= 0
+
+
+def note_every(world: int, limit: float) -> float:
+    """Return the seconds between two notes of a rank.
+
+    Args:
+        world: number of ranks.
+        limit: seconds after which a rank without progress ends; its last note is then of that time.
+    """
+    return min(max(NOTE_EVERY, world / NOTES), limit / 4)
 
 
 class HangWatchdog:
@@ -158,7 +170,7 @@ class HangWatchdog:
                     self._give_up(idle)
             except OSError as error:  # a full disk ends the run at its own writes, not here
                 log.warning("the progress of this rank cannot be written: %s", error)
-            if self._end.wait(min(NOTE_EVERY, self.limit / 4)):
+            if self._end.wait(note_every(self.world, self.limit)):
                 return
 
     def _give_up(self, idle: float) -> None:
@@ -170,7 +182,16 @@ class HangWatchdog:
         print(f"mmgnn: {message}", file=sys.stderr, flush=True)
         with suppress(OSError):  # without the note the others end with the error of their connection
             self._note(gave_up=True)
+        with suppress(Exception):  # it explains a hang, and must not keep the rank from ending
+            self._dump_flight()
         exit_now(EXIT_HUNG)  # the thread that waits in a collective cannot be stopped
+
+    def _dump_flight(self) -> None:
+        """Write NCCL's last collectives, as its own timeout would; gloo records none."""
+        dump = getattr(torch._C._distributed_c10d, "_dump_nccl_trace", None)  # only where torch has NCCL
+        if dump is not None and dist.is_initialized() and dist.get_backend() == "nccl":
+            place = self.run.flight_dump
+            place.with_name(f"{place.name}{self.rank}").write_bytes(dump())
 
     def _notes(self) -> dict[int, Any]:
         """The last note of each rank that has written one."""

@@ -30,6 +30,7 @@ from mmgnn_dist.train.loss import scaled_loss, target_weights
 from mmgnn_dist.train.metrics import journal_metrics
 from mmgnn_dist.train.optim.ema import Average
 from mmgnn_dist.train.optim.schedule import ema_decay, learning_rate, seed_step, total_steps
+from mmgnn_dist.train.tracking.busy import BusyTimer, busy_ranks
 from mmgnn_dist.train.tracking.journal import Journal
 from mmgnn_dist.train.tracking.meter import RateMeter
 from mmgnn_dist.train.tracking.proof import StepProof
@@ -57,6 +58,7 @@ class Trainer:
         self.proof = StepProof(parts.train.shards, parts.engine.module, parts.ranks)
         self._note = ""
         self._meter = RateMeter(parts.ranks.device)
+        self._busy = BusyTimer(parts.ranks.device)
 
     def run(self) -> bool:
         """Train to the end; return False if training was stopped earlier, after writing a checkpoint."""
@@ -90,9 +92,8 @@ class Trainer:
     def _steps(self, epoch: int, first: int) -> Iterator[Step]:
         """The steps of an epoch from `first` on, made ahead by a thread where the step runs on a GPU."""
         steps = self.parts.train.epoch(epoch, first)
-        if self.parts.ranks.device.type == "cpu":
-            return map(self._ready, steps)
-        return read_ahead(steps, self._ready)
+        on_cpu = self.parts.ranks.device.type == "cpu"
+        return self._busy.batches(map(self._ready, steps) if on_cpu else read_ahead(steps, self._ready))
 
     def _ready(self, step: Step) -> Step:
         return ready_step(step, self.parts.engine.module.backbone, self.parts.ranks.device.type != "cpu")
@@ -139,18 +140,19 @@ class Trainer:
         inexact = float(self.tables.exceeded(number))
         for position, batch in enumerate(step.micro):
             parts.ranks.beat(f"step {number}, forward")
-            loss = self._loss(batch, labels)
+            with self._busy.forward():
+                loss = self._loss(batch, labels)
             summed += loss.detach()
             parts.ranks.beat(f"step {number}, backward")
             # DeepSpeed divides by accumulation steps and ranks; the loss is normalised already
             engine.backward(loss * (plan.world * plan.accumulation))
             if position == len(step.micro) - 1:
                 # loss, stop, checkpoint written, checkpoint failed, error of a radial table too large; then
-                # the predicted cost of each rank's share
-                costs = [0.0] * parts.ranks.world
-                costs[parts.ranks.rank] = step.cost
+                # the predicted cost of each rank's share, and how long it was busy
+                of_ranks = np.zeros((2, parts.ranks.world))
+                of_ranks[:, parts.ranks.rank] = step.cost, self._busy.take()
                 flags = torch.tensor(
-                    [float(stop), *parts.saver.status(), inexact, *costs], dtype=torch.float64
+                    [float(stop), *parts.saver.status(), inexact, *of_ranks.ravel()], dtype=torch.float64
                 )
                 total = parts.ranks.all_reduce_sum(torch.cat([summed, flags.to(device)]))
                 # the only value that the host waits for
@@ -162,7 +164,8 @@ class Trainer:
         self._log_ids(step)
         if self.guard.taken:
             self.average.update(ema_decay(number, train.optim))
-            self._tell(epoch, flagged[0], imbalance(np.array(flagged[5:])), step)
+            costs, busy = np.array(flagged[5:]).reshape(2, -1)
+            self._tell(epoch, flagged[0], imbalance(costs), busy, step)
         else:
             self._skipped(epoch, flagged[0], step)
         if flagged[4] > 0:
@@ -218,7 +221,7 @@ class Trainer:
                 "train", step=self.state.step, ids=self.parts.train.shards.ids(rows.numpy()).tolist()
             )
 
-    def _tell(self, epoch: int, loss: float, uneven: float, step: Step) -> None:
+    def _tell(self, epoch: int, loss: float, uneven: float, busy: np.ndarray, step: Step) -> None:
         parts, state = self.parts, self.state
         molecules = parts.train.seen(state.step)
         rate = molecules / max(state.seconds, 1e-9)
@@ -233,6 +236,7 @@ class Trainer:
             rate=round(rate, 2),
             seconds=round(state.seconds, 3),
             imbalance=round(uneven, 4),
+            **({"busy": busy_ranks(busy.tolist())} if len(busy) > 1 else {}),
             **self.proof.fields(self._rows(epoch, step)),
         )
         if parts.journal and (usage := self._meter.read()):

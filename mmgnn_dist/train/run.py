@@ -66,6 +66,7 @@ def _run(
     folder = paths.path
     # always without a GPU: it costs nothing there, and sums on several threads have no fixed order
     set_deterministic(recipe.train.deterministic or not uses_gpus())
+    _record_flight(paths)
     ranks = init_distributed(recipe.train.threads, recipe.train.timeout)
     lock: IO[str] | None = None
     handler: logging.Handler = logging.NullHandler()
@@ -106,6 +107,19 @@ def _run(
         logging.getLogger("mmgnn_dist").removeHandler(handler)
         if lock:
             lock.close()
+
+
+def _record_flight(run: RunDir) -> None:
+    """Have NCCL's flight recorder keep the last collectives, and write them into the run if one times out.
+
+    Variables that the user has set stay as they are; gloo does not read them. A rank that the watchdog ends
+    writes its dump itself: the watchdog is earlier than NCCL.
+    """
+    os.environ.setdefault("TORCH_FR_BUFFER_SIZE", "2000")
+    os.environ.setdefault("TORCH_NCCL_DUMP_ON_TIMEOUT", "1")
+    place = os.environ.get("TORCH_FR_DUMP_TEMP_FILE", "")
+    if not place or place.endswith(run.flight_dump.name):  # none, or that of another run of this process
+        os.environ["TORCH_FR_DUMP_TEMP_FILE"] = str(run.flight_dump.absolute())
 
 
 def _only_one(folder: Path) -> IO[str]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from command_line import Started, journal, metrics, reach, start_all, start_ranks, write_recipe
 from small_set import make_set
 
@@ -24,7 +27,7 @@ from mmgnn_dist.train import guards
 from mmgnn_dist.train import run as run_module
 from mmgnn_dist.train.checkpoint.writer import Saver
 from mmgnn_dist.train.evaluate import _batches
-from mmgnn_dist.train.guards import HangWatchdog, StepGuard
+from mmgnn_dist.train.guards import HangWatchdog, StepGuard, note_every
 from mmgnn_dist.train.loop import Trainer
 from mmgnn_dist.train.ranks import Ranks
 from mmgnn_dist.train.stages import build
@@ -237,3 +240,24 @@ def test_a_gradient_without_limit_is_not_clipped(clip, moved):
     guard.judge(1.0, float(guard.norm()))
     engine.optimizer.step()
     assert float((module.weight.detach() - before).norm()) == pytest.approx(moved, rel=1e-5)
+
+
+def test_notes_of_many_ranks_are_a_bounded_load():
+    """A write and a rename a note; notes are at most a quarter as old as a rank without progress may be."""
+    for world in (2, 64, 512, 4096):
+        assert 2 * world / note_every(world, 1800.0) <= 25
+    assert note_every(2, 1800.0) == 5.0 and note_every(512, 40.0) == 10.0
+
+
+def test_a_rank_that_gives_up_keeps_the_flight_record(tmp_path, monkeypatch):
+    """NCCL's own timeout would come a minute after the watchdog, so the watchdog writes the dump."""
+    run = RunDir(tmp_path)
+    run.logs.mkdir()
+    watch = HangWatchdog(run, 3, 4, limit=60)
+    with suppress(SystemExit):
+        monkeypatch.setattr("mmgnn_dist.train.guards.exit_now", sys.exit)
+        monkeypatch.setattr(dist, "is_initialized", lambda: True)
+        monkeypatch.setattr(dist, "get_backend", lambda: "nccl")
+        monkeypatch.setattr(torch._C._distributed_c10d, "_dump_nccl_trace", lambda: b"trace", raising=False)
+        watch._give_up(61.0)
+    assert (run.logs / "flight_recorder_rank_3").read_bytes() == b"trace"

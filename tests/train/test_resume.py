@@ -150,6 +150,13 @@ def test_the_imbalance_of_every_step_is_logged(two_worlds):
     assert 0 < np.mean(two) < 0.25  # nine molecules over two ranks: four and five, the lighter ones with five
 
 
+def test_the_busy_time_of_ranks_is_logged(two_worlds):
+    one, two = (journal(run) for run in two_worlds.values())
+    assert not any("busy" in line for line in one)
+    assert {line["busy"]["rank"] for line in two} <= {0, 1}
+    assert all(0 < line["busy"]["mean"] <= line["busy"]["worst"] for line in two)
+
+
 def test_a_rank_that_dies_ends_the_others(few_shards, tiny_bert, tmp_path):
     recipe = write_recipe(tmp_path, few_shards.path, encoder=tiny_bert)
     run = tmp_path / "run"

@@ -18,6 +18,7 @@ from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.run_records import JobRecord, JournalLine
+from mmgnn_dist.train.tracking.busy import slow_rank
 from mmgnn_dist.train.tracking.journal import read_journal
 
 RECENT = 50  # steps over which the rate is measured
@@ -40,6 +41,7 @@ class RunStatus(TypedDict):
     restarts: int
     successors: int  # jobs that wait for the end of this one
     error: str | None
+    slow: str | None  # a rank that the others wait for
 
 
 def find_runs(given: list[Path], below: Path) -> list[Path]:
@@ -120,6 +122,7 @@ def _one(run: Path, record: JobRecord, states: dict[str, str]) -> RunStatus:
         "restarts": restarts(run),
         "successors": sum(slurm.active(states[other]) for other in following),
         "error": None,
+        "slow": None if done else slow_rank(steps),
     }
     if not done:
         run_status["error"] = own_fault(run)
@@ -212,6 +215,8 @@ def print_status(found: list[RunStatus]) -> None:
         print(line)
         if run_status["error"]:
             print(f"  {run_status['error']}")
+        if run_status["slow"]:
+            print(f"  {run_status['slow']}: mmgnn doctor on its node says why")
 
 
 def span(seconds: float) -> str:

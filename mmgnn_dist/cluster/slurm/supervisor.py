@@ -10,12 +10,16 @@ holds its last lines. A `hung` rank waited too long for another one (exit code 4
 signal. An `ended` rank was ended because another one failed. A rank whose supervisor was killed leaves no
 note. The batch script reads the notes to decide whether the job goes back to the queue (`job.sh`). It runs on
 the host, so this also works where ranks run in a container.
+
+Every supervisor looks for one file, which the first one whose rank fails makes, and looks the less often the
+more ranks there are: the file server answers the same few questions a second for any number of ranks.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import re
 import signal
@@ -39,6 +43,8 @@ from mmgnn_dist.train.launch import LISTENING, die_with_parent, listen
 
 GRACE = 10.0  # seconds that a rank has to end by itself after another failed
 PATIENCE = 300.0  # seconds that ranks wait for the first one's address
+LOOKS = 25.0  # looks for the file `FAULT` by all supervisors together, each second
+FAULT = "fault"  # file among the notes: a rank has failed, so the others are to end
 KEPT = 30  # lines of stderr kept for `mmgnn status`
 
 
@@ -79,6 +85,8 @@ def supervise(run: Path) -> str:
     except Exception as error:
         end, last_lines = "failed", [f"{type(error).__name__}: {error}"]
     _write_note(note.with_suffix(f".{end}"), "".join(f"{line}\n" for line in last_lines))
+    if end in ("failed", "hung", "killed"):
+        (attempt / FAULT).touch()  # after the note that says why
     return end
 
 
@@ -118,9 +126,11 @@ def _run(run: Path, attempt: Path, rank: int) -> tuple[str, list[str]]:
     lines: deque[str] = deque(maxlen=KEPT)
     reader = threading.Thread(target=_pass_on, args=(process, lines), daemon=True)
     reader.start()
-    asked_at = 0.0
+    asked_at, looked_at, pace = 0.0, -math.inf, look_every(int(environment["WORLD_SIZE"]))
     while process.poll() is None:
-        if not asked_at and _another_failed(attempt):
+        due = not asked_at and time.monotonic() - looked_at >= pace
+        looked_at = time.monotonic() if due else looked_at
+        if due and _another_failed(attempt):
             asked_at = time.monotonic()
             process.terminate()
         elif asked_at and time.monotonic() - asked_at > GRACE:
@@ -148,7 +158,12 @@ def _pass_on(process: subprocess.Popen[bytes], lines: deque[str]) -> None:
 
 
 def _another_failed(attempt: Path) -> bool:
-    return any(path.suffix in (".failed", ".hung", ".killed") for path in attempt.glob("rank_*"))
+    return (attempt / FAULT).exists()
+
+
+def look_every(world: int) -> float:
+    """Return the seconds between two looks of a supervisor; all together look `LOOKS` times a second."""
+    return max(0.2, world / LOOKS)
 
 
 def rank_variables(rank: int) -> dict[str, str]:
@@ -184,13 +199,14 @@ def meet(folder: Path, rank: int) -> dict[str, str] | None:
         master = {"MASTER_ADDR": own_address(), "MASTER_PORT": str(port)}
         write_text(path, json.dumps(master))
         return master | {LISTENING: str(listening.detach())}
-    end = time.monotonic() + PATIENCE
+    end, pause = time.monotonic() + PATIENCE, 0.1
     while not path.exists():
         if _another_failed(folder):
             return None
         if time.monotonic() > end:
             raise TimeoutError(f"rank 0 left no address in {path}: is the run directory on a shared disk?")
-        time.sleep(0.1)
+        time.sleep(pause)
+        pause = min(2 * pause, max(pause, look_every(int(os.environ["SLURM_NTASKS"]))))
     address: dict[str, str] = json.loads(path.read_text())
     return address
 

@@ -46,8 +46,10 @@ def read_journal(path: Path) -> list[JournalLine]:
 class Journal:
     """Appends lines to a journal, and flushes each at once for other readers.
 
+    It keeps no lines: a run of a million steps has some hundred megabytes of them.
+
     Attributes:
-        lines: the lines so far.
+        step: step of the last line, 0 without any.
         head: hash of the last line, which covers all lines; the next line covers it.
     """
 
@@ -58,7 +60,8 @@ class Journal:
         kept = [line is None or line["kind"] not in STEPPED or line["step"] <= step for line in found]
         texts, self.head = rewound(read_chain(texts), kept)
         write_text(path, "".join(text + "\n" for text in texts))
-        self.lines = [line for line, stays in zip(found, kept, strict=True) if line is not None and stays]
+        steps = [line["step"] for line, stays in zip(found, kept, strict=True) if line is not None and stays]
+        self.step = steps[-1] if steps else 0
         self._file: IO[str] = open(path, "a", encoding="utf-8")  # noqa: SIM115  closed by close()
 
     def write(self, kind: str, **fields: Any) -> JournalLine:
@@ -67,7 +70,7 @@ class Journal:
         text, self.head = chained(self.head, line)
         self._file.write(text + "\n")
         self._file.flush()
-        self.lines.append(line)
+        self.step = line["step"]
         return line
 
     def close(self) -> None:

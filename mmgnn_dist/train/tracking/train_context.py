@@ -61,7 +61,6 @@ class TrainContext:
     def say_lost(self, fault: str) -> None:
         """Record in the journal that a sink of it has failed, and tell the user; once for each sink."""
         assert self.journal  # only the first rank has sinks
-        lines = self.journal.lines
-        self.journal.write("tracker", step=lines[-1]["step"] if lines else 0, why=fault)
+        self.journal.write("tracker", step=self.journal.step, why=fault)
         log.warning(fault)
         self.progress.say(f"{fault}: 'mmgnn sync' makes its record whole")

@@ -101,6 +101,8 @@ class Wandb:
         for key, value in line.items():
             if isinstance(value, int | float):
                 values[f"train/{key}" if line["kind"] == "train" and key not in BARE else key] = value
+        if busy := line.get("busy"):
+            values |= {f"busy/{name}": value for name, value in busy.items()}
         if gate := line.get("gate"):
             values["gate/mean"] = gate["mean"]
             edges = np.linspace(0, 1, GATE_BINS + 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
+import pytest
 from submitit.core.utils import temporary_save_path
 
 from mmgnn_dist.cluster.slurm import supervisor
@@ -33,5 +34,18 @@ def test_notes_on_a_full_disk_are_empty_and_the_log_has_the_words(tmp_path, monk
     monkeypatch.setattr(supervisor, "write_text", full)
     assert supervisor.supervise(tmp_path) == "failed"
     notes = RunDir(tmp_path).attempt("7", "0")
-    assert sorted(path.name for path in notes.iterdir()) == ["rank_0.failed", "rank_0.started"]
+    assert sorted(path.name for path in notes.iterdir()) == ["fault", "rank_0.failed", "rank_0.started"]
     assert "No space left on device" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("world", [2, 64, 512])
+def test_looks_at_the_disk_grow_slower_than_ranks(tmp_path, world):
+    """Fifty questions a second for any number of ranks, no listing; a lost rank is noticed within 30 s."""
+    every = supervisor.look_every(world)
+    assert world / every <= 50 and every <= 30
+    assert not supervisor._another_failed(tmp_path)
+    for rank in range(3):
+        (tmp_path / f"rank_{rank}.started").touch()
+    assert not supervisor._another_failed(tmp_path)
+    (tmp_path / supervisor.FAULT).touch()
+    assert supervisor._another_failed(tmp_path)

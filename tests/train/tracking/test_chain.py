@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tracemalloc
 
 import pytest
 
@@ -136,3 +137,18 @@ def test_lines_of_older_versions_are_read_and_covered_by_the_first_that_has_a_ha
     assert read_record(run).chained == 1 and not faults(run)
     rewrite(run, [texts(run)[0], texts(run)[1].replace("1.0", "1.1"), *texts(run)[2:]])
     assert "line 5" in faults(run)[0]
+
+
+def test_a_journal_keeps_no_lines_in_memory(tmp_path):
+    """Two thousand lines grow the process by less than one byte a line."""
+    journal = Journal(tmp_path / "journal.jsonl", 0)
+    tracemalloc.start()
+    for step in range(1, 201):
+        journal.write("train", step=step, loss=0.5)
+    before = tracemalloc.get_traced_memory()[0]
+    for step in range(201, 2201):
+        journal.write("train", step=step, loss=0.5)
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    journal.close()
+    assert grown < 2000 and journal.step == 2200

@@ -28,7 +28,8 @@ def looped(values: Tensor, pairs: int) -> bool:
         values: values of the atoms, [N, ..., C].
         pairs: number of pairs.
     """
-    served = values.device.type == "cpu" and values.dtype == torch.float32
+    # the storage of a tensor without memory, as `plan` counts with, is on the device `meta`
+    served = values.untyped_storage().device.type == "cpu" and values.dtype == torch.float32
     return served and pairs * values.shape[-1] >= WORTH_COMPILING and _numba()
 
 
