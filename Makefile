@@ -24,6 +24,7 @@ test: $(VENV)/.ready
 	  --budgets tests/budgets.toml
 
 soak: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps open_clip_torch
 	$(BIN)/python -m pytest -m 'slow'
 	$(MAKE) chaos
 

@@ -7,14 +7,13 @@ one value and a result has the same bits every time.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mmgnn_dist.models.backbones.pairs.pair_loop import as_array, run_parts
+from mmgnn_dist.models.backbones.pairs.pair_loop import as_array, equal_parts, run_parts
 
 
 def head_sums(values: Tensor, weight: Tensor, receiver: Tensor, atoms: int) -> Tensor:
@@ -43,7 +42,7 @@ class _HeadSums(torch.autograd.Function):
         save.save_for_backward(values, weight, receiver)
         out = values.new_zeros(atoms, weight.shape[1], values.shape[1])
         arrays = as_array(values), as_array(weight), receiver.numpy(), as_array(out)
-        run_parts(_columns(values), lambda _, part: heads_forward(*arrays, part.start, part.stop))
+        run_parts(equal_parts(values.shape[1]), lambda _, part: heads_forward(*arrays, part.start, part.stop))
         return out
 
     @staticmethod
@@ -52,7 +51,7 @@ class _HeadSums(torch.autograd.Function):
         from mmgnn_dist.models.backbones.pairs.head_kernels import heads_backward
 
         values, weight, receiver = save.saved_tensors
-        parts = _columns(values)
+        parts = equal_parts(values.shape[1])
         of_values = torch.empty_like(values, memory_format=torch.contiguous_format)
         of_weight = weight.new_zeros(len(parts), *weight.shape)  # of each thread
         arrays = as_array(values), as_array(weight), receiver.numpy(), as_array(slope), as_array(of_values)
@@ -61,9 +60,3 @@ class _HeadSums(torch.autograd.Function):
             lambda place, part: heads_backward(*arrays, as_array(of_weight[place]), part.start, part.stop),
         )
         return of_values, of_weight.sum(0), None, None
-
-
-def _columns(values: Tensor) -> list[slice]:
-    threads, width = torch.get_num_threads(), values.shape[1]
-    bounds = [width * k // threads for k in range(threads + 1)]
-    return [slice(start, end) for start, end in pairwise(bounds)]

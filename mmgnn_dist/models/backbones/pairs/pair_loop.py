@@ -54,6 +54,12 @@ def pair_parts(graph: Graph, i: Tensor) -> list[slice]:
     return [slice(start, end) for start, end in pairwise(bounds)]
 
 
+def equal_parts(count: int) -> list[slice]:
+    """Cut a range into about equal parts, one for each thread."""
+    threads = torch.get_num_threads()
+    return [slice(start, end) for start, end in pairwise(count * k // threads for k in range(threads + 1))]
+
+
 def as_array(tensor: Tensor) -> np.ndarray:
     """The values of a tensor in host memory, without a copy if they are contiguous."""
     return tensor.detach().contiguous().numpy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mmgnn_dist.models.backbones.pairs.pair_loop import as_array, run_parts
+from mmgnn_dist.models.backbones.pairs.pair_loop import as_array, equal_parts, run_parts
 
 
 class ProductLoop:
@@ -44,7 +43,7 @@ class ProductLoop:
                 channels, components = of_a[0].shape[2], of_a[0].shape[1]
                 product_forward(channels, components)(*of_a, results, part.start, part.stop)
 
-        run_parts(_parts(edges), run)
+        run_parts(equal_parts(edges), run)
         return out
 
     def backward(
@@ -58,7 +57,7 @@ class ProductLoop:
         from mmgnn_dist.models.backbones.pairs.product_kernels import product_backward
 
         edges = len(matrices[0])
-        parts = _parts(edges)
+        parts = equal_parts(edges)
         of_features = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in features]
         shared = len(weight) == 1  # then each thread sums up its own
         of_weights = [
@@ -88,12 +87,6 @@ class ProductLoop:
                 features, matrices, weight.split(self.sizes, 1), self.places, strict=False
             )
         ]
-
-
-def _parts(edges: int) -> list[slice]:
-    threads = torch.get_num_threads()
-    bounds = [edges * k // threads for k in range(threads + 1)]
-    return [slice(start, end) for start, end in pairwise(bounds)]
 
 
 class _Product(torch.autograd.Function):
