@@ -95,7 +95,7 @@ def with_sections(path: str, text: str) -> str:
 
 
 def as_here(prose: str) -> str:
-    """Prose as Python-Markdown reads it: a list needs an empty line before it, and [a][b] is no link by reference."""
+    """Prose as Python-Markdown reads it: lists need an empty line before them, [a][b] is no link."""
     prose = re.sub(r"(`[^`\n]*`)|\]\[", lambda found: found[1] or "]\\[", prose)
     return LISTS.sub(r"\1\n\n", prose)
 

@@ -1,7 +1,7 @@
 """Links of pages in the repository become links of the site.
 
-Pages are written for the repository: `../BENCHMARKS.md#loader`, `../launch/demo.yaml`. In the site a Markdown file of
-the repository is a page, and any other file that a page links to is shown on a page of its own, as it is.
+Pages are written for the repository: `../BENCHMARKS.md#loader`, `../launch/demo.yaml`. In the site a Markdown
+file of the repository is a page, and any other file that a page links to is shown on a page of its own.
 """
 
 from __future__ import annotations

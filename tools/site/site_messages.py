@@ -1,8 +1,9 @@
 """The messages of the package, and the entries of docs/troubleshooting.md that speak of them.
 
-An entry is a heading of the third level; the line below it that begins with "Messages:" lists fragments in code type. An
-entry covers the messages that contain one of its fragments, with `…` for what a message fills in. A message that is made
-elsewhere (`raise UserError(text)`) has no words of its own, and is covered by its place, such as `chem/units.py factor`.
+An entry is a heading of the third level; the line below it that begins with "Messages:" lists fragments in
+code type. An entry covers the messages that contain one of its fragments, with `…` for what is filled in.
+A message that is made elsewhere (`raise UserError(text)`) has no words of its own: its place covers it, such
+as `chem/units.py known_factor`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import ast
 import functools
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,25 +60,24 @@ class Entry:
 @functools.cache
 def messages() -> tuple[Message, ...]:
     """All messages of the package that end in an error of the user, each once."""
-    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
-    kinds = error_kinds(trees.values())
-    found = (
-        message
-        for path, tree in trees.items()
-        for message in messages_of(tree, str(path.relative_to(PACKAGE)), kinds, constants_of(tree))
-    )
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
+    kinds = error_kinds(texts.values())
+    raised = re.compile(rf"\b(?:{'|'.join(sorted(kinds))})\(")
+    found: list[Message] = []
+    for path, text in texts.items():
+        if raised.search(text):
+            tree = ast.parse(text)
+            found += messages_of(tree, str(path.relative_to(PACKAGE)), kinds, constants_of(tree))
     return tuple(dict.fromkeys(found))
 
 
-def error_kinds(trees: object) -> set[str]:
+def error_kinds(texts: Iterable[str]) -> set[str]:
     """Names of `UserError` and of the classes that derive from it."""
+    pattern = re.compile(r"^class (\w+)\((\w+)\):", re.MULTILINE)
+    bases = dict(pair for text in texts for pair in pattern.findall(text))
     kinds = {"UserError"}
-    for tree in trees:  # type: ignore[attr-defined]
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ClassDef) and any(
-                getattr(base, "id", "") in kinds for base in node.bases
-            ):
-                kinds.add(node.name)
+    while more := {name for name, base in bases.items() if base in kinds} - kinds:
+        kinds |= more
     return kinds
 
 
