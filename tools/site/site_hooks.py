@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import site_links
 import site_messages
 import site_notebooks
+import site_pictures
 import site_verbs
 from latex2mathml.converter import convert
 from mkdocs.exceptions import PluginError
@@ -61,7 +62,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     try:
         text = with_sections(path, markdown)
         text = text.replace("<!-- verbs -->", site_verbs.all_verbs())
-        text = site_messages.with_messages(text)
+        text = site_pictures.with_pictures(site_messages.with_messages(text))
         text = site_links.site_links(path, text)
     except (site_links.DeadLink, site_messages.Unknown) as error:
         raise PluginError(str(error)) from None

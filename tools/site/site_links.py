@@ -71,7 +71,7 @@ def site_page(path: str) -> str | None:
     if path in OUTSIDE:
         return OUTSIDE[path]
     if path.startswith("docs/") and not path.endswith((".py", ".yaml")):
-        return path.removeprefix("docs/")
+        return path.removeprefix("docs/").replace(".ipynb", ".md")
     return None if (ROOT / path).is_dir() else f"repository/{path}.md"
 
 
