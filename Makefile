@@ -1,4 +1,4 @@
-# demo: set up and run the main job    test: set up and pass the tests    soak: the slow tests and chaos
+# demo: set up and run the main job    test: set up and pass the tests    soak: the slow tests and chaos    docs: the site
 # chaos: random faults on jobs of a dev cluster, as root:  make chaos SECONDS=3600 SEED=7
 VENV ?= .venv
 PYTHON ?= python3

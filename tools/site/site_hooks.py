@@ -9,6 +9,7 @@ A page in docs/ holds a mark where something generated stands, and reads well wi
 
 from __future__ import annotations
 
+import html as html_text
 import re
 import sys
 from pathlib import Path
@@ -74,13 +75,13 @@ def on_page_content(html: str, **_: Any) -> str:
     block = re.compile(
         r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<tex>.*?)\\[)\]]</(?P=tag)>', re.DOTALL
     )
-    return block.sub(
-        lambda found: convert(
-            found["tex"].replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">"),
-            display="block" if found["tag"] == "div" else "inline",
-        ),
-        html,
-    )
+
+    def drawn(found: re.Match[str]) -> str:
+        display = found["tag"] == "div"
+        formula = convert(html_text.unescape(found["tex"]), display="block" if display else "inline")
+        return f'<div class="formula">{formula}</div>' if display else formula
+
+    return block.sub(drawn, html)
 
 
 def with_sections(path: str, text: str) -> str:
