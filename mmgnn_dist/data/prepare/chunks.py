@@ -7,7 +7,9 @@ size and SHA-256 of the record, so an interrupted preparation knows what is left
 
 from __future__ import annotations
 
+import os
 import pickle
+import platform
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -58,10 +60,11 @@ class ChunkRun(PlannedRun):
 
 
 class FinishedRun(TypedDict):
-    """First chunk of a finished run, and the user's error, "" if there is none."""
+    """First chunk of a finished run, the user's error, "" if there is none, and the node that worked."""
 
     first: int
     error: str
+    node: str
 
 
 def staging_folder(to: Path) -> Path:
@@ -168,7 +171,8 @@ class ChunkRunner:
                     self._do(chunk, pickle.loads(run["tables"]) if run["fed"] else reading.tables(chunk))
         except UserError as wrong:
             error = str(wrong)
-        return {"first": run["first"], "error": error}
+        node = os.environ.get("SLURMD_NODENAME") or platform.node()
+        return {"first": run["first"], "error": error, "node": node}
 
     def _do(self, chunk: int, tables: list[pa.Table]) -> None:
         """Convert the rows of a chunk to molecules and finish the chunk."""

@@ -15,7 +15,7 @@ import pytest
 
 from mmgnn_dist.cli.main import main
 from mmgnn_dist.config import DataConfig
-from mmgnn_dist.data.prepare import duplicates, pipeline
+from mmgnn_dist.data.prepare import duplicates, pipeline, ray_run
 from mmgnn_dist.data.prepare.chunks import Staging
 from mmgnn_dist.data.prepare.in_process import is_small
 from mmgnn_dist.data.prepare.pipeline import prepare
@@ -302,6 +302,15 @@ def test_begins_anew_where_the_plan_of_the_staged_work_is_damaged(columns, save,
     prepare([str(path)], tmp_path / "set", data=settings())
     assert "plan.json is damaged" in capsys.readouterr().err
     assert ShardSet.open(tmp_path / "set").manifest["counts"]["in"] == 8
+
+
+def test_shards_that_are_not_seen_here_are_told_with_their_nodes(columns, save, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_run, "SEEN_WITHIN", 0.0)
+    plan = make_prepare_plan([str(save(columns(30)))], [], settings(rows_per_shard=10))
+    with pytest.raises(
+        UserError, match=r"3 of 3 shards were written by node1, node2 and are not seen .*set\.partial"
+    ):
+        ray_run.see_all(plan, Staging(tmp_path / "set.partial"), ["node1", "node2"])
 
 
 def test_interrupted_while_setting_duplicates_aside(planted, tmp_path, monkeypatch):
