@@ -152,7 +152,7 @@ def test_wrong_input_is_one_line(run, molecules, tmp_path, capsys):
     source = str(molecules[0])
     for words, says in (
         (["predict", str(tmp_path), source, "-o", "x.csv"], "no trained model at"),
-        (["predict", str(run), source, "-o", "x.xlsx"], "written as .parquet, .csv or .jsonl"),
+        (["predict", str(run), source, "-o", "x.xlsx"], "written as .parquet, .csv, .jsonl or .sdf"),
         (["predict", str(run), "none.sdf", "-o", str(tmp_path / "a/b/x.csv"), "--json"], "no file none.sdf"),
         (["predict", str(run), source, "-o", f"{source}/x.csv"], "x.csv cannot be written"),
         (["predict", str(run), "none.sdf", "-o", str(tmp_path / "x.csv"), "--json"], "no file none.sdf"),
