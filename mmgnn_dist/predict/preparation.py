@@ -96,15 +96,22 @@ def plan_portions(
     if len(sources) == 1 and (Path(sources[0]) / MANIFEST).is_file():
         if asked.text:
             raise UserError(f"{sources[0]} is a shard set and has its text: leave --text out")
-        return StoredPortions(_stored(run, recipe, export, Path(sources[0]), tables), export, PORTION)
+        inputs = _stored(run, recipe, export, Path(sources[0]), tables)
+        return StoredPortions(inputs, export, _portion_rows(recipe, asked, PORTION))
     data, spec = _preparation(recipe, export, list(asked.overrides))
     plan = make_prepare_plan(sources, list(asked.text), data, spec)
     costly = "names" in plan.providers or any(source.embeds for source in plan.sources)
-    most = COSTLY_PORTION if costly else PORTION
+    most = _portion_rows(recipe, asked, COSTLY_PORTION if costly else PORTION)
     chunks = cut_chunks([source.rows for source in plan.sources], most)
     return FilePortions(
         in_trained_words(recipe, export), replace(plan, chunks=chunks, rows_per_shard=most), tables
     )
+
+
+def _portion_rows(recipe: Recipe, asked: Asked, usual: int) -> int:
+    """Return the most rows of a portion: the usual number, if no override gives another."""
+    given = any(word.startswith("data.rows_per_shard=") for word in asked.overrides)
+    return recipe.data.rows_per_shard if given else usual
 
 
 def _stored(run: Path, recipe: Recipe, export: ExportRecord, shards: Path, tables: Path) -> Inputs:

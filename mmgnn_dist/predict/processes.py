@@ -15,10 +15,12 @@ from pathlib import Path
 
 from mmgnn_dist.errors import TryAgain
 from mmgnn_dist.predict.parts import Parts
-from mmgnn_dist.predict.portions import Portions, Tables
+from mmgnn_dist.predict.portions import Portions, StoredPortions, Tables
 from mmgnn_dist.predict.predictor import Predictor
-from mmgnn_dist.progress import quiet_libraries
+from mmgnn_dist.progress import Progress, quiet_libraries
 from mmgnn_dist.run_records import ExportRecord
+from mmgnn_dist.train.ranks import init_distributed
+from mmgnn_dist.train.text_data import open_text_data
 
 AHEAD = 2  # portions of each process that are read ahead
 
@@ -76,6 +78,8 @@ def work_through(work: Work, nproc: int, moved: Callable[[int], None]) -> None:
 
 def _by_processes(work: Work, nproc: int, waiting: list[int]) -> Iterator[int]:
     """Yield the number of each portion that is done."""
+    if isinstance(work.portions, StoredPortions):  # its text sidecars are made once, by this process
+        open_text_data(work.portions.inputs, init_distributed(), Progress("text", quiet=True))
     spawn = multiprocessing.get_context("spawn")
     read, running = work.portions.reader(), set[Future[int]]()
     pool = ProcessPoolExecutor(nproc, spawn, _begin, (work, spawn.Value("i", 0)))
