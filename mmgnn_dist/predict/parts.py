@@ -2,7 +2,7 @@
 
 OUT.partial/job.json            what decides the output: another job starts anew
 OUT.partial/part-00000.csv      rows of a portion
-OUT.partial/part-00000.json     what is counted of it; written last, so the portion is done
+OUT.partial/part-00000.json     what is counted of it, and its SHA-256; written last
 OUT.partial/schema.arrow        the columns of the output
 OUT.partial/text-0.arrow        a table of `--text`
 OUT.partial/work-1/             files of the portion that a process works on
@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmgnn_dist.errors import UserError
-from mmgnn_dist.files import atomic_path, lock_file, read_json, write_json
+from mmgnn_dist.errors import DamagedFile, UserError
+from mmgnn_dist.files import atomic_path, lock_file, read_sealed, sha256, write_sealed
 from mmgnn_dist.predict.outputs import join_parts, write_part
 
 if TYPE_CHECKING:
@@ -60,10 +60,10 @@ class Parts:
         except BlockingIOError:
             raise UserError(f"another process is writing {self.out}: wait for it") from None
         with lock:
-            stale = about.is_file() and read_json(about) != own
+            stale = about.is_file() and not self._continues(own)
             if stale:
                 self._remove_files(keep=("lock",))
-            write_json(about, own)
+            write_sealed(about, own)
             try:
                 yield stale
             except UserError:
@@ -73,6 +73,13 @@ class Parts:
                         path.rmdir()
                 raise
             shutil.rmtree(self.folder)
+
+    def _continues(self, own: dict[str, str]) -> bool:
+        """Whether the parts are of this job; where its file is damaged that cannot be known."""
+        try:
+            return bool(read_sealed(self.folder / "job.json") == own)
+        except DamagedFile:
+            return False
 
     def _is_ours(self) -> bool:
         return (self.folder / "job.json").is_file() or all(
@@ -98,8 +105,13 @@ class Parts:
         return self.folder / f"work-{process}"
 
     def is_done(self, number: int) -> bool:
-        """Whether a portion is complete."""
-        return self._record(number).is_file()
+        """Whether a portion is complete, and as it was written."""
+        if not self._record(number).is_file() or not self.part(number).is_file():
+            return False
+        try:
+            return bool(sha256(self.part(number)) == read_sealed(self._record(number))["sha256"])
+        except DamagedFile:
+            return False
 
     def write(self, number: int, found: PredictedPortion) -> None:
         """Write the rows of a portion, then its record."""
@@ -108,11 +120,11 @@ class Parts:
             with atomic_path(schema) as part:
                 part.write_bytes(found.table.schema.serialize().to_pybytes())
         write_part(self.part(number), self.out.suffix, found.table, found.raw)
-        write_json(self._record(number), found.record)
+        write_sealed(self._record(number), {**found.record, "sha256": sha256(self.part(number))})
 
     def record(self, number: int) -> PortionRecord:
         """What was counted of a portion."""
-        found: PortionRecord = read_json(self._record(number))
+        found: PortionRecord = read_sealed(self._record(number))
         return found
 
     def join(self, count: int) -> None:

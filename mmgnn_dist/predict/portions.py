@@ -29,7 +29,6 @@ from mmgnn_dist.data.shardset.references import row_states, with_other_elements
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.text.encoder_files import EncoderFiles, resolve_encoder
 from mmgnn_dist.data.text.token_cache import TokenSet
-from mmgnn_dist.files import read_json
 from mmgnn_dist.run_records import ExportRecord
 from mmgnn_dist.train.checkpoint.export import states_of
 from mmgnn_dist.train.inputs import Inputs
@@ -148,7 +147,7 @@ class FilePortions(Portions):
         for path in (staging.final, staging.records):
             path.mkdir(parents=True)
         ChunkRunner(self.plan, staging).do(number, tables, lenient=True)
-        record: ChunkRecord = read_json(staging.record(number))
+        record = staging.read_record(number)
         if record["in"] != self.sizes[number]:
             raise AssertionError(f"portion {number}: {record['in']} molecules of {self.sizes[number]} rows")
         shards = self._set(staging.final, count_molecules([record]), [record])

@@ -7,7 +7,9 @@ size and SHA-256 of the record, so an interrupted preparation knows what is left
 
 from __future__ import annotations
 
+import os
 import pickle
+import platform
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +27,7 @@ from mmgnn_dist.chem.readers.record import assemble
 from mmgnn_dist.chem.readers.source import Source, Stream, one_line
 from mmgnn_dist.chem.states.electronic_state import States, settle
 from mmgnn_dist.config import TEXT_FIELDS
+from mmgnn_dist.data.prepare.notes import note_rows
 from mmgnn_dist.data.prepare.plan import PreparePlan
 from mmgnn_dist.data.prepare.statistics import shard_statistics
 from mmgnn_dist.data.prepare.text.chosen_fields import known_fields
@@ -39,8 +42,8 @@ from mmgnn_dist.data.shardset.shards import (
     without_plain_states,
     write_shard,
 )
-from mmgnn_dist.errors import UserError
-from mmgnn_dist.files import read_json, sha256, write_json
+from mmgnn_dist.errors import DamagedFile, UserError
+from mmgnn_dist.files import read_sealed, sha256, write_sealed
 
 
 class PlannedRun(TypedDict):
@@ -59,10 +62,11 @@ class ChunkRun(PlannedRun):
 
 
 class FinishedRun(TypedDict):
-    """First chunk of a finished run, and the user's error, "" if there is none."""
+    """First chunk of a finished run, the user's error, "" if there is none, and the node that worked."""
 
     first: int
     error: str
+    node: str
 
 
 def staging_folder(to: Path) -> Path:
@@ -91,6 +95,19 @@ class Staging:
         """The record of a chunk: counts, quarantine rows, summary, the shard's entry in the manifest."""
         return self.records / f"{chunk:05d}.json"
 
+    def read_record(self, chunk: int) -> ChunkRecord:
+        """Read the record of a chunk.
+
+        Raises:
+            DamagedFile: it is not what was written.
+        """
+        record: ChunkRecord = read_sealed(self.record(chunk))
+        return record
+
+    def write_record(self, chunk: int, record: ChunkRecord) -> None:
+        """Write the record of a chunk."""
+        write_sealed(self.record(chunk), record)
+
     def text(self, table: int) -> Path:
         """A table of text fields in clean form."""
         return self.tables / f"text-{table}.arrow"
@@ -100,7 +117,10 @@ class Staging:
         record, shard = self.record(chunk), self.shard(chunk)
         if not record.is_file() or not shard.is_file():
             return False
-        entry = read_json(record)["entry"]
+        try:
+            entry = self.read_record(chunk)["entry"]
+        except DamagedFile:
+            return False
         return bool(shard.stat().st_size == entry["bytes"] and sha256(shard) == entry["sha256"])
 
 
@@ -158,7 +178,8 @@ class ChunkRunner:
                     self.do(chunk, pickle.loads(run["tables"]) if run["fed"] else reading.tables(chunk))
         except UserError as wrong:
             error = str(wrong)
-        return {"first": run["first"], "error": error}
+        node = os.environ.get("SLURMD_NODENAME") or platform.node()
+        return {"first": run["first"], "error": error, "node": node}
 
     def do(self, chunk: int, tables: list[pa.Table], lenient: bool = False) -> None:
         """Convert the rows of a chunk to molecules and finish the chunk.
@@ -219,7 +240,7 @@ class ChunkRunner:
             quarantine += _set_aside(molecules, verdict, offset)
             guesses = _states(molecules).assumed & (verdict == 0)
             assumed += (offset + np.flatnonzero(guesses)).tolist()
-            notes += _notes(molecules, verdict, offset)
+            notes += note_rows(molecules, verdict, offset)
             offset += len(molecules)
             kept_parts.append(molecules.keep(verdict == 0))
             kept_texts.append(text.filter(pa.array(verdict == 0)))
@@ -247,7 +268,7 @@ class ChunkRunner:
             "notes": notes,
             "origins": [(part.source, row) for part in parts for row in part.row.tolist()] if several else [],
         }
-        write_json(self.staging.record(chunk), record)
+        self.staging.write_record(chunk, record)
 
 
 def spread(function: Callable[[Any], Any], portions: list[Any]) -> list[Any]:
@@ -309,23 +330,6 @@ def to_batch(
 
 def _states(molecules: Molecules) -> States:
     return settle(molecules.stated, molecules.z, molecules.z_count, molecules.smiles)
-
-
-def _notes(molecules: Molecules, verdict: np.ndarray, offset: int) -> list[NoteRow]:
-    """Rows on the kept molecules that carry a note; `at` is their position in the chunk."""
-    if molecules.note is None:
-        return []
-    noted = np.asarray(molecules.note.is_valid(), dtype=bool) & (verdict == 0)
-    return [
-        {
-            "at": offset + int(index),
-            "id": molecules.id[index].as_py(),
-            "source": molecules.source,
-            "row": int(molecules.row[index]),
-            "note": molecules.note[index].as_py(),
-        }
-        for index in np.flatnonzero(noted)
-    ]
 
 
 def _set_aside(molecules: Molecules, verdict: np.ndarray, offset: int) -> list[QuarantineRow]:
