@@ -113,7 +113,7 @@ def _print_forecast(arguments: argparse.Namespace, sources: list[str], asked: As
     lines = [
         f"{found.rows:,} rows in {found.portions:,} portions, {found.nproc} processes",
         f"{found.rate:,.0f} rows/s a process, measured on the first {found.measured}",
-        f"{remaining(1, 1, round(found.seconds))}, {found.bytes / 1e6:,.1f} MB for {arguments.out}",
+        f"{remaining(1, 1, max(1, round(found.seconds)))}, {found.bytes / 1e6:,.1f} MB for {arguments.out}",
     ]
     print_result(arguments.json, asdict(found), lines)
     return EXIT_DONE

@@ -20,6 +20,7 @@ from mmgnn_dist.checksums import VerifiedFiles
 from mmgnn_dist.chem.checks import UNSEEN, UNSEEN_STATE
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.data.prepare.chunks import ChunkRunner, Reading, Staging
+from mmgnn_dist.data.prepare.duplicates import origin_of
 from mmgnn_dist.data.prepare.plan import PreparePlan
 from mmgnn_dist.data.prepare.set_manifest import count_molecules, make_manifest
 from mmgnn_dist.data.prepare.text.join import stage_text
@@ -96,6 +97,10 @@ class Portions(ABC):
         """
 
     @abstractmethod
+    def origin(self, number: int, place: int) -> tuple[str, int]:
+        """Return source and row there of a place in a portion."""
+
+    @abstractmethod
     def first(self, most: int) -> Portions:
         """Return the first rows alone, at most `most`, as one portion."""
 
@@ -157,6 +162,10 @@ class FilePortions(Portions):
         aside = record["quarantine"]
         return Portion(inputs, shards, rows, record["in"], aside, record, raw or None)
 
+    def origin(self, number: int, place: int) -> tuple[str, int]:
+        """Return the name of a file, and the row in it."""
+        return origin_of(self.plan, number, place)
+
     def first(self, most: int) -> FilePortions:
         """Return the first rows alone."""
         source, start, rows = self.plan.chunks[0][0]
@@ -210,7 +219,7 @@ class StoredPortions(Portions):
         shard, first, count = self._pieces[number]
         shards = self.inputs.shards
         rows = shards.starts[shard] + first + np.arange(count)
-        aside = self._unlike(rows, first)
+        aside = self._unlike(number, rows)
         good = np.setdiff1d(np.arange(count), [entry["at"] for entry in aside])
         view = self._one_shard(shard)
         return Portion(replace(self.inputs, split={"test": rows[good]}), view, first + good, count, aside)
@@ -223,7 +232,7 @@ class StoredPortions(Portions):
             self._view = number, replace(self.inputs.shards, manifest=manifest)
         return self._view[1]
 
-    def _unlike(self, rows: np.ndarray, first: int) -> list[QuarantineRow]:
+    def _unlike(self, number: int, rows: np.ndarray) -> list[QuarantineRow]:
         """Set molecules aside with elements or states on which the model was not trained."""
         shards, learned, states = self.inputs.shards, self.export.get("learned_from"), states_of(self.export)
         reasons = np.full(len(rows), "", object)
@@ -233,18 +242,15 @@ class StoredPortions(Portions):
             reasons[with_other_elements(shards, rows, learned["elements"])] = UNSEEN
         places = np.flatnonzero(reasons != "")
         names = shards.ids(rows[places]).tolist()
-        source = shards.path.name
         return [
-            {
-                "at": at,
-                "id": name,
-                "source": source,
-                "row": int(rows[at]),
-                "reason": reasons[at],
-                "detail": "",
-            }
+            aside_row(self, number, at, name, reasons[at], "")
             for at, name in zip(places.tolist(), names, strict=True)
         ]
+
+    def origin(self, number: int, place: int) -> tuple[str, int]:
+        """Return the name of the set, and the row in it."""
+        shard, first, _ = self._pieces[number]
+        return self.inputs.shards.path.name, int(self.inputs.shards.starts[shard]) + first + place
 
     def first(self, most: int) -> StoredPortions:
         """Return the first rows alone."""
@@ -255,6 +261,12 @@ class StoredPortions(Portions):
     def total(self, counts: MoleculeCounts, records: list[ChunkRecord]) -> ShardSet:
         """Return the shard set."""
         return self.inputs.shards
+
+
+def aside_row(portions: Portions, number: int, at: int, name: str, reason: str, detail: str) -> QuarantineRow:
+    """Return the row on a molecule at a place of a portion that is set aside."""
+    source, row = portions.origin(number, at)
+    return {"at": at, "id": name, "source": source, "row": row, "reason": reason, "detail": detail}
 
 
 def clear(folder: Path) -> None:

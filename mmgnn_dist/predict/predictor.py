@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+import numpy as np
+
 from mmgnn_dist.chem.checks import TOO_LONG
 from mmgnn_dist.data.shardset.chunk_records import ChunkRecord, QuarantineRow
 from mmgnn_dist.predict.domain import flags
-from mmgnn_dist.predict.portions import Portion, Portions, clear
+from mmgnn_dist.predict.portions import Portion, Portions, aside_row, clear
 from mmgnn_dist.predict.rows import InputRows
 from mmgnn_dist.predict.table import PredictionFacts, prediction_table
 from mmgnn_dist.progress import Progress
@@ -22,7 +24,6 @@ from mmgnn_dist.train.application.trained_on import trained_on
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     import pyarrow as pa
 
     from mmgnn_dist.predict.portions import Tables
@@ -96,7 +97,7 @@ class Predictor:
             UserError: the model or a source cannot be read.
         """
         clear(folder)
-        portion = self._readable(self._portions.open(number, tables, folder))
+        portion = self._readable(number, self._portions.open(number, tables, folder))
         predictions = self._model.predict(portion.inputs, vectors)
         rows = InputRows.of(
             portion.rows,
@@ -124,7 +125,7 @@ class Predictor:
             return 0 if self._run.export_trained_on.is_file() else None
         return int(known.sum())
 
-    def _readable(self, portion: Portion) -> Portion:
+    def _readable(self, number: int, portion: Portion) -> Portion:
         """Set aside molecules whose text is longer than the encoder reads."""
         if not len(portion.local):
             return portion
@@ -132,23 +133,15 @@ class Predictor:
         long = self._model.too_long(portion.inputs, rows)
         if not long.any():
             return portion
-        kept_places = [place for place, row in enumerate(_kept(portion)) if row]
+        kept = np.setdiff1d(np.arange(portion.rows), [entry["at"] for entry in portion.aside])
         names = portion.view.ids(portion.local[long]).tolist()
-        places = [kept_places[k] for k in long.nonzero()[0].tolist()]
-        aside = [*portion.aside]
-        for at, name in zip(places, names, strict=True):
-            detail = "more tokens than the encoder has positions: lower text.field_tokens"
-            aside.append(
-                {"at": at, "id": name, "source": "", "row": at, "reason": TOO_LONG, "detail": detail}
-            )
-        aside.sort(key=lambda entry: entry["at"])
+        new = [
+            aside_row(self._portions, number, at, name, TOO_LONG, "lower text.field_tokens")
+            for at, name in zip(kept[long].tolist(), names, strict=True)
+        ]
+        aside = sorted([*portion.aside, *new], key=lambda entry: entry["at"])
         inputs = replace(portion.inputs, split={"test": rows[~long]})
         return replace(portion, inputs=inputs, local=portion.local[~long], aside=aside)
-
-
-def _kept(portion: Portion) -> list[bool]:
-    aside = {entry["at"] for entry in portion.aside}
-    return [place not in aside for place in range(portion.rows)]
 
 
 def _without_molecules(record: ChunkRecord | None) -> ChunkRecord | None:

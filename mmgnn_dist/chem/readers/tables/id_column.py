@@ -82,7 +82,8 @@ def id_note(path: Path, column: str) -> str:
 
 def _repeats(hashes: array[int]) -> bool:
     """Whether a hash occurs twice."""
-    ordered = np.sort(np.frombuffer(hashes, np.int64))
+    ordered = np.frombuffer(hashes, np.int64)
+    ordered.sort()  # in place: their order is of no use
     return bool((ordered[1:] == ordered[:-1]).any())
 
 
