@@ -58,9 +58,8 @@ def main() -> None:
             end = time.process_time()
             rows = sum(portions.sizes)
             shares.append((middle - begin) / (end - middle))
-            print(
-                f"bare {rows / (middle - begin):,.0f}/s, predict {rows / (end - middle):,.0f}/s, {shares[-1]:.2f}"
-            )
+            bare, whole = rows / (middle - begin), rows / (end - middle)
+            print(f"bare {bare:,.0f}/s, predict {whole:,.0f}/s, {shares[-1]:.2f}")
         print(f"share of the bare rate: {sorted(shares)[len(shares) // 2]:.2f}")
 
 
