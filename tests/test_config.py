@@ -101,10 +101,16 @@ def test_wrong_overrides_say_what_is_meant(override, says):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("control", ["none", "zero", "shuffled", "random"])
+@pytest.mark.parametrize("control", ["none", "zero", "shuffled", "random", "same_formula"])
 def test_controls_go_with_every_mode(control):
     for mode in ("frozen", "lora", "full"):
         load_recipe(None, [f"text.mode={mode}", f"text.control={control}"])
+
+
+def test_a_fingerprint_takes_the_place_of_a_frozen_vector():
+    load_recipe(None, ["text.mode=frozen", "text.control=fingerprint"])
+    with pytest.raises(UserError, match="use text.mode=frozen"):
+        load_recipe(None, ["text.mode=lora", "text.control=fingerprint"])
 
 
 @pytest.mark.parametrize("content", ["[1, 2]", "a: [", "name: ../x", "targets: []"])

@@ -19,7 +19,7 @@ from mmgnn_dist.config.data import ConformerConfig, DataConfig, Declared, PubChe
 from mmgnn_dist.config.load import load_recipe
 from mmgnn_dist.config.model import ModelConfig
 from mmgnn_dist.config.recipe import Recipe
-from mmgnn_dist.config.study import AGAIN_SEED, CONTROLS, Arm, StudyConfig
+from mmgnn_dist.config.study import AGAIN_SEED, CONTROLS, FOLD_SEED, Arm, StudyConfig
 from mmgnn_dist.config.sweep import Dimension, SweepConfig
 from mmgnn_dist.config.text import TEXT_FIELDS, Control, TextConfig
 from mmgnn_dist.config.train import OptimConfig, TrackConfig, TrainConfig
@@ -28,6 +28,7 @@ __all__ = [
     "AGAIN_SEED",
     "CONTROLS",
     "ELEMENT_PROPERTIES",
+    "FOLD_SEED",
     "TEXT_FIELDS",
     "Arm",
     "Backbone",

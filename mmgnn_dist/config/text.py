@@ -43,7 +43,7 @@ RESERVED = frozenset(
 )
 # the name of a text field, built-in or the user's own; it becomes the name of a column and of a folder
 FieldName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
-Control = Literal["none", "zero", "shuffled", "random"]
+Control = Literal["none", "zero", "shuffled", "random", "same_formula", "fingerprint"]
 
 
 class TextConfig(ConfigSection):
@@ -128,7 +128,16 @@ class TextConfig(ConfigSection):
     control: Control = Field(
         "none",
         description="control that replaces the text, to measure what text is worth: zero (empty), shuffled "
-        "(that of another molecule), random (random tokens); none: the text itself",
+        "(that of another molecule), random (random tokens), same_formula (that of another molecule of equal "
+        "formula), fingerprint (ECFP4 instead of the vector of a frozen text); none: the text itself",
+    )
+    dropout: Annotated[float, ADDED_LATER] = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="dropout of the text vector before it is projected, also of a frozen one (with "
+        "model.fusion=cross_attention of the vectors of tokens)",
+        json_schema_extra={"with": ["train.dropout", "text.mode"]},
     )
     pooling: Literal["mean", "cls", "last"] = Field(
         "mean",
@@ -196,6 +205,15 @@ class TextConfig(ConfigSection):
             raise ValueError(
                 "text.projection=true maps the frozen vector of the last token: use text.mode=frozen and "
                 "text.pooling=last, or leave text.projection out (a trained fusion learns a map of its own)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fingerprint(self) -> TextConfig:
+        if self.control == "fingerprint" and self.mode != "frozen":
+            raise ValueError(
+                "text.control=fingerprint puts a fingerprint in the place of a frozen vector: use "
+                "text.mode=frozen"
             )
         return self
 

@@ -39,6 +39,8 @@ SHOWN_NAMES = {
     "zero": "zero text",
     "shuffled": "shuffled text",
     "random": "random text",
+    "same_formula": "text of equal formula",
+    "fingerprint": "graph + fingerprint",
     "again": "graph again",
 }
 GAINS = "When does text help?"
