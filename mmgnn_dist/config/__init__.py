@@ -16,7 +16,7 @@ from mmgnn_dist.config.backbones import (
 )
 from mmgnn_dist.config.choices import Backbone, backbone_configs
 from mmgnn_dist.config.data import ConformerConfig, DataConfig, Declared, PubChemConfig, TargetConfig
-from mmgnn_dist.config.load import load_recipe
+from mmgnn_dist.config.load import load_recipe, load_stored_recipe
 from mmgnn_dist.config.model import ModelConfig
 from mmgnn_dist.config.recipe import Recipe
 from mmgnn_dist.config.study import AGAIN_SEED, CONTROLS, FOLD_SEED, Arm, StudyConfig
@@ -55,4 +55,5 @@ __all__ = [
     "TrainConfig",
     "backbone_configs",
     "load_recipe",
+    "load_stored_recipe",
 ]

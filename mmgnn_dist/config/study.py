@@ -18,13 +18,20 @@ Arm = Literal[
     "shuffled",
     "random",
     "same_formula",
+    "same_scaffold",
+    "renamed",
+    "numbers_masked",
     "fingerprint",
+    "random_weights",
     "again",
 ]
 AGAIN_SEED = 10_000  # what the arm again adds to train.seed
 FOLD_SEED = 1_000_000  # what study.own_seeds adds to it from fold to fold
 # arms that read a control text beside the graph
-CONTROLS = ("zero", "shuffled", "random", "same_formula", "fingerprint")
+CONTROLS = (
+    *("zero", "shuffled", "random", "same_formula", "same_scaffold"),
+    *("renamed", "numbers_masked", "fingerprint", "random_weights"),
+)
 
 # what overrides of single targets may not change
 SET_BY_STUDY = {

@@ -43,7 +43,18 @@ RESERVED = frozenset(
 )
 # the name of a text field, built-in or the user's own; it becomes the name of a column and of a folder
 FieldName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
-Control = Literal["none", "zero", "shuffled", "random", "same_formula", "fingerprint"]
+Control = Literal[
+    "none",
+    "zero",
+    "shuffled",
+    "random",
+    "same_formula",
+    "same_scaffold",
+    "renamed",
+    "numbers_masked",
+    "fingerprint",
+    "random_weights",
+]
 
 
 class TextConfig(ConfigSection):
@@ -128,8 +139,10 @@ class TextConfig(ConfigSection):
     control: Control = Field(
         "none",
         description="control that replaces the text, to measure what text is worth: zero (empty), shuffled "
-        "(that of another molecule), random (random tokens), same_formula (that of another molecule of equal "
-        "formula), fingerprint (ECFP4 instead of the vector of a frozen text); none: the text itself",
+        "(that of another molecule), random (random tokens), same_formula, same_scaffold (that of another "
+        "molecule of equal formula or scaffold), renamed (its tokens by a permutation of the vocabulary), "
+        "numbers_masked (without its digits), fingerprint (ECFP4 instead of the vector of a frozen text), "
+        "random_weights (read by a frozen encoder that was never trained); none: the text itself",
     )
     dropout: Annotated[float, ADDED_LATER] = Field(
         0.0,
@@ -209,11 +222,12 @@ class TextConfig(ConfigSection):
         return self
 
     @model_validator(mode="after")
-    def _fingerprint(self) -> TextConfig:
-        if self.control == "fingerprint" and self.mode != "frozen":
+    def _stand_ins(self) -> TextConfig:
+        if self.control in ("fingerprint", "random_weights") and self.mode != "frozen":
             raise ValueError(
-                "text.control=fingerprint puts a fingerprint in the place of a frozen vector: use "
+                f"text.control={self.control} takes the place of the frozen vector of a text: use "
                 "text.mode=frozen"
+                + ("" if self.control == "fingerprint" else " (text.random trains random weights)")
             )
         return self
 

@@ -16,7 +16,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from mmgnn_dist.config import AGAIN_SEED, CONTROLS, FOLD_SEED, Recipe, StudyConfig, load_recipe
+from mmgnn_dist.config import AGAIN_SEED, CONTROLS, FOLD_SEED, Recipe, StudyConfig, load_stored_recipe
 from mmgnn_dist.config.load import check_section, set_key
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.shardset.splits import load_split, split_folds
@@ -111,7 +111,7 @@ def _arms(recipe: Recipe, study: StudyConfig, backbone: str) -> Iterator[tuple[s
             yield f"fusion-{fusion}", arm, {**_arm(arm), "model.fusion": fusion}
     for mode in study.modes:
         for arm in varied:
-            if arm not in ("graph", "fingerprint"):  # a fingerprint is read in one mode alone
+            if arm not in ("graph", "fingerprint", "random_weights"):  # the latter are frozen
                 yield f"mode-{mode}", arm, {**_arm(arm), "text.mode": mode}
     fields = list(recipe.text.fields)
     for kind in study.fields if len(fields) > 1 else []:
@@ -194,4 +194,4 @@ def load_grid(folder: Path) -> tuple[Recipe, list[Cell]]:
     if not (folder / CELLS).is_file():
         raise UserError(f"no study at {folder}: give a directory made by 'mmgnn study'")
     cells = [Cell(**{**line, "targets": tuple(line["targets"])}) for line in read_json(folder / CELLS)]
-    return load_recipe(folder / RECIPE), cells
+    return load_stored_recipe(folder / RECIPE), cells

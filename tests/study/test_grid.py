@@ -173,10 +173,11 @@ def test_a_norm_of_a_dipole_has_no_mean(tmp_path):
     write_json(made.path / "manifest.json", made.manifest | {"targets": kinds})
     make_split(made)
     words = [f"data.shards={made.path}", "targets=[mu, gap]", "model.modality=graph"]
-    bare = fit_scaler(open_inputs(load_recipe(None, [*words, "model.readout={mu: dipole_norm}"])))
-    usual = fit_scaler(open_inputs(load_recipe(None, words)))
-    assert bare.mean[0] == 0 != usual.mean[0] and bare.mean[1] == usual.mean[1] != 0
-    assert torch.equal(bare.std, usual.std)
+    bare = fit_scaler(open_inputs(load_recipe(None, words)))
+    for other in ("model.dipoles=with_mean", "model.readout={mu: dipole}", "model.fusion=gate_paper"):
+        earlier = fit_scaler(open_inputs(load_recipe(None, [*words, other])))
+        assert bare.mean[0] == 0 != earlier.mean[0] and bare.mean[1] == earlier.mean[1] != 0
+        assert torch.equal(bare.std, earlier.std)
 
 
 def test_presets():

@@ -3,6 +3,7 @@
     shuffled      any other molecule with text: one cycle through all of them
     same_formula  a molecule of equal composition and another identity: the text tells what the atoms are, and
                   nothing true beyond that
+    same_scaffold a molecule of equal Bemis-Murcko scaffold and another identity; without a ring there is none
 
 Within a group every molecule with text lends its text once, so the texts stay the same as a whole. A molecule
 that is alone in its group, or whose group has too few other identities, reads no text; it is counted.
@@ -15,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mmgnn_dist.config import Control
-from mmgnn_dist.data.shardset.groups import NONE, formula_hashes, identities, string_hashes
+from mmgnn_dist.data.shardset.groups import NONE, formula_hashes, identities, scaffold_names, string_hashes
 from mmgnn_dist.data.shardset.hashing import draw
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.errors import UserError
@@ -24,7 +25,16 @@ NOBODY = -1  # source of a molecule that reads no text
 # Streams of random numbers, beside those of `text_input`.
 SHUFFLE, BORROW = 3, 5
 
-GROUPS: dict[str, Callable[[ShardSet], np.ndarray]] = {"same_formula": formula_hashes}
+
+def scaffold_hashes(shards: ShardSet) -> np.ndarray:
+    """Hash of the scaffold of each molecule, uint64 [rows]; `NONE` without rings or SMILES."""
+    return string_hashes(scaffold_names(shards))
+
+
+GROUPS: dict[str, Callable[[ShardSet], np.ndarray]] = {
+    "same_formula": formula_hashes,
+    "same_scaffold": scaffold_hashes,
+}
 LENT = ("shuffled", *GROUPS)  # controls that read the text of another molecule
 
 

@@ -4,12 +4,13 @@ Field dropout, this epoch's synonym, and the control texts of a study are chosen
 existing runs of the sidecars, so no sidecar is made again. A random choice depends on (seed, epoch, row), a
 control on (seed, row), so both are the same for any number of processes and after a resume.
 
-Controls do not change which molecules have a text, but that `same_formula` leaves those without that find no
-other:
+Controls do not change which molecules have a text, but `same_formula` and `same_scaffold` leave those without
+that find no other:
 
     zero       the special tokens only: a text without content
-    shuffled, same_formula    the text of another molecule, see `borrowed_text`
-    fingerprint    the text, whose frozen vector is replaced by a fingerprint, see `frozen_cache`
+    shuffled, same_formula, same_scaffold    the text of another molecule, see `borrowed_text`
+    renamed, numbers_masked    the text with other tokens, see `token_maps`
+    fingerprint, random_weights    the text; what reads it is another, see `vector_sources`
     random     as many tokens as the text has, each drawn from all ids except special tokens
 """
 
@@ -23,6 +24,7 @@ import numpy as np
 
 from mmgnn_dist.config import TEXT_FIELDS, Control, TextConfig
 from mmgnn_dist.data.loading.borrowed_text import NOBODY
+from mmgnn_dist.data.loading.token_maps import MAPPED, token_map
 from mmgnn_dist.data.shardset.hashing import draw, mix, uniform
 from mmgnn_dist.data.shardset.ragged import GatherPlan, ragged_index
 from mmgnn_dist.data.text.token_cache import TokenSet
@@ -76,6 +78,7 @@ class TextInput:
     ):
         self.tokens, self.fields, self.starts, self.choice = tokens, list(fields), starts, choice
         self._sources = sources
+        self._map = token_map(tokens, choice.control) if choice.control in MAPPED else None
         self._prefix, self._suffix = tokens.prefix, tokens.suffix
         if choice.control == "zero":
             self._prefix, self._suffix = np.array(tokens.blank), tokens.suffix[:0]
@@ -113,7 +116,8 @@ class TextInput:
         if self.choice.control == "random":
             return self._random(rows, count)
         index, offsets = ragged_index(start.ravel(), count.ravel())
-        return np.concatenate(stages)[index].astype(np.int64), offsets[:: start.shape[1]]
+        words = np.concatenate(stages)[index].astype(np.int64)
+        return words if self._map is None else self._map[words], offsets[:: start.shape[1]]
 
     def lengths(self, rows: np.ndarray, plan: GatherPlan, epoch: int) -> np.ndarray:
         """Number of tokens that `read` returns for each molecule, int64 [M]; reads no token."""

@@ -7,8 +7,8 @@
 KEY is a hash of the weights, the tokens (tokenizer, sentences, budgets), fields, pooling and molecules. Runs
 with the same KEY share the vectors: the first run writes them while others wait, and an interrupted write is
 continued at its shard. A molecule without text has zeros, which the model replaces by its learned absent
-vector. Of the control texts `random` has its own vectors, and `fingerprint` has fingerprints instead of
-vectors of a text; `shuffled` and the like read the vectors of other molecules, `zero` reads zeros.
+vector. Control texts with words of their own have their own vectors, and `fingerprint` has fingerprints
+instead of vectors of a text; `shuffled` and the like read the vectors of other molecules, `zero` reads zeros.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mmgnn_dist.data.text.encoder_files import EncoderFiles
 from mmgnn_dist.data.text.token_cache import TokenSet
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json, sha256, write_json
-from mmgnn_dist.models.text_encoder.vector_sources import EncodedTexts, Fingerprints, VectorSource
+from mmgnn_dist.models.text_encoder.vector_sources import OWN_WORDS, EncodedTexts, Fingerprints, VectorSource
 
 MANIFEST = "manifest.json"
 
@@ -115,8 +115,10 @@ def embeddings_folder(
         key_parts.append(f"total_tokens={tokens.total_tokens}")
     if config.projection:
         key_parts.append("projection")
+    if config.control in OWN_WORDS:
+        key_parts.append(config.control)
     if config.control == "random":
-        key_parts += [config.control, seed]
+        key_parts.append(seed)
     return _folder(shards, key_parts)
 
 

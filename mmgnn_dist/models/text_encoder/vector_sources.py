@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -12,12 +13,16 @@ from mmgnn_dist.chem.fingerprints import BITS, RADIUS, fingerprints
 from mmgnn_dist.config import TextConfig
 from mmgnn_dist.data.loading.loader import Loader
 from mmgnn_dist.data.loading.text_input import TextChoice
+from mmgnn_dist.data.loading.token_maps import MAPPED
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.text.encoder_files import EncoderFiles
 from mmgnn_dist.data.text.token_cache import TokenSet
 from mmgnn_dist.models.text_encoder.encoder import TextEncoder
 
 CHUNK = 256  # molecules per forward pass
+WEIGHTS = 7_302  # seed of the weights of an encoder that was never trained, the same for all runs
+# control texts with other words, or other weights to read them
+OWN_WORDS = ("random", *MAPPED, "random_weights")
 
 
 class VectorSource(Protocol):
@@ -57,9 +62,14 @@ class EncodedTexts:
         seed: int,
     ) -> None:
         self._shards, self._tokens, self._fields, self._device = shards, tokens, config.fields, device
-        self._choice = TextChoice(seed, "random" if config.control == "random" else "none")
+        reads_own = config.control in ("random", *MAPPED)
+        self._choice = TextChoice(seed, config.control if reads_own else "none")
         frozen = config.model_copy(update={"mode": "frozen"})
-        self._encoder = TextEncoder(files, frozen, blank=tokens.blank).eval().to(device)
+        if config.control == "random_weights":
+            files = replace(files, random={})
+        with torch.random.fork_rng():
+            torch.manual_seed(WEIGHTS)
+            self._encoder = TextEncoder(files, frozen, blank=tokens.blank).eval().to(device)
         self.width = self._encoder.width
         self.about: dict[str, object] = {
             "encoder": files.name,
@@ -68,7 +78,7 @@ class EncodedTexts:
             "tokens": tokens.key,
             "fields": list(config.fields),
             "pooling": config.pooling,
-            "control": self._choice.control,
+            "control": config.control if config.control in OWN_WORDS else "none",
         }
 
     def of_shard(self, number: int, progress: Callable[[int], None]) -> np.ndarray:

@@ -9,6 +9,10 @@ over the nearest arm below that the study has:
     name itself   graph + text over fingerprint        what the name gives beyond it
     meaning       graph + text over same_formula       the right text rather than that of another molecule of
                                                        this formula; bond graph and name itself together
+    scaffold      same_scaffold over shuffled          what the text of any molecule of this scaffold tells
+    numbers       graph + text over numbers_masked     locants and counts in the text
+    known words   graph + text over renamed            that the encoder knows these words from its training
+    known language graph + text over random_weights    that the encoder was trained at all
 
 `again` over graph has nothing to find. The rows describe; the claims of a study are those of its design.
 """
@@ -33,7 +37,8 @@ HOW_TO_READ = (
     "identity: a text that tells one molecule from another, and nothing else. composition: the text of "
     "another molecule of equal formula. bond graph: a fingerprint (ECFP4) in the place of the language "
     "model. name itself: the text beyond the fingerprint. meaning: the right text rather than that of "
-    "another molecule of equal formula."
+    "another molecule of equal formula. known words: that the encoder knows these words, over the same text "
+    "in a permuted vocabulary. known language: over an encoder that was never trained."
 )
 
 
@@ -54,9 +59,17 @@ STEPS = (
     Step("bond graph", "fingerprint", ("same_formula", "shuffled", "zero", "graph")),
     Step("name itself", "both", ("fingerprint",)),
     Step("meaning", "both", ("same_formula",)),
+    Step("scaffold", "same_scaffold", ("shuffled", "zero", "graph")),
+    Step("numbers", "both", ("numbers_masked",)),
+    Step("known words", "both", ("renamed",)),
+    Step("known language", "both", ("random_weights",)),
     Step("nothing", "again", ("graph",)),
 )
-TAKING_APART = ("same_formula", "fingerprint")  # arms without which there is nothing to take apart
+# arms without which there is nothing to take apart
+TAKING_APART = (
+    *("same_formula", "same_scaffold", "numbers_masked"),
+    *("renamed", "fingerprint", "random_weights"),
+)
 
 
 def steps_of(arms: list[str]) -> Iterator[tuple[str, str, str]]:

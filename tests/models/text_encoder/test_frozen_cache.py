@@ -52,12 +52,22 @@ def encoded(parts, choice):
         return encoder(batch.tokens, batch.token_ptr)
 
 
-@pytest.mark.parametrize("control", ["none", "shuffled", "random"])
+@pytest.mark.parametrize("control", ["none", "shuffled", "random", "renamed"])
 def test_a_frozen_control_is_what_the_encoder_makes_of_its_text(parts, control):
     expected, present = encoded(parts, TextChoice(4, control))
     found = vectors(parts, control, seed=4)
     assert torch.allclose(found, expected, atol=1e-5)
     assert not found[~present].any() and found[present].any(dim=1).all()
+
+
+def test_an_encoder_that_was_never_trained_is_one_for_all_runs(parts):
+    """Drawn once, whatever the seed; other vectors than those of the trained one, of the same texts."""
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    found, trained = vectors(parts, "random_weights"), vectors(parts, "none")
+    assert torch.equal(found, vectors(parts, "random_weights", seed=3))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert torch.equal(found.any(1), trained.any(1)) and not torch.allclose(found, trained, atol=0.1)
 
 
 def test_a_fingerprint_stands_in_for_the_vector(few_shards, tmp_path):
