@@ -43,7 +43,7 @@ HOW_TO_READ = (
 
 
 @dataclass(frozen=True)
-class Step:
+class Rung:
     """A step: its name, the arm that has something, and arms that lack it, of which the first one counts."""
 
     name: str
@@ -51,19 +51,19 @@ class Step:
     below: tuple[str, ...]
 
 
-STEPS = (
-    Step("whole", "both", ("graph",)),
-    Step("branch", "zero", ("graph",)),
-    Step("identity", "shuffled", ("zero", "graph")),
-    Step("composition", "same_formula", ("shuffled", "zero", "graph")),
-    Step("bond graph", "fingerprint", ("same_formula", "shuffled", "zero", "graph")),
-    Step("name itself", "both", ("fingerprint",)),
-    Step("meaning", "both", ("same_formula",)),
-    Step("scaffold", "same_scaffold", ("shuffled", "zero", "graph")),
-    Step("numbers", "both", ("numbers_masked",)),
-    Step("known words", "both", ("renamed",)),
-    Step("known language", "both", ("random_weights",)),
-    Step("nothing", "again", ("graph",)),
+RUNGS = (
+    Rung("whole", "both", ("graph",)),
+    Rung("branch", "zero", ("graph",)),
+    Rung("identity", "shuffled", ("zero", "graph")),
+    Rung("composition", "same_formula", ("shuffled", "zero", "graph")),
+    Rung("bond graph", "fingerprint", ("same_formula", "shuffled", "zero", "graph")),
+    Rung("name itself", "both", ("fingerprint",)),
+    Rung("meaning", "both", ("same_formula",)),
+    Rung("scaffold", "same_scaffold", ("shuffled", "zero", "graph")),
+    Rung("numbers", "both", ("numbers_masked",)),
+    Rung("known words", "both", ("renamed",)),
+    Rung("known language", "both", ("random_weights",)),
+    Rung("nothing", "again", ("graph",)),
 )
 # arms without which there is nothing to take apart
 TAKING_APART = (
@@ -74,7 +74,7 @@ TAKING_APART = (
 
 def steps_of(arms: list[str]) -> Iterator[tuple[str, str, str]]:
     """Yield (name, arm, arm below) of the steps between some arms."""
-    for step in STEPS:
+    for step in RUNGS:
         below = next((arm for arm in step.below if arm in arms), None)
         if step.arm in arms and below is not None:
             yield step.name, step.arm, below
