@@ -4,10 +4,10 @@
 
 The runs of one model under other seeds, the arms `graph` and `again` of a study, are the two sides of a
 pseudo-study: in each replicate a coin decides which is the reference and which the model with text. Nothing
-but training differs between them. Each pseudo-study is judged as a report judges its table: over molecules and
-over trainings, Holm over the targets, at 5 %. It prints the share of tables with a mark, by the rule, over
-trainings alone, and over test molecules alone, and how often the paired t over replicates rejects for the mean
-over the targets.
+but training differs between them. Each pseudo-study is judged as a report judges its table: over molecules
+and over trainings, Holm over the targets, at 5 %. It prints the share of tables with a mark, by the rule,
+over trainings alone, and over test molecules alone, and how often the paired t over replicates rejects for
+the mean over the targets.
 """
 
 from __future__ import annotations
