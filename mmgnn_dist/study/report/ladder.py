@@ -44,7 +44,7 @@ HOW_TO_READ = (
 
 @dataclass(frozen=True)
 class Rung:
-    """A step between two arms: its name, the arm that has something, arms that lack it (the nearest first)."""
+    """A step between two arms: its name, the arm that has something, arms that lack it, nearest first."""
 
     name: str
     arm: str
