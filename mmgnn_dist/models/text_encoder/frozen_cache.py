@@ -111,6 +111,8 @@ def embeddings_folder(
         key_parts.append(f"total_tokens={tokens.total_tokens}")
     if config.projection:
         key_parts.append("projection")
+    if config.frozen_precision != "fp32":
+        key_parts.append(f"frozen_precision={config.frozen_precision}")
     if config.control == "random":
         key_parts += [config.control, seed]
     key = hashlib.sha256(json.dumps(key_parts).encode()).hexdigest()[:16]
