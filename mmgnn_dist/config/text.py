@@ -155,7 +155,7 @@ class TextConfig(ConfigSection):
     pooling: Literal["mean", "cls", "last"] = Field(
         "mean",
         description="how tokens become one vector: mean over all, cls (the first), last (the usual choice "
-        "for CLIP)",
+        "for CLIP and for decoders)",
     )
     projection: Annotated[bool, ADDED_LATER] = Field(
         False,
@@ -168,6 +168,12 @@ class TextConfig(ConfigSection):
         ge=1,
         description="rank of the adapters of lora; their alpha is twice the rank",
         json_schema_extra={"with": ["text.mode"]},
+    )
+    frozen_precision: Annotated[Literal["fp32", "bf16"], ADDED_LATER] = Field(
+        "fp32",
+        description="type in which frozen weights of frozen and lora are held: bf16 takes half the memory of "
+        "fp32; adapters stay fp32",
+        json_schema_extra={"with": ["text.mode", "train.precision"]},
     )
     layer_decay: float = Field(
         1.0,
@@ -255,6 +261,11 @@ class TextConfig(ConfigSection):
             raise ValueError(
                 f"text.random starts from random weights, which text.mode={self.mode} would keep: use "
                 "text.mode=full, or leave text.random out"
+            )
+        if self.mode == "full" and self.frozen_precision != "fp32":
+            raise ValueError(
+                f"text.frozen_precision={self.frozen_precision} is for frozen weights, which text.mode=full "
+                "has not: leave it out, or use text.mode=lora or frozen"
             )
         if self.mode == "frozen" and self.checkpointing:
             raise ValueError(

@@ -117,6 +117,8 @@ def embeddings_folder(
         key_parts.append("projection")
     if config.control in OWN_WORDS:
         key_parts.append(config.control)
+    if config.frozen_precision != "fp32":
+        key_parts.append(f"frozen_precision={config.frozen_precision}")
     if config.control == "random":
         key_parts.append(seed)
     return _folder(shards, key_parts)
