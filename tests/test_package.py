@@ -21,8 +21,12 @@ from mmgnn_dist.errors import EXTRAS
 ROOT = Path(__file__).parents[1]
 MODULE_OF = {"torch_geometric": "torch_geometric", "pyyaml": "yaml"}  # import names that differ
 HANDLED = {"pubchempy", "py2opsin"}  # their modules say themselves what is missing
-BUILD = "from setuptools import build_meta as b; import sys; "
-    "b.build_sdist(sys.argv[1]); b.build_wheel(sys.argv[1])"
+BUILD = """
+import sys
+from setuptools import build_meta
+build_meta.build_sdist(sys.argv[1])
+build_meta.build_wheel(sys.argv[1])
+"""
 
 
 def requirements() -> dict[str, set[str]]:

@@ -5,13 +5,26 @@ from __future__ import annotations
 import argparse
 import sys
 
-from mmgnn_dist.cli import bench, cluster, data, doctor, plan, predict, project, recipe, study, sweep, train
+from mmgnn_dist.cli import (
+    bench,
+    cluster,
+    data,
+    doctor,
+    plan,
+    predict,
+    project,
+    recipe,
+    show,
+    study,
+    sweep,
+    train,
+)
 from mmgnn_dist.errors import EXIT_STOPPED, EXIT_USER, EXTRAS, UserError, need
 from mmgnn_dist.files import disk_problem, is_disk_error
 from mmgnn_dist.process import write_for_owner_only
 from mmgnn_dist.version import __version__
 
-GROUPS = (project, data, train, cluster, sweep, doctor, predict, plan, study, bench, recipe)
+GROUPS = (project, data, train, cluster, sweep, doctor, predict, show, plan, study, bench, recipe)
 
 
 def main(argv: list[str] | None = None) -> int:

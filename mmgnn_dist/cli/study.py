@@ -8,9 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmgnn_dist.cli.cluster import add_stage
+from mmgnn_dist.cli.cluster import add_stage, submit_cells
 from mmgnn_dist.cli.common import Verbs, add_json, add_recipe, print_result, read_recipe, yaml_file
-from mmgnn_dist.cli.study_array import submit_cells
 from mmgnn_dist.errors import EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, UserError
 from mmgnn_dist.progress import quiet_libraries
 
