@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -149,3 +150,15 @@ def test_own_molecules_to_predictions_from_the_wheel_alone(built, tmp_path):
     assert "<svg" in (project / "runs" / "project" / "page.html").read_text()
     place = run(venv / "bin" / "python", "-c", "import mmgnn_dist; print(mmgnn_dist.__file__)", cwd=work)
     assert place.startswith(str(venv))
+
+
+def test_containers_copy_what_is_there_and_install_the_same(built_from=("Dockerfile", "slurm/mmgnn.def")):
+    docker, apptainer = ((ROOT / name).read_text() for name in built_from)
+    copied = re.findall(r"^COPY (.+) \S+$", docker, re.MULTILINE)
+    copied += re.findall(r"^    (\S+) /src/\S+$", apptainer, re.MULTILINE)
+    assert copied and all((ROOT / name).exists() for names in copied for name in names.split())
+    extras = [set(re.search(r"EXTRAS=(\S+)", text)[1].split(",")) for text in (docker, apptainer)]
+    known = {extra for names in requirements().values() for extra in names}
+    assert extras[0] == extras[1] <= known
+    user, entry = docker.index("\nUSER "), docker.index("\nENTRYPOINT")
+    assert user < entry and "\nUSER root" not in docker

@@ -6,6 +6,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow.parquet as pq
+
+from mmgnn_dist.files import read_json
+from mmgnn_dist.run_dir import RunDir
+from mmgnn_dist.run_records import RunMetrics
+
+SCORE_TITLES = ("molecules", "MAE", "RMSE", "R²", "Spearman", "largest error")
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,23 @@ class NumberScores:
     r2: float
     spearman: float
     largest: float
+
+    def cells(self) -> list[str]:
+        """Return the cells of a table with the columns of `SCORE_TITLES`."""
+        values = (self.mae, self.rmse, self.r2, self.spearman, self.largest)
+        return [f"{self.count:,}", *(f"{value:.4g}" if math.isfinite(value) else "–" for value in values)]
+
+
+def run_scores(run: RunDir) -> dict[str, NumberScores]:
+    """Return the scores of a finished run on its test part, by target; classes have none."""
+    metrics: RunMetrics = read_json(run.metrics)
+    table = pq.read_table(run.predictions)
+    scores = {}
+    for name, unit in metrics["units"].items():
+        if unit:  # a class has none; a number without a unit has the unit 1
+            true, found = (table[f"{name}_{kind}"].to_numpy() for kind in ("true", "pred"))
+            scores[name] = number_scores(true, found)
+    return scores
 
 
 def number_scores(true: np.ndarray, predicted: np.ndarray) -> NumberScores:
