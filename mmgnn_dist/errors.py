@@ -34,6 +34,10 @@ class WrongInput(UserError):
     """The input itself is wrong: the same command would fail again, so its output is not worth keeping."""
 
 
+class DamagedFile(UserError, ValueError):
+    """A file that this package wrote is no longer what was written."""
+
+
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """Suggest the closest allowed name: `" (did you mean 'gap'?)"`, or `""` if none is close."""
     matches = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)

@@ -7,7 +7,9 @@ size and SHA-256 of the record, so an interrupted preparation knows what is left
 
 from __future__ import annotations
 
+import os
 import pickle
+import platform
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -38,8 +40,8 @@ from mmgnn_dist.data.shardset.shards import (
     without_plain_states,
     write_shard,
 )
-from mmgnn_dist.errors import UserError
-from mmgnn_dist.files import read_json, sha256, write_json
+from mmgnn_dist.errors import DamagedFile, UserError
+from mmgnn_dist.files import read_sealed, sha256, write_sealed
 
 
 class PlannedRun(TypedDict):
@@ -58,10 +60,11 @@ class ChunkRun(PlannedRun):
 
 
 class FinishedRun(TypedDict):
-    """First chunk of a finished run, and the user's error, "" if there is none."""
+    """First chunk of a finished run, the user's error, "" if there is none, and the node that worked."""
 
     first: int
     error: str
+    node: str
 
 
 def staging_folder(to: Path) -> Path:
@@ -85,6 +88,19 @@ class Staging:
         """The record of a chunk: counts, quarantine rows, summary, the shard's entry in the manifest."""
         return self.records / f"{chunk:05d}.json"
 
+    def read_record(self, chunk: int) -> ChunkRecord:
+        """Read the record of a chunk.
+
+        Raises:
+            DamagedFile: it is not what was written.
+        """
+        record: ChunkRecord = read_sealed(self.record(chunk))
+        return record
+
+    def write_record(self, chunk: int, record: ChunkRecord) -> None:
+        """Write the record of a chunk."""
+        write_sealed(self.record(chunk), record)
+
     def text(self, table: int) -> Path:
         """A table of text fields in clean form."""
         return self.folder / f"text-{table}.arrow"
@@ -94,7 +110,10 @@ class Staging:
         record, shard = self.record(chunk), self.shard(chunk)
         if not record.is_file() or not shard.is_file():
             return False
-        entry = read_json(record)["entry"]
+        try:
+            entry = self.read_record(chunk)["entry"]
+        except DamagedFile:
+            return False
         return bool(shard.stat().st_size == entry["bytes"] and sha256(shard) == entry["sha256"])
 
 
@@ -152,7 +171,8 @@ class ChunkRunner:
                     self._do(chunk, pickle.loads(run["tables"]) if run["fed"] else reading.tables(chunk))
         except UserError as wrong:
             error = str(wrong)
-        return {"first": run["first"], "error": error}
+        node = os.environ.get("SLURMD_NODENAME") or platform.node()
+        return {"first": run["first"], "error": error, "node": node}
 
     def _do(self, chunk: int, tables: list[pa.Table]) -> None:
         """Convert the rows of a chunk to molecules and finish the chunk."""
@@ -213,7 +233,7 @@ class ChunkRunner:
             "notes": notes,
             "origins": [(part.source, row) for part in parts for row in part.row.tolist()] if several else [],
         }
-        write_json(self.staging.record(chunk), record)
+        self.staging.write_record(chunk, record)
 
 
 def spread(function: Callable[[Any], Any], portions: list[Any]) -> list[Any]:

@@ -19,7 +19,6 @@ from mmgnn_dist.data.prepare.statistics import shard_statistics
 from mmgnn_dist.data.shardset.chunk_records import ChunkRecord
 from mmgnn_dist.data.shardset.hashing import hash_strings
 from mmgnn_dist.data.shardset.shards import Shard, without_plain_states, write_shard
-from mmgnn_dist.files import read_json, write_json
 
 
 def later_occurrences(shards: list[Path]) -> list[np.ndarray]:
@@ -70,7 +69,7 @@ def set_rows_aside(
     if not len(local):
         return
     batch = Shard(staging.shard(chunk)).table.to_batches()[0]
-    record: ChunkRecord = read_json(staging.record(chunk))
+    record = staging.read_record(chunk)
     positions = kept_positions(record)[local]
     names = batch.column("id").take(pa.array(local)).to_pylist()
     for name, position, detail in zip(names, positions.tolist(), details, strict=True):
@@ -85,7 +84,7 @@ def set_rows_aside(
     rest = without_plain_states(batch.filter(pa.array(keep)))
     record["entry"] = write_shard(staging.shard(chunk), rest)
     record["summary"] = shard_statistics(rest, plan.names, (*TEXT_FIELDS, *plan.own_fields))
-    write_json(staging.record(chunk), record)
+    staging.write_record(chunk, record)
 
 
 def kept_positions(record: ChunkRecord) -> np.ndarray:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import platform
 import shutil
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -48,7 +49,7 @@ from mmgnn_dist.data.shardset.manifest import MoleculeCounts, ShardManifest, Tar
 from mmgnn_dist.data.shardset.set_aside import reasons_in_words, refuse_bad
 from mmgnn_dist.data.shardset.shards import KIND, MANIFEST, ShardSet, read_manifest, schema_version
 from mmgnn_dist.data.shardset.splits import PARTS, make_split
-from mmgnn_dist.errors import UserError, WrongInput
+from mmgnn_dist.errors import DamagedFile, UserError, WrongInput
 from mmgnn_dist.files import atomic_path, read_json, write_json
 from mmgnn_dist.version import __version__
 
@@ -137,7 +138,7 @@ def prepare(
             report(plan.rows, plan.rows, "labels")
             set_deviating_aside(plan, staging)
         targets, kinds = decided_kinds(plan, staging)
-        records = [read_json(staging.record(chunk)) for chunk in range(len(plan.chunks))]
+        records = [staging.read_record(chunk) for chunk in range(len(plan.chunks))]
         counts = _count(records)
         refuse_bad(counts, data.max_bad_fraction, records)
         report(plan.rows, plan.rows, "manifest")
@@ -178,7 +179,7 @@ def _staging(to: Path, plan: PreparePlan) -> Iterator[Staging]:
         except BlockingIOError:
             raise UserError(f"another preparation is writing {to}: wait for it") from None
         try:
-            if plan_file.is_file() and read_json(plan_file) != {"kind": STAGED, "plan": plan.fingerprint}:
+            if plan_file.is_file() and not _continues(plan_file, plan):
                 for stale in (staging.final, staging.records):
                     shutil.rmtree(stale, ignore_errors=True)
                 for table in folder.glob("text-*.arrow"):
@@ -193,6 +194,16 @@ def _staging(to: Path, plan: PreparePlan) -> Iterator[Staging]:
                 path.rmdir()
             raise
         shutil.rmtree(folder)
+
+
+def _continues(plan_file: Path, plan: PreparePlan) -> bool:
+    """Whether the staged work is of this plan; where the file is damaged that cannot be known."""
+    try:
+        staged = read_json(plan_file)
+    except DamagedFile as damage:
+        print(f"{damage.args[0].partition(':')[0]}: the preparation begins anew", file=sys.stderr)
+        return False
+    return bool(staged == {"kind": STAGED, "plan": plan.fingerprint})
 
 
 def _count(records: list[ChunkRecord]) -> MoleculeCounts:
