@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmgnn_dist.cli.common import Verbs, add_json, add_overrides, print_result, read_recipe, split_sources
+from mmgnn_dist.cli.common import (
+    Verbs,
+    add_json,
+    add_overrides,
+    print_result,
+    read_recipe,
+    split_sources,
+    yaml_file,
+)
 from mmgnn_dist.errors import EXIT_DONE, UserError, nearest
 from mmgnn_dist.progress import quiet_libraries
 
@@ -35,7 +43,7 @@ def _add_prepare(kinds: Verbs) -> None:
         "--text", action="append", type=Path, default=[], metavar="FILE", help="table of text fields to join"
     )
     prepare.add_argument("--to", type=Path, required=True, metavar="SHARDS", help="folder to make")
-    prepare.add_argument("--recipe", type=Path, help="recipe whose data section applies")
+    prepare.add_argument("--recipe", type=yaml_file, help="recipe whose data section applies")
     add_json(prepare)
     prepare.set_defaults(continues=True, action=_prepare, overrides=[])
 
@@ -56,7 +64,7 @@ def _add_enrich(kinds: Verbs) -> None:
         metavar="DAYS",
         help="ask again after so many days for what PubChem did not have (default 90)",
     )
-    enrich.add_argument("--recipe", type=Path, help="recipe whose data.pubchem section applies")
+    enrich.add_argument("--recipe", type=yaml_file, help="recipe whose data.pubchem section applies")
     add_json(enrich)
     enrich.set_defaults(continues=True, action=_enrich)
 
@@ -129,7 +137,9 @@ def _add_inspect(kinds: Verbs) -> None:
     inspect.add_argument("shards", type=Path, metavar="SHARDS")
     add_overrides(inspect, "text.field_tokens=32")
     inspect.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
-    inspect.add_argument("--recipe", type=Path, help="recipe whose text section says how text is tokenised")
+    inspect.add_argument(
+        "--recipe", type=yaml_file, help="recipe whose text section says how text is tokenised"
+    )
     add_json(inspect)
     inspect.set_defaults(action=_inspect)
 
