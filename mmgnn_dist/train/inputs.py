@@ -101,9 +101,9 @@ class Inputs:
     @property
     def forms(self) -> list[str]:
         """The read-out of each output: the default of its target's kind, or the choice of the recipe."""
-        wanted = self.recipe.model.readout
+        model = self.recipe.model
         return [
-            readout_for(name, kind, wanted.get(name))
+            readout_for(name, kind, model.wanted_readout(name, kind))
             for name, kind, repeats in zip(self.recipe.targets, self.kinds, self.heads.repeats, strict=True)
             for _ in range(repeats)
         ]
