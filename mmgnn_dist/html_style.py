@@ -34,10 +34,10 @@ def html_page(title: str, style: str, body: str) -> str:
     Args:
         title: title of the page, not yet escaped.
         style: rules of this page, added after the shared ones.
-        body: HTML between `<body>` and `</body>`.
+        body: HTML of the content.
     """
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{STYLE}{style.lstrip()}</style></head><body>\n{body}\n</body></html>\n"
+        f"<style>{STYLE}{style.lstrip()}</style></head><body><main>\n{body}\n</main></body></html>\n"
     )

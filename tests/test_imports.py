@@ -17,8 +17,8 @@ PACKAGE = Path(__file__).parents[1] / "mmgnn_dist"
 # The wings in the order of the flow: a module imports from its own wing and from those above it, never from
 # one below. A wing is a module or a folder of the package; `data` has an order of its own.
 ORDER = (
-    ("errors", "signals", "process", "progress", "version"),
-    ("files", "html_style", "run_dir"),
+    ("errors", "signals", "process", "progress", "terminal", "version"),
+    ("files", "html_style", "run_dir", "bundled"),
     ("plugins",),
     ("config", "checksums", "run_records"),
     ("chem",),
@@ -29,7 +29,7 @@ ORDER = (
     ("train",),
     ("bench", "plan", "predict", "study"),
     ("cluster",),
-    ("sweep", "api"),
+    ("sweep", "api", "project", "show"),
     ("cli", "ase"),
 )
 LEVEL = {wing: level for level, wings in enumerate(ORDER) for wing in wings}

@@ -18,6 +18,7 @@ from mmgnn_dist.config import Recipe
 from mmgnn_dist.files import write_json
 from mmgnn_dist.process import make_owned_folder, remove_dead_folders, remove_owned_folder
 from mmgnn_dist.progress import Progress
+from mmgnn_dist.terminal import print_rows
 from mmgnn_dist.train.checkpoint.host_copies import save_safetensors, seal
 from mmgnn_dist.train.checkpoint.store import CHECKPOINT_MANIFEST, EMA, TAG
 from mmgnn_dist.train.checkpoint.train_state import TrainState
@@ -149,20 +150,15 @@ def _save_and_wait(folder: Path, engine: Any, average: Average, state: TrainStat
 
 def print_checkpoint_bench(result: CheckpointBench) -> None:
     """Print the result of `checkpoint_bench` as a table."""
-    from rich.console import Console
-    from rich.table import Table
-
     title = f"a checkpoint of {result['megabytes']:.0f} MB every {result['steps']} steps of {result['batch']}"
-    table = Table(title=title)
-    table.add_column("checkpoint")
-    for column in ("s a block", "extra s", "of waiting"):
-        table.add_column(column, justify="right")
     labelled = {
         "none": result["none"],
         "written by a thread": result["thread"],
         "training waits": result["waiting"],
     }
-    for label, row in labelled.items():
-        share = f"{row['extra'] / result['waiting']['extra']:.0%}"
-        table.add_row(label, f"{row['median']:.2f}", f"{row['extra']:.2f}", share)
-    Console().print(table)
+    waiting = result["waiting"]["extra"]
+    rows = [
+        [label, f"{row['median']:.2f}", f"{row['extra']:.2f}", f"{row['extra'] / waiting:.0%}"]
+        for label, row in labelled.items()
+    ]
+    print_rows(title, ["checkpoint", "s a block", "extra s", "of waiting"], rows)

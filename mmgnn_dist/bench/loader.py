@@ -26,6 +26,7 @@ from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS, ShardSet
 from mmgnn_dist.data.text.encoder_files import resolve_encoder
 from mmgnn_dist.data.text.token_cache import TokenSet
 from mmgnn_dist.errors import need
+from mmgnn_dist.terminal import print_rows
 
 FIELD_TOKENS = 64
 WORLDS = (1, 8, 64, 512)
@@ -226,30 +227,25 @@ def _count(batches: Iterable[Any]) -> int:
 
 def print_loader_bench(result: LoaderBench) -> None:
     """Print the result of `loader_bench` as a table."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(
-        title=f"{result['molecules']:,} molecules of {result['shards']} shards in random order, one core, "
+    title = (
+        f"{result['molecules']:,} molecules of {result['shards']} shards in random order, one core, "
         f"batch {result['batch']}; per molecule {result['atoms_per_molecule']:.1f} atoms, "
         f"{result['tokens_per_molecule']:.1f} tokens, {result['bytes_per_molecule']:.0f} bytes"
     )
-    table.add_column("loader")
-    for column in ("best/s", "median/s", "× PyG"):
-        table.add_column(column, justify="right")
     labelled = {
         "mmgnn, memory-mapped shards": result["mmgnn"],
         "PyG DataLoader, list in memory": result["pyg"],
         "one copy of the bytes": result["floor"],
     }
-    for label, rate in labelled.items():
-        ratio = rate["median"] / result["pyg"]["median"]
-        table.add_row(label, f"{rate['best']:,.0f}", f"{rate['median']:,.0f}", f"{ratio:.1f}")
-    ranks = Table(title="one rank among many, as many molecules for each, CPU time")
-    ranks.add_column("train.sampling")
-    for column in ("ranks", "molecules/s of a rank", "of one rank's"):
-        ranks.add_column(column, justify="right")
-    for one in result["ranks"]:
-        ranks.add_row(one["sampling"], str(one["world"]), f"{one['per_second']:,.0f}", f"{one['of_one']:.2f}")
-    Console().print(table)
-    Console().print(ranks)
+    pyg = result["pyg"]["median"]
+    rows = [
+        [label, f"{rate['best']:,.0f}", f"{rate['median']:,.0f}", f"{rate['median'] / pyg:.1f}"]
+        for label, rate in labelled.items()
+    ]
+    print_rows(title, ["loader", "best/s", "median/s", "× PyG"], rows)
+    ranks = [
+        [one["sampling"], str(one["world"]), f"{one['per_second']:,.0f}", f"{one['of_one']:.2f}"]
+        for one in result["ranks"]
+    ]
+    columns = ["train.sampling", "ranks", "molecules/s of a rank", "of one rank's"]
+    print_rows("one rank among many, as many molecules for each, CPU time", columns, ranks)

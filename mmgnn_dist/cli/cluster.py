@@ -6,9 +6,9 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mmgnn_dist.cli.common import Verbs, add_json, add_recipe, print_result, read_recipe
+from mmgnn_dist.cli.common import Verbs, add_json, add_recipe, print_result, read_recipe, yaml_file
 from mmgnn_dist.errors import EXIT_DONE, UserError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def add_verbs(verbs: Verbs) -> None:
     """Add the parsers of the verbs."""
     submit = verbs.add_parser("submit", help="submit a recipe to a Slurm cluster")
     add_recipe(submit)
-    submit.add_argument("--profile", type=Path, required=True, metavar="FILE", help="slurm/NAME.yaml")
+    submit.add_argument("--profile", type=yaml_file, required=True, metavar="FILE", help="slurm/NAME.yaml")
     submit.add_argument("--run", type=Path, metavar="DIR", help="run directory (default runs/NAME)")
     submit.add_argument(
         "--folds", type=_numbers, default=[], metavar="N,N", help="a run for each fold of the split: 0,1,2"
@@ -146,6 +146,46 @@ def told_successors(jobs: Sequence[JobRecord | ReportJobRecord]) -> str:
     run = next(job for job in jobs if "run" in job)
     line = f"{len(run.get('successors', []))} jobs follow, should this one end early; they end with the run"
     return f"{line} (Slurm takes no more: {run['refused']})" if "refused" in run else line
+
+
+def submit_cells(arguments: argparse.Namespace) -> int:
+    """Submit the cells of a study that are not done as a Slurm array, and the job that writes the report.
+
+    Args:
+        arguments: parsed arguments of the verb.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UserError: if the study, training or Slurm would refuse a cell.
+    """
+    recipe = read_recipe_for_slurm(arguments)
+    from mmgnn_dist.cluster.slurm.study import plan_array, submit_array
+    from mmgnn_dist.cluster.slurm.submit import with_stage
+
+    folder = arguments.dir or Path("runs") / recipe.name
+    plan, cells = plan_array(recipe, arguments.profile, folder, arguments.concurrent, arguments.json)
+    plan = with_stage(plan) if arguments.stage else plan
+    jobs: list[Any] = []  # records of the runs, then that of the report; their keys differ
+    if plan.runs:
+        if arguments.dry_run:
+            return print_dry_run(plan, arguments.profile, arguments.json)
+        jobs = submit_array(plan, cells, recipe, arguments.profile, arguments.json)
+    lines = [f"all {len(cells)} cells are done, nothing is submitted; mmgnn report {folder}"]
+    if jobs:
+        *runs, report = jobs
+        done = f", {len(cells) - len(runs)} are done already" if len(runs) < len(cells) else ""
+        lines = [
+            *(f"job {job['job']}: {Path(job['run']).name}" for job in runs),
+            f"{len(runs)} of {len(cells)} cells{done}; logs {plan.base}/slurm/JOB_0_log.out",
+            *([told_successors(runs)] if plan.successors else []),
+            f"job {report['job']}: report {report['report']}, after all others",
+            f"follow: mmgnn status {folder}    mmgnn logs {runs[0]['run']} --follow",
+            f"cancel: mmgnn cancel {folder}    continue: the same command",
+        ]
+    print_result(arguments.json, {"study": folder, "cells": len(cells), "jobs": jobs}, lines)
+    return EXIT_DONE
 
 
 def _submit(arguments: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,22 @@ def add_recipe(parser: argparse.ArgumentParser, what: str | None = None) -> None
         parser: parser of the verb.
         what: help text of the recipe argument.
     """
-    parser.add_argument("recipe", type=Path, metavar="RECIPE", help=what)
+    parser.add_argument("recipe", type=yaml_file, metavar="RECIPE", help=what)
     add_overrides(parser)
+
+
+def yaml_file(name: str) -> Path:
+    """Return the path of a recipe or profile: the file that is named, else the bundled one of this name.
+
+    Where neither exists the path is returned as it is: reading it says what is wrong.
+    """
+    from mmgnn_dist.bundled import bundled_file
+
+    path = Path(name)
+    if path.exists() or (bundled := bundled_file(path)) is None:
+        return path
+    print(f"{name} is not in this folder: that of mmgnn_dist is read ({bundled})", file=sys.stderr)
+    return bundled
 
 
 def add_overrides(parser: argparse.ArgumentParser, example: str = "train.epochs=5") -> None:

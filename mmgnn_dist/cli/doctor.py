@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmgnn_dist.cli.common import Verbs, add_json, add_overrides, print_result
+from mmgnn_dist.cli.common import Verbs, add_json, add_overrides, print_result, yaml_file
 from mmgnn_dist.errors import EXIT_DONE, UserError
 
 
@@ -24,7 +24,7 @@ def add_verbs(verbs: Verbs) -> None:
     )
     doctor.add_argument(
         "--profile",
-        type=Path,
+        type=yaml_file,
         metavar="FILE",
         help="slurm/NAME.yaml: compare it with the cluster; with --on-cluster look at the nodes",
     )
@@ -83,7 +83,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     path, overrides = arguments.recipe, arguments.overrides
     if path is not None and "=" in path and not Path(path).exists():
         path, overrides = None, [path, *overrides]
-    recipe = load_recipe(path and Path(path), overrides)
+    recipe = load_recipe(path and yaml_file(path), overrides)
     quiet_libraries()
     from mmgnn_dist.cluster.doctor.run import (
         examine_cluster,

@@ -1,4 +1,4 @@
-"""The command-line verbs for studies: study and report."""
+"""The command-line verbs for many runs: study, report and sweep."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmgnn_dist.cli.cluster import add_stage
-from mmgnn_dist.cli.common import Verbs, add_json, add_recipe, print_result, read_recipe
-from mmgnn_dist.cli.study_array import submit_cells
+from mmgnn_dist.cli.cluster import add_stage, submit_cells
+from mmgnn_dist.cli.common import Verbs, add_json, add_recipe, print_result, read_recipe, yaml_file
 from mmgnn_dist.errors import EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, UserError
 from mmgnn_dist.progress import quiet_libraries
 
@@ -31,7 +30,7 @@ def add_verbs(verbs: Verbs) -> None:
     )
     study.add_argument(
         "--profile",
-        type=Path,
+        type=yaml_file,
         metavar="FILE",
         help="submit the cells that are not done as a Slurm array: slurm/NAME.yaml",
     )
@@ -51,6 +50,11 @@ def add_verbs(verbs: Verbs) -> None:
     report.add_argument("study", type=Path, metavar="DIR", help="study directory")
     add_json(report)
     report.set_defaults(action=_report)
+    sweep = verbs.add_parser("sweep", help="search the space of a recipe, or continue where it stopped")
+    add_recipe(sweep, "recipe with a section sweep, such as launch/sweep.yaml")
+    sweep.add_argument("--dir", type=Path, metavar="DIR", help="folder of the sweep (default sweeps/NAME)")
+    add_json(sweep)
+    sweep.set_defaults(continues=True, action=_sweep)
 
 
 def _study(arguments: argparse.Namespace) -> int:
@@ -165,3 +169,30 @@ def _report_lines(written: Written) -> list[str]:
     """Return the main results of a report, and where it is."""
     files = f"numbers {written.numbers}; figures {written.figures}"
     return [*written.lines, f"report {written.page}, {written.markdown}; {files}"]
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    recipe = read_recipe(arguments)
+    quiet_libraries()
+    folder = arguments.dir or Path("sweeps") / recipe.name
+    from mmgnn_dist.cluster.ray.command import noted_command
+    from mmgnn_dist.files import read_json
+    from mmgnn_dist.sweep.leaderboard import print_leaderboard
+    from mmgnn_dist.sweep.ledger import read_trials
+    from mmgnn_dist.sweep.run import sweep
+
+    with noted_command(folder, "sweep") as stop:
+        code = sweep(recipe, folder, arguments.json)
+        if code == EXIT_STOPPED:
+            stop("stopped in order: the same command continues")
+    assert recipe.sweep
+    section = recipe.sweep
+
+    def print_text() -> None:
+        print_leaderboard(recipe, folder, read_trials(folder, section))
+        if code == EXIT_STOPPED:
+            print("stopped; the same command continues")
+
+    leaderboard = read_json(folder / "leaderboard.json")
+    print_result(arguments.json, {"sweep": folder, "done": code == EXIT_DONE, **leaderboard}, print_text)
+    return code

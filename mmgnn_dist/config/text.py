@@ -43,7 +43,18 @@ RESERVED = frozenset(
 )
 # the name of a text field, built-in or the user's own; it becomes the name of a column and of a folder
 FieldName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
-Control = Literal["none", "zero", "shuffled", "random"]
+Control = Literal[
+    "none",
+    "zero",
+    "shuffled",
+    "random",
+    "same_formula",
+    "same_scaffold",
+    "renamed",
+    "numbers_masked",
+    "fingerprint",
+    "random_weights",
+]
 
 
 class TextConfig(ConfigSection):
@@ -128,7 +139,18 @@ class TextConfig(ConfigSection):
     control: Control = Field(
         "none",
         description="control that replaces the text, to measure what text is worth: zero (empty), shuffled "
-        "(that of another molecule), random (random tokens); none: the text itself",
+        "(that of another molecule), random (random tokens), same_formula, same_scaffold (that of another "
+        "molecule of equal formula or scaffold), renamed (its tokens by a permutation of the vocabulary), "
+        "numbers_masked (without its digits), fingerprint (ECFP4 instead of the vector of a frozen text), "
+        "random_weights (read by a frozen encoder that was never trained); none: the text itself",
+    )
+    dropout: Annotated[float, ADDED_LATER] = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="dropout of the text vector before it is projected, also of a frozen one (with "
+        "model.fusion=cross_attention of the vectors of tokens)",
+        json_schema_extra={"with": ["train.dropout", "text.mode"]},
     )
     pooling: Literal["mean", "cls", "last"] = Field(
         "mean",
@@ -202,6 +224,16 @@ class TextConfig(ConfigSection):
             raise ValueError(
                 "text.projection=true maps the frozen vector of the last token: use text.mode=frozen and "
                 "text.pooling=last, or leave text.projection out (a trained fusion learns a map of its own)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _stand_ins(self) -> TextConfig:
+        if self.control in ("fingerprint", "random_weights") and self.mode != "frozen":
+            raise ValueError(
+                f"text.control={self.control} takes the place of the frozen vector of a text: use "
+                "text.mode=frozen"
+                + ("" if self.control == "fingerprint" else " (text.random trains random weights)")
             )
         return self
 

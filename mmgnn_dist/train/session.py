@@ -51,7 +51,7 @@ class TrainedTable:
 
     def show(self) -> None:
         """Print the table on the terminal, and where everything is."""
-        print_table(self.rows, self.title, self.note)
+        print_table(self.run, self.rows, self.title, self.note)
         print(f"run directory {self.run}, report {self.report}, pictures {RunDir(self.run).plots}")
 
 

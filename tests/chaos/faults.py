@@ -232,7 +232,9 @@ def _read_only(planned: Planned, site: Site, folder: Path):
     name, disk = planned["name"], str(site.disk)
     if site.inside(name, "sh", "-c", f"mount --bind {disk} {disk} && mount -o remount,bind,ro {disk}"):
         raise Missed(f"{name} is off")
-    return f"disk is read-only on {name}", lambda: site.inside(name, "umount", "-l", disk) and None
+    # a node that lost its power in between has no such mount, and keeps the disk itself
+    undo = f"findmnt -n -o OPTIONS {disk} | tail -n 1 | grep -q '^ro' && umount -l {disk}"
+    return f"disk is read-only on {name}", lambda: site.inside(name, "sh", "-c", undo) and None
 
 
 def _damage(planned: Planned, site: Site, folder: Path):

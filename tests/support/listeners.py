@@ -9,7 +9,7 @@ import psutil
 
 
 def listeners(*marks: str) -> dict[str, set[str]]:
-    """For each address the processes that listen there and have all marks in their environment."""
+    """For each address the command lines that listen there and have all marks in their environment."""
     found: dict[str, set[str]] = {}
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
@@ -19,7 +19,7 @@ def listeners(*marks: str) -> dict[str, set[str]]:
             for connection in process.net_connections("inet"):
                 if connection.status == psutil.CONN_LISTEN:
                     address = connection.laddr.ip.removeprefix("::ffff:")
-                    found.setdefault(address, set()).add(process.name())
+                    found.setdefault(address, set()).add(" ".join(process.cmdline()))
     return found
 
 

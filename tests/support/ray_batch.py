@@ -12,7 +12,7 @@ SCRIPT = Path(__file__).parents[2] / "slurm" / "ray.sbatch"
 LIMIT = 300.0
 
 
-def batch(log: Path, *words: object, wait: bool = True, code: int = 0, gpus: int = 0) -> str:
+def batch(log: Path, *words: object, wait: bool = True, code: int = 0, gpus: int = 0, nodes: int = 2) -> str:
     """Submit the shipped script with a command; returns its job."""
     done = subprocess.run(
         [
@@ -20,6 +20,7 @@ def batch(log: Path, *words: object, wait: bool = True, code: int = 0, gpus: int
             "--parsable",
             *(["--wait"] if wait else []),
             "--cpus-per-task=1",
+            f"--nodes={nodes}",
             f"--output={log}",
             *([f"--gpus-per-node={gpus}"] if gpus else []),
             str(SCRIPT),

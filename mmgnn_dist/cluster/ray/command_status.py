@@ -101,8 +101,9 @@ def _progress(output: Path, kind: CommandKind) -> dict[str, int]:
     if kind == "preparation":
         if (output / MANIFEST).is_file():
             return {"molecules": read_json(output / MANIFEST)["rows"]}
-        records = Staging(staging_folder(output)).records.glob("*.json")
-        return {"molecules": sum(read_json(record)["in"] for record in records)}
+        staging = Staging(staging_folder(output))
+        chunks = [int(record.stem) for record in staging.records.glob("[0-9]*.json")]
+        return {"molecules": sum(staging.read_record(chunk)["in"] for chunk in chunks)}
     if kind == "sweep":
         trials = sorted(output.glob("trials/*"))
         return Counter(read_json(RunDir(run).trial)["state"] for run in trials if RunDir(run).trial.is_file())

@@ -7,7 +7,9 @@ size and SHA-256 of the record, so an interrupted preparation knows what is left
 
 from __future__ import annotations
 
+import os
 import pickle
+import platform
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -18,12 +20,14 @@ from typing import Any, TypedDict
 import numpy as np
 import pyarrow as pa
 
-from mmgnn_dist.chem.checks import REASONS, check_molecules, detail
+from mmgnn_dist.chem.checks import REASONS, UNREADABLE, BadRecord, check_molecules, detail
 from mmgnn_dist.chem.identity import complete_keys
 from mmgnn_dist.chem.molecules import Molecules
-from mmgnn_dist.chem.readers.source import Stream, one_line
+from mmgnn_dist.chem.readers.record import assemble
+from mmgnn_dist.chem.readers.source import Source, Stream, one_line
 from mmgnn_dist.chem.states.electronic_state import States, settle
 from mmgnn_dist.config import TEXT_FIELDS
+from mmgnn_dist.data.prepare.notes import note_rows
 from mmgnn_dist.data.prepare.plan import PreparePlan
 from mmgnn_dist.data.prepare.statistics import shard_statistics
 from mmgnn_dist.data.prepare.text.chosen_fields import known_fields
@@ -38,8 +42,8 @@ from mmgnn_dist.data.shardset.shards import (
     without_plain_states,
     write_shard,
 )
-from mmgnn_dist.errors import UserError
-from mmgnn_dist.files import read_json, sha256, write_json
+from mmgnn_dist.errors import DamagedFile, UserError
+from mmgnn_dist.files import read_sealed, sha256, write_sealed
 
 
 class PlannedRun(TypedDict):
@@ -58,10 +62,11 @@ class ChunkRun(PlannedRun):
 
 
 class FinishedRun(TypedDict):
-    """First chunk of a finished run, and the user's error, "" if there is none."""
+    """First chunk of a finished run, the user's error, "" if there is none, and the node that worked."""
 
     first: int
     error: str
+    node: str
 
 
 def staging_folder(to: Path) -> Path:
@@ -70,10 +75,15 @@ def staging_folder(to: Path) -> Path:
 
 
 class Staging:
-    """The files of a preparation in progress, in its staging folder."""
+    """The files of a preparation in progress, in its staging folder.
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    Args:
+        folder: the staging folder.
+        tables: folder of the tables of text; None: the same.
+    """
+
+    def __init__(self, folder: Path, tables: Path | None = None):
+        self.folder, self.tables = folder, tables or folder
         self.final = folder / "set"  # becomes TO
         self.records = folder / "records"
 
@@ -85,16 +95,32 @@ class Staging:
         """The record of a chunk: counts, quarantine rows, summary, the shard's entry in the manifest."""
         return self.records / f"{chunk:05d}.json"
 
+    def read_record(self, chunk: int) -> ChunkRecord:
+        """Read the record of a chunk.
+
+        Raises:
+            DamagedFile: it is not what was written.
+        """
+        record: ChunkRecord = read_sealed(self.record(chunk))
+        return record
+
+    def write_record(self, chunk: int, record: ChunkRecord) -> None:
+        """Write the record of a chunk."""
+        write_sealed(self.record(chunk), record)
+
     def text(self, table: int) -> Path:
         """A table of text fields in clean form."""
-        return self.folder / f"text-{table}.arrow"
+        return self.tables / f"text-{table}.arrow"
 
     def is_done(self, chunk: int) -> bool:
         """Whether a chunk is staged in full."""
         record, shard = self.record(chunk), self.shard(chunk)
         if not record.is_file() or not shard.is_file():
             return False
-        entry = read_json(record)["entry"]
+        try:
+            entry = self.read_record(chunk)["entry"]
+        except DamagedFile:
+            return False
         return bool(shard.stat().st_size == entry["bytes"] and sha256(shard) == entry["sha256"])
 
 
@@ -149,27 +175,56 @@ class ChunkRunner:
         try:
             for chunk in range(run["first"], run["end"]):
                 if not error and not self.staging.is_done(chunk):
-                    self._do(chunk, pickle.loads(run["tables"]) if run["fed"] else reading.tables(chunk))
+                    self.do(chunk, pickle.loads(run["tables"]) if run["fed"] else reading.tables(chunk))
         except UserError as wrong:
             error = str(wrong)
-        return {"first": run["first"], "error": error}
+        node = os.environ.get("SLURMD_NODENAME") or platform.node()
+        return {"first": run["first"], "error": error, "node": node}
 
-    def _do(self, chunk: int, tables: list[pa.Table]) -> None:
-        """Convert the rows of a chunk to molecules and finish the chunk."""
+    def do(self, chunk: int, tables: list[pa.Table], lenient: bool = False) -> None:
+        """Convert the rows of a chunk to molecules and finish the chunk.
+
+        Args:
+            chunk: number of the chunk.
+            tables: the rows of its segments.
+            lenient: set rows aside that give no molecule and that their reader does not tell one by one.
+
+        Raises:
+            UserError: rows give no molecules.
+        """
         parts = []
         for (index, start, _), table in zip(self.plan.chunks[chunk], tables, strict=True):
-            source = self.plan.sources[index]
+            convert = self._convert_each if lenient else self._convert
             try:
-                molecules = source.convert(table, start, self.plan.names, spread)
-                text = clean_text(molecules.text, source.path.name, self.plan.own_fields)
+                parts += convert(self.plan.sources[index], table, start)
             except MISFITS as error:
                 raise UserError(
-                    f"{source.path}, rows {start} to {start + table.num_rows - 1} (chunk {chunk}), give no "
-                    f"molecules ({type(error).__name__}: {one_line(error)}): check the values of its columns"
+                    f"{self.plan.sources[index].path}, rows {start} to {start + table.num_rows - 1} (chunk "
+                    f"{chunk}), give no molecules ({type(error).__name__}: {one_line(error)}): check the "
+                    "values of its columns"
                 ) from None
-            keys = complete_keys(molecules.inchikey, molecules.smiles)
-            parts.append(replace(molecules, inchikey=keys, text=text))
         self._finish(chunk, parts)
+
+    def _convert(self, source: Source, table: pa.Table, start: int) -> list[Molecules]:
+        molecules = source.convert(table, start, self.plan.names, spread)
+        text = clean_text(molecules.text, source.path.name, self.plan.own_fields)
+        keys = complete_keys(molecules.inchikey, molecules.smiles)
+        return [replace(molecules, inchikey=keys, text=text)]
+
+    def _convert_each(self, source: Source, table: pa.Table, start: int) -> list[Molecules]:
+        """Convert rows by ever smaller parts, until those that give no molecule are alone."""
+        try:
+            return self._convert(source, table, start)
+        except MISFITS as error:
+            if table.num_rows == 1:
+                fault = BadRecord(UNREADABLE, f"{type(error).__name__}: {one_line(error)}")
+                name, width = f"{source.name}-{start}", len(self.plan.names)
+                bad = assemble(source.name, start, [name], [fault], [[]], width, [])
+                text = clean_text(bad.text, source.path.name, self.plan.own_fields)
+                return [replace(bad, text=text)]
+        half = table.num_rows // 2
+        first = self._convert_each(source, table.slice(0, half), start)
+        return first + self._convert_each(source, table.slice(half), start + half)
 
     def _finish(self, chunk: int, parts: list[Molecules]) -> None:
         """Join, check and write: the shard first, its record last."""
@@ -185,7 +240,7 @@ class ChunkRunner:
             quarantine += _set_aside(molecules, verdict, offset)
             guesses = _states(molecules).assumed & (verdict == 0)
             assumed += (offset + np.flatnonzero(guesses)).tolist()
-            notes += _notes(molecules, verdict, offset)
+            notes += note_rows(molecules, verdict, offset)
             offset += len(molecules)
             kept_parts.append(molecules.keep(verdict == 0))
             kept_texts.append(text.filter(pa.array(verdict == 0)))
@@ -213,7 +268,7 @@ class ChunkRunner:
             "notes": notes,
             "origins": [(part.source, row) for part in parts for row in part.row.tolist()] if several else [],
         }
-        write_json(self.staging.record(chunk), record)
+        self.staging.write_record(chunk, record)
 
 
 def spread(function: Callable[[Any], Any], portions: list[Any]) -> list[Any]:
@@ -275,23 +330,6 @@ def to_batch(
 
 def _states(molecules: Molecules) -> States:
     return settle(molecules.stated, molecules.z, molecules.z_count, molecules.smiles)
-
-
-def _notes(molecules: Molecules, verdict: np.ndarray, offset: int) -> list[NoteRow]:
-    """Rows on the kept molecules that carry a note; `at` is their position in the chunk."""
-    if molecules.note is None:
-        return []
-    noted = np.asarray(molecules.note.is_valid(), dtype=bool) & (verdict == 0)
-    return [
-        {
-            "at": offset + int(index),
-            "id": molecules.id[index].as_py(),
-            "source": molecules.source,
-            "row": int(molecules.row[index]),
-            "note": molecules.note[index].as_py(),
-        }
-        for index in np.flatnonzero(noted)
-    ]
 
 
 def _set_aside(molecules: Molecules, verdict: np.ndarray, offset: int) -> list[QuarantineRow]:

@@ -19,7 +19,6 @@ from mmgnn_dist.data.prepare.statistics import shard_statistics
 from mmgnn_dist.data.shardset.chunk_records import ChunkRecord
 from mmgnn_dist.data.shardset.hashing import hash_strings
 from mmgnn_dist.data.shardset.shards import Shard, without_plain_states, write_shard
-from mmgnn_dist.files import read_json, write_json
 
 
 def later_occurrences(shards: list[Path]) -> list[np.ndarray]:
@@ -70,11 +69,11 @@ def set_rows_aside(
     if not len(local):
         return
     batch = Shard(staging.shard(chunk)).table.to_batches()[0]
-    record: ChunkRecord = read_json(staging.record(chunk))
+    record = staging.read_record(chunk)
     positions = kept_positions(record)[local]
     names = batch.column("id").take(pa.array(local)).to_pylist()
     for name, position, detail in zip(names, positions.tolist(), details, strict=True):
-        source, row = record["origins"][position] if record["origins"] else _origin(plan, chunk, position)
+        source, row = record["origins"][position] if record["origins"] else origin_of(plan, chunk, position)
         record["quarantine"].append(
             {"at": position, "id": name, "source": source, "row": row, "reason": reason, "detail": detail}
         )
@@ -85,7 +84,7 @@ def set_rows_aside(
     rest = without_plain_states(batch.filter(pa.array(keep)))
     record["entry"] = write_shard(staging.shard(chunk), rest)
     record["summary"] = shard_statistics(rest, plan.names, (*TEXT_FIELDS, *plan.own_fields))
-    write_json(staging.record(chunk), record)
+    staging.write_record(chunk, record)
 
 
 def kept_positions(record: ChunkRecord) -> np.ndarray:
@@ -93,7 +92,7 @@ def kept_positions(record: ChunkRecord) -> np.ndarray:
     return np.delete(np.arange(record["in"]), [entry["at"] for entry in record["quarantine"]])
 
 
-def _origin(plan: PreparePlan, chunk: int, place: int) -> tuple[str, int]:
+def origin_of(plan: PreparePlan, chunk: int, place: int) -> tuple[str, int]:
     """Source and row of the molecule at position `place` of the rows read into a chunk."""
     for source, start, rows in plan.chunks[chunk]:
         if place < rows:

@@ -12,6 +12,7 @@ import os
 import signal
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,11 +21,12 @@ from typing import Any
 
 from mmgnn_dist.data.prepare.chunks import ChunkRunner, Staging
 from mmgnn_dist.data.prepare.plan import PreparePlan
-from mmgnn_dist.errors import TryAgain, WrongInput, need
+from mmgnn_dist.errors import TryAgain, UserError, WrongInput, need
 from mmgnn_dist.process import owned_folder
 
 OBJECT_STORE = 256 << 20  # bytes; only small data goes through it
 RAY_BLOCK_BYTES = 1  # target bytes of a Ray block: each chunk of raw records is a block, open to any worker
+SEEN_WITHIN = 90.0  # s; NFS keeps for up to 60 s in mind that a file is not there
 POLL = 0.2  # s between two looks at the progress
 # Ray then takes 127.0.0.1 for this machine's address, as on macOS and Windows, and listens there alone; with
 # any other address it listens on all interfaces
@@ -47,6 +49,7 @@ def run_chunks(
 
     Raises:
         WrongInput: a source is damaged; reports the first in the order of the plan.
+        UserError: shards that other nodes wrote are not seen here.
         TryAgain: Ray does not start.
     """
     runs = [run._asdict() for run in plan.runs()]
@@ -64,6 +67,28 @@ def run_chunks(
     errors = [result["error"] for result in sorted(results, key=lambda r: r["first"]) if result["error"]]
     if errors:
         raise WrongInput(errors[0])
+    see_all(plan, staging, sorted({result["node"] for result in results}))
+
+
+def see_all(plan: PreparePlan, staging: Staging, nodes: list[str]) -> None:
+    """Wait until the shards of all chunks are seen here: a file system over a network may tell of them late.
+
+    Args:
+        plan: the plan of the preparation.
+        staging: its staging folder.
+        nodes: the nodes that wrote the shards.
+
+    Raises:
+        UserError: some are not seen after `SEEN_WITHIN` seconds.
+    """
+    end = time.monotonic() + SEEN_WITHIN
+    while missing := [chunk for chunk in range(len(plan.chunks)) if not staging.shard(chunk).is_file()]:
+        if time.monotonic() > end:
+            raise UserError(
+                f"{len(missing)} of {len(plan.chunks)} shards were written by {', '.join(nodes)} and are not "
+                f"seen on this node: {staging.folder} must lie where all nodes of the job have the same files"
+            )
+        time.sleep(1)
 
 
 def staged_rows(plan: PreparePlan, staging: Staging) -> Callable[[], int]:

@@ -17,7 +17,7 @@ from mmgnn_dist.data.prepare.duplicates import kept_positions, set_rows_aside
 from mmgnn_dist.data.prepare.labels import StagedLabels, decide_kind, deviating
 from mmgnn_dist.data.prepare.plan import PreparePlan
 from mmgnn_dist.errors import WrongInput
-from mmgnn_dist.files import read_json, write_json
+from mmgnn_dist.files import read_sealed, write_sealed
 
 
 def set_deviating_aside(plan: PreparePlan, staging: Staging) -> None:
@@ -30,9 +30,9 @@ def set_deviating_aside(plan: PreparePlan, staging: Staging) -> None:
         return
     file = staging.records / "absurd.json"
     if not file.is_file():
-        write_json(file, _verdicts(plan, staging, plan.max_label_deviation))
-    for chunk, details in read_json(file).items():
-        positions = kept_positions(read_json(staging.record(int(chunk)))).tolist()
+        write_sealed(file, _verdicts(plan, staging, plan.max_label_deviation))
+    for chunk, details in read_sealed(file).items():
+        positions = kept_positions(staging.read_record(int(chunk))).tolist()
         local = [row for row, position in enumerate(positions) if str(position) in details]
         chosen = [details[str(positions[row])] for row in local]
         set_rows_aside(plan, staging, int(chunk), np.array(local, np.int64), ABSURD, chosen)
@@ -57,7 +57,7 @@ def _verdicts(plan: PreparePlan, staging: Staging, limit: float) -> dict[str, di
     for row in sorted(found):
         chunk = int(np.searchsorted(staged.starts, row, side="right")) - 1
         local = row - int(staged.starts[chunk])
-        position = int(kept_positions(read_json(staging.record(chunk)))[local])
+        position = int(kept_positions(staging.read_record(chunk))[local])
         verdicts.setdefault(str(chunk), {})[str(position)] = found[row]
     return verdicts
 

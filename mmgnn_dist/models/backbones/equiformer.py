@@ -93,7 +93,7 @@ class GaussianBasis(nn.Module):
 
 
 class RadialNet(nn.Module):
-    """Weights of a tensor product from distances: basis [P, R] -> [2P, outputs], both directions."""
+    """Weights of a tensor product from distances: basis [P, R] -> [P, outputs], for both directions."""
 
     def __init__(self, basis: int, hidden: Channels, outputs: int) -> None:
         super().__init__()
@@ -104,8 +104,8 @@ class RadialNet(nn.Module):
         # the bias of the last layer is the authors' `offset`: both start uniform within 1 / sqrt(fan-in)
 
     def forward(self, basis: Tensor) -> Tensor:
-        """Compute the weights once per pair and repeat them for the other direction."""
-        return self.net(basis).repeat(2, 1)
+        """Compute the weights of the pairs."""
+        return self.net(basis)
 
 
 class DegreeEmbedding(nn.Module):
@@ -121,7 +121,7 @@ class DegreeEmbedding(nn.Module):
     def forward(self, edges: Edges) -> Features:
         """Compute the features of the atoms."""
         weight = self.radial(edges.basis)
-        ones = weight.new_ones(len(weight), 1, self.product.outputs[0])
+        ones = weight.new_ones(len(edges.receiver), 1, self.product.outputs[0])
         messages = self.project(self.product([ones], edges.matrices, weight))
         if edges.envelope is not None:
             messages = [x * edges.envelope.unsqueeze(-1) for x in messages]

@@ -119,11 +119,14 @@ class DepthwiseProduct(nn.Module):
         Args:
             features: features of E edges.
             matrices: matrices of the edges, see `EdgeMatrices`.
-            weight: [E, weights] or [1, weights].
+            weight: [E, weights]; [E / 2, weights], where the second half of the edges has those of the first;
+                or [1, weights] for all.
         """
         differentiable = any(matrix.requires_grad for matrix in matrices)
         if looped(weight, len(matrices[0])) and not differentiable:
             return self.loop(features, matrices, weight)
+        if len(weight) > 1:
+            weight = weight.repeat(len(matrices[0]) // len(weight), 1)
         out: list[list[Tensor]] = [[] for _ in self.outputs]
         for a, part in enumerate(weight.split(self.sizes, 1)):
             matrix, rows = matrices[a], getattr(self, f"rows_{a}")

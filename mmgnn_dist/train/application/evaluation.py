@@ -28,6 +28,7 @@ from mmgnn_dist.train.provenance import refuse_changed
 from mmgnn_dist.train.report.baseline_verdict import baseline_verdict
 from mmgnn_dist.train.report.class_metrics import CLASS_TITLES
 from mmgnn_dist.train.report.plots import loss, share
+from mmgnn_dist.train.report.scores import SCORE_TITLES, NumberScores, number_scores, run_scores
 from mmgnn_dist.train.stored.recipe import has_data, sidecar_folder, stored_recipe
 
 Named = dict[str, float | None]
@@ -47,6 +48,7 @@ class Evaluated:
         verdict: whether the run beats the baselines on its own test part; "" for other molecules.
         intervals: by target, which share of the molecules that it was not trained on the intervals cover.
         strata: the same of their parts by size and by text (see `strata`), by target and part.
+        scores: RMSE, R², rank correlation and largest error of each target that is a number.
     """
 
     metrics: Named
@@ -58,6 +60,7 @@ class Evaluated:
     verdict: str = ""
     intervals: dict[str, IntervalQuality] = field(default_factory=dict)
     strata: dict[str, dict[str, IntervalQuality]] = field(default_factory=dict)
+    scores: dict[str, NumberScores] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """Return the errors as lines of text."""
@@ -69,6 +72,9 @@ class Evaluated:
         for name, mae in self.metrics.items():
             value = f"  {name:24s} {_shown(mae)}"
             lines.append(f"{value:39s} {_shown(self.unknown[name])}" if self.unknown else value)
+        for name, scores in self.scores.items():
+            told = zip(SCORE_TITLES[2:], scores.cells()[2:], strict=True)
+            lines.append(f"  {name}: {', '.join(f'{title} {cell}' for title, cell in told)}")
         for name, found in self.intervals.items():
             lines.append(
                 f"  {found.level:.0%} intervals of {name}: {found.width:.3g} {found.unit} wide, cover "
@@ -79,11 +85,12 @@ class Evaluated:
         return lines
 
     def coverages(self) -> dict[str, Any]:
-        """Return the quality of the intervals as plain values, `intervals` and `strata`."""
+        """Return the quality of the intervals, `intervals` and `strata`, and `scores` as plain values."""
         parts = {
             name: {part: vars(own) for part, own in found.items()} for name, found in self.strata.items()
         }
-        return {"intervals": {name: vars(own) for name, own in self.intervals.items()}, "strata": parts}
+        found = {"intervals": {name: vars(own) for name, own in self.intervals.items()}, "strata": parts}
+        return found | {"scores": {name: vars(own) for name, own in self.scores.items()}}
 
 
 def _shown(value: float | None) -> str:
@@ -147,8 +154,10 @@ def _evaluate(
     with Progress("evaluate", quiet=quiet) as progress:
         predictions = apply_export(paths.path, inputs, progress)
         known = trained_on(paths, inputs.shards, predictions.rows)
-        notes = [*unseen(about, inputs.shards, predictions.rows), *trained_on_note(known)]
-        notes += missing_text(inputs, about.get("learned_from")) if whole else []
+        learned = None if known is None else int(known.sum())
+        notes = unseen(about, inputs.shards, predictions.rows)
+        notes += trained_on_note(learned, len(predictions.rows))
+        notes += missing_text(recipe, inputs.shards, about.get("learned_from")) if whole else []
         for note in notes:
             progress.say(note)
     names, targets = inputs.metrics, recipe.targets
@@ -160,12 +169,17 @@ def _evaluate(
         predictions.named_metrics("test", names, targets),
         molecules=len(predictions.rows),
         shards=inputs.shards.path,
-        trained_on=None if known is None else int(known.sum()),
+        trained_on=learned,
         unknown=unknown,
         notes=notes,
         verdict="" if whole else _verdict(paths),
         intervals=interval_quality(new, about["units"], about.get("calibration", {})),
         strata=_strata(inputs, about, new),
+        scores={
+            name: number_scores(predictions.true[:, place], predictions.predicted[:, place])
+            for place, name in enumerate(targets)
+            if place not in inputs.heads.classed
+        },
     )
     return evaluated, predictions, inputs.shards.ids(predictions.rows)
 
@@ -203,6 +217,7 @@ def _recorded(paths: RunDir, recipe: Recipe) -> Evaluated:
         shards=recipe.data.shards or Path(),
         notes=[note],
         verdict=_verdict(paths),
+        scores=run_scores(paths) if paths.predictions.is_file() else {},
     )
 
 

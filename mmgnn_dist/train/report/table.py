@@ -9,10 +9,12 @@ from pathlib import Path
 from mmgnn_dist.files import write_text
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.run_records import NamedMetrics
+from mmgnn_dist.terminal import print_rows
 from mmgnn_dist.train.report.baseline_verdict import baseline_verdict
 from mmgnn_dist.train.report.class_metrics import CLASS_TITLES, target_of_metric
 from mmgnn_dist.train.report.plots import TITLES, loss, share
 from mmgnn_dist.train.report.results import read_results
+from mmgnn_dist.train.report.scores import SCORE_TITLES, run_scores
 
 
 @dataclass(frozen=True)
@@ -127,8 +129,14 @@ def _cell(key: str, value: str | float) -> str:
     return f"{value:+.1f} %" if key == "gain_percent" else f"{value:.4g}"
 
 
-def print_table(rows: list[ComparisonRow], title: str, note: str) -> None:
-    """Print the table on the terminal."""
+def _score_rows(run: Path, rows: list[ComparisonRow]) -> list[list[str]]:
+    """Return the rows of the second table, with the scores of `SCORE_TITLES`."""
+    scores, units = run_scores(RunDir(run)), {row.target: row.unit for row in rows}
+    return [[name, units.get(name, ""), *found.cells()] for name, found in scores.items()]
+
+
+def print_table(run: Path, rows: list[ComparisonRow], title: str, note: str) -> None:
+    """Print the table of a run on the terminal, and further scores of the run below."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -144,6 +152,7 @@ def print_table(rows: list[ComparisonRow], title: str, note: str) -> None:
     console.print(verdict_line(rows), highlight=False)
     console.print(table)
     console.print(note, highlight=False)
+    print_rows("\nFurther scores", ["target", "unit", *SCORE_TITLES], _score_rows(run, rows))
 
 
 def write_run_report(run: Path, rows: list[ComparisonRow], title: str, note: str) -> Path:
@@ -154,6 +163,10 @@ def write_run_report(run: Path, rows: list[ComparisonRow], title: str, note: str
     lines.append("|" + "---|" * len(columns))
     for values in (row.values() for row in rows):
         lines.append("| " + " | ".join(_cell(key, values[key]) for key, _ in columns) + " |")
+    if scores := _score_rows(run, rows):
+        lines += ["", "Further scores", "", "| " + " | ".join(("target", "unit", *SCORE_TITLES)) + " |"]
+        lines.append("|" + "---|" * (2 + len(SCORE_TITLES)))
+        lines += ["| " + " | ".join(cells) + " |" for cells in scores]
     pictures = sorted(RunDir(run).plots.glob("*.png"))
     lines += [
         "",

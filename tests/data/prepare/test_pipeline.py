@@ -1,5 +1,6 @@
 import fcntl
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import pytest
 
 from mmgnn_dist.cli.main import main
 from mmgnn_dist.config import DataConfig
-from mmgnn_dist.data.prepare import duplicates, pipeline
+from mmgnn_dist.data.prepare import duplicates, pipeline, ray_run
+from mmgnn_dist.data.prepare.chunks import Staging
 from mmgnn_dist.data.prepare.in_process import is_small
 from mmgnn_dist.data.prepare.pipeline import prepare
 from mmgnn_dist.data.prepare.plan import make_prepare_plan
@@ -274,6 +276,9 @@ def test_killed_in_the_middle_it_continues(columns, save, tmp_path):
     staged = {file: file.stat().st_mtime_ns for file in records.glob("0*.json")}
     print(f"{len(staged)} chunks staged")
     assert 5 <= len(staged) < 64 and not to.exists()
+    damaged = min(staged)
+    damaged.write_text(re.sub(r'"in": \d', '"in": 9', damaged.read_text(), count=1))
+    del staged[damaged]
     kept = {}
 
     def look(done, total, note):
@@ -289,18 +294,38 @@ def test_killed_in_the_middle_it_continues(columns, save, tmp_path):
     assert ShardSet.open(to).manifest["counts"]["reasons"] == {"duplicate id": 7}
 
 
+def test_begins_anew_where_the_plan_of_the_staged_work_is_damaged(columns, save, tmp_path, capsys):
+    path, staging = save(columns(8)), tmp_path / "set.partial"
+    (staging / "records").mkdir(parents=True)
+    (staging / "records" / "00000.json").write_text("{}")
+    (staging / "plan.json").write_text('{"kind": "mmgnn-preparation", "plan": "ab}')
+    prepare([str(path)], tmp_path / "set", data=settings())
+    assert "plan.json is damaged" in capsys.readouterr().err
+    assert ShardSet.open(tmp_path / "set").manifest["counts"]["in"] == 8
+
+
+def test_shards_that_are_not_seen_here_are_told_with_their_nodes(columns, save, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_run, "SEEN_WITHIN", 0.0)
+    plan = make_prepare_plan([str(save(columns(30)))], [], settings(rows_per_shard=10))
+    with pytest.raises(
+        UserError, match=r"3 of 3 shards were written by node1, node2 and are not seen .*set\.partial"
+    ):
+        ray_run.see_all(plan, Staging(tmp_path / "set.partial"), ["node1", "node2"])
+
+
 def test_interrupted_while_setting_duplicates_aside(planted, tmp_path, monkeypatch):
     path, to = planted[0], tmp_path / "set"
     calls = []
 
-    def fail(file, record):
-        calls.append(file)
+    def fail(staging, chunk, record):
+        if any(entry["reason"] == duplicates.DUPLICATE for entry in record["quarantine"]):
+            calls.append(chunk)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        write(file, record)
+        write(staging, chunk, record)
 
-    write = duplicates.write_json
-    monkeypatch.setattr(duplicates, "write_json", fail)
+    write = Staging.write_record
+    monkeypatch.setattr(Staging, "write_record", fail)
     with pytest.raises(KeyboardInterrupt):
         prepare([str(path)], to, data=settings())
     assert (tmp_path / "set.partial").is_dir()

@@ -31,19 +31,10 @@ class ProductLoop:
 
     def forward(self, features: tuple[Tensor, ...], matrices: list[Tensor], weight: Tensor) -> list[Tensor]:
         """Compute the result of each degree."""
-        from mmgnn_dist.models.backbones.pairs.product_kernels import product_forward
-
         edges = len(matrices[0])
         out = [weight.new_empty(edges, 2 * c + 1, width) for c, width in enumerate(self.outputs)]
-        results = tuple(map(as_array, out))
-        arrays = self._arrays(features, matrices, weight)
-
-        def run(_: int, part: slice) -> None:
-            for of_a in arrays:
-                channels, components = of_a[0].shape[2], of_a[0].shape[1]
-                product_forward(channels, components)(*of_a, results, part.start, part.stop)
-
-        run_parts(equal_parts(edges), run)
+        shared = as_array(weight)
+        self._run(features, [as_array(x) for x in features], matrices, weight, [shared], out)
         return out
 
     def backward(
@@ -54,39 +45,41 @@ class ProductLoop:
         slopes: tuple[Tensor, ...],
     ) -> tuple[Tensor, list[Tensor]]:
         """Compute the gradients by the weights and by the features of each degree."""
-        from mmgnn_dist.models.backbones.pairs.product_kernels import product_backward
+        by_features = [torch.zeros_like(x, memory_format=torch.contiguous_format) for x in features]
+        # where all edges share one row of weights each thread sums up its own
+        copies = len(equal_parts(len(matrices[0]))) if len(weight) == 1 else 1
+        by_weight = weight.new_zeros(copies, *weight.shape)
+        to_features, to_weight = [as_array(x) for x in by_features], list(as_array(by_weight))
+        self._run(features, to_features, matrices, weight, to_weight, list(slopes), backward=True)
+        return by_weight.sum(0) if copies > 1 else by_weight[0], by_features
 
-        edges = len(matrices[0])
-        parts = equal_parts(edges)
-        of_features = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in features]
-        shared = len(weight) == 1  # then each thread sums up its own
-        of_weights = [
-            [weight.new_zeros(len(weight), size) for size in self.sizes]
-            for _ in parts[: None if shared else 1]
+    def _run(
+        self,
+        features: tuple[Tensor, ...],
+        by_features: list[np.ndarray],
+        matrices: list[Tensor],
+        weight: Tensor,
+        by_weight: list[np.ndarray],
+        results: list[Tensor],
+        backward: bool = False,
+    ) -> None:
+        """Run the loops of all degrees; a thread has a part of the rows of the weights, or of the edges."""
+        from mmgnn_dist.models.backbones.pairs.product_kernels import product_loop
+
+        columns = np.cumsum([0, *self.sizes])
+        weights, of_degrees = as_array(weight), tuple(map(as_array, results))
+        arrays = [
+            (as_array(x), by_x, as_array(matrix))
+            for x, by_x, matrix in zip(features, by_features, matrices, strict=False)
         ]
-        slope = tuple(map(as_array, slopes))
-        arrays = self._arrays(features, matrices, weight)
 
         def run(place: int, part: slice) -> None:
-            of_weight = of_weights[place if shared else 0]
-            for of_a, of_x, of_w in zip(arrays, of_features, of_weight, strict=True):
-                channels, components = of_a[0].shape[2], of_a[0].shape[1]
-                gradients = as_array(of_x), as_array(of_w)
-                product_backward(channels, components)(*of_a, slope, *gradients, part.start, part.stop)
+            own = by_weight[place % len(by_weight)]
+            for (x, by_x, matrix), column, places in zip(arrays, columns, self.places, strict=False):
+                loop = product_loop(x.shape[2], x.shape[1], backward)
+                loop(x, by_x, matrix, weights, own, column, places, of_degrees, part.start, part.stop)
 
-        run_parts(parts, run)
-        joined = [torch.cat(of_weight, 1) for of_weight in of_weights]
-        return torch.stack(joined).sum(0) if len(joined) > 1 else joined[0], of_features
-
-    def _arrays(
-        self, features: tuple[Tensor, ...], matrices: list[Tensor], weight: Tensor
-    ) -> list[tuple[np.ndarray, ...]]:
-        return [
-            (as_array(x), as_array(matrix), as_array(part), places)
-            for x, matrix, part, places in zip(
-                features, matrices, weight.split(self.sizes, 1), self.places, strict=False
-            )
-        ]
+        run_parts(equal_parts(len(weight) if len(weight) > 1 else len(matrices[0])), run)
 
 
 class _Product(torch.autograd.Function):
