@@ -85,4 +85,5 @@ def make_parser() -> argparse.ArgumentParser:
     for group in GROUPS:
         group.add_verbs(verbs)
     add_examples(verbs)
+    parser.set_defaults(all_verbs=parser)  # for completion
     return parser
