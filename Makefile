@@ -1,11 +1,11 @@
-# demo: set up and run the main job    test: set up and pass the tests    soak: the slow tests and chaos
+# demo: set up and run the main job    test: set up and pass the tests    soak: the slow tests and chaos    docs: the site
 # chaos: random faults on jobs of a dev cluster, as root:  make chaos SECONDS=3600 SEED=7
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test soak chaos lint bench docs-recipe clean
+.PHONY: demo test soak chaos lint bench docs docs-recipe clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("mmgnn_dist needs Python 3.11 or later: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
@@ -40,6 +40,11 @@ bench: $(VENV)/.ready
 	$(BIN)/mmgnn data prepare sample --to shards/bench data.rows_per_shard=128
 	$(BIN)/mmgnn bench loader --shards shards/bench
 	$(BIN)/mmgnn bench train --shards shards/bench
+
+# broken links, unresolved references and missing pictures are errors
+docs: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --config-file tools/site/mkdocs.yml
 
 docs-recipe: $(VENV)/.ready
 	$(BIN)/mmgnn recipe --markdown > docs/recipe.md

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mmgnn_dist.config import load_recipe
+from mmgnn_dist.config import load_recipe, load_stored_recipe
 from mmgnn_dist.errors import UserError
 
 LAUNCH = Path(__file__).parents[1] / "launch"
@@ -101,10 +101,32 @@ def test_wrong_overrides_say_what_is_meant(override, says):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("control", ["none", "zero", "shuffled", "random"])
+def test_what_is_stored_keeps_its_meaning(tmp_path):
+    """Without model.dipoles a stored recipe means a mean beside the dipole, and keeps its fingerprint."""
+    stored = load_recipe(None, ["model.dipoles=with_mean"])
+    raw = stored.model_dump(mode="json")
+    del raw["model"]["dipoles"]
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    assert load_stored_recipe(path) == stored and load_stored_recipe(path).model.dipoles == "with_mean"
+    assert "dipoles" not in stored.identity_fields()["model"]
+    assert load_stored_recipe(path, ["model.dipoles=norm"]) == load_recipe(path) == load_recipe()
+    assert load_recipe().fingerprint() != stored.fingerprint()
+    assert [load_recipe().model.wanted_readout("mu", kind) for kind in ("dipole", "intensive")] == [None] * 2
+    assert stored.model.wanted_readout("mu", "dipole") == "dipole"
+
+
+@pytest.mark.parametrize("control", ["none", "zero", "shuffled", "random", "same_formula", "renamed"])
 def test_controls_go_with_every_mode(control):
     for mode in ("frozen", "lora", "full"):
         load_recipe(None, [f"text.mode={mode}", f"text.control={control}"])
+
+
+def test_a_fingerprint_takes_the_place_of_a_frozen_vector():
+    for control in ("fingerprint", "random_weights"):
+        load_recipe(None, ["text.mode=frozen", f"text.control={control}"])
+        with pytest.raises(UserError, match=f"text.control={control} .* use text.mode=frozen"):
+            load_recipe(None, ["text.mode=lora", f"text.control={control}"])
 
 
 @pytest.mark.parametrize("content", ["[1, 2]", "a: [", "name: ../x", "targets: []"])

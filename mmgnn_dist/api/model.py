@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from mmgnn_dist.api.molecules import TextFields, sources_of
 from mmgnn_dist.predict.bundle import open_bundle
-from mmgnn_dist.predict.molecules import Asked, Predicted, predict_sources
+from mmgnn_dist.predict.molecules import Predicted, predict_sources
+from mmgnn_dist.predict.preparation import Asked
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train.application.conformal import COVERED
 from mmgnn_dist.train.checkpoint.export import read_export
@@ -93,14 +94,7 @@ class TrainedModel:
             text: as of `predict`.
             overrides: as of `predict`.
         """
-        import numpy as np
-
-        found = self._predicted(molecules, text, Asked((), overrides, vectors=True, quiet=True))
-        rows, vectors = found.rows.kept, {}
-        for name, values in found.predictions.vectors.items():
-            vectors[name] = np.full((len(rows), values.shape[1]), np.nan, np.float32)
-            vectors[name][rows >= 0] = values
-        return vectors
+        return self._predicted(molecules, text, Asked((), overrides, vectors=True, quiet=True)).vectors
 
     def _predicted(self, molecules: Any, text: TextFields | None, asked: Asked) -> Predicted:
         with TemporaryDirectory(prefix="mmgnn-predict-") as folder:

@@ -144,14 +144,16 @@ def pyg_peer(config: BackboneConfig) -> nn.Module:
 
 
 def pyg_data(batch: Batch, cutoff: float) -> list[Any]:
-    """Make a `Data` of each molecule, with the edges within the cutoff and its first target."""
+    """Make a `Data` of each molecule, with the edges within the cutoff, its first target and its tokens."""
     from torch_geometric.data import Data
 
     out = []
     for row, (first, last) in enumerate(zip(batch.ptr[:-1].tolist(), batch.ptr[1:].tolist(), strict=True)):
         z, pos = batch.z[first:last].clone(), batch.pos[first:last].clone()
         i, j = edges_within(Graph.make(z, pos, torch.tensor([0, len(z)])), cutoff)
-        out.append(Data(z=z, pos=pos, y=batch.y[row, :1].float(), edge_index=torch.stack([j, i])))
+        tokens = batch.tokens[batch.token_ptr[row] : batch.token_ptr[row + 1]].tolist()
+        y = batch.y[row, :1].float()
+        out.append(Data(z=z, pos=pos, y=y, edge_index=torch.stack([j, i]), tokens=tokens))
     return out
 
 

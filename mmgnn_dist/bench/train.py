@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmgnn_dist.bench.machine import clock_of, machine, matmul_rate
-from mmgnn_dist.bench.peers import endless, pyg_data, pyg_peer, pyg_step
+from mmgnn_dist.bench.peers import PygSchNetPeer, endless, pyg_data, pyg_peer, pyg_step
 from mmgnn_dist.config import BackboneConfig, DimeNetPPConfig, PaiNNConfig, Recipe, SchNetConfig
 from mmgnn_dist.data.loading.loader import Loader, Step
 from mmgnn_dist.errors import UserError, nearest
@@ -31,7 +31,7 @@ from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train.checkpoint.train_state import TrainState
 from mmgnn_dist.train.deadline import Deadline
 from mmgnn_dist.train.guards import HangWatchdog
-from mmgnn_dist.train.inputs import open_inputs
+from mmgnn_dist.train.inputs import Inputs, open_inputs
 from mmgnn_dist.train.loop import Trainer
 from mmgnn_dist.train.ranks import init_distributed
 from mmgnn_dist.train.stages.build import build
@@ -46,7 +46,10 @@ SETTINGS: dict[str, BackboneConfig] = {
     ),
     "dimenetpp": DimeNetPPConfig(),
     "painn": PaiNNConfig(),
+    "fused": SchNetConfig(),
 }
+FUSED = "fused"  # the case that reads names of at most `NAME_TOKENS` tokens too, MiniLM fully trained
+NAME_TOKENS = 32
 PEER_PACKAGES = {"painn": "schnetpack"}  # packages for the other side, beside those of the extra `train`
 MOST_DATA = 4096  # molecules of the peer's list of `Data`
 
@@ -117,19 +120,34 @@ def train_bench(
 def _case(shards: Path, name: str, batch: int, repeats: int, steps: int, threads: int) -> dict[str, Any]:
     with temporary_folders():  # PyG makes some too
         folder = Path(tempfile.mkdtemp(prefix="bench-"))
-        ours, theirs, device = _sides(shards, SETTINGS[name], batch, threads, folder)
+        ours, theirs, device = _sides(shards, name, batch, threads, folder)
         return {"backbone": name, "batch": batch, **_measured(ours, theirs, device, batch, repeats, steps)}
 
 
+def _recipe(shards: Path, name: str, batch: int, threads: int) -> Recipe:
+    """The recipe of our side."""
+    optim = {"lr": 1e-4, "lr_fusion": 1e-4, "warmup": 0.0, "weight_decay": 0.0, "ema": 0.0}
+    model: dict[str, Any] = {"modality": "graph", "fusion": "none"}
+    if name == FUSED:
+        model = {"modality": "both", "fusion": "gate", "dropout": 0.0}
+    model["backbone"] = SETTINGS[name].model_dump()
+    train = {"batch": batch, "precision": "fp32", "threads": threads, "epochs": 1000, "optim": optim}
+    return Recipe.model_validate(
+        {
+            "targets": [_target(shards)],
+            "data": {"shards": shards},
+            "text": {"mode": "full", "fields": ["iupac_name"], "field_tokens": NAME_TOKENS},
+            "model": model,
+            "train": {**train, "checkpoint_every": 10**9},
+        }
+    )
+
+
 def _sides(
-    shards: Path, backbone: BackboneConfig, batch: int, threads: int, folder: Path
+    shards: Path, name: str, batch: int, threads: int, folder: Path
 ) -> tuple[Side, Side, torch.device]:
     """Build both sides; ours has a run directory in `folder`."""
-    optim = {"lr": 1e-4, "lr_fusion": 1e-4, "warmup": 0.0, "weight_decay": 0.0, "ema": 0.0}
-    model = {"modality": "graph", "fusion": "none", "backbone": backbone.model_dump()}
-    train = {"batch": batch, "precision": "fp32", "threads": threads, "epochs": 1000, "optim": optim}
-    sections = {"data": {"shards": shards}, "model": model, "train": {**train, "checkpoint_every": 10**9}}
-    inputs = open_inputs(Recipe.model_validate({**sections, "targets": [_target(shards)]}), verify=False)
+    inputs = open_inputs(_recipe(shards, name, batch, threads), verify=False)
     paths, ranks = RunDir(folder), init_distributed(threads)
     paths.logs.mkdir()
     watch = HangWatchdog(paths, ranks.rank, ranks.world, inputs.recipe.train.timeout)
@@ -142,17 +160,23 @@ def _sides(
     def forward(step: Step) -> Tensor:
         return built.engine.module(step.micro[0].to(ranks.device))[0]
 
-    rows = inputs.split["train"][:MOST_DATA]
-    whole = next(Loader(inputs.shards, rows, inputs.recipe.targets, batch=len(rows), shuffle=False).epoch())
-    theirs = _pyg(backbone, whole, batch, ranks.device)
+    theirs = _pyg(SETTINGS[name], inputs, batch, ranks.device)
     return Side(lambda: next(own), forward, trainer.once), theirs, ranks.device
 
 
-def _pyg(backbone: BackboneConfig, whole: Step, batch: int, device: torch.device) -> Side:
+def _pyg(backbone: BackboneConfig, inputs: Inputs, batch: int, device: torch.device) -> Side:
     from torch_geometric.loader import DataLoader
 
-    molecules = whole.micro[0]
-    peer = pyg_peer(backbone).to(device)
+    rows, tokens = inputs.split["train"][:MOST_DATA], inputs.tokens(lambda *_: None)
+    order = Loader(inputs.shards, rows, inputs.recipe.targets, tokens, batch=len(rows), shuffle=False)
+    molecules = next(order.epoch()).micro[0]
+    peer = pyg_peer(backbone)
+    if inputs.files is not None:
+        from mmgnn_dist.bench.text_peer import FusedPeer
+
+        assert isinstance(peer, PygSchNetPeer)
+        peer = FusedPeer(peer, inputs.files.folder)
+    peer = peer.to(device)
     step = pyg_step(peer, molecules.y[:, 0].numpy())
     theirs = endless(
         DataLoader(pyg_data(molecules, backbone.model_dump()["cutoff"]), batch, shuffle=True, drop_last=True)

@@ -46,6 +46,7 @@ OTHER_ATOMS = "contradictory identity"  # its SMILES, formula or InChI has other
 UNSEEN_STATE = "charge or multiplicity not trained on"
 NO_CHARGE = "charge not given"
 ABSURD = "absurd label"
+TOO_LONG = "text too long"
 REASONS = (
     "",
     "no id",

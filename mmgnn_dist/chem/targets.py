@@ -64,7 +64,7 @@ TARGETS: dict[str, Target] = {
 READOUTS: dict[str, tuple[str, ...]] = {
     "extensive": ("sum",),
     "intensive": ("mean", "attention"),
-    "dipole": ("dipole", "dipole_vectors", "dipole_norm", "mean", "attention"),
+    "dipole": ("dipole_norm", "dipole", "dipole_vectors", "mean", "attention"),
     "r2": ("r2", "sum"),
     CLASS: ("mean", "attention", "sum"),  # of the logit of each class
 }

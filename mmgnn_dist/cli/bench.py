@@ -22,7 +22,10 @@ def add_verbs(verbs: Verbs) -> None:
     bench.add_argument("--repeats", type=int, default=5, help="default 5")
     bench.add_argument("--steps", type=int, default=50, help="between two checkpoints; default 50")
     bench.add_argument(
-        "--backbones", nargs="+", metavar="NAME", help="of train: schnet, dimenetpp_paper, dimenetpp, painn"
+        "--backbones",
+        nargs="+",
+        metavar="NAME",
+        help="of train: schnet, dimenetpp_paper, dimenetpp, painn, fused",
     )
     bench.add_argument("--batches", nargs="+", type=int, default=[64, 256], help="of train; default 64 256")
     bench.add_argument("--threads", type=int, default=1, help="of train; default 1")

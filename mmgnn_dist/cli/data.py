@@ -85,9 +85,10 @@ def _add_split(kinds: Verbs) -> None:
     split.add_argument("shards", type=Path, metavar="SHARDS")
     split.add_argument(
         "--kind",
-        choices=("random", "kfold", "scaffold", "size"),
+        choices=("random", "kfold", "scaffold", "size", "replicates"),
         default="random",
-        help="80/10/10 at random, by scaffold or by size, or k test folds",
+        help="80/10/10 at random, by scaffold or by size, k test folds, or one test part with disjoint "
+        "training parts",
     )
     split.add_argument("--folds", type=int, help="default: 3 for kfold, 1 for random")
     split.add_argument("--seed", type=int, default=42, help="default 42")
@@ -98,6 +99,8 @@ def _add_split(kinds: Verbs) -> None:
         help="identity (default): molecules of one InChIKey first block stay together",
     )
     split.add_argument("--name", help="default: the kind")
+    for part in ("train", "val", "test"):
+        split.add_argument(f"--{part}", type=int, metavar="N", help=f"replicates: molecules of {part}")
     add_json(split)
     split.set_defaults(action=_split)
 
@@ -192,12 +195,19 @@ def _fetch(arguments: argparse.Namespace) -> int:
 
 
 def _split(arguments: argparse.Namespace) -> int:
+    from mmgnn_dist.data.shardset.replicates import ReplicateSizes
     from mmgnn_dist.data.shardset.shards import ShardSet
     from mmgnn_dist.data.shardset.splits import make_split
 
     folds = arguments.folds or (3 if arguments.kind == "kfold" else 1)
     shards = ShardSet.open(arguments.shards)
-    path, new = make_split(shards, arguments.kind, folds, arguments.seed, arguments.group, arguments.name)
+    given = [arguments.train, arguments.val, arguments.test]
+    if any(number is not None for number in given) and None in given:
+        raise UserError("give all of --train, --val and --test, with --kind replicates, or none of them")
+    parts = None if None in given else ReplicateSizes(*given)
+    path, new = make_split(
+        shards, arguments.kind, folds, arguments.seed, arguments.group, arguments.name, parts
+    )
     line = f"split written to {path}" if new else f"{path} is up to date: it holds the same split already"
     print_result(arguments.json, {"split": path, "written": new}, [line])
     return EXIT_DONE

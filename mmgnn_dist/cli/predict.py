@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from mmgnn_dist.cli.common import Verbs, add_json, print_result, split_sources
 from mmgnn_dist.errors import EXIT_DONE, UserError
-from mmgnn_dist.progress import quiet_libraries
+from mmgnn_dist.progress import quiet_libraries, remaining
+
+if TYPE_CHECKING:
+    from mmgnn_dist.predict.preparation import Asked
 
 
 def add_verbs(verbs: Verbs) -> None:
@@ -20,9 +26,13 @@ def add_verbs(verbs: Verbs) -> None:
         "sources",
         nargs="*",
         metavar="SOURCE",
-        help="as 'data prepare' takes them; - for lines of SMILES and names on standard input; or key=value",
+        help="as 'data prepare' takes them, or a shard set; - for lines of SMILES and names; or key=value",
     )
-    predict.add_argument("-o", "--out", type=Path, metavar="OUT", help=".parquet, .csv or .jsonl")
+    predict.add_argument("-o", "--out", type=Path, metavar="OUT", help=".parquet, .csv, .jsonl or .sdf")
+    predict.add_argument("--nproc", type=int, default=1, metavar="N", help="processes on this machine")
+    predict.add_argument(
+        "--dry-run", action="store_true", help="predict a few molecules, and tell rate, time and size of OUT"
+    )
     predict.add_argument(
         "--smiles", action="append", metavar="SMILES", help="one molecule, whose predictions are printed"
     )
@@ -37,7 +47,7 @@ def add_verbs(verbs: Verbs) -> None:
         help="share of molecules that the intervals cover: 0.5, 0.8, 0.9 (default), 0.95 or 0.99",
     )
     add_json(predict)
-    predict.set_defaults(action=_predict, overrides=[])
+    predict.set_defaults(action=_predict, overrides=[], continues=True)
     export = verbs.add_parser("export", help="copy a trained model to a folder of its own")
     export.add_argument("run", type=Path, metavar="RUN")
     export.add_argument("to", type=Path, metavar="DIR")
@@ -51,14 +61,19 @@ def _predict(arguments: argparse.Namespace) -> int:
         if sources or arguments.out or arguments.text:
             raise UserError("--smiles is printed: give it without SOURCE, --out and --text")
         return _print_smiles(arguments, overrides)
+    if arguments.nproc < 1:
+        raise UserError(f"--nproc {arguments.nproc}: give 1 or more processes")
     if not sources or not arguments.out:
         raise UserError("give at least one SOURCE and -o OUT, or --smiles 'CCO' for one molecule")
     quiet_libraries()
-    from mmgnn_dist.predict.molecules import Asked, predict_molecules
+    from mmgnn_dist.predict.molecules import predict_molecules
+    from mmgnn_dist.predict.preparation import Asked
 
-    asked = Asked(arguments.text, overrides, arguments.level, quiet=arguments.json)
+    asked = Asked(arguments.text, overrides, arguments.level, quiet=arguments.json, nproc=arguments.nproc)
     with TemporaryDirectory(prefix="mmgnn-input-") as folder:
         sources = [_standard_input(Path(folder)) if source == "-" else source for source in sources]
+        if arguments.dry_run:
+            return _print_forecast(arguments, sources, asked)
         predicted = predict_molecules(arguments.run, sources, arguments.out, asked)
     counts = predicted.counts
     units = ", ".join(
@@ -85,8 +100,23 @@ def _predict(arguments: argparse.Namespace) -> int:
 def _standard_input(folder: Path) -> str:
     """Keep the lines of standard input in a file that the readers take."""
     path = folder / "stdin.smi"
-    path.write_bytes(sys.stdin.buffer.read())
+    with open(path, "wb") as lines:
+        shutil.copyfileobj(sys.stdin.buffer, lines)
     return str(path)
+
+
+def _print_forecast(arguments: argparse.Namespace, sources: list[str], asked: Asked) -> int:
+    """Print what a prediction will take."""
+    from mmgnn_dist.predict.forecast import forecast
+
+    found = forecast(arguments.run, sources, arguments.out, asked)
+    lines = [
+        f"{found.rows:,} rows in {found.portions:,} portions, {found.nproc} processes",
+        f"{found.rate:,.0f} rows/s a process, measured on the first {found.measured}",
+        f"{remaining(1, 1, max(1, round(found.seconds)))}, {found.bytes / 1e6:,.1f} MB for {arguments.out}",
+    ]
+    print_result(arguments.json, asdict(found), lines)
+    return EXIT_DONE
 
 
 def _print_smiles(arguments: argparse.Namespace, overrides: list[str]) -> int:

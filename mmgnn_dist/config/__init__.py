@@ -16,10 +16,10 @@ from mmgnn_dist.config.backbones import (
 )
 from mmgnn_dist.config.choices import Backbone, backbone_configs
 from mmgnn_dist.config.data import ConformerConfig, DataConfig, Declared, PubChemConfig, TargetConfig
-from mmgnn_dist.config.load import load_recipe
+from mmgnn_dist.config.load import load_recipe, load_stored_recipe
 from mmgnn_dist.config.model import ModelConfig
 from mmgnn_dist.config.recipe import Recipe
-from mmgnn_dist.config.study import AGAIN_SEED, CONTROLS, Arm, StudyConfig
+from mmgnn_dist.config.study import AGAIN_SEED, CONTROLS, FOLD_SEED, Arm, StudyConfig
 from mmgnn_dist.config.sweep import Dimension, SweepConfig
 from mmgnn_dist.config.text import TEXT_FIELDS, Control, TextConfig
 from mmgnn_dist.config.train import OptimConfig, TrackConfig, TrainConfig
@@ -28,6 +28,7 @@ __all__ = [
     "AGAIN_SEED",
     "CONTROLS",
     "ELEMENT_PROPERTIES",
+    "FOLD_SEED",
     "TEXT_FIELDS",
     "Arm",
     "Backbone",
@@ -54,4 +55,5 @@ __all__ = [
     "TrainConfig",
     "backbone_configs",
     "load_recipe",
+    "load_stored_recipe",
 ]

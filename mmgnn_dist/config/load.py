@@ -30,8 +30,26 @@ def load_recipe(path: Path | None = None, overrides: list[str] | None = None) ->
     return load_section(path, Recipe, "recipe", "launch/demo.yaml", overrides)
 
 
+def load_stored_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
+    """Read the recipe of a run, a study or an export; keys that it lacks mean what they meant then.
+
+    Args:
+        path: YAML file that this or an earlier version wrote.
+        overrides: as for `load_recipe`.
+
+    Raises:
+        UserError: if anything is wrong with it; the message is one line.
+    """
+    return load_section(path, Recipe, "recipe", "launch/demo.yaml", overrides, stored=True)
+
+
 def load_section(
-    path: Path | None, kind: type[S], what: str, example: str, overrides: list[str] | None = None
+    path: Path | None,
+    kind: type[S],
+    what: str,
+    example: str,
+    overrides: list[str] | None = None,
+    stored: bool = False,
 ) -> S:
     """Read a YAML file, apply overrides and check it as a section.
 
@@ -41,6 +59,7 @@ def load_section(
         what: name of the section, for messages.
         example: an example of such a file, for messages.
         overrides: `section.key=value`, the value in YAML.
+        stored: whether an earlier version may have written it (see `with_earlier_meanings`).
 
     Raises:
         UserError: if anything is wrong with it; the message is one line.
@@ -55,6 +74,8 @@ def load_section(
             raise UserError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from None
         if not isinstance(raw, dict):
             raise UserError(f"{path} holds {type(raw).__name__}, a {what} is a mapping of sections")
+    if stored:
+        raw = kind.with_earlier_meanings(raw)
     for item in overrides or []:
         _override(raw, item)
     return check_section(raw, kind, str(path) if path else "overrides")

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from mmgnn_dist.config.backbones import SchNetConfig
 from mmgnn_dist.config.choices import Backbone, Fusion
-from mmgnn_dist.config.section import ADDED_LATER, ConfigSection
+from mmgnn_dist.config.section import ADDED_LATER, ConfigSection, MeantBefore
 
 Modality = Literal["graph", "text", "both", "width_matched"]
 ReadOutName = Literal["sum", "mean", "attention", "dipole", "dipole_vectors", "dipole_norm", "r2"]
@@ -68,8 +68,20 @@ class ModelConfig(ConfigSection):
         description="read-out of single targets, instead of the default for their physical kind; "
         "dipole_vectors needs a backbone with vectors; dipole_norm has no mean, is never negative, and reads "
         "vectors where the backbone has them",
-        json_schema_extra={"with": ["targets", "model.fusion", "model.backbone"]},
+        json_schema_extra={"with": ["targets", "model.fusion", "model.backbone", "model.dipoles"]},
     )
+    dipoles: Annotated[Literal["norm", "with_mean"], MeantBefore("with_mean")] = Field(
+        "norm",
+        description="read-out of the dipoles that model.readout does not name; norm: dipole_norm; with_mean: "
+        "dipole, which adds a mean and may be negative, as in earlier versions",
+        json_schema_extra={"with": ["model.readout", "targets"]},
+    )
+
+    def wanted_readout(self, target: str, kind: str) -> str | None:
+        """Read-out that the recipe wants for a target of some kind; None for the default of the kind."""
+        if kind == "dipole" and (self.dipoles == "with_mean" or self.fusion == "gate_paper"):
+            return self.readout.get(target, "dipole")
+        return self.readout.get(target)
 
     @property
     def reads_graph(self) -> bool:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, get_args
 
 from pydantic import BaseModel, ConfigDict
 
 # in the annotation of a key: the key was added after runs had been started without it. With its default value
 # it is not part of a run's identity, so that an older recipe keeps its fingerprint
 ADDED_LATER: Final = "added later"
+
+
+@dataclass(frozen=True)
+class MeantBefore:
+    """In the annotation of a key that was added later with a default that changes results.
+
+    What was stored without the key means `value`; with this value the key is not part of a run's identity.
+    """
+
+    value: Any
 
 
 class ConfigSection(BaseModel):
@@ -20,6 +31,28 @@ class ConfigSection(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", validate_default=True)
+
+    @classmethod
+    def with_earlier_meanings(cls, raw: dict[str, Any]) -> dict[str, Any]:
+        """Add to stored values the keys that they lack and that meant something else than the default does.
+
+        Args:
+            raw: this section as plain values.
+
+        Returns:
+            The values with these keys.
+        """
+        filled = dict(raw)
+        for name, field in cls.model_fields.items():
+            meant = [entry.value for entry in field.metadata if isinstance(entry, MeantBefore)]
+            if meant and name not in raw:
+                filled[name] = meant[0]
+            for kind in (field.annotation, *get_args(field.annotation)):
+                if isinstance(kind, type) and issubclass(kind, ConfigSection):
+                    inner = raw.get(name, {} if field.annotation is kind else None)
+                    if isinstance(inner, dict) and (added := kind.with_earlier_meanings(inner)) != inner:
+                        filled[name] = added
+        return filled
 
     def without_later_defaults(self, dumped: dict[str, Any]) -> dict[str, Any]:
         """Leave out keys that were added later and have their default.
@@ -34,6 +67,8 @@ class ConfigSection(BaseModel):
         for name, value in dumped.items():
             field, current = type(self).model_fields[name], getattr(self, name)
             if ADDED_LATER in field.metadata and current == field.get_default(call_default_factory=True):
+                continue
+            if MeantBefore(current) in field.metadata:
                 continue
             kept[name] = (
                 current.without_later_defaults(value) if isinstance(current, ConfigSection) else value

@@ -9,9 +9,29 @@ from pydantic import Field, model_validator
 from mmgnn_dist.config.choices import Fusion
 from mmgnn_dist.config.section import ConfigSection
 
-Arm = Literal["graph", "text", "both", "width_matched", "zero", "shuffled", "random", "again"]
+Arm = Literal[
+    "graph",
+    "text",
+    "both",
+    "width_matched",
+    "zero",
+    "shuffled",
+    "random",
+    "same_formula",
+    "same_scaffold",
+    "renamed",
+    "numbers_masked",
+    "fingerprint",
+    "random_weights",
+    "again",
+]
 AGAIN_SEED = 10_000  # what the arm again adds to train.seed
-CONTROLS = ("zero", "shuffled", "random")  # arms that read a control text beside the graph
+FOLD_SEED = 1_000_000  # what study.own_seeds adds to it from fold to fold
+# arms that read a control text beside the graph
+CONTROLS = (
+    *("zero", "shuffled", "random", "same_formula", "same_scaffold"),
+    *("renamed", "numbers_masked", "fingerprint", "random_weights"),
+)
 
 # what overrides of single targets may not change
 SET_BY_STUDY = {
@@ -32,7 +52,7 @@ class StudyConfig(ConfigSection):
     arms: list[Arm] = Field(
         ["graph", "both", "shuffled", "again"],
         min_length=1,
-        description="what the models read; zero, shuffled and random mean both with that text.control; "
+        description=f"what the models read; {', '.join(CONTROLS)} mean both with that text.control; "
         f"again: graph with train.seed + {AGAIN_SEED}, to see what another training alone changes",
         json_schema_extra={"with": ["model.modality", "text.control"]},
     )
@@ -54,6 +74,12 @@ class StudyConfig(ConfigSection):
     )
     seeds: list[Annotated[int, Field(ge=0)]] = Field(
         [0], min_length=1, description="values of train.seed", json_schema_extra={"with": ["train.seed"]}
+    )
+    own_seeds: bool = Field(
+        False,
+        description="every fold has seeds of its own, so that initial weights vary too from fold to fold: "
+        f"train.seed + {FOLD_SEED} times the fold",
+        json_schema_extra={"with": ["train.seed", "study.seeds", "study.folds"]},
     )
     fusions: list[Fusion] = Field(
         [],

@@ -43,7 +43,18 @@ RESERVED = frozenset(
 )
 # the name of a text field, built-in or the user's own; it becomes the name of a column and of a folder
 FieldName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
-Control = Literal["none", "zero", "shuffled", "random"]
+Control = Literal[
+    "none",
+    "zero",
+    "shuffled",
+    "random",
+    "same_formula",
+    "same_scaffold",
+    "renamed",
+    "numbers_masked",
+    "fingerprint",
+    "random_weights",
+]
 
 
 class TextConfig(ConfigSection):
@@ -128,12 +139,23 @@ class TextConfig(ConfigSection):
     control: Control = Field(
         "none",
         description="control that replaces the text, to measure what text is worth: zero (empty), shuffled "
-        "(that of another molecule), random (random tokens); none: the text itself",
+        "(that of another molecule), random (random tokens), same_formula, same_scaffold (that of another "
+        "molecule of equal formula or scaffold), renamed (its tokens by a permutation of the vocabulary), "
+        "numbers_masked (without its digits), fingerprint (ECFP4 instead of the vector of a frozen text), "
+        "random_weights (read by a frozen encoder that was never trained); none: the text itself",
+    )
+    dropout: Annotated[float, ADDED_LATER] = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="dropout of the text vector before it is projected, also of a frozen one (with "
+        "model.fusion=cross_attention of the vectors of tokens)",
+        json_schema_extra={"with": ["train.dropout", "text.mode"]},
     )
     pooling: Literal["mean", "cls", "last"] = Field(
         "mean",
         description="how tokens become one vector: mean over all, cls (the first), last (the usual choice "
-        "for CLIP)",
+        "for CLIP and for decoders)",
     )
     projection: Annotated[bool, ADDED_LATER] = Field(
         False,
@@ -146,6 +168,12 @@ class TextConfig(ConfigSection):
         ge=1,
         description="rank of the adapters of lora; their alpha is twice the rank",
         json_schema_extra={"with": ["text.mode"]},
+    )
+    frozen_precision: Annotated[Literal["fp32", "bf16"], ADDED_LATER] = Field(
+        "fp32",
+        description="type in which frozen weights of frozen and lora are held: bf16 takes half the memory of "
+        "fp32; adapters stay fp32",
+        json_schema_extra={"with": ["text.mode", "train.precision"]},
     )
     layer_decay: float = Field(
         1.0,
@@ -200,6 +228,16 @@ class TextConfig(ConfigSection):
         return self
 
     @model_validator(mode="after")
+    def _stand_ins(self) -> TextConfig:
+        if self.control in ("fingerprint", "random_weights") and self.mode != "frozen":
+            raise ValueError(
+                f"text.control={self.control} takes the place of the frozen vector of a text: use "
+                "text.mode=frozen"
+                + ("" if self.control == "fingerprint" else " (text.random trains random weights)")
+            )
+        return self
+
+    @model_validator(mode="after")
     def _sentences(self) -> TextConfig:
         for field, sentence in self.template.items():
             _check_sentence(field, sentence)
@@ -223,6 +261,11 @@ class TextConfig(ConfigSection):
             raise ValueError(
                 f"text.random starts from random weights, which text.mode={self.mode} would keep: use "
                 "text.mode=full, or leave text.random out"
+            )
+        if self.mode == "full" and self.frozen_precision != "fp32":
+            raise ValueError(
+                f"text.frozen_precision={self.frozen_precision} is for frozen weights, which text.mode=full "
+                "has not: leave it out, or use text.mode=lora or frozen"
             )
         if self.mode == "frozen" and self.checkpointing:
             raise ValueError(

@@ -109,6 +109,7 @@ class FusedModel(nn.Module):
                 self.project = paper_projection(embedding, width, text_width)
             else:
                 self.project = nn.Linear(embedding, text_width)
+        self.text_dropout = nn.Dropout(recipe.text.dropout if recipe.train.dropout else 0.0)
         torch.manual_seed(seed + 3)
         reads_context = config.context and config.reads_text
         self.context = ContextEncoder(context, text_width) if reads_context else None
@@ -167,10 +168,10 @@ class FusedModel(nn.Module):
         else:
             states = self.encoder.states(batch.tokens, batch.token_ptr)
             if self.fusion.reads_tokens:
-                side.tokens, side.ptr = project(states), batch.token_ptr
+                side.tokens, side.ptr = project(self.text_dropout(states)), batch.token_ptr
                 return
             vectors, present = self.encoder.pool(states, batch.token_ptr)
-        side.vector = torch.where(present.unsqueeze(-1), project(vectors), side.vector)
+        side.vector = torch.where(present.unsqueeze(-1), project(self.text_dropout(vectors)), side.vector)
 
     def branches(self) -> dict[str, list[tuple[str, nn.Parameter]]]:
         """Trainable parameters by branch: backbone, text, fusion (with read-out and constants)."""

@@ -22,7 +22,7 @@ from mmgnn_dist.models.cost import activation_bytes, count_flops, count_paramete
 from mmgnn_dist.models.fused import FusedModel, TextSource
 from mmgnn_dist.models.ready import ready_step
 from mmgnn_dist.models.text_encoder.encoder import TextEncoder
-from mmgnn_dist.plan.memory import memory, pinned_rounding
+from mmgnn_dist.plan.memory import FROZEN_BYTES, memory, pinned_rounding
 from mmgnn_dist.plan.records import FrozenEncoderCost, RunSummary
 from mmgnn_dist.plan.without_memory import WithoutMemory
 from mmgnn_dist.progress import Progress
@@ -121,6 +121,7 @@ def summary_of(inputs: Inputs, ranks: Ranks, progress: Progress, autocast: torch
         train.offload,
         loader.passes,
         optimizer_of(recipe).state_bytes,
+        frozen_bytes=FROZEN_BYTES[text.frozen_precision],
     )
     token_count = len(batch.tokens)
     encoder_flop = measured.forward.get("text_encoder")

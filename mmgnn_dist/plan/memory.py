@@ -1,9 +1,10 @@
 """Memory of a training step on each rank, by use, for every ZeRO stage and offload.
 
-With P parameters, T of them trained, and W ranks, a rank holds these bytes. All values are float32, whatever
-the precision of the language model; the bf16 copies for its backward pass count as activations.
+With P parameters, T of them trained, and W ranks, a rank holds these bytes. All values but frozen weights are
+float32, whatever the precision of the language model; the bf16 copies for its backward pass count as
+activations. Frozen weights have f bytes each: 4, or 2 with `text.frozen_precision=bf16`.
 
-    weights 4 P    gradients 4 T    state of the optimiser (AdamW) 8 T    average of the weights 4 T
+    weights 4 T + f (P - T)    gradients 4 T    state of the optimiser (AdamW) 8 T    their average 4 T
 
 ZeRO stage 1 shards the moments and a master copy of 4 T among the ranks, stage 2 also the gradients, stage 3
 also weights and average; a rank of stage 3 also holds the layers that it has gathered. Messages need buffers.
@@ -22,6 +23,7 @@ from mmgnn_dist.train.optim.optimizers import AdamW, checkpoint_bytes_per_parame
 
 # elements that DeepSpeed reduces in one message at stage 0; the last parameter of a message may exceed it
 WHOLE_BUCKET = 500_000_000
+FROZEN_BYTES = {"fp32": 4, "bf16": 2}  # of a frozen weight, by `text.frozen_precision`
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ def memory(
     passes: int = 1,
     state_bytes: int = AdamW.state_bytes,
     rounding: int = 0,
+    frozen_bytes: int = 4,
 ) -> Memory:
     """Estimate the memory of a rank.
 
@@ -75,16 +78,19 @@ def memory(
         passes: micro-batches in a step.
         state_bytes: bytes of optimiser state for each trained parameter.
         rounding: `pinned_rounding` of the weights, if the host copies of a GPU's tensors are pinned; 0: not.
+        frozen_bytes: bytes of a frozen weight.
     """
+    weights = 4 * trained + frozen_bytes * (parameters - trained)
     # from stage 1 on: one bucket to fill and one to send, each at least as large as the largest parameter
     messages = 2 * 4 * max(min(BUCKET, trained), largest)
     if stage == 0:  # a flat copy of the gradients, only with several ranks
         messages = 4 * min(trained, WHOLE_BUCKET + largest) if world > 1 else 0
-    gathered = 4 * min(parameters, LIVE) if world > 1 and stage == 3 else 0  # in addition to its own part
+    # in addition to its own part
+    gathered = weights * min(parameters, LIVE) // parameters if world > 1 and stage == 3 else 0
     # every pass after the first adds its gradients to the kept ones; stage 2 copies the sum at the end
     added = 0 if passes == 1 else (4 * largest, 4 * largest, 4 * trained // world, 0)[stage]
     device = {
-        "weights": 4 * parameters // (world if stage == 3 else 1),
+        "weights": weights // (world if stage == 3 else 1),
         "gradients": 4 * trained // (world if stage >= 2 else 1) + added,
         "optimizer": state_bytes * trained // (world if stage >= 1 else 1),
         "master_copy": 4 * trained // world if stage >= 1 else 0,
@@ -124,15 +130,17 @@ def checkpoint_bytes(trained: int, stage: int, state_bytes: int = AdamW.state_by
     return checkpoint_bytes_per_parameter(state_bytes, stage in (1, 2)) * trained
 
 
-def sent_bytes(parameters: int, trained: int, stage: int, world: int, passes: int) -> int:
+def sent_bytes(
+    parameters: int, trained: int, stage: int, world: int, passes: int, frozen_bytes: int = 4
+) -> int:
     """Return the bytes that each rank sends in a step, over a ring.
 
-    With s = (W - 1) / W and p passes (micro-batches) in the step:
+    With s = (W - 1) / W, p passes (micro-batches) in the step and w bytes of weights (4 P if none is bf16):
 
         stage 0   reduce gradients to all                     2 * 4 T s
         stage 1   the same, gather new weights                3 * 4 T s
         stage 2   the same, reduced after every pass          (2 p + 1) * 4 T s
-        stage 3   gather weights forward and backward,        p * (2 * 4 P s + 4 T s)
+        stage 3   gather weights forward and backward,        p * (2 w s + 4 T s)
                   reduce gradients to their owners, for every pass
 
     Below stage 3 DeepSpeed (0.19.8, `average_tensor`) reduces to all even where each rank keeps only a part.
@@ -141,6 +149,6 @@ def sent_bytes(parameters: int, trained: int, stage: int, world: int, passes: in
         0: 8 * trained,
         1: 12 * trained,
         2: 4 * trained * (2 * passes + 1),
-        3: passes * (8 * parameters + 4 * trained),
+        3: passes * (2 * (4 * trained + frozen_bytes * (parameters - trained)) + 4 * trained),
     }[stage]
     return message_bytes * (world - 1) // world

@@ -7,7 +7,7 @@ from typing import Literal
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.plan.dry_run_table import scaled
 from mmgnn_dist.plan.measure import measured_dry_run
-from mmgnn_dist.plan.memory import checkpoint_bytes, memory, sent_bytes
+from mmgnn_dist.plan.memory import FROZEN_BYTES, checkpoint_bytes, memory, sent_bytes
 from mmgnn_dist.plan.records import RecipePlan, RunSummary, SmallestStage, StageCost
 from mmgnn_dist.train.optim.optimizers import optimizer_of
 
@@ -101,11 +101,12 @@ def _choices(
     choices: list[StageCost] = []
     passes, largest = summary["steps"]["passes_per_step"], summary["largest_parameter"]
     state, rounding = optimizer_of(recipe).state_bytes, summary["pinned_rounding"]
+    frozen = FROZEN_BYTES[recipe.text.frozen_precision]
     for stage, offload in CHOICES:
         memory_use = memory(
-            total, trained, largest, activations, stage, world, offload, passes, state, rounding
+            total, trained, largest, activations, stage, world, offload, passes, state, rounding, frozen
         )
-        sent = sent_bytes(total, trained, stage, world, passes)
+        sent = sent_bytes(total, trained, stage, world, passes, frozen)
         choices.append(
             {
                 "stage": stage,

@@ -18,7 +18,7 @@ from mmgnn_dist.models.fusions.base import TextSide
 from mmgnn_dist.models.graph import Graph
 from mmgnn_dist.models.heads import Heads
 from mmgnn_dist.models.readout import ReadOut, Scaler
-from mmgnn_dist.predict.molecules import Asked, prepare_molecules
+from mmgnn_dist.predict.preparation import Asked, prepare_molecules
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.train.checkpoint.export import load_export
@@ -59,7 +59,7 @@ class FixedMolecule:
 
     def __init__(self, run: Path, source: str, folder: Path, dtype: torch.dtype = torch.float64) -> None:
         with Progress("molecule", quiet=True) as progress:
-            inputs = prepare_molecules(run, [source], folder, Asked(quiet=True), progress).inputs
+            inputs = prepare_molecules(run, [source], folder, Asked(quiet=True), progress)
             ranks = init_distributed(inputs.recipe.train.threads)
             text = open_text_data(inputs, ranks, progress)
         model, scaler, _ = load_export(RunDir(run), inputs.recipe, inputs.forms, text.source)

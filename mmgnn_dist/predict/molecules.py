@@ -1,52 +1,46 @@
-"""Predictions for molecules of any source that `mmgnn data prepare` reads; labels are not needed.
+"""Predictions for molecules of any source that `mmgnn data prepare` reads, or of a shard set, without labels.
 
-    sources → shard set in a temporary folder → exported model of a run → table by molecule id
+    sources -> portions of rows -> exported model of a run -> parts of the output -> the output
 
-Molecules that cannot be read are set aside, with the reason, in a file next to the table.
+There is one row of output for each row of input, in their order, with a reason where there is no prediction.
+Memory does not grow with the number of molecules, except for 8 bytes a row that tell repeated ids apart.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import math
 import os
-import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mmgnn_dist.chem.checks import NO_CHARGE, UNSEEN, UNSEEN_STATE
-from mmgnn_dist.chem.states.electronic_state import TrainedStates
-from mmgnn_dist.chem.targets import TARGETS, Target
-from mmgnn_dist.config import DataConfig, Recipe
-from mmgnn_dist.data.prepare.pipeline import PrepareResult, prepare
-from mmgnn_dist.data.prepare.plan import TrainedModelSpec
+from mmgnn_dist.config import Recipe
+from mmgnn_dist.data.prepare.ray_run import interruptible
 from mmgnn_dist.data.shardset.manifest import MoleculeCounts
-from mmgnn_dist.data.shardset.shards import ShardSet
+from mmgnn_dist.data.shardset.set_aside import QUARANTINE
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path
 from mmgnn_dist.predict.bundle import open_bundle
-from mmgnn_dist.predict.domain import flags
-from mmgnn_dist.predict.rows import InputRows, input_rows
-from mmgnn_dist.predict.table import PredictionFacts, prediction_table
-from mmgnn_dist.process import owned_folder
+from mmgnn_dist.predict.notes import prediction_notes
+from mmgnn_dist.predict.outputs import SD_SUFFIX, check_suffix
+from mmgnn_dist.predict.parts import Parts
+from mmgnn_dist.predict.portions import FilePortions, Portions
+from mmgnn_dist.predict.predictor import PortionRecord, Predictor
+from mmgnn_dist.predict.preparation import Asked, plan_portions
+from mmgnn_dist.predict.processes import Work, work_through
 from mmgnn_dist.progress import Progress
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.run_records import ExportRecord
-from mmgnn_dist.train.application.apply import apply_export
-from mmgnn_dist.train.application.conformal import COVERED, check_level
-from mmgnn_dist.train.application.text_coverage import missing_text
-from mmgnn_dist.train.application.trained_on import trained_on, trained_on_note
-from mmgnn_dist.train.checkpoint.export import OLD_EXPORT, in_trained_words, read_export, states_of
-from mmgnn_dist.train.evaluate import Predictions
-from mmgnn_dist.train.inputs import Inputs, open_inputs
+from mmgnn_dist.train.application.conformal import check_level
+from mmgnn_dist.train.checkpoint.export import read_export
+from mmgnn_dist.train.ranks import check_gpus
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
-
-FORMATS = (".parquet", ".csv", ".jsonl")
 
 
 @dataclass(frozen=True)
@@ -55,18 +49,12 @@ class Predicted:
 
     Attributes:
         table: one row for each row of the sources (see `prediction_table`).
-        rows: what became of each of them.
-        predictions: predictions of the molecules that were kept.
-        units: unit of each target.
-        counts: molecules `in`, `kept` and `set_aside`, with `reasons`.
+        vectors: float32 [n, H] by name, if asked for; NaN where there is no prediction.
         notes: lines on the sources, and on differences between these molecules and the training set.
     """
 
     table: pa.Table
-    rows: InputRows
-    predictions: Predictions
-    units: dict[str, str]
-    counts: MoleculeCounts
+    vectors: dict[str, np.ndarray]
     notes: list[str]
 
 
@@ -89,219 +77,164 @@ class Outcome:
     notes: list[str]
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What a prediction is asked for, beside model and molecules.
-
-    Attributes:
-        text: tables of text fields to join.
-        overrides: overrides of the recipe, such as data.units or data.workers.
-        level: share of molecules that the intervals cover, one of `conformal.LEVELS`.
-        vectors: also keep the vectors of the molecules.
-        quiet: show no progress.
-    """
-
-    text: Sequence[Path] = ()
-    overrides: Sequence[str] = ()
-    level: float = COVERED
-    vectors: bool = False
-    quiet: bool = False
-
-
-@dataclass(frozen=True)
-class PreparedMolecules:
-    """Molecules that a model can read.
-
-    Attributes:
-        inputs: their shard set, with the recipe of the model.
-        export: description of the model.
-        result: what became of them in the preparation.
-    """
-
-    inputs: Inputs
-    export: ExportRecord
-    result: PrepareResult
-
-
 def predict_molecules(run: Path, sources: list[str], out: Path, asked: Asked) -> Outcome:
     """Predict the targets of a run for the molecules of some sources, and write a table of them.
 
+    The work is done in portions, whose parts are kept in `OUT.partial` until all are done: the same call
+    continues after any end.
+
     Args:
         run: run directory, or a folder made by `mmgnn export`.
-        sources: sources as for `mmgnn data prepare`.
-        out: table to write, `.parquet`, `.csv` or `.jsonl`: see `table.prediction_table`.
-        asked: text, overrides and level of the prediction.
+        sources: sources as for `mmgnn data prepare`, or one shard set.
+        out: table to write, `.parquet`, `.csv` or `.jsonl`: see `table.prediction_table`; or `.sdf`, the
+            records of SD files with the predictions as further data fields.
+        asked: what is asked for.
 
     Raises:
-        UserError: as in `predict_sources`; the suffix is wrong, or `out` cannot be written.
+        UserError: `run` has no trained model, a source cannot be read, or `out` cannot be written.
+        TryAgain: a process died.
     """
-    if out.suffix not in FORMATS:
-        raise UserError(f"{out}: tables are written as {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
-    open_bundle(run, list(asked.overrides))
-    with owned_folder(_writable(out), ".predict-") as temporary:
-        found = predict_sources(run, sources, temporary, asked)
-        _write(out, found.table)
-        aside = None
-        if found.counts["set_aside"]:
-            aside = out.with_name(f"{out.stem}.set_aside.parquet")
-            shutil.copyfile(temporary / "shards" / "quarantine.parquet", aside)
-    return Outcome(out, found.units, found.counts, aside, found.notes)
+    check_suffix(out)
+    check_level(asked.level)
+    recipe, export = open_bundle(run, list(asked.overrides)), read_export(RunDir(run))
+    _check_writable(out)
+    check_gpus(asked.nproc)
+    parts = Parts(out)
+    with Progress("predict", asked.quiet) as progress, interruptible():
+        progress(0, 0, "counting the molecules of the sources")
+        portions = plan_portions(run, recipe, export, sources, parts.folder, asked)
+        check_records(out, portions)
+        threads = recipe.train.threads
+        if asked.nproc > 1 and not threads:
+            threads = max(1, (os.cpu_count() or 1) // asked.nproc)
+        with parts.opened(_job(recipe, export, portions, asked)) as stale:
+            if stale:
+                progress.say(f"{parts.folder} was of other molecules or settings: it starts anew")
+            if isinstance(portions, FilePortions):
+                portions.stage()
+            total = sum(portions.sizes)
+            done = sum(size for number, size in enumerate(portions.sizes) if parts.is_done(number))
+            progress(done, total)
+
+            def moved(rows: int) -> None:
+                nonlocal done
+                done += rows
+                progress(done, total)
+
+            work_through(Work(run, export, portions, asked.level, threads, out), asked.nproc, moved)
+            aside, records = _gather(out, parts, len(portions.sizes))
+            parts.join(len(portions.sizes))
+    counts, notes = _told(recipe, export, portions, records)
+    return Outcome(out, export["units"], counts, aside, notes)
 
 
 def predict_sources(run: Path, sources: list[str], folder: Path, asked: Asked) -> Predicted:
-    """Predict the targets of a run for the molecules of some sources.
+    """Predict the targets of a run for the molecules of some sources, in memory.
 
     Args:
         run: run directory, or a folder made by `mmgnn export`.
-        sources: sources as for `mmgnn data prepare`.
-        folder: folder for the shard set of the molecules, `shards`.
-        asked: text, overrides and level of the prediction.
+        sources: as of `predict_molecules`.
+        folder: folder for temporary files.
+        asked: what is asked for.
 
     Raises:
-        UserError: as in `prepare_molecules`; there is no such level.
+        UserError: as in `predict_molecules`.
     """
+    import numpy as np
+    import pyarrow as pa
+
     check_level(asked.level)
-    with Progress("predict", asked.quiet) as progress:
-        prepared = prepare_molecules(run, sources, folder, asked, progress)
-        inputs, export = prepared.inputs, prepared.export
-        predictions = apply_export(run, inputs, progress, asked.vectors)
-    known = trained_on(RunDir(run), inputs.shards, predictions.rows)
-    calibration = export.get("calibration", {})
-    facts = PredictionFacts(
-        export["units"],
-        flags(inputs, predictions.rows, known, export.get("learned_from")),
-        calibration,
-        asked.level,
-    )
-    rows = input_rows(inputs.shards)
-    table = prediction_table(rows, predictions, facts)
-    notes = _notes(prepared, known)
-    return Predicted(table, rows, predictions, export["units"], prepared.result.counts, notes)
+    recipe, export = open_bundle(run, list(asked.overrides)), read_export(RunDir(run))
+    portions = plan_portions(run, recipe, export, sources, folder, asked)
+    if isinstance(portions, FilePortions):
+        portions.stage()
+    predictor = Predictor(run, export, portions, asked.level, recipe.train.threads)
+    read = portions.reader()
+    found = [
+        predictor.predict(number, read(number), folder / "work", asked.vectors)
+        for number in range(len(portions.sizes))
+    ]
+    widths = {name: values.shape[1] for portion in found for name, values in portion.vectors.items()}
+    vectors = {}
+    for name, width in widths.items():
+        blocks = [np.full((len(portion.rows.kept), width), np.nan, np.float32) for portion in found]
+        for block, portion in zip(blocks, found, strict=True):
+            if name in portion.vectors:
+                block[portion.rows.kept >= 0] = portion.vectors[name]
+        vectors[name] = np.concatenate(blocks)
+    _, notes = _told(recipe, export, portions, [portion.record for portion in found])
+    return Predicted(pa.concat_tables([portion.table for portion in found]), vectors, notes)
 
 
-def prepare_molecules(
-    run: Path, sources: list[str], folder: Path, asked: Asked, progress: Progress
-) -> PreparedMolecules:
-    """Prepare the molecules of some sources for a trained model.
-
-    Text comes from the providers that the training set had, unless an override names others. Molecules with
-    elements, charges or multiplicities on which the model was not trained are set aside; so are ions without
-    a charge, if the model was trained on charges.
-
-    Args:
-        run: run directory, or a folder made by `mmgnn export`.
-        sources: sources as for `mmgnn data prepare`.
-        folder: folder for the shard set of the molecules, `shards`.
-        asked: text and overrides of the prediction.
-        progress: progress on the terminal.
+def check_records(out: Path, portions: Portions) -> None:
+    """Refuse an SD file as output where a source has no records of SD files.
 
     Raises:
-        UserError: `run` has no trained model, sources cannot be read, or no molecule is left.
+        UserError: there is such a source.
     """
-    recipe = open_bundle(run, list(asked.overrides))
-    export = read_export(RunDir(run))
-    data, spec = _preparation(recipe, export, list(asked.overrides))
-    result = prepare(sources, folder / "shards", list(asked.text), data, progress, spec)
-    local_recipe = in_trained_words(recipe, export).model_copy(
-        update={"data": data.model_copy(update={"shards": folder / "shards"})}
-    )
-    return PreparedMolecules(open_inputs(local_recipe, whole=True), export, result)
+    if out.suffix != SD_SUFFIX:
+        return
+    sources = portions.plan.sources if isinstance(portions, FilePortions) else ()
+    other = [source.path.name for source in sources if source.formats != ("SD",)]
+    if other or not sources:
+        raise UserError(
+            f"{out}: an SD file repeats the records of SD files, and {other[0] if other else 'a shard set'} "
+            "has none: write .csv, .parquet or .jsonl"
+        )
 
 
-def _notes(prepared: PreparedMolecules, known: np.ndarray | None) -> list[str]:
-    """Lines on the sources, and on differences between these molecules and those of the training."""
-    inputs, export, result = prepared.inputs, prepared.export, prepared.result
-    learned = export.get("learned_from")
-    notes = [*result.notes, *([] if learned else [OLD_EXPORT])]
-    if learned and result.counts["reasons"].get(UNSEEN):
-        notes.append(f"elements that the model was trained on: {', '.join(learned['elements'])}")
-    notes += trained_on_note(known)
-    notes += _state_notes(states_of(export), result.counts, inputs.shards)
-    notes += missing_text(inputs, learned)
-    notes += _missing_choice(inputs, bool(learned and learned.get("selected_fields", False)))
-    if "calibration" not in export:
-        notes.append("the model was exported by an older version: it has no intervals")
-    return notes
+def _job(recipe: Recipe, export: ExportRecord, portions: Portions, asked: Asked) -> str:
+    """Return what decides the output, but for the version of the program in `portions`."""
+    values = recipe.model_dump(mode="json", include={"targets", "model", "text", "train"})
+    parts = [values, export.get("sha256"), portions.identity, portions.sizes, asked.level, export["units"]]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _preparation(
-    recipe: Recipe, export: ExportRecord, overrides: list[str]
-) -> tuple[DataConfig, TrainedModelSpec]:
-    """Return how the molecules are prepared: as those of the training were, without labels."""
-    learned = export.get("learned_from")
-    update: dict[str, Any] = {"max_bad_fraction": 1.0}  # the result reports all molecules set aside
-    if learned and learned["providers"] and not any(word.startswith("data.providers=") for word in overrides):
-        update["providers"] = learned["providers"]
-        update["check_names"] = learned.get("check_names", recipe.data.check_names)
-    if not any(word.startswith("data.workers=") for word in overrides):
-        update["workers"] = 0  # those of the training are for its own sources: small ones need no Ray
-    own = learned.get("text_columns", {}) if learned else {}
-    update["text_columns"] = own | recipe.data.text_columns
-    kinds, classes = export.get("kinds", {}), export.get("classes", {})
-    targets = tuple(
-        TARGETS.get(name)
-        or Target(name, unit, kinds.get(name, "intensive"), classes=tuple(classes.get(name, ())))
-        for name, unit in export["units"].items()
-    )
-    spec = TrainedModelSpec(targets, tuple(learned["elements"]) if learned else None, states_of(export))
-    return recipe.data.model_copy(update=update), spec
+def _told(
+    recipe: Recipe, export: ExportRecord, portions: Portions, records: Sequence[PortionRecord]
+) -> tuple[MoleculeCounts, list[str]]:
+    """Return what became of all molecules, and the lines on them."""
+    reasons = sum((Counter(record["reasons"]) for record in records), Counter[str]())
+    rows = sum(record["rows"] for record in records)
+    counts: MoleculeCounts = {
+        "in": rows,
+        "kept": rows - reasons.total(),
+        "set_aside": reasons.total(),
+        "reasons": dict(sorted(reasons.items())),
+    }
+    known = [record["trained_on"] for record in records]
+    total = portions.total(counts, [record["record"] for record in records if record["record"] is not None])
+    of_these = None if None in known else sum(number or 0 for number in known)
+    return counts, [*portions.notes, *prediction_notes(recipe, export, total, counts, of_these)]
 
 
-def _writable(out: Path) -> Path:
-    """The nearest existing parent folder of `out`, for temporary files; `out` itself is made at the end."""
+def _gather(out: Path, parts: Parts, count: int) -> tuple[Path | None, list[PortionRecord]]:
+    """Write the table of the molecules that were set aside, if there are any; return it and all records.
+
+    The records are returned without these molecules, which may be many.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path, records = out.with_name(f"{out.stem}.set_aside.parquet"), list[PortionRecord]()
+    with atomic_path(path) as part, pq.ParquetWriter(part, QUARANTINE) as writer:
+        for number in range(count):
+            record = parts.record(number)
+            rows = [dict(row) for row in record["aside"]]
+            writer.write_table(pa.Table.from_pylist(rows, schema=QUARANTINE))
+            records.append({**record, "aside": []})
+    if not any(record["reasons"] for record in records):
+        path.unlink()
+        return None, records
+    return path, records
+
+
+def _check_writable(out: Path) -> None:
+    """Refuse an output that cannot be made.
+
+    Raises:
+        UserError: it is a folder, or in none that can be written.
+    """
     folder = next(parent for parent in out.absolute().parents if parent.exists())
     if out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise UserError(f"{out} cannot be written: give another place for -o")
-    return folder
-
-
-def _state_notes(trained: TrainedStates | None, counts: MoleculeCounts, shards: ShardSet) -> list[str]:
-    """Lines on charges and multiplicities that the model does not know, or that the sources do not give."""
-    if trained is None:
-        if not shards.has_states:
-            return []
-        return ["the model was exported by an older version: it does not read charge and multiplicity"]
-    charges = ", ".join(map(str, trained.charges))
-    multiplicities = ", ".join(map(str, trained.multiplicities))
-    known = f"the model was trained on charge {charges} and multiplicity {multiplicities}"
-    notes = []
-    if counts["reasons"].get(UNSEEN_STATE):
-        notes.append(known)
-    if counts["reasons"].get(NO_CHARGE):
-        notes.append(f"{known}: give columns charge and multiplicity, or a SMILES instead of a geometry")
-    elif not trained.neutral_singlets and not shards.has_states:
-        notes.append(f"{known}, and all molecules are taken as neutral singlets: give columns of other ones")
-    return notes
-
-
-def _missing_choice(inputs: Inputs, trained: bool) -> list[str]:
-    """A line on molecules that read all fields, where those of the training chose some."""
-    selection = inputs.shards.manifest.get("selection")
-    if not trained or inputs.files is None or not inputs.recipe.text.selected_fields:
-        return []
-    if selection and selection["molecules"]:
-        return []
-    return [
-        "the model was trained on molecules that choose their text fields, and these have no column "
-        "selected_fields: each reads all fields of the model"
-    ]
-
-
-def _write(out: Path, table: pa.Table) -> None:
-    import pyarrow.csv
-    import pyarrow.parquet as pq
-
-    with atomic_path(out) as part:
-        if out.suffix == ".jsonl":
-            with part.open("w", encoding="utf-8") as lines:
-                for row in table.to_pylist():
-                    lines.write(json.dumps({name: _json_value(value) for name, value in row.items()}) + "\n")
-        elif out.suffix == ".parquet":
-            pq.write_table(table, part)
-        else:
-            pyarrow.csv.write_csv(table, part)
-
-
-def _json_value(value: Any) -> Any:
-    """A value of a table for JSON, which has no number that is not finite."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

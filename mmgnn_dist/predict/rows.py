@@ -1,28 +1,21 @@
-"""One row of output for each row of input, in its order, with a reason where there is no prediction.
-
-The molecules of a shard set stand in the order of the sources. Those set aside have their row in a source;
-what is left between these rows are the molecules that were kept.
-"""
+"""What became of each row of the molecules to predict: one row of output for each, in their order."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
-from mmgnn_dist.data.shardset.shards import ShardSet
+from mmgnn_dist.data.shardset.chunk_records import QuarantineRow
 
 
 @dataclass(frozen=True)
 class InputRows:
-    """What became of each row of the sources, n rows.
+    """What became of each of n rows.
 
     Attributes:
-        ids: id of each row.
-        kept: row in the shard set, int64 [n]; -1 for a molecule that was set aside.
+        ids: id of each row, "" where it has none.
+        kept: place among the predicted molecules, int64 [n]; -1 for a molecule that was set aside.
         reasons: why it was set aside, "" for one that was kept.
     """
 
@@ -30,44 +23,21 @@ class InputRows:
     kept: np.ndarray
     reasons: list[str]
 
+    @classmethod
+    def of(cls, count: int, ids: list[str], aside: list[QuarantineRow]) -> InputRows:
+        """Put kept molecules, and those set aside at their places (`at`), into the order of their rows.
 
-def input_rows(shards: ShardSet) -> InputRows:
-    """Put the molecules of a shard set, and those set aside when it was made, into the order of the sources.
-
-    Where that order cannot be told, because several conformers were made of a row or files have one name, the
-    molecules set aside stand behind the others.
-    """
-    aside = _set_aside(shards.path)
-    sources = shards.manifest["sources"]
-    counts = np.array([source["rows"] for source in sources])
-    starts = _starts([source["name"] for source in sources], (np.cumsum(counts) - counts).tolist())
-    total = shards.rows + len(aside)
-    known = all(Path(source).name in starts for _, source, _, _ in aside)
-    if counts.sum() == total and known:
-        places = [starts[Path(source).name] + row for _, source, row, _ in aside]
-    else:
-        places = list(range(shards.rows, total))
-    kept = np.full(total, -1)
-    kept[np.setdiff1d(np.arange(total), places)] = np.arange(shards.rows)
-    ids, reasons = [""] * total, [""] * total
-    for place, (name, _, _, reason) in zip(places, aside, strict=True):
-        ids[place], reasons[place] = name, reason
-    for place, name in zip(np.flatnonzero(kept >= 0).tolist(), shards.ids().tolist(), strict=True):
-        ids[place] = name
-    return InputRows(ids, kept, reasons)
-
-
-def _starts(names: list[str], first_rows: list[int]) -> dict[str, int]:
-    """Map each name of a source, with its suffix and without, to its first row, unless several have it."""
-    pairs = zip(names, first_rows, strict=True)
-    both = [(key, row) for name, row in pairs for key in {name, Path(name).stem}]
-    often = Counter(key for key, _ in both)
-    return {key: row for key, row in both if often[key] == 1}
-
-
-def _set_aside(folder: Path) -> list[tuple[str, str, int, str]]:
-    """Return id, source, row and reason of each molecule set aside."""
-    return [
-        (row["id"] or "", row["source"], row["row"], ": ".join(filter(None, (row["reason"], row["detail"]))))
-        for row in pq.read_table(folder / "quarantine.parquet").to_pylist()
-    ]
+        Args:
+            count: number of rows.
+            ids: ids of the molecules that were kept, in their order.
+            aside: the molecules that were set aside.
+        """
+        kept, names, reasons = np.full(count, -1), [""] * count, [""] * count
+        for entry in aside:
+            names[entry["at"]] = entry["id"] or ""
+            reasons[entry["at"]] = ": ".join(filter(None, (entry["reason"], entry["detail"])))
+        places = np.setdiff1d(np.arange(count), [entry["at"] for entry in aside])
+        kept[places] = np.arange(len(ids))
+        for place, name in zip(places.tolist(), ids, strict=True):
+            names[place] = name
+        return cls(names, kept, reasons)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from mmgnn_dist.study.statistics.corrected_ttest import Scatter
+from mmgnn_dist.study.statistics.corrected_ttest import Scatter, t_interval
 from mmgnn_dist.study.statistics.judgement import Judged, detectable
 
 
@@ -17,6 +17,7 @@ class Effect:
     Attributes:
         estimate: the effect, positive if the other model is better.
         test_low, test_high, test_p: interval and p-value over test molecules (these trained models).
+        run_low, run_high, run_p: over trainings alone (paired t), for these test molecules.
         low, high, p: over molecules and trainings.
         molecules: standard error over test molecules.
         by_training: standard deviation between training sets.
@@ -31,6 +32,9 @@ class Effect:
     test_low: float
     test_high: float
     test_p: float
+    run_low: float
+    run_high: float
+    run_p: float
     low: float
     high: float
     p: float
@@ -53,6 +57,7 @@ class Effect:
         shown = asdict(self)
         del shown["is_score"], shown["error"], shown["freedom"]
         named = {"estimate": "test_estimate", "low": "both_low", "high": "both_high", "p": "both_p"}
+        named |= {"run_low": "runs_low", "run_high": "runs_high", "run_p": "runs_p"}
         return {f"over_{name}_{named.get(key, key)}": value for key, value in shown.items()}
 
 
@@ -70,11 +75,15 @@ class OverMolecules:
 def gain_effect(test: OverMolecules, runs: Scatter, judged: Judged, shape: tuple[int, ...]) -> Effect:
     """Make the effect of log ratios of errors; `test` has percent, and the error of the log ratio."""
     folds, seeds = shape
+    half, run_p = t_interval(runs.estimate, runs.error, np.array(runs.freedom))
     return Effect(
         test.estimate,
         test.low,
         test.high,
         test.p,
+        float(100.0 * -np.expm1(runs.estimate + half)),
+        float(100.0 * -np.expm1(runs.estimate - half)),
+        float(run_p),
         float(100.0 * -np.expm1(judged.high)),
         float(100.0 * -np.expm1(judged.low)),
         float(judged.p),
@@ -91,11 +100,15 @@ def gain_effect(test: OverMolecules, runs: Scatter, judged: Judged, shape: tuple
 def score_effect(test: OverMolecules, runs: Scatter, judged: Judged, shape: tuple[int, ...]) -> Effect:
     """Make the effect of differences of a score of which more is better."""
     folds, seeds = shape
+    half, run_p = t_interval(runs.estimate, runs.error, np.array(runs.freedom))
     return Effect(
         test.estimate,
         test.low,
         test.high,
         test.p,
+        float(runs.estimate - half),
+        float(runs.estimate + half),
+        float(run_p),
         float(judged.low),
         float(judged.high),
         float(judged.p),

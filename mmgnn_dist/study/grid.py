@@ -16,7 +16,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from mmgnn_dist.config import AGAIN_SEED, CONTROLS, Recipe, StudyConfig, load_recipe
+from mmgnn_dist.config import AGAIN_SEED, CONTROLS, FOLD_SEED, Recipe, StudyConfig, load_stored_recipe
 from mmgnn_dist.config.load import check_section, set_key
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.shardset.splits import load_split, split_folds
@@ -40,7 +40,8 @@ class Cell:
         name: name of its run directory below `cells/`.
         backbone, arm, variant: the model; `variant` is `base` or the change from it, such as `size-500`.
         targets: targets that the model learns.
-        fold, seed: fold of the split and seed of the run; `again` adds `AGAIN_SEED` to it.
+        fold, seed: fold of the split and seed of the run; `again` adds `AGAIN_SEED` to it, and a fold with
+            seeds of its own `FOLD_SEED` times its number.
     """
 
     number: int
@@ -77,24 +78,24 @@ def make_grid(recipe: Recipe) -> dict[Cell, Recipe]:
     groups = [tuple(recipe.targets)] if study.targets == "together" else [(t,) for t in recipe.targets]
     backbones = study.backbones or {recipe.model.backbone.name: {}}
     arms = [(name, *arm) for name in backbones for arm in _arms(recipe, study, name)]
-    arms.sort(key=lambda arm: arm[1] != BASE)  # the base of all backbones comes first
+    # the base comes first, replicate by replicate, so that a half-finished study has whole replicates
+    order = sorted(product(folds, study.seeds, arms), key=lambda place: place[2][1] != BASE)
     cells: dict[Cell, Recipe] = {}
-    for backbone, variant, arm, changes in arms:
-        for targets, fold, seed in product(groups, folds, study.seeds):
-            own_seed = seed + AGAIN_SEED * (arm == "again")
-            axes = {"targets": list(targets), "data.fold": fold, "train.seed": own_seed}
-            own = study.by_target.get(targets[0], {})
-            varied = changes
-            if variant.startswith(BY_FIELD) and "text.fields" in own:
-                kept = _varied_fields(variant, own["text.fields"])
-                if kept is None:  # the target does not read this field, or it alone
-                    continue
-                varied = {**changes, "text.fields": kept}
-            part = _recipe(recipe, {**backbones[backbone], **own, **varied, **axes}, trained[fold])
-            parts = [backbone, arm] + [variant] * (variant != BASE) + [targets[0]] * (len(groups) > 1)
-            name = "-".join([*parts, f"f{fold}", f"s{seed}"])
-            cell = Cell(len(cells), name, backbone, arm, variant, targets, fold, seed)
-            cells[cell] = part.grouped(recipe.name).model_copy(update={"name": name})
+    for (fold, seed, (backbone, variant, arm, changes)), targets in product(order, groups):
+        own_seed = seed + AGAIN_SEED * (arm == "again") + FOLD_SEED * fold * study.own_seeds
+        axes = {"targets": list(targets), "data.fold": fold, "train.seed": own_seed}
+        own = study.by_target.get(targets[0], {})
+        varied = changes
+        if variant.startswith(BY_FIELD) and "text.fields" in own:
+            kept = _varied_fields(variant, own["text.fields"])
+            if kept is None:  # the target does not read this field, or it alone
+                continue
+            varied = {**changes, "text.fields": kept}
+        part = _recipe(recipe, {**backbones[backbone], **own, **varied, **axes}, trained[fold])
+        parts = [backbone, arm] + [variant] * (variant != BASE) + [targets[0]] * (len(groups) > 1)
+        name = "-".join([*parts, f"f{fold}", f"s{seed}"])
+        cell = Cell(len(cells), name, backbone, arm, variant, targets, fold, seed)
+        cells[cell] = part.grouped(recipe.name).model_copy(update={"name": name})
     return cells
 
 
@@ -110,7 +111,7 @@ def _arms(recipe: Recipe, study: StudyConfig, backbone: str) -> Iterator[tuple[s
             yield f"fusion-{fusion}", arm, {**_arm(arm), "model.fusion": fusion}
     for mode in study.modes:
         for arm in varied:
-            if arm != "graph":
+            if arm not in ("graph", "fingerprint", "random_weights"):  # the latter are frozen
                 yield f"mode-{mode}", arm, {**_arm(arm), "text.mode": mode}
     fields = list(recipe.text.fields)
     for kind in study.fields if len(fields) > 1 else []:
@@ -193,4 +194,4 @@ def load_grid(folder: Path) -> tuple[Recipe, list[Cell]]:
     if not (folder / CELLS).is_file():
         raise UserError(f"no study at {folder}: give a directory made by 'mmgnn study'")
     cells = [Cell(**{**line, "targets": tuple(line["targets"])}) for line in read_json(folder / CELLS)]
-    return load_recipe(folder / RECIPE), cells
+    return load_stored_recipe(folder / RECIPE), cells

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mmgnn_dist.cluster.ray.allocation import ray_around
-from mmgnn_dist.config import Recipe, load_recipe
+from mmgnn_dist.config import Recipe, load_stored_recipe
 from mmgnn_dist.data.prepare.ray_run import ray_here
 from mmgnn_dist.errors import EXIT_DONE, EXIT_STOPPED, UserError, need
 from mmgnn_dist.files import lock_file
@@ -75,7 +75,7 @@ def check_sweep(recipe: Recipe, folder: Path) -> Inputs:
         )
     path = RunDir(folder).recipe
     if path.is_file():
-        saved = load_recipe(path)
+        saved = load_stored_recipe(path)
         if changed_keys := differences(_compared(recipe), _compared(saved)):
             raise UserError(
                 f"{folder} holds another sweep ({', '.join(changed_keys)} differ): give another --dir"

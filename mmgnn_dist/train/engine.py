@@ -150,7 +150,7 @@ def zero_init(recipe: Recipe, plan: BatchPlan, device: torch.device) -> Iterator
     """Context in which a model is built: at stage 3 no rank ever holds the whole language model.
 
     Inside it transformers builds the language model under `deepspeed.zero.Init` and reads its weights layer
-    by layer. The rest of the model is small; `make_engine` shards it.
+    by layer, in the type of `text.frozen_precision`. The rest of the model is small; `make_engine` shards it.
     """
     if recipe.train.zero_stage < 3:
         yield
@@ -159,7 +159,10 @@ def zero_init(recipe: Recipe, plan: BatchPlan, device: torch.device) -> Iterator
     _give_back_what_is_freed()
     from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
 
-    _held = HfDeepSpeedConfig(deepspeed_config(recipe, plan))  # transformers keeps only a weak reference
+    config = deepspeed_config(recipe, plan)
+    if recipe.text.frozen_precision == "bf16":
+        config["bf16"] = {"enabled": True}  # zero.Init knows no other way to say the type
+    _held = HfDeepSpeedConfig(config)  # transformers keeps only a weak reference
     try:
         yield
     finally:

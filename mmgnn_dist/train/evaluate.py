@@ -178,6 +178,15 @@ def predict(
     return _with_classes(rows, true[order], units[order], gate_of, named, heads, scaler)
 
 
+def no_predictions(loader: Loader, has_gate: bool) -> Predictions:
+    """Return the predictions for the molecules of a loader that has none."""
+    heads, gate = Heads.of(loader.shards, loader.targets), np.zeros(0) if has_gate else None
+    empty = np.zeros((0, len(heads.classes)))
+    found = Predictions(np.zeros(0, np.int64), empty, empty, gate, heads=heads)
+    found.probabilities = {place: np.zeros((0, len(heads.classes[place]))) for place in heads.classed}
+    return found
+
+
 def _with_classes(
     rows: np.ndarray,
     true: np.ndarray,

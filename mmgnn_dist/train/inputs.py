@@ -101,15 +101,15 @@ class Inputs:
     @property
     def forms(self) -> list[str]:
         """The read-out of each output: the default of its target's kind, or the choice of the recipe."""
-        wanted = self.recipe.model.readout
+        model = self.recipe.model
         return [
-            readout_for(name, kind, wanted.get(name))
+            readout_for(name, kind, model.wanted_readout(name, kind))
             for name, kind, repeats in zip(self.recipe.targets, self.kinds, self.heads.repeats, strict=True)
             for _ in range(repeats)
         ]
 
-    def tokens(self, progress: Callable[[int, int, str], None]) -> TokenSet | None:
-        """Open the token sidecars of the recipe's text and make missing ones; None if it reads no text."""
+    def tokens(self, progress: Callable[[int, int, str], None], checked: bool = True) -> TokenSet | None:
+        """Open the token sidecars, or make them, and check the text if asked; None if no text is read."""
         config = self.recipe.text
         if self.files is None:
             return None
@@ -126,8 +126,9 @@ class Inputs:
             config.selected_fields,
             config.total_tokens,
         )
-        tokens.check_length()
-        tokens.check_unknown(config.max_unknown)
+        if checked:
+            tokens.check_length()
+            tokens.check_unknown(config.max_unknown)
         return tokens
 
     def model(self, text: TextSource | None, autocast: torch.dtype | None) -> FusedModel:
@@ -169,10 +170,7 @@ class Inputs:
         )
 
     def ordered(self, part: str, tokens: TokenSet | None, ranks: Ranks) -> Loader:
-        """Make an unshuffled loader of a part, with each molecule on one rank.
-
-        The batches are the same for any number of ranks.
-        """
+        """Make an unshuffled loader of a part: a molecule on one rank, the same batches for any number."""
         train = self.recipe.train
         choice = TextChoice.of(self.recipe.text, train.seed, training=False)
         batch = train.micro_batch or min(train.batch, EVALUATED)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmgnn_dist.data.loading.borrowed_text import LENT, text_sources, told
 from mmgnn_dist.data.text.token_cache import TokenSet
 from mmgnn_dist.models.fused import TextSource
 from mmgnn_dist.models.text_encoder.frozen_cache import Embeddings, ensure_embeddings, open_embeddings
@@ -67,6 +68,14 @@ def open_text_data(inputs: Inputs, ranks: Ranks, progress: Progress, record: Pat
         tokens = inputs.tokens(progress)
     assert tokens is not None
     progress.say(tokens.summary())
+    if config.control in LENT:
+        has_text = tokens.lengths(config.fields) > 0
+        sources = text_sources(inputs.shards, has_text, config.control, seed)
+        progress.say(told(sources, has_text, config.control))
+    if config.control == "fingerprint" and (count := inputs.shards.column("smiles").null_count):
+        progress.say(
+            f"text.control=fingerprint: {count:,} molecules have no SMILES, their fingerprint is zero"
+        )
     embeddings = None
     if frozen:
         embeddings = open_embeddings(inputs.shards, tokens, files, config, seed)

@@ -27,6 +27,16 @@ def test_side_by_side(tmp_path):
     assert result["command"] in table and "| schnet | 8 |" in table
 
 
+@pytest.mark.slow  # reads MiniLM twice
+def test_graph_and_text_beside_a_padded_language_model(tmp_path):
+    shards = make_set(tmp_path / "set")
+    make_split(shards)
+    (case,) = train_bench(shards.path, ["fused"], [8], repeats=1, steps=1)["cases"]
+    assert all(case[side][part] > 0 for side in ("mmgnn", "pyg") for part in PARTS)
+    # padding costs the peer matrix products
+    assert case["mmgnn"]["flop_per_molecule"] < case["pyg"]["flop_per_molecule"]
+
+
 def test_unknown_backbone_is_one_line(tmp_path, capsys):
     words = ["bench", "train", "--shards", str(tmp_path), "--backbones", "schnett", "--json"]
     assert main(words) == 2

@@ -112,7 +112,7 @@ def test_elements():
 def test_every_kind_has_its_read_out():
     assert READOUTS.keys() == {*(target.kind for target in TARGETS.values()), "class"}
     found = {name: readout_for(name, TARGETS[name].kind) for name in ("u0", "alpha", "gap", "mu", "r2")}
-    assert found == {"u0": "sum", "alpha": "sum", "gap": "mean", "mu": "dipole", "r2": "r2"}
+    assert found == {"u0": "sum", "alpha": "sum", "gap": "mean", "mu": "dipole_norm", "r2": "r2"}
     assert readout_for("gap", "intensive", "attention") == "attention"
     assert readout_for("ionisation", "intensive", "sum") == "sum"  # nothing is known of it
 

@@ -171,3 +171,16 @@ def test_scaler_keeps_the_digits_of_total_energies():
     scaled = scaler.scaled(y, graph)
     torch.testing.assert_close(scaled, torch.tensor([[4e-4]]), rtol=1e-6, atol=0)
     torch.testing.assert_close(scaler.units(scaled, graph), y, rtol=0, atol=1e-9)
+
+
+def test_dropout_drops_of_the_text_vector_in_training_alone(minilm):
+    batch = batch_of([1] * 200, [WATER] * 200)
+    read = []
+    for words, rate in ((["text.dropout=0.25"], 0.25), (["text.dropout=0.25", "train.dropout=false"], 0.0)):
+        recipe = load_recipe(None, [SMALL, "text.mode=frozen", *words])
+        model = FusedModel(recipe, ["sum"], TextSource(minilm.files, minilm.blank, 64))
+        model.project.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+        for mode, share in ((True, rate), (False, 0.0)):
+            model.train(mode)(batch, torch.ones(200, 64))
+            assert (read[-1] == 0).float().mean() == pytest.approx(share, abs=0.02)
+            assert read[-1].max() == pytest.approx(1 / (1 - share))

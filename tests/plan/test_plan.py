@@ -168,6 +168,23 @@ def test_a_clean_clone_without_a_network_plans(planned, monkeypatch, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["planned.yaml"]
 
 
+def test_adapters_beside_a_decoder_of_eight_billion_parameters(planned, monkeypatch, tmp_path):
+    """Qwen3-8B has 8,190,735,360 parameters, with its head of 151,936 x 4,096, which is not read here."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    small = "model.backbone={name: schnet, hidden: 8, filters: 8, interactions: 1}"
+    found = planned("--world", 8, small, "train.batch=64", path=LAUNCH / "large-decoder.yaml")
+    decoder, layers, rank = 8_190_735_360 - 151_936 * 4096, 36, 16
+    adapters = layers * rank * ((4096 + 4096) + (4096 + 1024))  # of queries and values
+    assert found["parameters"] - found["trainable"] == decoder
+    assert adapters < found["trainable"] < adapters + 2e6
+    by = by_choice(found)
+    weights = 2 * decoder + 4 * found["trainable"]
+    assert by[0, "none"]["bytes"]["weights"] == weights and by[3, "none"]["bytes"]["weights"] == weights // 8
+    assert by[3, "none"]["sent_per_step"] == (2 * weights + 4 * found["trainable"]) * 7 // 8
+
+
 def test_sizes_of_qm9_are_those_of_its_paper():
     """134 thousand molecules with 18.0 atoms on average, at most 29 (Ramakrishnan et al. 2014)."""
     sizes = range(FIRST_SIZE, FIRST_SIZE + len(QM9_SIZES))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import random
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from command_line import mmgnn, write_recipe
+from command_line import mmgnn, start, write_recipe
 
 import mmgnn_dist
 import mmgnn_dist.sample
@@ -152,7 +155,7 @@ def test_wrong_input_is_one_line(run, molecules, tmp_path, capsys):
     source = str(molecules[0])
     for words, says in (
         (["predict", str(tmp_path), source, "-o", "x.csv"], "no trained model at"),
-        (["predict", str(run), source, "-o", "x.xlsx"], "written as .parquet, .csv or .jsonl"),
+        (["predict", str(run), source, "-o", "x.xlsx"], "written as .parquet, .csv, .jsonl or .sdf"),
         (["predict", str(run), "none.sdf", "-o", str(tmp_path / "a/b/x.csv"), "--json"], "no file none.sdf"),
         (["predict", str(run), source, "-o", f"{source}/x.csv"], "x.csv cannot be written"),
         (["predict", str(run), "none.sdf", "-o", str(tmp_path / "x.csv"), "--json"], "no file none.sdf"),
@@ -336,3 +339,136 @@ def test_one_molecule_and_standard_input(run, tmp_path, capsys, monkeypatch):
     for wrong in (["-o", "x.csv"], ["a.sdf"], ["--smiles", "C", "-o", "x.csv"]):
         assert main(["predict", str(run), *wrong]) == 2
         assert "SOURCE" in capsys.readouterr().err
+
+
+ODD = ["smiles,name", "CCO,a", "not a smiles,b", "C,c,surplus", "[Na+],d", "O,water", "O,water"]
+
+
+def test_one_row_for_each_row_in_order_in_portions(run, tmp_path, capsys):
+    """Rows that no reader parses have their row, twice the same id too; the forms say the same."""
+    (tmp_path / "odd.csv").write_text("\n".join(ODD) + "\n")
+    found = {}
+    for suffix, portion in ((".parquet", 2), (".csv", 2), (".jsonl", 2), (".jsonl", 100)):
+        out = tmp_path / f"out{portion}{suffix}"
+        words = ["predict", run, tmp_path / "odd.csv", "-o", out, "--json", f"data.rows_per_shard={portion}"]
+        assert main([str(word) for word in words]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert (told["in"], told["kept"], told["set_aside"]) == (6, 3, 3)
+        if suffix == ".jsonl":
+            found[out.name] = [json.loads(line) for line in out.read_text().splitlines()]
+        else:
+            table = pq.read_table(out) if suffix == ".parquet" else pyarrow.csv.read_csv(out)
+            found[out.name] = table.to_pylist()
+        assert pq.read_table(told["aside"])["row"].to_pylist() == [1, 2, 3]
+    for rows in found.values():
+        assert [row["homo"] is None for row in rows] == [False, True, True, True, False, False]
+        assert rows[1]["reason"].startswith("invalid SMILES") and "3 fields" in rows[2]["reason"]
+        assert rows[4]["gap"] == rows[5]["gap"] == pytest.approx(found["out2.parquet"][4]["gap"], rel=1e-5)
+        assert rows[0]["gate"] == pytest.approx(found["out2.parquet"][0]["gate"], rel=1e-5)
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_shard_set_is_a_source(run, few_shards, tmp_path, capsys):
+    """Its rows in order, with the predictions of the test part."""
+    out = tmp_path / "out.parquet"
+    words = ["predict", str(run), str(few_shards.path), "-o", str(out), "--json"]
+    assert main([*words, "data.rows_per_shard=70"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    found, expected = pq.read_table(out), pq.read_table(run / "predictions.parquet")
+    assert found["id"].to_pylist() == few_shards.ids().tolist() and told["kept"] == told["in"] == len(found)
+    order = {name: row for row, name in enumerate(found["id"].to_pylist())}
+    rows = [order[name] for name in expected["id"].to_pylist()]
+    np.testing.assert_allclose(found["gap"].to_numpy()[rows], expected["gap_pred"].to_numpy(), rtol=1e-5)
+    assert main([*words, "--text", str(out)]) == 2
+    assert "is a shard set and has its text" in capsys.readouterr().err
+
+
+def sd_file(path):
+    """Three molecules with a field of their own, RDKit's; the second is garbage."""
+    from rdkit import Chem
+    from rdkit.Chem.AllChem import EmbedMolecule
+
+    records = []
+    for smiles in ("CCO", "N"):
+        mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+        EmbedMolecule(mol, randomSeed=1)
+        records.append(f"{Chem.MolToMolBlock(mol)}>  <own>\nvalue of {smiles}\n\n$$$$\n")
+    path.write_text(f"{records[0]}garbage\n\n\n  1  0 bad\n$$$$\n{records[1]}")
+
+
+def test_records_of_an_sd_file_get_further_fields(run, tmp_path, capsys):
+    from rdkit import Chem
+
+    sd_file(tmp_path / "in.sdf")
+    assert (
+        main(["predict", str(run), str(tmp_path / "in.sdf"), "-o", str(tmp_path / "out.sdf"), "--json"]) == 0
+    )
+    assert (
+        main(["predict", str(run), str(tmp_path / "in.sdf"), "-o", str(tmp_path / "out.csv"), "--json"]) == 0
+    )
+    rows = pyarrow.csv.read_csv(tmp_path / "out.csv").to_pylist()
+    first, bad, last = Chem.SDMolSupplier(str(tmp_path / "out.sdf"), removeHs=False)
+    assert bad is None and b"<mmgnn_reason>\nunreadable record" in (tmp_path / "out.sdf").read_bytes()
+    for mol, row, smiles in ((first, rows[0], "CCO"), (last, rows[2], "N")):
+        assert Chem.MolToSmiles(Chem.RemoveHs(mol)) == smiles and mol.GetProp("own") == f"value of {smiles}"
+        assert float(mol.GetProp("mmgnn_gap")) == row["gap"]
+    (tmp_path / "in.csv").write_text("smiles\nC\n")
+    capsys.readouterr()
+    assert main(["predict", str(run), str(tmp_path / "in.csv"), "-o", str(tmp_path / "x.sdf")]) == 2
+    assert "repeats the records of SD files" in capsys.readouterr().err
+
+
+def kill_after(parts, out, *words):
+    """Start a prediction, and kill it and its processes when it has some parts more."""
+    folder = out.with_name(f"{out.name}.partial")
+    seen = len(list(folder.glob("part-*.json")))
+    process = start(*words)
+    while process.poll() is None and len(list(folder.glob("part-*.json"))) < seen + parts:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_killed_predictions_continue_to_the_same_bytes(run, molecules, tmp_path):
+    """Finished portions are not repeated: their files keep their times."""
+    whole, out = tmp_path / "whole.csv", tmp_path / "out.csv"
+    words = ["predict", run, molecules[0], "data.rows_per_shard=4", "train.threads=1", "-o"]
+    mmgnn(*words, whole)
+    kill_after(2, out, *words, out)
+    assert not out.exists()
+    first = out.with_name("out.csv.partial") / "part-00000.csv"
+    written = first.stat().st_mtime_ns
+    kill_after(3, out, *words, out)
+    assert first.stat().st_mtime_ns == written
+    mmgnn(*words, out)
+    assert digest(out) == digest(whole) and not list(tmp_path.glob("*.partial"))
+    assert digest(tmp_path / "out.set_aside.parquet") == digest(tmp_path / "whole.set_aside.parquet")
+
+
+@pytest.mark.slow
+def test_twenty_kills_and_two_processes_give_the_same_bytes(run, few_shards, sample, tmp_path):
+    pq.write_table(pq.read_table(sample).slice(0, 800), tmp_path / "some.parquet")
+    words = ["predict", run, tmp_path / "some.parquet", "data.rows_per_shard=10", "train.threads=1", "-o"]
+    mmgnn(*words, tmp_path / "whole.csv")
+    chance = random.Random(1)
+    for kill in range(20):
+        two = ("--nproc", "2") if kill % 2 else ()
+        kill_after(chance.randrange(1, 6), tmp_path / "out.csv", *words, tmp_path / "out.csv", *two)
+    mmgnn(*words, tmp_path / "out.csv", "--nproc", "2")
+    assert digest(tmp_path / "out.csv") == digest(tmp_path / "whole.csv")
+    for count, out in ((1, tmp_path / "one.parquet"), (2, tmp_path / "two.parquet")):
+        mmgnn(*words[:2], few_shards.path, *words[3:], out, "--nproc", count)
+    assert digest(tmp_path / "one.parquet") == digest(tmp_path / "two.parquet")
+
+
+def test_a_dry_run_tells_what_a_prediction_takes(run, sample, tmp_path, capsys):
+    out = tmp_path / "out.csv"
+    assert main(["predict", str(run), str(sample), "-o", str(out), "--dry-run", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["rows"] == pq.read_metadata(sample).num_rows and told["portions"] == 1
+    assert told["seconds"] == pytest.approx(told["rows"] / told["rate"]) and told["bytes"] > 50 * told["rows"]
+    assert not list(tmp_path.iterdir())

@@ -56,15 +56,15 @@ def differences(a, b, above=""):
 def test_arms_differ_in_what_is_read_alone(shards):
     cells = grid(
         shards,
-        "study.arms=[graph, text, both, width_matched, zero, shuffled, random, again]",
+        "study.arms=[graph, text, both, width_matched, zero, shuffled, random, same_formula, again]",
         "study.seeds=[0, 1]",
     )
-    assert len(cells) == 2 * 8 * 3 * 2 and [cell.number for cell in cells] == list(range(96))
-    assert len({cell.name for cell in cells}) == len({r.fingerprint() for r in cells.values()}) == 96
+    assert len(cells) == 2 * 9 * 3 * 2 and [cell.number for cell in cells] == list(range(108))
+    assert len({cell.name for cell in cells}) == len({r.fingerprint() for r in cells.values()}) == 108
     at = {(c.backbone, c.arm, c.fold, c.seed): r.model_dump(mode="json") for c, r in cells.items()}
     for (backbone, arm, fold, seed), recipe in at.items():
         found = differences(recipe, at[backbone, "both", fold, seed]) - {"name"}
-        control = arm in ("zero", "shuffled", "random")
+        control = arm in ("zero", "shuffled", "random", "same_formula")
         if arm == "again":
             assert differences(recipe, at[backbone, "graph", fold, seed]) == {"name", "train.seed"}
             assert recipe["train"]["seed"] == seed + 10_000
@@ -73,6 +73,17 @@ def test_arms_differ_in_what_is_read_alone(shards):
         assert recipe["study"] is None and recipe["train"]["save_vectors"]
         assert recipe["track"]["group"] == "run"  # the study's name
         assert (recipe["data"]["fold"], recipe["train"]["seed"]) == (fold, seed)
+
+
+def test_folds_may_have_seeds_of_their_own(shards):
+    """Arms of a fold share the seed, folds and `again` do not; a cell keeps its name."""
+    arms = "study.arms=[graph, both, again]"
+    cells = grid(shards, arms, "study.own_seeds=true", "study.seeds=[0, 1]")
+    seeds = {(c.arm, c.fold, c.seed): r.train.seed for c, r in cells.items()}
+    for (arm, fold, seed), found in seeds.items():
+        assert found == seed + 1_000_000 * fold + 10_000 * (arm == "again")
+    assert len(set(seeds.values())) == 2 * len({fold for _, fold, _ in seeds}) * 2
+    assert {cell.name for cell in cells} == {cell.name for cell in grid(shards, arms, "study.seeds=[0, 1]")}
 
 
 def test_variants_change_one_thing_and_share_what_they_do_not_concern(shards):
@@ -162,10 +173,11 @@ def test_a_norm_of_a_dipole_has_no_mean(tmp_path):
     write_json(made.path / "manifest.json", made.manifest | {"targets": kinds})
     make_split(made)
     words = [f"data.shards={made.path}", "targets=[mu, gap]", "model.modality=graph"]
-    bare = fit_scaler(open_inputs(load_recipe(None, [*words, "model.readout={mu: dipole_norm}"])))
-    usual = fit_scaler(open_inputs(load_recipe(None, words)))
-    assert bare.mean[0] == 0 != usual.mean[0] and bare.mean[1] == usual.mean[1] != 0
-    assert torch.equal(bare.std, usual.std)
+    bare = fit_scaler(open_inputs(load_recipe(None, words)))
+    for other in ("model.dipoles=with_mean", "model.readout={mu: dipole}", "model.fusion=gate_paper"):
+        earlier = fit_scaler(open_inputs(load_recipe(None, [*words, other])))
+        assert bare.mean[0] == 0 != earlier.mean[0] and bare.mean[1] == earlier.mean[1] != 0
+        assert torch.equal(bare.std, earlier.std)
 
 
 def test_presets():

@@ -38,6 +38,9 @@ VISION = {
     "image_size": 4,
     "patch_size": 2,
 }
+# decoders: two query heads share one of keys and values; windows of attention in Mistral, Gemma 2 and 3
+DECODER = {**BERT, "num_key_value_heads": 1, "head_dim": 8, "attention_dropout": 0.1}
+WINDOWS = {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
 Make = Callable[[dict[str, Any]], Any]  # sizes and ids of the vocabulary -> model
 MODELS: dict[str, tuple[str, Make]] = {
     "bert": ("wordpiece", lambda v: hf.BertModel(hf.BertConfig(**BERT, **v))),
@@ -96,10 +99,51 @@ MODELS: dict[str, tuple[str, Make]] = {
         ),
     ),
 }
+DECODERS: dict[str, tuple[str, Make]] = {
+    "llama": ("llama", lambda v: hf.LlamaForCausalLM(hf.LlamaConfig(**DECODER, **v))),
+    "mistral": (
+        "mistral",
+        lambda v: hf.MistralForCausalLM(hf.MistralConfig(**DECODER, sliding_window=16, **v)),
+    ),
+    "qwen2": ("qwen2", lambda v: hf.Qwen2ForCausalLM(hf.Qwen2Config(**DECODER, **v))),
+    "qwen3": ("qwen3", lambda v: hf.Qwen3ForCausalLM(hf.Qwen3Config(**DECODER, **v))),
+    "gemma": ("gemma", lambda v: hf.GemmaForCausalLM(hf.GemmaConfig(**DECODER, **v))),
+    "gemma2": (
+        "gemma",
+        lambda v: hf.Gemma2ForCausalLM(
+            hf.Gemma2Config(**DECODER, **WINDOWS, attn_logit_softcapping=0.5, query_pre_attn_scalar=4, **v)
+        ),
+    ),
+    "gemma3_text": ("gemma", lambda v: hf.Gemma3ForCausalLM(hf.Gemma3TextConfig(**DECODER, **WINDOWS, **v))),
+    "gemma3_both_ways": (  # as EmbeddingGemma
+        "gemma",
+        lambda v: hf.Gemma3TextModel(
+            hf.Gemma3TextConfig(**DECODER, **WINDOWS, use_bidirectional_attention=True, **v)
+        ),
+    ),
+    "gemma3": (
+        "gemma",
+        lambda v: hf.Gemma3ForConditionalGeneration(
+            hf.Gemma3Config(
+                text_config={**DECODER, **WINDOWS, **v}, vision_config=VISION, mm_tokens_per_image=4
+            )
+        ),
+    ),
+}
+MODELS |= DECODERS
+# tokenizers of decoders: named tokens, tokens around a text, side of the padding
+AROUND: dict[str, tuple[dict[str, str], str, str]] = {
+    "llama": ({"bos": "<|begin_of_text|>", "eos": "<|end_of_text|>"}, "<|begin_of_text|> $A", "right"),
+    "mistral": ({"unk": "<unk>", "bos": "<s>", "eos": "</s>"}, "<s> $A", "left"),
+    "qwen2": ({"pad": "<|endoftext|>", "eos": "<|im_end|>"}, "$A", "right"),
+    "qwen3": ({"pad": "<|endoftext|>", "eos": "<|im_end|>"}, "$A <|endoftext|>", "left"),
+    "gemma": ({"pad": "<pad>", "eos": "<eos>", "bos": "<bos>", "unk": "<unk>"}, "<bos> $A", "left"),
+}
 
 
 def _tokenizer(kind: str) -> Any:
     """A trained tokenizer with the special tokens that its family puts around a text."""
+    side = "right"
     if kind == "wordpiece":
         inner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
         inner.normalizer = normalizers.Lowercase()
@@ -122,18 +166,21 @@ def _tokenizer(kind: str) -> Any:
         named = {"cls": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>"}
         if kind == "clip":
             named = {"pad": "<pad>", "bos": "<|startoftext|>", "eos": "<|endoftext|>"}
+        elif kind in AROUND:
+            named, around, side = AROUND[kind]
         trainer = trainers.BpeTrainer(
             vocab_size=320,
             special_tokens=list(named.values()),
             show_progress=False,
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         )
-        around = "<|startoftext|> $A <|endoftext|>" if kind == "clip" else "<s> $A </s>"
+        if kind not in AROUND:
+            around = "<|startoftext|> $A <|endoftext|>" if kind == "clip" else "<s> $A </s>"
     inner.train_from_iterator(WORDS * 3, trainer)
     special = [(token, inner.token_to_id(token)) for token in named.values()]
     inner.post_processor = processors.TemplateProcessing(single=around, special_tokens=special)
     return hf.PreTrainedTokenizerFast(
-        tokenizer_object=inner, **{f"{name}_token": token for name, token in named.items()}
+        tokenizer_object=inner, padding_side=side, **{f"{name}_token": token for name, token in named.items()}
     )
 
 

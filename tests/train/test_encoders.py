@@ -25,6 +25,7 @@ from mmgnn_dist.train.run import run
 FAMILIES = ["bert", "roberta", "distilbert", "t5", "clip", "deberta-v2"]
 # a bias of the keys shifts all scores of a row alike, and softmax gives that no gradient but rounding
 NO_GRADIENT = ("key.bias", "k_lin.bias", "k_proj.bias", "key_proj.bias")
+DECODER = "qwen3"  # its text ends in a token of its own and is padded on the left
 PART = {0: "val", 1: "test"}
 
 
@@ -93,7 +94,7 @@ def rates(folder):
     return [line["lr"] for line in lines if line["kind"] == "train"]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, pytest.param(DECODER, marks=pytest.mark.slow)])
 def test_in_full_every_parameter_moves(tmp_path, shards, encoders, family):
     """The read-out's last layer starts at zero: the first step moves it alone, the second all before it."""
     before = start(encoders(family))
@@ -104,16 +105,18 @@ def test_in_full_every_parameter_moves(tmp_path, shards, encoders, family):
     assert not {name for name in still if not name.endswith(NO_GRADIENT)}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, DECODER])
 def test_in_lora_only_adapters_move(tmp_path, shards, encoders, family):
     """The frozen weights are not even in the export; B starts at zero, and A moves once B is not."""
     words = ["text.mode=lora", "train.optim.weight_decay=0", "train.optim.warmup=0"]
+    if family == DECODER:
+        words += ["text.pooling=last", "text.frozen_precision=bf16"]
     after = trained(train(tmp_path / "run", shards, encoders(family), *words, steps=2))
     assert len(after) == 4 * LAYERS and all("lora_" in name for name in after)
     assert all(bool(weight.any()) for weight in after.values())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, pytest.param(DECODER, marks=pytest.mark.slow)])
 def test_in_frozen_nothing_of_the_encoder_trains(tmp_path, shards, encoders, family):
     folder = train(tmp_path / "run", shards, encoders(family), "text.mode=frozen")
     assert trained(folder) == {}

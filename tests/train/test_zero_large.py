@@ -11,11 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import interrupt, journal, metrics, mmgnn
+from make_encoder import LAYERS, make_encoder
 from run_results import copies, deviation, losses, mae, with_weights_of
+from safetensors.torch import load_file
 from worlds import together, write
 
 pytestmark = pytest.mark.slow
-LARGE = Path(__file__).parents[2] / "launch" / "large.yaml"
+LAUNCH = Path(__file__).parents[2] / "launch"
+LARGE = LAUNCH / "large.yaml"
 SIZES = "{num_hidden_layers: 12, hidden_size: 768, intermediate_size: 3072}"  # 108,891,648 parameters
 
 
@@ -115,6 +118,45 @@ def test_large_model_is_killed_continues_and_predicts(tmp_path, small_shards):
     found = json.loads(mmgnn("evaluate", run, "--json", limit=900).stdout)
     assert found["test/mae/gap_eV"] == pytest.approx(mae(run), rel=1e-6)
     mmgnn("export", run, tmp_path / "exported", limit=900)
+    (tmp_path / "water.xyz").write_text("3\n\nO 0 0 0.12\nH 0 0.76 -0.48\nH 0 -0.76 -0.48\n")
+    mmgnn("predict", tmp_path / "exported", tmp_path / "water.xyz", "-o", tmp_path / "out.csv", limit=900)
+    (row,) = csv.DictReader((tmp_path / "out.csv").read_text().splitlines())
+    assert np.isfinite(float(row["gap"]))
+
+
+@pytest.mark.parametrize("stage", [0, 3])
+def test_large_decoder_is_killed_continues_and_predicts(tmp_path, small_shards, stage):
+    """Adapters beside a small decoder in bf16, in two processes: the same bits as without the kill."""
+    encoder = make_encoder(tmp_path / "decoder", "qwen3")
+    results = []
+    for name in ("whole", "cut"):
+        run = tmp_path / name
+        words = [
+            *("train", LAUNCH / "large-decoder.yaml", "--run", run, "--nproc", 2),
+            *(f"data.shards={small_shards}", f"text.encoder={encoder}", f"train.zero_stage={stage}"),
+            *("model.backbone={name: schnet, hidden: 8, filters: 8, interactions: 1}", "targets=[gap]"),
+            *(
+                "train.precision=auto",
+                "train.batch=8",
+                "text.total_tokens=60",
+                "train.max_steps=12",
+                "train.checkpoint_every=5",
+            ),
+            *("train.threads=1", "track.wandb=disabled", "train.validate_every=99"),
+        ]
+        if name == "cut":
+            interrupt(run, 7, signal.SIGKILL, *words, limit=600).wait()
+        mmgnn(*words, limit=900)
+        results.append(metrics(run))
+    assert [line["step"] for line in journal(run, "resume")] == [5]
+    assert results[0]["weights"] == results[1]["weights"]
+    assert results[0]["averaged_weights"] == results[1]["averaged_weights"]
+    assert mae(tmp_path / "whole") == mae(run)
+    mmgnn("export", run, tmp_path / "exported", limit=900)
+    about = json.loads((tmp_path / "exported" / "model.json").read_text())
+    assert about["encoder"]["name"] == str(encoder)
+    names = [name for name in load_file(tmp_path / "exported" / "model.safetensors") if ".encoder." in name]
+    assert len(names) == 4 * LAYERS and all("lora_" in name for name in names)
     (tmp_path / "water.xyz").write_text("3\n\nO 0 0 0.12\nH 0 0.76 -0.48\nH 0 -0.76 -0.48\n")
     mmgnn("predict", tmp_path / "exported", tmp_path / "water.xyz", "-o", tmp_path / "out.csv", limit=900)
     (row,) = csv.DictReader((tmp_path / "out.csv").read_text().splitlines())

@@ -211,8 +211,11 @@ class Inspection:
 
     def repeated(self) -> tuple[frozenset[int], int]:
         """Return the hashes of ids that several records have, and the number of these records."""
-        codes, counts = np.unique(np.frombuffer(self.ids, np.uint64), return_counts=True)
-        return frozenset(codes[counts > 1].tolist()), int(counts[counts > 1].sum())
+        codes = np.frombuffer(self.ids, np.uint64)
+        codes.sort()  # in place: there may be many
+        same = np.flatnonzero(codes[1:] == codes[:-1])
+        found = np.unique(codes[same])
+        return frozenset(found.tolist()), len(same) + len(found)
 
     def notes(self, path: Path) -> list[str]:
         """Return lines on faults of the file and remarks on its records."""

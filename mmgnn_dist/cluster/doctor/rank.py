@@ -19,7 +19,7 @@ from typing import TypedDict
 from mmgnn_dist.cluster.doctor.line import Line, fail, warn
 from mmgnn_dist.cluster.doctor.network import disk, hosts, interface, listeners, plain, together
 from mmgnn_dist.cluster.doctor.node import check_node
-from mmgnn_dist.config import load_recipe
+from mmgnn_dist.config import load_stored_recipe
 from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.process import exit_now
 from mmgnn_dist.run_dir import RunDir
@@ -65,7 +65,7 @@ def examine(folder: Path, rank: int, prepare: Callable[[], object]) -> None:
         prepare: sets the variables that torch.distributed needs; called if no rank found a blocking fault.
     """
     request: RankRequest = read_json(folder / "ask.json")
-    recipe = load_recipe(RunDir(folder).recipe)
+    recipe = load_stored_recipe(RunDir(folder).recipe)
     node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
     lines = []
     local = int(os.environ["LOCAL_RANK"])

@@ -19,6 +19,7 @@ import torch
 
 from mmgnn_dist.data.loading.balance import Costs
 from mmgnn_dist.data.loading.batch import Batch
+from mmgnn_dist.data.loading.borrowed_text import LENT, text_sources
 from mmgnn_dist.data.loading.sampling import (
     InTurn,
     Place,
@@ -147,7 +148,11 @@ class Loader:
         self._starts = shards.starts
         self._text = None
         if tokens is not None and self.fields:
-            self._text = TextInput(tokens, self.fields, shards.starts, choice or TextChoice())
+            choice, sources = choice or TextChoice(), None
+            if choice.control in LENT:
+                has_text = tokens.lengths(self.fields) > 0
+                sources = text_sources(shards, has_text, choice.control, choice.seed)
+            self._text = TextInput(tokens, self.fields, shards.starts, choice, sources)
         self._ptr = [shard.ptr for shard in shards.shards]
         self._z = [shard.z for shard in shards.shards]
         self._pos = [shard.pos for shard in shards.shards]

@@ -4,10 +4,13 @@ Field dropout, this epoch's synonym, and the control texts of a study are chosen
 existing runs of the sidecars, so no sidecar is made again. A random choice depends on (seed, epoch, row), a
 control on (seed, row), so both are the same for any number of processes and after a resume.
 
-Controls do not change which molecules have a text:
+Controls do not change which molecules have a text, but `same_formula` and `same_scaffold` leave those without
+that find no other:
 
     zero       the special tokens only: a text without content
-    shuffled   the text of another molecule, by a fixed cyclic permutation of the molecules with text
+    shuffled, same_formula, same_scaffold    the text of another molecule, see `borrowed_text`
+    renamed, numbers_masked    the text with other tokens, see `token_maps`
+    fingerprint, random_weights    the text; what reads it is another, see `vector_sources`
     random     as many tokens as the text has, each drawn from all ids except special tokens
 """
 
@@ -20,13 +23,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmgnn_dist.config import TEXT_FIELDS, Control, TextConfig
+from mmgnn_dist.data.loading.borrowed_text import NOBODY
+from mmgnn_dist.data.loading.token_maps import MAPPED, token_map
 from mmgnn_dist.data.shardset.hashing import draw, mix, uniform
 from mmgnn_dist.data.shardset.ragged import GatherPlan, ragged_index
 from mmgnn_dist.data.text.token_cache import TokenSet
-from mmgnn_dist.errors import UserError
 
 # Streams of random numbers; no two choices share one.
-DROPOUT, SYNONYM, SHUFFLE, RANDOM = 1, 2, 3, 4
+DROPOUT, SYNONYM, RANDOM = 1, 2, 4
 
 
 @dataclass(frozen=True)
@@ -53,25 +57,6 @@ class TextChoice:
         return cls(seed, config.control, config.field_dropout, config.sample_synonyms)
 
 
-def partners(tokens: TokenSet, fields: Sequence[str], seed: int) -> np.ndarray:
-    """The molecule whose text each molecule reads if texts are shuffled, int64 [rows].
-
-    One cycle passes through all molecules with text, so none keeps its own text; the others stay without.
-
-    Raises:
-        UserError: fewer than two molecules have text.
-    """
-    rows = np.flatnonzero(tokens.lengths(fields))
-    if len(rows) < 2:
-        raise UserError(
-            f"text.control=shuffled needs two molecules with text, not {len(rows)}: take other text.fields"
-        )
-    order = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, SHUFFLE]))).permutation(rows)
-    result = np.arange(tokens.rows)
-    result[order] = np.roll(order, 1)
-    return result
-
-
 class TextInput:
     """Joins the token runs of each molecule to one input.
 
@@ -80,11 +65,20 @@ class TextInput:
         fields: fields to join, in order.
         starts: global row at which each shard begins, and the end.
         choice: how the text is changed.
+        sources: row whose text each molecule reads, `NOBODY` for none, int64 [rows]; None: its own.
     """
 
-    def __init__(self, tokens: TokenSet, fields: Sequence[str], starts: np.ndarray, choice: TextChoice):
+    def __init__(
+        self,
+        tokens: TokenSet,
+        fields: Sequence[str],
+        starts: np.ndarray,
+        choice: TextChoice,
+        sources: np.ndarray | None = None,
+    ):
         self.tokens, self.fields, self.starts, self.choice = tokens, list(fields), starts, choice
-        self._partners = partners(tokens, fields, choice.seed) if choice.control == "shuffled" else None
+        self._sources = sources
+        self._map = token_map(tokens, choice.control) if choice.control in MAPPED else None
         self._prefix, self._suffix = tokens.prefix, tokens.suffix
         if choice.control == "zero":
             self._prefix, self._suffix = np.array(tokens.blank), tokens.suffix[:0]
@@ -102,8 +96,7 @@ class TextInput:
             plan: the plan that reads these rows.
             epoch: epoch of the random choices.
         """
-        if self._partners is not None:
-            plan = GatherPlan(self._partners[rows], self.starts)
+        plan = self._of_sources(rows, plan)
         stages = [self._prefix, self._suffix]
         # One row per molecule, one column per piece of its input: where it begins in the stage, its length.
         start = np.zeros((len(rows), len(self.fields) + 2), np.int64)
@@ -123,12 +116,12 @@ class TextInput:
         if self.choice.control == "random":
             return self._random(rows, count)
         index, offsets = ragged_index(start.ravel(), count.ravel())
-        return np.concatenate(stages)[index].astype(np.int64), offsets[:: start.shape[1]]
+        words = np.concatenate(stages)[index].astype(np.int64)
+        return words if self._map is None else self._map[words], offsets[:: start.shape[1]]
 
     def lengths(self, rows: np.ndarray, plan: GatherPlan, epoch: int) -> np.ndarray:
         """Number of tokens that `read` returns for each molecule, int64 [M]; reads no token."""
-        if self._partners is not None:
-            plan = GatherPlan(self._partners[rows], self.starts)
+        plan = self._of_sources(rows, plan)
         total = np.zeros(len(rows), np.int64)
         for field in self.fields:
             length = self._runs(field, rows, plan, epoch).lengths(
@@ -138,6 +131,13 @@ class TextInput:
             total += length
         special = (total > 0) * (len(self._prefix) + len(self._suffix))
         return special if self.choice.control == "zero" else total + special
+
+    def _of_sources(self, rows: np.ndarray, plan: GatherPlan) -> GatherPlan:
+        """The plan that reads the molecules whose texts are read; `NOBODY` reads its own, of no length."""
+        if self._sources is None:
+            return plan
+        sources = self._sources[rows]
+        return GatherPlan(np.where(sources == NOBODY, rows, sources), self.starts)
 
     def _field(
         self, field: str, rows: np.ndarray, plan: GatherPlan, epoch: int
@@ -159,8 +159,10 @@ class TextInput:
     def _leave_out(self, length: np.ndarray, field: str, rows: np.ndarray, epoch: int) -> None:
         """Set the length of a field to 0 for molecules that do not read it, or lose it in this epoch."""
         if self.tokens.reads is not None:
-            sources = rows if self._partners is None else self._partners[rows]
+            sources = rows if self._sources is None else self._sources[rows]
             length[~self.tokens.reads[field][sources]] = 0
+        if self._sources is not None:
+            length[self._sources[rows] == NOBODY] = 0
         if self.choice.dropout:
             key = (DROPOUT, self.choice.seed, epoch, _number(field))
             length[uniform(key, rows) < self.choice.dropout] = 0

@@ -20,12 +20,14 @@ from typing import Any, TypedDict
 import numpy as np
 import pyarrow as pa
 
-from mmgnn_dist.chem.checks import REASONS, check_molecules, detail
+from mmgnn_dist.chem.checks import REASONS, UNREADABLE, BadRecord, check_molecules, detail
 from mmgnn_dist.chem.identity import complete_keys
 from mmgnn_dist.chem.molecules import Molecules
-from mmgnn_dist.chem.readers.source import Stream, one_line
+from mmgnn_dist.chem.readers.record import assemble
+from mmgnn_dist.chem.readers.source import Source, Stream, one_line
 from mmgnn_dist.chem.states.electronic_state import States, settle
 from mmgnn_dist.config import TEXT_FIELDS
+from mmgnn_dist.data.prepare.notes import note_rows
 from mmgnn_dist.data.prepare.plan import PreparePlan
 from mmgnn_dist.data.prepare.statistics import shard_statistics
 from mmgnn_dist.data.prepare.text.chosen_fields import known_fields
@@ -73,10 +75,15 @@ def staging_folder(to: Path) -> Path:
 
 
 class Staging:
-    """The files of a preparation in progress, in its staging folder."""
+    """The files of a preparation in progress, in its staging folder.
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    Args:
+        folder: the staging folder.
+        tables: folder of the tables of text; None: the same.
+    """
+
+    def __init__(self, folder: Path, tables: Path | None = None):
+        self.folder, self.tables = folder, tables or folder
         self.final = folder / "set"  # becomes TO
         self.records = folder / "records"
 
@@ -103,7 +110,7 @@ class Staging:
 
     def text(self, table: int) -> Path:
         """A table of text fields in clean form."""
-        return self.folder / f"text-{table}.arrow"
+        return self.tables / f"text-{table}.arrow"
 
     def is_done(self, chunk: int) -> bool:
         """Whether a chunk is staged in full."""
@@ -168,28 +175,56 @@ class ChunkRunner:
         try:
             for chunk in range(run["first"], run["end"]):
                 if not error and not self.staging.is_done(chunk):
-                    self._do(chunk, pickle.loads(run["tables"]) if run["fed"] else reading.tables(chunk))
+                    self.do(chunk, pickle.loads(run["tables"]) if run["fed"] else reading.tables(chunk))
         except UserError as wrong:
             error = str(wrong)
         node = os.environ.get("SLURMD_NODENAME") or platform.node()
         return {"first": run["first"], "error": error, "node": node}
 
-    def _do(self, chunk: int, tables: list[pa.Table]) -> None:
-        """Convert the rows of a chunk to molecules and finish the chunk."""
+    def do(self, chunk: int, tables: list[pa.Table], lenient: bool = False) -> None:
+        """Convert the rows of a chunk to molecules and finish the chunk.
+
+        Args:
+            chunk: number of the chunk.
+            tables: the rows of its segments.
+            lenient: set rows aside that give no molecule and that their reader does not tell one by one.
+
+        Raises:
+            UserError: rows give no molecules.
+        """
         parts = []
         for (index, start, _), table in zip(self.plan.chunks[chunk], tables, strict=True):
-            source = self.plan.sources[index]
+            convert = self._convert_each if lenient else self._convert
             try:
-                molecules = source.convert(table, start, self.plan.names, spread)
-                text = clean_text(molecules.text, source.path.name, self.plan.own_fields)
+                parts += convert(self.plan.sources[index], table, start)
             except MISFITS as error:
                 raise UserError(
-                    f"{source.path}, rows {start} to {start + table.num_rows - 1} (chunk {chunk}), give no "
-                    f"molecules ({type(error).__name__}: {one_line(error)}): check the values of its columns"
+                    f"{self.plan.sources[index].path}, rows {start} to {start + table.num_rows - 1} (chunk "
+                    f"{chunk}), give no molecules ({type(error).__name__}: {one_line(error)}): check the "
+                    "values of its columns"
                 ) from None
-            keys = complete_keys(molecules.inchikey, molecules.smiles)
-            parts.append(replace(molecules, inchikey=keys, text=text))
         self._finish(chunk, parts)
+
+    def _convert(self, source: Source, table: pa.Table, start: int) -> list[Molecules]:
+        molecules = source.convert(table, start, self.plan.names, spread)
+        text = clean_text(molecules.text, source.path.name, self.plan.own_fields)
+        keys = complete_keys(molecules.inchikey, molecules.smiles)
+        return [replace(molecules, inchikey=keys, text=text)]
+
+    def _convert_each(self, source: Source, table: pa.Table, start: int) -> list[Molecules]:
+        """Convert rows by ever smaller parts, until those that give no molecule are alone."""
+        try:
+            return self._convert(source, table, start)
+        except MISFITS as error:
+            if table.num_rows == 1:
+                fault = BadRecord(UNREADABLE, f"{type(error).__name__}: {one_line(error)}")
+                name, width = f"{source.name}-{start}", len(self.plan.names)
+                bad = assemble(source.name, start, [name], [fault], [[]], width, [])
+                text = clean_text(bad.text, source.path.name, self.plan.own_fields)
+                return [replace(bad, text=text)]
+        half = table.num_rows // 2
+        first = self._convert_each(source, table.slice(0, half), start)
+        return first + self._convert_each(source, table.slice(half), start + half)
 
     def _finish(self, chunk: int, parts: list[Molecules]) -> None:
         """Join, check and write: the shard first, its record last."""
@@ -205,7 +240,7 @@ class ChunkRunner:
             quarantine += _set_aside(molecules, verdict, offset)
             guesses = _states(molecules).assumed & (verdict == 0)
             assumed += (offset + np.flatnonzero(guesses)).tolist()
-            notes += _notes(molecules, verdict, offset)
+            notes += note_rows(molecules, verdict, offset)
             offset += len(molecules)
             kept_parts.append(molecules.keep(verdict == 0))
             kept_texts.append(text.filter(pa.array(verdict == 0)))
@@ -295,23 +330,6 @@ def to_batch(
 
 def _states(molecules: Molecules) -> States:
     return settle(molecules.stated, molecules.z, molecules.z_count, molecules.smiles)
-
-
-def _notes(molecules: Molecules, verdict: np.ndarray, offset: int) -> list[NoteRow]:
-    """Rows on the kept molecules that carry a note; `at` is their position in the chunk."""
-    if molecules.note is None:
-        return []
-    noted = np.asarray(molecules.note.is_valid(), dtype=bool) & (verdict == 0)
-    return [
-        {
-            "at": offset + int(index),
-            "id": molecules.id[index].as_py(),
-            "source": molecules.source,
-            "row": int(molecules.row[index]),
-            "note": molecules.note[index].as_py(),
-        }
-        for index in np.flatnonzero(noted)
-    ]
 
 
 def _set_aside(molecules: Molecules, verdict: np.ndarray, offset: int) -> list[QuarantineRow]:

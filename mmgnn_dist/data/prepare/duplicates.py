@@ -73,7 +73,7 @@ def set_rows_aside(
     positions = kept_positions(record)[local]
     names = batch.column("id").take(pa.array(local)).to_pylist()
     for name, position, detail in zip(names, positions.tolist(), details, strict=True):
-        source, row = record["origins"][position] if record["origins"] else _origin(plan, chunk, position)
+        source, row = record["origins"][position] if record["origins"] else origin_of(plan, chunk, position)
         record["quarantine"].append(
             {"at": position, "id": name, "source": source, "row": row, "reason": reason, "detail": detail}
         )
@@ -92,7 +92,7 @@ def kept_positions(record: ChunkRecord) -> np.ndarray:
     return np.delete(np.arange(record["in"]), [entry["at"] for entry in record["quarantine"]])
 
 
-def _origin(plan: PreparePlan, chunk: int, place: int) -> tuple[str, int]:
+def origin_of(plan: PreparePlan, chunk: int, place: int) -> tuple[str, int]:
     """Source and row of the molecule at position `place` of the rows read into a chunk."""
     for source, start, rows in plan.chunks[chunk]:
         if place < rows:

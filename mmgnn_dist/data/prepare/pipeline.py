@@ -12,24 +12,19 @@ are set aside like damaged ones, but they do not count towards `data.max_bad_fra
 from __future__ import annotations
 
 import fcntl
-import platform
 import shutil
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmgnn_dist.chem.readers.source import printable
-from mmgnn_dist.chem.targets import CLASS, Target
+from mmgnn_dist.chem.targets import Target
 from mmgnn_dist.config import DataConfig
 from mmgnn_dist.data.prepare.chunks import Staging, staging_folder
 from mmgnn_dist.data.prepare.duplicates import drop_duplicates
@@ -38,32 +33,22 @@ from mmgnn_dist.data.prepare.notes import note_lines, write_notes
 from mmgnn_dist.data.prepare.own_split import store_own_split
 from mmgnn_dist.data.prepare.plan import PreparePlan, TrainedModelSpec, make_prepare_plan
 from mmgnn_dist.data.prepare.ray_run import run_chunks
+from mmgnn_dist.data.prepare.set_manifest import count_molecules, make_manifest
 from mmgnn_dist.data.prepare.staged_labels import decided_kinds, set_deviating_aside, target_lines
-from mmgnn_dist.data.prepare.state_counts import combine_states, state_lines
-from mmgnn_dist.data.prepare.statistics import combine
-from mmgnn_dist.data.prepare.text.join import JOINS, stage_text
-from mmgnn_dist.data.prepare.text.text_report import text_entries, text_lines
+from mmgnn_dist.data.prepare.state_counts import state_lines
+from mmgnn_dist.data.prepare.text.join import stage_text
+from mmgnn_dist.data.prepare.text.text_report import text_lines
 from mmgnn_dist.data.shardset.chunk_records import ChunkRecord
 from mmgnn_dist.data.shardset.groups import count_identities
-from mmgnn_dist.data.shardset.manifest import MoleculeCounts, ShardManifest, TargetEntry
-from mmgnn_dist.data.shardset.set_aside import reasons_in_words, refuse_bad
-from mmgnn_dist.data.shardset.shards import KIND, MANIFEST, ShardSet, read_manifest, schema_version
+from mmgnn_dist.data.shardset.manifest import MoleculeCounts, ShardManifest
+from mmgnn_dist.data.shardset.set_aside import QUARANTINE, reasons_in_words, refuse_bad
+from mmgnn_dist.data.shardset.shards import MANIFEST, ShardSet, read_manifest
 from mmgnn_dist.data.shardset.splits import PARTS, make_split
 from mmgnn_dist.errors import DamagedFile, UserError, WrongInput
 from mmgnn_dist.files import atomic_path, read_json, write_json
-from mmgnn_dist.version import __version__
 
 Progress = Callable[[int, int, str], None]  # molecules done, molecules in all, present step
 STAGED = "mmgnn-preparation"
-QUARANTINE = pa.schema(
-    [
-        ("id", pa.string()),
-        ("source", pa.string()),
-        ("row", pa.int64()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -139,7 +124,7 @@ def prepare(
             set_deviating_aside(plan, staging)
         targets, kinds = decided_kinds(plan, staging)
         records = [staging.read_record(chunk) for chunk in range(len(plan.chunks))]
-        counts = _count(records)
+        counts = count_molecules(records)
         refuse_bad(counts, data.max_bad_fraction, records)
         report(plan.rows, plan.rows, "manifest")
         _finish(plan, staging, records, counts, targets, kinds, split=learned is None)
@@ -206,19 +191,6 @@ def _continues(plan_file: Path, plan: PreparePlan) -> bool:
     return bool(staged == {"kind": STAGED, "plan": plan.fingerprint})
 
 
-def _count(records: list[ChunkRecord]) -> MoleculeCounts:
-    reasons = Counter(entry["reason"] for record in records for entry in record["quarantine"])
-    counts: MoleculeCounts = {
-        "in": sum(record["in"] for record in records),
-        "kept": sum(record["entry"]["rows"] for record in records),
-        "set_aside": reasons.total(),
-        "reasons": dict(sorted(reasons.items())),
-    }
-    if counts["in"] != counts["kept"] + counts["set_aside"]:
-        raise AssertionError(f"molecules do not add up: {counts}")
-    return counts
-
-
 def _finish(
     plan: PreparePlan,
     staging: Staging,
@@ -229,11 +201,8 @@ def _finish(
     split: bool,
 ) -> None:
     """Write quarantine, manifest and, if there are enough molecules, the default split."""
-    entries = []
     for chunk, record in enumerate(records):
-        if record["entry"]["rows"]:
-            entries.append(record["entry"])
-        else:
+        if not record["entry"]["rows"]:
             staging.shard(chunk).unlink()
     with (
         atomic_path(staging.final / "quarantine.parquet") as part,
@@ -242,72 +211,15 @@ def _finish(
         for record in records:
             rows = sorted(record["quarantine"], key=lambda entry: entry["at"])
             writer.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=QUARANTINE))
-    joined = np.sum([record["joined"] for record in records], axis=0) if plan.text else []
-    states = combine_states([record["summary"] for record in records], sum(map(_assumed, records)))
-    manifest: ShardManifest = {
-        "kind": KIND,
-        "schema": schema_version(targets, more=plan.extends_text or "states" in states),
-        "shards": entries,
-        "rows": counts["kept"],
-        "targets": [target_entry(target) for target in targets],
-        **combine([record["summary"] for record in records]),
-        **states,
-        **text_entries(plan, records),
-        "counts": counts,
-        "sources": [
-            {"name": printable(source.path.name), "bytes": source.bytes, "rows": source.rows}
-            for source in plan.sources
-        ],
-        "text": [
-            {"name": printable(path.name), "joined": dict(zip(JOINS, map(int, counts_by_join), strict=True))}
-            for path, counts_by_join in zip(plan.text, joined, strict=True)
-        ],
-        "versions": _versions(),
-        "prepare": {
-            "rows_per_shard": plan.rows_per_shard,
-            "providers": list(plan.providers),
-            "plan": plan.fingerprint,
-        },
-    }
-    if "names" in plan.providers:
-        manifest["prepare"]["check_names"] = plan.check_names
-    if plan.plugins:
-        manifest["prepare"]["plugins"] = list(plan.plugins)
+    manifest = make_manifest(plan, records, counts, targets, kinds)
     if notes := write_notes(staging.final, records):
         manifest["notes"] = notes
-    if any(source.numbers_conformers for source in plan.sources):
-        manifest["conformers"] = True
-    if kinds:
-        manifest["prepare"]["kinds"] = kinds
     shards = ShardSet(staging.final, manifest)
     manifest["identities"] = count_identities(shards)
     write_json(staging.final / MANIFEST, manifest)
     if split and manifest["identities"]["distinct"] >= len(PARTS):
         make_split(shards)
         store_own_split(plan, records, shards)
-
-
-def _assumed(record: ChunkRecord) -> int:
-    """Number of molecules of a chunk that are kept and have an assumed multiplicity."""
-    return len(set(record["assumed"]) - {entry["at"] for entry in record["quarantine"]})
-
-
-def target_entry(target: Target) -> TargetEntry:
-    """A target as the manifest has it."""
-    entry: TargetEntry = {"name": target.name, "unit": target.unit, "kind": target.kind}
-    if target.kind == CLASS:
-        entry["classes"] = list(target.classes)
-    return entry
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "mmgnn_dist": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "pyarrow": pa.__version__,
-        **{name: version(name) for name in ("ray", "rdkit", "ase") if find_spec(name)},
-    }
 
 
 def _result(

@@ -199,7 +199,7 @@ def make_prepare_plan(
         **({"trained_states": vars(learned.states)} if learned and learned.states else {}),
     }
     fingerprint = hashlib.sha256(json.dumps(determinants).encode()).hexdigest()
-    chunks = _chunks([source.rows for source in found_sources], data.rows_per_shard)
+    chunks = cut_chunks([source.rows for source in found_sources], data.rows_per_shard)
     return PreparePlan(
         tuple(found_sources),
         tuple(text),
@@ -302,7 +302,7 @@ def deviation_rule(data: DataConfig) -> dict[str, float | None]:
     return {} if given == default else {"max_label_deviation": given}
 
 
-def _chunks(rows: list[int], most: int) -> tuple[tuple[Segment, ...], ...]:
+def cut_chunks(rows: list[int], most: int) -> tuple[tuple[Segment, ...], ...]:
     """Cut the concatenation of all files into the fewest chunks of at most `most` rows, of equal size ±1."""
     total = sum(rows)
     count = -(-total // most)

@@ -4,6 +4,7 @@ identity   the first block of the InChIKey (one connectivity: stereoisomers, dup
            written, else the id; of conformers that have ids alone, `GROUP#NUMBER`, the group
 scaffold   the Bemis-Murcko scaffold; molecules without rings or without a SMILES have none
 text       all text fields together, as stored in the shards; molecules without text have none
+formula    the atoms of each element, hydrogen included
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmgnn_dist.chem.descriptors import scaffolds
+from mmgnn_dist.chem.elements import MAX_Z
 from mmgnn_dist.chem.readers.table import prefixed
 from mmgnn_dist.data.shardset.hashing import draw, hash_strings
 from mmgnn_dist.data.shardset.manifest import IdentityCounts
@@ -22,6 +24,7 @@ from mmgnn_dist.data.shardset.shards import CONTEXT_FIELDS, ShardSet
 from mmgnn_dist.errors import UserError
 
 INCHIKEY_BLOCK = 14  # letters of an InChIKey that encode the connectivity
+FORMULA = 0x466F  # stream of the hashes of elements
 NONE = np.uint64(0)  # hash of a molecule without a group
 
 
@@ -122,6 +125,14 @@ def text_hashes(shards: ShardSet, fields: Sequence[str]) -> np.ndarray:
         result ^= np.where(has_field, draw((index,), bits), NONE)
         present |= has_field
     return np.where(present, result, NONE)
+
+
+def formula_hashes(shards: ShardSet) -> np.ndarray:
+    """64-bit hash of the composition of each molecule, uint64 [rows]: the sum of a hash of its elements."""
+    of_element = draw((FORMULA,), np.arange(MAX_Z + 1))
+    return np.concatenate(
+        [np.add.reduceat(of_element[shard.z], shard.ptr[:-1], dtype=np.uint64) for shard in shards.shards]
+    )
 
 
 def string_hashes(names: pa.Array) -> np.ndarray:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from mmgnn_dist.chem.checks import DUPLICATE, EXCLUDED
 from mmgnn_dist.chem.readers.source import printable
 from mmgnn_dist.data.shardset.chunk_records import ChunkRecord
 from mmgnn_dist.data.shardset.manifest import MoleculeCounts
 from mmgnn_dist.errors import WrongInput
+
+QUARANTINE = pa.schema(
+    [
+        ("id", pa.string()),
+        ("source", pa.string()),
+        ("row", pa.int64()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
 
 
 def reasons_in_words(counts: MoleculeCounts) -> str:

@@ -4,7 +4,7 @@ Molecules with one identity (the first block of the InChIKey, so stereoisomers a
 stay together; a scaffold split also keeps molecules with one scaffold together. A seeded hash of the identity
 gives the order in which groups are dealt out, so a split does not depend on how the molecules are ordered or
 sharded. A size split trains on the smaller molecules, validates on larger ones and tests on the largest; no
-size is in two parts.
+size is in two parts. Replicates have one test part and training parts that share nothing (`replicates`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypedDict
 
@@ -22,12 +23,14 @@ import pyarrow.parquet as pq
 
 from mmgnn_dist.data.shardset.groups import identities, scaffold_groups, sizes
 from mmgnn_dist.data.shardset.hashing import hash_strings
+from mmgnn_dist.data.shardset.replicates import ReplicateSizes, deal_replicates
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.errors import UserError, nearest
 from mmgnn_dist.files import atomic_path
 
 PARTS = ("train", "val", "test")
-KINDS = ("random", "kfold", "scaffold", "size")
+UNUSED = "unused"  # a molecule in no part, which only replicates have
+KINDS = ("random", "kfold", "scaffold", "size", "replicates")
 GROUPS = ("identity", "none")
 TENTH = 0.1  # random: 80/10/10; kfold: of the molecules not tested, a tenth validates
 METADATA = b"mmgnn.split"
@@ -40,6 +43,9 @@ class SplitInfo(TypedDict, total=False):
     seed: int
     folds: int
     group: str
+    train: int
+    val: int
+    test: int
 
 
 def make_split(
@@ -49,19 +55,22 @@ def make_split(
     seed: int = 42,
     group: str = "identity",
     name: str | None = None,
+    parts: ReplicateSizes | None = None,
 ) -> tuple[Path, bool]:
     """Make a split and store it in the shard set.
 
     Args:
         shards: the molecules.
         kind: `random` (80/10/10, drawn anew for every fold), `kfold` (every molecule is tested once),
-            `scaffold` (as random, by scaffold; molecules without rings go by identity) or `size` (80/10/10
-            by number of atoms, as near as whole sizes allow).
+            `scaffold` (as random, by scaffold; molecules without rings go by identity), `size` (80/10/10
+            by number of atoms, as near as whole sizes allow) or `replicates` (one test part, and training
+            and validation parts without a common molecule).
         folds: number of folds; 1 for size.
         seed: seed of the order in which groups are dealt out; size ignores it.
         group: `identity` keeps molecules with the same InChIKey block together, `none` only those with equal
             ids (random and kfold only).
         name: name of the split; None: `kind`.
+        parts: sizes of the parts of `replicates`; None for any other kind.
 
     Returns:
         The file of the split, and whether it was written: a file that has these folds is left as it is. More
@@ -72,10 +81,9 @@ def make_split(
             different split has this name: runs may have learned from it.
     """
     name = kind if name is None else name
-    if kind not in KINDS:
-        raise UserError(f"unknown kind of split '{kind}'{nearest(kind, KINDS)}: use {', '.join(KINDS)}")
-    if group not in GROUPS:
-        raise UserError(f"unknown grouping '{group}'{nearest(group, GROUPS)}: use {' or '.join(GROUPS)}")
+    for what, given, known in (("kind of split", kind, KINDS), ("grouping", group, GROUPS)):
+        if given not in known:
+            raise UserError(f"unknown {what} '{given}'{nearest(given, known)}: use {', '.join(known)}")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UserError(f"'{name}' is no name for a split: use letters, digits, '.', '_' and '-'")
     least = 3 if kind == "kfold" else 1
@@ -83,6 +91,10 @@ def make_split(
         raise UserError(f"a {kind} split has {least} folds or more, not {folds}")
     if kind in ("scaffold", "size") and group != "identity":
         raise UserError(f"a {kind} split keeps identities together: leave --group {group} out")
+    if (kind == "replicates") != (parts is not None):
+        raise UserError(
+            "sizes of parts (--train, --val, --test) belong to --kind replicates, which needs all three"
+        )
     if kind == "size" and folds != 1:
         raise UserError(f"a size split has one fold, not {folds}")
     if not 0 <= seed < 2**63:
@@ -94,19 +106,16 @@ def make_split(
             f"{shards.path} has {len(names)} {'scaffolds' if kind == 'scaffold' else 'distinct molecules'}: "
             "too few to split"
         )
-    drawn = []
-    for fold in range(folds):
-        if kind == "size":
-            parts = _deal_by_size(codes, sizes(shards), shards)
-        else:
-            draw = 0 if kind == "kfold" else fold
-            order = np.argsort(hash_strings(names, seed=seed + draw), kind="stable")
-            parts = _deal(codes, order, kind, fold, folds)
-        drawn.append(parts)
+    if parts is not None:
+        order = np.argsort(hash_strings(names, seed=seed), kind="stable")
+        drawn = deal_replicates(codes, order, folds, parts, shards.path)
+    else:
+        drawn = [_drawn(shards, names, codes, kind, fold, folds, seed) for fold in range(folds)]
     path = shards.path / "splits" / f"{name}.parquet"
     if _stands(shards, name, drawn) == folds:
         return path, False
     settings: dict[str, str | int] = {"kind": kind, "seed": seed, "folds": folds, "group": group}
+    settings |= asdict(parts) if parts else {}
     write_split(shards, name, drawn, settings)
     return path, True
 
@@ -117,12 +126,12 @@ def write_split(shards: ShardSet, name: str, drawn: list[np.ndarray], settings: 
     Args:
         shards: the molecules.
         name: name of the split.
-        drawn: index into PARTS of each molecule, for each fold.
+        drawn: index into PARTS of each molecule, or their number for an unused one, for each fold.
         settings: how it was made.
     """
     columns = {"id": shards.column("id").cast(pa.string())}
     for fold, parts in enumerate(drawn):
-        columns[f"fold_{fold}"] = pa.array(np.array(PARTS, dtype=object)[parts], pa.string())
+        columns[f"fold_{fold}"] = pa.array(np.array([*PARTS, UNUSED], dtype=object)[parts], pa.string())
     metadata = {METADATA: json.dumps(settings).encode()}
     with atomic_path(shards.path / "splits" / f"{name}.parquet") as part:
         pq.write_table(pa.table(columns).replace_schema_metadata(metadata), part)
@@ -160,8 +169,9 @@ def load_split(shards: ShardSet, name: str, fold: int = 0) -> dict[str, np.ndarr
     if not listed.equals(ids):  # made for the same molecules in another order, or by hand
         labels = labels.take(_places(ids, listed, path))
     rows = {part: np.flatnonzero(np.asarray(pc.equal(labels, part), dtype=bool)) for part in PARTS}
-    if sum(len(part) for part in rows.values()) != len(ids):
-        raise UserError(f"{path}: {column} has values other than {', '.join(PARTS)}")
+    unused = pc.sum(pc.equal(labels, UNUSED)).as_py() or 0
+    if sum(len(part) for part in rows.values()) + unused != len(ids):
+        raise UserError(f"{path}: {column} has values other than {', '.join(PARTS)} and {UNUSED}")
     for part, members in rows.items():
         if not len(members):
             raise UserError(f"empty split: part '{part}' of split '{name}', fold {fold}, has no molecule")
@@ -258,6 +268,16 @@ def _keys(shards: ShardSet, kind: str, group: str) -> pa.DictionaryArray:
     else:
         keys = identities(shards) if group == "identity" else shards.column("id").combine_chunks()
     return keys.dictionary_encode()
+
+
+def _drawn(
+    shards: ShardSet, names: pa.Array, codes: np.ndarray, kind: str, fold: int, folds: int, seed: int
+) -> np.ndarray:
+    """Index into PARTS of each molecule in one fold of any kind but replicates."""
+    if kind == "size":
+        return _deal_by_size(codes, sizes(shards), shards)
+    draw = 0 if kind == "kfold" else fold
+    return _deal(codes, np.argsort(hash_strings(names, seed=seed + draw), kind="stable"), kind, fold, folds)
 
 
 def _deal_by_size(codes: np.ndarray, atoms: np.ndarray, shards: ShardSet) -> np.ndarray:

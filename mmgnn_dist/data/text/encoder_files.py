@@ -110,8 +110,9 @@ class EncoderFiles:
         Raises:
             UserError: the encoder is causal, or its tokenizer puts no token before the text.
         """
+        config = self.config | self.config.get("text_config", {})
         model_type = self.config["model_type"]
-        reason = _BLIND_FIRST.get(model_type)
+        reason = None if config.get("use_bidirectional_attention") else _BLIND_FIRST.get(model_type)
         if pooling == "cls" and reason:
             raise UserError(
                 f"text.pooling=cls reads the first token, which in {self.name} ({model_type}) {reason}: "
@@ -133,8 +134,37 @@ _OFFSET_POSITIONS = {
     "ibert",
     "esm",
 }
-# Models whose first token does not represent the text: CLIP is causal, T5 and its relatives only append </s>.
-_BLIND_FIRST = dict.fromkeys(("clip", "clip_text_model"), "sees none of the others") | dict.fromkeys(
+# Causal models: a token sees those before it alone. Decoders of language models, and the text model of CLIP.
+_CAUSAL = (
+    *(
+        "clip",
+        "clip_text_model",
+        "gpt2",
+        "gpt_neo",
+        "gpt_neox",
+        "gptj",
+        "opt",
+        "bloom",
+        "falcon",
+        "phi",
+        "phi3",
+    ),
+    *("llama", "mistral", "ministral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "smollm3"),
+    *(
+        "gemma",
+        "gemma2",
+        "gemma3",
+        "gemma3_text",
+        "olmo",
+        "olmo2",
+        "granite",
+        "cohere",
+        "cohere2",
+        "stablelm",
+    ),
+)
+# Models whose first token does not represent the text: T5 and its relatives only append </s>.
+_BLIND_FIRST = dict.fromkeys(_CAUSAL, "sees none of the others") | dict.fromkeys(
     ("t5", "mt5", "umt5", "longt5", "switch_transformers"), "is the first of the text"
 )
 

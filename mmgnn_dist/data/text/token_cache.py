@@ -50,6 +50,8 @@ class TokenSet:
         pad: id of the padding token.
         vocab: number of ids.
         ordinary: ids of all tokens that are not special, int64.
+        numeric: those of them that have a digit, int64.
+        mask: id of the mask, else of the unknown token; None: the tokenizer has neither.
         max_positions: most tokens the encoder can read, special ones included; None: no limit.
         budgets: most tokens of each field; None: it is read whole.
         total_tokens: most tokens of the joined text, special ones included; None: no limit but the budgets.
@@ -82,6 +84,10 @@ class TokenSet:
         self.rows: int = max((manifests[field]["counts"]["rows"] for field in places), default=0)
         self.vocab = len(tokenizer)
         self.ordinary = np.setdiff1d(np.arange(self.vocab), tokenizer.all_special_ids)
+        words = tokenizer.convert_ids_to_tokens(self.ordinary.tolist())
+        self.numeric = self.ordinary[[bool(re.search("[0-9]", word or "")) for word in words]]
+        masks = tokenizer.mask_token_id, tokenizer.unk_token_id
+        self.mask: int | None = next((mask for mask in masks if mask is not None), None)
         self.pad: int = tokenizer.pad_token_id or 0
         self.prefix, self.suffix = (
             np.array(ids, token_dtype(tokenizer)) for ids in special_tokens(tokenizer)

@@ -8,6 +8,7 @@ Shapes: `B` molecules, `K` packed tokens, `D` width of the encoder.
 
 from __future__ import annotations
 
+import warnings
 from contextlib import nullcontext
 
 import torch
@@ -34,7 +35,7 @@ class TextEncoder(nn.Module):
         config: mode, pooling, rank of the adapters, checkpointing.
         blank: tokens of an empty text, for a batch without any text.
         dropout: False turns off the dropout of the encoder in training too.
-        autocast: type in which the encoder computes (parameters stay float32), None for float32.
+        autocast: type in which the encoder computes (trained weights stay float32), None for float32.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class TextEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.dropout, self.blank, self.autocast = config, dropout, blank, autocast
-        model = load_encoder(files)
+        model = load_encoder(files, torch.bfloat16 if config.frozen_precision == "bf16" else torch.float32)
         self.width: int = model.config.hidden_size
         self.first_position = files.first_position
         self.packed = pack(model)
@@ -59,7 +60,9 @@ class TextEncoder(nn.Module):
             lora = LoraConfig(
                 r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules=lora_targets(model)
             )
-            model = get_peft_model(model, lora)
+            with warnings.catch_warnings():  # peft asks transformers for a property by its old name
+                warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+                model = get_peft_model(model, lora)
         elif config.mode == "frozen":
             model.requires_grad_(False)
         self.model = model

@@ -1,14 +1,14 @@
 """Vectors of a frozen text encoder: computed once per shard set, then memory-mapped.
 
-    SHARDS/embeddings/KEY/shard-00000.npy   float32 [rows, D]
+    SHARDS/embeddings/KEY/shard-00000.npy   float32 [rows, D]; bits of a fingerprint are uint8
     SHARDS/embeddings/KEY/manifest.json     written last
     SHARDS/embeddings/KEY.lock              held by the one process that writes
 
 KEY is a hash of the weights, the tokens (tokenizer, sentences, budgets), fields, pooling and molecules. Runs
 with the same KEY share the vectors: the first run writes them while others wait, and an interrupted write is
 continued at its shard. A molecule without text has zeros, which the model replaces by its learned absent
-vector. Of the control texts only `random` has its own vectors: `shuffled` reads the vectors of other
-molecules, `zero` reads zeros.
+vector. Control texts with words of their own have their own vectors, and `fingerprint` has fingerprints
+instead of vectors of a text; `shuffled` and the like read the vectors of other molecules, `zero` reads zeros.
 """
 
 from __future__ import annotations
@@ -22,17 +22,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mmgnn_dist.chem.fingerprints import BITS, RADIUS
 from mmgnn_dist.config import TextConfig
-from mmgnn_dist.data.loading.loader import Loader
-from mmgnn_dist.data.loading.text_input import TextChoice, partners
+from mmgnn_dist.data.loading.borrowed_text import LENT, NOBODY, text_sources
 from mmgnn_dist.data.shardset.shards import ShardSet
 from mmgnn_dist.data.text.encoder_files import EncoderFiles
 from mmgnn_dist.data.text.token_cache import TokenSet
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import atomic_path, read_json, sha256, write_json
-from mmgnn_dist.models.text_encoder.encoder import TextEncoder
+from mmgnn_dist.models.text_encoder.vector_sources import OWN_WORDS, EncodedTexts, Fingerprints, VectorSource
 
-CHUNK = 256  # molecules per forward pass
 MANIFEST = "manifest.json"
 
 
@@ -88,7 +87,10 @@ def open_embeddings(
     seed: int,
 ) -> Embeddings:
     """Open the vectors of a recipe, or those of its control text if it has one."""
-    chosen = partners(tokens, config.fields, seed) if config.control == "shuffled" else None
+    chosen = None
+    if config.control in LENT:
+        sources = text_sources(shards, tokens.lengths(config.fields) > 0, config.control, seed)
+        chosen = np.where(sources == NOBODY, np.arange(shards.rows), sources)  # the model reads no such text
     folder = embeddings_folder(shards, tokens, files, config, seed)
     return Embeddings(folder, shards, chosen, config.control == "zero", files.digest)
 
@@ -98,6 +100,8 @@ def embeddings_folder(
 ) -> Path:
     """Folder of the vectors of an encoder and its text; `seed` is the seed of random texts."""
     molecules = [entry["sha256"] for entry in shards.manifest["shards"]]
+    if config.control == "fingerprint":
+        return _folder(shards, ["ecfp4", RADIUS, BITS, molecules])
     key_parts: list[object] = [
         files.model_fingerprint,
         tokens.key,
@@ -111,8 +115,17 @@ def embeddings_folder(
         key_parts.append(f"total_tokens={tokens.total_tokens}")
     if config.projection:
         key_parts.append("projection")
+    if config.control in OWN_WORDS:
+        key_parts.append(config.control)
+    if config.frozen_precision != "fp32":
+        key_parts.append(f"frozen_precision={config.frozen_precision}")
     if config.control == "random":
-        key_parts += [config.control, seed]
+        key_parts.append(seed)
+    return _folder(shards, key_parts)
+
+
+def _folder(shards: ShardSet, key_parts: list[object]) -> Path:
+    """Folder of the vectors that `key_parts` identify."""
     key = hashlib.sha256(json.dumps(key_parts).encode()).hexdigest()[:16]
     own, new = (base / "embeddings" / key for base in (shards.path, shards.sidecars))
     return own if (own / MANIFEST).is_file() else new
@@ -140,7 +153,13 @@ def ensure_embeddings(
         with open(folder.with_suffix(".lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # held until the file is closed or the process ends
             if not (folder / MANIFEST).is_file():
-                _write(folder, shards, tokens, files, config, device, progress, seed)
+                fingerprint = config.control == "fingerprint"
+                source: VectorSource = (
+                    Fingerprints(shards)
+                    if fingerprint
+                    else EncodedTexts(shards, tokens, files, config, device, seed)
+                )
+                _write(folder, shards, source, files.digest, progress)
     except OSError as error:
         raise UserError(
             f"cannot write embeddings to {folder}: {error.strerror or error}; give data.cache=DIR"
@@ -150,46 +169,24 @@ def ensure_embeddings(
 def _write(
     folder: Path,
     shards: ShardSet,
-    tokens: TokenSet,
-    files: EncoderFiles,
-    config: TextConfig,
-    device: torch.device,
+    source: VectorSource,
+    digest: Callable[[Path], str],
     progress: Callable[[int, int], None],
-    seed: int,
 ) -> None:
     """Write the missing shards and then the manifest; the caller holds the lock."""
     for leftover in folder.glob(".*.part"):
         leftover.unlink()
-    choice = TextChoice(seed, "random" if config.control == "random" else "none")
-    frozen = config.model_copy(update={"mode": "frozen"})
-    encoder = TextEncoder(files, frozen, blank=tokens.blank).eval().to(device)
-    done, digests = 0, {}
-    for number, shard in enumerate(shards.shards):
+    digests = {}
+    for number in range(len(shards.shards)):
         path = folder / f"shard-{number:05d}.npy"
         if not path.is_file():
-            rows = np.arange(shards.starts[number], shards.starts[number + 1])
-            loader = Loader(
-                shards, rows, [], tokens, config.fields, batch=CHUNK, shuffle=False, choice=choice
-            )
-            vectors = np.empty((shard.rows, encoder.width), np.float32)
-            filled = 0
-            for batch in (batch for step in loader.epoch(0) for batch in step.micro):
-                with torch.no_grad():
-                    pooled, _ = encoder(batch.tokens.to(device), batch.token_ptr.to(device))
-                vectors[filled : filled + batch.size] = pooled.cpu().numpy()
-                filled += batch.size
+            done = int(shards.starts[number])
+
+            def tell(filled: int, done: int = done) -> None:
                 progress(done + filled, shards.rows)
+
+            vectors = source.of_shard(number, tell)
             with atomic_path(path) as part, open(part, "wb") as out:
                 np.save(out, vectors)
-        done += shard.rows
-        digests[path.name] = files.digest(path)
-    about = {
-        "encoder": files.name,
-        "revision": files.revision,
-        "weights_sha256": files.model_fingerprint,
-        "tokens": tokens.key,
-        "fields": list(config.fields),
-        "pooling": config.pooling,
-        "control": choice.control,
-    }
-    write_json(folder / MANIFEST, {**about, "width": encoder.width, "files": digests})
+        digests[path.name] = digest(path)
+    write_json(folder / MANIFEST, {**source.about, "width": source.width, "files": digests})

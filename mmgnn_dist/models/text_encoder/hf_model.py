@@ -27,15 +27,21 @@ LORA_TARGETS = (
     ("Wqkv",),
     ("in_proj",),
     ("query_key_value",),
+    ("qkv_proj",),
 )
 
 PROJECTION = "text_projection.weight"
 
 
-def load_encoder(files: EncoderFiles) -> Any:
-    """Load an encoder in float32 from safetensors; of a larger model, load only the text encoder.
+def load_encoder(files: EncoderFiles, dtype: torch.dtype = torch.float32) -> Any:
+    """Load an encoder from safetensors; of a larger model, load only the text encoder.
 
-    A pooler is removed: its output is not used, so its weights would have no gradient.
+    A pooler is removed: its output is not used, so its weights would have no gradient. A decoder keeps no
+    cache of keys and values, since a text is read once.
+
+    Args:
+        files: files of the encoder.
+        dtype: type of the weights.
 
     Raises:
         UserError: if the folder holds no model that transformers can read, or if weights are missing.
@@ -48,30 +54,42 @@ def load_encoder(files: EncoderFiles) -> Any:
     logging.disable_progress_bar()
     family = _family(files)
     try:
-        model = _random(family, files) if files.random is not None else _stored(family, files)
+        make = _stored if files.random is None else _random
+        model = make(family, files, dtype)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
         raise UserError(
             f"no text encoder can be read from {files.folder}: {str(error).splitlines()[0]}"
         ) from None
-    for part in ("text_model", "encoder"):  # the text model of CLIP; T5 and BART without their decoder
+    # the text model of CLIP; T5 and BART without their decoder; Gemma 3 without its eyes
+    for part in ("text_model", "encoder", "language_model"):
         if isinstance(getattr(model, part, None), PreTrainedModel):
             model = getattr(model, part)
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
+    if getattr(model.config, "use_cache", None):
+        model.config.use_cache = False
     return model
 
 
-def _stored(family: Any, files: EncoderFiles) -> Any:
+def _stored(family: Any, files: EncoderFiles, dtype: torch.dtype) -> Any:
     """Load the model with the weights of its folder."""
     model, loading_info = family.from_pretrained(
         files.folder,
         local_files_only=True,
         trust_remote_code=False,
         use_safetensors=True,
-        dtype=torch.float32,
+        dtype=dtype,
         output_loading_info=True,
     )
-    unread = ("pooler.", "decoder.", "vision_model.", "logit_scale", "projection.")
+    unread = (
+        "pooler.",
+        "decoder.",
+        "vision_model.",
+        "vision_tower.",
+        "logit_scale",
+        "projection.",
+        "projector.",
+    )
     missing = [name for name in loading_info["missing_keys"] if not any(part in name for part in unread)]
     if missing:
         raise UserError(
@@ -122,13 +140,13 @@ def _family(files: EncoderFiles) -> Any:
     return AutoModelForTextEncoding if encodes else AutoModel
 
 
-def _random(family: Any, files: EncoderFiles) -> Any:
+def _random(family: Any, files: EncoderFiles, dtype: torch.dtype) -> Any:
     """Build the model with random weights, drawn by its architecture from torch's random state."""
     from transformers import AutoConfig
 
     assert files.random is not None
     config = AutoConfig.from_pretrained(files.folder, local_files_only=True, **files.random)
-    return family.from_config(config, trust_remote_code=False, dtype=torch.float32)
+    return family.from_config(config, trust_remote_code=False, dtype=dtype)
 
 
 def lora_targets(model: nn.Module) -> list[str]:

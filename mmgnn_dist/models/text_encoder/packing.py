@@ -5,6 +5,11 @@ molecules: queries, keys and values are padded to [b, heads, L, d], in groups of
 output is packed again. For short texts attention is a few per cent of the work, so its padding costs very
 little; a block-diagonal mask over all K tokens is twice as slow as padding all layers.
 
+Decoders of language models are causal: a token sees itself and those before it, in some layers only those
+within a window. Padding stands behind a text, where no token looks, so that causal attention needs no mask.
+Positions begin anew in every text, as in a padded forward pass; padding on the left, as some tokenizers have
+it, shifts all positions of a text alike, which rotary embeddings (Su et al. 2021, arXiv 2104.09864) ignore.
+
 Other architectures (relative positions as in T5 and DeBERTa; CLIP, which would read the pack as one text) use
 padded passes instead, one for each bucket of molecules of similar length.
 """
@@ -19,7 +24,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 # architectures with positions as an input and attention by name; each is tested against its padded forward
-PACKED = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra"})
+PACKED = frozenset(
+    {
+        *("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra"),
+        *("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"),
+    }
+)
 ATTENTION = "mmgnn_packed"
 BUCKET = 16  # molecules per padded pass: with fewer, an extra pass costs more than the padding it saves
 SPREAD = 4  # largest ratio of longest to shortest text of a group in packed attention
@@ -126,33 +136,86 @@ def attend(
     layout: Layout,
     dropout: float = 0.0,
     scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention of packed tokens within their molecules, with the interface of transformers.
 
     Args:
-        module: the calling attention layer; not read.
+        module: the calling attention layer; its `is_causal` says whether tokens see those behind them.
         query: queries [1, heads, K, d].
-        key: keys [1, heads, K, d].
-        value: values [1, heads, K, d].
+        key: keys [1, heads / g, K, d]; each serves g heads of the queries.
+        value: values [1, heads / g, K, d].
         attention_mask: None; the layout separates the molecules.
         layout: padding of the tokens by molecule.
         dropout: fraction of the attention weights that is dropped.
         scaling: factor of the scores; None for 1 / sqrt(d).
+        sliding_window: tokens see those fewer than so many positions away; None: all.
+        softcap: bound c of the scores s, which become c tanh(s / c) (Gemma 2, arXiv 2408.00118); None: none.
 
     Returns:
         Output [1, K, heads, d], and None in place of the weights.
     """
-    heads, width = query.shape[1], query.shape[3]
-    flat = [x[0].transpose(0, 1).flatten(1) for x in (query, key, value)]
+    heads, width, shared = query.shape[1], query.shape[3], query.shape[1] // key.shape[1]
+    causal = bool(getattr(module, "is_causal", False))
+    flat = [x[0].transpose(0, 1) for x in (query, key, value)]
     parts = []
     for group in layout.groups:
         size, longest = group.valid.shape
         q, k, v = (
-            x.index_select(0, group.index).view(size, longest, heads, width).transpose(1, 2) for x in flat
+            x.index_select(0, group.index).view(size, longest, -1, width).transpose(1, 2) for x in flat
         )
-        mask = None if group.full else group.valid[:, None, None]
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling)
+        if shared > 1:
+            k, v = (x.repeat_interleave(shared, dim=1) for x in (k, v))
+        mask = _visible(group, causal, sliding_window, explicit=softcap is not None)
+        if softcap is not None:
+            out = _capped(q, k, v, mask, scaling, softcap, dropout)
+        else:
+            out = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling, is_causal=causal and mask is None
+            )
         parts.append(out.transpose(1, 2).reshape(size * longest, heads * width))
     packed = torch.cat(parts).index_select(0, layout.back)
     return packed.view(1, -1, heads, width), None
+
+
+def _visible(group: Group, causal: bool, window: int | None, explicit: bool) -> Tensor | None:
+    """Which tokens see which, bool [b or 1, 1, L or 1, L]; None where all, or all before them, are seen.
+
+    Args:
+        group: the molecules, with padding behind their texts.
+        causal: whether a token sees only itself and those before it.
+        window: tokens see those fewer than so many positions away; None: all.
+        explicit: whether causal attention needs its mask too.
+    """
+    longest = group.valid.shape[1]
+    windowed = window is not None and window < longest
+    mask = None if group.full or causal else group.valid[:, None, None]
+    if not windowed and not (causal and explicit):
+        return mask
+    place = torch.arange(longest, device=group.valid.device)
+    back = place.unsqueeze(-1) - place  # how far before each token (row) the others stand
+    seen = back >= 0 if causal else torch.ones_like(back, dtype=torch.bool)
+    if windowed:
+        seen = seen & (back.abs() < window)
+    # behind a text nothing is seen but itself: a row without anything to see would be no number
+    return seen[None, None] if mask is None else (mask & seen) | (back == 0)
+
+
+def _capped(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scaling: float | None,
+    softcap: float,
+    dropout: float,
+) -> Tensor:
+    """Attention with bounded scores; shapes [b, heads, L, d]."""
+    scores = query @ key.transpose(2, 3) * (query.shape[3] ** -0.5 if scaling is None else scaling)
+    scores = softcap * torch.tanh(scores / softcap)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+    return F.dropout(weights, dropout, training=dropout > 0) @ value

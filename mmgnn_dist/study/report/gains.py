@@ -39,6 +39,12 @@ SHOWN_NAMES = {
     "zero": "zero text",
     "shuffled": "shuffled text",
     "random": "random text",
+    "same_formula": "text of equal formula",
+    "same_scaffold": "text of equal scaffold",
+    "renamed": "renamed words",
+    "numbers_masked": "text without digits",
+    "fingerprint": "graph + fingerprint",
+    "random_weights": "untrained encoder",
     "again": "graph again",
 }
 GAINS = "When does text help?"

@@ -25,6 +25,7 @@ from mmgnn_dist.study.report.costs import costs_section
 from mmgnn_dist.study.report.gains import GAINS, gained, gains_section
 from mmgnn_dist.study.report.gates import gates_section
 from mmgnn_dist.study.report.groups import Kinds, groups_section, kinds_of
+from mmgnn_dist.study.report.ladder import ladder_section
 from mmgnn_dist.study.report.learning_curve import curve_section
 from mmgnn_dist.study.report.page import page
 from mmgnn_dist.study.report.primary import PRIMARY, primary_section
@@ -85,6 +86,7 @@ def _sections(results: Results, kinds: Kinds) -> list[ReportSection]:
     numbers = (
         primary_section(results, found.compared, found.again),
         gains_section(results, found, family),
+        ladder_section(results),
         controls_section(results),
         fields_section(results),
         variants_section(results),

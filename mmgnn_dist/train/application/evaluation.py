@@ -154,8 +154,10 @@ def _evaluate(
     with Progress("evaluate", quiet=quiet) as progress:
         predictions = apply_export(paths.path, inputs, progress)
         known = trained_on(paths, inputs.shards, predictions.rows)
-        notes = [*unseen(about, inputs.shards, predictions.rows), *trained_on_note(known)]
-        notes += missing_text(inputs, about.get("learned_from")) if whole else []
+        learned = None if known is None else int(known.sum())
+        notes = unseen(about, inputs.shards, predictions.rows)
+        notes += trained_on_note(learned, len(predictions.rows))
+        notes += missing_text(recipe, inputs.shards, about.get("learned_from")) if whole else []
         for note in notes:
             progress.say(note)
     names, targets = inputs.metrics, recipe.targets
@@ -167,7 +169,7 @@ def _evaluate(
         predictions.named_metrics("test", names, targets),
         molecules=len(predictions.rows),
         shards=inputs.shards.path,
-        trained_on=None if known is None else int(known.sum()),
+        trained_on=learned,
         unknown=unknown,
         notes=notes,
         verdict="" if whole else _verdict(paths),

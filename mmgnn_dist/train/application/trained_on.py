@@ -51,13 +51,13 @@ def trained_on(run: RunDir, shards: ShardSet, rows: np.ndarray) -> np.ndarray | 
     return np.isin(identity_hashes(shards, rows), load_file(run.export_trained_on)[NAME].numpy())
 
 
-def trained_on_note(known: np.ndarray | None) -> list[str]:
-    """Say how many molecules the model was trained on, if any, or that it is not known."""
+def trained_on_note(known: int | None, molecules: int) -> list[str]:
+    """Say how many of some molecules the model was trained on, if any, or that it is not known."""
     if known is None:
         return ["the model was exported by an older version: it does not say which molecules it has learned"]
-    if not known.any():
+    if not known:
         return []
     return [
-        f"the model was trained on {known.sum()} of these {len(known)} molecules (same first block of the "
+        f"the model was trained on {known} of these {molecules} molecules (same first block of the "
         "InChIKey, SMILES or id): what it says of them is no test"
     ]

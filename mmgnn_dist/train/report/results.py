@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmgnn_dist.config import Recipe, load_recipe
+from mmgnn_dist.config import Recipe, load_stored_recipe
 from mmgnn_dist.data.shardset.references import baselines, composition, labels
 from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.run_dir import RunDir
@@ -102,7 +102,7 @@ def done(folder: Path, recipe: Recipe) -> bool:
 def read_results(folder: Path) -> NamedMetrics:
     """Read the metrics of a finished run, with name and targets of its recipe."""
     run = RunDir(folder)
-    recipe = load_recipe(run.recipe)
+    recipe = load_stored_recipe(run.recipe)
     metrics: RunMetrics = read_json(run.metrics)
     return {"name": recipe.name, "targets": list(recipe.targets), **metrics}
 

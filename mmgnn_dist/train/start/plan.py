@@ -91,7 +91,7 @@ def _outputs(recipe: Recipe, about: ExportRecord) -> tuple[Heads, list[str]]:
     classes, kinds = about.get("classes", {}), about["kinds"]
     heads = Heads(tuple(tuple(classes.get(name, ())) for name in recipe.targets))
     forms = [
-        readout_for(name, kinds[name], recipe.model.readout.get(name))
+        readout_for(name, kinds[name], recipe.model.wanted_readout(name, kinds[name]))
         for name, repeats in zip(recipe.targets, heads.repeats, strict=True)
         for _ in range(repeats)
     ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mmgnn_dist.config import Recipe, load_recipe
+from mmgnn_dist.config import Recipe, load_stored_recipe
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import lock_file, may_write
 from mmgnn_dist.run_dir import RunDir
@@ -64,7 +64,7 @@ def refuse_other(runs: dict[Path, Recipe]) -> None:
             )
         if not RunDir(folder).recipe.is_file():
             continue
-        other = load_recipe(RunDir(folder).recipe)
+        other = load_stored_recipe(RunDir(folder).recipe)
         if other.fingerprint() != recipe.fingerprint() and is_begun(folder):
             keys = ", ".join(differences(other.identity_fields(), recipe.identity_fields()))
             raise UserError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mmgnn_dist.config import Recipe, load_recipe
+from mmgnn_dist.config import Recipe, load_stored_recipe
 from mmgnn_dist.data.shardset.shards import MANIFEST, ShardSet
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import may_write, read_json
@@ -27,7 +27,7 @@ def stored_recipe(run: RunDir, overrides: list[str] | None = None) -> Recipe:
     Raises:
         UserError: the recipe is missing or wrong.
     """
-    recipe = load_recipe(run.recipe, overrides)
+    recipe = load_stored_recipe(run.recipe, overrides)
     record = read_data_record(run)
     shards = recipe.data.shards
     if shards is not None and record:

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TypedDict
 
-from mmgnn_dist.config import load_recipe
+from mmgnn_dist.config import load_stored_recipe
 from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import read_json, write_json
 from mmgnn_dist.run_dir import RunDir
@@ -55,7 +55,7 @@ def sync(run: Path, online: bool) -> SyncResult:
     paths = RunDir(run)
     if not paths.recipe.is_file():
         raise UserError(f"no run at {run}: give a run directory made by 'mmgnn train'")
-    recipe = load_recipe(paths.recipe)
+    recipe = load_stored_recipe(paths.recipe)
     if recipe.track.wandb == "disabled":
         raise UserError(
             f"{run} has track.wandb=disabled, so it has no W&B run: train it with track.wandb=offline"

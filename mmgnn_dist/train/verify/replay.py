@@ -15,7 +15,7 @@ from typing import TypedDict
 import torch
 from torch import nn
 
-from mmgnn_dist.config import load_recipe
+from mmgnn_dist.config import load_stored_recipe
 from mmgnn_dist.errors import EXIT_DONE, UserError
 from mmgnn_dist.files import read_json
 from mmgnn_dist.models.fused import FusedModel
@@ -70,7 +70,7 @@ def replay(folder: Path, quiet: bool = False) -> int:
         UserError: these ranks cannot compute the steps of the run again.
     """
     paths = RunDir(folder)
-    recipe = load_recipe(paths.recipe)
+    recipe = load_stored_recipe(paths.recipe)
     request: ReplayRequest = read_json(paths.replay)
     set_deterministic(recipe.train.deterministic or not uses_gpus())
     ranks = init_distributed(recipe.train.threads, recipe.train.timeout)

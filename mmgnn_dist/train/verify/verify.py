@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmgnn_dist.config import Recipe, load_recipe
+from mmgnn_dist.config import Recipe, load_stored_recipe
 from mmgnn_dist.errors import EXIT_DONE, UserError
 from mmgnn_dist.files import write_json
 from mmgnn_dist.progress import Progress
@@ -56,7 +56,7 @@ def verify_run(folder: Path, steps: str = ":", nproc: int | None = None, quiet: 
     if not run.recipe.is_file():
         raise UserError(f"no run at {folder}: give a run directory made by 'mmgnn train'")
     _refuse_running(run)
-    recipe = load_recipe(run.recipe)
+    recipe = load_stored_recipe(run.recipe)
     record = read_record(run)
     window = _window(folder, steps, record)
     found = Verified(folder, record, list(record.faults))

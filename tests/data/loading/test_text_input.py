@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from small_set import TARGETS, make_set
 
+from mmgnn_dist.data.loading.borrowed_text import partners
 from mmgnn_dist.data.loading.loader import Loader
-from mmgnn_dist.data.loading.text_input import TextChoice, partners
+from mmgnn_dist.data.loading.text_input import TextChoice
 from mmgnn_dist.data.shardset.hashing import uniform
 from mmgnn_dist.data.text.sentences import render, render_synonyms
 from mmgnn_dist.data.text.token_cache import TokenSet
@@ -142,7 +143,7 @@ def test_shuffled_is_a_derangement_of_the_texts(shards, joined):
     real = texts(shards, joined, None)
     choice = TextChoice(seed=5, control="shuffled")
     shuffled = texts(shards, joined, choice)
-    whose = partners(joined, FIELDS, 5)
+    whose = partners(joined.lengths(FIELDS) > 0, 5)
     assert shuffled == {row: real[whose[row]] for row in real} and shuffled == texts(
         shards, joined, choice, 9
     )
@@ -151,7 +152,7 @@ def test_shuffled_is_a_derangement_of_the_texts(shards, joined):
     assert [whose[row] for row, run in real.items() if not run] == [
         row for row, run in real.items() if not run
     ]
-    assert not np.array_equal(whose, partners(joined, FIELDS, 6))
+    assert not np.array_equal(whose, partners(joined.lengths(FIELDS) > 0, 6))
 
 
 def test_random_has_the_lengths_and_nothing_else(shards, joined):
@@ -169,7 +170,7 @@ def test_shuffled_needs_two_texts(tmp_path, minilm):
     shards = make_set(tmp_path, (30,))
     tokens = TokenSet.ensure(shards, ["title"], minilm, 64)
     with pytest.raises(UserError, match="needs two molecules with text, not 0"):
-        partners(tokens, ["title"], 0)
+        partners(tokens.lengths(["title"]) > 0, 0)
 
 
 def test_wording_is_part_of_the_sidecar(shards, minilm, joined):
@@ -198,7 +199,7 @@ def test_selected_fields_are_read_alone(shards, joined):
         plain = texts(shards, joined, TextChoice(seed=3), shuffle=False)
         lengths = joined.lengths()
         shuffled = texts(shards, joined, TextChoice(seed=3, control="shuffled"), shuffle=False)
-        other = partners(joined, FIELDS, 3)
+        other = partners(joined.lengths(FIELDS) > 0, 3)
     finally:
         joined.reads = None
     runs = {

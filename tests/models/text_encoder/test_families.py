@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from make_encoder import LAYERS, MODELS, WIDTH, make_encoder
+from make_encoder import DECODERS, LAYERS, MODELS, WIDTH, make_encoder
+from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from transformers import AutoModel, T5EncoderModel
 
 from mmgnn_dist.config import load_recipe
@@ -15,11 +16,19 @@ from mmgnn_dist.models.text_encoder.encoder import TextEncoder
 from mmgnn_dist.models.text_encoder.hf_model import lora_targets
 from mmgnn_dist.models.text_encoder.packing import PACKED
 
+CAUSAL = {files_type for files_type in DECODERS if files_type != "gemma3_both_ways"}
 # a bias of the keys shifts all scores of a row alike, and softmax gives that no gradient but rounding
 NO_GRADIENT = ("key.bias", "k_lin.bias", "k_proj.bias", "key_proj.bias", ".k.bias")
 
 
-@pytest.fixture(scope="module", params=MODELS)
+ALL_TESTS = "gemma2"  # the decoder with most kinds of attention; the others run all tests in `make soak`
+OTHER_DECODERS = sorted(DECODERS.keys() - {ALL_TESTS})
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.slow if name in OTHER_DECODERS else ()) for name in MODELS],
+)
 def files(request, tmp_path_factory):
     return resolve_encoder(str(make_encoder(tmp_path_factory.mktemp(request.param), request.param)))
 
@@ -50,10 +59,19 @@ def transformers_own(files):
     """The text encoder as transformers reads it, with its own attention."""
     if files.config["model_type"] == "t5":
         return T5EncoderModel.from_pretrained(files.folder).eval()
-    model = AutoModel.from_pretrained(files.folder).eval()
+    # bounded scores (Gemma 2) are in the plain form of attention alone
+    plain = {"attn_implementation": "eager"} if files.config["model_type"] in CAUSAL else {}
+    model = AutoModel.from_pretrained(files.folder, **plain).eval()
     if files.config["model_type"] == "bart":
         return model.encoder
-    return getattr(model, "text_model", model)
+    return getattr(model, "text_model", getattr(model, "language_model", model))
+
+
+@pytest.mark.parametrize("family", OTHER_DECODERS)
+def test_states_of_decoders(tmp_path, family):
+    test_states_are_those_of_transformers_alone_and_padded(
+        resolve_encoder(str(make_encoder(tmp_path, family)))
+    )
 
 
 def test_states_are_those_of_transformers_alone_and_padded(files):
@@ -66,9 +84,11 @@ def test_states_are_those_of_transformers_alone_and_padded(files):
         there = [text for text in texts if text]
         alone = [reference(input_ids=torch.tensor([text])).last_hidden_state[0] for text in there]
         longest = max(map(len, there))
-        pad = load_tokenizer(files).pad_token_id
-        ids = torch.tensor([text + [pad] * (longest - len(text)) for text in there])
-        mask = torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in there])
+        tokenizer = load_tokenizer(files)
+        pad = [tokenizer.pad_token_id or 0]
+        ends = slice(None, None, -1 if tokenizer.padding_side == "left" else 1)
+        ids = torch.tensor([(text[ends] + pad * (longest - len(text)))[ends] for text in there])
+        mask = torch.tensor([([1] * len(text) + [0] * (longest - len(text)))[ends] for text in there])
         padded = reference(input_ids=ids, attention_mask=mask).last_hidden_state[mask.bool()]
     assert states.shape == (sum(map(len, texts)), WIDTH)
     torch.testing.assert_close(states, torch.cat(alone), rtol=1e-5, atol=1e-5)
@@ -186,6 +206,8 @@ def test_adapters_go_beside_query_and_value_of_every_layer(files):
     adapted = {name for name, p in encoder.named_parameters() if p.requires_grad}
     assert all("lora_" in name for name in adapted) and len(adapted) == 2 * LAYERS * len(beside)
     assert len(beside) == 2 or "qkv" in beside[0]
+    known = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(encoder.model.config.model_type)
+    assert known is None or known == beside
 
 
 def test_other_names_of_layers_are_refused():
@@ -217,10 +239,31 @@ def test_pickled_weights_alone_are_refused(tmp_path):
         resolve_encoder(str(tmp_path))
 
 
-@pytest.mark.parametrize(("family", "why"), [("t5", "is the first of the text"), ("clip", "sees none of")])
+@pytest.mark.parametrize(
+    ("family", "why"),
+    [("t5", "is the first of the text"), ("clip", "sees none of"), ("qwen2", "sees none of")],
+)
 def test_cls_is_refused_where_it_says_nothing(tmp_path, family, why):
     files = resolve_encoder(str(make_encoder(tmp_path, family)))
     with pytest.raises(UserError, match=why):
         files.check_pooling("cls")
     files.check_pooling("mean")
     files.check_pooling("last")
+
+
+@pytest.mark.parametrize("family", ["roberta", "qwen3"])
+def test_frozen_weights_in_bf16_keep_adapters_in_float32(tmp_path, family):
+    """States agree to the 8 bits of bf16's mantissa, vectors are float32, and adapters learn."""
+    files = resolve_encoder(str(make_encoder(tmp_path, family)))
+    words = ("text.mode=lora", "text.frozen_precision=bf16")
+    encoder, whole = make(files, *words).eval(), make(files, "text.mode=lora").eval()
+    kinds = {(p.requires_grad, p.dtype) for p in encoder.parameters()}
+    assert kinds == {(True, torch.float32), (False, torch.bfloat16)}
+    batch = packed(texts_of(files, count=9))
+    vectors, expected = encoder(*batch)[0], whole(*batch)[0]
+    assert vectors.dtype == torch.float32
+    torch.testing.assert_close(vectors, expected, rtol=0.1, atol=0.1)
+    vectors.sum().backward()
+    assert all(p.grad is not None for p in encoder.parameters() if p.requires_grad)
+    with pytest.raises(UserError, match="is for frozen weights, which text.mode=full has not"):
+        make(files, "text.frozen_precision=bf16")

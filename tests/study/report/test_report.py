@@ -48,7 +48,7 @@ WORDS = (
     "text.fields=[iupac_name, title, synonyms]",
     "study.backbones.one={model.backbone: {name: schnet, hidden: 16}}",
     "study.backbones.two={model.backbone: {name: painn}}",
-    "study.arms=[graph, text, both, width_matched, zero, shuffled, random, again]",
+    "study.arms=[graph, text, both, width_matched, zero, shuffled, random, same_formula, fingerprint, again]",
     "study.seeds=[0]",
     "study.folds=[0, 1, 2]",
     "study.fusions=[film]",
@@ -64,7 +64,10 @@ def error_scale(cell, target: str) -> float:
     reads_text = cell.arm == "both" and cell.variant != "without-title"
     if target == "gap" and reads_text:
         return 0.7
-    return 0.7 if target == "energy" and cell.arm in ("both", "shuffled") else 1.0
+    if target == "gap" and cell.arm == "fingerprint":
+        return 0.8
+    branch = ("both", "shuffled", "same_formula", "fingerprint")
+    return 0.7 if target == "energy" and cell.arm in branch else 1.0
 
 
 def make_up(study: Path, cells, shards) -> None:
@@ -167,6 +170,32 @@ def test_a_gain_of_text_is_found_and_no_other(study):
     assert "Again (the graph arm with another seed) is marked on 0 of 6 rows." in text
 
 
+def test_a_gain_lands_in_its_step(study):
+    """energy gains from any text of its own, gap from the bond graph (20 %) and the name (12.5 % more)."""
+    folder, _, _ = study
+    rows = {r["step"]: r for r in numbers(folder, "ladder") if r["backbone"] == "all backbones"}
+    gap, energy = np.log(0.7) / 3, np.log(0.7) / 3  # of three targets
+    bond_graph = np.log(0.8) / 3
+    made = {
+        "whole": gap + energy,
+        "branch": 0.0,
+        "identity": energy,
+        "composition": 0.0,
+        "bond graph": bond_graph,
+        "name itself": gap - bond_graph,
+        "meaning": gap,
+        "nothing": 0.0,
+    }
+    assert list(rows) == list(made)
+    for step, effect in made.items():
+        found = rows[step]
+        assert float(found["over_reference_test_estimate"]) == pytest.approx(100 * -np.expm1(effect), abs=2.0)
+        low, high, p = (float(found[f"over_reference_runs_{key}"]) for key in ("low", "high", "p"))
+        assert (p < 0.05) == (low > 0 or high < 0) and (p < 0.05 if effect else p > 0.01), step
+    assert (rows["bond graph"]["arm"], rows["bond graph"]["reference"]) == ("fingerprint", "same_formula")
+    assert "## What carries the gain" in (folder / "report" / "report.md").read_text()
+
+
 def test_classes_have_tables_of_their_own(study):
     folder, _, _ = study
     rows = numbers(folder, "class_gains")
@@ -210,6 +239,7 @@ def test_the_primary_endpoint_is_one_number(study):
     # the training parts of three folds overlap: n_test / n_train is 80 / 120 in these runs
     t = np.mean(effects) / np.sqrt((1 / 3 + 80 / 120) * np.var(effects, ddof=1))
     assert float(row["over_reference_both_p"]) == pytest.approx(2 * student.sf(abs(t), 2), rel=0.05)
+    assert float(row["over_reference_runs_p"]) == pytest.approx(2 * student.sf(abs(t), 2), rel=1e-6)
     text = (folder / "report" / "report.md").read_text()
     assert "The mean gain over 3 distinct targets: mu, gap, energy." in text
 
@@ -242,6 +272,8 @@ def test_every_section_is_there_with_its_numbers(study):
         "width_matched",
         "zero",
         "random",
+        "same_formula",
+        "fingerprint",
     }
     cka = numbers(folder, "agreement_cka")
     by_arm = {(r["first"], r["second"], r["arm"]): float(r["debiased"]) for r in cka}

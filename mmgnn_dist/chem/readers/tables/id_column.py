@@ -6,8 +6,11 @@ duplicate; a column with a blank, a repeated value, or a number with a fraction 
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Collection, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from mmgnn_dist.chem.composition import FORMULA_COLUMNS
 from mmgnn_dist.chem.own_targets.target_columns import declared_columns
@@ -17,6 +20,7 @@ from mmgnn_dist.chem.states.charge_spin import state_columns
 from mmgnn_dist.config import Declared
 
 NAMES = ("name", "molecule_name", "mol_name", "compound_name", "identifier", "molecule", "compound", "mol_id")
+LOOKED_AT = 1024  # rows after which a repeated value is looked for, and after twice as many, and so on
 
 
 class IdColumn:
@@ -43,7 +47,7 @@ class IdColumn:
             free = []
         named = [column for name in NAMES for column in free if column.lower().replace(" ", "_") == name]
         first = [column for column in columns[:1] if column in free]
-        self._seen: dict[str, set[int]] = {column: set() for column in (*named, *first)}
+        self._seen = {column: array("q") for column in (*named, *first)}  # hashes, 8 bytes a row
 
     def add(self, values: dict[str, str]) -> None:
         """Look at a row; a column that cannot be one of ids is no candidate from now on."""
@@ -55,10 +59,10 @@ class IdColumn:
         seen = self._seen.get(column)
         if seen is None:
             return
-        key = hash(value.strip())
-        if not value.strip() or key in seen or _has_fraction(value):
+        seen.append(hash(value.strip()))
+        full = not len(seen) & (len(seen) - 1) and len(seen) >= LOOKED_AT  # a power of two
+        if not value.strip() or _has_fraction(value) or (full and _repeats(seen)):
             del self._seen[column]
-        seen.add(key)
 
     @property
     def candidates(self) -> list[str]:
@@ -68,12 +72,19 @@ class IdColumn:
     @property
     def chosen(self) -> str | None:
         """The column of ids; None without one."""
-        return next((column for column, seen in self._seen.items() if seen), None)
+        return next((column for column, seen in self._seen.items() if seen and not _repeats(seen)), None)
 
 
 def id_note(path: Path, column: str) -> str:
     """Say where the ids come from."""
     return f"{path.name} has no column id: the ids are those of column '{column}'"
+
+
+def _repeats(hashes: array[int]) -> bool:
+    """Whether a hash occurs twice."""
+    ordered = np.frombuffer(hashes, np.int64)
+    ordered.sort()  # in place: their order is of no use
+    return bool((ordered[1:] == ordered[:-1]).any())
 
 
 def _has_fraction(value: str) -> bool:

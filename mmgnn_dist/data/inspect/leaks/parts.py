@@ -21,7 +21,7 @@ TEXT_KIND = "near-equal texts in two parts"
 ID_KIND = "ids of one molecule in two parts"
 ORIGIN_KIND = "parts differ in their source"
 LABEL_KIND = "parts differ in their labels"
-DRAWN = ("random", "kfold")  # kinds of split whose parts are alike
+DRAWN = ("random", "kfold", "replicates")  # kinds of split whose parts are alike
 SIGMA = 8.0  # standard errors by which parts have to differ
 DIFFERENCE = 0.1  # of a share
 SHIFT = 0.5  # of a standard deviation
@@ -48,7 +48,7 @@ def leaks_between_parts(content: Content, splits: list[str]) -> Iterator[AuditFi
     for split in splits:
         found: dict[tuple[str, str], AuditFinding] = {}
         for fold in range(split_folds(content.shards, split)):
-            part = np.zeros(len(content.sizes), np.int8)
+            part = np.full(len(content.sizes), -1, np.int8)  # in no part of this fold
             for place, rows in enumerate(load_split(content.shards, split, fold)[name] for name in PARTS):
                 part[rows] = place
             findings = [*_pairs(content, split, part, copies, other, ids)]
@@ -92,7 +92,8 @@ def _crossing(
     severity: Severity = "leak",
 ) -> Iterator[AuditFinding]:
     """Yield a finding if more than `most` molecules of a later part pair with one of an earlier part."""
-    across = pairs[part[pairs[:, 0]] != part[pairs[:, 1]]]
+    first, second = part[pairs[:, 0]], part[pairs[:, 1]]
+    across = pairs[(first != second) & (np.minimum(first, second) >= 0)]
     later = np.where(part[across[:, 0]] > part[across[:, 1]], across[:, 0], across[:, 1])
     rows = np.unique(later)
     if len(rows) > most:
