@@ -39,7 +39,7 @@ def test_boxes_lie_above_those_that_they_point_to():
     assert rows == [["a"], ["b", "d"], ["c"]]
     page = with_pictures((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))
     assert "mermaid" not in page
-    assert page.count("<rect") == 20
+    assert page.count("<rect") == 22
 
 
 def test_the_page_of_verbs_has_every_verb_and_option():
