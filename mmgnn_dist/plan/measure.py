@@ -65,14 +65,16 @@ def measured_dry_run(recipe: Recipe, world: int, timed: bool, quiet: bool) -> tu
             one, two = (_with_layers(whole, whole.files, depth, number) for number in (1, 2))
             parts = [one, _text_alone(one), _text_alone(two)]
         summaries = [summary_of(inputs, ranks, progress, autocast) for inputs in parts]
-        summary: RunSummary = _extend(summaries[0], *summaries[-2:], layers) if parts[1:] else summaries[0]
+        summary: RunSummary = (
+            _extend(summaries[0], summaries[-2], summaries[-1], layers) if parts[1:] else summaries[0]
+        )
         summary["extrapolated"] = len(parts) > 1
         torch.set_num_threads(threads)
         if timed:
             own = _own_type(recipe, ranks.device)
             seconds = [seconds_per_pass(inputs, ranks, progress, own) for inputs in parts]
             # noise must not make more layers faster than one
-            extended = _extend(seconds[0], *seconds[-2:], layers) if parts[1:] else seconds[0]
+            extended = _extend(seconds[0], seconds[-2], seconds[-1], layers) if parts[1:] else seconds[0]
             summary["seconds_per_pass"] = max(extended, seconds[0])
             summary["rate_precision"] = "bf16" if own is not None else "fp32"
     return summary, assumed
