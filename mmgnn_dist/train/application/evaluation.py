@@ -89,7 +89,10 @@ class Evaluated:
         parts = {
             name: {part: vars(own) for part, own in found.items()} for name, found in self.strata.items()
         }
-        found = {"intervals": {name: vars(own) for name, own in self.intervals.items()}, "strata": parts}
+        found: dict[str, Any] = {
+            "intervals": {name: vars(own) for name, own in self.intervals.items()},
+            "strata": parts,
+        }
         return found | {"scores": {name: vars(own) for name, own in self.scores.items()}}
 
 
