@@ -40,11 +40,7 @@ def test_boxes_lie_above_those_that_they_point_to():
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     page = with_pictures(text)
     assert "mermaid" not in page
-<<<<<<< HEAD
     assert page.count("<rect") == len(re.findall(r'(?m)^  \w+\["', text)) > 15
-=======
-    assert page.count("<rect") == 22
->>>>>>> main
 
 
 def test_the_page_of_verbs_has_every_verb_and_option():
