@@ -77,6 +77,14 @@ class BusyRanks(TypedDict):
     rank: int
 
 
+class Lost(TypedDict):
+    """Cost of an interruption: steps that run again, their seconds, and the seconds until the next start."""
+
+    steps: int
+    seconds: float
+    idle: float
+
+
 class Conditions(TypedDict):
     """What decides the bits of a run beside its recipe, its data and the number of ranks."""
 
@@ -115,6 +123,8 @@ class JournalLine(TypedDict, total=False):
     molecules_hash: str
     weights_hash: str
     copies_differ: bool
+    time: float  # of `start` and `resume`, s since 1970
+    lost: Lost  # of `resume`
     hash: str
 
 

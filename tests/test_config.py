@@ -7,6 +7,7 @@ import yaml
 
 from mmgnn_dist.config import load_recipe, load_stored_recipe
 from mmgnn_dist.errors import UserError
+from mmgnn_dist.train.stored.claims import refuse_other
 
 LAUNCH = Path(__file__).parents[1] / "launch"
 
@@ -114,6 +115,11 @@ def test_what_is_stored_keeps_its_meaning(tmp_path):
     assert load_recipe().fingerprint() != stored.fingerprint()
     assert [load_recipe().model.wanted_readout("mu", kind) for kind in ("dipole", "intensive")] == [None] * 2
     assert stored.model.wanted_readout("mu", "dipole") == "dipole"
+    (tmp_path / "metrics.json").write_text("{}")  # a run that has begun
+    with pytest.raises(UserError, match="or go on with model.dipoles=with_mean: an earlier version began it"):
+        refuse_other({tmp_path: load_recipe()})
+    with pytest.raises(UserError, match=r"\(train.batch differ\): give another directory .*--dir DIR\)$"):
+        refuse_other({tmp_path: load_recipe(None, ["train.batch=8", "model.dipoles=with_mean"])})
 
 
 @pytest.mark.parametrize("control", ["none", "zero", "shuffled", "random", "same_formula", "renamed"])

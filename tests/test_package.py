@@ -49,7 +49,7 @@ def test_every_optional_package_has_the_extra_that_installs_it():
 
 def test_bundled_recipes_are_found_from_anywhere(tmp_path, monkeypatch, capsys):
     assert {"launch/demo.yaml", "slurm/generic.yaml"} <= set(bundled_names())
-    assert bundled_file("../launch/demo.yaml") is None and bundled_file("launch/none.yaml") is None
+    assert bundled_file("../launch/demo.yaml") is None and bundled_file("launch/NAME.yaml") is None
     monkeypatch.chdir(tmp_path)
     command = ["data", "prepare", "none.csv", "--to", "shards", "--recipe", "launch/demo.yaml"]
     assert main(command) == 2  # there is no such source

@@ -33,15 +33,13 @@ def add_verbs(verbs: Verbs) -> None:
 def _completion(arguments: argparse.Namespace) -> int:
     import shtab
 
-    from mmgnn_dist.cli.main import make_parser
     from mmgnn_dist.config.explain import explain_recipe
 
     keys = sorted({entry.key for section in explain_recipe().walk() for entry in section.keys})
     words = " ".join(keys)
-    parser = make_parser()
-    _complete(parser)
+    _complete(arguments.all_verbs)
     preamble = {"bash": BASH.format(keys=words), "zsh": ZSH.format(keys=words)}
-    script = shtab.complete(parser, arguments.shell, preamble=preamble)
+    script = shtab.complete(arguments.all_verbs, arguments.shell, preamble=preamble)
     print_result(arguments.json, {"script": script}, [script])
     return EXIT_DONE
 

@@ -39,14 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     if not (sys.argv[1:] if argv is None else argv):
         print(BEGIN, end="")
         return EXIT_DONE
-    parser = make_parser()
-    arguments, rest = parser.parse_known_args(argv)
-    # argparse takes no positional words after an option, but overrides may stand anywhere
-    late = [word for word in rest if "=" in word and not word.startswith("-")]
-    if len(late) < len(rest) or (late and not hasattr(arguments, "overrides")):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if late:
-        arguments.overrides = [*arguments.overrides, *late]
+    arguments = parse_command(make_parser(), argv)
     try:
         return int(arguments.action(arguments))
     except UserError as error:
@@ -70,6 +63,18 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_STOPPED if continues else EXIT_INTERRUPTED
 
 
+def parse_command(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    """Parse one command; a wrong one is told, and ends the process with exit code 2."""
+    arguments, rest = parser.parse_known_args(argv)
+    # argparse takes no positional words after an option, but overrides may stand anywhere
+    late = [word for word in rest if "=" in word and not word.startswith("-")]
+    if len(late) < len(rest) or (late and not hasattr(arguments, "overrides")):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if late:
+        arguments.overrides = [*arguments.overrides, *late]
+    return arguments
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of all verbs."""
     parser = VerbParser(
@@ -80,4 +85,5 @@ def make_parser() -> argparse.ArgumentParser:
     for group in GROUPS:
         group.add_verbs(verbs)
     add_examples(verbs)
+    parser.set_defaults(all_verbs=parser)  # for completion
     return parser

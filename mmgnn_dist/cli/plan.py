@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from pathlib import Path
 
 from mmgnn_dist.cli.common import Verbs, add_json, add_recipe, print_result, read_recipe
 from mmgnn_dist.errors import EXIT_DONE, UserError
@@ -29,6 +30,12 @@ def add_verbs(verbs: Verbs) -> None:
         help="TFLOP/s of one GPU in training, or 'measured': measure this machine (default: give no time)",
     )
     plan.add_argument("--bandwidth", type=float, metavar="GB/S", help="GB/s that each rank can send")
+    plan.add_argument(
+        "--mtbf",
+        type=float,
+        metavar="HOURS",
+        help="hours between two failures of one node: gives the period of checkpoints and the goodput",
+    )
     add_json(plan)
     plan.set_defaults(action=_plan)
 
@@ -37,10 +44,11 @@ def _plan(arguments: argparse.Namespace) -> int:
     recipe = read_recipe(arguments)
     if arguments.rate is not None:
         arguments.rate = _rate(arguments.rate)
-    for name in ("world", "rate", "bandwidth"):
+    for name in ("world", "rate", "bandwidth", "mtbf"):
         value = getattr(arguments, name)
         if value not in (None, MEASURED) and value <= 0:
             raise UserError(f"--{name} {value}: give a number above 0")
+    _check_shards(recipe.data.shards, arguments.overrides)
     size = _bytes(arguments.gpu_memory) if arguments.gpu_memory else None
     quiet_libraries()
     from mmgnn_dist.plan.stages import plan
@@ -48,9 +56,19 @@ def _plan(arguments: argparse.Namespace) -> int:
 
     rate = arguments.rate if arguments.rate in (None, MEASURED) else arguments.rate * 1e12
     bandwidth = arguments.bandwidth and arguments.bandwidth * 1e9
-    stages = plan(recipe, arguments.world, size, rate, bandwidth, arguments.json)
+    stages = plan(recipe, arguments.world, size, rate, bandwidth, arguments.json, arguments.mtbf)
     print_result(arguments.json, stages, lambda: print_plan(stages))
     return EXIT_DONE
+
+
+def _check_shards(place: Path | None, overrides: list[str]) -> None:
+    """Refuse a named place without a shard set; where the recipe's own one is missing, sizes are assumed."""
+    named = any(word.startswith("data.shards=") for word in overrides)
+    if named and place is not None and not (place / "manifest.json").is_file():
+        raise UserError(
+            f"data.shards={place} is no shard set: give a folder that 'mmgnn data prepare' has written, or "
+            "leave data.shards out (molecules of QM9's sizes then stand for a set that is not here)"
+        )
 
 
 def _rate(text: str) -> float | str:

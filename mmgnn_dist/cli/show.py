@@ -38,12 +38,12 @@ def _show(arguments: argparse.Namespace) -> int:
     if arguments.serve:
         return _serve(arguments)
     from mmgnn_dist.show.read_run import read_run
-    from mmgnn_dist.show.run_page import summary, write_run_page
+    from mmgnn_dist.show.run_page import run_in_words, write_run_page
 
     shown = read_run(arguments.run)
     page = write_run_page(shown, arguments.html or arguments.run / PAGE)
-    result = {"page": page, "summary": summary(shown), "notes": shown.notes}
-    print_result(arguments.json, result, [*summary(shown), *shown.notes, f"page: {page}"])
+    result = {"page": page, "summary": run_in_words(shown), "notes": shown.notes}
+    print_result(arguments.json, result, [*run_in_words(shown), *shown.notes, f"page: {page}"])
     return EXIT_DONE
 
 

@@ -1,7 +1,7 @@
 """Cost of a recipe as in `train --dry-run`, without the weights of its encoder.
 
-A large encoder is counted with one and with two of its layers, and its cost is extrapolated: all its layers
-are alike.
+A large encoder is counted with one of its layers in the model, and without graph network with one and with
+two: what the second layer adds, every further one adds, since all layers are alike.
 """
 
 from __future__ import annotations
@@ -62,16 +62,20 @@ def measured_dry_run(recipe: Recipe, world: int, timed: bool, quiet: bool) -> tu
         parts, layers = [whole], 1
         if whole.files is not None and _size(whole.files) >= LARGE:
             depth, layers = _depth(whole.files)
-            parts = [_with_layers(whole, whole.files, depth, number) for number in (1, 2)]
+            one, two = (_with_layers(whole, whole.files, depth, number) for number in (1, 2))
+            parts = [one, _text_alone(one), _text_alone(two)]
         summaries = [summary_of(inputs, ranks, progress, autocast) for inputs in parts]
-        summary: RunSummary = _extend(summaries[0], summaries[-1], layers)
+        summary: RunSummary = (
+            _extend(summaries[0], summaries[-2], summaries[-1], layers) if parts[1:] else summaries[0]
+        )
         summary["extrapolated"] = len(parts) > 1
         torch.set_num_threads(threads)
         if timed:
             own = _own_type(recipe, ranks.device)
             seconds = [seconds_per_pass(inputs, ranks, progress, own) for inputs in parts]
-            # noise must not make more layers faster than two
-            summary["seconds_per_pass"] = max(_extend(seconds[0], seconds[-1], layers), seconds[-1])
+            # noise must not make more layers faster than one
+            extended = _extend(seconds[0], seconds[-2], seconds[-1], layers) if parts[1:] else seconds[0]
+            summary["seconds_per_pass"] = max(extended, seconds[0])
             summary["rate_precision"] = "bf16" if own is not None else "fp32"
     return summary, assumed
 
@@ -130,10 +134,28 @@ def _with_layers(inputs: Inputs, files: EncoderFiles, depth: str, number: int) -
     return fewer
 
 
-def _extend(one: Any, two: Any, layers: int) -> Any:
-    """Extrapolate summaries of a model with one and with two layers to `layers` layers, number by number."""
-    if isinstance(one, dict):
-        return {key: _extend(value, two[key], layers) for key, value in one.items()}
-    if isinstance(one, (int, float)) and not isinstance(one, bool):
-        return one + (two - one) * (layers - 1)
-    return one
+def _text_alone(inputs: Inputs) -> Inputs:
+    """Return the inputs of the same model without graph network; molecules keep their costs."""
+    model = inputs.recipe.model.model_copy(update={"modality": "text"})
+    alone = replace(inputs, recipe=inputs.recipe.model_copy(update={"model": model}))
+    alone.costs = inputs.costs
+    return alone
+
+
+def _extend(whole: Any, one: Any, two: Any, layers: int) -> Any:
+    """Extrapolate a summary to `layers` layers of the encoder, number by number.
+
+    Args:
+        whole: summary of the model with one layer.
+        one: summary of its text side with one layer.
+        two: summary of its text side with two layers.
+        layers: number of layers.
+    """
+    if isinstance(whole, dict):
+        return {
+            key: _extend(value, one[key], two[key], layers) if key in one else value
+            for key, value in whole.items()
+        }
+    if isinstance(whole, (int, float)) and not isinstance(whole, bool):
+        return whole + (two - one) * (layers - 1)
+    return whole

@@ -100,6 +100,22 @@ class SmallestStage(TypedDict):
     peak: int
 
 
+class GoodputPlan(TypedDict):
+    """Period of checkpoints, in seconds of work, and the share of the time that is progress."""
+
+    nodes: int
+    seconds_between_failures: float  # of all nodes together
+    seconds_of_checkpoint: float
+    seconds_of_restart: float
+    young: float
+    daly: float
+    goodput: float  # with Daly's period
+    # None where the time of a step is not known
+    checkpoint_every: int | None  # Daly's period in steps
+    goodput_of_recipe: float | None  # with the recipe's own period
+    assumed: str
+
+
 class RecipePlan(TypedDict):
     """Plan of a recipe: all stages and offloads."""
 
@@ -119,4 +135,5 @@ class RecipePlan(TypedDict):
     extrapolated: bool
     gpu_memory: int | None
     smallest: SmallestStage | None
+    goodput: NotRequired[GoodputPlan]  # with --mtbf
     warnings: list[str]

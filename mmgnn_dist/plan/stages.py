@@ -6,6 +6,7 @@ from typing import Literal
 
 from mmgnn_dist.config import Recipe
 from mmgnn_dist.plan.dry_run_table import scaled
+from mmgnn_dist.plan.goodput import plan_goodput
 from mmgnn_dist.plan.measure import measured_dry_run
 from mmgnn_dist.plan.memory import FROZEN_BYTES, checkpoint_bytes, memory, sent_bytes
 from mmgnn_dist.plan.records import RecipePlan, RunSummary, SmallestStage, StageCost
@@ -33,6 +34,7 @@ def plan(
     rate: float | Literal["measured"] | None = None,
     bandwidth: float | None = None,
     quiet: bool = True,
+    mtbf: float | None = None,
 ) -> RecipePlan:
     """Plan a recipe on `world` ranks.
 
@@ -43,6 +45,7 @@ def plan(
         rate: FLOP/s of one rank in training, or `measured` here; None leaves out the time of a step.
         bandwidth: bytes/s that a rank can send; None leaves out the time of messages.
         quiet: show no progress on the terminal.
+        mtbf: hours between two failures of a node; None leaves out the period of checkpoints.
 
     Returns:
         parameters, trainable; `choices`, one for each stage and offload: bytes on each rank by use, bytes in
@@ -70,7 +73,7 @@ def plan(
         "offload": fitting["offload"],
         "peak": fitting["peak"],
     }
-    return {
+    found: RecipePlan = {
         "name": recipe.name,
         "ranks": world,
         "parameters": total,
@@ -89,6 +92,13 @@ def plan(
         "smallest": smallest,
         "warnings": _warnings(recipe, choices, world, gpu_memory, fitting),
     }
+    if mtbf is not None:
+        # checkpoints differ between stages by the master copy at most
+        size = next(choice for choice in choices if choice["stage"] == recipe.train.zero_stage)
+        found["goodput"] = plan_goodput(
+            mtbf, world, size["checkpoint_bytes"], found["seconds_per_step"], recipe.train.checkpoint_every
+        )
+    return found
 
 
 def _choices(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mmgnn_dist.plan.dry_run_table import make_table, scaled
-from mmgnn_dist.plan.records import RecipePlan, StageCost
+from mmgnn_dist.plan.records import GoodputPlan, RecipePlan, StageCost
 from mmgnn_dist.plan.stages import RUNTIME
 
 UNITS = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3}
@@ -41,6 +41,8 @@ def print_plan(found: RecipePlan) -> None:
             f"smallest stage that fits: train.zero_stage={best['stage']} train.offload={best['offload']}, "
             f"{scaled(best['peak'], 'B')} and {scaled(RUNTIME, 'B')} for CUDA and NCCL"
         )
+    if "goodput" in found:
+        console.print(_goodput(found["goodput"]))
     for note in (*found["assumed"], *found["warnings"]):
         console.print(f"note: {note}")
 
@@ -53,6 +55,19 @@ def _time(found: RecipePlan) -> str:
     return (
         f": {found['seconds_per_step']:.3g} s at {scaled(found['rate'], 'FLOP/s')}{measured}; messages "
         "overlap it or come on top"
+    )
+
+
+def _goodput(found: GoodputPlan) -> str:
+    """Period of checkpoints and expected goodput."""
+    steps = f" (train.checkpoint_every={found['checkpoint_every']})" if found["checkpoint_every"] else ""
+    own = found["goodput_of_recipe"]
+    recipe = f", {own:.1%} with the period of the recipe" if own is not None else ""
+    checkpoint = f"a checkpoint ({found['seconds_of_checkpoint']:.2g} s)"
+    period = f"{found['daly'] / 60:.3g} min of work{steps} by Daly, {found['young'] / 60:.3g} min by Young"
+    return (
+        f"{found['nodes']} nodes fail every {found['seconds_between_failures'] / 3600:.3g} h: {checkpoint} "
+        f"after {period}; expected goodput {found['goodput']:.1%}{recipe}. Assumed: {found['assumed']}"
     )
 
 

@@ -32,7 +32,7 @@ DASHES = ("", "7 3", "2 3")  # lines differ by more than their colour
 
 
 @dataclass(frozen=True)
-class Line:
+class ChartLine:
     """A line of a chart.
 
     Attributes:
@@ -106,7 +106,7 @@ def _figure(title: str, label: str, inside: str) -> str:
     )
 
 
-def line_chart(title: str, lines: Sequence[Line], x_title: str = "step") -> str:
+def line_chart(title: str, lines: Sequence[ChartLine], x_title: str = "step") -> str:
     """Draw lines over a common axis; empty without a finite value."""
     x = np.concatenate([np.asarray(line.x, float) for line in lines]) if lines else np.zeros(0)
     y = np.concatenate([np.asarray(line.y, float) for line in lines]) if lines else np.zeros(0)
@@ -134,7 +134,7 @@ def line_chart(title: str, lines: Sequence[Line], x_title: str = "step") -> str:
     return _figure(title, f"{title}: {'; '.join(ends)}", frame.axes(x_title) + "".join(shapes))
 
 
-def legend(names: Sequence[tuple[str, int]]) -> str:
+def line_legend(names: Sequence[tuple[str, int]]) -> str:
     """Return the legend of lines, given as (name, number)."""
     styles = ("solid", "dashed", "dotted")
     return (

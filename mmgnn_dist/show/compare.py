@@ -14,7 +14,7 @@ from mmgnn_dist.errors import UserError
 from mmgnn_dist.files import write_text
 from mmgnn_dist.html_style import html_page
 from mmgnn_dist.show import charts, elements
-from mmgnn_dist.show.elements import number, paragraph
+from mmgnn_dist.show.elements import paragraph, shown_number
 from mmgnn_dist.show.read_run import ShownRun
 from mmgnn_dist.show.run_page import learning_curves
 
@@ -116,4 +116,4 @@ def _cell(values: Sequence[float | None], value: float | None) -> str:
     if value is None:
         return "–"
     known = [one for one in values if one is not None]
-    return number(value) + (" *" if len(known) > 1 and value == min(known) else "")
+    return shown_number(value) + (" *" if len(known) > 1 and value == min(known) else "")

@@ -44,7 +44,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     )
 
 
-def number(value: float, digits: int = 4) -> str:
+def shown_number(value: float, digits: int = 4) -> str:
     """Return a number of a table; a dash where it is not defined."""
     return f"{value:.{digits}g}" if np.isfinite(value) else "–"
 

@@ -17,8 +17,8 @@ from mmgnn_dist.files import write_text
 from mmgnn_dist.html_style import html_page
 from mmgnn_dist.run_records import journal_metric
 from mmgnn_dist.show import charts, elements
-from mmgnn_dist.show.charts import Line
-from mmgnn_dist.show.elements import number, paragraph
+from mmgnn_dist.show.charts import ChartLine
+from mmgnn_dist.show.elements import paragraph, shown_number
 from mmgnn_dist.show.read_run import ShownRun
 from mmgnn_dist.train.metrics import metric_unit
 from mmgnn_dist.train.report.class_metrics import CLASS_TITLES
@@ -71,7 +71,7 @@ def run_page(shown: ShownRun, refresh: int = 0) -> str:
     ]
     kept = [(title, html) for title, html in sections if html]
     links = "".join(f'<a href="#s{k}">{escape(title)}</a>' for k, (title, _) in enumerate(kept))
-    parts = [f"<h1>Run {escape(shown.name)}</h1>", *map(paragraph, summary(shown))]
+    parts = [f"<h1>Run {escape(shown.name)}</h1>", *map(paragraph, run_in_words(shown))]
     parts += [paragraph(note, "soft") for note in shown.notes]
     parts.append(f'<nav aria-label="sections">{links}</nav>')
     parts += [f'<h2 id="s{k}">{escape(title)}</h2>\n{html}' for k, (title, html) in enumerate(kept)]
@@ -83,7 +83,7 @@ def run_page(shown: ShownRun, refresh: int = 0) -> str:
     )
 
 
-def summary(shown: ShownRun) -> list[str]:
+def run_in_words(shown: ShownRun) -> list[str]:
     """Say in words what was trained, what came out and how sure that is."""
     recipe, modality = shown.recipe, MODALITIES[shown.recipe.model.modality]
     text = f" that reads {', '.join(recipe.text.fields)}" if recipe.model.reads_text else ""
@@ -137,10 +137,15 @@ def _errors(shown: ShownRun) -> str:
     rows = []
     for name, score in shown.scores().items():
         share = _share(shown, name, shown.metrics["baselines"])
-        row = [name, shown.unit(name), f"{score.count:,}", number(score.mae)]
+        row = [name, shown.unit(name), f"{score.count:,}", shown_number(score.mae)]
         row += [f"{100 * share:.0f} %" if np.isfinite(share) else "–"]
-        row += [number(score.rmse), number(score.r2), number(score.spearman), number(score.largest)]
-        rows.append([*row, *(number(twin.scores()[name].mae) for twin in twins)])
+        row += [
+            shown_number(score.rmse),
+            shown_number(score.r2),
+            shown_number(score.spearman),
+            shown_number(score.largest),
+        ]
+        rows.append([*row, *(shown_number(twin.scores()[name].mae) for twin in twins)])
     note = (
         "Of best baseline: the MAE as a share of that of the better of two simple predictors, the mean and a "
         "linear fit on atom counts. R²: share of the variance that is explained. Spearman: whether molecules "
@@ -148,7 +153,11 @@ def _errors(shown: ShownRun) -> str:
     )
     parts = [elements.table("Errors", columns, rows), paragraph(note, "soft")] if rows else []
     classes = [
-        [name.split("/")[2], CLASS_TITLES[name.split("/")[1]], number(np.nan if value is None else value)]
+        [
+            name.split("/")[2],
+            CLASS_TITLES[name.split("/")[1]],
+            shown_number(np.nan if value is None else value),
+        ]
         for name, value in shown.metrics["metrics"].items()
         if name.split("/")[1] in CLASS_TITLES
     ]
@@ -165,7 +174,7 @@ def learning_curves(runs: list[ShownRun]) -> str:
         loss = np.convolve([line["loss"] for line in train], np.ones(width) / width, mode="valid")
         steps = [line["step"] for line in train][width - 1 :]
         every = max(1, len(steps) // MOST_STEPS)
-        losses.append(Line(names[k], steps[::every], loss[::every].tolist() if train else [], k))
+        losses.append(ChartLine(names[k], steps[::every], loss[::every].tolist() if train else [], k))
     figures = [charts.line_chart("training loss, moving mean", losses)]
     metrics = dict.fromkeys(
         key
@@ -179,12 +188,12 @@ def learning_curves(runs: list[ShownRun]) -> str:
         for k, run in enumerate(runs):
             found = [line for line in run.journal if line["kind"] == "validation" and key in line]
             values = [np.nan if (value := journal_metric(line, key)) is None else value for line in found]
-            lines.append(Line(names[k], [line["step"] for line in found], values, k))
+            lines.append(ChartLine(names[k], [line["step"] for line in found], values, k))
         kind, _, target = key.removeprefix("val/").partition("/")
         figures.append(charts.line_chart(f"validation {kind.upper()}, {target.replace('_', ' ')}", lines))
     drawn = "".join(figures)
     return (
-        charts.legend([(name, k) for k, name in enumerate(names)]) + f'<div class="charts">{drawn}</div>'
+        charts.line_legend([(name, k) for k, name in enumerate(names)]) + f'<div class="charts">{drawn}</div>'
         if drawn
         else ""
     )
@@ -232,7 +241,12 @@ def _groups(shown: ShownRun) -> str:
     parts = []
     for title, groups in (("Size", sizes), ("Text", texts), ("Functional group", kinds.groups)):
         rows = [
-            [name, f"{mask.sum():,}", f"{100 * mask.mean():.0f} %", number(float(np.nanmean(score[mask])), 3)]
+            [
+                name,
+                f"{mask.sum():,}",
+                f"{100 * mask.mean():.0f} %",
+                shown_number(float(np.nanmean(score[mask])), 3),
+            ]
             for name, mask in groups.items()
             if mask.sum() >= LEAST and np.isfinite(score[mask]).any()
         ]
@@ -289,7 +303,7 @@ def _cost(shown: ShownRun) -> str:
             continue
         rates = [line["rate"] for line in run.journal if line["kind"] == "train" and "rate" in line]
         row = [run.name, f"{facts['parameters']:,}", f"{facts['steps']:,}", f"{facts['best_step']:,}"]
-        row += [f"{facts['seconds']:,.0f}", number(float(np.median(rates)) if rates else np.nan, 3)]
+        row += [f"{facts['seconds']:,.0f}", shown_number(float(np.median(rates)) if rates else np.nan, 3)]
         rows.append([*row, str(facts["world"]), facts["precision"]])
     columns = [
         "run",

@@ -1,6 +1,6 @@
 """Where jobs with Ray, and the elements of an array, listen while they run, as `ss -ltnp` would show it.
 
-Training over several nodes is seen in `slurm/test_jobs.py` and `slurm/test_successors.py`.
+Training over several nodes is seen in `tests/cluster/slurm/test_jobs.py` and its neighbour `test_successors.py`.
 """
 
 from __future__ import annotations

@@ -53,8 +53,10 @@ def mmgnn_commands() -> list[tuple[str, list[str]]]:
     found = []
     for block in commands():
         for words in lines_of(block) if block.kind == "sh" else []:
+            if words[0] in ("docker", "apptainer"):  # images that are called mmgnn
+                continue
             for place, word in enumerate(words):
-                if word == "mmgnn" or word.endswith("/mmgnn"):
+                if word in ("mmgnn", ".venv/bin/mmgnn"):
                     rest = words[place + 1 :]
                     for stop in (">", "|", ";", "&&"):
                         rest = rest[: rest.index(stop)] if stop in rest else rest

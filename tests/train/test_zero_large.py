@@ -153,9 +153,13 @@ def test_large_decoder_is_killed_continues_and_predicts(tmp_path, small_shards, 
     assert results[0]["averaged_weights"] == results[1]["averaged_weights"]
     assert mae(tmp_path / "whole") == mae(run)
     mmgnn("export", run, tmp_path / "exported", limit=900)
-    about = json.loads((tmp_path / "exported" / "model.json").read_text())
+    about = json.loads((tmp_path / "exported" / "export" / "model.json").read_text())
     assert about["encoder"]["name"] == str(encoder)
-    names = [name for name in load_file(tmp_path / "exported" / "model.safetensors") if ".encoder." in name]
+    names = [
+        name
+        for name in load_file(tmp_path / "exported" / "export" / "model.safetensors")
+        if ".encoder." in name
+    ]
     assert len(names) == 4 * LAYERS and all("lora_" in name for name in names)
     (tmp_path / "water.xyz").write_text("3\n\nO 0 0 0.12\nH 0 0.76 -0.48\nH 0 -0.76 -0.48\n")
     mmgnn("predict", tmp_path / "exported", tmp_path / "water.xyz", "-o", tmp_path / "out.csv", limit=900)

@@ -19,6 +19,7 @@ from mmgnn_dist.files import read_json
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.run_records import JobRecord, JournalLine
 from mmgnn_dist.train.tracking.busy import slow_rank
+from mmgnn_dist.train.tracking.goodput import Goodput, goodput
 from mmgnn_dist.train.tracking.journal import read_journal
 
 RECENT = 50  # steps over which the rate is measured
@@ -42,6 +43,7 @@ class RunStatus(TypedDict):
     successors: int  # jobs that wait for the end of this one
     error: str | None
     slow: str | None  # a rank that the others wait for
+    goodput: Goodput | None  # None before the first step, and of a run of an earlier version
 
 
 def find_runs(given: list[Path], below: Path) -> list[Path]:
@@ -123,6 +125,7 @@ def _one(run: Path, record: JobRecord, states: dict[str, str]) -> RunStatus:
         "successors": sum(slurm.active(states[other]) for other in following),
         "error": None,
         "slow": None if done else slow_rank(steps),
+        "goodput": goodput(journal, RunDir(run).journal.stat().st_mtime) if journal else None,
     }
     if not done:
         run_status["error"] = own_fault(run)
@@ -215,6 +218,12 @@ def print_status(found: list[RunStatus]) -> None:
         print(line)
         if run_status["error"]:
             print(f"  {run_status['error']}")
+        if share := run_status["goodput"]:
+            print(
+                f"  goodput {share['training']:.1%}; lost: {share['repeated']:.1%} to repeated steps, "
+                f"{share['waiting']:.1%} to waiting and restarts, {share['between']:.1%} to checkpoints and "
+                "validations"
+            )
         if run_status["slow"]:
             print(f"  {run_status['slow']}: mmgnn doctor on its node says why")
 

@@ -190,15 +190,15 @@ def _visible(group: Group, causal: bool, window: int | None, explicit: bool) -> 
         explicit: whether causal attention needs its mask too.
     """
     longest = group.valid.shape[1]
-    windowed = window is not None and window < longest
+    near = window if window is not None and window < longest else None
     mask = None if group.full or causal else group.valid[:, None, None]
-    if not windowed and not (causal and explicit):
+    if near is None and not (causal and explicit):
         return mask
     place = torch.arange(longest, device=group.valid.device)
     back = place.unsqueeze(-1) - place  # how far before each token (row) the others stand
     seen = back >= 0 if causal else torch.ones_like(back, dtype=torch.bool)
-    if windowed:
-        seen = seen & (back.abs() < window)
+    if near is not None:
+        seen = seen & (back.abs() < near)
     # behind a text nothing is seen but itself: a row without anything to see would be no number
     return seen[None, None] if mask is None else (mask & seen) | (back == 0)
 

@@ -68,10 +68,10 @@ def primary_section(
     known = [effect for effect in effects if effect is not None]
     assert results.recipe.study is not None
     if "shuffled" not in results.recipe.study.arms and found.get("graph"):
-        over = found["graph"]
+        gain = found["graph"]
         section.text.append(
-            f"{percent(over.estimate)} % over graph: over trainings p {probability(over.run_p)}, over "
-            f"molecules too p {probability(over.p)}. Without an arm of shuffled text no gain counts as a "
+            f"{percent(gain.estimate)} % over graph: over trainings p {probability(gain.run_p)}, over "
+            f"molecules too p {probability(gain.p)}. Without an arm of shuffled text no gain counts as a "
             "gain of text by the rule of this report; the study's own design says what is claimed."
         )
     elif len(known) < len(REFERENCES):

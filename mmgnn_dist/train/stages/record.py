@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from mmgnn_dist.data.shardset.shards import MANIFEST
@@ -41,6 +42,8 @@ def record_start(
         precision=built.precision,
         conditions=conditions(recipe, ranks.device),
         data=setting.inputs.origin,
+        time=round(time.time(), 1),
+        **({"lost": context.journal.lost} if context.journal and context.journal.lost else {}),
         **_left_out(built),
     )
     if found:

@@ -66,12 +66,26 @@ def refuse_other(runs: dict[Path, Recipe]) -> None:
             continue
         other = load_stored_recipe(RunDir(folder).recipe)
         if other.fingerprint() != recipe.fingerprint() and is_begun(folder):
-            keys = ", ".join(differences(other.identity_fields(), recipe.identity_fields()))
+            keys = differences(other.identity_fields(), recipe.identity_fields())
             raise UserError(
-                f"{folder} holds a run of another recipe ({keys} differ): give another directory "
-                "(--run DIR, for a study --dir DIR)"
+                f"{folder} holds a run of another recipe ({', '.join(keys)} differ): give another directory "
+                f"(--run DIR, for a study --dir DIR){_goes_on(other, keys)}"
             )
     refuse_changed(runs)
+
+
+def _goes_on(other: Recipe, keys: list[str]) -> str:
+    """Say how to go on with a run that was begun before a key had its default of today; else nothing."""
+    dumped, known, told = other.model_dump(mode="json"), other.identity_fields(), []
+    for key in keys:
+        section, _, name = key.rpartition(".")
+        within, value = known, dumped
+        for part in filter(None, section.split(".")):
+            within, value = within.get(part, {}), value.get(part, {})
+        if name in within or name not in value:
+            return ""
+        told.append(f"{key}={value[name]}")
+    return f", or go on with {' '.join(told)}: an earlier version began it"
 
 
 def differences(a: dict[str, Any], b: dict[str, Any], above: str = "") -> list[str]:

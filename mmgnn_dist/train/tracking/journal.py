@@ -10,11 +10,13 @@ again. The journal therefore has every step once, and every restart. Every line 
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
 from mmgnn_dist.files import write_text
-from mmgnn_dist.run_records import JournalLine
+from mmgnn_dist.run_records import JournalLine, Lost
 from mmgnn_dist.train.tracking.chain import chained, read_chain, rewound
 
 STEPPED = ("train", "skipped", "direct", "validation", "system", "end")
@@ -43,6 +45,15 @@ def read_journal(path: Path) -> list[JournalLine]:
     return [line for line in map(parsed, journal_texts(path)) if line is not None]
 
 
+def _lost(found: Sequence[JournalLine | None], step: int, idle: float) -> Lost:
+    """What a run loses that continues from `step`, `idle` seconds after its last line."""
+    steps = [line for line in found if line is not None and line["kind"] == "train"]
+    last = steps[-1].get("seconds", 0.0) if steps else 0.0
+    kept = max((line.get("seconds", 0.0) for line in steps if line["step"] <= step), default=0.0)
+    repeated = sum(line["step"] > step for line in steps)
+    return {"steps": repeated, "seconds": round(max(last - kept, 0.0), 3), "idle": round(max(idle, 0.0), 1)}
+
+
 class Journal:
     """Appends lines to a journal, and flushes each at once for other readers.
 
@@ -51,12 +62,14 @@ class Journal:
     Attributes:
         step: step of the last line, 0 without any.
         head: hash of the last line, which covers all lines; the next line covers it.
+        lost: what the interruption before this opening cost; None for a new journal.
     """
 
     def __init__(self, path: Path, step: int) -> None:
         """Open the journal of a run at `step` and drop the lines of later steps."""
         texts = journal_texts(path)
         found = [parsed(text) for text in texts]
+        self.lost = _lost(found, step, time.time() - path.stat().st_mtime) if texts else None
         kept = [line is None or line["kind"] not in STEPPED or line["step"] <= step for line in found]
         texts, self.head = rewound(read_chain(texts), kept)
         write_text(path, "".join(text + "\n" for text in texts))
