@@ -156,6 +156,7 @@ class FilePortions(Portions):
         if record["in"] != self.sizes[number]:
             raise AssertionError(f"portion {number}: {record['in']} molecules of {self.sizes[number]} rows")
         shards = self._set(staging.final, count_molecules([record]), [record])
+        shards.manifest["shards"] = [record["entry"]]  # also one without molecules, which has its columns
         rows = np.arange(shards.rows)
         inputs = PortionInputs(self.recipe, shards, {"test": rows}, self._encoder(), None, self._verified)
         raw = [value for table in tables if "raw" in table.column_names for value in table["raw"].to_pylist()]
