@@ -150,7 +150,7 @@ def _staging(to: Path, plan: PreparePlan) -> Iterator[Staging]:
     """Lock the staging folder of this plan; remove it when done or when the input is wrong."""
     folder = staging_folder(to)
     plan_file = folder / "plan.json"
-    if folder.exists() and not (folder.is_dir() and (plan_file.is_file() or not any(folder.iterdir()))):
+    if folder.exists() and not _ours(folder):
         raise UserError(f"{folder} is in the way and not ours: remove it or choose another --to")
     new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
@@ -164,7 +164,7 @@ def _staging(to: Path, plan: PreparePlan) -> Iterator[Staging]:
         except BlockingIOError:
             raise UserError(f"another preparation is writing {to}: wait for it") from None
         try:
-            if plan_file.is_file() and not _continues(plan_file, plan):
+            if not _continues(plan_file, plan):
                 for stale in (staging.final, staging.records):
                     shutil.rmtree(stale, ignore_errors=True)
                 for table in folder.glob("text-*.arrow"):
@@ -181,8 +181,18 @@ def _staging(to: Path, plan: PreparePlan) -> Iterator[Staging]:
         shutil.rmtree(folder)
 
 
+def _ours(folder: Path) -> bool:
+    """Whether a folder is empty or of a preparation; `plan.json` may be lost."""
+    if not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir() if not path.match("text-*.arrow")}
+    return not names or "plan.json" in names or ("lock" in names and names <= {"lock", "set", "records"})
+
+
 def _continues(plan_file: Path, plan: PreparePlan) -> bool:
-    """Whether the staged work is of this plan; where the file is damaged that cannot be known."""
+    """Whether the staged work is of this plan; where the file is damaged or lost that cannot be known."""
+    if not plan_file.is_file():
+        return False
     try:
         staged = read_json(plan_file)
     except DamagedFile as damage:

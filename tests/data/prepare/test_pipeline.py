@@ -294,13 +294,18 @@ def test_killed_in_the_middle_it_continues(columns, save, tmp_path):
     assert ShardSet.open(to).manifest["counts"]["reasons"] == {"duplicate id": 7}
 
 
-def test_begins_anew_where_the_plan_of_the_staged_work_is_damaged(columns, save, tmp_path, capsys):
+@pytest.mark.parametrize(
+    "plan", ['{"kind": "mmgnn-preparation", "plan": "ab}', None], ids=["damaged", "lost"]
+)
+def test_begins_anew_where_the_plan_of_the_staged_work_is_not_known(columns, save, tmp_path, capsys, plan):
     path, staging = save(columns(8)), tmp_path / "set.partial"
     (staging / "records").mkdir(parents=True)
     (staging / "records" / "00000.json").write_text("{}")
-    (staging / "plan.json").write_text('{"kind": "mmgnn-preparation", "plan": "ab}')
+    (staging / "lock").touch()
+    if plan:
+        (staging / "plan.json").write_text(plan)
     prepare([str(path)], tmp_path / "set", data=settings())
-    assert "plan.json is damaged" in capsys.readouterr().err
+    assert ("plan.json is damaged" in capsys.readouterr().err) == bool(plan)
     assert ShardSet.open(tmp_path / "set").manifest["counts"]["in"] == 8
 
 
