@@ -54,7 +54,7 @@ def prediction_table(rows: InputRows, predictions: Predictions, facts: Predictio
         for column, values in of_target(name, place, predictions, radius).items():
             columns[column] = values.take(kept)
     if predictions.gate is not None:
-        columns["gate"] = pa.array(predictions.gate).take(kept)
+        columns["gate"] = pa.array(predictions.gate.astype(np.float32)).take(kept)
     columns["flags"] = pa.array(["; ".join(words) or None for words in facts.flags], pa.string()).take(kept)
     columns["reason"] = pa.array([reason or None for reason in rows.reasons], pa.string())
     fields = [
