@@ -165,7 +165,8 @@ def test_train_prints_one_object_whatever_its_end(tmp_path, capsys, monkeypatch,
 @pytest.mark.parametrize(
     ("words", "action", "says"),
     [
-        (["predict", "run", "mine.sdf", "-o", "out.csv"], "predict._predict", "starts anew"),
+        (["predict", "run", "mine.sdf", "-o", "out.csv"], "predict._predict", "the same command continues"),
+        (["evaluate", "run"], "train._evaluate", "starts anew"),
         (["train", "mine.yaml"], "train._train", "the same command continues"),
     ],
 )

@@ -13,7 +13,7 @@ from mmgnn_dist.cluster.slurm.queries import NoAnswer, must
 from mmgnn_dist.cluster.slurm.status import last_line
 from mmgnn_dist.data.prepare.chunks import Staging, staging_folder
 from mmgnn_dist.data.shardset.shards import MANIFEST
-from mmgnn_dist.errors import UserError
+from mmgnn_dist.errors import DamagedFile, UserError
 from mmgnn_dist.files import read_json
 from mmgnn_dist.run_dir import RunDir
 from mmgnn_dist.study.grid import CELLS, load_grid
@@ -103,11 +103,19 @@ def _progress(output: Path, kind: CommandKind) -> dict[str, int]:
             return {"molecules": read_json(output / MANIFEST)["rows"]}
         staging = Staging(staging_folder(output))
         chunks = [int(record.stem) for record in staging.records.glob("[0-9]*.json")]
-        return {"molecules": sum(staging.read_record(chunk)["in"] for chunk in chunks)}
+        return {"molecules": sum(_molecules(staging, chunk) for chunk in chunks)}
     if kind == "sweep":
         trials = sorted(output.glob("trials/*"))
         return Counter(read_json(RunDir(run).trial)["state"] for run in trials if RunDir(run).trial.is_file())
     return Counter(states(output, load_grid(output)[1]).values()) if (output / CELLS).is_file() else {}
+
+
+def _molecules(staging: Staging, chunk: int) -> int:
+    """Molecules of a chunk; none where its record is damaged, as the chunk will be done again."""
+    try:
+        return staging.read_record(chunk)["in"]
+    except DamagedFile:
+        return 0
 
 
 def print_commands(found: list[CommandStatus]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from mmgnn_dist.cli.main import main
 from mmgnn_dist.cluster.ray.command import noted_command
 from mmgnn_dist.cluster.slurm import states
-from mmgnn_dist.files import write_json
+from mmgnn_dist.files import write_json, write_sealed
 
 MOLECULE = "3\nenergy=-76.4\nO 0 0 0\nH 0 0 0.96\nH 0.93 0 -0.24\n"
 
@@ -59,7 +59,9 @@ def told(capsys, *words: str) -> dict:
 
 def test_a_preparation_is_known_while_it_works_and_when_it_was_killed(job, tmp_path, capsys):
     to = tmp_path / "shards" / "mine"
-    write_json(tmp_path / "shards" / "mine.partial" / "records" / "00000.json", {"in": 10})
+    records = tmp_path / "shards" / "mine.partial" / "records"
+    write_sealed(records / "00000.json", {"in": 10})
+    (records / "00001.json").write_text("damaged")
     with noted_command(to, "preparation"):
         (status,) = told(capsys, str(to))["commands"]
         shutil.copy(tmp_path / "shards" / "mine.job.json", tmp_path / "kept")
