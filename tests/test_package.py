@@ -25,8 +25,9 @@ HANDLED = {"pubchempy", "py2opsin"}  # their modules say themselves what is miss
 BUILD = """
 import sys
 from setuptools import build_meta
-build_meta.build_sdist(sys.argv[1])
-build_meta.build_wheel(sys.argv[1])
+folder = sys.argv[1]  # setuptools puts its own words there
+build_meta.build_sdist(folder)
+build_meta.build_wheel(folder)
 """
 
 
