@@ -22,6 +22,7 @@ from sweep_states import RECIPE
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 LOOPBACK = {"127.0.0.1", "::1"}
+OF_STUDY = RECIPE.partition("sweep:")[0]
 STUDY = ("study.arms=[graph, again]", "study.folds=[0]", "study.workers=1", "train.epochs=2")
 
 
@@ -50,7 +51,7 @@ def heard(mark: str) -> Iterator[dict[str, set[str]]]:
 def test_ray_listens_elsewhere_only_over_several_nodes(cluster, sample_shards, tmp_path, kind, nodes):
     shards = shutil.copytree(sample_shards.path, tmp_path / "shards")
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(RECIPE % shards)
+    recipe.write_text((RECIPE if kind == "sweep" else OF_STUDY) % shards)
     words = {
         "preparation": [
             "data",
@@ -82,7 +83,7 @@ def test_ray_listens_elsewhere_only_over_several_nodes(cluster, sample_shards, t
 def test_an_array_listens_on_the_loopback_interface(cluster, sample_shards, tmp_path):
     shards = shutil.copytree(sample_shards.path, tmp_path / "shards")
     recipe, folder, profile = tmp_path / "recipe.yaml", tmp_path / "study", changed(tmp_path, nodes=1)
-    recipe.write_text(RECIPE % shards)
+    recipe.write_text(OF_STUDY % shards)
     with heard(str(cluster.folder)) as found:
         mmgnn("study", recipe, "--profile", profile, "--dir", folder, *STUDY)
         wait((folder / "report" / "report.html").is_file, "the report", folder)
