@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from mmgnn_dist.config.choices import Fusion
 from mmgnn_dist.config.section import ConfigSection
+from mmgnn_dist.config.text import ControlText
 
-Arm = Literal[
-    "graph",
-    "text",
-    "both",
-    "width_matched",
-    "zero",
-    "shuffled",
-    "random",
-    "same_formula",
-    "same_scaffold",
-    "renamed",
-    "numbers_masked",
-    "fingerprint",
-    "random_weights",
-    "again",
-]
+Arm = Literal["graph", "text", "both", "width_matched", ControlText, "again"]
 AGAIN_SEED = 10_000  # what the arm again adds to train.seed
 FOLD_SEED = 1_000_000  # what study.own_seeds adds to it from fold to fold
-# arms that read a control text beside the graph
-CONTROLS = (
-    *("zero", "shuffled", "random", "same_formula", "same_scaffold"),
-    *("renamed", "numbers_masked", "fingerprint", "random_weights"),
-)
+CONTROLS: tuple[str, ...] = get_args(ControlText)  # arms that read a control text beside the graph
 
 # what overrides of single targets may not change
 SET_BY_STUDY = {

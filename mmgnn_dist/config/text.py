@@ -43,8 +43,7 @@ RESERVED = frozenset(
 )
 # the name of a text field, built-in or the user's own; it becomes the name of a column and of a folder
 FieldName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
-Control = Literal[
-    "none",
+ControlText = Literal[
     "zero",
     "shuffled",
     "random",
@@ -55,6 +54,7 @@ Control = Literal[
     "fingerprint",
     "random_weights",
 ]
+Control = Literal["none", ControlText]
 
 
 class TextConfig(ConfigSection):
