@@ -14,8 +14,9 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO, Any
 
@@ -181,6 +182,21 @@ def read_json(path: Path) -> Any:
         raise DamagedFile(
             f"{path} is damaged ({error}): restore it, or remove what it belongs to and begin that anew"
         ) from None
+
+
+def is_staging(folder: Path, about: str, others: Sequence[str]) -> bool:
+    """Whether a folder is empty or holds staged work; the file that says of what may be lost.
+
+    Args:
+        folder: what may be one.
+        about: name of that file.
+        others: patterns of the names that may stand beside the lock where the file is lost.
+    """
+    if not folder.is_dir():
+        return False
+    names = [path.name for path in folder.iterdir()]
+    known = all(any(fnmatch(name, pattern) for pattern in ("lock", *others)) for name in names)
+    return not names or about in names or ("lock" in names and known)
 
 
 def write_sealed(path: Path, value: Any) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmgnn_dist.errors import DamagedFile, UserError
-from mmgnn_dist.files import atomic_path, lock_file, read_sealed, sha256, write_sealed
+from mmgnn_dist.files import atomic_path, is_staging, lock_file, read_sealed, sha256, write_sealed
 from mmgnn_dist.predict.outputs import join_parts, write_part
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 KIND = "mmgnn-prediction"
 SCHEMA = "schema.arrow"
+BESIDE = ("part-*", SCHEMA, "text-*.arrow", "work-*")  # names beside those of the lock and the job
 
 
 class Parts:
@@ -52,7 +53,7 @@ class Parts:
             UserError: another process writes this output, or something else is in the way.
         """
         about, own = self.folder / "job.json", {"kind": KIND, "job": job}
-        if self.folder.exists() and not (self.folder.is_dir() and self._is_ours()):
+        if self.folder.exists() and not is_staging(self.folder, about.name, BESIDE):
             raise UserError(f"{self.folder} is in the way and not ours: remove it or choose another -o")
         made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
         try:
@@ -60,7 +61,8 @@ class Parts:
         except BlockingIOError:
             raise UserError(f"another process is writing {self.out}: wait for it") from None
         with lock:
-            stale = about.is_file() and not self._continues(own)
+            left = any(path.name != "lock" for path in self.folder.iterdir())
+            stale = left and not self._continues(own)
             if stale:
                 self._remove_files(keep=("lock",))
             write_sealed(about, own)
@@ -75,16 +77,13 @@ class Parts:
             shutil.rmtree(self.folder)
 
     def _continues(self, own: dict[str, str]) -> bool:
-        """Whether the parts are of this job; where its file is damaged that cannot be known."""
+        """Whether the parts are of this job; where its file is damaged or lost that cannot be known."""
+        if not (self.folder / "job.json").is_file():
+            return False
         try:
             return bool(read_sealed(self.folder / "job.json") == own)
         except DamagedFile:
             return False
-
-    def _is_ours(self) -> bool:
-        return (self.folder / "job.json").is_file() or all(
-            path.name == "lock" for path in self.folder.iterdir()
-        )
 
     def _remove_files(self, keep: Sequence[str]) -> None:
         for path in self.folder.iterdir():

@@ -28,7 +28,7 @@ from mmgnn_dist.config import TEXT_FIELDS
 from mmgnn_dist.data.prepare.ray_run import ray_data, watch
 from mmgnn_dist.data.shardset.hashing import hash_strings
 from mmgnn_dist.errors import UserError
-from mmgnn_dist.files import atomic_path, read_json, write_json
+from mmgnn_dist.files import atomic_path, is_staging, read_json, write_json
 from mmgnn_dist.pubchem.bulk_merge import PART, Part, choose_cids, member, merged
 from mmgnn_dist.pubchem.extras import FIELD_FILES, KEY_FILE, ExtrasFile, Lines, ScanRecord, find_extras
 from mmgnn_dist.pubchem.lookup import Report
@@ -174,7 +174,7 @@ def _staging(to: Path) -> Iterator[Path]:
     """Lock the staging folder and yield it; remove it when the work is done."""
     folder = to.with_name(to.name + ".partial")
     about = folder / "about.json"
-    if folder.exists() and not (folder.is_dir() and (about.is_file() or not any(folder.iterdir()))):
+    if folder.exists() and not is_staging(folder, about.name, ("*.npy", "*.arrow", "*.json")):
         raise UserError(
             f"{folder} exists and is no staging folder of this command: remove it or choose another --to"
         )

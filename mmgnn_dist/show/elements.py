@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 
@@ -56,25 +57,25 @@ def draw_molecules(entries: Sequence[tuple[str, str | None, str]]) -> str:
         entries: id, SMILES and caption of each.
 
     Returns:
-        HTML; a molecule that RDKit cannot draw has its caption alone.
+        HTML; a molecule that RDKit cannot draw has its caption alone. Without RDKit all have, which is told.
     """
+    try:
+        from mmgnn_dist.chem.rdkit_tools import chem
+
+        rdkit, told = chem(), ""
+    except UserError as error:
+        rdkit, told = None, paragraph(f"Molecules are not drawn: {error}", "soft")
     parts = []
     for name, smiles, caption in entries:
-        picture = _drawing(smiles) if smiles else ""
+        picture = _drawing(rdkit, smiles) if smiles and rdkit else ""
         parts.append(
             f"<figure>{picture}<figcaption>{escape(name)}{': ' + escape(smiles) if smiles else ''}<br>"
             f"{escape(caption)}</figcaption></figure>"
         )
-    return f'<div class="molecules">{"".join(parts)}</div>' if parts else ""
+    return f'<div class="molecules">{"".join(parts)}</div>{told}' if parts else ""
 
 
-def _drawing(smiles: str) -> str:
-    try:
-        from mmgnn_dist.chem.rdkit_tools import chem
-
-        rdkit = chem()
-    except UserError:
-        return ""
+def _drawing(rdkit: Any, smiles: str) -> str:
     from rdkit import rdBase
     from rdkit.Chem.Draw import rdMolDraw2D
 

@@ -45,7 +45,7 @@ from mmgnn_dist.data.shardset.set_aside import QUARANTINE, reasons_in_words, ref
 from mmgnn_dist.data.shardset.shards import MANIFEST, ShardSet, read_manifest
 from mmgnn_dist.data.shardset.splits import PARTS, make_split
 from mmgnn_dist.errors import DamagedFile, UserError, WrongInput
-from mmgnn_dist.files import atomic_path, read_json, write_json
+from mmgnn_dist.files import atomic_path, is_staging, read_json, write_json
 
 Progress = Callable[[int, int, str], None]  # molecules done, molecules in all, present step
 STAGED = "mmgnn-preparation"
@@ -150,7 +150,7 @@ def _staging(to: Path, plan: PreparePlan) -> Iterator[Staging]:
     """Lock the staging folder of this plan; remove it when done or when the input is wrong."""
     folder = staging_folder(to)
     plan_file = folder / "plan.json"
-    if folder.exists() and not _ours(folder):
+    if folder.exists() and not is_staging(folder, plan_file.name, ("set", "records", "text-*.arrow")):
         raise UserError(f"{folder} is in the way and not ours: remove it or choose another --to")
     new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
@@ -179,14 +179,6 @@ def _staging(to: Path, plan: PreparePlan) -> Iterator[Staging]:
                 path.rmdir()
             raise
         shutil.rmtree(folder)
-
-
-def _ours(folder: Path) -> bool:
-    """Whether a folder is empty or of a preparation; `plan.json` may be lost."""
-    if not folder.is_dir():
-        return False
-    names = {path.name for path in folder.iterdir() if not path.match("text-*.arrow")}
-    return not names or "plan.json" in names or ("lock" in names and names <= {"lock", "set", "records"})
 
 
 def _continues(plan_file: Path, plan: PreparePlan) -> bool:
